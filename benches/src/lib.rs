@@ -1,0 +1,1 @@
+//! Benchmarks of Sparse beside its peers.

@@ -1,0 +1,2 @@
+//! The command `sparse`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Delta codecs for model weights, each one module and one feature, over a public interleaved rANS coder.

@@ -1,0 +1,317 @@
+//! The codec traits.
+//!
+//! A codec turns a [unit](UnitSpec) of weights, given the base's weights at the same places, into a parameter
+//! block and one byte string per chunk, and back. Both directions are in two steps, so that what belongs to the
+//! whole unit (code tables, scales, factors) is made or parsed once, and the chunks can then be handled by many
+//! threads in any order:
+//!
+//! ```text
+//! DeltaDecoder --bind(unit, params)--> ChunkDecoder --decode_chunk(i, encoded, base)--> bytes
+//! DeltaEncoder --analyze(unit)--> UnitAnalysis --observe.. end_pass..--> finish --> ChunkEncoder --encode_chunk..
+//! ```
+//!
+//! Decoding is its own trait: a serving stack links decoders and none of the machinery that chooses codes.
+
+use crate::{CodecContext, Error, Limits, Result, UnitSpec};
+use std::fmt;
+
+/// The number under which a delta file names a codec; assigned once, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CodecId(pub u16);
+
+impl CodecId {
+    /// Ids from here on are for codecs from outside this project.
+    pub const FIRST_FOREIGN: CodecId = CodecId(0x8000);
+}
+
+impl fmt::Display for CodecId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// How near the restored weights are to the original ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fidelity {
+    /// Every bit comes back.
+    Lossless,
+    /// Every weight comes back within this many units in the last place.
+    UlpBounded(u32),
+    /// No bound by construction.
+    Lossy,
+}
+
+/// Whether a codec looks at the base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BaseUse {
+    /// Never.
+    Ignored,
+    /// If there is one.
+    Optional,
+    /// It cannot do without.
+    Required,
+}
+
+/// What a codec is, as data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodecInfo {
+    /// Its number in files.
+    pub id: CodecId,
+    /// Its name for people, in lower case.
+    pub name: &'static str,
+    /// How near the restored weights are.
+    pub fidelity: Fidelity,
+    /// Whether it looks at the base.
+    pub base: BaseUse,
+}
+
+/// Decodes units: the half of a codec that a reader needs.
+pub trait DeltaDecoder: Send + Sync {
+    /// What the codec is.
+    fn info(&self) -> &CodecInfo;
+
+    /// Parse a unit's parameter block, once for all its chunks. Nothing in `params` is trusted.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Truncated` or `LimitExceeded` when the block is; `InvalidArgument` when the codec cannot
+    /// have made such a unit (for instance, it requires a base and the unit has none).
+    fn bind(&self, unit: &UnitSpec, params: &[u8], limits: &Limits) -> Result<Box<dyn ChunkDecoder>>;
+}
+
+/// A decoder bound to one unit.
+pub trait ChunkDecoder: Send + Sync {
+    /// Decode chunk `chunk` into `out`, whose prior content does not matter.
+    ///
+    /// `base` holds the base's elements of the same chunk (in the base's own type), and is `Some` exactly if the
+    /// unit has a base. The result depends on nothing but the arguments and the bound parameters: not on the
+    /// number of threads, not on the processor. `encoded` is not trusted.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Truncated` when `encoded` is; `InvalidArgument` when a buffer has the wrong length;
+    /// `Cancelled`. `out` is unspecified then.
+    fn decode_chunk(
+        &self,
+        chunk: u64,
+        encoded: &[u8],
+        base: Option<&[u8]>,
+        out: &mut [u8],
+        cx: &mut CodecContext,
+    ) -> Result<()>;
+}
+
+/// How much time to spend on making the delta smaller. Decoding is as fast for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Effort {
+    /// Least time.
+    Fast,
+    /// A good bargain.
+    #[default]
+    Default,
+    /// Smallest.
+    Max,
+}
+
+/// Encodes units.
+pub trait DeltaEncoder: DeltaDecoder {
+    /// Begin to look at a unit.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the codec cannot code such a unit.
+    fn analyze(&self, unit: &UnitSpec, effort: Effort) -> Result<Box<dyn UnitAnalysis>>;
+}
+
+/// The first step of encoding: look at the data, in one or several passes, and settle the parameters.
+///
+/// The caller shows every chunk once per pass, in any order and from any number of threads; what comes out does
+/// not depend on either. Chunks may also be left out, when only an [estimate](UnitAnalysis::estimated_bits) is
+/// wanted.
+pub trait UnitAnalysis: Send + Sync {
+    /// Look at one chunk.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for wrong lengths, `Cancelled`.
+    fn observe(&self, chunk: u64, target: &[u8], base: Option<&[u8]>, cx: &mut CodecContext) -> Result<()>;
+
+    /// All chunks were shown. Returns whether another pass is wanted.
+    ///
+    /// # Errors
+    /// None in the usual course; a codec may report that it cannot code this unit (`InvalidArgument`).
+    fn end_pass(&mut self) -> Result<bool>;
+
+    /// After the last pass: the expected size of parameters and chunks of what was shown, in bits.
+    fn estimated_bits(&self) -> EstimatedBits;
+
+    /// After the last pass: go on to encoding.
+    ///
+    /// # Errors
+    /// As [`end_pass`](Self::end_pass).
+    fn finish(self: Box<Self>) -> Result<Box<dyn ChunkEncoder>>;
+}
+
+/// An expected size, split by how it grows. All in bits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EstimatedBits {
+    /// Chunk contents, per segment: grows with the elements of the segment.
+    pub payload: Vec<f64>,
+    /// Parameters that grow with the rows of the segment.
+    pub per_row: Vec<f64>,
+    /// Parameters that do not grow (tables, column scales).
+    pub fixed: f64,
+}
+
+impl EstimatedBits {
+    /// The sum, rounded up to bytes.
+    pub fn total_bytes(&self) -> u64 {
+        ((self.payload.iter().sum::<f64>() + self.per_row.iter().sum::<f64>() + self.fixed) / 8.0).ceil()
+            as u64
+    }
+}
+
+/// The second step of encoding.
+pub trait ChunkEncoder: Send + Sync {
+    /// The parameter block of the unit.
+    fn params(&self) -> &[u8];
+
+    /// Append chunk `chunk`, encoded, to `out`.
+    ///
+    /// The data must be what the analysis saw, or at least be codable with it: an encoder never writes a chunk
+    /// that does not decode to `target`, it reports an error instead. An empty result is allowed.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for wrong lengths or when the data changed since the analysis, `Cancelled`.
+    fn encode_chunk(
+        &self,
+        chunk: u64,
+        target: &[u8],
+        base: Option<&[u8]>,
+        out: &mut Vec<u8>,
+        cx: &mut CodecContext,
+    ) -> Result<()>;
+}
+
+/// A unit in encoded form, in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncodedUnit {
+    /// The parameter block.
+    pub params: Vec<u8>,
+    /// One byte string per chunk.
+    pub chunks: Vec<Vec<u8>>,
+}
+
+impl EncodedUnit {
+    /// Bytes of parameters and chunks.
+    pub fn byte_len(&self) -> u64 {
+        self.chunks.iter().map(|c| c.len() as u64).sum::<u64>() + self.params.len() as u64
+    }
+}
+
+/// Check the lengths of the buffers of one chunk: `target` in bytes of the unit's type, `base` in those of the
+/// base's, and `base` given exactly if the unit has one.
+///
+/// # Errors
+/// `InvalidArgument`, with the numbers.
+pub fn check_chunk(unit: &UnitSpec, chunk: u64, target: usize, base: Option<usize>) -> Result<()> {
+    if chunk >= unit.chunk_count() {
+        return Err(Error::invalid_argument(format!("chunk {chunk} of {}", unit.chunk_count())));
+    }
+    let want = unit.chunk_bytes(chunk);
+    if target != want {
+        return Err(Error::invalid_argument(format!("chunk {chunk} has {want} bytes, the buffer {target}")));
+    }
+    let want_base = unit.base_dtype().map(|b| want / unit.dtype().storage_bytes() * b.storage_bytes());
+    if base != want_base {
+        return Err(Error::invalid_argument(format!(
+            "chunk {chunk} has a base of {want_base:?} bytes, the buffer is {base:?}"
+        )));
+    }
+    Ok(())
+}
+
+/// The bytes of `chunk` within a whole unit's bytes, for elements of `element_bytes`.
+fn chunk_slice(unit: &UnitSpec, chunk: u64, element_bytes: usize) -> std::ops::Range<usize> {
+    let range = unit.chunk_range(chunk);
+    range.start as usize * element_bytes..range.end as usize * element_bytes
+}
+
+fn check_whole(unit: &UnitSpec, target: usize, base: Option<usize>) -> Result<()> {
+    let want_base = unit.base_dtype().map(|b| unit.len() * b.storage_bytes() as u64);
+    if target as u64 != unit.byte_len() || base.map(|b| b as u64) != want_base {
+        return Err(Error::invalid_argument(format!(
+            "unit of {} bytes with a base of {want_base:?} bytes, buffers of {target} and {base:?}",
+            unit.byte_len()
+        )));
+    }
+    Ok(())
+}
+
+/// Encode a unit that is in memory, on this thread.
+///
+/// # Errors
+/// What the encoder reports.
+pub fn encode_unit(
+    encoder: &dyn DeltaEncoder,
+    unit: &UnitSpec,
+    target: &[u8],
+    base: Option<&[u8]>,
+    effort: Effort,
+    cx: &mut CodecContext,
+) -> Result<EncodedUnit> {
+    check_whole(unit, target.len(), base.map(<[u8]>::len))?;
+    let slices = |chunk| {
+        let base = base.zip(unit.base_dtype());
+        (
+            &target[chunk_slice(unit, chunk, unit.dtype().storage_bytes())],
+            base.map(|(b, dtype)| &b[chunk_slice(unit, chunk, dtype.storage_bytes())]),
+        )
+    };
+    let mut analysis = encoder.analyze(unit, effort)?;
+    loop {
+        for chunk in 0..unit.chunk_count() {
+            let (target, base) = slices(chunk);
+            analysis.observe(chunk, target, base, cx)?;
+        }
+        if !analysis.end_pass()? {
+            break;
+        }
+    }
+    let encoder = analysis.finish()?;
+    let mut chunks = Vec::new();
+    for chunk in 0..unit.chunk_count() {
+        let (target, base) = slices(chunk);
+        let mut out = Vec::new();
+        encoder.encode_chunk(chunk, target, base, &mut out, cx)?;
+        chunks.push(out);
+    }
+    Ok(EncodedUnit { params: encoder.params().to_vec(), chunks })
+}
+
+/// Decode a whole unit that is in memory, on this thread.
+///
+/// # Errors
+/// What the decoder reports, and `InvalidArgument` when the number of chunks or a buffer's length is wrong.
+pub fn decode_unit(
+    decoder: &dyn DeltaDecoder,
+    unit: &UnitSpec,
+    encoded: &EncodedUnit,
+    base: Option<&[u8]>,
+    out: &mut [u8],
+    cx: &mut CodecContext,
+) -> Result<()> {
+    check_whole(unit, out.len(), base.map(<[u8]>::len))?;
+    if encoded.chunks.len() as u64 != unit.chunk_count() {
+        return Err(Error::invalid_argument(format!(
+            "{} chunks given for a unit of {}",
+            encoded.chunks.len(),
+            unit.chunk_count()
+        )));
+    }
+    let bound = decoder.bind(unit, &encoded.params, &cx.limits)?;
+    for (chunk, bytes) in (0..).zip(&encoded.chunks) {
+        let base = base.zip(unit.base_dtype()).map(|(b, d)| &b[chunk_slice(unit, chunk, d.storage_bytes())]);
+        let out = &mut out[chunk_slice(unit, chunk, unit.dtype().storage_bytes())];
+        bound.decode_chunk(chunk, bytes, base, out, cx)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! A test suite that any codec passes in one line.

@@ -1,0 +1,212 @@
+//! The one error type that all layers share.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// `std::result::Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, sorted by what the caller can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The delta names a codec that this program has never heard of: a newer program wrote it.
+    UnknownCodec,
+    /// The codec is known but was left out of this build: enable its feature.
+    CodecDisabled,
+    /// The file's format version is newer (or older) than this program reads.
+    UnsupportedVersion,
+    /// The file is not of the expected kind at all (wrong magic).
+    NotThisFormat,
+    /// The data contradicts itself or its checksum: fetch it again.
+    Corrupt,
+    /// The data ends too early: the transfer was cut short.
+    Truncated,
+    /// The base is not the one that the delta was made against.
+    BaseMismatch,
+    /// The caller passed something that cannot be: a wrong buffer length, an index out of range.
+    InvalidArgument,
+    /// A file that the user named is malformed: not safetensors, bad JSON, a name that leaves the folder.
+    InvalidInput,
+    /// Nothing under that name or path.
+    NotFound,
+    /// The output exists and overwriting was not asked for.
+    AlreadyExists,
+    /// Going on would exceed a stated limit.
+    LimitExceeded,
+    /// The caller asked to stop.
+    Cancelled,
+    /// The operating system refused; the source error says why.
+    Io,
+}
+
+/// An error: a [kind](ErrorKind), a sentence, and where it happened.
+///
+/// One word wide, so that `Result<T>` stays small. The place (file, tensor, byte offset) is added on the
+/// way up by the layer that knows it, see [`Error::in_tensor`], [`Error::in_file`] and [`Error::at_offset`].
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    file: Option<String>,
+    tensor: Option<String>,
+    offset: Option<u64>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of this kind with this sentence (no capital, no full stop).
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Error(Box::new(Inner {
+            kind,
+            message: message.into(),
+            file: None,
+            tensor: None,
+            offset: None,
+            source: None,
+        }))
+    }
+
+    /// Shorthand for [`ErrorKind::Corrupt`].
+    pub fn corrupt(message: impl Into<Cow<'static, str>>) -> Self {
+        Error::new(ErrorKind::Corrupt, message)
+    }
+
+    /// Shorthand for [`ErrorKind::Truncated`].
+    pub fn truncated(message: impl Into<Cow<'static, str>>) -> Self {
+        Error::new(ErrorKind::Truncated, message)
+    }
+
+    /// Shorthand for [`ErrorKind::InvalidArgument`].
+    pub fn invalid_argument(message: impl Into<Cow<'static, str>>) -> Self {
+        Error::new(ErrorKind::InvalidArgument, message)
+    }
+
+    /// An [`ErrorKind::Io`] error (or `NotFound` / `AlreadyExists` / `Truncated`, when the cause says so)
+    /// with a sentence that says what was being done.
+    pub fn io(doing: impl Into<Cow<'static, str>>, cause: std::io::Error) -> Self {
+        let kind = match cause.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
+            std::io::ErrorKind::UnexpectedEof => ErrorKind::Truncated,
+            _ => ErrorKind::Io,
+        };
+        Error::new(kind, doing).with_source(cause)
+    }
+
+    /// Attach the error that caused this one.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Say which file it happened in, unless a lower layer said so already.
+    #[must_use]
+    pub fn in_file(mut self, file: impl Into<String>) -> Self {
+        self.0.file.get_or_insert_with(|| file.into());
+        self
+    }
+
+    /// Say which tensor it happened in, unless a lower layer said so already.
+    #[must_use]
+    pub fn in_tensor(mut self, tensor: impl Into<String>) -> Self {
+        self.0.tensor.get_or_insert_with(|| tensor.into());
+        self
+    }
+
+    /// Say at which byte of the file it happened, unless a lower layer said so already.
+    #[must_use]
+    pub fn at_offset(mut self, offset: u64) -> Self {
+        self.0.offset.get_or_insert(offset);
+        self
+    }
+
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The sentence alone, without place and cause.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The file it happened in, if known.
+    pub fn file(&self) -> Option<&str> {
+        self.0.file.as_deref()
+    }
+
+    /// The tensor it happened in, if known.
+    pub fn tensor(&self) -> Option<&str> {
+        self.0.tensor.as_deref()
+    }
+
+    /// The byte offset in the file, if known.
+    pub fn offset(&self) -> Option<u64> {
+        self.0.offset
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let e = &*self.0;
+        if let Some(file) = &e.file {
+            write!(f, "{file}: ")?;
+        }
+        if let Some(tensor) = &e.tensor {
+            write!(f, "tensor {tensor}: ")?;
+        }
+        f.write_str(&e.message)?;
+        if let Some(offset) = e.offset {
+            write!(f, " (at byte {offset})")?;
+        }
+        // Operating system errors say the decisive word ("permission denied"), so they are part of the line.
+        if let Some(source) = &e.source {
+            write!(f, ": {source}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({self})", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|s| s as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_one_word_wide() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+        assert_eq!(size_of::<Result<()>>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn place_is_added_once() {
+        let e = Error::corrupt("checksum differs")
+            .at_offset(7)
+            .at_offset(9)
+            .in_tensor("a.weight")
+            .in_file("d.sparse");
+        assert_eq!(e.to_string(), "d.sparse: tensor a.weight: checksum differs (at byte 7)");
+    }
+
+    #[test]
+    fn io_kinds_are_told_apart() {
+        let e = Error::io("cannot open x", std::io::ErrorKind::NotFound.into());
+        assert_eq!(e.kind(), ErrorKind::NotFound);
+        let e = Error::io("cannot write x", std::io::ErrorKind::StorageFull.into());
+        assert_eq!(e.kind(), ErrorKind::Io);
+    }
+}

@@ -1,0 +1,32 @@
+//! The words that every layer of Sparse shares.
+//!
+//! This crate has no dependencies and does no work of its own. It holds the vocabulary (element types, tensor
+//! specs, units), the traits that layers meet through (codecs, byte and tensor sources, observers), and the one
+//! error type. A codec from outside needs nothing else.
+//!
+//! Feature `conformance` adds a test suite that any codec passes in one line, see [`conformance`].
+
+#![forbid(unsafe_code)]
+
+mod codec;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod dtype;
+mod error;
+mod limits;
+mod registry;
+mod source;
+mod tensor;
+mod unit;
+
+pub use codec::{
+    BaseUse, ChunkDecoder, ChunkEncoder, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder, Effort, EncodedUnit,
+    EstimatedBits, Fidelity, UnitAnalysis, check_chunk, decode_unit, encode_unit,
+};
+pub use dtype::{Dtype, DtypeClass};
+pub use error::{Error, ErrorKind, Result};
+pub use limits::{CancelToken, CodecContext, Limits, Observer, Unobserved};
+pub use registry::Registry;
+pub use source::{ByteSource, FileSource, TensorEntry, TensorSource, check_range};
+pub use tensor::{Digest, TensorSpec, TensorView};
+pub use unit::{DEFAULT_CHUNK_LEN, RowRun, RowRuns, Segment, UnitSpec};

@@ -1,0 +1,165 @@
+//! Budgets, progress and cancellation.
+
+use crate::{Error, ErrorKind, Result};
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What an untrusted file may make a reader allocate.
+///
+/// Sizes that a file declares are checked against these before memory is taken.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Largest index of a delta file, in bytes after decompression.
+    pub max_index_bytes: u64,
+    /// Largest parameter block (tables, scales, factors) of one unit, in bytes.
+    pub max_params_bytes: u64,
+    /// Largest chunk, in bytes of decoded data.
+    pub max_chunk_bytes: u64,
+}
+
+impl Default for Limits {
+    /// 1 GiB of index, 1 GiB of parameters, 64 MiB of chunk: far above what a writer makes, far below a
+    /// machine's memory.
+    fn default() -> Self {
+        Limits { max_index_bytes: 1 << 30, max_params_bytes: 1 << 30, max_chunk_bytes: 64 << 20 }
+    }
+}
+
+impl Limits {
+    /// Fail when `value` exceeds `limit`.
+    ///
+    /// # Errors
+    /// `LimitExceeded`, naming `what` and both numbers.
+    pub fn check(what: &str, value: u64, limit: u64) -> Result<()> {
+        if value > limit {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!("{what}: {value} bytes, limit {limit}"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A flag that stops work in progress; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// A token that is not cancelled.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ask all work that shares this token to stop soon.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// # Errors
+    /// `Cancelled` once the token is.
+    pub fn check(&self) -> Result<()> {
+        if self.is_cancelled() { Err(Error::new(ErrorKind::Cancelled, "cancelled")) } else { Ok(()) }
+    }
+}
+
+/// Watches long work. Called from worker threads, often: implementations must be quick.
+pub trait Observer: Send + Sync {
+    /// `total` bytes of model data will be handled in the phase called `phase`.
+    fn begin(&self, phase: &str, total: u64) {
+        let _ = (phase, total);
+    }
+
+    /// `bytes` more bytes are done.
+    fn advance(&self, bytes: u64) {
+        let _ = bytes;
+    }
+
+    /// The current phase is over.
+    fn end(&self) {}
+}
+
+/// An [`Observer`] that looks away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {}
+
+/// What a worker thread carries from call to call: limits, the cancel token, and scratch memory.
+///
+/// One per worker. Codecs keep their buffers here ([`CodecContext::state`]), so that steady work allocates
+/// nothing.
+#[derive(Default)]
+pub struct CodecContext {
+    /// Budgets for untrusted sizes.
+    pub limits: Limits,
+    /// Checked by codecs at least once a chunk.
+    pub cancel: CancelToken,
+    states: HashMap<TypeId, Box<dyn Any + Send>>,
+}
+
+impl CodecContext {
+    /// A context with default limits that nobody cancels.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A context with these limits and this token.
+    pub fn with(limits: Limits, cancel: CancelToken) -> Self {
+        CodecContext { limits, cancel, states: HashMap::new() }
+    }
+
+    /// Take this worker's scratch value of type `T` out, made by `Default` the first time. Give it back with
+    /// [`put`](Self::put) to keep its memory for the next call.
+    pub fn take<T: Default + Send + 'static>(&mut self) -> Box<T> {
+        self.states
+            .remove(&TypeId::of::<T>())
+            .and_then(|s| (s as Box<dyn Any>).downcast().ok())
+            .unwrap_or_default()
+    }
+
+    /// Give a scratch value back.
+    pub fn put<T: Send + 'static>(&mut self, state: Box<T>) {
+        self.states.insert(TypeId::of::<T>(), state);
+    }
+}
+
+impl std::fmt::Debug for CodecContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CodecContext")
+            .field("limits", &self.limits)
+            .field("cancel", &self.cancel)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scratch_is_kept() {
+        let mut cx = CodecContext::new();
+        let mut v: Box<Vec<u8>> = cx.take();
+        v.resize(100, 0);
+        cx.put(v);
+        assert_eq!(cx.take::<Vec<u8>>().len(), 100);
+        assert_eq!(cx.take::<Vec<u8>>().len(), 0);
+    }
+
+    #[test]
+    fn cancel_is_shared() {
+        let token = CancelToken::new();
+        assert!(token.check().is_ok());
+        token.clone().cancel();
+        assert_eq!(token.check().unwrap_err().kind(), ErrorKind::Cancelled);
+    }
+}

@@ -1,0 +1,74 @@
+//! Which codecs a program has.
+
+use crate::{CodecId, DeltaDecoder, Error, ErrorKind, Result};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A set of decoders by id: a value that is passed in, never a global.
+#[derive(Clone, Default)]
+pub struct Registry {
+    decoders: BTreeMap<CodecId, Arc<dyn DeltaDecoder>>,
+    disabled: BTreeMap<CodecId, &'static str>,
+}
+
+impl Registry {
+    /// No codec at all.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Add a decoder.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when its id is taken.
+    pub fn add(&mut self, decoder: Arc<dyn DeltaDecoder>) -> Result<&mut Self> {
+        let info = decoder.info();
+        let id = info.id;
+        if let Some(other) = self.decoders.get(&id) {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("codec id {id} of {} is taken by {}", info.name, other.info().name),
+            ));
+        }
+        self.disabled.remove(&id);
+        self.decoders.insert(id, decoder);
+        Ok(self)
+    }
+
+    /// Note that a codec exists which this build leaves out, so that the error can say which feature to enable.
+    pub fn add_disabled(&mut self, id: CodecId, feature: &'static str) -> &mut Self {
+        if !self.decoders.contains_key(&id) {
+            self.disabled.insert(id, feature);
+        }
+        self
+    }
+
+    /// The decoder with this id.
+    ///
+    /// # Errors
+    /// `CodecDisabled` when this build leaves it out, `UnknownCodec` when nobody here has heard of it.
+    pub fn decoder(&self, id: CodecId) -> Result<&Arc<dyn DeltaDecoder>> {
+        self.decoders.get(&id).ok_or_else(|| match self.disabled.get(&id) {
+            Some(feature) => Error::new(
+                ErrorKind::CodecDisabled,
+                format!("codec {id} was left out of this build; enable the feature `{feature}`"),
+            ),
+            None => Error::new(
+                ErrorKind::UnknownCodec,
+                format!("codec {id} is not known here; a newer version may know it"),
+            ),
+        })
+    }
+
+    /// All decoders, by id.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn DeltaDecoder>> {
+        self.decoders.values()
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|d| d.info())).finish()
+    }
+}

@@ -1,0 +1,260 @@
+//! Where bytes and tensors come from.
+
+use crate::{Error, ErrorKind, Result, TensorSpec};
+use std::borrow::Cow;
+
+/// Random access to immutable bytes: a file, a mapping, a buffer, an HTTP range reader.
+pub trait ByteSource: Send + Sync {
+    /// Number of bytes.
+    fn byte_len(&self) -> u64;
+
+    /// Fill `out` from `offset` on.
+    ///
+    /// # Errors
+    /// `Truncated` when the source ends first, `Io` when reading fails. `out` is unspecified then.
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()>;
+
+    /// The bytes themselves, where they are in memory already.
+    fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let _ = (offset, len);
+        None
+    }
+
+    /// `len` bytes from `offset` on, borrowed where possible.
+    ///
+    /// # Errors
+    /// As [`read_exact_at`](Self::read_exact_at).
+    fn bytes_at(&self, offset: u64, len: usize) -> Result<Cow<'_, [u8]>> {
+        if let Some(slice) = self.slice(offset, len) {
+            return Ok(Cow::Borrowed(slice));
+        }
+        if offset.checked_add(len as u64).is_none_or(|end| end > self.byte_len()) {
+            return Err(past_end(offset, len, self.byte_len()));
+        }
+        let mut out = vec![0; len];
+        self.read_exact_at(offset, &mut out)?;
+        Ok(Cow::Owned(out))
+    }
+}
+
+fn past_end(offset: u64, len: usize, have: u64) -> Error {
+    Error::truncated(format!("{len} bytes wanted from byte {offset} on, but there are only {have}"))
+}
+
+impl ByteSource for [u8] {
+    fn byte_len(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let slice =
+            self.slice(offset, out.len()).ok_or_else(|| past_end(offset, out.len(), self.len() as u64))?;
+        out.copy_from_slice(slice);
+        Ok(())
+    }
+
+    fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let start = usize::try_from(offset).ok()?;
+        self.get(start..start.checked_add(len)?)
+    }
+}
+
+impl ByteSource for Vec<u8> {
+    fn byte_len(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.as_slice().read_exact_at(offset, out)
+    }
+
+    fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        ByteSource::slice(self.as_slice(), offset, len)
+    }
+}
+
+impl<T: ByteSource + ?Sized> ByteSource for &T {
+    fn byte_len(&self) -> u64 {
+        (**self).byte_len()
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        (**self).read_exact_at(offset, out)
+    }
+
+    fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        (**self).slice(offset, len)
+    }
+}
+
+impl<T: ByteSource + ?Sized> ByteSource for std::sync::Arc<T> {
+    fn byte_len(&self) -> u64 {
+        (**self).byte_len()
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        (**self).read_exact_at(offset, out)
+    }
+
+    fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        (**self).slice(offset, len)
+    }
+}
+
+/// A file read by position; its length is taken once, when it is wrapped.
+#[derive(Debug)]
+pub struct FileSource {
+    file: std::fs::File,
+    len: u64,
+}
+
+impl FileSource {
+    /// Wrap an open file.
+    ///
+    /// # Errors
+    /// `Io` when its length cannot be read.
+    pub fn new(file: std::fs::File) -> Result<Self> {
+        let len = file.metadata().map_err(|e| Error::io("cannot read the file's length", e))?.len();
+        Ok(FileSource { file, len })
+    }
+}
+
+impl ByteSource for FileSource {
+    fn byte_len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        if offset.checked_add(out.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(past_end(offset, out.len(), self.len));
+        }
+        read_file_at(&self.file, offset, out).map_err(|e| Error::io("cannot read", e).at_offset(offset))
+    }
+}
+
+#[cfg(unix)]
+fn read_file_at(file: &std::fs::File, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, offset)
+}
+
+#[cfg(windows)]
+fn read_file_at(file: &std::fs::File, mut offset: u64, mut out: &mut [u8]) -> std::io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !out.is_empty() {
+        match file.seek_read(out, offset) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                out = &mut out[n..];
+                offset += n as u64;
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// One tensor of a [`TensorSource`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorEntry {
+    /// Its name, unique in the source.
+    pub name: String,
+    /// Its type and shape.
+    pub spec: TensorSpec,
+}
+
+/// A model: named tensors, readable in any order by many threads.
+///
+/// A safetensors file is one, a directory of shards is one, and so is a base together with a delta: code that
+/// loads a model through this trait need not know which it has.
+pub trait TensorSource: Send + Sync {
+    /// All tensors, sorted by name (by bytes); the order is part of the contract.
+    fn tensors(&self) -> &[TensorEntry];
+
+    /// Fill `out` with bytes of tensor `index`, from its byte `offset` on.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the index or range is out of bounds; else what reading or decoding reports, with
+    /// the tensor's name. `out` is unspecified then.
+    fn read_range_into(&self, index: usize, offset: u64, out: &mut [u8]) -> Result<()>;
+
+    /// Bytes of tensor `index` that are in memory already, as from a mapped file: zero copy.
+    fn slice(&self, index: usize, offset: u64, len: usize) -> Option<&[u8]> {
+        let _ = (index, offset, len);
+        None
+    }
+
+    /// The index of the tensor called `name`.
+    fn find(&self, name: &str) -> Option<usize> {
+        self.tensors().binary_search_by(|t| t.name.as_str().cmp(name)).ok()
+    }
+
+    /// Part of tensor `index`, borrowed where possible.
+    ///
+    /// # Errors
+    /// As [`read_range_into`](Self::read_range_into).
+    fn range(&self, index: usize, offset: u64, len: usize) -> Result<Cow<'_, [u8]>> {
+        check_range(self.tensors(), index, offset, len)?;
+        if let Some(slice) = self.slice(index, offset, len) {
+            return Ok(Cow::Borrowed(slice));
+        }
+        let mut out = vec![0; len];
+        self.read_range_into(index, offset, &mut out)?;
+        Ok(Cow::Owned(out))
+    }
+
+    /// The whole of tensor `index`, borrowed where possible.
+    ///
+    /// # Errors
+    /// As [`read_range_into`](Self::read_range_into).
+    fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        let entry = self.tensors().get(index).ok_or_else(|| no_tensor(index))?;
+        let len = usize::try_from(entry.spec.byte_len())
+            .map_err(|_| Error::new(ErrorKind::LimitExceeded, "tensor is larger than the address space"))?;
+        self.range(index, 0, len)
+    }
+}
+
+fn no_tensor(index: usize) -> Error {
+    Error::invalid_argument(format!("no tensor with index {index}"))
+}
+
+/// Check that `offset..offset + len` lies within tensor `index`.
+///
+/// # Errors
+/// `InvalidArgument` when it does not, or there is no such tensor.
+pub fn check_range(tensors: &[TensorEntry], index: usize, offset: u64, len: usize) -> Result<()> {
+    let entry = tensors.get(index).ok_or_else(|| no_tensor(index))?;
+    let have = entry.spec.byte_len();
+    if offset.checked_add(len as u64).is_none_or(|end| end > have) {
+        return Err(Error::invalid_argument(format!("bytes {offset}..+{len} of a tensor of {have} bytes"))
+            .in_tensor(&*entry.name));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_sources() {
+        let data = b"0123456789".to_vec();
+        assert_eq!(data.bytes_at(3, 4).unwrap(), &b"3456"[..]);
+        assert_eq!(data.bytes_at(8, 4).unwrap_err().kind(), ErrorKind::Truncated);
+        assert_eq!(data.bytes_at(u64::MAX, 4).unwrap_err().kind(), ErrorKind::Truncated);
+        let mut out = [0; 2];
+        data.read_exact_at(8, &mut out).unwrap();
+        assert_eq!(&out, b"89");
+    }
+
+    #[test]
+    fn files_are_sources() {
+        let path = std::env::temp_dir().join(format!("sparse-core-{}", std::process::id()));
+        std::fs::write(&path, b"0123456789").unwrap();
+        let source = FileSource::new(std::fs::File::open(&path).unwrap()).unwrap();
+        assert_eq!(source.bytes_at(3, 4).unwrap(), &b"3456"[..]);
+        assert_eq!(source.bytes_at(8, 4).unwrap_err().kind(), ErrorKind::Truncated);
+        std::fs::remove_file(path).unwrap();
+    }
+}

@@ -1,0 +1,1 @@
+//! Model input and output: safetensors files, shards, directories and caches; matching tensors; atomic writes.

@@ -1,0 +1,1 @@
+//! Choosing how to code each tensor: sampling, cost estimates and policies. Knows no codec.
