@@ -4,8 +4,8 @@
 //! against. The parameter block is empty, a chunk is its bytes verbatim, the base is not looked at.
 
 use sparse_core::{
-    BaseUse, ChunkDecoder, ChunkEncoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder, Effort,
-    Error, EstimatedBits, Fidelity, Limits, Result, UnitAnalysis, UnitSpec, check_chunk,
+    BaseUse, ChunkDecoder, ChunkEncoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder,
+    Effort, Error, EstimatedBits, Fidelity, Limits, Result, UnitAnalysis, UnitSpec, check_chunk,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -138,6 +138,13 @@ mod tests {
     }
 
     #[test]
+    fn conforms() {
+        let report = sparse_core::conformance::run(&Raw);
+        assert!(report.coded > 1000);
+        assert_eq!(report.declined, 0);
+    }
+
+    #[test]
     fn counts_what_it_saw_by_segment() {
         let segments = [segment(0, 3), segment(2, 3), segment(3, 0), segment(1, 4), segment(2, 5)];
         let unit = UnitSpec::new(Dtype::F32, None, 7, segments).unwrap();
@@ -157,9 +164,8 @@ mod tests {
         let unit = UnitSpec::new(Dtype::U8, None, 8, [segment(1, 3)]).unwrap();
         let mut cx = CodecContext::new();
         let bound = Raw.bind(&unit, &[], &cx.limits).unwrap();
-        let mut decode = |encoded: &[u8]| {
-            bound.decode_chunk(0, encoded, None, &mut [0; 3], &mut cx).map_err(|e| e.kind())
-        };
+        let mut decode =
+            |encoded: &[u8]| bound.decode_chunk(0, encoded, None, &mut [0; 3], &mut cx).map_err(|e| e.kind());
         assert_eq!(decode(&[1; 2]), Err(ErrorKind::Truncated));
         assert_eq!(decode(&[1; 4]), Err(ErrorKind::Corrupt));
         assert_eq!(decode(&[1; 3]), Ok(()));

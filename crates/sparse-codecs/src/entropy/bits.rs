@@ -1,0 +1,129 @@
+//! Little-endian bit streams: the first value's least significant bit is bit 0 of byte 0.
+
+/// Writes values of up to 64 bits back to back.
+#[derive(Debug, Default)]
+pub struct BitWriter {
+    bytes: Vec<u8>,
+    pending: u64,
+    count: u32,
+}
+
+impl BitWriter {
+    /// An empty stream.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Append the low `count` bits of `value`; higher bits must be zero.
+    ///
+    /// `count` is at most 64.
+    #[inline]
+    pub fn put(&mut self, value: u64, count: u32) {
+        debug_assert!(count == 64 || value >> count == 0);
+        self.pending |= value << self.count;
+        let total = self.count + count;
+        if total >= 64 {
+            self.bytes.extend_from_slice(&self.pending.to_le_bytes());
+            // What did not fit; a shift by 64 means that nothing is left.
+            self.pending = value.checked_shr(64 - self.count).unwrap_or(0);
+            self.count = total - 64;
+        } else {
+            self.count = total;
+        }
+    }
+
+    /// The bytes, the last one padded with zero bits. The writer is empty afterwards and keeps its memory.
+    pub fn finish_into(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes);
+        out.extend_from_slice(&self.pending.to_le_bytes()[..self.count.div_ceil(8) as usize]);
+        self.bytes.clear();
+        self.pending = 0;
+        self.count = 0;
+    }
+}
+
+/// Reads what [`BitWriter`] wrote.
+///
+/// Reading past the end yields zero bits, without a branch per value; [`BitReader::is_exact`] tells afterwards
+/// whether that happened.
+#[derive(Clone, Debug)]
+pub struct BitReader<'a> {
+    bytes: &'a [u8],
+    position: usize,
+}
+
+impl<'a> BitReader<'a> {
+    /// Read from the first bit of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        BitReader { bytes, position: 0 }
+    }
+
+    /// The 64 bits from bit `at` on, zeros past the end.
+    #[inline]
+    fn window(&self, at: usize) -> u64 {
+        let byte = at / 8;
+        match self.bytes.get(byte..byte + 8) {
+            Some(b) => u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) >> (at % 8),
+            None => self.window_at_end(byte) >> (at % 8),
+        }
+    }
+
+    #[cold]
+    fn window_at_end(&self, byte: usize) -> u64 {
+        let mut b = [0; 8];
+        let rest = self.bytes.get(byte..).unwrap_or_default();
+        let n = rest.len().min(8);
+        b[..n].copy_from_slice(&rest[..n]);
+        u64::from_le_bytes(b)
+    }
+
+    /// The next `count` bits, at most 64.
+    #[inline]
+    pub fn take(&mut self, count: u32) -> u64 {
+        let mut value = self.window(self.position);
+        if count > 56 {
+            value = (value & ((1 << 56) - 1)) | self.window(self.position + 56) << 56;
+        }
+        self.position += count as usize;
+        if count == 64 { value } else { value & ((1u64 << count) - 1) }
+    }
+
+    /// Whether everything was read: no bit past the end, no whole byte left over, and padding of zeros.
+    pub fn is_exact(&self) -> bool {
+        self.position.div_ceil(8) == self.bytes.len() && self.window(self.position) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn round_trip(values in prop::collection::vec((any::<u64>(), 0u32..=64), 0..200)) {
+            let values: Vec<_> =
+                values.into_iter().map(|(v, n)| (if n == 64 { v } else { v & ((1u64 << n) - 1) }, n)).collect();
+            let mut w = BitWriter::new();
+            for &(v, n) in &values {
+                w.put(v, n);
+            }
+            let mut bytes = Vec::new();
+            w.finish_into(&mut bytes);
+            prop_assert_eq!(bytes.len() as u64, values.iter().map(|v| u64::from(v.1)).sum::<u64>().div_ceil(8));
+            let mut r = BitReader::new(&bytes);
+            for &(v, n) in &values {
+                prop_assert_eq!(r.take(n), v);
+            }
+            prop_assert!(r.is_exact());
+        }
+    }
+
+    #[test]
+    fn past_the_end() {
+        let mut r = BitReader::new(&[0xff]);
+        assert_eq!(r.take(12), 0xff);
+        assert!(!r.is_exact());
+        assert!(!BitReader::new(&[0xff]).is_exact());
+    }
+}

@@ -1,0 +1,191 @@
+//! Static frequency tables.
+
+use super::token::{MAX_TOKENS, TokenScheme};
+use super::{bits, bytes, varint};
+use sparse_core::{Error, Result};
+
+/// Probabilities are multiples of `2^-PROB_BITS`.
+pub const PROB_BITS: u32 = 12;
+
+/// What the frequencies of a table sum to.
+pub const PROB_SCALE: u32 = 1 << PROB_BITS;
+
+/// How often each symbol occurs, scaled so that the sum is [`PROB_SCALE`]; symbols that occur have at least 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FreqTable {
+    freqs: Vec<u16>,
+}
+
+impl FreqTable {
+    /// Scale a histogram of at most [`MAX_TOKENS`] counts. An empty histogram gives symbol 0 everything.
+    ///
+    /// Every symbol gets its share rounded to the nearest step, at least one; the difference to the scale then goes,
+    /// step by step, where it costs the fewest bits.
+    pub fn from_counts(counts: &[u64]) -> Self {
+        let counts = &counts[..counts.len().min(MAX_TOKENS)];
+        let used = counts.iter().rposition(|&c| c > 0).map_or(0, |i| i + 1);
+        let total: u64 = counts.iter().sum();
+        if total == 0 {
+            return FreqTable { freqs: vec![PROB_SCALE as u16] };
+        }
+        let scale = f64::from(PROB_SCALE) / total as f64;
+        let mut freqs: Vec<u32> = counts[..used]
+            .iter()
+            .map(|&c| if c == 0 { 0 } else { ((c as f64 * scale).round() as u32).max(1) })
+            .collect();
+        // At most MAX_TOKENS steps are missing or too many: half a step per symbol, or one for each rare symbol.
+        // Bits lost by giving symbol `i` one step less, gained by one more.
+        let change = |f: u32, c: u64, step: i32| -> f64 {
+            c as f64 * (f64::from(f) / f64::from(f.wrapping_add_signed(step))).log2()
+        };
+        let mut sum: u32 = freqs.iter().sum();
+        while sum != PROB_SCALE {
+            let step = if sum < PROB_SCALE { 1 } else { -1 };
+            let best = (0..used).filter(|&i| counts[i] > 0 && (step > 0 || freqs[i] > 1)).min_by(|&a, &b| {
+                change(freqs[a], counts[a], step).total_cmp(&change(freqs[b], counts[b], step))
+            });
+            // There is always one: the sum is above the scale only if some frequency is above one.
+            let Some(best) = best else { break };
+            freqs[best] = freqs[best].wrapping_add_signed(step);
+            sum = sum.wrapping_add_signed(step);
+        }
+        FreqTable { freqs: freqs.into_iter().map(|f| f as u16).collect() }
+    }
+
+    /// Frequencies of symbols 0, 1, ...; symbols past the end have none.
+    pub fn freqs(&self) -> &[u16] {
+        &self.freqs
+    }
+
+    /// Bits that coding `counts` with this table takes; infinite when a symbol has no code.
+    pub fn cost_bits(&self, counts: &[u64]) -> f64 {
+        let mut bits = 0.0;
+        for (i, &c) in counts.iter().enumerate().filter(|c| *c.1 > 0) {
+            match self.freqs.get(i) {
+                Some(&f) if f > 0 => bits += c as f64 * (f64::from(PROB_BITS) - f64::from(f).log2()),
+                _ => return f64::INFINITY,
+            }
+        }
+        bits
+    }
+}
+
+/// Bits of a histogram's empirical entropy: the floor of any static table.
+pub fn entropy_bits(counts: &[u64]) -> f64 {
+    let total: u64 = counts.iter().sum();
+    counts.iter().filter(|&&c| c > 0).map(|&c| c as f64 * (total as f64 / c as f64).log2()).sum()
+}
+
+/// Frequencies are themselves hybrid integers with one mantissa bit: at most 26 tokens.
+const FREQ_TOKENS: TokenScheme = TokenScheme::Hybrid { msb: 1 };
+
+/// Append tables in serial form: the number of symbols of each, then all frequencies as tokens (order 0
+/// coded) and raw bits. A table's last frequency follows from the sum and is left out.
+pub fn write_tables(tables: &[FreqTable], out: &mut Vec<u8>) {
+    let mut tokens = Vec::new();
+    let mut raw = bits::BitWriter::new();
+    for table in tables {
+        varint::put(out, table.freqs.len() as u64);
+        for &f in &table.freqs[..table.freqs.len() - 1] {
+            let t = FREQ_TOKENS.split(u64::from(f));
+            tokens.push(t.token as u8);
+            raw.put(t.raw, t.raw_bits);
+        }
+    }
+    bytes::pack(&tokens, out);
+    raw.finish_into(out);
+}
+
+/// Take `count` tables off the front of `input`; each has at most `max_symbols` symbols.
+///
+/// # Errors
+/// `Corrupt` or `Truncated`.
+pub fn read_tables(input: &mut &[u8], count: usize, max_symbols: usize) -> Result<Vec<FreqTable>> {
+    let mut lens = Vec::new();
+    for _ in 0..count {
+        let len = varint::take_max(input, max_symbols.min(MAX_TOKENS) as u64, "number of symbols")? as usize;
+        if len == 0 {
+            return Err(Error::corrupt("frequency table without symbols"));
+        }
+        lens.push(len);
+    }
+    let token_count: usize = lens.iter().map(|l| l - 1).sum();
+    let tokens = bytes::unpack(input, token_count)?;
+    let max_token = FREQ_TOKENS.split(u64::from(PROB_SCALE)).token;
+    if tokens.iter().any(|&t| u32::from(t) > max_token) {
+        return Err(Error::corrupt("frequency out of range"));
+    }
+    let raw_bits: u64 = tokens.iter().map(|&t| u64::from(FREQ_TOKENS.expand(t.into()).0)).sum();
+    let mut raw =
+        bits::BitReader::new(varint::take_bytes(input, raw_bits.div_ceil(8) as usize, "frequencies")?);
+    let mut tokens = tokens.iter();
+    lens.iter()
+        .map(|&len| {
+            let mut rest = PROB_SCALE;
+            let mut freqs = Vec::with_capacity(len);
+            for &token in tokens.by_ref().take(len - 1) {
+                let (bits, low) = FREQ_TOKENS.expand(token.into());
+                let f = (low + raw.take(bits)) as u32;
+                rest = rest.checked_sub(f).ok_or_else(|| Error::corrupt("frequencies exceed their scale"))?;
+                freqs.push(f as u16);
+            }
+            if rest == 0 {
+                return Err(Error::corrupt("last frequency is zero"));
+            }
+            freqs.push(rest as u16);
+            Ok(FreqTable { freqs })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn normalised_and_near_the_entropy(counts in prop::collection::vec(0u64..100_000, 1..256)) {
+            let table = FreqTable::from_counts(&counts);
+            prop_assert_eq!(table.freqs().iter().map(|&f| u32::from(f)).sum::<u32>(), PROB_SCALE);
+            let total: u64 = counts.iter().sum();
+            for (i, &c) in counts.iter().enumerate() {
+                let f = table.freqs().get(i).copied().unwrap_or(0);
+                prop_assert_eq!(c > 0 || (total == 0 && i == 0), f > 0);
+            }
+            prop_assert!(table.cost_bits(&counts) <= entropy_bits(&counts) * 1.02 + 64.0);
+        }
+
+        #[test]
+        fn serial_form(counts in prop::collection::vec(prop::collection::vec(0u64..1000, 1..100), 0..20)) {
+            let tables: Vec<_> = counts.iter().map(|c| FreqTable::from_counts(c)).collect();
+            let mut out = Vec::new();
+            write_tables(&tables, &mut out);
+            out.push(0xAA);
+            let mut input = &out[..];
+            prop_assert_eq!(read_tables(&mut input, tables.len(), 256).unwrap(), tables);
+            prop_assert_eq!(input, &[0xAA][..]);
+        }
+
+        #[test]
+        fn garbage_is_no_table(bytes: Vec<u8>, count in 0usize..20) {
+            for t in read_tables(&mut &bytes[..], count, 64).into_iter().flatten() {
+                prop_assert_eq!(t.freqs().iter().map(|&f| u32::from(f)).sum::<u32>(), PROB_SCALE);
+            }
+        }
+    }
+
+    #[test]
+    fn one_symbol_has_all() {
+        assert_eq!(FreqTable::from_counts(&[0, 0, 7]).freqs(), &[0, 0, PROB_SCALE as u16]);
+        assert_eq!(FreqTable::from_counts(&[]).freqs(), &[PROB_SCALE as u16]);
+    }
+
+    #[test]
+    fn many_rare_symbols_leave_room() {
+        let mut counts = vec![1u64; 256];
+        counts[3] = 1 << 40;
+        let table = FreqTable::from_counts(&counts);
+        assert_eq!(table.freqs()[3], (PROB_SCALE - 255) as u16);
+    }
+}

@@ -1,0 +1,362 @@
+//! Settling a unit's model: histograms, profiles, tables.
+
+use super::chunk::Encoder;
+use super::cluster::{Cost, Sparse, cluster};
+use super::model::{KEYS, KeyRule, Kind, Model, Tokens};
+use super::profile::{Choice, LANES as MAX_PROFILES, Prices};
+use super::scan::{Predictor, Scan, runs};
+use crate::entropy::freq::FreqTable;
+use crate::entropy::token::MAX_TOKENS;
+use sparse_core::{
+    ChunkEncoder, CodecContext, Effort, EstimatedBits, Result, UnitAnalysis, UnitSpec, check_chunk,
+};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// Most frequency tables that the encoder makes.
+const MAX_TABLES: usize = 32;
+
+/// Values this frequent get a token of their own, where a token would leave raw bits: one in so many.
+const EXACT_SHARE: u64 = 1000;
+const MAX_EXACT: usize = 16;
+
+/// In the search for frequent values, one value in so many is looked at ...
+const EXACT_STRIDE: usize = 7;
+/// ... and so many are kept in mind.
+const EXACT_CANDIDATES: usize = 64;
+
+/// Fraction of a bit in which costs are summed, so that the sum does not depend on its order.
+const COST_SCALE: f64 = 256.0;
+
+type Histogram = Vec<u64>;
+
+/// What the chunks of one pass add up to.
+#[derive(Debug, Default)]
+struct Sums {
+    /// By level in the first pass, by profile later: counts by key and token.
+    groups: BTreeMap<i32, Histogram>,
+    /// Candidates for tokens of their own.
+    frequent: BTreeMap<u64, u64>,
+    /// Raw bits.
+    raw_bits: u64,
+    /// Bits by segment under the prices of the pass before, in units of `1 / COST_SCALE`.
+    segment_cost: Vec<u64>,
+    /// Chunks that hold anything.
+    coded_chunks: u64,
+}
+
+/// [`UnitAnalysis`] of the lossless codec.
+///
+/// The first pass sorts rows by the mean size of their change (its *level*, in half powers of two) and counts tokens
+/// by level and key. Levels are merged into profiles, and the histograms of (profile, key) into tables. Later passes
+/// let each row choose its cheapest profile under these tables, and make the tables anew: Lloyd's algorithm.
+#[derive(Debug)]
+pub(super) struct Analysis {
+    unit: UnitSpec,
+    kind: Kind,
+    key: KeyRule,
+    predictor: Predictor,
+    tokens: Tokens,
+    refinements: u32,
+    pass: u32,
+    model: Option<(Model, Prices)>,
+    sums: Mutex<Sums>,
+    estimate: EstimatedBits,
+}
+
+#[derive(Default)]
+struct ObserveState {
+    scan: Scan,
+    choice: Choice,
+    tokens: Vec<u8>,
+    counts: BTreeMap<i32, Vec<u32>>,
+}
+
+impl Analysis {
+    pub(super) fn new(unit: &UnitSpec, effort: Effort) -> Analysis {
+        let kind = Kind::of(unit);
+        Analysis {
+            kind,
+            key: kind.key_rule(),
+            predictor: Predictor::of(unit),
+            tokens: Tokens::new(kind.scheme(), Vec::new(), kind.bits),
+            refinements: match effort {
+                Effort::Fast => 0,
+                Effort::Max => 3,
+                _ => 1,
+            },
+            unit: unit.clone(),
+            pass: 0,
+            model: None,
+            sums: Mutex::default(),
+            estimate: EstimatedBits::default(),
+        }
+    }
+
+    /// The level of a run: twice the logarithm of the mean absolute change, relative to the type's one.
+    fn level(&self, values: &[u64], keys: &[u8]) -> i32 {
+        let float_with_base = self.kind.float && self.kind.has_base && self.kind.bits > 8;
+        let key_steps = if self.key.shift < self.kind.mantissa { 0.5 } else { 1.0 };
+        let sum: f64 = if float_with_base {
+            // Key by key, since the unit in the last place depends on it alone.
+            let mut by_key = [0u64; KEYS];
+            for (&v, &k) in values.iter().zip(keys) {
+                by_key[k as usize & (KEYS - 1)] += v.div_ceil(2).min(1 << 40);
+            }
+            (0..).zip(by_key).map(|(k, n)| n as f64 * (f64::from(k) * key_steps).exp2()).sum()
+        } else {
+            values.iter().map(|&v| self.tokens.split(v).token as f64).sum()
+        };
+        if sum == 0.0 { i32::MIN } else { (2.0 * (sum / values.len() as f64).log2()).round() as i32 }
+    }
+
+    fn first_look(&self, chunk: u64, state: &mut ObserveState) {
+        for run in runs(&self.unit, chunk) {
+            let range = run.start..run.start + run.len;
+            let (values, keys) = (&state.scan.values[range.clone()], &state.scan.keys[range.clone()]);
+            let counts = group(&mut state.counts, self.level(values, keys), self.tokens.count());
+            for (&key, &token) in keys.iter().zip(&state.tokens[range]) {
+                counts[key as usize * self.tokens.count() + token as usize] += 1;
+            }
+        }
+    }
+
+    fn look_again(&self, chunk: u64, state: &mut ObserveState, prices: &Prices) {
+        let ObserveState { scan, choice, tokens, counts } = state;
+        choice.choose(runs(&self.unit, chunk), &scan.keys, tokens, prices);
+        for (run, &p) in choice.runs.iter().zip(&choice.profiles) {
+            let range = run.start..run.start + run.len;
+            let counts = group(counts, p.into(), self.tokens.count());
+            for (&key, &token) in scan.keys[range.clone()].iter().zip(&tokens[range]) {
+                counts[key as usize * self.tokens.count() + token as usize] += 1;
+            }
+        }
+    }
+
+    /// Frequent values among those whose token leaves raw bits (Misra and Gries 1982).
+    fn frequent(&self, values: &[u64]) -> BTreeMap<u64, u64> {
+        let mut candidates: BTreeMap<u64, u64> = BTreeMap::new();
+        if self.kind.bits < 32 || !self.kind.has_base {
+            return candidates;
+        }
+        for &v in values.iter().step_by(EXACT_STRIDE).filter(|&&v| self.tokens.split(v).raw_bits > 0) {
+            if let Some(n) = candidates.get_mut(&v) {
+                *n += 1;
+            } else if candidates.len() < EXACT_CANDIDATES {
+                candidates.insert(v, 1);
+            } else {
+                candidates.retain(|_, n| {
+                    *n -= 1;
+                    *n > 0
+                });
+            }
+        }
+        candidates
+    }
+
+    /// The tokens, and one for each value that is frequent enough.
+    fn with_exact(&self, sums: &Sums) -> Tokens {
+        let seen: u64 = sums.groups.values().flatten().sum();
+        let enough = (seen / EXACT_SHARE / EXACT_STRIDE as u64).max(8);
+        let mut frequent: Vec<(u64, u64)> =
+            sums.frequent.iter().filter(|f| *f.1 > enough).map(|(&v, &n)| (n, v)).collect();
+        frequent.sort_unstable_by(|a, b| b.cmp(a));
+        frequent.truncate(MAX_EXACT.min(MAX_TOKENS - self.tokens.count()));
+        let mut exact: Vec<u64> = frequent.into_iter().map(|f| f.1).collect();
+        exact.sort_unstable();
+        Tokens::new(self.tokens.scheme, exact, self.kind.bits)
+    }
+
+    /// Bits by segment, raw bits included, in units of `1 / COST_SCALE`.
+    fn segment_costs(&self, state: &ObserveState) -> Vec<(usize, u64)> {
+        let raw_bits: Vec<u32> = self.tokens.expansions().iter().map(|e| e.0).collect();
+        let ObserveState { choice, tokens, .. } = state;
+        choice
+            .runs
+            .iter()
+            .zip(&choice.bits)
+            .map(|(run, &bits)| {
+                let raw: u64 = tokens[run.start..run.start + run.len]
+                    .iter()
+                    .map(|&t| u64::from(raw_bits[t as usize]))
+                    .sum();
+                (run.segment, (f64::from(bits) * COST_SCALE) as u64 + raw * COST_SCALE as u64)
+            })
+            .collect()
+    }
+
+    /// Make the model from the histograms of `groups`.
+    fn build(&self, groups: &BTreeMap<i32, Histogram>) -> Model {
+        let count = self.tokens.count();
+        let items: Vec<Sparse> = groups.values().map(|h| Sparse::from_dense(h)).collect();
+        let profile_of = cluster(&items, KEYS * count, MAX_PROFILES, Cost::of_profile(count));
+        let profile_count = profile_of.iter().max().map_or(1, |m| m + 1);
+        let mut sums = vec![vec![0u64; KEYS * count]; profile_count];
+        for (histogram, &p) in groups.values().zip(&profile_of) {
+            sums[p].iter_mut().zip(histogram).for_each(|(a, b)| *a += b);
+        }
+
+        // One item for each (profile, key) that occurs.
+        let cells: Vec<(usize, usize, Sparse)> = sums
+            .iter()
+            .enumerate()
+            .flat_map(|(p, sum)| {
+                sum.chunks(count).enumerate().map(move |(key, h)| (p, key, Sparse::from_dense(h)))
+            })
+            .filter(|c| !c.2.entries.is_empty())
+            .collect();
+        let items: Vec<Sparse> = cells.iter().map(|c| c.2.clone()).collect();
+        let table_of = cluster(&items, count, MAX_TABLES, Cost::of_table(count));
+        let table_count = table_of.iter().max().map_or(1, |m| m + 1);
+        let mut counts = vec![vec![0u64; count]; table_count];
+        for (item, &t) in items.iter().zip(&table_of) {
+            item.entries.iter().for_each(|&(s, c)| counts[t][s as usize] += c);
+        }
+
+        // In order of the mean token, so that neighbouring keys have neighbouring tables.
+        let mean = |h: &[u64]| {
+            let total: u64 = h.iter().sum();
+            h.iter().enumerate().map(|(s, &c)| s as f64 * c as f64).sum::<f64>() / total.max(1) as f64
+        };
+        let mut order: Vec<usize> = (0..table_count).collect();
+        order.sort_by(|&a, &b| mean(&counts[a]).total_cmp(&mean(&counts[b])).then(a.cmp(&b)));
+        let mut rank = vec![0u8; table_count];
+        (0..).zip(&order).for_each(|(r, &t)| rank[t] = r);
+
+        let mut profiles = vec![[u8::MAX; KEYS]; profile_count];
+        for ((p, key, _), &t) in cells.iter().zip(&table_of) {
+            profiles[*p][*key] = rank[t];
+        }
+        profiles.iter_mut().for_each(fill_gaps);
+        Model {
+            tokens: self.tokens.clone(),
+            key: self.key,
+            profiles,
+            tables: order.iter().map(|&t| FreqTable::from_counts(&counts[t])).collect(),
+        }
+    }
+
+    fn estimate(&self, model: &Model, sums: &Sums) -> EstimatedBits {
+        let count = self.tokens.count();
+        // Every cell is priced by its cheapest table: what `look_again` will find, or a little less.
+        let mut token_bits = 0.0;
+        for histogram in sums.groups.values() {
+            let by_profile = model.profiles.iter().map(|profile| {
+                histogram
+                    .chunks(count)
+                    .zip(profile)
+                    .filter(|(h, _)| h.iter().any(|&c| c > 0))
+                    .map(|(h, &t)| model.tables[t as usize].cost_bits(h).min(1e15))
+                    .sum::<f64>()
+            });
+            token_bits += by_profile.fold(f64::INFINITY, f64::min);
+        }
+        let mut params = Vec::new();
+        model.write(&mut params);
+        let payload_bits = token_bits + sums.raw_bits as f64;
+        let cost: u64 = sums.segment_cost.iter().sum();
+        let payload = if cost > 0 {
+            sums.segment_cost.iter().map(|&c| payload_bits * c as f64 / cost as f64).collect()
+        } else {
+            let len = self.unit.len().max(1) as f64;
+            self.unit.segments().iter().map(|s| payload_bits * s.len() as f64 / len).collect()
+        };
+        let per_row = vec![0.0; self.unit.segments().len()];
+        // Mode, profiles, number of words and final states.
+        let chunk_bits = 8.0 * if payload_bits > 1e5 { 160.0 } else { 30.0 };
+        EstimatedBits {
+            payload,
+            per_row,
+            fixed: 8.0 * params.len() as f64 + sums.coded_chunks as f64 * chunk_bits,
+        }
+    }
+}
+
+/// Keys that do not occur get the table of a neighbour, which costs nothing to write.
+fn fill_gaps(profile: &mut [u8; KEYS]) {
+    let first = profile.iter().copied().find(|&t| t != u8::MAX).unwrap_or(0);
+    let mut last = first;
+    for t in profile.iter_mut() {
+        if *t == u8::MAX {
+            *t = last;
+        }
+        last = *t;
+    }
+}
+
+fn group(counts: &mut BTreeMap<i32, Vec<u32>>, key: i32, tokens: usize) -> &mut Vec<u32> {
+    counts.entry(key).or_insert_with(|| vec![0; KEYS * tokens])
+}
+
+impl UnitAnalysis for Analysis {
+    fn observe(&self, chunk: u64, target: &[u8], base: Option<&[u8]>, cx: &mut CodecContext) -> Result<()> {
+        cx.cancel.check()?;
+        check_chunk(&self.unit, chunk, target.len(), base.map(<[u8]>::len))?;
+        let mut state = cx.take::<ObserveState>();
+        state.counts.clear();
+        let mut cost = Vec::new();
+        let (mut raw_bits, mut frequent) = (0, BTreeMap::new());
+        let unchanged = state.scan.scan(self.kind, self.key, self.predictor, target, base);
+        if !unchanged {
+            state.tokens.clear();
+            for &v in &state.scan.values {
+                let t = self.tokens.split(v);
+                state.tokens.push(t.token as u8);
+                raw_bits += u64::from(t.raw_bits);
+            }
+            match &self.model {
+                None => {
+                    self.first_look(chunk, &mut state);
+                    frequent = self.frequent(&state.scan.values);
+                }
+                Some((_, prices)) => {
+                    self.look_again(chunk, &mut state, prices);
+                    cost = self.segment_costs(&state);
+                }
+            }
+        }
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        for (&key, counts) in &state.counts {
+            let total = sums.groups.entry(key).or_insert_with(|| vec![0; counts.len()]);
+            total.iter_mut().zip(counts).for_each(|(t, &c)| *t += u64::from(c));
+        }
+        for (v, n) in frequent {
+            *sums.frequent.entry(v).or_default() += n;
+        }
+        sums.raw_bits += raw_bits;
+        sums.segment_cost.resize(self.unit.segments().len(), 0);
+        for (segment, bits) in cost {
+            sums.segment_cost[segment] += bits;
+        }
+        sums.coded_chunks += u64::from(!unchanged);
+        drop(sums);
+        cx.put(state);
+        Ok(())
+    }
+
+    fn end_pass(&mut self) -> Result<bool> {
+        let sums = std::mem::take(&mut *self.sums.lock().unwrap_or_else(PoisonError::into_inner));
+        let again = self.pass < self.refinements;
+        let model = self.build(&sums.groups);
+        self.estimate = self.estimate(&model, &sums);
+        if self.pass == 0 && again {
+            self.tokens = self.with_exact(&sums);
+        }
+        let prices = Prices::new(&model, &self.tokens);
+        self.model = Some((model, prices));
+        self.pass += 1;
+        Ok(again)
+    }
+
+    fn estimated_bits(&self) -> EstimatedBits {
+        self.estimate.clone()
+    }
+
+    fn finish(self: Box<Self>) -> Result<Box<dyn ChunkEncoder>> {
+        let model = match self.model {
+            Some((model, _)) => model,
+            None => self.build(&BTreeMap::new()),
+        };
+        Ok(Box::new(super::BoundEncoder::new(Encoder::new(self.unit, model))))
+    }
+}

@@ -1,0 +1,256 @@
+//! Clustering: many histograms into few, with the least loss of coded size.
+
+use crate::entropy::freq::entropy_bits;
+
+/// What a table costs in the parameter block, roughly: this much per symbol that occurs ...
+const SYMBOL_BITS: f64 = 5.0;
+/// ... and this much by itself.
+const TABLE_BITS: f64 = 8.0;
+
+/// Histograms above this number are first grouped coarsely, then merged pair by pair.
+const PAIRWISE: usize = 96;
+
+/// A histogram kept as its occurring symbols.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Sparse {
+    /// (symbol, count), ascending, counts above zero.
+    pub(super) entries: Vec<(u32, u64)>,
+}
+
+impl Sparse {
+    pub(super) fn from_dense(counts: &[u64]) -> Sparse {
+        Sparse { entries: (0..).zip(counts).filter(|e| *e.1 > 0).map(|(s, &c)| (s, c)).collect() }
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.entries.iter().map(|e| e.1).sum()
+    }
+}
+
+/// How a histogram's own coded size is computed. Symbols of an item may belong to several blocks, each with an
+/// entropy of its own: blocks of `block` symbols each.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cost {
+    /// Symbols per block.
+    pub(super) block: usize,
+    /// Bits charged per occurring symbol.
+    pub(super) symbol: f64,
+    /// Bits charged per occurring block.
+    pub(super) used_block: f64,
+}
+
+impl Cost {
+    /// For frequency tables: one block, the price of the table included.
+    pub(super) fn of_table(tokens: usize) -> Cost {
+        Cost { block: tokens, symbol: SYMBOL_BITS, used_block: TABLE_BITS }
+    }
+
+    /// For profiles: a block per key; what counts is the entropy given the key, and the look-up entry.
+    pub(super) fn of_profile(tokens: usize) -> Cost {
+        Cost { block: tokens, symbol: 0.0, used_block: 12.0 }
+    }
+
+    fn bits(self, dense: &[u64]) -> f64 {
+        dense
+            .chunks(self.block)
+            .map(|b| {
+                let used = b.iter().filter(|&&c| c > 0).count();
+                if used == 0 { 0.0 } else { entropy_bits(b) + self.symbol * used as f64 + self.used_block }
+            })
+            .sum()
+    }
+}
+
+/// Group `items`, whose symbols are below `symbols`, into at most `limit` clusters. Returns each item's cluster;
+/// clusters are numbered from 0 without gaps.
+///
+/// First Lloyd's algorithm from farthest-first seeds, then greedy merging of the pair that costs least, on past the
+/// limit while merging saves more in side information than it loses in entropy.
+pub(super) fn cluster(items: &[Sparse], symbols: usize, limit: usize, cost: Cost) -> Vec<usize> {
+    if items.is_empty() {
+        return Vec::new();
+    }
+    let mut assigned: Vec<usize> = if items.len() <= PAIRWISE {
+        (0..items.len()).collect()
+    } else {
+        lloyd(items, symbols, PAIRWISE.max(limit), cost)
+    };
+    let count = assigned.iter().max().map_or(0, |m| m + 1);
+    let mut sums = vec![vec![0u64; symbols]; count];
+    for (item, &a) in items.iter().zip(&assigned) {
+        add(&mut sums[a], item);
+    }
+    merge(&mut sums, limit, cost, &mut assigned);
+    assigned
+}
+
+fn add(dense: &mut [u64], item: &Sparse) {
+    for &(s, c) in &item.entries {
+        dense[s as usize] += c;
+    }
+}
+
+/// Greedy merging; renumbers `assigned`.
+fn merge(sums: &mut [Vec<u64>], limit: usize, cost: Cost, assigned: &mut [usize]) {
+    let n = sums.len();
+    let mut own: Vec<f64> = sums.iter().map(|s| cost.bits(s)).collect();
+    let mut alive: Vec<bool> = vec![true; n];
+    let mut target: Vec<usize> = (0..n).collect();
+    let mut both = Vec::new();
+    let mut joint = |a: &[u64], b: &[u64]| {
+        both.clear();
+        both.extend(a.iter().zip(b).map(|(x, y)| x + y));
+        cost.bits(&both)
+    };
+    // loss[i][j], i < j: bits lost by merging the two.
+    let mut loss = vec![vec![f64::INFINITY; n]; n];
+    for j in 1..n {
+        for i in 0..j {
+            loss[i][j] = joint(&sums[i], &sums[j]) - own[i] - own[j];
+        }
+    }
+    let mut left = n;
+    while left > 1 {
+        let mut best = (f64::INFINITY, 0, 0);
+        for i in (0..n).filter(|&i| alive[i]) {
+            for j in (i + 1..n).filter(|&j| alive[j]) {
+                if loss[i][j] < best.0 {
+                    best = (loss[i][j], i, j);
+                }
+            }
+        }
+        let (bits, i, j) = best;
+        if left <= limit && bits >= 0.0 {
+            break;
+        }
+        let absorbed = std::mem::take(&mut sums[j]);
+        sums[i].iter_mut().zip(&absorbed).for_each(|(a, b)| *a += b);
+        own[i] = cost.bits(&sums[i]);
+        alive[j] = false;
+        target[j] = i;
+        left -= 1;
+        for k in (0..n).filter(|&k| alive[k] && k != i) {
+            let (a, b) = (i.min(k), i.max(k));
+            loss[a][b] = joint(&sums[a], &sums[b]) - own[a] - own[b];
+        }
+    }
+    let mut number = vec![usize::MAX; n];
+    for (next, i) in (0..n).filter(|&i| alive[i]).enumerate() {
+        number[i] = next;
+    }
+    for a in assigned {
+        while !alive[*a] {
+            *a = target[*a];
+        }
+        *a = number[*a];
+    }
+}
+
+/// Bits per symbol under smoothed frequencies, for every block of a sum.
+fn prices(sum: &[u64], block: usize, out: &mut [f32]) {
+    for (counts, out) in sum.chunks(block).zip(out.chunks_mut(block)) {
+        let total: u64 = counts.iter().sum();
+        let smooth = 0.02;
+        let all = (total as f64 + smooth * counts.len() as f64).log2();
+        for (o, &c) in out.iter_mut().zip(counts) {
+            *o = (all - (c as f64 + smooth).log2()) as f32;
+        }
+    }
+}
+
+fn price(item: &Sparse, prices: &[f32]) -> f64 {
+    item.entries.iter().map(|&(s, c)| c as f64 * f64::from(prices[s as usize])).sum()
+}
+
+/// Lloyd's algorithm: seeds by largest excess over the item's own entropy, then a few rounds.
+fn lloyd(items: &[Sparse], symbols: usize, count: usize, cost: Cost) -> Vec<usize> {
+    let floor: Vec<f64> = items
+        .iter()
+        .map(|item| {
+            let mut dense = vec![0; symbols];
+            add(&mut dense, item);
+            dense.chunks(cost.block).map(entropy_bits).sum()
+        })
+        .collect();
+    let mut table = vec![0f32; symbols];
+    let mut dense = vec![0u64; symbols];
+    let mut best = vec![f64::INFINITY; items.len()];
+    let mut assigned = vec![0; items.len()];
+    let mut seed = (0..items.len()).max_by_key(|&i| (items[i].total(), std::cmp::Reverse(i))).unwrap_or(0);
+    for cluster in 0..count {
+        dense.fill(0);
+        add(&mut dense, &items[seed]);
+        prices(&dense, cost.block, &mut table);
+        for (i, item) in items.iter().enumerate() {
+            let bits = price(item, &table);
+            if bits < best[i] {
+                best[i] = bits;
+                assigned[i] = cluster;
+            }
+        }
+        let excess = |i: usize| best[i] - floor[i];
+        seed = (0..items.len()).max_by(|&a, &b| excess(a).total_cmp(&excess(b))).unwrap_or(0);
+        if excess(seed) < cost.used_block {
+            break;
+        }
+    }
+    for _ in 0..3 {
+        let clusters = assigned.iter().max().map_or(0, |m| m + 1);
+        let mut sums = vec![vec![0u64; symbols]; clusters];
+        for (item, &a) in items.iter().zip(&assigned) {
+            add(&mut sums[a], item);
+        }
+        best.fill(f64::INFINITY);
+        for (c, sum) in sums.iter().enumerate().filter(|s| s.1.iter().any(|&n| n > 0)) {
+            prices(sum, cost.block, &mut table);
+            for (i, item) in items.iter().enumerate() {
+                let bits = price(item, &table);
+                if bits < best[i] {
+                    best[i] = bits;
+                    assigned[i] = c;
+                }
+            }
+        }
+    }
+    // Close the gaps that emptied clusters left.
+    let mut number = std::collections::BTreeMap::new();
+    for &a in &assigned {
+        let next = number.len();
+        number.entry(a).or_insert(next);
+    }
+    assigned.iter().map(|a| number[a]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(counts: &[u64]) -> Sparse {
+        Sparse::from_dense(counts)
+    }
+
+    #[test]
+    fn alike_histograms_meet() {
+        let items: Vec<_> = (0..300u64)
+            .map(|i| if i % 3 == 0 { item(&[1000 + i % 7, 10, 1]) } else { item(&[10, 1000 + i % 7, 500]) })
+            .collect();
+        let c = cluster(&items, 3, 4, Cost::of_table(3));
+        assert!(c.iter().all(|&c| c < 2), "{c:?}");
+        assert_ne!(c[0], c[1]);
+        assert!((0..300).all(|i| c[i] == c[i % 3]));
+    }
+
+    #[test]
+    fn the_limit_holds() {
+        let items: Vec<_> = (0..200usize)
+            .map(|i| {
+                let mut h = [0; 64];
+                h[i % 64] = 1_000_000;
+                item(&h)
+            })
+            .collect();
+        let c = cluster(&items, 64, 7, Cost::of_table(64));
+        assert_eq!(c.iter().max(), Some(&6));
+        assert!(cluster(&[], 64, 7, Cost::of_table(64)).is_empty());
+    }
+}

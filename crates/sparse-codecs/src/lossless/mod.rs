@@ -1,0 +1,127 @@
+//! The lossless codec: differences in units of the last place, entropy-coded given the base.
+//!
+//! An optimiser changes the weights of a row by about the same absolute amount; in units of the last place that is
+//! much where the base's exponent is small and little where it is large. The decoder has the base, so:
+//!
+//! 1. `d = ord(target) - ord(base)`, both mirrored so that the base is positive: an exact integer for every bit
+//!    pattern.
+//! 2. `d` is split into a token (size and sign) and raw low bits.
+//! 3. The token is rANS-coded with a frequency table that the base's exponent and the row's profile select.
+//!
+//! Without a base the prediction is zero, and tokens are the exponents. `docs/codecs/lossless.md` has the format and
+//! what each part buys, measured.
+
+mod analysis;
+mod chunk;
+mod cluster;
+mod convert;
+mod model;
+mod profile;
+mod scan;
+mod word;
+
+use analysis::Analysis;
+use chunk::{Decoder, Encoder};
+use model::{Kind, Model, base_fits};
+use sparse_core::{
+    BaseUse, ChunkDecoder, ChunkEncoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder,
+    Effort, Error, Fidelity, Limits, Result, UnitAnalysis, UnitSpec, check_chunk,
+};
+
+/// The lossless codec, see the [module](self).
+///
+/// Takes every element type, with a base of the same type, of another float type if both are floats, or none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lossless;
+
+static INFO: CodecInfo =
+    CodecInfo { id: Lossless::ID, name: "lossless", fidelity: Fidelity::Lossless, base: BaseUse::Optional };
+
+impl Lossless {
+    /// The codec's number in files.
+    pub const ID: CodecId = CodecId(1);
+}
+
+fn check_unit(unit: &UnitSpec) -> Result<()> {
+    if base_fits(unit.dtype(), unit.base_dtype()) {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!(
+        "lossless codes {} against the same type or between floats, not against {}",
+        unit.dtype(),
+        unit.base_dtype().map_or("nothing", |b| b.name())
+    )))
+}
+
+impl DeltaDecoder for Lossless {
+    fn info(&self) -> &CodecInfo {
+        &INFO
+    }
+
+    fn bind(&self, unit: &UnitSpec, params: &[u8], limits: &Limits) -> Result<Box<dyn ChunkDecoder>> {
+        check_unit(unit)?;
+        let chunk_bytes = u64::from(unit.chunk_len()) * unit.dtype().storage_bytes() as u64;
+        Limits::check("chunk", chunk_bytes.min(unit.byte_len()), limits.max_chunk_bytes)?;
+        let model = Model::read(Kind::of(unit), params, limits)?;
+        Ok(Box::new(BoundDecoder { unit: unit.clone(), decoder: Decoder::new(unit.clone(), model) }))
+    }
+}
+
+impl DeltaEncoder for Lossless {
+    fn analyze(&self, unit: &UnitSpec, effort: Effort) -> Result<Box<dyn UnitAnalysis>> {
+        check_unit(unit)?;
+        Ok(Box::new(Analysis::new(unit, effort)))
+    }
+}
+
+struct BoundDecoder {
+    unit: UnitSpec,
+    decoder: Decoder,
+}
+
+impl ChunkDecoder for BoundDecoder {
+    fn decode_chunk(
+        &self,
+        chunk: u64,
+        encoded: &[u8],
+        base: Option<&[u8]>,
+        out: &mut [u8],
+        cx: &mut CodecContext,
+    ) -> Result<()> {
+        cx.cancel.check()?;
+        check_chunk(&self.unit, chunk, out.len(), base.map(<[u8]>::len))?;
+        self.decoder.decode(chunk, encoded, base, out, cx)
+    }
+}
+
+struct BoundEncoder {
+    encoder: Encoder,
+    params: Vec<u8>,
+}
+
+impl BoundEncoder {
+    fn new(encoder: Encoder) -> Self {
+        let mut params = Vec::new();
+        encoder.model.write(&mut params);
+        BoundEncoder { encoder, params }
+    }
+}
+
+impl ChunkEncoder for BoundEncoder {
+    fn params(&self) -> &[u8] {
+        &self.params
+    }
+
+    fn encode_chunk(
+        &self,
+        chunk: u64,
+        target: &[u8],
+        base: Option<&[u8]>,
+        out: &mut Vec<u8>,
+        cx: &mut CodecContext,
+    ) -> Result<()> {
+        cx.cancel.check()?;
+        check_chunk(&self.encoder.unit, chunk, target.len(), base.map(<[u8]>::len))?;
+        self.encoder.encode(chunk, target, base, out, cx)
+    }
+}

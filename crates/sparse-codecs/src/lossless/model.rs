@@ -1,0 +1,303 @@
+//! The statistical model of a unit: what its parameter block holds.
+//!
+//! A weight's *key* is the exponent (or half-exponent) of its prediction. Its row has a *profile*, a look-up from
+//! key to frequency table; the few profiles are shared by all rows of the unit, and each chunk names the profiles of
+//! its rows. A row of small updates and a row of large ones thus differ in profile, a small and a large weight of one
+//! row in key.
+
+use crate::entropy::freq::{self, FreqTable};
+use crate::entropy::token::{MAX_TOKENS, Token, TokenScheme};
+use crate::entropy::{bytes, varint};
+use sparse_core::{Dtype, DtypeClass, Error, Limits, Result, UnitSpec};
+
+/// Number of keys.
+pub(super) const KEYS: usize = 64;
+
+/// Largest number of profiles.
+pub(super) const MAX_PROFILES: usize = 64;
+
+/// Largest number of frequency tables.
+pub(super) const MAX_TABLES: usize = 64;
+
+/// How a prediction becomes a key: `clamp((magnitude >> shift) - origin, 0, KEYS - 1)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeyRule {
+    pub(super) shift: u32,
+    pub(super) origin: u64,
+}
+
+impl KeyRule {
+    #[inline(always)]
+    pub(super) fn key(self, magnitude: u64) -> u8 {
+        (magnitude >> self.shift).saturating_sub(self.origin).min(KEYS as u64 - 1) as u8
+    }
+}
+
+/// From integers to tokens and back: a scheme, and tokens of their own for single frequent values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tokens {
+    pub(super) scheme: TokenScheme,
+    /// Values with a token of their own, ascending. Their tokens follow those of the scheme.
+    pub(super) exact: Vec<u64>,
+    /// Tokens of the scheme.
+    pub(super) regular: usize,
+}
+
+impl Tokens {
+    pub(super) fn new(scheme: TokenScheme, exact: Vec<u64>, bits: u32) -> Tokens {
+        Tokens { scheme, exact, regular: scheme.token_count(bits) }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.regular + self.exact.len()
+    }
+
+    #[inline(always)]
+    pub(super) fn split(&self, value: u64) -> Token {
+        if !self.exact.is_empty()
+            && let Ok(i) = self.exact.binary_search(&value)
+        {
+            return Token { token: (self.regular + i) as u32, raw: 0, raw_bits: 0 };
+        }
+        self.scheme.split(value)
+    }
+
+    /// For each token, the raw bits that follow it and the value they are added to.
+    pub(super) fn expansions(&self) -> Vec<(u32, u64)> {
+        let regular = (0..self.regular as u32).map(|t| self.scheme.expand(t));
+        regular.chain(self.exact.iter().map(|&v| (0, v))).collect()
+    }
+}
+
+/// The parameters of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Model {
+    pub(super) tokens: Tokens,
+    pub(super) key: KeyRule,
+    /// Key to table, per profile.
+    pub(super) profiles: Vec<[u8; KEYS]>,
+    pub(super) tables: Vec<FreqTable>,
+}
+
+/// The kind of data in a unit, which fixes everything that the parameter block leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    /// Width of a word in bits.
+    pub(super) bits: u32,
+    pub(super) float: bool,
+    /// Mantissa bits of a float.
+    pub(super) mantissa: u32,
+    pub(super) has_base: bool,
+}
+
+impl Kind {
+    pub(super) fn of(unit: &UnitSpec) -> Kind {
+        let (float, mantissa) = match unit.dtype().storage_class() {
+            DtypeClass::Float { mantissa, .. } => (true, mantissa),
+            _ => (false, 0),
+        };
+        Kind {
+            bits: 8 * unit.dtype().storage_bytes() as u32,
+            float,
+            mantissa,
+            has_base: unit.base_dtype().is_some(),
+        }
+    }
+
+    /// The token scheme to begin with.
+    pub(super) fn scheme(self) -> TokenScheme {
+        match (self.bits, self.float, self.has_base) {
+            // A byte is a token.
+            (8, ..) => TokenScheme::Shift { shift: 0 },
+            // Without a base, exponents are what can be modelled: a float's zig-zag has the sign last.
+            (_, true, false) => TokenScheme::Shift { shift: self.bits - 8 },
+            (64, ..) => TokenScheme::Signed { msb: 1 },
+            _ => TokenScheme::Signed { msb: 2 },
+        }
+    }
+
+    /// The key rule to use.
+    ///
+    /// Float keys are exponents from `2^-56` to `2^8`, or half-exponents from `2^-28` to `2^4`, where weights live; what
+    /// is outside shares the first or the last key.
+    pub(super) fn key_rule(self) -> KeyRule {
+        let Kind { bits, float, mantissa, .. } = self;
+        let bias = (1u64 << (bits - 2 - mantissa.min(bits - 2))) - 1;
+        match (bits, float) {
+            // Bytes are too few to need more than their upper bits, whatever they mean.
+            (8, _) => KeyRule { shift: 2, origin: 0 },
+            (16, true) => KeyRule { shift: mantissa, origin: (bias + 8).saturating_sub(KEYS as u64) },
+            // Wide floats have the bits to make half-exponents worth while.
+            (_, true) => {
+                KeyRule { shift: mantissa - 1, origin: (2 * (bias + 4)).saturating_sub(KEYS as u64) }
+            }
+            (_, false) => KeyRule { shift: bits - 1, origin: 0 },
+        }
+    }
+}
+
+/// Whether the codec can use a base of this type for such a target.
+pub(super) fn base_fits(dtype: Dtype, base: Option<Dtype>) -> bool {
+    base.is_none_or(|b| b == dtype || super::convert::Cast::new(b, dtype).is_some())
+}
+
+/// The first byte of a parameter block: the scheme in the upper two bits, its number in the lower six.
+const HYBRID: u8 = 0x00;
+const SIGNED: u8 = 0x40;
+const SHIFT: u8 = 0x80;
+
+impl Model {
+    /// Append the serial form.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.push(match self.tokens.scheme {
+            TokenScheme::Hybrid { msb } => HYBRID | msb as u8,
+            TokenScheme::Signed { msb } => SIGNED | msb as u8,
+            TokenScheme::Shift { shift } => SHIFT | shift as u8,
+        });
+        varint::put(out, self.tokens.exact.len() as u64);
+        let mut last = 0;
+        for &v in &self.tokens.exact {
+            varint::put(out, v - last);
+            last = v;
+        }
+        out.push(self.key.shift as u8);
+        varint::put(out, self.key.origin);
+        out.push(self.profiles.len() as u8);
+        out.push(self.tables.len() as u8);
+        // Tables are in order of cost, so that neighbouring keys have neighbouring tables.
+        let mut steps = Vec::with_capacity(self.profiles.len() * KEYS);
+        let mut last = 0u8;
+        for &table in self.profiles.iter().flatten() {
+            steps.push(varint::zigzag(i64::from(table) - i64::from(last)) as u8);
+            last = table;
+        }
+        bytes::pack(&steps, out);
+        freq::write_tables(&self.tables, out);
+    }
+
+    /// Parse the serial form, which must fill `params`.
+    pub(super) fn read(kind: Kind, params: &[u8], limits: &Limits) -> Result<Model> {
+        Limits::check("parameters", params.len() as u64, limits.max_params_bytes)?;
+        let mut input = params;
+        let mut byte = |what| varint::take_bytes(&mut input, 1, what).map(|b| b[0]);
+        let b = byte("token scheme")?;
+        let number = u32::from(b & 0x3f);
+        let scheme = match b & 0xc0 {
+            HYBRID if (1..=4).contains(&number) => TokenScheme::Hybrid { msb: number },
+            SIGNED if (1..=2).contains(&number) => TokenScheme::Signed { msb: number },
+            SHIFT if number < kind.bits => TokenScheme::Shift { shift: number },
+            _ => return Err(Error::corrupt(format!("unknown token scheme {b}"))),
+        };
+        let exact_count = varint::take_max(&mut input, MAX_TOKENS as u64, "number of exact values")?;
+        let max = u64::MAX >> (64 - kind.bits);
+        let mut exact = Vec::new();
+        for i in 0..exact_count {
+            let step = varint::take_max(&mut input, max, "exact value")?;
+            let value = exact.last().unwrap_or(&0) + step;
+            if value > max || (i > 0 && step == 0) {
+                return Err(Error::corrupt("exact values out of order"));
+            }
+            exact.push(value);
+        }
+        let tokens = Tokens::new(scheme, exact, kind.bits);
+        if tokens.count() > MAX_TOKENS {
+            return Err(Error::corrupt("too many tokens"));
+        }
+        let mut byte = |what| varint::take_bytes(&mut input, 1, what).map(|b| b[0]);
+        let shift = u32::from(byte("key shift")?);
+        if shift >= kind.bits {
+            return Err(Error::corrupt("key shift exceeds the word"));
+        }
+        let origin = varint::take_max(&mut input, max, "key origin")?;
+        let mut byte = |what| varint::take_bytes(&mut input, 1, what).map(|b| b[0] as usize);
+        let (profile_count, table_count) = (byte("profiles")?, byte("tables")?);
+        if !(1..=MAX_PROFILES).contains(&profile_count) || !(1..=MAX_TABLES).contains(&table_count) {
+            return Err(Error::corrupt(format!("{profile_count} profiles, {table_count} tables")));
+        }
+        let steps = bytes::unpack(&mut input, profile_count * KEYS)?;
+        let mut last = 0i64;
+        let mut profiles = vec![[0; KEYS]; profile_count];
+        for (slot, &step) in profiles.iter_mut().flatten().zip(&steps) {
+            last += varint::unzigzag(u64::from(step));
+            if !(0..table_count as i64).contains(&last) {
+                return Err(Error::corrupt("profile names a table that is not there"));
+            }
+            *slot = last as u8;
+        }
+        let tables = freq::read_tables(&mut input, table_count, tokens.count())?;
+        if !input.is_empty() {
+            return Err(Error::corrupt(format!("{} bytes after the parameters", input.len())));
+        }
+        Ok(Model { tokens, key: KeyRule { shift, origin }, profiles, tables })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn kind() -> Kind {
+        Kind { bits: 32, float: true, mantissa: 23, has_base: true }
+    }
+
+    fn sample() -> Model {
+        let tables = vec![FreqTable::from_counts(&[9, 1]), FreqTable::from_counts(&[3, 3, 3, 1])];
+        let mut profiles = vec![[0; KEYS], [1; KEYS]];
+        profiles[0][40..].fill(1);
+        let scheme = TokenScheme::Signed { msb: 2 };
+        Model {
+            tokens: Tokens::new(scheme, vec![0, 889, 1129], 32),
+            key: kind().key_rule(),
+            profiles,
+            tables,
+        }
+    }
+
+    #[test]
+    fn serial_form_is_short_and_true() {
+        let mut out = Vec::new();
+        sample().write(&mut out);
+        assert!(out.len() < 64, "{}", out.len());
+        assert_eq!(Model::read(kind(), &out, &Limits::default()).unwrap(), sample());
+        for cut in 0..out.len() {
+            assert!(Model::read(kind(), &out[..cut], &Limits::default()).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn garbage(bytes: Vec<u8>, at in 0usize..64, to: u8) {
+            let _ = Model::read(kind(), &bytes, &Limits::default());
+            let mut out = Vec::new();
+            sample().write(&mut out);
+            if let Some(b) = out.get_mut(at) {
+                *b = to;
+            }
+            let _ = Model::read(kind(), &out, &Limits::default());
+        }
+    }
+
+    #[test]
+    fn keys_cover_the_weights() {
+        for (bits, mantissa, bias) in [(16, 7, 127u64), (32, 23, 127), (64, 52, 1023)] {
+            let rule = Kind { bits, float: true, mantissa, has_base: true }.key_rule();
+            assert_eq!(rule.key((bias + 20) << mantissa), 63);
+            assert!((40..63).contains(&rule.key((bias - 5) << mantissa)));
+            assert_eq!(rule.key(0), 0);
+            assert_ne!(rule.key((bias - 5) << mantissa), rule.key((bias - 6) << mantissa));
+        }
+        assert_eq!(Kind { bits: 16, float: true, mantissa: 10, has_base: true }.key_rule().key(0x7fff), 31);
+    }
+
+    #[test]
+    fn exact_values_have_their_own_tokens() {
+        let tokens = sample().tokens;
+        let expansions = tokens.expansions();
+        for v in [0, 1, 888, 889, 890, 1129, u64::from(u32::MAX)] {
+            let t = tokens.split(v);
+            assert_eq!(expansions[t.token as usize], (t.raw_bits, v - (t.raw << tokens.scheme.raw_shift())));
+        }
+        assert_eq!(tokens.split(889).raw_bits, 0);
+    }
+}

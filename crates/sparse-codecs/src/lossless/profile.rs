@@ -1,0 +1,131 @@
+//! Choosing each run's profile by its cost.
+
+use super::model::{KEYS, Model, Tokens};
+use super::scan::Run;
+use crate::entropy::freq::PROB_BITS;
+
+/// Profiles that the encoder makes: as many as fit one vector of prices.
+pub(super) const LANES: usize = 8;
+
+/// The price of a token that a table has no code for: more than any chunk costs otherwise.
+pub(super) const NO_CODE: f32 = 1e9;
+
+/// Bits of naming a profile that a segment has not used in this chunk.
+const NEW_PROFILE: f32 = 7.0;
+
+/// Prices in bits of every token under every key, for all profiles side by side.
+#[derive(Debug)]
+pub(super) struct Prices {
+    tokens: usize,
+    prices: Vec<[f32; LANES]>,
+}
+
+impl Prices {
+    /// Prices under `model` for `tokens`, which may have more exact values than the model: these cost as much
+    /// as the tokens that they take over from.
+    pub(super) fn new(model: &Model, tokens: &Tokens) -> Prices {
+        let count = tokens.count();
+        let known = model.tokens.count();
+        let mut prices = vec![[NO_CODE; LANES]; KEYS * count];
+        for (p, profile) in model.profiles.iter().enumerate().take(LANES) {
+            for (key, &table) in profile.iter().enumerate() {
+                let freqs = model.tables[table as usize].freqs();
+                for (token, slot) in prices[key * count..(key + 1) * count].iter_mut().enumerate() {
+                    let coded_as = match tokens.exact.get(token.wrapping_sub(known)) {
+                        Some(&value) if token >= known => model.tokens.split(value).token as usize,
+                        _ => token,
+                    };
+                    if let Some(&f) = freqs.get(coded_as).filter(|&&f| f > 0) {
+                        slot[p] = PROB_BITS as f32 - f32::from(f).log2();
+                    }
+                }
+            }
+        }
+        Prices { tokens: count, prices }
+    }
+
+    /// What these elements cost under each profile.
+    fn cost(&self, keys: &[u8], tokens: &[u8]) -> [f32; LANES] {
+        let mut sum = [0.0; LANES];
+        for (&key, &token) in keys.iter().zip(tokens) {
+            let price = &self.prices[key as usize * self.tokens + token as usize];
+            for (s, p) in sum.iter_mut().zip(price) {
+                *s += p;
+            }
+        }
+        sum
+    }
+}
+
+/// Scratch memory, and the result: the profile of each run.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    pub(super) runs: Vec<Run>,
+    pub(super) profiles: Vec<u8>,
+    /// What each run costs under its profile.
+    pub(super) bits: Vec<f32>,
+    costs: Vec<[f32; LANES]>,
+}
+
+impl Choice {
+    /// Choose profiles for `runs`: the cheapest, where each segment's own habits make a profile dear or cheap, and one
+    /// profile for a whole segment where variety does not pay. Returns the expected bits.
+    pub(super) fn choose(
+        &mut self,
+        runs: impl Iterator<Item = Run>,
+        keys: &[u8],
+        tokens: &[u8],
+        prices: &Prices,
+    ) -> f64 {
+        self.runs.clear();
+        self.runs.extend(runs);
+        self.costs.clear();
+        self.costs.extend(self.runs.iter().map(|r| {
+            let range = r.start..r.start + r.len;
+            prices.cost(&keys[range.clone()], &tokens[range])
+        }));
+        self.profiles.clear();
+        let mut bits = 0.0;
+        let mut at = 0;
+        for group in self.runs.chunk_by(|a, b| a.segment == b.segment) {
+            let costs = &self.costs[at..at + group.len()];
+            at += group.len();
+            bits += choose_in_segment(costs, &mut self.profiles);
+        }
+        self.bits.clear();
+        self.bits.extend(self.costs.iter().zip(&self.profiles).map(|(cost, &p)| cost[p as usize]));
+        bits
+    }
+}
+
+fn cheapest(cost: &[f32; LANES]) -> usize {
+    (1..LANES).fold(0, |best, p| if cost[p] < cost[best] { p } else { best })
+}
+
+fn choose_in_segment(costs: &[[f32; LANES]], out: &mut Vec<u8>) -> f64 {
+    let mut single = [0f64; LANES];
+    let mut used = [0usize; LANES];
+    for cost in costs {
+        single.iter_mut().zip(cost).for_each(|(s, &c)| *s += f64::from(c));
+        used[cheapest(cost)] += 1;
+    }
+    let best = (1..LANES).fold(0, |b, p| if single[p] < single[b] { p } else { b });
+    if costs.len() > 1 {
+        let total = costs.len() as f32 + 0.15 * LANES as f32;
+        let habit = used.map(|n| (total / (n as f32 + 0.15)).log2() + if n == 0 { NEW_PROFILE } else { 0.0 });
+        let start = out.len();
+        let mut sum = f64::from(NEW_PROFILE) * used.iter().filter(|&&n| n > 0).count() as f64;
+        for cost in costs {
+            let with_habit: [f32; LANES] = std::array::from_fn(|p| cost[p] + habit[p]);
+            let p = cheapest(&with_habit);
+            sum += f64::from(with_habit[p]);
+            out.push(p as u8);
+        }
+        if sum < single[best] {
+            return sum;
+        }
+        out.truncate(start);
+    }
+    out.extend(std::iter::repeat_n(best as u8, costs.len()));
+    single[best]
+}
