@@ -1,1 +1,135 @@
 //! A test suite that any codec passes in one line.
+//!
+//! ```no_run
+//! # fn codec() -> Box<dyn sparse_core::DeltaEncoder> { unimplemented!() }
+//! # let my_codec = codec();
+//! sparse_core::conformance::run(&*my_codec);
+//! ```
+//!
+//! It encodes units of every type, shape and content that models have (and some that they should not), and checks
+//! what the [codec traits](crate::DeltaDecoder) promise:
+//!
+//! - weights come back as the codec's [`Fidelity`] says, whatever their bits;
+//! - the encoding depends on the data alone, the decoded weights on encoding and base alone: not on the order of
+//!   chunks, threads, alignment, prior content of buffers, or what was done before;
+//! - each wrong argument, a cancelled token and an exceeded limit report their own [`ErrorKind`](crate::ErrorKind);
+//! - damaged, forged and swapped input is an error or other weights, never a panic;
+//! - estimates are within 5 % and 1 KiB of the real size.
+//!
+//! Data and damage are pseudo-random with fixed seeds: a failure repeats. Not checked: the memory and time that
+//! hostile input takes, but for sizes that no machine has (a decoder that believes them aborts the test or hangs
+//! it). A fuzzer finds more than a suite can; this is the least that a codec must pass before.
+
+mod arguments;
+mod cases;
+mod data;
+mod hostile;
+mod random;
+mod subject;
+mod valid;
+
+use crate::{DeltaEncoder, Dtype, Fidelity};
+use subject::{Check, Subject};
+
+/// What to check, and how much of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Types of the target to try; all by default. Those that the codec declines are passed over.
+    pub dtypes: Vec<Dtype>,
+    /// How near the weights must come back; what the codec's own info says by default.
+    pub fidelity: Option<Fidelity>,
+    /// Ways to damage each small encoding of the common types (others get an eighth); 2000 by default. Those
+    /// whose every truncation and flipped bit fit in this number are damaged exhaustively.
+    pub mutations: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { dtypes: Dtype::ALL.to_vec(), fidelity: None, mutations: 2000 }
+    }
+}
+
+impl Options {
+    /// Try only these types of target.
+    #[must_use]
+    pub fn dtypes(mut self, dtypes: &[Dtype]) -> Self {
+        self.dtypes = dtypes.to_vec();
+        self
+    }
+
+    /// Hold the codec to this fidelity instead of its own.
+    #[must_use]
+    pub fn fidelity(mut self, fidelity: Fidelity) -> Self {
+        self.fidelity = Some(fidelity);
+        self
+    }
+
+    /// Damage each encoding in about this many ways.
+    #[must_use]
+    pub fn mutations(mut self, mutations: usize) -> Self {
+        self.mutations = mutations;
+        self
+    }
+}
+
+/// How much was checked: a codec that declines nearly everything passes, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Units that were coded.
+    pub coded: usize,
+    /// Units that the codec declined with `InvalidArgument`.
+    pub declined: usize,
+}
+
+/// Check a codec against everything that the traits promise.
+///
+/// # Panics
+/// When the codec breaks its contract, or takes no unit at all: with a sentence that says how and on which unit.
+pub fn run(encoder: &dyn DeltaEncoder) -> Report {
+    run_with(encoder, &Options::default())
+}
+
+/// As [`run`], with a choice of what to check.
+///
+/// # Panics
+/// As [`run`].
+#[expect(clippy::panic, reason = "a test helper: panicking is how it reports")]
+pub fn run_with(encoder: &dyn DeltaEncoder, options: &Options) -> Report {
+    match try_run(encoder, options) {
+        Ok(report) => report,
+        Err(violation) => panic!("codec {} does not conform: {violation}", encoder.info().name),
+    }
+}
+
+fn try_run(encoder: &dyn DeltaEncoder, options: &Options) -> Check<Report> {
+    let fidelity = options.fidelity.unwrap_or(encoder.info().fidelity);
+    let subject = Subject::new(encoder, fidelity, options.mutations);
+    let mut report = Report::default();
+    let mut all_small = Vec::new();
+    for &dtype in &options.dtypes {
+        for pair in cases::bases(dtype).into_iter().map(|base| (dtype, base)) {
+            for case in cases::round_trips(pair) {
+                let coded = subject.guard(&case.name, || valid::check(&subject, &case))?;
+                *if coded { &mut report.coded } else { &mut report.declined } += 1;
+            }
+            let budget = if cases::is_main(pair) { subject.mutations } else { subject.mutations / 8 };
+            let small = cases::small(pair);
+            for case in &small {
+                subject.guard(&case.name, || arguments::check(&subject, case))?;
+                subject.guard(&case.name, || hostile::check(&subject, case, budget))?;
+            }
+            for case in cases::larger(pair) {
+                subject.guard(&case.name, || hostile::check(&subject, &case, budget / 8))?;
+            }
+            subject.guard("swapped units", || hostile::swapped(&subject, &small))?;
+            all_small.extend(small.into_iter().next().filter(|_| cases::is_main(pair)));
+        }
+    }
+    subject.guard("swapped units of different types", || hostile::swapped(&subject, &all_small))?;
+    if report.coded == 0 {
+        return Err("it declined every unit".into());
+    }
+    Ok(report)
+}
