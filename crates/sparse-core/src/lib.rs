@@ -4,7 +4,7 @@
 //! specs, units), the traits that layers meet through (codecs, byte and tensor sources, observers), and the one
 //! error type. A codec from outside needs nothing else.
 //!
-//! Feature `conformance` adds a test suite that any codec passes in one line, see [`conformance`].
+//! Feature `conformance` adds a test suite that any codec passes in one line, see the module `conformance`.
 
 #![forbid(unsafe_code)]
 

@@ -95,7 +95,7 @@ impl Observer for Unobserved {}
 
 /// What a worker thread carries from call to call: limits, the cancel token, and scratch memory.
 ///
-/// One per worker. Codecs keep their buffers here ([`CodecContext::state`]), so that steady work allocates
+/// One per worker. Codecs keep their buffers here ([`CodecContext::take`]), so that steady work allocates
 /// nothing.
 #[derive(Default)]
 pub struct CodecContext {
