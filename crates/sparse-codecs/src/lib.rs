@@ -7,3 +7,5 @@ pub mod entropy;
 pub mod lossless;
 #[cfg(feature = "raw")]
 pub mod raw;
+#[cfg(feature = "zstd")]
+pub mod zstd;

@@ -1,1 +1,36 @@
-//! Store a fine-tuned model as a small delta against its base and restore it bit for bit.
+//! Store a fine-tuned model as a small delta against its base, and restore it bit for bit.
+//!
+//! This crate joins the layers: models on disk (`sparse-model`), codecs (`sparse-codecs`), the delta file
+//! (`sparse-container`). Programs that want one layer depend on it alone.
+
+#![forbid(unsafe_code)]
+
+mod context;
+mod delta;
+mod inspect;
+mod options;
+mod parallel;
+#[cfg(feature = "encode")]
+mod compress;
+#[cfg(feature = "encode")]
+mod estimate;
+mod restore;
+mod registry;
+mod source;
+
+#[cfg(feature = "encode")]
+pub use compress::{CompressReport, compress, compress_to_path};
+pub use delta::Delta;
+#[cfg(feature = "encode")]
+pub use estimate::{Estimate, estimate};
+pub use inspect::{EntrySummary, Summary, inspect};
+pub use options::Options;
+pub use registry::default_registry;
+pub use restore::{RestoreReport, reconstruct, verify};
+pub use source::DeltaModel;
+
+pub use sparse_core::{
+    CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Limits, Observer, Registry, Result, TensorEntry,
+    TensorSource, TensorSpec, Unobserved,
+};
+pub use sparse_model::{Model, OpenOptions, Overwrite};

@@ -1,0 +1,29 @@
+//! Scratch memory for workers.
+
+use crate::Options;
+use sparse_core::{CancelToken, CodecContext, Limits};
+use std::sync::{Mutex, PoisonError};
+
+/// Contexts that workers borrow and give back, so that there are no more than workers.
+pub(crate) struct Contexts {
+    limits: Limits,
+    cancel: CancelToken,
+    idle: Mutex<Vec<CodecContext>>,
+}
+
+impl Contexts {
+    pub(crate) fn new(options: &Options) -> Contexts {
+        Contexts { limits: options.limits.clone(), cancel: options.cancel.clone(), idle: Mutex::default() }
+    }
+
+    /// Run `work` with a context.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut CodecContext) -> T) -> T {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let context = idle().pop();
+        let mut context =
+            context.unwrap_or_else(|| CodecContext::with(self.limits.clone(), self.cancel.clone()));
+        let result = work(&mut context);
+        idle().push(context);
+        result
+    }
+}

@@ -1,0 +1,31 @@
+//! What every operation can be told.
+
+use sparse_core::{CancelToken, DEFAULT_CHUNK_LEN, Effort, Limits};
+
+/// How to compress, restore or verify. The defaults are right for most.
+///
+/// Work is spread over the rayon pool in which the call is made (feature `parallel`): to choose the number of
+/// threads, call from within `ThreadPool::install`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// How much time to spend on a smaller delta.
+    pub effort: Effort,
+    /// Storage elements per chunk: the granularity of random access and of parallel work.
+    pub chunk_len: u32,
+    /// Budgets for sizes that untrusted files declare.
+    pub limits: Limits,
+    /// Stops the work soon after it is cancelled; nothing is left behind.
+    pub cancel: CancelToken,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            effort: Effort::Default,
+            chunk_len: DEFAULT_CHUNK_LEN,
+            limits: Limits::default(),
+            cancel: CancelToken::new(),
+        }
+    }
+}
