@@ -1,1 +1,35 @@
-//! Model input and output: safetensors files, shards, directories and caches; matching tensors; atomic writes.
+//! Model input and output.
+//!
+//! * [`Model`] opens what people have on disk, a safetensors file, a Hugging Face folder with or without shards,
+//!   or an id in the local Hugging Face cache, as one [`TensorSource`](sparse_core::TensorSource) plus the list
+//!   of its files. It never writes, and never downloads.
+//! * [`match_tensors`] finds, for each tensor of a fine-tune, the tensor of the base to code it against.
+//! * [`AtomicFile`] and [`AtomicDir`] write output that appears under its name complete or not at all.
+//!
+//! Feature `mmap` (on by default) reads files through memory mappings; [`OpenOptions::mmap`] says what that asks
+//! of the caller.
+//!
+//! The safetensors header is parsed here and not by the `safetensors` crate, because that crate wants the whole
+//! file in one slice, takes the last of two equal names without a word, and reports neither the tensor nor the
+//! place of most errors. The tests hold the two parsers against each other.
+
+#![cfg_attr(not(feature = "mmap"), forbid(unsafe_code))]
+
+mod cache;
+mod file;
+mod header;
+pub mod matching;
+#[cfg(feature = "mmap")]
+mod mmap;
+mod model;
+mod output;
+mod scan;
+#[cfg(test)]
+mod testing;
+
+pub use cache::HubCache;
+pub use header::{Header, HeaderTensor, MAX_HEADER_BYTES};
+#[doc(no_inline)]
+pub use matching::{Counterpart, RenameEvidence, TensorMatch, match_tensors};
+pub use model::{FileKind, Model, ModelFile, OpenOptions, TensorLocation, Warning};
+pub use output::{AtomicDir, AtomicFile, OutputFile, Overwrite, check_relative_path, refuse_inside};

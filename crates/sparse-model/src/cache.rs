@@ -1,0 +1,230 @@
+//! The local Hugging Face cache: from a model id to the folder that holds it.
+//!
+//! `<cache>/models--org--name/` has `refs/<revision>`, files that hold a commit hash, `snapshots/<hash>/`, the
+//! folders themselves, and `blobs/`, which the files of a snapshot are links to.
+
+use crate::output::check_relative_path;
+use crate::scan::broken;
+use sparse_core::{Error, ErrorKind, Result};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where model ids are looked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HubCache {
+    /// Where the Hugging Face tools do: `$HF_HUB_CACHE`, else `$HF_HOME/hub`, else
+    /// `$XDG_CACHE_HOME/huggingface/hub`, else `~/.cache/huggingface/hub`. The first that is set counts.
+    #[default]
+    Environment,
+    /// In this folder, the one with the `models--...` folders.
+    At(PathBuf),
+    /// Nowhere: only paths are opened.
+    Off,
+}
+
+impl HubCache {
+    fn folder(&self) -> Option<PathBuf> {
+        match self {
+            HubCache::Environment => from_environment(|name| std::env::var_os(name), std::env::home_dir()),
+            HubCache::At(path) => Some(path.clone()),
+            HubCache::Off => None,
+        }
+    }
+}
+
+fn from_environment(var: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
+    let var = |name| var(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    // The second is the older name of the first.
+    var("HF_HUB_CACHE").or_else(|| var("HUGGINGFACE_HUB_CACHE")).or_else(|| {
+        var("HF_HOME")
+            .or_else(|| var("XDG_CACHE_HOME").map(|d| d.join("huggingface")))
+            .or_else(|| home.map(|d| d.join(".cache/huggingface")))
+            .map(|d| d.join("hub"))
+    })
+}
+
+/// What a path or an id stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Resolved {
+    /// A file.
+    File(PathBuf),
+    /// A folder.
+    Folder(PathBuf),
+}
+
+/// Find what `given`, a path or else a model id, stands for.
+pub(crate) fn resolve(given: &Path, cache: &HubCache) -> Result<Resolved> {
+    resolve_inner(given, cache).map_err(|e| e.in_file(given.display().to_string()))
+}
+
+fn resolve_inner(given: &Path, cache: &HubCache) -> Result<Resolved> {
+    match fs::metadata(given) {
+        Ok(meta) if meta.is_dir() => {
+            // The folder of a model in a cache, given by path.
+            if given.join("snapshots").is_dir()
+                && (given.join("refs").is_dir() || given.join("blobs").is_dir())
+            {
+                return snapshot(given, "main").map(Resolved::Folder);
+            }
+            Ok(Resolved::Folder(given.to_owned()))
+        }
+        Ok(meta) if meta.is_file() => Ok(Resolved::File(given.to_owned())),
+        Ok(_) => Err(Error::new(ErrorKind::InvalidInput, "neither a file nor a folder")),
+        // Something is there, but not to be had.
+        Err(e) if fs::symlink_metadata(given).is_ok() => Err(broken(given, e)),
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Err(Error::io("cannot read", e)),
+        Err(_) => {
+            let id = given.to_str().and_then(ModelId::parse);
+            let Some(id) = id else {
+                return Err(Error::new(ErrorKind::NotFound, "no such file or folder"));
+            };
+            let Some(cache) = cache.folder() else {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    "no such file or folder (and there is no Hugging Face cache to look in)",
+                ));
+            };
+            let folder = cache.join(id.folder_name());
+            if !folder.is_dir() {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!(
+                        "no such file or folder, and no such model in the Hugging Face cache (looked for {}). \
+                         Nothing is downloaded: fetch it first, for instance with `hf download {}`",
+                        folder.display(),
+                        id.name
+                    ),
+                ));
+            }
+            snapshot(&folder, id.revision).map(Resolved::Folder)
+        }
+    }
+}
+
+/// The snapshot of `revision`, a reference or a commit hash, in the folder of a model.
+fn snapshot(folder: &Path, revision: &str) -> Result<PathBuf> {
+    check_relative_path(revision)?;
+    let reference = folder.join("refs").join(revision);
+    let hash = match fs::metadata(&reference) {
+        // A hash is 40 bytes; whatever is longer is none.
+        Ok(meta) if meta.is_file() && meta.len() <= 4096 => {
+            let text = fs::read_to_string(&reference)
+                .map_err(|e| Error::io(format!("cannot read {}", reference.display()), e))?;
+            let hash = text.trim().to_owned();
+            check_relative_path(&hash)?;
+            hash
+        }
+        _ => revision.to_owned(),
+    };
+    let snapshots = folder.join("snapshots");
+    let path = snapshots.join(&hash);
+    if path.is_dir() {
+        return Ok(path);
+    }
+    let mut have: Vec<String> = fs::read_dir(&snapshots)
+        .into_iter()
+        .flatten()
+        .filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect();
+    have.sort();
+    let have = if have.is_empty() { "none".to_owned() } else { have.join(", ") };
+    Err(Error::new(
+        ErrorKind::NotFound,
+        format!(
+            "revision {revision} is not in the Hugging Face cache (looked for {} and {}; revisions there: \
+             {have}). Nothing is downloaded",
+            reference.display(),
+            path.display()
+        ),
+    ))
+}
+
+/// `org/name`, `name`, or either with `@revision`.
+#[derive(Debug, PartialEq, Eq)]
+struct ModelId<'a> {
+    name: &'a str,
+    revision: &'a str,
+}
+
+impl<'a> ModelId<'a> {
+    /// `None` where the Hub has no such names.
+    fn parse(text: &'a str) -> Option<Self> {
+        let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
+        let part = |p: &str| {
+            p.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+                && p.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+                && !p.contains("--")
+                && !p.contains("..")
+        };
+        let good = name.split('/').count() <= 2 && name.split('/').all(part);
+        (good && !revision.is_empty()).then_some(ModelId { name, revision })
+    }
+
+    fn folder_name(&self) -> String {
+        format!("models--{}", self.name.replace('/', "--"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids() {
+        let id = |text| ModelId::parse(text).map(|id| (id.folder_name(), id.revision));
+        assert_eq!(id("a/b"), Some(("models--a--b".into(), "main")));
+        assert_eq!(id("gpt2@v1.0"), Some(("models--gpt2".into(), "v1.0")));
+        assert_eq!(id("a/b@refs/pr/1"), Some(("models--a--b".into(), "refs/pr/1")));
+        for bad in ["", "a/b/c", "/a", "a/", "../a", "a/..", "a b", "a/b@", "a--b", "./a", "a\0"] {
+            assert_eq!(id(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn environment() {
+        let folder = |vars: &[(&str, &str)]| {
+            let get = |name: &str| vars.iter().find(|v| v.0 == name).map(|v| OsString::from(v.1));
+            from_environment(get, Some("home".into())).unwrap()
+        };
+        assert_eq!(folder(&[]), Path::new("home/.cache/huggingface/hub"));
+        assert_eq!(folder(&[("XDG_CACHE_HOME", "x")]), Path::new("x/huggingface/hub"));
+        assert_eq!(folder(&[("HF_HOME", "h"), ("XDG_CACHE_HOME", "x")]), Path::new("h/hub"));
+        assert_eq!(folder(&[("HF_HUB_CACHE", "c"), ("HF_HOME", "h")]), Path::new("c"));
+        assert_eq!(folder(&[("HF_HUB_CACHE", ""), ("HF_HOME", "h")]), Path::new("h/hub"));
+        assert_eq!(from_environment(|_| None, None), None);
+    }
+
+    #[test]
+    fn layout() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = dir.path().join("models--org--name");
+        fs::create_dir_all(model.join("refs/pr")).unwrap();
+        for hash in ["aaaa", "bbbb"] {
+            fs::create_dir_all(model.join("snapshots").join(hash)).unwrap();
+        }
+        fs::write(model.join("refs/main"), "aaaa\n").unwrap();
+        fs::write(model.join("refs/pr/1"), "bbbb").unwrap();
+        fs::write(model.join("refs/evil"), "../../..").unwrap();
+        fs::write(model.join("refs/gone"), "cccc").unwrap();
+        let cache = HubCache::At(dir.path().into());
+        let at = |hash: &str| Resolved::Folder(model.join("snapshots").join(hash));
+        let resolve = |id: &str| resolve(Path::new(id), &cache);
+        assert_eq!(resolve("org/name").unwrap(), at("aaaa"));
+        assert_eq!(resolve("org/name@pr/1").unwrap(), at("bbbb"));
+        assert_eq!(resolve("org/name@bbbb").unwrap(), at("bbbb"));
+        assert_eq!(resolve(model.to_str().unwrap()).unwrap(), at("aaaa"));
+        assert_eq!(resolve("org/name@evil").unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(resolve("org/name@../..").unwrap_err().kind(), ErrorKind::InvalidInput);
+
+        let e = resolve("org/name@gone").unwrap_err();
+        assert!(e.kind() == ErrorKind::NotFound && e.to_string().contains("aaaa, bbbb"), "{e}");
+        let e = resolve("org/other").unwrap_err().to_string();
+        assert!(e.contains("models--org--other") && e.contains("Nothing is downloaded"), "{e}");
+        let e = resolve("./no/such/path").unwrap_err();
+        assert_eq!((e.kind(), e.message()), (ErrorKind::NotFound, "no such file or folder"));
+        let e = super::resolve(Path::new("org/name"), &HubCache::Off).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::NotFound);
+    }
+}

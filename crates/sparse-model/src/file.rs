@@ -1,0 +1,157 @@
+//! A file of a model as a byte source.
+
+#[cfg(feature = "mmap")]
+use crate::mmap::Map;
+use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Result};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// Files below this size are opened for each read instead of being kept open or mapped, unless they hold tensors:
+/// a folder may hold more of them than there are file handles.
+const KEEP_OPEN_FROM: u64 = 1 << 20;
+
+/// A file that is opened when it is first read.
+#[derive(Debug)]
+pub(crate) struct LazyFile {
+    path: PathBuf,
+    /// For errors.
+    name: String,
+    len: u64,
+    mmap: bool,
+    keep: bool,
+    opened: OnceLock<Opened>,
+}
+
+#[derive(Debug)]
+enum Opened {
+    #[cfg(feature = "mmap")]
+    Mapped(Map),
+    File(FileSource),
+}
+
+impl LazyFile {
+    /// The file at `path`, `len` bytes long, called `name` in errors.
+    pub(crate) fn new(path: PathBuf, name: String, len: u64, mmap: bool, holds_tensors: bool) -> Self {
+        LazyFile {
+            path,
+            name,
+            len,
+            mmap: mmap && len > 0,
+            keep: holds_tensors || len >= KEEP_OPEN_FROM,
+            opened: OnceLock::new(),
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn open(&self) -> Result<File> {
+        let file = File::open(&self.path).map_err(|e| Error::io("cannot open", e))?;
+        let len = file.metadata().map_err(|e| Error::io("cannot read the file's length", e))?.len();
+        if len != self.len {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("changed while in use: it had {} bytes, now it has {len}", self.len),
+            ));
+        }
+        Ok(file)
+    }
+
+    fn opened(&self) -> Result<&Opened> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        let opened = self.open_kept()?;
+        // Another thread may have been quicker; then its handle is used and this one closed.
+        Ok(self.opened.get_or_init(|| opened))
+    }
+
+    fn open_kept(&self) -> Result<Opened> {
+        let file = self.open()?;
+        #[cfg(feature = "mmap")]
+        if self.mmap {
+            // Some file systems cannot map, and address space may be short: then read by position.
+            if let Ok(map) = Map::new(&file) {
+                return Ok(Opened::Mapped(map));
+            }
+        }
+        Ok(Opened::File(FileSource::new(file)?))
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        if out.is_empty() && offset <= self.len {
+            return Ok(());
+        }
+        if !self.keep {
+            return FileSource::new(self.open()?)?.read_exact_at(offset, out);
+        }
+        match self.opened()? {
+            #[cfg(feature = "mmap")]
+            Opened::Mapped(map) => map.bytes().read_exact_at(offset, out),
+            Opened::File(file) => file.read_exact_at(offset, out),
+        }
+    }
+}
+
+impl ByteSource for LazyFile {
+    fn byte_len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.read(offset, out).map_err(|e| e.in_file(&*self.name))
+    }
+
+    fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        if len == 0 && offset <= self.len {
+            return Some(&[]);
+        }
+        if !(self.keep && self.mmap) {
+            return None;
+        }
+        // An error here turns up, with its reason, in the read that follows.
+        match self.opened().ok()? {
+            #[cfg(feature = "mmap")]
+            Opened::Mapped(map) => ByteSource::slice(map.bytes(), offset, len),
+            Opened::File(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_ways_of_reading_agree() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, b"0123456789").unwrap();
+        for (mmap, tensors) in [(false, false), (false, true), (true, false), (true, true)] {
+            let file = LazyFile::new(path.clone(), "f".into(), 10, mmap, tensors);
+            assert_eq!(file.bytes_at(3, 4).unwrap(), &b"3456"[..]);
+            assert_eq!(file.bytes_at(10, 0).unwrap(), &b""[..]);
+            let e = file.read_exact_at(8, &mut [0; 3]).unwrap_err();
+            assert_eq!((e.kind(), e.file()), (ErrorKind::Truncated, Some("f")));
+            assert_eq!(
+                file.slice(3, 4).is_some(),
+                cfg!(feature = "mmap") && mmap && tensors,
+                "{mmap} {tensors}"
+            );
+        }
+    }
+
+    #[test]
+    fn changed_and_missing_files_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let file = LazyFile::new(path.clone(), "f".into(), 10, true, true);
+        assert_eq!(file.bytes_at(0, 4).unwrap_err().kind(), ErrorKind::NotFound);
+        std::fs::write(&path, b"012345678").unwrap();
+        let e = file.bytes_at(0, 4).unwrap_err();
+        assert!(e.to_string().contains("had 10 bytes, now it has 9"), "{e}");
+    }
+}

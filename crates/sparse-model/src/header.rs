@@ -1,0 +1,273 @@
+//! The safetensors header.
+//!
+//! A safetensors file is eight bytes of header length (little-endian), the header as JSON, and the tensors, which
+//! tile the rest without gaps. The rules are those of the `safetensors` crate, and stricter in one point: two
+//! tensors of the same name are an error.
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use sparse_core::{ByteSource, Dtype, Error, ErrorKind, Result, TensorSpec};
+use std::collections::HashSet;
+use std::fmt;
+
+/// Largest header read, in bytes: the limit of the `safetensors` crate.
+pub const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// Bytes of the length field.
+const LEN_BYTES: u64 = 8;
+
+/// What the head of a safetensors file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    head_len: u64,
+    tensors: Vec<HeaderTensor>,
+}
+
+/// One tensor of a [`Header`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderTensor {
+    /// Its name.
+    pub name: String,
+    /// Its type and shape.
+    pub spec: TensorSpec,
+    /// Its first byte, counted from the start of the file.
+    pub offset: u64,
+}
+
+impl Header {
+    /// Read and check the header of `file`.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the file is not safetensors or breaks its rules; `Truncated` when it ends before the
+    /// header or the tensors do; `LimitExceeded` for a header of more than [`MAX_HEADER_BYTES`]; what reading
+    /// reports.
+    pub fn read(file: &dyn ByteSource) -> Result<Header> {
+        let file_len = file.byte_len();
+        let mut start = [0; 256];
+        let have = start.len().min(usize::try_from(file_len).unwrap_or(usize::MAX));
+        let start = start.get_mut(..have).unwrap_or_default();
+        file.read_exact_at(0, start)?;
+        let head_len = head_len(start, file_len)?;
+        // At most 100 MB and at most the file, so that this cannot take much more memory than there is data.
+        let json_len = usize::try_from(head_len - LEN_BYTES)
+            .map_err(|_| Error::new(ErrorKind::LimitExceeded, "the header exceeds the address space"))?;
+        Header::parse_json(&file.bytes_at(LEN_BYTES, json_len)?, file_len)
+    }
+
+    /// Parse a head, the length field and the JSON after it, that stands at the start of a file of `file_len`
+    /// bytes. Bytes after the head are ignored.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn parse(head: &[u8], file_len: u64) -> Result<Header> {
+        let head_len = head_len(head, file_len)?;
+        let json = usize::try_from(head_len).ok().and_then(|end| head.get(LEN_BYTES as usize..end));
+        let json = json.ok_or_else(|| {
+            Error::truncated(format!("the head has {head_len} bytes, of which {} are there", head.len()))
+        })?;
+        Header::parse_json(json, file_len)
+    }
+
+    /// Bytes before the first tensor: the length field and the JSON.
+    pub fn head_len(&self) -> u64 {
+        self.head_len
+    }
+
+    /// The tensors in the order in which they lie in the file.
+    pub fn tensors(&self) -> &[HeaderTensor] {
+        &self.tensors
+    }
+
+    fn parse_json(json: &[u8], file_len: u64) -> Result<Header> {
+        let head_len = LEN_BYTES + json.len() as u64;
+        let text = std::str::from_utf8(json).map_err(|e| {
+            invalid("the safetensors header is not UTF-8").at_offset(LEN_BYTES + e.valid_up_to() as u64)
+        })?;
+        let raw: RawHeader = serde_json::from_str(text).map_err(|e| json_error(text, e))?;
+
+        let mut names = HashSet::with_capacity(raw.0.len());
+        if let Some((name, _)) = raw.0.iter().find(|(name, _)| !names.insert(name.as_str())) {
+            return Err(invalid("two tensors of the same name").in_tensor(name.as_str()));
+        }
+        drop(names);
+        let mut raw = raw.0;
+        // Stable: empty tensors at the same place keep the order of the header.
+        raw.sort_by_key(|(_, t)| t.data_offsets);
+
+        let mut tensors = Vec::with_capacity(raw.len());
+        let mut end = 0u64;
+        for (name, tensor) in raw {
+            let (from, to) = tensor.data_offsets;
+            match tensor.check(end) {
+                // In range: `from` is the end of the one before it, and the last end is checked below.
+                Ok(spec) => tensors.push(HeaderTensor { name, spec, offset: head_len.saturating_add(from) }),
+                Err(e) => return Err(e.in_tensor(name)),
+            }
+            end = to;
+        }
+        let want = head_len.checked_add(end).ok_or_else(|| invalid("the tensors overflow 64 bits"))?;
+        if want > file_len {
+            return Err(Error::truncated(format!(
+                "the header says {want} bytes, the file has {file_len}: fetch it again"
+            )));
+        }
+        if want < file_len {
+            return Err(invalid(format!(
+                "the header says {want} bytes, the file has {file_len}: {} bytes belong to no tensor",
+                file_len - want
+            ))
+            .at_offset(want));
+        }
+        Ok(Header { head_len, tensors })
+    }
+}
+
+fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+/// The length of the head of a file of `file_len` bytes that begins with `start`.
+fn head_len(start: &[u8], file_len: u64) -> Result<u64> {
+    let is_header = start.get(LEN_BYTES as usize) == Some(&b'{');
+    if let Some(what) = other_format(start).filter(|_| !is_header) {
+        return Err(invalid(format!("not a safetensors file: {what}")));
+    }
+    let Some((len, rest)) = start.split_first_chunk::<8>() else {
+        return Err(invalid(format!("not a safetensors file: it has only {} bytes", start.len())));
+    };
+    let len = u64::from_le_bytes(*len);
+    // What begins like a header is taken at its word, so that a file that was cut short is called just that.
+    let ends_here = rest.is_empty() && file_len == LEN_BYTES;
+    if !is_header && !ends_here {
+        return Err(invalid("not a safetensors file: no header at its start").at_offset(LEN_BYTES));
+    }
+    if len > MAX_HEADER_BYTES {
+        return Err(Error::new(
+            ErrorKind::LimitExceeded,
+            format!("the safetensors header: {len} bytes, limit {MAX_HEADER_BYTES}"),
+        ));
+    }
+    let head_len = LEN_BYTES + len;
+    if head_len > file_len {
+        return Err(Error::truncated(format!(
+            "the header alone is {head_len} bytes, the file has {file_len}: fetch it again"
+        )));
+    }
+    Ok(head_len)
+}
+
+/// Files that people take for safetensors, by how they begin.
+fn other_format(start: &[u8]) -> Option<&'static str> {
+    [
+        (&b"version https://git-lfs"[..], "a Git LFS pointer; fetch the file itself with `git lfs pull`"),
+        (b"PK\x03\x04", "a zip archive, as PyTorch's .bin and .pt files are"),
+        (b"GGUF", "a GGUF file"),
+        (b"<!DOCTYPE", "a web page"),
+        (b"<html", "a web page"),
+    ]
+    .into_iter()
+    .find_map(|(magic, what)| start.starts_with(magic).then_some(what))
+}
+
+fn json_error(text: &str, e: serde_json::Error) -> Error {
+    // The parser counts lines and columns from one; column zero is the line feed before.
+    let before: usize = text.split_inclusive('\n').take(e.line().saturating_sub(1)).map(str::len).sum();
+    let offset = LEN_BYTES + (before + e.column().saturating_sub(1)) as u64;
+    let what = if e.is_data() {
+        "the header is not a safetensors header"
+    } else {
+        "the header is not JSON of the expected form"
+    };
+    invalid(what).at_offset(offset).with_source(e)
+}
+
+#[derive(serde::Deserialize)]
+struct RawTensor {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: (u64, u64),
+}
+
+impl RawTensor {
+    /// The spec, if the tensor follows what ends at `end` and has the length that its shape says.
+    fn check(self, end: u64) -> Result<TensorSpec> {
+        let dtype = Dtype::from_name(&self.dtype)
+            .ok_or_else(|| invalid(format!("unknown element type {:?}", clip(&self.dtype))))?;
+        let spec = TensorSpec::new(dtype, self.shape)
+            .map_err(|e| invalid("its shape is impossible").with_source(e))?;
+        let (from, to) = self.data_offsets;
+        if to.checked_sub(from) != Some(spec.byte_len()) {
+            return Err(invalid(format!(
+                "its offsets are {from}..{to}, its type and shape want {} bytes",
+                spec.byte_len()
+            )));
+        }
+        if from < end {
+            return Err(invalid(format!("its data overlaps that of the tensor before it ({from} < {end})")));
+        }
+        if from > end {
+            return Err(invalid(format!("bytes {end}..{from} of the data belong to no tensor")));
+        }
+        Ok(spec)
+    }
+}
+
+/// Enough of a string from the file for an error message.
+fn clip(s: &str) -> &str {
+    s.char_indices().nth(40).map_or(s, |(end, _)| s.get(..end).unwrap_or(s))
+}
+
+/// The entries of the header, in its order, duplicates included.
+struct RawHeader(Vec<(String, RawTensor)>);
+
+impl<'de> Deserialize<'de> for RawHeader {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = RawHeader;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
+                let (mut tensors, mut metadata) = (Vec::new(), false);
+                while let Some(name) = map.next_key::<String>()? {
+                    if name != "__metadata__" {
+                        tensors.push((name, map.next_value()?));
+                    } else if std::mem::replace(&mut metadata, true) {
+                        return Err(serde::de::Error::duplicate_field("__metadata__"));
+                    } else {
+                        map.next_value::<Option<Strings>>()?;
+                    }
+                }
+                Ok(RawHeader(tensors))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// An object of strings, checked and dropped: the head is kept verbatim anyway.
+struct Strings;
+
+impl<'de> Deserialize<'de> for Strings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Strings;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strings, A::Error> {
+                while map.next_entry::<String, String>()?.is_some() {}
+                Ok(Strings)
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! Output that appears complete or not at all.
+//!
+//! Everything is written under a temporary name beside the target (`.<name>.<pid>.<n>.partial`), flushed to the
+//! disk, and renamed. A crash leaves the temporary name behind, never half a result under the final one. The
+//! temporary is locked while its writer lives (on Unix, where the file system has locks); the next output of the
+//! same name removes what is there and not locked.
+
+mod dir;
+mod file;
+mod temp;
+
+pub use dir::{AtomicDir, OutputFile};
+pub use file::AtomicFile;
+
+use sparse_core::{Error, ErrorKind, Result};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What to do when the output exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Overwrite {
+    /// Report `AlreadyExists`.
+    #[default]
+    Refuse,
+    /// Replace it, once the new output is complete.
+    Replace,
+}
+
+/// Longest relative path in bytes: what common systems take.
+const MAX_PATH: usize = 4096;
+
+/// Check that `path` names something inside a folder, on any system: relative, components separated by `/`.
+///
+/// Refused are empty and very long paths, empty components (so also a leading or trailing `/`), components of
+/// only dots and spaces (`.`, `..`), backslashes, NUL, a drive letter; on Windows any colon.
+///
+/// # Errors
+/// `InvalidInput`, with the path and the reason.
+pub fn check_relative_path(path: &str) -> Result<()> {
+    let reason = if path.is_empty() {
+        "it is empty"
+    } else if path.len() > MAX_PATH {
+        "it is longer than 4096 bytes"
+    } else if path.contains(['\\', '\0']) {
+        "it contains a backslash or NUL"
+    } else if path.split('/').any(str::is_empty) {
+        "it is absolute or has an empty component"
+    } else if path.split('/').any(|c| c.chars().all(|c| c == '.' || c == ' ')) {
+        "it has a component of only dots or spaces"
+    } else if path.split('/').any(has_drive) {
+        "it has a drive letter"
+    } else {
+        return Ok(());
+    };
+    let shown: String = path.chars().take(200).collect();
+    Err(Error::new(ErrorKind::InvalidInput, format!("unsafe path {shown:?}: {reason}")))
+}
+
+fn has_drive(component: &str) -> bool {
+    (cfg!(windows) && component.contains(':'))
+        || matches!(component.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic())
+}
+
+/// Check that writing to `output` touches none of `inputs`: it must not be, contain, or lie inside any of them,
+/// links resolved. An output that does not exist yet is taken where it would be.
+///
+/// # Errors
+/// `InvalidArgument`, naming both; `Io` or `NotFound` when a path cannot be resolved.
+pub fn refuse_inside<P: AsRef<Path>>(output: impl AsRef<Path>, inputs: &[P]) -> Result<()> {
+    let output = output.as_ref();
+    let real_output = resolve_output(output)?;
+    for input in inputs {
+        let input = input.as_ref();
+        let real = std::fs::canonicalize(input).map_err(|e| {
+            Error::io("cannot resolve the input's path", e).in_file(input.display().to_string())
+        })?;
+        let how = if real == real_output {
+            "is"
+        } else if real_output.starts_with(&real) {
+            "lies inside"
+        } else if real.starts_with(&real_output) {
+            "contains"
+        } else {
+            continue;
+        };
+        return Err(Error::invalid_argument(format!(
+            "the output {how} the input {}: inputs are never written to",
+            real.display()
+        ))
+        .in_file(output.display().to_string()));
+    }
+    Ok(())
+}
+
+/// The canonical path of something that may not exist yet.
+fn resolve_output(path: &Path) -> Result<PathBuf> {
+    let error = |e| Error::io("cannot resolve the output's path", e).in_file(path.display().to_string());
+    let mut missing = Vec::new();
+    let mut at = std::path::absolute(path).map_err(error)?;
+    loop {
+        match std::fs::canonicalize(&at) {
+            Ok(real) => return Ok(missing.iter().rev().fold(real, |p, name| p.join(name))),
+            // A link to nothing must not pass for something that is not there.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && std::fs::symlink_metadata(&at).is_err() => {
+                let Some(name) = at.file_name() else {
+                    return Err(Error::invalid_argument("`..` below a folder that does not exist")
+                        .in_file(path.display().to_string()));
+                };
+                missing.push(name.to_owned());
+                if !at.pop() {
+                    return Err(error(e));
+                }
+            }
+            Err(e) => return Err(error(e)),
+        }
+    }
+}
+
+fn already_exists(path: &Path) -> Error {
+    Error::new(ErrorKind::AlreadyExists, "it exists already, and overwriting was not asked for")
+        .in_file(path.display().to_string())
+}
+
+/// Write all of `bytes` at `offset`; safe to call from many threads.
+fn write_all_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::write_all_at(file, bytes, offset);
+    #[cfg(windows)]
+    {
+        let (mut offset, mut bytes) = (offset, bytes);
+        while !bytes.is_empty() {
+            match std::os::windows::fs::FileExt::seek_write(file, bytes, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    bytes = bytes.get(n..).unwrap_or_default();
+                    offset += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Make a folder's entries durable. Only Unix has a way to ask for that.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        match File::open(path)?.sync_all() {
+            // Some network file systems do not sync folders.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput || e.kind() == io::ErrorKind::Unsupported => {
+                Ok(())
+            }
+            other => other,
+        }
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn relative_paths() {
+        for good in ["a", "a/b.json", ".git", "..a", "a..", "ü/名.txt", "a b", "1:b"] {
+            assert!(check_relative_path(good).is_ok() || cfg!(windows), "{good}");
+        }
+        let long = "a/".repeat(3000) + "a";
+        for bad in [
+            "",
+            "/",
+            "/a",
+            "a/",
+            "a//b",
+            ".",
+            "..",
+            "../a",
+            "a/..",
+            "a/../b",
+            "a/./b",
+            "a\\b",
+            "c:",
+            "c:/a",
+            "a\0b",
+            ".. ",
+            "...",
+            "//server/share",
+            &long,
+        ] {
+            assert_eq!(check_relative_path(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn outputs_keep_away_from_inputs() {
+        let dir = tempfile::tempdir().unwrap();
+        let p = |s: &str| dir.path().join(s);
+        fs::create_dir_all(p("models/base/sub")).unwrap();
+        fs::write(p("models/file.safetensors"), b"").unwrap();
+        let inputs = [p("models/base"), p("models/file.safetensors")];
+        for bad in [
+            "models/base",
+            "models/base/new",
+            "models/base/new/deep",
+            "models",
+            "models/file.safetensors",
+            ".",
+        ] {
+            let e = refuse_inside(p(bad), &inputs).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{bad}: {e}");
+        }
+        for good in ["models/base2", "models/new", "new/deep", "models/base/../other"] {
+            refuse_inside(p(good), &inputs).unwrap();
+        }
+        refuse_inside("relative-and-new", &inputs).unwrap();
+        assert!(refuse_inside(p("missing/../../models/base"), &inputs).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_do_not_hide_inputs() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let p = |s: &str| dir.path().join(s);
+        fs::create_dir_all(p("base")).unwrap();
+        symlink(p("base"), p("link")).unwrap();
+        symlink(p("nothing"), p("dangling")).unwrap();
+        assert!(refuse_inside(p("link/new"), &[p("base")]).is_err());
+        assert!(refuse_inside(p("base"), &[p("link")]).is_err());
+        assert!(refuse_inside(p("dangling"), &[p("base")]).is_err());
+        assert!(refuse_inside(p("dangling/new"), &[p("base")]).is_err());
+    }
+}
