@@ -236,11 +236,8 @@ fn decode_coded<W: Word>(
     out: &mut [u8],
     work: &mut DecodeWork,
 ) -> Result<()> {
-    let log_lanes = (mode & !RELATIVE) - 1;
-    if log_lanes > LANES.ilog2() as u8 {
-        return Err(Error::corrupt(format!("unknown chunk mode {mode}")));
-    }
-    let lanes = 1usize << log_lanes;
+    let log_lanes = (mode & !RELATIVE).checked_sub(1).filter(|&l| u32::from(l) <= LANES.ilog2());
+    let lanes = 1usize << log_lanes.ok_or_else(|| Error::corrupt(format!("unknown chunk mode {mode}")))?;
     let DecodeWork { contexts, tokens, runs: run_list } = work;
     run_list.clear();
     run_list.extend(runs(&decoder.unit, chunk));
