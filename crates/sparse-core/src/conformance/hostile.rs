@@ -252,6 +252,9 @@ fn decode_twice(
     bound
         .decode_chunk(chunk, bytes, base, &mut second, cx)
         .map_err(|e| format!("decode_chunk succeeded once, and then failed on the same input: {e:?}"))?;
-    ensure!(first == second, "what a damaged chunk decodes to depends on the buffer's prior content");
+    ensure!(
+        first == second,
+        "what a damaged chunk decodes to depends on the buffer's prior content, or on earlier calls"
+    );
     Ok(())
 }

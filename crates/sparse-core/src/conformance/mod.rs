@@ -26,10 +26,19 @@ mod data;
 mod hostile;
 mod random;
 mod subject;
+#[cfg(test)]
+mod tests;
 mod valid;
 
 use crate::{DeltaEncoder, Dtype, Fidelity};
+use cases::Pair;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use subject::{Check, Subject};
+
+/// Threads that the suite runs on; more would not make it much shorter.
+const MAX_THREADS: usize = 8;
 
 /// What to check, and how much of it.
 #[derive(Clone, Debug)]
@@ -105,31 +114,59 @@ pub fn run_with(encoder: &dyn DeltaEncoder, options: &Options) -> Report {
 
 fn try_run(encoder: &dyn DeltaEncoder, options: &Options) -> Check<Report> {
     let fidelity = options.fidelity.unwrap_or(encoder.info().fidelity);
-    let subject = Subject::new(encoder, fidelity, options.mutations);
-    let mut report = Report::default();
-    let mut all_small = Vec::new();
-    for &dtype in &options.dtypes {
-        for pair in cases::bases(dtype).into_iter().map(|base| (dtype, base)) {
-            for case in cases::round_trips(pair) {
-                let coded = subject.guard(&case.name, || valid::check(&subject, &case))?;
-                *if coded { &mut report.coded } else { &mut report.declined } += 1;
-            }
-            let budget = if cases::is_main(pair) { subject.mutations } else { subject.mutations / 8 };
-            let small = cases::small(pair);
-            for case in &small {
-                subject.guard(&case.name, || arguments::check(&subject, case))?;
-                subject.guard(&case.name, || hostile::check(&subject, case, budget))?;
-            }
-            for case in cases::larger(pair) {
-                subject.guard(&case.name, || hostile::check(&subject, &case, budget / 8))?;
-            }
-            subject.guard("swapped units", || hostile::swapped(&subject, &small))?;
-            all_small.extend(small.into_iter().next().filter(|_| cases::is_main(pair)));
+    let subject = || Subject::new(encoder, fidelity, options.mutations);
+    let pairs: Vec<Pair> =
+        options.dtypes.iter().flat_map(|&d| cases::bases(d).into_iter().map(move |base| (d, base))).collect();
+
+    // Pairs are begun in order and none is left halfway, so the first failure does not depend on timing.
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let results = Mutex::new(BTreeMap::new());
+    let worker = || {
+        while !failed.load(Ordering::Relaxed) {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(&pair) = pairs.get(i) else { break };
+            let result = run_pair(&subject(), pair);
+            failed.fetch_or(result.is_err(), Ordering::Relaxed);
+            results.lock().unwrap_or_else(PoisonError::into_inner).insert(i, result);
         }
+    };
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+        for _ in 0..threads {
+            scope.spawn(worker);
+        }
+    });
+    let mut report = Report::default();
+    for result in results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
+        let Report { coded, declined } = result?;
+        report.coded += coded;
+        report.declined += declined;
     }
-    subject.guard("swapped units of different types", || hostile::swapped(&subject, &all_small))?;
+    let main = pairs.into_iter().filter(|&pair| cases::is_main(pair));
+    let small: Vec<_> = main.flat_map(|pair| cases::small(pair).into_iter().take(1)).collect();
+    let subject = subject();
+    subject.guard("swapped units of different types", || hostile::swapped(&subject, &small))?;
     if report.coded == 0 {
         return Err("it declined every unit".into());
     }
+    Ok(report)
+}
+
+fn run_pair(subject: &Subject<'_>, pair: Pair) -> Check<Report> {
+    let mut report = Report::default();
+    for case in cases::round_trips(pair) {
+        let coded = subject.guard(&case.name, || valid::check(subject, &case))?;
+        *if coded { &mut report.coded } else { &mut report.declined } += 1;
+    }
+    let budget = if cases::is_main(pair) { subject.mutations } else { subject.mutations / 8 };
+    let small = cases::small(pair);
+    for case in &small {
+        subject.guard(&case.name, || arguments::check(subject, case))?;
+        subject.guard(&case.name, || hostile::check(subject, case, budget))?;
+    }
+    for case in cases::larger(pair) {
+        subject.guard(&case.name, || hostile::check(subject, &case, budget / 8))?;
+    }
+    subject.guard("swapped units", || hostile::swapped(subject, &small))?;
     Ok(report)
 }

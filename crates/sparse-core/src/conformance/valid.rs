@@ -24,13 +24,12 @@ pub(super) fn check(subject: &Subject<'_>, case: &Case) -> Check<bool> {
     let decoded = subject.decode(case, &encoded.unit, Order::Forward)?;
     fidelity(subject, case, &decoded)?;
 
-    let orders: &[Order] =
-        if case.thorough { &[Order::Forward, Order::Reverse, Order::Threads] } else { &[Order::Reverse] };
+    let orders: &[Order] = if case.thorough { &[Order::Reverse, Order::Threads] } else { &[Order::Reverse] };
     for &order in orders {
-        subject.step(format_args!("encoding again ({order:?}, unaligned unless forward)"));
+        subject.step(format_args!("encoding again ({order:?}, unaligned)"));
         let again = subject.encode(case, order)?;
         same_encoding(&encoded, again.as_ref())?;
-        subject.step(format_args!("decoding again ({order:?}, unaligned unless forward)"));
+        subject.step(format_args!("decoding again ({order:?}, unaligned)"));
         let again = subject.decode(case, &encoded.unit, order)?;
         ensure!(
             again == decoded,
@@ -151,6 +150,9 @@ fn decode_parts(subject: &Subject<'_>, case: &Case, encoded: &Encoded, decoded: 
 /// that decodes to the new data.
 fn changed_data(subject: &Subject<'_>, case: &Case) -> Check {
     let mut random = Random::named(&case.name);
+    subject.step("analysing once more");
+    let Some(analysis) = subject.analyze(case, Order::Forward, |_| true)? else { return Ok(()) };
+    let encoder = analysis.finish().map_err(|e| format!("finish failed the second time: {e:?}"))?;
     for change in ["random target", "one element changed", "random base", "random target and base"] {
         subject.step(format_args!("encoding other data than was analysed ({change})"));
         let mut target = case.target.clone();
@@ -167,8 +169,6 @@ fn changed_data(subject: &Subject<'_>, case: &Case) -> Check {
         }
         let (name, unit) = (String::new(), case.unit.clone());
         let changed = Case { name, unit, effort: case.effort, target, base, thorough: false };
-        let Some(analysis) = subject.analyze(case, Order::Forward, |_| true)? else { return Ok(()) };
-        let encoder = analysis.finish().map_err(|e| format!("finish failed the second time: {e:?}"))?;
         encode_or_refuse(subject, &changed, &*encoder)?;
     }
     Ok(())
@@ -176,9 +176,9 @@ fn changed_data(subject: &Subject<'_>, case: &Case) -> Check {
 
 /// An estimate needs only a sample. Encoding with what the sample taught may fail, but not go wrong.
 fn partial_analysis(subject: &Subject<'_>, case: &Case) -> Check {
-    for part in [0, 1, 2] {
-        subject.step(format_args!("analysing only some chunks (selection {part})"));
-        let shown = |chunk: u64| part > 0 && chunk % 3 < part;
+    for every in [0, 3] {
+        subject.step(format_args!("analysing only some chunks (one of {every})"));
+        let shown = |chunk: u64| chunk.checked_rem(every) == Some(1);
         let Some(analysis) = subject.analyze(case, Order::Forward, shown)? else { continue };
         well_formed(case, &analysis.estimated_bits())?;
         match analysis.finish() {
