@@ -1,0 +1,150 @@
+//! The `sparse-bench` program.
+
+use sparse_bench::args::Args;
+use sparse_bench::compare::{find_pairs, json, listed_pairs, report, summary};
+use sparse_bench::measure::{Machine, command};
+use sparse_bench::{cut, ours, peers, synth};
+use sparse_core::{Dtype, Error, Result};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+const USAGE: &str = "\
+sparse-bench: Sparse beside its peers; every figure comes from a verified round trip
+
+sparse-bench pairs BASE FINETUNED [BASE FINETUNED ...]   every coder on each pair
+sparse-bench pairs --all FOLDER                          ... on each FOLDER/*/{base,finetuned}
+    --runs N        times each coder runs, the median counts (3)
+    --only A,B      coders whose name contains A or B
+    --json FILE     write the figures there too
+sparse-bench synth --out DIR                             a seeded synthetic pair
+    --gb 4  --seed 1  --dtype bf16|f16|f32  --update 1e-4  --threads N
+sparse-bench memory -- COMMAND ...                       wall time and peak memory of a command
+sparse-bench cut BASE FINETUNED OUT --tensors A,B* [--rows N]
+                                                         a small pair out of a large one
+sparse-bench machine                                     what is measured on";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let result = match args.next().as_deref() {
+        Some("pairs") => pairs(args),
+        Some("synth") => make_synth(args),
+        Some("memory") => memory(args),
+        Some("cut") => make_cut(args),
+        Some("machine") => {
+            println!("{}", Machine::describe());
+            Ok(ExitCode::SUCCESS)
+        }
+        Some("help" | "--help" | "-h") => {
+            println!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            Ok(ExitCode::from(2))
+        }
+    };
+    result.unwrap_or_else(|e| {
+        eprintln!("sparse-bench: {e}");
+        ExitCode::FAILURE
+    })
+}
+
+fn list(text: Option<&str>) -> Vec<String> {
+    text.into_iter().flat_map(|t| t.split(',')).filter(|t| !t.is_empty()).map(String::from).collect()
+}
+
+fn pairs(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["all", "runs", "only", "json"])?;
+    let runs: usize = args.parsed("runs", 3)?;
+    let only = list(args.get("only"));
+    let mut paths = listed_pairs(&args.positional)?;
+    if let Some(folder) = args.get("all") {
+        paths.extend(find_pairs(Path::new(folder))?);
+    }
+    if paths.is_empty() {
+        return Err(Error::invalid_argument("no pairs"));
+    }
+    let mut peers = peers::all()?;
+    peers.extend(ours::peers());
+    let machine = Machine::describe();
+    println!("{machine}; one thread, median of {runs}; MB = 10^6 raw bytes of the fine-tune\n");
+    let mut reports = Vec::new();
+    for path in &paths {
+        let report = report(&mut peers, path, &only, runs)?;
+        println!("{}", report.markdown());
+        reports.push(report);
+    }
+    if reports.len() > 1 {
+        println!("{}", summary(&reports));
+    }
+    if let Some(file) = args.get("json") {
+        let text = format!("{:#}\n", json(&machine, runs, &reports));
+        std::fs::write(file, text).map_err(|e| Error::io("cannot write", e).in_file(file))?;
+    }
+    let verified = reports.iter().all(|r| r.rows.iter().all(|row| row.outcome.is_ok()));
+    Ok(if verified { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn make_synth(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["out", "gb", "seed", "dtype", "update", "threads"])?;
+    let dtype = args.get("dtype").unwrap_or("bf16").to_uppercase();
+    let gb: f64 = args.parsed("gb", 4.0)?;
+    let update: f32 = args.parsed("update", 1e-4)?;
+    if !(gb > 0.0 && gb <= 1e6 && update >= 0.0 && update.is_finite()) {
+        return Err(Error::invalid_argument("--gb or --update is out of range"));
+    }
+    let options = synth::Synth {
+        out: args.required("out")?.into(),
+        bytes: (gb * 1e9) as u64,
+        seed: args.parsed("seed", 1)?,
+        dtype: Dtype::from_name(&dtype).ok_or_else(|| Error::invalid_argument("unknown --dtype"))?,
+        update,
+        threads: args.parsed("threads", Machine::describe().cores)?,
+        shard_bytes: synth::SHARD_BYTES,
+    };
+    let start = Instant::now();
+    let made = synth::synth(&options)?;
+    let s = start.elapsed().as_secs_f64();
+    println!(
+        "{} bytes per model in {} files, {} weights, {s:.1} s ({:.0} MB/s of both models)",
+        made.bytes,
+        made.shards,
+        made.weights,
+        made.bytes as f64 * 2.0 / 1e6 / s
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn memory(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let mut words: Vec<String> = args.collect();
+    if words.first().is_some_and(|w| w == "--") {
+        words.remove(0);
+    }
+    let m = command(&words)?;
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    // To standard error: standard output belongs to the command.
+    eprintln!(
+        "{:.3} s wall, peak {:.1} MiB anonymous (RssAnon, polled), {:.1} MiB resident (VmHWM), exit code {}",
+        m.time.as_secs_f64(),
+        mib(m.peak.anonymous),
+        mib(m.peak.resident),
+        m.code.map_or_else(|| "none (signal)".into(), |c| c.to_string())
+    );
+    Ok(u8::try_from(m.code.unwrap_or(1)).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn make_cut(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["tensors", "rows"])?;
+    let [base, target, out] = args.positional.as_slice() else {
+        return Err(Error::invalid_argument("wanted: BASE FINETUNED OUT"));
+    };
+    cut::cut(&cut::Cut {
+        base: base.into(),
+        target: target.into(),
+        out: out.into(),
+        tensors: list(Some(args.required("tensors")?)),
+        rows: args.parsed("rows", u64::MAX)?,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
