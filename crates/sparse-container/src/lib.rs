@@ -1,1 +1,32 @@
-//! The Sparse delta file: header, index, chunk table, checksums, streaming writer, random-access reader. Knows no codec.
+//! The Sparse delta file, format version 0.1: `docs/FORMAT.md` is its specification.
+//!
+//! A delta file is a header, the payload (parameter blocks, chunks, blobs, in any order), the [`Index`] that says
+//! what all of it is, and a fixed-size trailer. It is written as a pure stream ([`Writer`]) and read by position
+//! ([`Reader`]). This crate knows no codec: to it, payload is bytes with a checksum.
+//!
+//! Nothing in a file is trusted. [`Reader::open`] checks the whole index before it hands it out, so that code above
+//! may follow its references without checking them again, and a [`Writer`] refuses to write an index that a
+//! reader would refuse. Checksums find accidents; they do not prove who wrote a file.
+
+#![forbid(unsafe_code)]
+
+mod decode;
+mod encode;
+mod frame;
+mod hash;
+mod index;
+mod path;
+mod reader;
+mod validate;
+mod wire;
+mod writer;
+
+pub use frame::{FORMAT_VERSION, Version};
+pub use hash::{Digester, checksum, chunk_checksum, digest};
+pub use index::{
+    Attributes, BaseEntry, BaseKind, BaseRange, BaseStart, BlobRef, ChunkRecord, Entry, EntryKind,
+    FileRecord, Index, Piece, PieceSource, Provenance, SegmentRecord, UnitRecord,
+};
+pub use path::check_path;
+pub use reader::Reader;
+pub use writer::Writer;

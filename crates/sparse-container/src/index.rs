@@ -1,0 +1,366 @@
+//! What a delta file holds, as plain data.
+
+use sparse_core::{CodecId, Digest, Dtype, Error, Result, Segment, TensorSpec, UnitSpec};
+use std::collections::BTreeMap;
+
+/// Additions to a record by number. Unknown ones are kept and ignored, so that files can grow (certificates,
+/// layers) and older readers still restore them.
+pub type Attributes = BTreeMap<u16, Vec<u8>>;
+
+/// The index of a delta file: everything but the payload.
+///
+/// References between records are indices into these lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Index {
+    /// Where the delta comes from.
+    pub provenance: Provenance,
+    /// What of the base the delta refers to.
+    pub bases: Vec<BaseEntry>,
+    /// What can be restored: tensors and runs of bytes.
+    pub entries: Vec<Entry>,
+    /// The files that the entries make up.
+    pub files: Vec<FileRecord>,
+    /// Paths of folders that have nothing in them.
+    pub folders: Vec<String>,
+    /// The coded units.
+    pub units: Vec<UnitRecord>,
+    /// Additions to the whole.
+    pub attributes: Attributes,
+}
+
+/// Where a delta comes from: for people, except for `parent`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Provenance {
+    /// Program and version that wrote it.
+    pub tool: String,
+    /// What the base is called.
+    pub base_id: String,
+    /// What the target is called.
+    pub target_id: String,
+    /// In a chain, the [`Reader::id`](crate::Reader::id) of the delta that restores this one's base.
+    pub parent: Option<Digest>,
+}
+
+impl Provenance {
+    /// Provenance without a parent.
+    pub fn new(tool: impl Into<String>, base_id: impl Into<String>, target_id: impl Into<String>) -> Self {
+        Provenance { tool: tool.into(), base_id: base_id.into(), target_id: target_id.into(), parent: None }
+    }
+}
+
+/// Which part of a base file a [`BaseEntry`] means.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum BaseKind {
+    /// A tensor.
+    Tensor {
+        /// Its name.
+        name: String,
+    },
+    /// The whole file, as bytes.
+    File,
+    /// The header of a safetensors file, its 8 length bytes included, as bytes.
+    FileHead,
+}
+
+/// Something of the base that the delta refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BaseEntry {
+    /// Which part of the file.
+    pub kind: BaseKind,
+    /// Path of the file in the base folder, see [`check_path`](crate::check_path).
+    pub file: String,
+    /// Type and shape; [`TensorSpec::bytes`] for what is not a tensor.
+    pub spec: TensorSpec,
+    /// Digest of its bytes.
+    pub digest: Digest,
+}
+
+impl BaseEntry {
+    /// A tensor of the base.
+    pub fn tensor(
+        name: impl Into<String>,
+        file: impl Into<String>,
+        spec: TensorSpec,
+        digest: Digest,
+    ) -> BaseEntry {
+        BaseEntry { kind: BaseKind::Tensor { name: name.into() }, file: file.into(), spec, digest }
+    }
+
+    /// A whole file of the base, `len` bytes long.
+    pub fn file(file: impl Into<String>, len: u64, digest: Digest) -> BaseEntry {
+        BaseEntry { kind: BaseKind::File, file: file.into(), spec: TensorSpec::bytes(len), digest }
+    }
+
+    /// The header of a safetensors file of the base, `len` bytes long with its length field.
+    pub fn file_head(file: impl Into<String>, len: u64, digest: Digest) -> BaseEntry {
+        BaseEntry { kind: BaseKind::FileHead, file: file.into(), spec: TensorSpec::bytes(len), digest }
+    }
+}
+
+/// What an [`Entry`] restores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EntryKind {
+    /// A tensor.
+    Tensor,
+    /// A run of bytes of a file.
+    Bytes,
+}
+
+/// Something to restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// Tensor or bytes.
+    pub kind: EntryKind,
+    /// The tensor's name; free for bytes. Need not be unique: two files may hold tensors of one name.
+    pub name: String,
+    /// Type and shape; [`TensorSpec::bytes`] for bytes.
+    pub spec: TensorSpec,
+    /// Digest of the restored bytes.
+    pub digest: Digest,
+    /// Where the content comes from: pieces that tile it in order. None for an empty entry.
+    pub pieces: Vec<Piece>,
+    /// Additions.
+    pub attributes: Attributes,
+}
+
+impl Entry {
+    /// A tensor.
+    pub fn tensor(name: impl Into<String>, spec: TensorSpec, digest: Digest, pieces: Vec<Piece>) -> Entry {
+        Entry {
+            kind: EntryKind::Tensor,
+            name: name.into(),
+            spec,
+            digest,
+            pieces,
+            attributes: Attributes::new(),
+        }
+    }
+
+    /// A run of `len` bytes.
+    pub fn bytes(name: impl Into<String>, len: u64, digest: Digest, pieces: Vec<Piece>) -> Entry {
+        Entry {
+            kind: EntryKind::Bytes,
+            name: name.into(),
+            spec: TensorSpec::bytes(len),
+            digest,
+            pieces,
+            attributes: Attributes::new(),
+        }
+    }
+}
+
+/// A part of an [`Entry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Piece {
+    /// Storage elements; never zero.
+    pub len: u64,
+    /// Where they come from.
+    pub source: PieceSource,
+}
+
+/// Where a [`Piece`] comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PieceSource {
+    /// The base, unchanged. Its storage elements are as wide as the entry's.
+    Base {
+        /// Index in [`Index::bases`].
+        base: u32,
+        /// First storage element.
+        offset: u64,
+    },
+    /// A segment of a unit, whose storage elements are as wide as the entry's. Several entries may refer to one
+    /// segment (tied tensors).
+    Unit {
+        /// Index in [`Index::units`].
+        unit: u32,
+        /// Index of the segment in the unit.
+        segment: u32,
+        /// First storage element within the segment.
+        offset: u64,
+    },
+    /// A blob that a codec decodes to exactly this piece.
+    Blob {
+        /// The codec.
+        codec: CodecId,
+        /// What it decodes.
+        blob: BlobRef,
+        /// What of the base it is given as prefix (as context).
+        base: Option<BaseRange>,
+    },
+}
+
+/// A run of storage elements of a [`BaseEntry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BaseRange {
+    /// Index in [`Index::bases`].
+    pub base: u32,
+    /// First storage element (of the base's type).
+    pub offset: u64,
+    /// Storage elements.
+    pub len: u64,
+}
+
+/// A place in a [`BaseEntry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BaseStart {
+    /// Index in [`Index::bases`].
+    pub base: u32,
+    /// First storage element (of the base's type).
+    pub offset: u64,
+}
+
+/// A file to restore: its entries' bytes, one after the other. An empty file has none.
+///
+/// For safetensors the first entry is the header and the tensors follow in file order; any other file is one or
+/// more entries of bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileRecord {
+    /// Path in the target folder, see [`check_path`](crate::check_path).
+    pub path: String,
+    /// Digest of the whole file.
+    pub digest: Digest,
+    /// Indices in [`Index::entries`].
+    pub parts: Vec<u32>,
+}
+
+impl FileRecord {
+    /// A file.
+    pub fn new(path: impl Into<String>, digest: Digest, parts: Vec<u32>) -> FileRecord {
+        FileRecord { path: path.into(), digest, parts }
+    }
+}
+
+/// A coded unit, see [`UnitSpec`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnitRecord {
+    /// The codec.
+    pub codec: CodecId,
+    /// Type of the elements.
+    pub dtype: Dtype,
+    /// Type of the base's elements; `None` for a unit that stands alone.
+    pub base_dtype: Option<Dtype>,
+    /// Storage elements per chunk.
+    pub chunk_len: u32,
+    /// The tensors, or runs of rows, in order.
+    pub segments: Vec<SegmentRecord>,
+    /// The parameter block.
+    pub params: BlobRef,
+    /// Where the first chunk begins in the file, in bytes; the chunks lie back to back.
+    pub chunks_offset: u64,
+    /// One record per chunk.
+    pub chunks: Vec<ChunkRecord>,
+    /// Additions.
+    pub attributes: Attributes,
+}
+
+impl UnitRecord {
+    /// A unit of shape `spec`, whose segments have their bases at `bases` (one each, or none if the unit has no
+    /// base).
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the number of bases is wrong.
+    pub fn new(
+        codec: CodecId,
+        spec: &UnitSpec,
+        bases: &[BaseStart],
+        params: BlobRef,
+        chunks_offset: u64,
+        chunks: Vec<ChunkRecord>,
+    ) -> Result<UnitRecord> {
+        let want = if spec.base_dtype().is_some() { spec.segments().len() } else { 0 };
+        if bases.len() != want {
+            return Err(Error::invalid_argument(format!(
+                "{} bases given for a unit that has {want}",
+                bases.len()
+            )));
+        }
+        let mut bases = bases.iter();
+        let segments = spec
+            .segments()
+            .iter()
+            .map(|s| SegmentRecord { rows: s.rows, row_len: s.row_len, base: bases.next().copied() })
+            .collect();
+        Ok(UnitRecord {
+            codec,
+            dtype: spec.dtype(),
+            base_dtype: spec.base_dtype(),
+            chunk_len: spec.chunk_len(),
+            segments,
+            params,
+            chunks_offset,
+            chunks,
+            attributes: Attributes::new(),
+        })
+    }
+
+    /// The unit as codecs see it.
+    ///
+    /// # Errors
+    /// As [`UnitSpec::new`].
+    pub fn spec(&self) -> Result<UnitSpec> {
+        let segments: Vec<Segment> =
+            self.segments.iter().map(|s| Segment { rows: s.rows, row_len: s.row_len }).collect();
+        UnitSpec::new(self.dtype, self.base_dtype, self.chunk_len, segments)
+    }
+
+    /// Encoded bytes of all chunks.
+    pub fn chunk_bytes(&self) -> u64 {
+        self.chunks.iter().map(|c| u64::from(c.len)).sum()
+    }
+}
+
+/// A segment of a [`UnitRecord`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SegmentRecord {
+    /// Number of rows.
+    pub rows: u64,
+    /// Storage elements per row.
+    pub row_len: u64,
+    /// Where its base begins; `Some` exactly if the unit has a base. The base is as long as the segment.
+    pub base: Option<BaseStart>,
+}
+
+/// A chunk of a [`UnitRecord`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChunkRecord {
+    /// Encoded bytes; zero is allowed and costs no read.
+    pub len: u32,
+    /// [`chunk_checksum`](crate::chunk_checksum) of the encoded bytes.
+    pub checksum: u32,
+}
+
+/// Bytes of the payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BlobRef {
+    /// Where they begin in the file, in bytes.
+    pub offset: u64,
+    /// How many bytes.
+    pub len: u64,
+    /// [`checksum`](crate::checksum) of the bytes.
+    pub checksum: u64,
+}
+
+impl Index {
+    /// The base that `entry` is equal to as a whole: it has a single piece, and that is all of the base.
+    ///
+    /// Its digest is the base's then.
+    pub fn identical_base(&self, entry: &Entry) -> Option<u32> {
+        let [Piece { len, source: PieceSource::Base { base, offset: 0 } }] = *entry.pieces else {
+            return None;
+        };
+        let spec = &self.bases.get(base as usize)?.spec;
+        (spec.storage_len() == len && spec.byte_len() == entry.spec.byte_len()).then_some(base)
+    }
+
+    /// Length of a file in bytes; saturates for indices that never passed validation.
+    pub fn file_len(&self, file: &FileRecord) -> u64 {
+        let len = |&i: &u32| self.entries.get(i as usize).map_or(0, |e| e.spec.byte_len());
+        file.parts.iter().map(len).fold(0, u64::saturating_add)
+    }
+}

@@ -1,0 +1,105 @@
+//! Writing a delta file as a stream.
+
+use crate::decode::decode;
+use crate::encode::encode;
+use crate::frame::HEADER_LEN;
+use crate::frame::{Trailer, compress, header};
+use crate::hash::{checksum, chunk_checksum};
+use crate::index::{BlobRef, ChunkRecord, Index};
+use crate::validate::validate;
+use sparse_core::{Error, ErrorKind, Limits, Result};
+use std::io::Write;
+
+/// Writes a delta file front to back, without seeking: payload first, the index at the end.
+///
+/// A file is complete only after [`finish`](Self::finish). Callers that write to a disk should write beside the
+/// final name and rename.
+#[derive(Debug)]
+pub struct Writer<W> {
+    out: W,
+    position: u64,
+    failed: bool,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begin a file: writes the header.
+    ///
+    /// # Errors
+    /// `Io` when writing fails.
+    pub fn new(out: W) -> Result<Self> {
+        let mut writer = Writer { out, position: 0, failed: false };
+        writer.put(&header())?;
+        Ok(writer)
+    }
+
+    /// How many bytes were written so far: where the next blob or chunk begins.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.failed {
+            return Err(Error::new(ErrorKind::Io, "writing failed before").at_offset(self.position));
+        }
+        self.failed = true;
+        self.out
+            .write_all(bytes)
+            .map_err(|e| Error::io("cannot write the delta", e).at_offset(self.position))?;
+        self.position += bytes.len() as u64;
+        self.failed = false;
+        Ok(())
+    }
+
+    /// Write a blob: a parameter block, or what a codec made of a piece.
+    ///
+    /// # Errors
+    /// `Io` when writing fails now or did before.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<BlobRef> {
+        let offset = self.position;
+        self.put(bytes)?;
+        Ok(BlobRef { offset, len: bytes.len() as u64, checksum: checksum(bytes) })
+    }
+
+    /// Write a chunk. Returns where it begins; the chunks of a unit must be written one right after the other.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it is 4 GiB or more; `Io` when writing fails now or did before.
+    pub fn append_chunk(&mut self, bytes: &[u8]) -> Result<(u64, ChunkRecord)> {
+        let len = u32::try_from(bytes.len())
+            .map_err(|_| Error::invalid_argument(format!("chunk of {} bytes", bytes.len())))?;
+        let offset = self.position;
+        self.put(bytes)?;
+        Ok((offset, ChunkRecord { len, checksum: chunk_checksum(bytes) }))
+    }
+
+    /// Write index and trailer, flush, and hand the stream back.
+    ///
+    /// The index is checked first, against default [`Limits`]: what a reader would refuse is not written.
+    ///
+    /// # Errors
+    /// `InvalidArgument` (for a path `InvalidInput`) when the index contradicts itself or the payload,
+    /// `LimitExceeded`, `Io`.
+    pub fn finish(mut self, index: &Index) -> Result<W> {
+        let limits = Limits::default();
+        let at_fault = |e: Error| match e.kind() {
+            ErrorKind::Corrupt => Error::invalid_argument(format!("index not written: {e}")),
+            _ => e,
+        };
+        validate(index, &(HEADER_LEN..self.position), &limits).map_err(at_fault)?;
+        let encoded = encode(index);
+        // Cheap beside the payload, and the last chance to notice.
+        if decode(&encoded.plain, &limits).map_err(at_fault)? != *index {
+            return Err(Error::invalid_argument("index not written: it would not be read back as it is"));
+        }
+        let plain_len = encoded.plain.len() as u64;
+        Limits::check("index", plain_len, limits.max_index_bytes)?;
+        let compressed = compress(&encoded.plain, encoded.hashes_at)?;
+        let is_compressed = compressed.is_some();
+        let stored = compressed.unwrap_or(encoded.plain);
+        let trailer = Trailer::new(self.position, &stored, plain_len, is_compressed);
+        self.put(&stored)?;
+        self.put(&trailer.to_bytes())?;
+        self.out.flush().map_err(|e| Error::io("cannot write the delta", e))?;
+        Ok(self.out)
+    }
+}
