@@ -122,13 +122,14 @@ pub(super) fn round_trips(pair: Pair) -> impl Iterator<Item = Case> {
     let main = is_main(pair);
     let salt = pair.0.code() as usize + pair.1.map_or(0, |d| 1 + d.code() as usize);
     let contents = EFFORTS.into_iter().zip(0usize..).flat_map(move |(effort, e)| {
-        let share = move |i: usize| main || (i + salt) % 3 == e;
-        let chosen = move |i: usize| share(i) || effort == Effort::Default;
+        let share = move |i: usize| (i + salt) % 3 == e;
+        let chosen = move |i: usize| main || share(i) || effort == Effort::Default;
+        let thorough = move |i: usize| share(i) || (main && effort == Effort::Default);
         Pattern::GENERAL
             .into_iter()
             .zip(0usize..)
             .filter(move |(_, i)| chosen(*i))
-            .map(move |(pattern, i)| case(pair, MEDIUM, pattern, effort, share(i)))
+            .map(move |(pattern, i)| case(pair, MEDIUM, pattern, effort, thorough(i)))
     });
     let shapes = EFFORTS.into_iter().zip(0usize..).flat_map(move |(effort, e)| {
         let chosen = move |i: usize| main || (i + salt) % 6 == e;
