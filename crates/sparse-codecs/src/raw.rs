@@ -36,7 +36,7 @@ impl DeltaDecoder for Raw {
 impl DeltaEncoder for Raw {
     fn analyze(&self, unit: &UnitSpec, _effort: Effort) -> Result<Box<dyn UnitAnalysis>> {
         let seen = unit.segments().iter().map(|_| AtomicU64::new(0)).collect();
-        Ok(Box::new(RawAnalysis { unit: unit.clone(), seen }))
+        Ok(Box::new(RawAnalysis { unit: unit.clone(), seen, chunks: AtomicU64::new(0) }))
     }
 }
 
@@ -93,12 +93,14 @@ struct RawAnalysis {
     unit: UnitSpec,
     /// Storage elements shown, per segment.
     seen: Vec<AtomicU64>,
+    chunks: AtomicU64,
 }
 
 impl UnitAnalysis for RawAnalysis {
     fn observe(&self, chunk: u64, target: &[u8], base: Option<&[u8]>, cx: &mut CodecContext) -> Result<()> {
         cx.cancel.check()?;
         check_chunk(&self.unit, chunk, target.len(), base.map(<[u8]>::len))?;
+        self.chunks.fetch_add(1, Ordering::Relaxed);
         let range = self.unit.chunk_range(chunk);
         let segments = self.unit.segment_starts().iter().zip(self.unit.segments()).zip(&self.seen);
         // The first segment that may hold the chunk's first element; those before it end earlier.
@@ -118,8 +120,8 @@ impl UnitAnalysis for RawAnalysis {
         let element_bits = (8 * self.unit.dtype().storage_bytes()) as f64;
         EstimatedBits {
             payload: self.seen.iter().map(|n| n.load(Ordering::Relaxed) as f64 * element_bits).collect(),
-            per_row: vec![0.0; self.seen.len()],
-            fixed: 0.0,
+            chunks: self.chunks.load(Ordering::Relaxed),
+            ..EstimatedBits::default()
         }
     }
 

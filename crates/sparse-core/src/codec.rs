@@ -153,19 +153,21 @@ pub trait UnitAnalysis: Send + Sync {
 /// An expected size, split by how it grows. All in bits.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EstimatedBits {
-    /// Chunk contents, per segment: grows with the elements of the segment.
+    /// Contents of chunks, per segment: grows with the elements of the segment.
     pub payload: Vec<f64>,
-    /// Parameters that grow with the rows of the segment.
-    pub per_row: Vec<f64>,
-    /// Parameters that do not grow (tables, column scales).
+    /// What each chunk that is not empty costs beside its contents.
+    pub per_chunk: f64,
+    /// How many chunks were seen that are not empty.
+    pub chunks: u64,
+    /// The parameter block, which hardly grows.
     pub fixed: f64,
 }
 
 impl EstimatedBits {
-    /// The sum, rounded up to bytes.
+    /// The size of what was seen, rounded up to bytes.
     pub fn total_bytes(&self) -> u64 {
-        ((self.payload.iter().sum::<f64>() + self.per_row.iter().sum::<f64>() + self.fixed) / 8.0).ceil()
-            as u64
+        let payload: f64 = self.payload.iter().sum();
+        ((payload + self.per_chunk * self.chunks as f64 + self.fixed) / 8.0).ceil() as u64
     }
 }
 

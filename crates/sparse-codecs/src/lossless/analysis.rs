@@ -261,13 +261,13 @@ impl Analysis {
             let len = self.unit.len().max(1) as f64;
             self.unit.segments().iter().map(|s| payload_bits * s.len() as f64 / len).collect()
         };
-        let per_row = vec![0.0; self.unit.segments().len()];
-        // Mode, profiles, number of words and final states.
-        let chunk_bits = 8.0 * if payload_bits > 1e5 { 160.0 } else { 30.0 };
+        // Mode, number of words, final states, and most profiles the same as the one before.
+        let small = payload_bits < 1e5 * sums.coded_chunks as f64;
         EstimatedBits {
             payload,
-            per_row,
-            fixed: 8.0 * params.len() as f64 + sums.coded_chunks as f64 * chunk_bits,
+            per_chunk: 8.0 * if small { 24.0 } else { 160.0 },
+            chunks: sums.coded_chunks,
+            fixed: 8.0 * params.len() as f64,
         }
     }
 }

@@ -204,7 +204,7 @@ impl UnitAnalysis for Analysis {
         if let Some(first) = payload.first_mut() {
             *first = 8.0 * seen as f64 * factor;
         }
-        EstimatedBits { per_row: vec![0.0; payload.len()], payload, fixed: 48.0 }
+        EstimatedBits { payload, fixed: 48.0, ..EstimatedBits::default() }
     }
 
     fn finish(self: Box<Self>) -> Result<Box<dyn ChunkEncoder>> {

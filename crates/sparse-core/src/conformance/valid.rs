@@ -84,19 +84,23 @@ fn same_encoding(first: &Encoded, again: Option<&Encoded>) -> Check {
 }
 
 fn bits(estimate: &EstimatedBits) -> f64 {
-    estimate.payload.iter().chain(&estimate.per_row).sum::<f64>() + estimate.fixed
+    estimate.payload.iter().sum::<f64>() + estimate.per_chunk * estimate.chunks as f64 + estimate.fixed
 }
 
 fn well_formed(case: &Case, estimate: &EstimatedBits) -> Check {
     let segments = case.unit.segments().len();
     ensure!(
-        estimate.payload.len() == segments && estimate.per_row.len() == segments,
-        "the estimate has {} and {} entries for {segments} segments",
-        estimate.payload.len(),
-        estimate.per_row.len()
+        estimate.payload.len() == segments,
+        "the estimate has {} entries for {segments} segments",
+        estimate.payload.len()
     );
-    let all = estimate.payload.iter().chain(&estimate.per_row).chain([&estimate.fixed]);
-    for part in all {
+    ensure!(
+        estimate.chunks <= case.unit.chunk_count(),
+        "the estimate counts {} chunks of {}",
+        estimate.chunks,
+        case.unit.chunk_count()
+    );
+    for part in estimate.payload.iter().chain([&estimate.per_chunk, &estimate.fixed]) {
         ensure!(part.is_finite() && *part >= 0.0, "the estimate holds {part} bits");
     }
     Ok(())

@@ -1,0 +1,119 @@
+//! Plain bytes: the heads of safetensors files, and every other file.
+
+use super::pair::windows;
+use sparse_codecs::zstd;
+use sparse_container::{BaseEntry, BaseRange, Piece, PieceSource, Writer};
+use sparse_core::{ByteSource, Digest, Result};
+use sparse_model::{FileKind, Model};
+use std::io::Write;
+
+/// zstd level: these files are small beside the weights, and few.
+const LEVEL: i32 = 19;
+/// For long files, a level that keeps up with the disk.
+const LONG_LEVEL: i32 = 3;
+const LONG: u64 = 64 << 20;
+
+/// Bytes to store, and the base's bytes that may resemble them.
+pub(super) struct Run<'a> {
+    pub(super) bytes: &'a dyn ByteSource,
+    /// Where they begin in the file, and how many.
+    pub(super) start: u64,
+    pub(super) len: u64,
+    pub(super) base: Option<BaseRun<'a>>,
+}
+
+/// The base's counterpart.
+pub(super) struct BaseRun<'a> {
+    pub(super) bytes: &'a dyn ByteSource,
+    pub(super) len: u64,
+    pub(super) entry: BaseEntry,
+}
+
+/// What a run became.
+pub(super) struct Stored {
+    pub(super) pieces: Vec<Piece>,
+    pub(super) digest: Digest,
+}
+
+/// The base's file of the same path, or its head if the target's bytes are a head.
+pub(super) fn base_run<'a>(base: Option<&'a Model>, path: &str, head: bool) -> Result<Option<BaseRun<'a>>> {
+    let Some(base) = base else { return Ok(None) };
+    // A single file has no path that means anything: its counterpart is the only other.
+    let same = |f: &sparse_model::ModelFile| f.path == path || (base.is_file() && path.ends_with(".safetensors"));
+    let Some(file) = base.files().iter().position(same) else { return Ok(None) };
+    let record = &base.files()[file];
+    let len = match record.kind {
+        FileKind::Safetensors { head_len, .. } if head => head_len,
+        FileKind::Plain if !head => record.len,
+        _ => return Ok(None),
+    };
+    let bytes = base.file_source(file)?;
+    let mut hash = sparse_container::Digester::new();
+    windows(len, |at, step| {
+        hash.update(&bytes.bytes_at(at, step)?);
+        Ok(())
+    })
+    .map_err(|e| e.in_file(&*record.path))?;
+    let entry = if head {
+        BaseEntry::file_head(&*record.path, len, hash.finish())
+    } else {
+        BaseEntry::file(&*record.path, len, hash.finish())
+    };
+    Ok(Some(BaseRun { bytes, len, entry }))
+}
+
+/// Store a run: as the base's if it is that, else compressed, with what the base has at the same place as prefix.
+/// `register` numbers a base entry.
+pub(super) fn store<W: Write>(
+    run: &Run<'_>,
+    writer: &mut Writer<W>,
+    mut register: impl FnMut(&BaseEntry) -> u32,
+) -> Result<Stored> {
+    let mut hash = sparse_container::Digester::new();
+    let mut equal = run.base.as_ref().is_some_and(|b| b.len == run.len);
+    windows(run.len, |at, step| {
+        let bytes = run.bytes.bytes_at(run.start + at, step)?;
+        hash.update(&bytes);
+        if let Some(base) = run.base.as_ref().filter(|_| equal) {
+            equal = base.bytes.bytes_at(at, step)? == bytes;
+        }
+        Ok(())
+    })?;
+    let digest = hash.finish();
+    if run.len == 0 {
+        return Ok(Stored { pieces: Vec::new(), digest });
+    }
+    if let Some(base) = run.base.as_ref().filter(|_| equal) {
+        let source = PieceSource::Base { base: register(&base.entry), offset: 0 };
+        return Ok(Stored { pieces: vec![Piece { len: run.len, source }], digest });
+    }
+    let level = if run.len > LONG { LONG_LEVEL } else { LEVEL };
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    while at < run.len {
+        let len = (zstd::MAX_LEN as u64).min(run.len - at);
+        let bytes = run.bytes.bytes_at(run.start + at, len as usize)?;
+        let alone = zstd::compress(&bytes, &[], level)?;
+        let mut best = (alone, None);
+        if let Some(base) = &run.base {
+            // Around the same place, as far as a prefix may be long.
+            let half = (zstd::MAX_PREFIX as u64 - len) / 2;
+            let from = at.saturating_sub(half).min(base.len);
+            let to = at.saturating_add(len + half).min(base.len);
+            let prefix = base.bytes.bytes_at(from, (to - from) as usize)?;
+            let with_base = zstd::compress(&bytes, &prefix, level)?;
+            // A reference to the base costs a few bytes in the index.
+            if !prefix.is_empty() && with_base.len() + 32 < best.0.len() {
+                best = (with_base, Some((from, to - from)));
+            }
+        }
+        let blob = writer.append(&best.0)?;
+        let base = match (best.1, &run.base) {
+            (Some((offset, len)), Some(b)) => Some(BaseRange { base: register(&b.entry), offset, len }),
+            _ => None,
+        };
+        pieces.push(Piece { len, source: PieceSource::Blob { codec: zstd::ID, blob, base } });
+        at += len;
+    }
+    Ok(Stored { pieces, digest })
+}

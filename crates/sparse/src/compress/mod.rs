@@ -1,0 +1,259 @@
+//! Making a delta.
+
+mod files;
+mod pair;
+mod plan;
+mod unit;
+
+use pair::{Pair, examine};
+use plan::{Plan, UnitPlan, plan};
+use unit::Models;
+
+use crate::context::Contexts;
+use crate::{Options, parallel};
+use files::{Run, base_run, store};
+use sparse_container::{BaseEntry, Entry, FileRecord, Index, Provenance, UnitRecord, Writer};
+use sparse_core::{ChunkEncoder, Error, Observer, Result, TensorSource};
+use sparse_model::{AtomicFile, Counterpart, FileKind, Model, Overwrite, refuse_inside};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// Index attribute: what the target was when it was compressed.
+pub(crate) const SHAPE_ATTRIBUTE: u16 = 1;
+/// Value of [`SHAPE_ATTRIBUTE`] for a single file; absent for a folder.
+pub(crate) const SINGLE_FILE: &[u8] = b"file";
+
+/// What [`compress`] did. Sizes in bytes.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct CompressReport {
+    /// The delta file.
+    pub delta_bytes: u64,
+    /// All files of the target.
+    pub target_bytes: u64,
+    /// Tensors of the target.
+    pub tensors: u64,
+    /// Tensors that equal one of the base (or one written before): they cost no payload.
+    pub identical: u64,
+    /// Tensors coded against one of the base, wholly or in part.
+    pub coded_against_base: u64,
+    /// Tensors coded without a base.
+    pub standalone: u64,
+    /// What the user should know: odd files, tensors matched under another name.
+    pub notes: Vec<String>,
+}
+
+/// Write the delta from `base` to `target` to `out`; without a base, a compressed copy of `target`.
+///
+/// # Errors
+/// What reading the models or writing `out` reports, with file and tensor; `Cancelled`.
+pub fn compress<W: Write + Send>(
+    base: Option<&Model>,
+    target: &Model,
+    out: W,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<(W, CompressReport)> {
+    let target_bytes: u64 = target.files().iter().map(|f| f.len).sum();
+    observer.begin("reading", target_bytes);
+    let pair = examine(base, target, options, &|bytes| observer.advance(bytes))?;
+    let plan = plan(&pair, options)?;
+    observer.end();
+
+    let coded_bytes: u64 = plan.units.iter().map(|u| u.spec.byte_len()).sum();
+    observer.begin("compressing", coded_bytes);
+    let mut writer = Writer::new(Counting { out, bytes: 0 })?;
+    let units = write_units(&pair, &plan, &mut writer, options, observer)?;
+    observer.end();
+
+    let mut index = Index::default();
+    index.provenance = Provenance::new(
+        concat!("sparse ", env!("CARGO_PKG_VERSION")),
+        base.map_or_else(String::new, name_of),
+        name_of(target),
+    );
+    if target.is_file() {
+        index.attributes.insert(SHAPE_ATTRIBUTE, SINGLE_FILE.to_vec());
+    }
+    index.bases.clone_from(&plan.bases);
+    index.units = units;
+    index.folders = target.empty_folders().to_vec();
+    write_files(&pair, &plan, &mut writer, &mut index)?;
+    let Counting { out, bytes: delta_bytes } = writer.finish(&index)?;
+
+    let report = CompressReport {
+        delta_bytes,
+        target_bytes,
+        tensors: target.tensors().len() as u64,
+        identical: plan.summary.identical,
+        coded_against_base: plan.summary.against_base,
+        standalone: plan.summary.standalone,
+        notes: notes(&pair),
+    };
+    Ok((out, report))
+}
+
+/// [`compress`] to the file `out`, which appears when it is complete.
+///
+/// # Errors
+/// As [`compress`]; `AlreadyExists` when `out` exists and must not be replaced, `InvalidArgument` when it lies inside
+/// one of the models.
+pub fn compress_to_path(
+    base: Option<&Model>,
+    target: &Model,
+    out: &Path,
+    overwrite: Overwrite,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<CompressReport> {
+    for model in base.into_iter().chain([target]) {
+        refuse_inside(out, &model.input_paths()?)?;
+    }
+    let file = AtomicFile::create(out, overwrite)?;
+    let (writer, report) =
+        compress(base, target, BufWriter::with_capacity(1 << 20, file), options, observer)?;
+    let file = writer
+        .into_inner()
+        .map_err(|e| Error::io("cannot write", e.into_error()).in_file(out.display().to_string()))?;
+    file.commit()?;
+    Ok(report)
+}
+
+/// Counts what is written.
+struct Counting<W> {
+    out: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Analyse, encode and write all units. One unit is analysed while the one before is encoded.
+fn write_units<W: Write + Send>(
+    pair: &Pair<'_>,
+    plan: &Plan,
+    writer: &mut Writer<W>,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Vec<UnitRecord>> {
+    let models = Models { base: pair.base, target: pair.target };
+    let contexts = Contexts::new(options);
+    let analyze = |i: usize| plan.units.get(i).map(|u| u.analyze(models, options, &contexts)).transpose();
+    let mut records = Vec::with_capacity(plan.units.len());
+    let mut ready = analyze(0)?;
+    for (i, unit) in plan.units.iter().enumerate() {
+        let Some(encoder) = ready.take() else { break };
+        let (next, record) = parallel::both(
+            || analyze(i + 1),
+            || write_unit(unit, models, &*encoder, writer, &contexts, observer),
+        );
+        records.push(record?);
+        ready = next?;
+    }
+    Ok(records)
+}
+
+fn write_unit<W: Write + Send>(
+    unit: &UnitPlan,
+    models: Models<'_>,
+    encoder: &dyn ChunkEncoder,
+    writer: &mut Writer<W>,
+    contexts: &Contexts,
+    observer: &dyn Observer,
+) -> Result<UnitRecord> {
+    let params = writer.append(encoder.params())?;
+    let chunks_offset = writer.position();
+    let mut chunks = Vec::new();
+    unit.encode(models, encoder, contexts, |chunk, bytes| {
+        chunks.push(writer.append_chunk(bytes)?.1);
+        observer.advance(unit.spec.chunk_bytes(chunk) as u64);
+        Ok(())
+    })?;
+    UnitRecord::new(unit::codec_id(), &unit.spec, &unit.base_starts(), params, chunks_offset, chunks)
+}
+
+/// Write what is not tensors, and record how all files are made up.
+fn write_files<W: Write>(
+    pair: &Pair<'_>,
+    plan: &Plan,
+    writer: &mut Writer<W>,
+    index: &mut Index,
+) -> Result<()> {
+    let target = pair.target;
+    for (number, file) in target.files().iter().enumerate() {
+        let source = target.file_source(number)?;
+        let mut parts = Vec::new();
+        let (head_len, tensors) = match &file.kind {
+            FileKind::Plain => (file.len, None),
+            FileKind::Safetensors { head_len, tensors } => (*head_len, Some(tensors)),
+        };
+        if file.len > 0 {
+            let base = base_run(pair.base, &file.path, tensors.is_some())?;
+            let run = Run { bytes: source, start: 0, len: head_len, base };
+            let stored = store(&run, writer, |entry| register(&mut index.bases, entry))
+                .map_err(|e| e.in_file(&*file.path))?;
+            parts.push(index.entries.len() as u32);
+            index.entries.push(Entry::bytes(&*file.path, head_len, stored.digest, stored.pieces));
+        }
+        for &tensor in tensors.into_iter().flatten() {
+            let entry = &target.tensors()[tensor];
+            let name = target.location(tensor).map_or(&*entry.name, |l| l.name);
+            parts.push(index.entries.len() as u32);
+            index.entries.push(Entry::tensor(
+                name,
+                entry.spec.clone(),
+                pair.digests[tensor],
+                plan.pieces[tensor].clone(),
+            ));
+        }
+        index.files.push(FileRecord::new(&*file.path, pair.file_digests[number], parts));
+    }
+    Ok(())
+}
+
+/// The number of a base entry, added if it is new.
+fn register(bases: &mut Vec<BaseEntry>, entry: &BaseEntry) -> u32 {
+    let number = bases.iter().position(|b| b == entry).unwrap_or_else(|| {
+        bases.push(entry.clone());
+        bases.len() - 1
+    });
+    number as u32
+}
+
+/// What a model is called: its id in the Hugging Face cache, else the last part of its path.
+fn name_of(model: &Model) -> String {
+    let components: Vec<_> = model.root().components().map(|c| c.as_os_str().to_string_lossy()).collect();
+    let cached = components.iter().rev().find_map(|c| c.strip_prefix("models--"));
+    match cached {
+        Some(id) => id.replacen("--", "/", 1),
+        None => components.last().map(|c| c.to_string()).unwrap_or_default(),
+    }
+}
+
+/// What the user should know.
+fn notes(pair: &Pair<'_>) -> Vec<String> {
+    let mut notes: Vec<String> =
+        pair.target.warnings().iter().map(|w| format!("{}: {}", w.file, w.message)).collect();
+    for (entry, m) in pair.target.tensors().iter().zip(&pair.matches) {
+        let base_name = |base: usize| pair.base.map_or("", |b| &*b.tensors()[base].name);
+        match m.counterpart {
+            Counterpart::Renamed { base, .. } => {
+                notes.push(format!("{} is coded against {}", entry.name, base_name(base)));
+            }
+            Counterpart::Rows { rows, .. } => {
+                notes.push(format!("{} has {rows} rows in common with the base's", entry.name));
+            }
+            _ => {}
+        }
+    }
+    notes
+}

@@ -1,0 +1,150 @@
+//! The two models side by side: what each tensor of the target has to do with the base.
+
+use crate::Options;
+use crate::parallel;
+use sparse_container::Digester;
+use sparse_core::{Digest, Error, Result, TensorSource};
+use sparse_model::{Counterpart, FileKind, Model, TensorMatch, match_tensors};
+use std::collections::BTreeMap;
+
+/// Bytes read at a time where whole tensors are hashed or compared.
+const WINDOW: u64 = 1 << 20;
+
+/// What is known of the target before anything is coded.
+pub(super) struct Pair<'a> {
+    pub(super) base: Option<&'a Model>,
+    pub(super) target: &'a Model,
+    /// Per tensor of the target.
+    pub(super) matches: Vec<TensorMatch>,
+    /// Per tensor of the target.
+    pub(super) digests: Vec<Digest>,
+    /// Per file of the target.
+    pub(super) file_digests: Vec<Digest>,
+    /// Of each base tensor that is some target's counterpart.
+    pub(super) base_digests: BTreeMap<usize, Digest>,
+}
+
+/// Match the models and hash what a delta refers to. Reads everything once.
+pub(super) fn examine<'a>(
+    base: Option<&'a Model>,
+    target: &'a Model,
+    options: &Options,
+    advance: &(dyn Fn(u64) + Sync),
+) -> Result<Pair<'a>> {
+    let none = TensorMatch { counterpart: Counterpart::None, tied: None };
+    let matches = match base {
+        Some(base) => match_tensors(base, target, &options.cancel)?,
+        // Tied tensors are found without a base, too.
+        None => match_tensors(&Nothing, target, &options.cancel)?,
+    };
+    let mut digests = vec![Digest([0; 16]); target.tensors().len()];
+    let hashed = parallel::map(target.files().len(), |file| hash_file(target, file, options, advance))?;
+    let mut file_digests = Vec::with_capacity(hashed.len());
+    for (file, tensors) in hashed {
+        file_digests.push(file);
+        for (tensor, digest) in tensors {
+            digests[tensor] = digest;
+        }
+    }
+    let mut used: Vec<usize> = matches.iter().filter_map(|m| m.counterpart.base()).collect();
+    used.sort_unstable();
+    used.dedup();
+    let base_digests = match base {
+        Some(base) => {
+            let digests = parallel::map(used.len(), |i| hash_tensor(base, used[i], options))?;
+            used.into_iter().zip(digests).collect()
+        }
+        None => BTreeMap::new(),
+    };
+    debug_assert!(matches.len() == target.tensors().len() || matches.contains(&none));
+    Ok(Pair { base, target, matches, digests, file_digests, base_digests })
+}
+
+/// A base without tensors.
+struct Nothing;
+
+impl TensorSource for Nothing {
+    fn tensors(&self) -> &[sparse_core::TensorEntry] {
+        &[]
+    }
+
+    fn read_range_into(&self, index: usize, _offset: u64, _out: &mut [u8]) -> Result<()> {
+        Err(Error::invalid_argument(format!("no tensor with index {index}")))
+    }
+}
+
+/// Visit bytes in windows.
+pub(crate) fn windows(len: u64, mut visit: impl FnMut(u64, usize) -> Result<()>) -> Result<()> {
+    let mut at = 0;
+    while at < len {
+        let step = WINDOW.min(len - at);
+        visit(at, step as usize)?;
+        at += step;
+    }
+    Ok(())
+}
+
+/// The digests of a file and of its tensors, in one pass.
+#[expect(clippy::type_complexity, reason = "used once")]
+fn hash_file(
+    model: &Model,
+    file: usize,
+    options: &Options,
+    advance: &(dyn Fn(u64) + Sync),
+) -> Result<(Digest, Vec<(usize, Digest)>)> {
+    let record = &model.files()[file];
+    let source = model.file_source(file)?;
+    let mut whole = Digester::new();
+    let mut tensors = Vec::new();
+    let mut hash = |from: u64, len: u64| -> Result<Digest> {
+        let mut part = Digester::new();
+        windows(len, |at, step| {
+            options.cancel.check()?;
+            let bytes = source.bytes_at(from + at, step).map_err(|e| e.in_file(&*record.path))?;
+            part.update(&bytes);
+            whole.update(&bytes);
+            advance(step as u64);
+            Ok(())
+        })?;
+        Ok(part.finish())
+    };
+    match &record.kind {
+        FileKind::Plain => {
+            hash(0, record.len)?;
+        }
+        FileKind::Safetensors { head_len, tensors: indices } => {
+            hash(0, *head_len)?;
+            let mut from = *head_len;
+            for &tensor in indices {
+                let len = model.tensors()[tensor].spec.byte_len();
+                tensors.push((tensor, hash(from, len)?));
+                from += len;
+            }
+        }
+    }
+    Ok((whole.finish(), tensors))
+}
+
+fn hash_tensor(model: &Model, tensor: usize, options: &Options) -> Result<Digest> {
+    let mut digester = Digester::new();
+    windows(model.tensors()[tensor].spec.byte_len(), |at, step| {
+        options.cancel.check()?;
+        digester.update(&model.range(tensor, at, step)?);
+        Ok(())
+    })?;
+    Ok(digester.finish())
+}
+
+/// Whether the first `len` bytes of two tensors are equal.
+pub(super) fn equal_prefix(
+    a: (&dyn TensorSource, usize),
+    b: (&dyn TensorSource, usize),
+    len: u64,
+) -> Result<bool> {
+    let mut equal = true;
+    windows(len, |at, step| {
+        equal = equal && a.0.range(a.1, at, step)? == b.0.range(b.1, at, step)?;
+        Ok(())
+    })?;
+    Ok(equal)
+}

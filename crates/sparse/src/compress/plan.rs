@@ -1,0 +1,331 @@
+//! What is to be coded how: tensors sorted into units.
+
+use super::pair::{Pair, equal_prefix};
+use crate::Options;
+use crate::context::Contexts;
+use crate::parallel;
+use sparse_codecs::lossless::Lossless;
+use sparse_container::{BaseEntry, BaseStart, Piece, PieceSource};
+use sparse_core::{
+    BaseUse, DeltaDecoder, DeltaEncoder, Dtype, Effort, Error, ErrorKind, Result, Segment, TensorSource,
+    TensorSpec, UnitSpec,
+};
+use sparse_model::{Counterpart, Model};
+use sparse_select::{Candidate, Policy, Sampler};
+use std::collections::BTreeMap;
+
+/// From this many elements on, a tensor is a unit of its own: its tables cost nothing in comparison.
+const OWN_UNIT: u64 = 4 << 20;
+
+/// Elements that are looked at to decide whether a base helps.
+const TRIAL: u64 = 1 << 15;
+
+/// The plan of a delta: everything about it but the payload.
+pub(crate) struct Plan {
+    pub(crate) bases: Vec<BaseEntry>,
+    pub(crate) units: Vec<UnitPlan>,
+    /// Per tensor of the target.
+    pub(crate) pieces: Vec<Vec<Piece>>,
+    pub(crate) summary: Counts,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) identical: u64,
+    pub(crate) against_base: u64,
+    pub(crate) standalone: u64,
+}
+
+/// A unit, and where its segments' bytes are.
+pub(crate) struct UnitPlan {
+    pub(crate) spec: UnitSpec,
+    pub(crate) segments: Vec<SegmentPlan>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SegmentPlan {
+    /// Tensor of the target, and the first storage element in it.
+    pub(crate) tensor: usize,
+    pub(crate) start: u64,
+    /// Tensor of the base (from its first element), and its place in the list of base entries.
+    pub(crate) base: Option<(usize, u32)>,
+}
+
+impl UnitPlan {
+    pub(crate) fn base_starts(&self) -> Vec<BaseStart> {
+        self.segments.iter().filter_map(|s| s.base).map(|(_, base)| BaseStart { base, offset: 0 }).collect()
+    }
+}
+
+/// A run of rows of a target tensor that is to be coded.
+struct Job {
+    tensor: usize,
+    start: u64,
+    segment: Segment,
+    dtype: Dtype,
+    base: Option<usize>,
+}
+
+/// How one tensor is made up.
+enum Part {
+    /// So many elements from the start of a base tensor.
+    Copy { base: usize, len: u64 },
+    /// Coded.
+    Code(Job),
+}
+
+pub(crate) fn plan(pair: &Pair<'_>, options: &Options) -> Result<Plan> {
+    let contexts = Contexts::new(options);
+    let parts = parallel::map(pair.target.tensors().len(), |tensor| parts(pair, tensor, options, &contexts))?;
+    let mut builder = Builder {
+        pair,
+        options,
+        bases: Vec::new(),
+        base_index: BTreeMap::new(),
+        groups: BTreeMap::new(),
+        own: Vec::new(),
+    };
+    let mut counts = Counts::default();
+    for (tensor, parts) in parts.iter().enumerate() {
+        let coded = |with_base: bool| {
+            parts.iter().any(|p| matches!(p, Part::Code(job) if job.base.is_some() == with_base))
+        };
+        match (coded(true), coded(false)) {
+            _ if pair.matches[tensor].tied.is_some() => counts.identical += 1,
+            (true, _) => counts.against_base += 1,
+            (false, true) if parts.len() > 1 => counts.against_base += 1,
+            (false, true) => counts.standalone += 1,
+            (false, false) => counts.identical += 1,
+        }
+    }
+    // File order, so that restoring a file goes through each unit from front to back.
+    let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); parts.len()];
+    let mut parts: Vec<Option<Vec<Part>>> = parts.into_iter().map(Some).collect();
+    let mut places: Vec<(usize, usize, Place)> = Vec::new();
+    for tensor in file_order(pair.target) {
+        for part in parts[tensor].take().unwrap_or_default() {
+            let position = pieces[tensor].len();
+            let (len, place) = match part {
+                Part::Copy { base, len } => {
+                    let source = PieceSource::Base { base: builder.base(base)?, offset: 0 };
+                    pieces[tensor].push(Piece { len, source });
+                    continue;
+                }
+                Part::Code(job) => (job.segment.len(), builder.add(job)?),
+            };
+            // The unit's number is known at the end only.
+            let source = PieceSource::Unit { unit: 0, segment: 0, offset: 0 };
+            pieces[tensor].push(Piece { len, source });
+            places.push((tensor, position, place));
+        }
+    }
+    let (units, numbers) = builder.units()?;
+    for (tensor, position, place) in places {
+        let unit = numbers[&place.group];
+        pieces[tensor][position].source = PieceSource::Unit { unit, segment: place.segment, offset: 0 };
+    }
+    for (tensor, m) in pair.matches.iter().enumerate() {
+        if let Some(first) = m.tied {
+            pieces[tensor] = pieces[first].clone();
+        }
+    }
+    Ok(Plan { bases: builder.bases, units, pieces, summary: counts })
+}
+
+/// The target's tensors in the order in which they lie in its files.
+pub(crate) fn file_order(model: &Model) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..model.tensors().len()).collect();
+    order.sort_by_key(|&t| model.location(t).map(|l| (l.file, l.offset)));
+    order
+}
+
+/// Decide how tensor `tensor` is made up.
+fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts) -> Result<Vec<Part>> {
+    let m = &pair.matches[tensor];
+    let spec = &pair.target.tensors()[tensor].spec;
+    let segment = Segment::of(spec);
+    if segment.is_empty() || m.tied.is_some() {
+        return Ok(Vec::new());
+    }
+    let whole = |base| Job { tensor, start: 0, segment, dtype: spec.dtype(), base };
+    let Some((base_model, base)) = pair.base.zip(m.counterpart.base()) else {
+        return Ok(vec![Part::Code(whole(None))]);
+    };
+    let base_spec = &base_model.tensors()[base].spec;
+    let same_type = base_spec.dtype() == spec.dtype();
+    let common = match m.counterpart {
+        Counterpart::Rows { rows, .. } => {
+            let all = spec.shape().first().copied().unwrap_or(1).max(1);
+            spec.storage_len() / all * rows
+        }
+        _ => spec.storage_len(),
+    };
+    // Equal digests settle it for whole tensors, but for content made to collide.
+    let may_be_equal = common < spec.storage_len() || pair.digests[tensor] == pair.base_digests[&base];
+    let common_bytes = common * spec.dtype().storage_bytes() as u64;
+    let mut parts = Vec::new();
+    if same_type && may_be_equal && equal_prefix((pair.target, tensor), (base_model, base), common_bytes)? {
+        parts.push(Part::Copy { base, len: common });
+    } else if common % segment.row_len == 0 {
+        let rows = Segment { rows: common / segment.row_len, row_len: segment.row_len };
+        let job = Job { segment: rows, ..whole(Some(base)) };
+        if base_helps(pair, &job, base_spec, options, contexts)? {
+            parts.push(Part::Code(job));
+        } else {
+            return Ok(vec![Part::Code(whole(None))]);
+        }
+    } else {
+        return Ok(vec![Part::Code(whole(None))]);
+    }
+    if common < spec.storage_len() {
+        let rest = Segment::of(&TensorSpec::new(spec.dtype(), rest_of(spec, common))?);
+        parts.push(Part::Code(Job { start: common, segment: rest, ..whole(None) }));
+    }
+    Ok(parts)
+}
+
+/// The shape of what follows the first `common` storage elements, a whole number of rows.
+fn rest_of(spec: &TensorSpec, common: u64) -> Vec<u64> {
+    let mut shape = spec.shape().to_vec();
+    let per_entry = spec.storage_len() / shape[0].max(1);
+    shape[0] -= common / per_entry.max(1);
+    shape
+}
+
+/// Whether coding against the base is expected to be smaller than without: tried on a sample.
+fn base_helps(
+    pair: &Pair<'_>,
+    job: &Job,
+    base_spec: &TensorSpec,
+    options: &Options,
+    contexts: &Contexts,
+) -> Result<bool> {
+    let (Some(base_model), Some(base)) = (pair.base, job.base) else { return Ok(false) };
+    let share = TRIAL as f64 / job.segment.len() as f64;
+    let (shape, runs) = Sampler::new(job.tensor as u64).pick(job.segment, share);
+    let read = |model: &Model, tensor: usize, width: usize| -> Result<Vec<u8>> {
+        let mut out = vec![0; shape.len() as usize * width];
+        let mut at = 0;
+        for run in &runs {
+            let len = (run.end - run.start) as usize * width;
+            model.read_range_into(tensor, run.start * width as u64, &mut out[at..at + len])?;
+            at += len;
+        }
+        Ok(out)
+    };
+    let target = read(pair.target, job.tensor, job.dtype.storage_bytes())?;
+    let base_bytes = read(base_model, base, base_spec.dtype().storage_bytes())?;
+    // Where a good part did not change at all, there is no question.
+    if base_spec.dtype() == job.dtype {
+        let width = job.dtype.storage_bytes();
+        let same = target.chunks(width).zip(base_bytes.chunks(width)).filter(|(a, b)| a == b).count();
+        if same as u64 * 16 > shape.len() {
+            return Ok(true);
+        }
+    }
+    let mut candidates = Vec::new();
+    for base in [Some((base_spec.dtype(), &base_bytes)), None] {
+        let unit = UnitSpec::new(job.dtype, base.map(|b| b.0), options.chunk_len, [shape])?;
+        let base_bytes = base.map(|b| b.1.as_slice());
+        let bits = contexts
+            .with(|cx| sparse_select::estimate(&Lossless, &unit, &target, base_bytes, Effort::Fast, cx))?;
+        if let Some(bits) = bits {
+            let codec = Lossless.info().clone();
+            debug_assert!(codec.base == BaseUse::Optional);
+            candidates.push(Candidate { codec, with_base: base.is_some(), bits: bits.payload.iter().sum() });
+        }
+    }
+    Ok(Policy::Lossless.choose(&candidates).is_some_and(|c| candidates[c].with_base))
+}
+
+/// What decides which unit a segment goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Group {
+    /// Shared with others of these types.
+    Shared(Dtype, Option<Dtype>),
+    /// Unit of its own.
+    Own(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    group: Group,
+    segment: u32,
+}
+
+struct Builder<'a> {
+    pair: &'a Pair<'a>,
+    options: &'a Options,
+    bases: Vec<BaseEntry>,
+    base_index: BTreeMap<usize, u32>,
+    groups: BTreeMap<Group, Vec<(Segment, SegmentPlan)>>,
+    own: Vec<Group>,
+}
+
+impl Builder<'_> {
+    /// The number of the base entry for a tensor of the base.
+    fn base(&mut self, tensor: usize) -> Result<u32> {
+        if let Some(&number) = self.base_index.get(&tensor) {
+            return Ok(number);
+        }
+        let unknown = || Error::invalid_argument(format!("no tensor {tensor} in the base"));
+        let model = self.pair.base.ok_or_else(unknown)?;
+        let location = model.location(tensor).ok_or_else(unknown)?;
+        let number = u32::try_from(self.bases.len())
+            .map_err(|_| Error::new(ErrorKind::LimitExceeded, "more than 2^32 tensors"))?;
+        self.bases.push(BaseEntry::tensor(
+            location.name,
+            &*model.files()[location.file].path,
+            model.tensors()[tensor].spec.clone(),
+            self.pair.base_digests[&tensor],
+        ));
+        self.base_index.insert(tensor, number);
+        Ok(number)
+    }
+
+    fn add(&mut self, job: Job) -> Result<Place> {
+        let base_dtype = match (job.base, self.pair.base) {
+            (Some(base), Some(model)) => Some(model.tensors()[base].spec.dtype()),
+            _ => None,
+        };
+        let base = match job.base {
+            Some(base) => Some((base, self.base(base)?)),
+            None => None,
+        };
+        let group = if job.segment.len() >= OWN_UNIT {
+            let group = Group::Own(self.own.len());
+            self.own.push(Group::Shared(job.dtype, base_dtype));
+            group
+        } else {
+            Group::Shared(job.dtype, base_dtype)
+        };
+        let segments = self.groups.entry(group).or_default();
+        let place = Place { group, segment: segments.len() as u32 };
+        segments.push((job.segment, SegmentPlan { tensor: job.tensor, start: job.start, base }));
+        Ok(place)
+    }
+
+    fn units(&mut self) -> Result<(Vec<UnitPlan>, BTreeMap<Group, u32>)> {
+        let mut units = Vec::new();
+        let mut numbers = BTreeMap::new();
+        for (group, segments) in std::mem::take(&mut self.groups) {
+            let types = match group {
+                Group::Own(i) => self.own[i],
+                shared => shared,
+            };
+            let Group::Shared(dtype, base_dtype) = types else { continue };
+            let (shapes, segments): (Vec<_>, Vec<_>) = segments.into_iter().unzip();
+            numbers.insert(group, units.len() as u32);
+            units.push(UnitPlan {
+                spec: UnitSpec::new(dtype, base_dtype, self.options.chunk_len, shapes)?,
+                segments,
+            });
+        }
+        Ok((units, numbers))
+    }
+}
+
+/// What codes units: every plan is for this codec so far.
+pub(crate) fn encoder() -> &'static dyn DeltaEncoder {
+    &Lossless
+}
