@@ -161,6 +161,9 @@ pub struct EstimatedBits {
     pub chunks: u64,
     /// The parameter block, which hardly grows.
     pub fixed: f64,
+    /// The floor: what the contents would take if every symbol cost its empirical entropy in its context. Zero where
+    /// the codec has no such notion.
+    pub entropy: f64,
 }
 
 impl EstimatedBits {

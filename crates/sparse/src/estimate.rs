@@ -1,8 +1,24 @@
 //! How large a delta would be.
 
 use crate::Options;
-use sparse_core::{Observer, Result};
+use crate::compress::{Pair, UnitPlan, files_size, matched, plan};
+use crate::context::Contexts;
+use crate::parallel;
+use sparse_codecs::lossless::Lossless;
+use sparse_core::{EstimatedBits, Observer, Result, Segment, TensorSource, UnitSpec};
 use sparse_model::Model;
+use sparse_select::Sampler;
+
+/// At least so many elements are looked at, in all: samples of small models would tell too little.
+const AT_LEAST: f64 = (2 << 20) as f64;
+
+/// Bytes of a record in the index: type, shape, name, references; with its digests.
+const RECORD: u64 = 12;
+const DIGEST: u64 = 16;
+/// Bytes of the index by itself, header and trailer included.
+const FRAME: u64 = 200;
+/// Bytes of a chunk's record.
+const CHUNK_RECORD: f64 = 6.0;
 
 /// What [`estimate`] found. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,12 +32,26 @@ pub struct Estimate {
     pub sampled_bytes: u64,
     /// Bytes of all target tensors.
     pub tensor_bytes: u64,
-    /// Per tensor, in order of name: name, size, expected coded size.
-    pub tensors: Vec<(String, u64, u64)>,
+    /// By tensor, in order of name.
+    pub tensors: Vec<TensorEstimate>,
+}
+
+/// A tensor's part of an [`Estimate`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TensorEstimate {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its expected share of the payload.
+    pub delta_bytes: u64,
 }
 
 /// Estimate the size of the delta from `base` to `target` from a sample of about `share` of the weights (0.01 is
-/// usual; small models are looked at more closely).
+/// usual). Of small models more is looked at, two million weights at least.
+///
+/// Rows are drawn by strata with a fixed seed, so that the result is the same each time.
 ///
 /// # Errors
 /// What reading the models reports; `Cancelled`.
@@ -32,6 +62,95 @@ pub fn estimate(
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<Estimate> {
-    let _ = (base, target, share, options, observer);
-    Ok(Estimate::default())
+    let pair = matched(base, target, options)?;
+    let plan = plan(&pair, options)?;
+    let elements: u64 = plan.units.iter().map(|u| u.spec.len()).sum();
+    let share = share.max(AT_LEAST / elements.max(1) as f64).min(1.0);
+    observer.begin("sampling", plan.units.iter().map(|u| u.spec.byte_len()).sum());
+    let contexts = Contexts::new(options);
+    let units = parallel::map(plan.units.len(), |unit| {
+        let estimate = estimate_unit(&pair, &plan.units[unit], unit as u64, share, options, &contexts);
+        observer.advance(plan.units[unit].spec.byte_len());
+        estimate
+    })?;
+    observer.end();
+
+    let mut tensors: Vec<TensorEstimate> = target
+        .tensors()
+        .iter()
+        .map(|t| TensorEstimate { name: t.name.clone(), bytes: t.spec.byte_len(), delta_bytes: 0 })
+        .collect();
+    let mut result = Estimate {
+        target_bytes: target.files().iter().map(|f| f.len).sum(),
+        tensor_bytes: tensors.iter().map(|t| t.bytes).sum(),
+        delta_bytes: FRAME + files_size(&pair)?,
+        ..Estimate::default()
+    };
+    let mut delta_bits = 0.0;
+    for (unit, estimated) in plan.units.iter().zip(units) {
+        result.sampled_bytes += estimated.sampled_bytes;
+        delta_bits += estimated.overhead_bits;
+        for (segment, bits) in unit.segments.iter().zip(estimated.segment_bits) {
+            delta_bits += bits;
+            tensors[segment.tensor].delta_bytes += (bits / 8.0) as u64;
+        }
+    }
+    let records = tensors.len() + target.files().len();
+    // What seems unchanged is a reference to the base, whose digest stands for both.
+    let based = tensors.iter().zip(&pair.matches);
+    let based = based.filter(|(t, m)| m.counterpart.base().is_some() && t.delta_bytes > 0).count();
+    result.delta_bytes += records as u64 * (RECORD + DIGEST) + based as u64 * DIGEST + (delta_bits / 8.0) as u64;
+    result.tensors = tensors;
+    Ok(result)
+}
+
+struct UnitEstimate {
+    segment_bits: Vec<f64>,
+    overhead_bits: f64,
+    sampled_bytes: u64,
+}
+
+fn estimate_unit(
+    pair: &Pair<'_>,
+    unit: &UnitPlan,
+    seed: u64,
+    share: f64,
+    options: &Options,
+    contexts: &Contexts,
+) -> Result<UnitEstimate> {
+    let spec = &unit.spec;
+    let mut sampler = Sampler::new(seed);
+    let (mut target, mut base) = (Vec::new(), Vec::new());
+    let mut shapes: Vec<Segment> = Vec::new();
+    for (segment, place) in spec.segments().iter().zip(&unit.segments) {
+        let (shape, runs) = sampler.pick(*segment, share);
+        shapes.push(shape);
+        for run in runs {
+            options.cancel.check()?;
+            let read = |model: &Model, tensor: usize, first: u64, width: usize, out: &mut Vec<u8>| {
+                let at = out.len();
+                out.resize(at + (run.end - run.start) as usize * width, 0);
+                model.read_range_into(tensor, (first + run.start) * width as u64, &mut out[at..])
+            };
+            read(pair.target, place.tensor, place.start, spec.dtype().storage_bytes(), &mut target)?;
+            if let (Some(model), Some((tensor, _)), Some(dtype)) = (pair.base, place.base, spec.base_dtype()) {
+                read(model, tensor, 0, dtype.storage_bytes(), &mut base)?;
+            }
+        }
+    }
+    let sample = UnitSpec::new(spec.dtype(), spec.base_dtype(), spec.chunk_len(), shapes)?;
+    let base = spec.base_dtype().map(|_| base.as_slice());
+    let bits = contexts
+        .with(|cx| sparse_select::estimate(&Lossless, &sample, &target, base, options.effort, cx))?
+        .unwrap_or_else(|| EstimatedBits { fixed: 8.0 * spec.byte_len() as f64, ..EstimatedBits::default() });
+    let segment_bits = (spec.segments().iter().zip(sample.segments()).zip(&bits.payload))
+        .map(|((whole, part), bits)| bits * whole.len() as f64 / part.len().max(1) as f64)
+        .collect();
+    let coded_share = bits.chunks as f64 / sample.chunk_count().max(1) as f64;
+    let chunk_bits = bits.per_chunk * coded_share + 8.0 * CHUNK_RECORD;
+    Ok(UnitEstimate {
+        segment_bits,
+        overhead_bits: bits.fixed + chunk_bits * spec.chunk_count() as f64,
+        sampled_bytes: target.len() as u64,
+    })
 }

@@ -1,11 +1,11 @@
 //! Settling a unit's model: histograms, profiles, tables.
 
-use super::chunk::Encoder;
+use super::chunk::{Encoder, overhead_bytes, write_profiles};
 use super::cluster::{Cost, Sparse, cluster};
 use super::model::{KEYS, KeyRule, Kind, Model, Tokens};
 use super::profile::{Choice, LANES as MAX_PROFILES, Prices};
 use super::scan::{Predictor, Scan, runs};
-use crate::entropy::freq::FreqTable;
+use crate::entropy::freq::{FreqTable, entropy_bits};
 use crate::entropy::token::MAX_TOKENS;
 use sparse_core::{
     ChunkEncoder, CodecContext, Effort, EstimatedBits, Result, UnitAnalysis, UnitSpec, check_chunk,
@@ -43,6 +43,8 @@ struct Sums {
     segment_cost: Vec<u64>,
     /// Chunks that hold anything.
     coded_chunks: u64,
+    /// Bytes of packed profile numbers.
+    profile_bytes: u64,
 }
 
 /// [`UnitAnalysis`] of the lossless codec.
@@ -70,6 +72,8 @@ struct ObserveState {
     choice: Choice,
     tokens: Vec<u8>,
     counts: BTreeMap<i32, Vec<u32>>,
+    packed: Vec<u8>,
+    symbols: Vec<u8>,
 }
 
 impl Analysis {
@@ -121,9 +125,13 @@ impl Analysis {
         }
     }
 
-    fn look_again(&self, chunk: u64, state: &mut ObserveState, prices: &Prices) {
-        let ObserveState { scan, choice, tokens, counts } = state;
+    fn look_again(&self, chunk: u64, state: &mut ObserveState, prices: &Prices, profiles: usize) {
+        let ObserveState { scan, choice, tokens, counts, packed, symbols } = state;
         choice.choose(runs(&self.unit, chunk), &scan.keys, tokens, prices);
+        packed.clear();
+        if profiles > 1 {
+            write_profiles(&choice.profiles, symbols, packed);
+        }
         for (run, &p) in choice.runs.iter().zip(&choice.profiles) {
             let range = run.start..run.start + run.len;
             let counts = group(counts, p.into(), self.tokens.count());
@@ -185,8 +193,8 @@ impl Analysis {
             .collect()
     }
 
-    /// Make the model from the histograms of `groups`.
-    fn build(&self, groups: &BTreeMap<i32, Histogram>) -> Model {
+    /// Make the model from the histograms of `groups`. Also returns their entropy given the contexts, in bits.
+    fn build(&self, groups: &BTreeMap<i32, Histogram>) -> (Model, f64) {
         let count = self.tokens.count();
         let items: Vec<Sparse> = groups.values().map(|h| Sparse::from_dense(h)).collect();
         let profile_of = cluster(&items, KEYS * count, MAX_PROFILES, Cost::of_profile(count));
@@ -228,12 +236,13 @@ impl Analysis {
             profiles[*p][*key] = rank[t];
         }
         profiles.iter_mut().for_each(fill_gaps);
-        Model {
+        let model = Model {
             tokens: self.tokens.clone(),
             key: self.key,
             profiles,
             tables: order.iter().map(|&t| FreqTable::from_counts(&counts[t])).collect(),
-        }
+        };
+        (model, counts.iter().map(|c| entropy_bits(c)).sum())
     }
 
     fn estimate(&self, model: &Model, sums: &Sums) -> EstimatedBits {
@@ -261,13 +270,13 @@ impl Analysis {
             let len = self.unit.len().max(1) as f64;
             self.unit.segments().iter().map(|s| payload_bits * s.len() as f64 / len).collect()
         };
-        // Mode, number of words, final states, and most profiles the same as the one before.
-        let small = payload_bits < 1e5 * sums.coded_chunks as f64;
+        let chunks = sums.coded_chunks.max(1) as f64;
         EstimatedBits {
             payload,
-            per_chunk: 8.0 * if small { 24.0 } else { 160.0 },
+            per_chunk: 8.0 * (overhead_bytes(token_bits / chunks) + sums.profile_bytes as f64 / chunks),
             chunks: sums.coded_chunks,
             fixed: 8.0 * params.len() as f64,
+            entropy: 0.0,
         }
     }
 }
@@ -295,7 +304,7 @@ impl UnitAnalysis for Analysis {
         let mut state = cx.take::<ObserveState>();
         state.counts.clear();
         let mut cost = Vec::new();
-        let (mut raw_bits, mut frequent) = (0, BTreeMap::new());
+        let (mut raw_bits, mut profile_bytes, mut frequent) = (0, 0, BTreeMap::new());
         let unchanged = state.scan.scan(self.kind, self.key, self.predictor, target, base);
         if !unchanged {
             state.tokens.clear();
@@ -309,8 +318,9 @@ impl UnitAnalysis for Analysis {
                     self.first_look(chunk, &mut state);
                     frequent = self.frequent(&state.scan.values);
                 }
-                Some((_, prices)) => {
-                    self.look_again(chunk, &mut state, prices);
+                Some((model, prices)) => {
+                    self.look_again(chunk, &mut state, prices, model.profiles.len());
+                    profile_bytes = state.packed.len() as u64;
                     cost = self.segment_costs(&state);
                 }
             }
@@ -324,6 +334,7 @@ impl UnitAnalysis for Analysis {
             *sums.frequent.entry(v).or_default() += n;
         }
         sums.raw_bits += raw_bits;
+        sums.profile_bytes += profile_bytes;
         sums.segment_cost.resize(self.unit.segments().len(), 0);
         for (segment, bits) in cost {
             sums.segment_cost[segment] += bits;
@@ -337,8 +348,9 @@ impl UnitAnalysis for Analysis {
     fn end_pass(&mut self) -> Result<bool> {
         let sums = std::mem::take(&mut *self.sums.lock().unwrap_or_else(PoisonError::into_inner));
         let again = self.pass < self.refinements;
-        let model = self.build(&sums.groups);
+        let (model, entropy) = self.build(&sums.groups);
         self.estimate = self.estimate(&model, &sums);
+        self.estimate.entropy = entropy + sums.raw_bits as f64;
         if self.pass == 0 && again {
             self.tokens = self.with_exact(&sums);
         }
@@ -355,7 +367,7 @@ impl UnitAnalysis for Analysis {
     fn finish(self: Box<Self>) -> Result<Box<dyn ChunkEncoder>> {
         let model = match self.model {
             Some((model, _)) => model,
-            None => self.build(&BTreeMap::new()),
+            None => self.build(&BTreeMap::new()).0,
         };
         Ok(Box::new(super::BoundEncoder::new(Encoder::new(self.unit, model))))
     }

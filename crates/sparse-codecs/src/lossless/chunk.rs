@@ -24,6 +24,16 @@ const RELATIVE: u8 = 0x40;
 const FEW_BITS: f64 = 8.0 * 8192.0;
 const FEW_LANES: usize = 4;
 
+fn lanes_for(token_bits: f64) -> usize {
+    if token_bits < FEW_BITS { FEW_LANES } else { LANES }
+}
+
+/// What a chunk with so many bits of tokens takes beside tokens, raw bits and profiles: mode, number of words, states,
+/// and the last words' unused part.
+pub(super) fn overhead_bytes(token_bits: f64) -> f64 {
+    4.0 * lanes_for(token_bits) as f64 + 4.0
+}
+
 /// Everything about a unit that encoding its chunks needs.
 #[derive(Debug)]
 pub(super) struct Encoder {
@@ -84,7 +94,7 @@ impl Encoder {
                 contexts
                     .extend(scan.keys[run.start..run.start + run.len].iter().map(|&k| profile[k as usize]));
             }
-            let lanes = if bits < FEW_BITS { FEW_LANES } else { LANES };
+            let lanes = lanes_for(bits);
             out.push(1 + lanes.ilog2() as u8);
             if self.model.profiles.len() > 1 && write_profiles(&choice.profiles, symbols, out) {
                 out[start] |= RELATIVE;
@@ -114,7 +124,7 @@ impl Encoder {
 }
 
 /// Append packed profile numbers, plain or relative to their predecessors, whichever is shorter; returns which.
-fn write_profiles(profiles: &[u8], symbols: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
+pub(super) fn write_profiles(profiles: &[u8], symbols: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
     let start = out.len();
     bytes::pack(profiles, out);
     let plain = out.len() - start;

@@ -5,8 +5,10 @@ mod pair;
 mod plan;
 mod unit;
 
-use pair::{Pair, examine};
-use plan::{Plan, UnitPlan, plan};
+pub(crate) use pair::{Pair, matched};
+pub(crate) use plan::{Plan, UnitPlan, plan};
+
+use pair::examine;
 use unit::Models;
 
 use crate::context::Contexts;
@@ -39,6 +41,8 @@ pub struct CompressReport {
     pub coded_against_base: u64,
     /// Tensors coded without a base.
     pub standalone: u64,
+    /// The floor of the codec's model: coded tensors if each symbol took its empirical entropy given its context.
+    pub entropy_bytes: u64,
     /// What the user should know: odd files, tensors matched under another name.
     pub notes: Vec<String>,
 }
@@ -63,7 +67,7 @@ pub fn compress<W: Write + Send>(
     let coded_bytes: u64 = plan.units.iter().map(|u| u.spec.byte_len()).sum();
     observer.begin("compressing", coded_bytes);
     let mut writer = Writer::new(Counting { out, bytes: 0 })?;
-    let units = write_units(&pair, &plan, &mut writer, options, observer)?;
+    let (units, entropy) = write_units(&pair, &plan, &mut writer, options, observer)?;
     observer.end();
 
     let mut index = Index::default();
@@ -88,6 +92,7 @@ pub fn compress<W: Write + Send>(
         identical: plan.summary.identical,
         coded_against_base: plan.summary.against_base,
         standalone: plan.summary.standalone,
+        entropy_bytes: (entropy / 8.0) as u64,
         notes: notes(&pair),
     };
     Ok((out, report))
@@ -119,6 +124,20 @@ pub fn compress_to_path(
     Ok(report)
 }
 
+/// Bytes that everything but tensors takes: for an estimate.
+pub(crate) fn files_size(pair: &Pair<'_>) -> Result<u64> {
+    let mut writer = Writer::new(std::io::sink())?;
+    let start = writer.position();
+    for (number, file) in pair.target.files().iter().enumerate() {
+        let is_tensors = matches!(file.kind, FileKind::Safetensors { .. });
+        let len = if let FileKind::Safetensors { head_len, .. } = file.kind { head_len } else { file.len };
+        let base = base_run(pair.base, &file.path, is_tensors)?;
+        let run = Run { bytes: pair.target.file_source(number)?, start: 0, len, base };
+        store(&run, &mut writer, |_| 0).map_err(|e| e.in_file(&*file.path))?;
+    }
+    Ok(writer.position() - start)
+}
+
 /// Counts what is written.
 struct Counting<W> {
     out: W,
@@ -137,21 +156,23 @@ impl<W: Write> Write for Counting<W> {
     }
 }
 
-/// Analyse, encode and write all units. One unit is analysed while the one before is encoded.
+/// Analyse, encode and write all units; also returns their entropy in bits. One unit is analysed while the one before is encoded.
 fn write_units<W: Write + Send>(
     pair: &Pair<'_>,
     plan: &Plan,
     writer: &mut Writer<W>,
     options: &Options,
     observer: &dyn Observer,
-) -> Result<Vec<UnitRecord>> {
+) -> Result<(Vec<UnitRecord>, f64)> {
     let models = Models { base: pair.base, target: pair.target };
     let contexts = Contexts::new(options);
     let analyze = |i: usize| plan.units.get(i).map(|u| u.analyze(models, options, &contexts)).transpose();
     let mut records = Vec::with_capacity(plan.units.len());
+    let mut entropy = 0.0;
     let mut ready = analyze(0)?;
     for (i, unit) in plan.units.iter().enumerate() {
-        let Some(encoder) = ready.take() else { break };
+        let Some((encoder, bits)) = ready.take() else { break };
+        entropy += bits;
         let (next, record) = parallel::both(
             || analyze(i + 1),
             || write_unit(unit, models, &*encoder, writer, &contexts, observer),
@@ -159,7 +180,7 @@ fn write_units<W: Write + Send>(
         records.push(record?);
         ready = next?;
     }
-    Ok(records)
+    Ok((records, entropy))
 }
 
 fn write_unit<W: Write + Send>(

@@ -4,39 +4,34 @@ use crate::Options;
 use crate::parallel;
 use sparse_container::Digester;
 use sparse_core::{Digest, Error, Result, TensorSource};
-use sparse_model::{Counterpart, FileKind, Model, TensorMatch, match_tensors};
+use sparse_model::{FileKind, Model, TensorMatch, match_tensors};
 use std::collections::BTreeMap;
 
 /// Bytes read at a time where whole tensors are hashed or compared.
 const WINDOW: u64 = 1 << 20;
 
 /// What is known of the target before anything is coded.
-pub(super) struct Pair<'a> {
-    pub(super) base: Option<&'a Model>,
-    pub(super) target: &'a Model,
+pub(crate) struct Pair<'a> {
+    pub(crate) base: Option<&'a Model>,
+    pub(crate) target: &'a Model,
     /// Per tensor of the target.
-    pub(super) matches: Vec<TensorMatch>,
-    /// Per tensor of the target.
-    pub(super) digests: Vec<Digest>,
+    pub(crate) matches: Vec<TensorMatch>,
+    /// Per tensor of the target; empty if nothing was hashed.
+    pub(crate) digests: Vec<Digest>,
     /// Per file of the target.
-    pub(super) file_digests: Vec<Digest>,
+    pub(crate) file_digests: Vec<Digest>,
     /// Of each base tensor that is some target's counterpart.
-    pub(super) base_digests: BTreeMap<usize, Digest>,
+    pub(crate) base_digests: BTreeMap<usize, Digest>,
 }
 
 /// Match the models and hash what a delta refers to. Reads everything once.
-pub(super) fn examine<'a>(
+pub(crate) fn examine<'a>(
     base: Option<&'a Model>,
     target: &'a Model,
     options: &Options,
     advance: &(dyn Fn(u64) + Sync),
 ) -> Result<Pair<'a>> {
-    let none = TensorMatch { counterpart: Counterpart::None, tied: None };
-    let matches = match base {
-        Some(base) => match_tensors(base, target, &options.cancel)?,
-        // Tied tensors are found without a base, too.
-        None => match_tensors(&Nothing, target, &options.cancel)?,
-    };
+    let mut pair = matched(base, target, options)?;
     let mut digests = vec![Digest([0; 16]); target.tensors().len()];
     let hashed = parallel::map(target.files().len(), |file| hash_file(target, file, options, advance))?;
     let mut file_digests = Vec::with_capacity(hashed.len());
@@ -46,18 +41,26 @@ pub(super) fn examine<'a>(
             digests[tensor] = digest;
         }
     }
-    let mut used: Vec<usize> = matches.iter().filter_map(|m| m.counterpart.base()).collect();
+    let mut used: Vec<usize> = pair.matches.iter().filter_map(|m| m.counterpart.base()).collect();
     used.sort_unstable();
     used.dedup();
-    let base_digests = match base {
-        Some(base) => {
-            let digests = parallel::map(used.len(), |i| hash_tensor(base, used[i], options))?;
-            used.into_iter().zip(digests).collect()
-        }
-        None => BTreeMap::new(),
+    if let Some(base) = base {
+        let digests = parallel::map(used.len(), |i| hash_tensor(base, used[i], options))?;
+        pair.base_digests = used.into_iter().zip(digests).collect();
+    }
+    pair.digests = digests;
+    pair.file_digests = file_digests;
+    Ok(pair)
+}
+
+/// Match the models, and hash nothing: enough to estimate.
+pub(crate) fn matched<'a>(base: Option<&'a Model>, target: &'a Model, options: &Options) -> Result<Pair<'a>> {
+    let matches = match base {
+        Some(base) => match_tensors(base, target, &options.cancel)?,
+        // Tied tensors are found without a base, too.
+        None => match_tensors(&Nothing, target, &options.cancel)?,
     };
-    debug_assert!(matches.len() == target.tensors().len() || matches.contains(&none));
-    Ok(Pair { base, target, matches, digests, file_digests, base_digests })
+    Ok(Pair { base, target, matches, digests: Vec::new(), file_digests: Vec::new(), base_digests: BTreeMap::new() })
 }
 
 /// A base without tensors.

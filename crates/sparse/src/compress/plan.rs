@@ -7,7 +7,7 @@ use crate::parallel;
 use sparse_codecs::lossless::Lossless;
 use sparse_container::{BaseEntry, BaseStart, Piece, PieceSource};
 use sparse_core::{
-    BaseUse, DeltaDecoder, DeltaEncoder, Dtype, Effort, Error, ErrorKind, Result, Segment, TensorSource,
+    BaseUse, DeltaDecoder, DeltaEncoder, Digest, Dtype, Effort, Error, ErrorKind, Result, Segment, TensorSource,
     TensorSpec, UnitSpec,
 };
 use sparse_model::{Counterpart, Model};
@@ -160,8 +160,11 @@ fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts)
         }
         _ => spec.storage_len(),
     };
-    // Equal digests settle it for whole tensors, but for content made to collide.
-    let may_be_equal = common < spec.storage_len() || pair.digests[tensor] == pair.base_digests[&base];
+    // Tensors whose digests differ need no comparison; where nothing was hashed, none is wanted.
+    let may_be_equal = match pair.digests.get(tensor) {
+        Some(digest) => common < spec.storage_len() || pair.base_digests.get(&base) == Some(digest),
+        None => false,
+    };
     let common_bytes = common * spec.dtype().storage_bytes() as u64;
     let mut parts = Vec::new();
     if same_type && may_be_equal && equal_prefix((pair.target, tensor), (base_model, base), common_bytes)? {
@@ -277,7 +280,7 @@ impl Builder<'_> {
             location.name,
             &*model.files()[location.file].path,
             model.tensors()[tensor].spec.clone(),
-            self.pair.base_digests[&tensor],
+            self.pair.base_digests.get(&tensor).copied().unwrap_or(Digest([0; 16])),
         ));
         self.base_index.insert(tensor, number);
         Ok(number)

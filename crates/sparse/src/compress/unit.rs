@@ -62,13 +62,13 @@ impl UnitPlan {
         .map(Some)
     }
 
-    /// Look at all chunks, as often as the codec wants.
+    /// Look at all chunks, as often as the codec wants. Also returns the entropy in bits of what was seen.
     pub(crate) fn analyze(
         &self,
         models: Models<'_>,
         options: &Options,
         contexts: &Contexts,
-    ) -> Result<Box<dyn ChunkEncoder>> {
+    ) -> Result<(Box<dyn ChunkEncoder>, f64)> {
         let mut analysis = encoder().analyze(&self.spec, options.effort)?;
         loop {
             parallel::map(self.spec.chunk_count() as usize, |chunk| {
@@ -76,10 +76,10 @@ impl UnitPlan {
                 let target = self.target_chunk(models, chunk)?;
                 let base = self.base_chunk(models, chunk)?;
                 contexts.with(|cx| analysis.observe(chunk, &target, base.as_deref(), cx))
-            })
-            .map_err(|e| self.named(e))?;
+            })?;
             if !analysis.end_pass()? {
-                return analysis.finish();
+                let entropy = analysis.estimated_bits().entropy;
+                return Ok((analysis.finish()?, entropy));
             }
         }
     }
@@ -103,7 +103,6 @@ impl UnitPlan {
                 contexts.with(|cx| encoder.encode_chunk(chunk, &target, base.as_deref(), &mut out, cx))?;
                 Ok((chunk, out))
             })
-            .map_err(|e| self.named(e))
         };
         let mut ready = encode(0..batch.min(count))?;
         let mut next = batch.min(count);
@@ -120,11 +119,6 @@ impl UnitPlan {
             ready = encoded?;
         }
         Ok(())
-    }
-
-    /// An error of this unit; only a unit of one tensor can say which.
-    fn named(&self, e: sparse_core::Error) -> sparse_core::Error {
-        e
     }
 }
 
