@@ -1,1 +1,107 @@
 //! An open delta file.
+
+use sparse_container::{Entry, EntryKind, Index, Reader};
+use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Limits, Registry, Result};
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The [attribute](Index::attributes) of the index that says what the target was.
+pub(crate) const TARGET_KIND: u16 = 1;
+
+/// Value of [`TARGET_KIND`]: a single safetensors file that was named directly.
+pub(crate) const SINGLE_FILE: &[u8] = b"file";
+
+/// An open delta file, with the codecs to decode it.
+///
+/// Opening reads and checks the index, not the payload. A delta with codecs that the registry lacks can be opened
+/// and [inspected](crate::inspect); restoring from it is an error.
+pub struct Delta {
+    reader: Reader<Arc<dyn ByteSource>>,
+    registry: Registry,
+    path: Option<PathBuf>,
+}
+
+impl Delta {
+    /// Open the delta file at `path`.
+    ///
+    /// # Errors
+    /// With the path: `NotFound` or `Io` when it cannot be read, `NotThisFormat`, `UnsupportedVersion`,
+    /// `Truncated`, `Corrupt`, `InvalidInput` (for a path in it that leaves the folder), `LimitExceeded`.
+    pub fn open(path: &Path, registry: Registry, limits: &Limits) -> Result<Delta> {
+        let open = || {
+            let file = File::open(path).map_err(|e| Error::io("cannot open", e))?;
+            if file.metadata().is_ok_and(|m| m.is_dir()) {
+                return Err(Error::new(ErrorKind::NotThisFormat, "a folder, not a delta file"));
+            }
+            Delta::from_source(Box::new(FileSource::new(file)?), registry, limits)
+        };
+        let mut delta = open().map_err(|e| e.in_file(path.display().to_string()))?;
+        delta.path = Some(path.to_owned());
+        Ok(delta)
+    }
+
+    /// Open a delta from anything that gives bytes by position.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), without a path.
+    pub fn from_source(source: Box<dyn ByteSource>, registry: Registry, limits: &Limits) -> Result<Delta> {
+        let reader = Reader::open(Arc::from(source), limits)?;
+        Ok(Delta { reader, registry, path: None })
+    }
+
+    /// The container underneath.
+    pub fn reader(&self) -> &Reader<Arc<dyn ByteSource>> {
+        &self.reader
+    }
+
+    /// What the delta holds.
+    pub fn index(&self) -> &Index {
+        self.reader.index()
+    }
+
+    /// The codecs.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The file, if it was opened by path.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Whether the target was a single safetensors file rather than a folder.
+    pub fn is_single_file(&self) -> bool {
+        let index = self.index();
+        index.attributes.get(&TARGET_KIND).is_some_and(|v| v == SINGLE_FILE)
+            && index.files.len() == 1
+            && index.folders.is_empty()
+    }
+
+    /// Add the delta's path to an error.
+    pub(crate) fn place(&self, e: Error) -> Error {
+        match &self.path {
+            Some(path) => e.in_file(path.display().to_string()),
+            None => e,
+        }
+    }
+
+    /// Add to an error what was being restored, and the delta's path.
+    pub(crate) fn place_in(&self, e: Error, entry: &Entry) -> Error {
+        self.place(match entry.kind {
+            EntryKind::Tensor => e.in_tensor(&*entry.name),
+            EntryKind::Bytes => e,
+        })
+    }
+}
+
+impl fmt::Debug for Delta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delta")
+            .field("path", &self.path)
+            .field("id", &self.reader.id())
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
+    }
+}

@@ -22,12 +22,12 @@ mod source;
 pub use compress::{CompressReport, compress, compress_to_path};
 pub use delta::Delta;
 #[cfg(feature = "encode")]
-pub use estimate::{Estimate, estimate};
-pub use inspect::{EntrySummary, Summary, inspect};
+pub use estimate::{Estimate, TensorEstimate, estimate};
+pub use inspect::{EntrySummary, Summary, UnitSummary, inspect};
 pub use options::Options;
 pub use registry::default_registry;
 pub use restore::{RestoreReport, reconstruct, verify};
-pub use source::DeltaModel;
+pub use source::{BaseCheck, DeltaModel};
 
 pub use sparse_core::{
     CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Limits, Observer, Registry, Result, TensorEntry,

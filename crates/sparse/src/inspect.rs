@@ -1,0 +1,208 @@
+//! What a delta file holds, for people.
+
+use crate::Delta;
+use sparse_codecs::zstd;
+use sparse_container::{Entry, EntryKind, Index, Piece, PieceSource, UnitRecord, Version};
+use sparse_core::{CodecId, Digest, Dtype, Registry, UnitSpec};
+
+/// What a delta file holds. Sizes in bytes.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Version of the file format, as `major.minor`.
+    pub version: String,
+    /// Program and version that wrote the file.
+    pub tool: String,
+    /// What the base is called.
+    pub base_id: String,
+    /// What the target is called.
+    pub target_id: String,
+    /// In a chain, the id of the delta that restores the base.
+    pub parent: Option<Digest>,
+    /// The id of this delta, as the parent of another.
+    pub id: Option<Digest>,
+    /// Whether the target was a single safetensors file rather than a folder.
+    pub is_single_file: bool,
+    /// Whether restoring needs a base.
+    pub needs_base: bool,
+    /// The delta file.
+    pub delta_bytes: u64,
+    /// What of it is neither chunks nor parameters nor blobs: header, index, trailer.
+    pub index_bytes: u64,
+    /// All files of the target.
+    pub target_bytes: u64,
+    /// Paths and sizes of the target's files.
+    pub files: Vec<(String, u64)>,
+    /// Empty folders of the target.
+    pub folders: Vec<String>,
+    /// What can be restored.
+    pub entries: Vec<EntrySummary>,
+    /// The coded units.
+    pub units: Vec<UnitSummary>,
+}
+
+/// One tensor, or run of bytes, of a delta. Sizes in bytes.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct EntrySummary {
+    /// The tensor's name, or what the run of bytes is called.
+    pub name: String,
+    /// Whether it is a tensor.
+    pub is_tensor: bool,
+    /// Type of its elements.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<u64>,
+    /// Its size.
+    pub bytes: u64,
+    /// How it is stored: `identical` (in the base), the name of a codec, or several, as `identical+lossless`;
+    /// `empty`. A codec that is not known here is called by its number.
+    pub codec: String,
+    /// Its share of the payload: of the chunks, blobs and parameters that it is decoded from, by elements. What
+    /// several entries share in full (tied tensors) counts for each.
+    pub stored_bytes: u64,
+    /// `bytes / stored_bytes`; `None` when nothing is stored.
+    pub ratio: Option<f64>,
+}
+
+/// One coded unit. Sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnitSummary {
+    /// Name of the codec, or its number.
+    pub codec: String,
+    /// Type of the elements.
+    pub dtype: Dtype,
+    /// Type of the base's elements, if it has a base.
+    pub base_dtype: Option<Dtype>,
+    /// Tensors, or runs of rows.
+    pub segments: u64,
+    /// Storage elements.
+    pub elements: u64,
+    /// Decoded size.
+    pub bytes: u64,
+    /// Number of chunks.
+    pub chunks: u64,
+    /// Parameter block.
+    pub params_bytes: u64,
+    /// Encoded chunks.
+    pub chunk_bytes: u64,
+}
+
+/// What `delta` holds. Reads nothing but the index, and needs no codec.
+pub fn inspect(delta: &Delta) -> Summary {
+    let (index, reader) = (delta.index(), delta.reader());
+    let files: Vec<_> = index.files.iter().map(|f| (f.path.clone(), index.file_len(f))).collect();
+    let payload = reader.payload();
+    let units: Vec<Unit<'_>> = (0..)
+        .zip(&index.units)
+        .filter_map(|(i, record)| Some(Unit { record, spec: reader.unit(i)? }))
+        .collect();
+    let Version { major, minor } = sparse_container::FORMAT_VERSION;
+    Summary {
+        // So far every version that is read is the one that is written.
+        version: format!("{major}.{minor}"),
+        tool: index.provenance.tool.clone(),
+        base_id: index.provenance.base_id.clone(),
+        target_id: index.provenance.target_id.clone(),
+        parent: index.provenance.parent,
+        id: Some(reader.id()),
+        is_single_file: delta.is_single_file(),
+        needs_base: needs_base(index),
+        delta_bytes: reader.byte_len(),
+        index_bytes: reader.byte_len() - (payload.end - payload.start),
+        target_bytes: files.iter().map(|f| f.1).fold(0, u64::saturating_add),
+        files,
+        folders: index.folders.clone(),
+        entries: index.entries.iter().map(|e| entry(e, &units, delta.registry())).collect(),
+        units: units.iter().map(|u| u.summary(delta.registry())).collect(),
+    }
+}
+
+fn needs_base(index: &Index) -> bool {
+    let parts = index.files.iter().flat_map(|f| f.parts.iter().copied());
+    crate::restore::needed(index, parts).contains(&true)
+}
+
+fn codec_name(registry: &Registry, codec: CodecId) -> String {
+    match registry.decoder(codec) {
+        Ok(decoder) => decoder.info().name.to_owned(),
+        Err(_) if codec == zstd::ID => "zstd".to_owned(),
+        Err(_) => format!("codec {codec}"),
+    }
+}
+
+fn entry(entry: &Entry, units: &[Unit<'_>], registry: &Registry) -> EntrySummary {
+    let mut names: Vec<String> = Vec::new();
+    let mut stored = 0.0;
+    for piece in &entry.pieces {
+        let name = match piece.source {
+            PieceSource::Base { .. } => "identical".to_owned(),
+            PieceSource::Blob { codec, blob, .. } => {
+                stored += blob.len as f64;
+                codec_name(registry, codec)
+            }
+            PieceSource::Unit { unit, segment, offset } => match units.get(unit as usize) {
+                Some(unit) => {
+                    stored += unit.share(segment, offset, piece);
+                    codec_name(registry, unit.record.codec)
+                }
+                None => continue,
+            },
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let bytes = entry.spec.byte_len();
+    // Rounded up, so that nothing that is stored looks free.
+    let stored_bytes = stored.ceil() as u64;
+    EntrySummary {
+        name: entry.name.clone(),
+        is_tensor: entry.kind == EntryKind::Tensor,
+        dtype: entry.spec.dtype(),
+        shape: entry.spec.shape().to_vec(),
+        bytes,
+        codec: if names.is_empty() { "empty".to_owned() } else { names.join("+") },
+        stored_bytes,
+        ratio: (stored_bytes > 0).then(|| bytes as f64 / stored_bytes as f64),
+    }
+}
+
+struct Unit<'a> {
+    record: &'a UnitRecord,
+    spec: &'a UnitSpec,
+}
+
+impl Unit<'_> {
+    /// What a piece from element `offset` of segment `segment` on costs: its share of chunks and parameters.
+    fn share(&self, segment: u32, offset: u64, piece: &Piece) -> f64 {
+        let start = self.spec.segment_starts().get(segment as usize).map_or(0, |s| s + offset);
+        let end = start + piece.len;
+        let chunk_len = u64::from(self.spec.chunk_len());
+        let mut stored = self.record.params.len as f64 * piece.len as f64 / self.spec.len().max(1) as f64;
+        for chunk in start / chunk_len..end.div_ceil(chunk_len) {
+            let range = self.spec.chunk_range(chunk);
+            let Some(record) = usize::try_from(chunk).ok().and_then(|c| self.record.chunks.get(c)) else {
+                break;
+            };
+            let overlap = end.min(range.end).saturating_sub(start.max(range.start));
+            stored += f64::from(record.len) * overlap as f64 / (range.end - range.start).max(1) as f64;
+        }
+        stored
+    }
+
+    fn summary(&self, registry: &Registry) -> UnitSummary {
+        UnitSummary {
+            codec: codec_name(registry, self.record.codec),
+            dtype: self.record.dtype,
+            base_dtype: self.record.base_dtype,
+            segments: self.record.segments.len() as u64,
+            elements: self.spec.len(),
+            bytes: self.spec.byte_len(),
+            chunks: self.record.chunks.len() as u64,
+            params_bytes: self.record.params.len,
+            chunk_bytes: self.record.chunk_bytes(),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The base that a delta refers to, found in the model at hand.
+
+use super::plan::BASE_WINDOW;
+use sparse_container::{BaseEntry, BaseKind, Digester, Index, PieceSource};
+use sparse_core::{CancelToken, Digest, Error, ErrorKind, Result, TensorSource};
+use sparse_model::{FileKind, Model, ModelFile};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The bytes of what [`Index::bases`] lists, by index.
+pub(crate) trait Bases: Sync {
+    /// Bytes that are in memory already.
+    fn slice(&self, base: u32, offset: u64, len: usize) -> Result<Option<&[u8]>>;
+
+    /// Fill `out` from byte `offset` on.
+    fn read(&self, base: u32, offset: u64, out: &mut [u8]) -> Result<()>;
+}
+
+/// `len` bytes, borrowed or read into `scratch`.
+pub(crate) fn bytes_of<'a>(
+    bases: &'a dyn Bases,
+    base: u32,
+    offset: u64,
+    len: usize,
+    scratch: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
+    if let Some(slice) = bases.slice(base, offset, len)? {
+        return Ok(slice);
+    }
+    let out = filled(scratch, len);
+    bases.read(base, offset, out)?;
+    Ok(out)
+}
+
+/// The first `len` bytes of a buffer that only ever grows.
+pub(crate) fn filled(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+    buffer.get_mut(..len).unwrap_or_default()
+}
+
+/// The digest of all of base `base`.
+pub(crate) fn digest_of(bases: &dyn Bases, index: &Index, base: u32, cancel: &CancelToken) -> Result<Digest> {
+    let len = index.bases.get(base as usize).map_or(0, |b| b.spec.byte_len());
+    let mut digester = Digester::new();
+    let mut scratch = Vec::new();
+    let mut offset = 0;
+    while offset < len {
+        cancel.check()?;
+        let window = (len - offset).min(BASE_WINDOW as u64) as usize;
+        digester.update(bytes_of(bases, base, offset, window, &mut scratch)?);
+        offset += window as u64;
+    }
+    Ok(digester.finish())
+}
+
+/// The error that base `base` is not what the delta was made against.
+pub(crate) fn mismatch(index: &Index, base: &BaseEntry, why: &str) -> Error {
+    let id = &index.provenance.base_id;
+    let made_against =
+        if id.is_empty() { String::new() } else { format!(" (the delta was made against {id})") };
+    let e = Error::new(ErrorKind::BaseMismatch, format!("wrong base: {why}{made_against}"));
+    match &base.kind {
+        BaseKind::Tensor { name } => e.in_tensor(&**name),
+        BaseKind::File | BaseKind::FileHead => e,
+    }
+    .in_file(&*base.file)
+}
+
+/// The error that a base is needed.
+pub(crate) fn no_base(index: &Index) -> Error {
+    let id = &index.provenance.base_id;
+    let which = if id.is_empty() { String::new() } else { format!(": it was made against {id}") };
+    Error::invalid_argument(format!("this delta needs its base, and none was given{which}"))
+}
+
+/// Which bases the entries numbered `entries` need, with all that shares a unit with them.
+pub(crate) fn needed(index: &Index, entries: impl Iterator<Item = u32>) -> Vec<bool> {
+    let mut needed = vec![false; index.bases.len()];
+    let mut seen_units = vec![false; index.units.len()];
+    let mut need = |base: u32| {
+        if let Some(flag) = needed.get_mut(base as usize) {
+            *flag = true;
+        }
+    };
+    for piece in entries.filter_map(|e| index.entries.get(e as usize)).flat_map(|e| &e.pieces) {
+        match piece.source {
+            PieceSource::Base { base, .. } => need(base),
+            PieceSource::Blob { base, .. } => base.into_iter().for_each(|b| need(b.base)),
+            PieceSource::Unit { unit, .. } => {
+                let seen = seen_units.get_mut(unit as usize).map(|s| std::mem::replace(s, true));
+                if let (Some(false), Some(unit)) = (seen, index.units.get(unit as usize)) {
+                    unit.segments.iter().filter_map(|s| s.base).for_each(|b| need(b.base));
+                }
+            }
+        }
+    }
+    needed
+}
+
+/// Where a base lies in a [`Model`].
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// The tensor with this index.
+    Tensor(usize),
+    /// The file with this index, from its first byte on.
+    File(usize),
+}
+
+/// The bases of a delta in a [`Model`].
+#[derive(Debug)]
+pub(super) struct ModelBases<'a> {
+    model: Option<&'a Model>,
+    places: Vec<Option<Place>>,
+    taken: AtomicU64,
+}
+
+impl<'a> ModelBases<'a> {
+    /// Find what `files` need. Types, shapes and lengths are compared, contents are not (but for files that were
+    /// renamed, which nothing else can identify).
+    pub(super) fn link(
+        model: Option<&'a Model>,
+        index: &Index,
+        entries: impl Iterator<Item = u32>,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let needed = needed(index, entries);
+        let mut places = vec![None; index.bases.len()];
+        if let (None, true) = (model, needed.contains(&true)) {
+            return Err(no_base(index));
+        }
+        if let Some(model) = model {
+            let mut finder = Finder { model, index, cancel, by_name: None };
+            for ((base, place), _) in index.bases.iter().zip(&mut places).zip(&needed).filter(|(_, n)| **n) {
+                *place = Some(finder.find(base)?);
+            }
+        }
+        Ok(ModelBases { model, places, taken: AtomicU64::new(0) })
+    }
+
+    /// Bytes of the base that were looked at.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    fn place(&self, base: u32) -> Result<(&'a Model, Place)> {
+        let place = self.places.get(base as usize).copied().flatten();
+        // Unreachable as long as `needed` and the work agree.
+        self.model.zip(place).ok_or_else(|| Error::invalid_argument(format!("base {base} was not looked up")))
+    }
+}
+
+impl Bases for ModelBases<'_> {
+    fn slice(&self, base: u32, offset: u64, len: usize) -> Result<Option<&[u8]>> {
+        let (model, place) = self.place(base)?;
+        let slice = match place {
+            Place::Tensor(tensor) => model.slice(tensor, offset, len),
+            Place::File(file) => model.file_source(file)?.slice(offset, len),
+        };
+        if slice.is_some() {
+            self.taken.fetch_add(len as u64, Ordering::Relaxed);
+        }
+        Ok(slice)
+    }
+
+    fn read(&self, base: u32, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.taken.fetch_add(out.len() as u64, Ordering::Relaxed);
+        let (model, place) = self.place(base)?;
+        match place {
+            Place::Tensor(tensor) => model.read_range_into(tensor, offset, out),
+            Place::File(file) => model.file_source(file)?.read_exact_at(offset, out),
+        }
+    }
+}
+
+struct Finder<'a> {
+    model: &'a Model,
+    index: &'a Index,
+    cancel: &'a CancelToken,
+    /// All tensors by their plain names; made when a tensor is not in the file where it was.
+    by_name: Option<HashMap<&'a str, Vec<usize>>>,
+}
+
+impl<'a> Finder<'a> {
+    fn find(&mut self, base: &'a BaseEntry) -> Result<Place> {
+        match &base.kind {
+            BaseKind::Tensor { name } => self.tensor(base, name).map(Place::Tensor),
+            BaseKind::File => self.file(base, "file", |f| Some(f.len)),
+            BaseKind::FileHead => self.file(base, "safetensors header", |f| match f.kind {
+                FileKind::Safetensors { head_len, .. } => Some(head_len),
+                FileKind::Plain => None,
+            }),
+        }
+    }
+
+    fn tensor(&mut self, base: &BaseEntry, name: &str) -> Result<usize> {
+        let files = self.model.files();
+        let tensors = self.model.tensors();
+        let fits = |&i: &usize| tensors.get(i).is_some_and(|t| t.spec == base.spec);
+        let file = files.binary_search_by(|f| f.path.as_str().cmp(&base.file)).ok();
+        let here = file.and_then(|f| self.model.find_in_file(f, name));
+        if let Some(tensor) = here.filter(fits) {
+            return Ok(tensor);
+        }
+        // The same base may be cut into other files.
+        let model = self.model;
+        let by_name = self.by_name.get_or_insert_with(|| {
+            let mut map: HashMap<&str, Vec<usize>> = HashMap::new();
+            for i in 0..tensors.len() {
+                if let Some(location) = model.location(i) {
+                    map.entry(location.name).or_default().push(i);
+                }
+            }
+            map
+        });
+        let named = by_name.get(name).map_or(&[][..], Vec::as_slice);
+        let fitting: Vec<usize> = named.iter().copied().filter(|i| fits(i)).collect();
+        if let [tensor] = *fitting {
+            return Ok(tensor);
+        }
+        let spec = |s: &sparse_core::TensorSpec| format!("{} {:?}", s.dtype(), s.shape());
+        let wanted = spec(&base.spec);
+        let found = here.or(named.first().copied()).and_then(|i| tensors.get(i));
+        Err(mismatch(
+            self.index,
+            base,
+            &match (found, fitting.len()) {
+                (None, _) => format!("it has no such tensor, expected {wanted}"),
+                (Some(found), 0) => format!("expected {wanted}, found {}", spec(&found.spec)),
+                (_, n) => format!("{n} of its files have such a tensor, but not the file where it was"),
+            },
+        ))
+    }
+
+    /// The file, or the head of the file, that `base` is: `len_of` is the length of what is meant.
+    fn file(
+        &self,
+        base: &BaseEntry,
+        what: &str,
+        len_of: impl Fn(&ModelFile) -> Option<u64>,
+    ) -> Result<Place> {
+        let files = self.model.files();
+        let wanted = base.spec.byte_len();
+        let fits = |f: &ModelFile| len_of(f) == Some(wanted);
+        let here = files.binary_search_by(|f| f.path.as_str().cmp(&base.file)).ok();
+        if let Some(file) = here.filter(|&i| files.get(i).is_some_and(fits)) {
+            return Ok(Place::File(file));
+        }
+        for (i, _) in files.iter().enumerate().filter(|(_, f)| fits(f)) {
+            let mut digester = Digester::new();
+            let source = self.model.file_source(i)?;
+            let mut offset = 0;
+            while offset < wanted {
+                self.cancel.check()?;
+                let window = (wanted - offset).min(BASE_WINDOW as u64) as usize;
+                digester.update(&source.bytes_at(offset, window)?);
+                offset += window as u64;
+            }
+            if digester.finish() == base.digest {
+                return Ok(Place::File(i));
+            }
+        }
+        let found = here.and_then(|i| files.get(i)).and_then(len_of);
+        Err(mismatch(
+            self.index,
+            base,
+            &match found {
+                Some(len) => format!("expected a {what} of {wanted} bytes, found one of {len}"),
+                None => format!("expected a {what} of {wanted} bytes, found none"),
+            },
+        ))
+    }
+}

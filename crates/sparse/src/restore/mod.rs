@@ -1,0 +1,358 @@
+//! Restoring: the files of the target, bit for bit.
+//!
+//! Work goes through the files in order, a batch at a time: all threads decode one batch and write its bytes to
+//! their places, while one thread feeds the batch before it, in order, to the digests. So memory is bounded by the
+//! batch, and what is wrong is found where it is, before the output gets its name.
+
+mod bases;
+mod diagnose;
+mod output;
+mod payload;
+mod plan;
+
+pub(crate) use bases::{Bases, digest_of, mismatch, needed, no_base};
+pub(crate) use diagnose::diagnose;
+pub(crate) use payload::{Failure, Inputs, PayloadDecoder, check_codecs};
+pub(crate) use plan::Fragments;
+
+use crate::{Delta, Options, parallel};
+use bases::{ModelBases, filled};
+use output::{Output, Sink};
+use plan::{Task, Tasks, Work};
+use sparse_container::{Digester, EntryKind, Index, digest};
+use sparse_core::{Error, ErrorKind, Observer, Result};
+use sparse_model::{Model, Overwrite};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bytes of a batch per piece of work that threads can take, so that small pieces do not make for small batches.
+const BATCH_BYTES: usize = 512 << 10;
+
+/// Pieces of work in a batch of small ones. Each may have a file open.
+const MAX_BATCH: usize = 64;
+
+/// What [`reconstruct`] or [`verify`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestoreReport {
+    /// Files restored.
+    pub files: u64,
+    /// Tensors in them.
+    pub tensors: u64,
+    /// Bytes restored, of all files.
+    pub bytes: u64,
+    /// Bytes of the base that were looked at.
+    pub base_bytes: u64,
+}
+
+/// Restore the target of `delta` at `out`: a folder, or the single file that the target was (unless `out` is a
+/// folder or ends with `/`). All digests are verified before `out` appears; after an error nothing is there.
+///
+/// `base` may be sharded otherwise than the base was that the delta was made from, as long as its tensors are the
+/// same.
+///
+/// # Errors
+/// `BaseMismatch`, with tensor and file, when the base is not the one that the delta was made against;
+/// `InvalidArgument` when a base is needed and not given, or `out` is, contains, or lies inside an input;
+/// `UnknownCodec` or `CodecDisabled`; `AlreadyExists`; `Corrupt` or `Truncated`, with tensor and offset, when the
+/// delta is damaged; `Cancelled`; `LimitExceeded`; what reading and writing reports.
+pub fn reconstruct(
+    base: Option<&Model>,
+    delta: &Delta,
+    out: &Path,
+    overwrite: Overwrite,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<RestoreReport> {
+    let prepared = prepare(base, delta, options)?;
+    let output = Output::create(base, delta, out, overwrite)?;
+    restore(&prepared, delta, output, options, observer, "reconstructing")
+}
+
+/// Check that `delta` and `base` restore the target, without writing it: all that [`reconstruct`] checks.
+///
+/// # Errors
+/// As [`reconstruct`], but for what concerns the output.
+pub fn verify(
+    base: Option<&Model>,
+    delta: &Delta,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<RestoreReport> {
+    let prepared = prepare(base, delta, options)?;
+    restore(&prepared, delta, Output::Nowhere, options, observer, "verifying")
+}
+
+/// What can be checked without decoding.
+fn prepare<'a>(base: Option<&'a Model>, delta: &Delta, options: &Options) -> Result<ModelBases<'a>> {
+    let index = delta.index();
+    let entries = || index.files.iter().flat_map(|f| f.parts.iter().copied());
+    check_codecs(delta, entries())?;
+    // A file of which nothing is restored is never fed to a digest below.
+    for file in index.files.iter().filter(|f| index.file_len(f) == 0) {
+        if file.digest != digest(&[]) {
+            return Err(
+                delta.place(Error::corrupt(format!("file {:?} is empty, but not its digest", file.path)))
+            );
+        }
+    }
+    ModelBases::link(base, index, entries(), &options.cancel)
+}
+
+fn restore(
+    bases: &ModelBases<'_>,
+    delta: &Delta,
+    output: Output,
+    options: &Options,
+    observer: &dyn Observer,
+    phase: &str,
+) -> Result<RestoreReport> {
+    let index = delta.index();
+    let bytes = index.files.iter().map(|f| index.file_len(f)).fold(0, u64::saturating_add);
+    observer.begin(phase, bytes);
+    let inputs = Inputs { delta, bases };
+    let decoder = PayloadDecoder::new(delta, options);
+    let engine = Engine { inputs, decoder, options, observer, idle: Mutex::default() };
+    let done = engine.run(&output).and_then(|()| {
+        options.cancel.check()?;
+        output.commit()
+    });
+    observer.end();
+    done?;
+    let parts = index.files.iter().flat_map(|f| &f.parts).filter_map(|&p| index.entries.get(p as usize));
+    Ok(RestoreReport {
+        files: index.files.len() as u64,
+        tensors: parts.filter(|e| e.kind == EntryKind::Tensor).count() as u64,
+        bytes,
+        base_bytes: bases.taken(),
+    })
+}
+
+struct Engine<'a> {
+    inputs: Inputs<'a>,
+    decoder: PayloadDecoder,
+    options: &'a Options,
+    observer: &'a dyn Observer,
+    /// Buffers that are used again.
+    idle: Mutex<Vec<Vec<u8>>>,
+}
+
+/// A task and where its bytes go.
+struct Job {
+    task: Task,
+    sink: Sink,
+}
+
+/// What a task made.
+enum Made<'a> {
+    Borrowed(&'a [u8]),
+    Buffer(Vec<u8>, usize),
+    Kept(Arc<Vec<u8>>),
+}
+
+impl Made<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Made::Borrowed(bytes) => bytes,
+            Made::Buffer(buffer, len) => buffer.get(..*len).unwrap_or_default(),
+            Made::Kept(bytes) => bytes,
+        }
+    }
+}
+
+impl<'a> Engine<'a> {
+    fn run(&self, output: &Output) -> Result<()> {
+        let index = self.inputs.delta.index();
+        for file in index.files.iter().filter(|f| index.file_len(f) == 0) {
+            output.file(&file.path, 0)?;
+        }
+        let mut tasks = Tasks::new(self.inputs.delta);
+        let mut current = None;
+        let mut checks = Checks::new(self);
+        let mut made: Vec<(Job, Result<Made<'a>, Failure>)> = Vec::new();
+        loop {
+            self.options.cancel.check()?;
+            let batch = self.next_batch(&mut tasks, output, &mut current)?;
+            let (checked, results) = parallel::both(
+                || made.into_iter().try_for_each(|(job, made)| checks.add(&job.task, made)),
+                || parallel::map(batch.len(), |i| Ok(batch.get(i).map(|job| self.work(job)))),
+            );
+            checked?;
+            let results = results?.into_iter().flatten();
+            made = batch.into_iter().zip(results).collect();
+            if made.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next jobs: enough for all threads, and few enough to bound memory and open files.
+    fn next_batch(
+        &self,
+        tasks: &mut Tasks<'_>,
+        output: &Output,
+        current: &mut Option<(usize, Sink)>,
+    ) -> Result<Vec<Job>> {
+        let index = self.inputs.delta.index();
+        let enough = parallel::batch();
+        let mut batch = Vec::new();
+        let mut bytes = 0usize;
+        while batch.len() < enough || (bytes < enough * BATCH_BYTES && batch.len() < MAX_BATCH) {
+            let Some(task) = tasks.next() else { break };
+            let sink = match current {
+                Some((file, sink)) if *file == task.file => sink.clone(),
+                _ => {
+                    let Some(file) = index.files.get(task.file) else { break };
+                    let sink = output.file(&file.path, index.file_len(file))?;
+                    *current = Some((task.file, sink.clone()));
+                    sink
+                }
+            };
+            bytes = bytes.saturating_add(task.work.byte_len());
+            batch.push(Job { task, sink });
+        }
+        Ok(batch)
+    }
+
+    /// Decode, and write.
+    fn work(&self, Job { task, sink }: &Job) -> Result<Made<'a>, Failure> {
+        self.options.cancel.check()?;
+        let made = self.make(task)?;
+        // What is contiguous in both places is written at once.
+        let mut parts = task.parts.iter().peekable();
+        while let Some(first) = parts.next() {
+            let mut range = first.range.clone();
+            while let Some(next) = parts.next_if(|next| {
+                next.range.start == range.end
+                    && next.file_offset == first.file_offset + (range.end - range.start) as u64
+            }) {
+                range.end = next.range.end;
+            }
+            sink.write(first.file_offset, made.bytes().get(range.clone()).unwrap_or_default())?;
+            self.observer.advance(range.len() as u64);
+        }
+        Ok(made)
+    }
+
+    fn make(&self, task: &Task) -> Result<Made<'a>, Failure> {
+        let inputs = self.inputs;
+        let buffered = |fill: &dyn Fn(&mut [u8]) -> Result<(), Failure>| {
+            let len = task.work.byte_len();
+            let mut buffer = self.idle().pop().unwrap_or_default();
+            fill(filled(&mut buffer, len))?;
+            Ok(Made::Buffer(buffer, len))
+        };
+        match task.work {
+            Work::Base { base, offset, len } => match inputs.bases.slice(base, offset, len)? {
+                Some(slice) => Ok(Made::Borrowed(slice)),
+                None => buffered(&|out| Ok(inputs.bases.read(base, offset, out)?)),
+            },
+            Work::Chunk { unit, chunk, .. } if task.is_whole() => {
+                buffered(&|out| self.decoder.chunk_into(inputs, unit, chunk, out))
+            }
+            Work::Chunk { unit, chunk, len } => {
+                self.decoder.chunk_kept(inputs, unit, chunk, len).map(Made::Kept)
+            }
+            Work::Blob { codec, ref blob, prefix, .. } => {
+                buffered(&|out| self.decoder.blob_into(inputs, codec, blob, prefix, out))
+            }
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Digests of what was restored, in file order.
+struct Checks<'e, 'a> {
+    engine: &'e Engine<'a>,
+    entry: Digester,
+    file: Digester,
+}
+
+impl<'e, 'a> Checks<'e, 'a> {
+    fn new(engine: &'e Engine<'a>) -> Self {
+        Checks { engine, entry: Digester::new(), file: Digester::new() }
+    }
+
+    /// The next task's bytes. Everything that came before them was right.
+    fn add(&mut self, task: &Task, made: Result<Made<'_>, Failure>) -> Result<()> {
+        let delta = self.engine.inputs.delta;
+        let index = delta.index();
+        let made = made.map_err(|failure| self.explain(task, failure))?;
+        let file = index.files.get(task.file).ok_or_else(|| Error::invalid_argument("no such file"))?;
+        // A file of one entry has that entry's digest, the reader made sure.
+        let hash_file = file.parts.len() > 1;
+        let file_len = index.file_len(file);
+        for part in &task.parts {
+            let bytes = made.bytes().get(part.range.clone()).unwrap_or_default();
+            let Some(entry) = index.entries.get(part.entry as usize) else { continue };
+            let entry_len = entry.spec.byte_len();
+            if bytes.len() as u64 == entry_len {
+                self.settle(digest(bytes) == entry.digest, index, task.file, part.entry)?;
+            } else {
+                self.entry.update(bytes);
+                if part.entry_offset + bytes.len() as u64 == entry_len {
+                    let digest = std::mem::take(&mut self.entry).finish();
+                    self.settle(digest == entry.digest, index, task.file, part.entry)?;
+                }
+            }
+            if hash_file {
+                self.file.update(bytes);
+                if part.file_offset + bytes.len() as u64 == file_len
+                    && std::mem::take(&mut self.file).finish() != file.digest
+                {
+                    // All its parts are right, so the base is not to blame.
+                    return Err(delta.place(Error::corrupt(format!(
+                        "the parts of {:?} have the recorded digests, the file has not",
+                        file.path
+                    ))));
+                }
+            }
+        }
+        if let Made::Buffer(buffer, _) = made {
+            self.engine.idle().push(buffer);
+        }
+        Ok(())
+    }
+
+    fn settle(&self, right: bool, index: &Index, file: usize, entry: u32) -> Result<()> {
+        if right {
+            return Ok(());
+        }
+        let e = Error::corrupt("what was restored does not have the recorded digest");
+        let e = place(self.engine.inputs.delta, index, file, entry, e);
+        Err(diagnose(self.engine.inputs, [entry], e, &self.engine.options.cancel))
+    }
+
+    fn explain(&self, task: &Task, failure: Failure) -> Error {
+        let delta = self.engine.inputs.delta;
+        let Some(first) = task.parts.first() else { return failure.error };
+        // What reading the base or writing reports names its file already.
+        let e = place(delta, delta.index(), task.file, first.entry, failure.error);
+        if !failure.suspect_base {
+            return e;
+        }
+        let entries = task.parts.iter().map(|p| p.entry);
+        diagnose(self.engine.inputs, entries, e, &self.engine.options.cancel)
+    }
+}
+
+/// Say what was being restored when `e` happened.
+fn place(delta: &Delta, index: &Index, file: usize, entry: u32, e: Error) -> Error {
+    let (Some(file), Some(entry)) = (index.files.get(file), index.entries.get(entry as usize)) else {
+        return delta.place(e);
+    };
+    if e.kind() == ErrorKind::Cancelled {
+        return e;
+    }
+    let of_delta = e.file().is_none() && matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Truncated);
+    if entry.kind == EntryKind::Bytes && of_delta {
+        // There is no tensor to name, so the sentence names the file.
+        let what = Error::new(e.kind(), format!("restoring {:?}: {}", file.path, e.message()));
+        let what = e.offset().into_iter().fold(what, Error::at_offset);
+        return delta.place(what);
+    }
+    delta.place_in(e, entry)
+}

@@ -1,0 +1,318 @@
+//! Decoding the payload: chunks and blobs.
+
+use super::bases::{Bases, bytes_of, filled};
+use super::diagnose::segments_within;
+use super::plan::{Fragment, Work};
+use crate::context::Contexts;
+use crate::{Delta, Options, parallel};
+use sparse_codecs::zstd;
+use sparse_container::{BaseRange, BlobRef, PieceSource};
+use sparse_core::{ChunkDecoder, CodecContext, CodecId, Error, ErrorKind, Result};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Decoded chunks that are kept, in bytes.
+const KEPT_BYTES: usize = 64 << 20;
+
+/// Units that are kept bound, at least. The tables of one take about half a megabyte.
+const KEPT_UNITS: usize = 16;
+
+/// What everything is decoded from.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs<'a> {
+    pub(crate) delta: &'a Delta,
+    pub(crate) bases: &'a dyn Bases,
+}
+
+/// Decoding failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    /// Whether a wrong base may be the reason.
+    pub(crate) suspect_base: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure { error, suspect_base: false }
+    }
+}
+
+impl Failure {
+    /// What a codec said that was given bytes of the base.
+    fn of_codec(error: Error, used_base: bool) -> Self {
+        let suspect_base = used_base && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Truncated);
+        Failure { error, suspect_base }
+    }
+}
+
+/// The things made last.
+///
+/// Nothing is locked while something is made: making it may wait for other work, and that must not wait for this.
+/// Two threads that want the same new thing at the same time may both make it.
+struct Recent<K, V> {
+    capacity: usize,
+    kept: Mutex<Vec<(K, Arc<V>)>>,
+}
+
+impl<K: Copy + PartialEq, V> Recent<K, V> {
+    fn new(capacity: usize) -> Self {
+        Recent { capacity, kept: Mutex::default() }
+    }
+
+    fn get_or<E>(&self, key: K, make: impl FnOnce() -> Result<V, E>) -> Result<Arc<V>, E> {
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut kept = kept();
+            if let Some(at) = kept.iter().position(|(k, _)| *k == key)
+                && let Some(found) = kept.get(at).map(|(_, v)| v.clone())
+            {
+                // The last is the one used last.
+                if let Some(rest) = kept.get_mut(at..) {
+                    rest.rotate_left(1);
+                }
+                return Ok(found);
+            }
+        }
+        let made = Arc::new(make()?);
+        let mut kept = kept();
+        kept.retain(|(k, _)| *k != key);
+        if kept.len() >= self.capacity {
+            kept.remove(0);
+        }
+        kept.push((key, made.clone()));
+        Ok(made)
+    }
+}
+
+/// Scratch memory for what the base holds of a chunk.
+#[derive(Default)]
+struct BaseScratch(Vec<u8>);
+
+/// Decodes chunks and blobs on any number of threads, and remembers the last units and partly used chunks.
+///
+/// Memory: one context per thread at work, the tables of the last units (as many as there are pieces of work in
+/// flight, 16 at least), and at most 64 MiB of decoded chunks.
+pub(crate) struct PayloadDecoder {
+    units: Recent<u32, Box<dyn ChunkDecoder>>,
+    chunks: Recent<(u32, u64), Vec<u8>>,
+    contexts: Contexts,
+}
+
+impl PayloadDecoder {
+    pub(crate) fn new(delta: &Delta, options: &Options) -> Self {
+        let units = 0..delta.index().units.len();
+        let largest = units.filter_map(|u| delta.reader().unit(u)).map(|spec| spec.chunk_bytes(0)).max();
+        let chunks = KEPT_BYTES.checked_div(largest.unwrap_or(0)).unwrap_or(0);
+        PayloadDecoder {
+            units: Recent::new(parallel::batch().max(KEPT_UNITS)),
+            chunks: Recent::new(chunks.clamp(1, 16)),
+            contexts: Contexts::new(options),
+        }
+    }
+
+    /// Decode a whole chunk into `out`.
+    pub(crate) fn chunk_into(
+        &self,
+        inputs: Inputs<'_>,
+        unit: u32,
+        chunk: u64,
+        out: &mut [u8],
+    ) -> Result<(), Failure> {
+        let Inputs { delta, .. } = inputs;
+        self.contexts.with(|cx| {
+            cx.cancel.check()?;
+            let reader = delta.reader();
+            let bound = self.units.get_or(unit, || -> Result<_> {
+                let missing = || Error::invalid_argument(format!("no unit {unit}"));
+                let record = delta.index().units.get(unit as usize).ok_or_else(missing)?;
+                let spec = reader.unit(unit as usize).ok_or_else(missing)?;
+                let decoder = delta.registry().decoder(record.codec)?;
+                let params = reader.read_params(unit as usize)?;
+                let bound = decoder.bind(spec, &params, &cx.limits);
+                bound.map_err(|e| e.at_offset(record.params.offset))
+            })?;
+            let encoded = reader.read_chunk(unit as usize, chunk)?;
+            let mut scratch: Box<BaseScratch> = cx.take();
+            let result = decode(inputs, &**bound, (unit, chunk), &encoded, out, &mut scratch.0, cx);
+            cx.put(scratch);
+            result
+        })
+    }
+
+    /// A whole chunk, kept for whoever wants another part of it.
+    pub(crate) fn chunk_kept(
+        &self,
+        inputs: Inputs<'_>,
+        unit: u32,
+        chunk: u64,
+        len: usize,
+    ) -> Result<Arc<Vec<u8>>, Failure> {
+        self.chunks.get_or((unit, chunk), || {
+            let mut out = vec![0; len];
+            self.chunk_into(inputs, unit, chunk, &mut out)?;
+            Ok(out)
+        })
+    }
+
+    /// Decode a whole blob into `out`.
+    pub(crate) fn blob_into(
+        &self,
+        inputs: Inputs<'_>,
+        codec: CodecId,
+        blob: &BlobRef,
+        prefix: Option<BaseRange>,
+        out: &mut [u8],
+    ) -> Result<(), Failure> {
+        let Inputs { delta, bases } = inputs;
+        check_blob_codec(delta, codec)?;
+        self.contexts.with(|cx| {
+            cx.cancel.check()?;
+            // No codec for blobs makes them longer than what they hold by more than a few bytes.
+            let max = cx.limits.max_chunk_bytes.saturating_add(1 << 16);
+            let encoded = delta.reader().read_blob(blob, max)?;
+            let mut scratch: Box<BaseScratch> = cx.take();
+            let mut decode = |scratch| -> Result<(), Failure> {
+                let context = match prefix {
+                    None => &[][..],
+                    Some(range) => {
+                        let (offset, len) = byte_range(delta, range)?;
+                        bytes_of(bases, range.base, offset, len, scratch)?
+                    }
+                };
+                zstd::decompress(&encoded, context, out)
+                    .map_err(|e| Failure::of_codec(e.at_offset(blob.offset), prefix.is_some()))
+            };
+            let result = decode(&mut scratch.0);
+            cx.put(scratch);
+            result
+        })
+    }
+
+    /// Fill `out` with what `fragment` stands for.
+    pub(crate) fn fragment_into(
+        &self,
+        inputs: Inputs<'_>,
+        fragment: &Fragment,
+        out: &mut [u8],
+    ) -> Result<(), Failure> {
+        let Fragment { work, range } = fragment;
+        let whole = range.len() == work.byte_len();
+        let mut copy = |from: &[u8]| match from.get(range.clone()) {
+            Some(part) if part.len() == out.len() => {
+                out.copy_from_slice(part);
+                Ok(())
+            }
+            _ => Err(Error::invalid_argument("the buffer has another length than the fragment").into()),
+        };
+        match *work {
+            Work::Chunk { unit, chunk, .. } if whole => self.chunk_into(inputs, unit, chunk, out),
+            Work::Chunk { unit, chunk, len } => copy(&self.chunk_kept(inputs, unit, chunk, len)?),
+            Work::Base { base, offset, len } => match inputs.bases.slice(base, offset, len)? {
+                Some(slice) => copy(slice),
+                None => Ok(inputs.bases.read(base, offset, out)?),
+            },
+            Work::Blob { codec, ref blob, prefix, .. } if whole => {
+                self.blob_into(inputs, codec, blob, prefix, out)
+            }
+            Work::Blob { codec, ref blob, prefix, len } => {
+                let mut all = vec![0; len];
+                self.blob_into(inputs, codec, blob, prefix, &mut all)?;
+                copy(&all)
+            }
+        }
+    }
+}
+
+/// Decode one chunk, given its encoded bytes.
+fn decode(
+    inputs: Inputs<'_>,
+    bound: &dyn ChunkDecoder,
+    (unit, chunk): (u32, u64),
+    encoded: &[u8],
+    out: &mut [u8],
+    scratch: &mut Vec<u8>,
+    cx: &mut CodecContext,
+) -> Result<(), Failure> {
+    let base = base_of_chunk(inputs, unit, chunk, scratch)?;
+    bound.decode_chunk(chunk, encoded, base, out, cx).map_err(|e| {
+        let offset = inputs.delta.reader().chunk(unit as usize, chunk).map_or(0, |(offset, _)| offset);
+        Failure::of_codec(e.at_offset(offset), base.is_some())
+    })
+}
+
+/// The base's bytes of a chunk: borrowed where it lies within one segment, else put together.
+fn base_of_chunk<'a>(
+    Inputs { delta, bases }: Inputs<'a>,
+    unit: u32,
+    chunk: u64,
+    scratch: &'a mut Vec<u8>,
+) -> Result<Option<&'a [u8]>> {
+    let missing = || Error::invalid_argument(format!("no unit {unit}"));
+    let spec = delta.reader().unit(unit as usize).ok_or_else(missing)?;
+    let record = delta.index().units.get(unit as usize).ok_or_else(missing)?;
+    let Some(width) = spec.base_dtype().map(|d| d.storage_bytes()) else { return Ok(None) };
+    let range = spec.chunk_range(chunk);
+    // The reader checked that each segment has a base, and that it is long enough.
+    let part = |segment: usize| {
+        let (start, shape) = (*spec.segment_starts().get(segment)?, spec.segments().get(segment)?);
+        let base = record.segments.get(segment)?.base?;
+        let (from, to) = (range.start.max(start), range.end.min(start + shape.len()));
+        Some((base.base, (base.offset + from - start) * width as u64, (to - from) as usize * width))
+    };
+    let mut parts = segments_within(spec, range.start, range.end).filter_map(part).peekable();
+    let len = (range.end - range.start) as usize * width;
+    if let Some(&(base, offset, part_len)) = parts.peek()
+        && part_len == len
+    {
+        return bytes_of(bases, base, offset, len, scratch).map(Some);
+    }
+    let out = filled(scratch, len);
+    let mut done = 0;
+    for (base, offset, part_len) in parts {
+        let Some(now) = out.get_mut(done..done + part_len) else { break };
+        match bases.slice(base, offset, part_len)? {
+            Some(slice) => now.copy_from_slice(slice),
+            None => bases.read(base, offset, now)?,
+        }
+        done += part_len;
+    }
+    if done != len {
+        return Err(Error::corrupt(format!("unit {unit} has a base for only a part of chunk {chunk}")));
+    }
+    Ok(Some(out))
+}
+
+/// A range of a base in bytes: offset and length.
+fn byte_range(delta: &Delta, range: BaseRange) -> Result<(u64, usize)> {
+    let width = delta.index().bases.get(range.base as usize).map_or(1, |b| b.spec.dtype().storage_bytes());
+    let len = usize::try_from(range.len.saturating_mul(width as u64))
+        .map_err(|_| Error::new(ErrorKind::LimitExceeded, "prefix of a blob exceeds the address space"))?;
+    Ok((range.offset.saturating_mul(width as u64), len))
+}
+
+fn check_blob_codec(delta: &Delta, codec: CodecId) -> Result<()> {
+    if codec == zstd::ID {
+        return Ok(());
+    }
+    let info = delta.registry().decoder(codec)?.info();
+    Err(Error::corrupt(format!("codec {} is for units, not for blobs", info.name)))
+}
+
+/// Check that all codecs that `entries` need are there.
+pub(crate) fn check_codecs(delta: &Delta, entries: impl Iterator<Item = u32>) -> Result<()> {
+    let index = delta.index();
+    for entry in entries.filter_map(|e| index.entries.get(e as usize)) {
+        for piece in &entry.pieces {
+            match piece.source {
+                PieceSource::Base { .. } => Ok(()),
+                PieceSource::Blob { codec, .. } => check_blob_codec(delta, codec),
+                PieceSource::Unit { unit, .. } => match index.units.get(unit as usize) {
+                    Some(unit) => delta.registry().decoder(unit.codec).map(|_| ()),
+                    None => Ok(()),
+                },
+            }
+            .map_err(|e| delta.place_in(e, entry))?;
+        }
+    }
+    Ok(())
+}
