@@ -1,0 +1,285 @@
+//! What can be said on the command line.
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// Exit codes, for `--help`; docs/cli.md has the same table.
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  success
+    1  any other failure (input or output, out of space, no permission)
+    2  wrong usage
+    3  the base is not the one that the delta was made from
+    4  an input is corrupt, truncated or of another format, or verification failed
+    5  the delta needs a newer version, or a codec that this build lacks
+    6  the output exists (--force replaces it)
+  130  interrupted; nothing is left behind
+
+A model is a safetensors file, a folder, or an id in the local Hugging Face cache (org/name or
+org/name@revision); nothing is downloaded.";
+
+/// Store a fine-tuned model as a small delta against its base, and restore it bit for bit.
+#[derive(Debug, Parser)]
+#[command(name = "sparse", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What every command understands.
+#[derive(Args, Debug)]
+pub(crate) struct Common {
+    /// Print one JSON object to standard output, also for errors
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Threads to use [default: all cores]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+
+    /// Print errors and what was asked for, nothing else
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Print more, phases and their times to standard error
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make the delta from a base to a fine-tuned model
+    #[command(
+        override_usage = "sparse compress [OPTIONS] <BASE> <FINETUNED> -o <DELTA>\n       \
+                          sparse compress [OPTIONS] --no-base <MODEL> -o <DELTA>",
+        after_help = "A model is a safetensors file, a folder, or an id in the local Hugging Face cache."
+    )]
+    Compress(Compress),
+
+    /// Restore a fine-tuned model from its base and a delta
+    #[command(
+        override_usage = "sparse reconstruct [OPTIONS] <BASE> <DELTA> -o <OUT>\n       \
+                          sparse reconstruct [OPTIONS] <DELTA> -o <OUT>",
+        after_help = "The result is a folder, or a single file if the delta was made from one."
+    )]
+    Reconstruct(Reconstruct),
+
+    /// Check that a base and a delta restore the model, without writing it
+    #[command(
+        override_usage = "sparse verify [OPTIONS] <BASE> <DELTA>\n       sparse verify [OPTIONS] <DELTA>"
+    )]
+    Verify(Verify),
+
+    /// Show what is in a delta
+    Info(Info),
+
+    /// Estimate from a sample how large a delta would be
+    #[command(override_usage = "sparse estimate [OPTIONS] <BASE> <FINETUNED>\n       \
+                                sparse estimate [OPTIONS] --no-base <MODEL>")]
+    Estimate(Estimate),
+}
+
+impl Command {
+    /// The name that was typed.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Command::Compress(_) => "compress",
+            Command::Reconstruct(_) => "reconstruct",
+            Command::Verify(_) => "verify",
+            Command::Info(_) => "info",
+            Command::Estimate(_) => "estimate",
+        }
+    }
+}
+
+// Inputs are one list and not two arguments, because it is the first that may be missing, and options may stand
+// between them: `split_inputs` tells them apart.
+
+#[derive(Args, Debug)]
+pub(crate) struct Compress {
+    /// The base, then the fine-tuned model; with --no-base, only the model
+    #[arg(value_name = "MODEL", required = true, action = ArgAction::Append)]
+    pub(crate) models: Vec<PathBuf>,
+
+    /// The delta to write
+    #[arg(short, long, value_name = "DELTA")]
+    pub(crate) output: PathBuf,
+
+    /// Compress one model on its own, against no base
+    #[arg(long)]
+    pub(crate) no_base: bool,
+
+    /// How much time to spend on a smaller delta: fast, default or max
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    pub(crate) effort: EffortArg,
+
+    /// Replace the output if it exists
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Reconstruct {
+    /// The base, unless the delta needs none, then the delta
+    #[arg(value_name = "INPUT", required = true, action = ArgAction::Append)]
+    pub(crate) inputs: Vec<PathBuf>,
+
+    /// The file or folder to write
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: PathBuf,
+
+    /// There is no base (as leaving it out)
+    #[arg(long)]
+    pub(crate) no_base: bool,
+
+    /// Replace the output if it exists
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Verify {
+    /// The base, unless the delta needs none, then the delta
+    #[arg(value_name = "INPUT", required = true, action = ArgAction::Append)]
+    pub(crate) inputs: Vec<PathBuf>,
+
+    /// There is no base (as leaving it out)
+    #[arg(long)]
+    pub(crate) no_base: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Info {
+    /// The delta to look at
+    pub(crate) delta: PathBuf,
+
+    /// Show only tensors whose name contains PATTERN, in which * stands for any text and ? for one character
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) tensors: Option<String>,
+
+    /// Show the files as well
+    #[arg(long)]
+    pub(crate) files: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Estimate {
+    /// The base, then the fine-tuned model; with --no-base, only the model
+    #[arg(value_name = "MODEL", required = true, action = ArgAction::Append)]
+    pub(crate) models: Vec<PathBuf>,
+
+    /// Estimate for one model on its own, against no base
+    #[arg(long)]
+    pub(crate) no_base: bool,
+
+    /// Share of the weights to look at, above 0 and up to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
+    pub(crate) share: f64,
+
+    /// How much time the delta would be given: fast, default or max
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    pub(crate) effort: EffortArg,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("a number above 0 and up to 1 is needed".to_owned()),
+    }
+}
+
+/// `--effort`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EffortArg {
+    Fast,
+    #[default]
+    Default,
+    Max,
+}
+
+impl EffortArg {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            EffortArg::Fast => "fast",
+            EffortArg::Default => "default",
+            EffortArg::Max => "max",
+        }
+    }
+}
+
+impl From<EffortArg> for sparse::Effort {
+    fn from(effort: EffortArg) -> Self {
+        match effort {
+            EffortArg::Fast => sparse::Effort::Fast,
+            EffortArg::Default => sparse::Effort::Default,
+            EffortArg::Max => sparse::Effort::Max,
+        }
+    }
+}
+
+/// Split the inputs into a base, which may be left out, and what must be there.
+///
+/// # Errors
+/// A sentence for the user, when there are too few or too many.
+pub(crate) fn split_inputs(
+    inputs: Vec<PathBuf>,
+    no_base: bool,
+    base_needed: bool,
+    what: &str,
+) -> Result<(Option<PathBuf>, PathBuf), String> {
+    let count = inputs.len();
+    let mut inputs = inputs.into_iter();
+    match (inputs.next(), inputs.next(), inputs.next()) {
+        (Some(only), None, _) if no_base || !base_needed => Ok((None, only)),
+        (Some(_), None, _) => Err(format!("two inputs are needed, the base and {what} (or say --no-base)")),
+        (Some(_), Some(_), None) if no_base => {
+            Err(format!("--no-base takes one input, {what}, but two were given"))
+        }
+        (Some(base), Some(second), None) => Ok((Some(base), second)),
+        _ => Err(format!("{count} inputs were given, at most two are wanted: the base and {what}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_stand_between_inputs() {
+        let cli = Cli::try_parse_from(["sparse", "compress", "base", "-o", "d", "ft", "--json"]).unwrap();
+        let Command::Compress(args) = cli.command else { panic!("not compress") };
+        assert_eq!(args.models, [PathBuf::from("base"), PathBuf::from("ft")]);
+        assert!(cli.common.json);
+    }
+
+    #[test]
+    fn inputs() {
+        let split = |n: usize, no_base, needed| {
+            split_inputs(
+                ["a", "b", "c"][..n].iter().map(PathBuf::from).collect(),
+                no_base,
+                needed,
+                "the delta",
+            )
+        };
+        let (a, b) = (PathBuf::from("a"), PathBuf::from("b"));
+        assert_eq!(split(2, false, true), Ok((Some(a.clone()), b)));
+        assert_eq!(split(1, true, true), Ok((None, a.clone())));
+        assert_eq!(split(1, false, false), Ok((None, a)));
+        for (n, no_base, needed) in
+            [(1, false, true), (2, true, true), (2, true, false), (3, false, true), (3, true, false)]
+        {
+            assert!(split(n, no_base, needed).is_err(), "{n} {no_base}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `sparse estimate`.
+
+use super::lossy;
+use crate::args::{self, split_inputs};
+use crate::failure::Failure;
+use crate::human;
+use crate::session::Session;
+use serde::Serialize;
+use std::time::Instant;
+
+#[derive(Serialize)]
+struct Body<'a> {
+    base: Option<String>,
+    finetuned: String,
+    effort: &'static str,
+    threads: usize,
+    delta_bytes: u64,
+    target_bytes: u64,
+    ratio: Option<f64>,
+    sampled_bytes: u64,
+    tensor_bytes: u64,
+    tensors: Vec<Tensor<'a>>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Tensor<'a> {
+    name: &'a str,
+    bytes: u64,
+    stored_bytes: u64,
+    ratio: Option<f64>,
+}
+
+pub(crate) fn estimate(session: &Session, args: args::Estimate) -> Result<(), Failure> {
+    let (base_path, target_path) =
+        split_inputs(args.models, args.no_base, true, "the fine-tuned model").map_err(Failure::Usage)?;
+    let start = Instant::now();
+    let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
+    let target = session.open("fine-tuned", &target_path)?;
+    let options = session.options(args.effort.into());
+    let found = sparse::estimate(base.as_ref(), &target, args.share, &options, &session.progress)?;
+    let time = start.elapsed();
+    let body = Body {
+        base: base_path.as_deref().map(lossy),
+        finetuned: lossy(&target_path),
+        effort: args.effort.name(),
+        threads: session.threads(),
+        delta_bytes: found.delta_bytes,
+        target_bytes: found.target_bytes,
+        ratio: human::ratio(found.target_bytes, found.delta_bytes),
+        sampled_bytes: found.sampled_bytes,
+        tensor_bytes: found.tensor_bytes,
+        tensors: found
+            .tensors
+            .iter()
+            .map(|t| Tensor {
+                name: &t.name,
+                bytes: t.bytes,
+                stored_bytes: t.delta_bytes,
+                ratio: human::ratio(t.bytes, t.delta_bytes),
+            })
+            .collect(),
+        seconds: time.as_secs_f64(),
+    };
+    session.answer(&body, || {
+        let share = 100.0 * found.sampled_bytes as f64 / (found.tensor_bytes as f64).max(1.0);
+        let mut out = String::new();
+        if session.verbose() {
+            out = table(&body.tensors);
+        }
+        out.push_str(&format!(
+            "about {} from {} ({}), {:.1} % of {} looked at in {}\n",
+            human::bytes(found.delta_bytes),
+            human::bytes(found.target_bytes),
+            human::ratio_text(body.ratio),
+            share,
+            human::count(found.tensors.len() as u64, "tensor"),
+            human::duration(time),
+        ));
+        out
+    })
+}
+
+fn table(tensors: &[Tensor<'_>]) -> String {
+    use human::Align::{Left, Right};
+    let rows: Vec<_> = tensors
+        .iter()
+        .map(|t| {
+            [
+                human::plain(t.name).into_owned(),
+                human::bytes(t.bytes),
+                human::bytes(t.stored_bytes),
+                human::ratio_text(t.ratio),
+            ]
+        })
+        .collect();
+    human::table([("tensor", Left), ("size", Right), ("stored", Right), ("ratio", Right)], &rows)
+}

@@ -1,0 +1,25 @@
+//! One module per command.
+
+mod compress;
+mod estimate;
+mod info;
+mod restore;
+
+pub(crate) use compress::compress;
+pub(crate) use estimate::estimate;
+pub(crate) use info::info;
+pub(crate) use restore::{reconstruct, verify};
+
+use crate::failure::Failure;
+use crate::session::Session;
+use sparse::{Delta, Effort, default_registry};
+use std::path::Path;
+
+/// A path for JSON, where only Unicode can stand.
+fn lossy(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn open_delta(session: &Session, path: &Path) -> Result<Delta, Failure> {
+    Ok(Delta::open(path, default_registry(), &session.options(Effort::Default).limits)?)
+}

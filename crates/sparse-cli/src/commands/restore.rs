@@ -1,0 +1,106 @@
+//! `sparse reconstruct` and `sparse verify`.
+
+use super::{lossy, open_delta};
+use crate::args::{Reconstruct, Verify, split_inputs};
+use crate::failure::Failure;
+use crate::human;
+use crate::session::{Session, overwrite};
+use serde::Serialize;
+use sparse::{Delta, Effort, Model, RestoreReport};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+#[derive(Serialize)]
+struct Body {
+    base: Option<String>,
+    delta: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<String>,
+    threads: usize,
+    files: u64,
+    tensors: u64,
+    bytes: u64,
+    base_bytes: u64,
+    seconds: f64,
+    bytes_per_second: f64,
+}
+
+/// The opened inputs of a command.
+struct Inputs {
+    start: Instant,
+    base_path: Option<PathBuf>,
+    delta_path: PathBuf,
+    base: Option<Model>,
+    delta: Delta,
+}
+
+impl Inputs {
+    fn open(session: &Session, inputs: Vec<PathBuf>, no_base: bool) -> Result<Inputs, Failure> {
+        let (base_path, delta_path) =
+            split_inputs(inputs, no_base, false, "the delta").map_err(Failure::Usage)?;
+        let start = Instant::now();
+        // First what is quick to check, and wrong when the two are given in the wrong order.
+        let delta = open_delta(session, &delta_path)?;
+        let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
+        Ok(Inputs { start, base_path, delta_path, base, delta })
+    }
+
+    fn report(
+        &self,
+        session: &Session,
+        done: &RestoreReport,
+        output: Option<&Path>,
+        first: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        let time = self.start.elapsed();
+        let body = Body {
+            base: self.base_path.as_deref().map(lossy),
+            delta: lossy(&self.delta_path),
+            output: output.map(lossy),
+            threads: session.threads(),
+            files: done.files,
+            tensors: done.tensors,
+            bytes: done.bytes,
+            base_bytes: done.base_bytes,
+            seconds: time.as_secs_f64(),
+            bytes_per_second: human::per_second(done.bytes, time),
+        };
+        session.report(&body, || format!("{}: {}\n", first(), amount(done, time)))
+    }
+}
+
+/// How much was done, and how fast.
+fn amount(done: &RestoreReport, time: Duration) -> String {
+    format!(
+        "{} in {} and {} ({}, all checksums right)",
+        human::bytes(done.bytes),
+        human::count(done.files, "file"),
+        human::count(done.tensors, "tensor"),
+        // Together, because one without the other says little.
+        format_args!("{}, {}", human::duration(time), human::rate(done.bytes, time)),
+    )
+}
+
+pub(crate) fn reconstruct(session: &Session, args: Reconstruct) -> Result<(), Failure> {
+    let inputs = Inputs::open(session, args.inputs, args.no_base)?;
+    let done = sparse::reconstruct(
+        inputs.base.as_ref(),
+        &inputs.delta,
+        &args.output,
+        overwrite(args.force),
+        &session.options(Effort::Default),
+        &session.progress,
+    )?;
+    inputs.report(session, &done, Some(&args.output), || {
+        human::plain(&args.output.to_string_lossy()).into_owned()
+    })
+}
+
+pub(crate) fn verify(session: &Session, args: Verify) -> Result<(), Failure> {
+    let inputs = Inputs::open(session, args.inputs, args.no_base)?;
+    let options = session.options(Effort::Default);
+    let done = sparse::verify(inputs.base.as_ref(), &inputs.delta, &options, &session.progress)?;
+    inputs.report(session, &done, None, || {
+        format!("{} is intact", human::plain(&inputs.delta_path.to_string_lossy()))
+    })
+}

@@ -1,0 +1,205 @@
+//! What can go wrong, and how the program says so.
+
+use crate::human::plain;
+use serde::Serialize;
+use sparse::{Error, ErrorKind};
+use std::error::Error as _;
+use std::io;
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The library reports it.
+    Sparse(Error),
+    /// The command line asks for something that cannot be.
+    Usage(String),
+    /// The report could not be written to standard output.
+    Report(io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Sparse(error)
+    }
+}
+
+/// `error` of the JSON output.
+#[derive(Serialize)]
+pub(crate) struct ErrorJson<'a> {
+    kind: &'static str,
+    message: String,
+    file: Option<&'a str>,
+    tensor: Option<&'a str>,
+    offset: Option<u64>,
+}
+
+impl Failure {
+    /// The exit code, as docs/cli.md has them.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => 2,
+            Failure::Report(_) => 1,
+            Failure::Sparse(error) => match error.kind() {
+                ErrorKind::InvalidArgument => 2,
+                ErrorKind::BaseMismatch => 3,
+                ErrorKind::NotThisFormat
+                | ErrorKind::Corrupt
+                | ErrorKind::Truncated
+                | ErrorKind::InvalidInput
+                | ErrorKind::LimitExceeded => 4,
+                ErrorKind::UnsupportedVersion | ErrorKind::UnknownCodec | ErrorKind::CodecDisabled => 5,
+                ErrorKind::AlreadyExists => 6,
+                ErrorKind::Cancelled => 130,
+                _ => 1,
+            },
+        }
+    }
+
+    /// Whether the reader of standard output went away (`| head`): no failure of ours.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Failure::Report(e) if e.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// The name of its kind in JSON; a name once given stays.
+    fn kind(&self) -> &'static str {
+        match self {
+            Failure::Usage(_) => "usage",
+            Failure::Report(_) => "io",
+            Failure::Sparse(error) => match error.kind() {
+                ErrorKind::UnknownCodec => "unknown_codec",
+                ErrorKind::CodecDisabled => "codec_disabled",
+                ErrorKind::UnsupportedVersion => "unsupported_version",
+                ErrorKind::NotThisFormat => "not_this_format",
+                ErrorKind::Corrupt => "corrupt",
+                ErrorKind::Truncated => "truncated",
+                ErrorKind::BaseMismatch => "base_mismatch",
+                ErrorKind::InvalidArgument => "invalid_argument",
+                ErrorKind::InvalidInput => "invalid_input",
+                ErrorKind::NotFound => "not_found",
+                ErrorKind::AlreadyExists => "already_exists",
+                ErrorKind::LimitExceeded => "limit_exceeded",
+                ErrorKind::Cancelled => "cancelled",
+                ErrorKind::Io => "io",
+                _ => "other",
+            },
+        }
+    }
+
+    /// One sentence: where, what, and what to do about it.
+    pub(crate) fn sentence(&self) -> String {
+        match self {
+            Failure::Usage(message) => plain(message).into_owned(),
+            Failure::Report(e) => format!("cannot write to standard output: {e}"),
+            Failure::Sparse(error) if error.kind() == ErrorKind::Cancelled => {
+                "interrupted; nothing is left behind".to_owned()
+            }
+            Failure::Sparse(error) => {
+                let text = error.to_string();
+                let text = plain(&text);
+                match advice(error) {
+                    Some(advice) => format!("{text}; {advice}"),
+                    None => text.into_owned(),
+                }
+            }
+        }
+    }
+
+    /// For JSON.
+    pub(crate) fn json(&self) -> ErrorJson<'_> {
+        let error = match self {
+            Failure::Sparse(error) => Some(error),
+            _ => None,
+        };
+        ErrorJson {
+            kind: self.kind(),
+            message: self.sentence(),
+            file: error.and_then(Error::file),
+            tensor: error.and_then(Error::tensor),
+            offset: error.and_then(Error::offset),
+        }
+    }
+}
+
+/// What the user can do, where the error itself does not say it.
+fn advice(error: &Error) -> Option<&'static str> {
+    match error.kind() {
+        ErrorKind::BaseMismatch => Some("give the base that the delta was made from"),
+        ErrorKind::Truncated => Some("it was cut short: copy or download it again"),
+        ErrorKind::Corrupt => Some("copy or download it again"),
+        ErrorKind::NotThisFormat => Some("a delta made by `sparse compress` is wanted here"),
+        ErrorKind::UnsupportedVersion | ErrorKind::UnknownCodec => Some("use a newer version of sparse"),
+        // A folder in the way of a file is not replaced, --force or not.
+        ErrorKind::AlreadyExists => {
+            let folder = error.file().is_some_and(|f| std::path::Path::new(f).is_dir());
+            if folder && error.message().contains("a file is to be written") {
+                Some("choose another name")
+            } else {
+                Some("use --force to replace it")
+            }
+        }
+        ErrorKind::Io => {
+            let cause = error.source()?.downcast_ref::<io::Error>()?;
+            match cause.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Some("free some space or write elsewhere")
+                }
+                io::ErrorKind::PermissionDenied => Some("check its permissions"),
+                io::ErrorKind::ReadOnlyFilesystem => Some("write elsewhere"),
+                io::ErrorKind::FileTooLarge => Some("raise the limit on file sizes or write elsewhere"),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes() {
+        let code = |kind| Failure::from(Error::new(kind, "x")).exit_code();
+        for (want, kinds) in [
+            (1, &[ErrorKind::Io, ErrorKind::NotFound][..]),
+            (2, &[ErrorKind::InvalidArgument]),
+            (3, &[ErrorKind::BaseMismatch]),
+            (
+                4,
+                &[
+                    ErrorKind::Corrupt,
+                    ErrorKind::Truncated,
+                    ErrorKind::NotThisFormat,
+                    ErrorKind::InvalidInput,
+                ],
+            ),
+            (5, &[ErrorKind::UnsupportedVersion, ErrorKind::UnknownCodec, ErrorKind::CodecDisabled]),
+            (6, &[ErrorKind::AlreadyExists]),
+            (130, &[ErrorKind::Cancelled]),
+        ] {
+            for &kind in kinds {
+                assert_eq!(code(kind), want, "{kind:?}");
+            }
+        }
+        assert_eq!(Failure::Usage(String::new()).exit_code(), 2);
+    }
+
+    #[test]
+    fn sentences() {
+        let full = Error::io("cannot write", io::ErrorKind::StorageFull.into()).in_file("d.sparse");
+        assert!(Failure::from(full).sentence().ends_with("; free some space or write elsewhere"));
+        let exists = Error::new(ErrorKind::AlreadyExists, "it exists already").in_file("d.sparse");
+        assert_eq!(
+            Failure::from(exists).sentence(),
+            "d.sparse: it exists already; use --force to replace it"
+        );
+        let evil = Error::corrupt("checksum differs").in_tensor("a\x1b[2J");
+        assert!(!Failure::from(evil).sentence().contains('\x1b'));
+    }
+
+    #[test]
+    fn broken_pipes_are_told_apart() {
+        assert!(Failure::Report(io::ErrorKind::BrokenPipe.into()).is_broken_pipe());
+        assert!(!Failure::Report(io::ErrorKind::StorageFull.into()).is_broken_pipe());
+    }
+}

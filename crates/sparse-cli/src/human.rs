@@ -1,0 +1,220 @@
+//! Numbers, names and tables for people.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// Bytes in powers of 1000, three digits: `512 B`, `28.3 MB`.
+pub(crate) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    if n < 1000 {
+        return format!("{n} B");
+    }
+    let (mut value, mut unit) = (n as f64, 0);
+    // What would be shown as 1000 goes to the next unit.
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = if value < 9.995 {
+        2
+    } else if value < 99.95 {
+        1
+    } else {
+        0
+    };
+    format!("{value:.digits$} {}", UNITS.get(unit).copied().unwrap_or_default())
+}
+
+/// A time: `38 ms`, `1.25 s`, `3 min 05 s`.
+pub(crate) fn duration(time: Duration) -> String {
+    let s = time.as_secs_f64();
+    if s < 0.9995 {
+        format!("{:.0} ms", s * 1000.0)
+    } else if s < 9.995 {
+        format!("{s:.2} s")
+    } else if s < 99.95 {
+        format!("{s:.1} s")
+    } else {
+        let whole = s.round() as u64;
+        format!("{} min {:02} s", whole / 60, whole % 60)
+    }
+}
+
+/// How fast `n` bytes were handled in `time`: `812 MB/s`.
+pub(crate) fn rate(n: u64, time: Duration) -> String {
+    format!("{}/s", bytes(per_second(n, time).round() as u64))
+}
+
+/// Bytes per second; a clock that did not move counts as a microsecond.
+pub(crate) fn per_second(n: u64, time: Duration) -> f64 {
+    n as f64 / time.as_secs_f64().max(1e-6)
+}
+
+/// How often `stored` fits into `size`, `None` where that says nothing.
+pub(crate) fn ratio(size: u64, stored: u64) -> Option<f64> {
+    (stored > 0).then(|| size as f64 / stored as f64)
+}
+
+/// A ratio: `7.88x`, `-` for none.
+pub(crate) fn ratio_text(ratio: Option<f64>) -> String {
+    match ratio {
+        None => "-".to_owned(),
+        Some(r) if r < 99.95 => format!("{r:.2}x"),
+        Some(r) => format!("{r:.0}x"),
+    }
+}
+
+/// `1 tensor`, `2 tensors`.
+pub(crate) fn count(n: u64, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Text that came from a file, made safe for a terminal: control characters (which could move the cursor or
+/// recolour the screen) and characters that reverse the writing direction are escaped.
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
+    let odd = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !text.contains(odd) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().fold(String::new(), |mut out, c| {
+        if odd(c) {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
+        out
+    }))
+}
+
+/// Which side of its column a cell stands on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Align {
+    Left,
+    Right,
+}
+
+/// Columns as wide as their widest cell, two spaces between, a head on top.
+pub(crate) fn table<const N: usize>(head: [(&str, Align); N], rows: &[[String; N]]) -> String {
+    let mut widths = head.map(|(title, _)| title.chars().count());
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    let mut line = |cells: [&str; N]| {
+        let mut text = String::new();
+        for ((cell, width), (_, align)) in cells.iter().zip(widths).zip(head) {
+            match align {
+                Align::Left => text.push_str(&format!("{cell:<width$}  ")),
+                Align::Right => text.push_str(&format!("{cell:>width$}  ")),
+            }
+        }
+        out.push_str(text.trim_end());
+        out.push('\n');
+    };
+    line(head.map(|(title, _)| title));
+    for row in rows {
+        line(row.each_ref().map(String::as_str));
+    }
+    out
+}
+
+/// Whether `name` contains `pattern`, in which `*` stands for any text and `?` for one character.
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
+    // Wildcards on both sides turn "contains" into "is"; then the usual search, which goes back to the last `*` only,
+    // so that no pattern takes more than (pattern x name) steps.
+    let pattern: Vec<char> =
+        std::iter::once('*').chain(pattern.chars()).chain(std::iter::once('*')).collect();
+    let name: Vec<char> = name.chars().collect();
+    let (mut p, mut n) = (0, 0);
+    let mut back: Option<(usize, usize)> = None;
+    while let Some(&c) = name.get(n) {
+        match pattern.get(p) {
+            Some('*') => {
+                back = Some((p + 1, n));
+                p += 1;
+            }
+            Some(&want) if want == '?' || want == c => {
+                p += 1;
+                n += 1;
+            }
+            _ => match &mut back {
+                Some((after, from)) => {
+                    *from += 1;
+                    (p, n) = (*after, *from);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.get(p..).is_none_or(|rest| rest.iter().all(|&c| c == '*'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (n, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.00 kB"),
+            (9_995, "10.0 kB"),
+            (99_949, "99.9 kB"),
+            (99_950, "100 kB"),
+            (999_499, "999 kB"),
+            (999_500, "1.00 MB"),
+            (28_288_384, "28.3 MB"),
+            (u64::MAX, "18.4 EB"),
+        ] {
+            assert_eq!(bytes(n), text);
+        }
+    }
+
+    #[test]
+    fn times_and_rates() {
+        let s = |s: f64| duration(Duration::from_secs_f64(s));
+        assert_eq!(
+            (s(0.0), s(0.0384), s(1.254), s(12.34)),
+            ("0 ms".into(), "38 ms".into(), "1.25 s".into(), "12.3 s".into())
+        );
+        assert_eq!((s(119.9), s(185.0)), ("2 min 00 s".into(), "3 min 05 s".into()));
+        assert_eq!(rate(1_624_000_000, Duration::from_secs(2)), "812 MB/s");
+        assert!(per_second(1, Duration::ZERO).is_finite());
+        assert_eq!((ratio_text(ratio(788, 100)), ratio_text(ratio(1, 0))), ("7.88x".into(), "-".into()));
+        assert_eq!(ratio_text(Some(855.3)), "855x");
+    }
+
+    #[test]
+    fn names_cannot_drive_the_terminal() {
+        assert_eq!(plain("a.weight ü"), "a.weight ü");
+        assert_eq!(plain("a\x1b[2Jb\n\u{202e}"), "a\\u{1b}[2Jb\\n\\u{202e}");
+    }
+
+    #[test]
+    fn tables() {
+        let rows = [["a".to_owned(), "10".to_owned()], ["long".to_owned(), "5".to_owned()]];
+        let text = table([("name", Align::Left), ("n", Align::Right)], &rows);
+        assert_eq!(text, "name   n\na     10\nlong   5\n");
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, name, want) in [
+            ("", "a", true),
+            ("b", "abc", true),
+            ("a*c", "xabcx", true),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("*.1.*", "layer.1.weight", true),
+            ("*.1.*", "layer.11.weight", false),
+            ("x", "", false),
+            ("aab", "aaab", true),
+            ("ü?t", "xügt", true),
+        ] {
+            assert_eq!(matches(pattern, name), want, "{pattern} {name}");
+        }
+    }
+}
