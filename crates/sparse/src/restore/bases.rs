@@ -5,7 +5,6 @@ use sparse_container::{BaseEntry, BaseKind, Digester, Index, PieceSource};
 use sparse_core::{CancelToken, Digest, Error, ErrorKind, Result, TensorSource};
 use sparse_model::{FileKind, Model, ModelFile};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The bytes of what [`Index::bases`] lists, by index.
 pub(crate) trait Bases: Sync {
@@ -113,7 +112,7 @@ enum Place {
 pub(super) struct ModelBases<'a> {
     model: Option<&'a Model>,
     places: Vec<Option<Place>>,
-    taken: AtomicU64,
+    byte_len: u64,
 }
 
 impl<'a> ModelBases<'a> {
@@ -136,12 +135,13 @@ impl<'a> ModelBases<'a> {
                 *place = Some(finder.find(base)?);
             }
         }
-        Ok(ModelBases { model, places, taken: AtomicU64::new(0) })
+        let found = index.bases.iter().zip(&needed).filter(|(_, n)| **n).map(|(b, _)| b.spec.byte_len());
+        Ok(ModelBases { model, places, byte_len: found.fold(0, u64::saturating_add) })
     }
 
-    /// Bytes of the base that were looked at.
-    pub(super) fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
+    /// Bytes of all that is needed.
+    pub(super) fn byte_len(&self) -> u64 {
+        self.byte_len
     }
 
     fn place(&self, base: u32) -> Result<(&'a Model, Place)> {
@@ -154,18 +154,13 @@ impl<'a> ModelBases<'a> {
 impl Bases for ModelBases<'_> {
     fn slice(&self, base: u32, offset: u64, len: usize) -> Result<Option<&[u8]>> {
         let (model, place) = self.place(base)?;
-        let slice = match place {
+        Ok(match place {
             Place::Tensor(tensor) => model.slice(tensor, offset, len),
             Place::File(file) => model.file_source(file)?.slice(offset, len),
-        };
-        if slice.is_some() {
-            self.taken.fetch_add(len as u64, Ordering::Relaxed);
-        }
-        Ok(slice)
+        })
     }
 
     fn read(&self, base: u32, offset: u64, out: &mut [u8]) -> Result<()> {
-        self.taken.fetch_add(out.len() as u64, Ordering::Relaxed);
         let (model, place) = self.place(base)?;
         match place {
             Place::Tensor(tensor) => model.read_range_into(tensor, offset, out),

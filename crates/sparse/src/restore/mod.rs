@@ -41,7 +41,7 @@ pub struct RestoreReport {
     pub tensors: u64,
     /// Bytes restored, of all files.
     pub bytes: u64,
-    /// Bytes of the base that were looked at.
+    /// Bytes of the tensors and files of the base that the delta refers to.
     pub base_bytes: u64,
 }
 
@@ -124,7 +124,7 @@ fn restore(
         files: index.files.len() as u64,
         tensors: parts.filter(|e| e.kind == EntryKind::Tensor).count() as u64,
         bytes,
-        base_bytes: bases.taken(),
+        base_bytes: bases.byte_len(),
     })
 }
 
