@@ -126,6 +126,7 @@ proptest! {
 }
 
 /// A bf16 model of a few megabytes in many tensors, small ones between large ones.
+#[cfg(feature = "parallel")]
 fn medium(dir: &Path) -> (Model, Model) {
     let shape = |i: u64| if i.is_multiple_of(3) { vec![256, 300 + i] } else { vec![40 + i] };
     let old: Vec<T> = (0..30).map(|i| T::random(&format!("layer.{i}"), &shape(i), i)).collect();

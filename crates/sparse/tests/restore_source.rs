@@ -45,6 +45,7 @@ fn ranges() {
     assert!(model.bytes(99).is_err());
 }
 
+#[cfg(feature = "mmap")]
 #[test]
 fn what_is_equal_is_borrowed() {
     let place = Place::new();

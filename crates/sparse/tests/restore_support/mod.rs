@@ -1,5 +1,6 @@
 //! Models and deltas made by hand.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use sparse::*;
 use sparse_codecs::lossless::Lossless;
