@@ -1,0 +1,169 @@
+//! The entropy coder and its parts: what was put in comes back, and garbage is an error or a value.
+
+use crate::Seed;
+use crate::input::Input;
+use sparse_codecs::entropy::bits::{BitReader, BitWriter};
+use sparse_codecs::entropy::freq::{FreqTable, PROB_SCALE, read_tables, write_tables};
+use sparse_codecs::entropy::rans::{self, DecodeTables, EncodeScratch, EncodeTables, LANES};
+use sparse_codecs::entropy::token::TokenScheme;
+use sparse_codecs::entropy::{bytes, varint};
+
+/// Try the part that the first byte names on the rest.
+pub fn run(data: &[u8]) {
+    let mut input = Input(data);
+    match input.byte() % 6 {
+        0 => rans_round_trip(input),
+        1 => rans_garbage(input),
+        2 => tables(input),
+        3 => tokens(input),
+        4 => packed(input),
+        _ => bit_stream(input),
+    }
+}
+
+/// Lanes, contexts, and then one byte each for token and context.
+fn rans_round_trip(mut input: Input<'_>) {
+    let lanes = 1 + input.byte() as usize % LANES;
+    let count = 1 + input.byte() % 8;
+    let spread = input.byte();
+    let mut counts = vec![vec![0u64; 256]; count.into()];
+    let (mut tokens, mut contexts) = (Vec::new(), Vec::new());
+    while let [token, context, ..] = *input.take(2) {
+        tokens.push(token);
+        contexts.push(context % count);
+        // Uneven weights, so that frequencies of one occur beside large ones.
+        counts[usize::from(context % count)][usize::from(token)] += 1 << (u32::from(token & spread) % 40);
+    }
+    let tables: Vec<FreqTable> = counts.iter().map(|c| FreqTable::from_counts(c)).collect();
+    let mut out = Vec::new();
+    let encode_tables = EncodeTables::new(&tables);
+    let words =
+        rans::encode(&tokens, &contexts, &encode_tables, lanes, &mut EncodeScratch::default(), &mut out)
+            .expect("every token was counted");
+    assert_eq!(out.len(), 4 * lanes + 2 * words);
+    let (states, words) = out.split_at(4 * lanes);
+    let decode_tables = DecodeTables::new(&tables);
+    let mut back = vec![0x5a; tokens.len()];
+    rans::decode(states, words, &contexts, &decode_tables, &mut back).expect("what was encoded decodes");
+    assert_eq!(back, tokens);
+    if !words.is_empty() {
+        let cut = &words[..words.len() - 2];
+        assert!(rans::decode(states, cut, &contexts, &decode_tables, &mut back).is_err());
+    }
+    let mut serial = Vec::new();
+    write_tables(&tables, &mut serial);
+    let mut rest = &serial[..];
+    assert_eq!(read_tables(&mut rest, tables.len(), 256).expect("tables come back"), tables);
+    assert!(rest.is_empty());
+}
+
+fn rans_garbage(mut input: Input<'_>) {
+    let count = 1 + input.byte() % 3;
+    let tables: Vec<FreqTable> = (0..count)
+        .map(|_| FreqTable::from_counts(&input.take(8).iter().map(|&b| b.into()).collect::<Vec<u64>>()))
+        .collect();
+    let states = usize::from(input.byte());
+    let len = usize::from(input.u16()) % 2048;
+    let states = input.take(states);
+    let contexts: Vec<u8> = (0..len).map(|i| i as u8 % count).collect();
+    let mut first = vec![0; len];
+    let mut second = vec![0xff; len];
+    let tables = DecodeTables::new(&tables);
+    if rans::decode(states, input.0, &contexts, &tables, &mut first).is_ok() {
+        rans::decode(states, input.0, &contexts, &tables, &mut second).expect("as the first time");
+        assert_eq!(first, second, "prior content does not matter");
+    }
+}
+
+fn tables(mut input: Input<'_>) {
+    let count = usize::from(input.byte()) % 80;
+    let max_symbols = usize::from(input.u16()) % 300;
+    for table in read_tables(&mut input.0, count, max_symbols).into_iter().flatten() {
+        assert!(table.freqs().len() <= max_symbols);
+        assert_eq!(table.freqs().iter().map(|&f| u32::from(f)).sum::<u32>(), PROB_SCALE);
+        assert_eq!(DecodeTables::new(std::slice::from_ref(&table)).contexts(), 1);
+    }
+}
+
+fn tokens(mut input: Input<'_>) {
+    while !input.0.is_empty() {
+        let (scheme, bits) = (input.byte(), 1 + u32::from(input.byte()) % 64);
+        let value = input.u64() & (u64::MAX >> (64 - bits));
+        let msb = 1 + u32::from(scheme >> 2) % 4;
+        let scheme = match scheme % 3 {
+            0 => TokenScheme::Hybrid { msb },
+            1 => TokenScheme::Signed { msb: msb.div_ceil(2) },
+            // Tokens are small numbers.
+            _ => TokenScheme::Shift { shift: bits.saturating_sub(8) },
+        };
+        let t = scheme.split(value);
+        assert!((t.token as usize) < scheme.token_count(bits));
+        assert!(t.raw_bits == 64 || t.raw >> t.raw_bits == 0);
+        let (raw_bits, rest) = scheme.expand(t.token);
+        assert_eq!(raw_bits, t.raw_bits);
+        assert_eq!(rest.wrapping_add(t.raw << scheme.raw_shift()), value);
+    }
+}
+
+fn packed(mut input: Input<'_>) {
+    let mut out = Vec::new();
+    bytes::pack(input.0, &mut out);
+    assert!(out.len() <= input.0.len() + 1);
+    out.push(7);
+    let mut rest = &out[..];
+    assert_eq!(bytes::unpack(&mut rest, input.0.len()).expect("what was packed unpacks"), input.0);
+    assert_eq!(rest, [7]);
+
+    let len = usize::from(input.u16()) % 4096;
+    if let Ok(bytes) = bytes::unpack(&mut input.0, len) {
+        assert_eq!(bytes.len(), len);
+    }
+    let mut integer = input.0;
+    if let Ok(value) = varint::take(&mut integer) {
+        let mut out = Vec::new();
+        varint::put(&mut out, value);
+        assert_eq!(varint::take(&mut &out[..]).expect("what was put is taken"), value);
+        assert_eq!(varint::zigzag(varint::unzigzag(value)), value);
+    }
+}
+
+fn bit_stream(mut input: Input<'_>) {
+    let mut values = Vec::new();
+    while !input.0.is_empty() {
+        let count = u32::from(input.byte()) % 65;
+        let value = input.u64().checked_shr(64 - count).unwrap_or(0);
+        values.push((value, count));
+    }
+    let mut writer = BitWriter::new();
+    values.iter().for_each(|&(value, count)| writer.put(value, count));
+    let mut out = Vec::new();
+    writer.finish_into(&mut out);
+    let mut reader = BitReader::new(&out);
+    for (value, count) in values {
+        assert_eq!(reader.take(count), value);
+    }
+    assert!(reader.is_exact());
+}
+
+/// One or two for each part.
+pub fn seeds() -> Vec<Seed> {
+    let text = b"the quick brown fox jumps over the lazy dog, again and again and again and again";
+    let table = FreqTable::from_counts(&[900, 50, 50, 1, 0, 7]);
+    let mut serial = vec![2, 2, 6, 0];
+    write_tables(&[table.clone(), table], &mut serial);
+    let mut garbage = vec![1, 0];
+    garbage.extend([90, 5, 5, 1, 0, 0, 0, 0]);
+    garbage.extend([4, 20, 0]);
+    let mut packed = Vec::new();
+    bytes::pack(&[1, 1, 1, 2].repeat(40), &mut packed);
+    vec![
+        ("rans".into(), [&[0, 31, 2, 7], &text[..]].concat()),
+        ("rans-one-lane".into(), [&[0, 0, 0, 0], &text[..]].concat()),
+        ("rans-garbage".into(), [&garbage, &[0, 0, 1, 0, 5, 6][..]].concat()),
+        ("tables".into(), serial),
+        ("tokens".into(), [&[3], &text[..]].concat()),
+        ("pack".into(), [&[4], &text[..]].concat()),
+        ("unpack".into(), [&[4, 160, 0], &packed[..]].concat()),
+        ("bits".into(), [&[5], &text[..]].concat()),
+    ]
+}

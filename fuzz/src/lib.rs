@@ -1,0 +1,43 @@
+//! What the fuzz targets do, as plain functions.
+//!
+//! Each module has a `run`, which takes any bytes and panics if Sparse breaks a promise on them, and `seeds`, inputs
+//! to begin with. The targets in `fuzz_targets/` call `run` under libFuzzer, `tests/corpus.rs` on every committed
+//! input, and the binary `seeds` writes the seeds into `corpus/`. All of it is deterministic.
+
+#![forbid(unsafe_code)]
+
+pub mod container_open;
+pub mod entropy;
+pub mod input;
+mod lossless;
+pub mod lossless_chunk;
+pub mod lossless_round_trip;
+pub mod safetensors_header;
+
+/// An input, under the name of its file.
+pub type Seed = (String, Vec<u8>);
+
+/// A fuzz target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, which is also that of its corpus folder.
+    pub name: &'static str,
+    /// Try one input.
+    pub run: fn(&[u8]),
+    /// Inputs to begin with.
+    pub seeds: fn() -> Vec<Seed>,
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target { name: "container_open", run: container_open::run, seeds: container_open::seeds },
+    Target { name: "entropy", run: entropy::run, seeds: entropy::seeds },
+    Target { name: "lossless_chunk", run: lossless_chunk::run, seeds: lossless_chunk::seeds },
+    Target { name: "lossless_round_trip", run: lossless_round_trip::run, seeds: lossless_round_trip::seeds },
+    Target { name: "safetensors_header", run: safetensors_header::run, seeds: safetensors_header::seeds },
+];
+
+/// The folder of a target's committed inputs.
+pub fn corpus(target: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target)
+}

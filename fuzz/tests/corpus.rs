@@ -1,0 +1,52 @@
+//! Every committed input, and every seed as it is made today, through its target.
+
+fn replay(name: &str) {
+    let target = sparse_fuzz::TARGETS.iter().find(|t| t.name == name).unwrap();
+    for (name, bytes) in (target.seeds)() {
+        println!("seed {name}");
+        (target.run)(&bytes);
+    }
+    let folder = sparse_fuzz::corpus(target.name);
+    let mut paths: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "no inputs in {}", folder.display());
+    for path in paths {
+        println!("{}", path.display());
+        (target.run)(&std::fs::read(path).unwrap());
+    }
+}
+
+#[test]
+fn container_open() {
+    replay("container_open");
+}
+
+#[test]
+fn entropy() {
+    replay("entropy");
+}
+
+#[test]
+fn lossless_chunk() {
+    replay("lossless_chunk");
+}
+
+#[test]
+fn lossless_round_trip() {
+    replay("lossless_round_trip");
+}
+
+#[test]
+fn safetensors_header() {
+    replay("safetensors_header");
+}
+
+#[test]
+fn every_target_is_replayed_and_listed() {
+    let manifest = include_str!("../Cargo.toml");
+    let tests = include_str!("corpus.rs");
+    for target in sparse_fuzz::TARGETS {
+        assert!(manifest.contains(&format!("name = \"{}\"", target.name)), "{}", target.name);
+        assert!(tests.contains(&format!("replay(\"{}\")", target.name)), "{}", target.name);
+    }
+}
