@@ -36,8 +36,7 @@ impl Sampler {
     pub fn pick(&mut self, segment: Segment, share: f64) -> (Segment, Vec<Range<u64>>) {
         let len = segment.len();
         if len == 0 || share >= 1.0 {
-            let all = if len == 0 { Vec::new() } else { vec![0..len] };
-            return (segment, all);
+            return (segment, Some(0..len).filter(|all| !all.is_empty()).into_iter().collect());
         }
         let block = if segment.rows == 1 { VECTOR_BLOCK } else { BLOCK }.min(segment.row_len);
         // Blocks do not cross rows; what is left over at the end of a row is never picked.

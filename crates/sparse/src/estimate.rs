@@ -99,7 +99,8 @@ pub fn estimate(
     // What seems unchanged is a reference to the base, whose digest stands for both.
     let based = tensors.iter().zip(&pair.matches);
     let based = based.filter(|(t, m)| m.counterpart.base().is_some() && t.delta_bytes > 0).count();
-    result.delta_bytes += records as u64 * (RECORD + DIGEST) + based as u64 * DIGEST + (delta_bits / 8.0) as u64;
+    result.delta_bytes +=
+        records as u64 * (RECORD + DIGEST) + based as u64 * DIGEST + (delta_bits / 8.0) as u64;
     result.tensors = tensors;
     Ok(result)
 }
@@ -133,7 +134,8 @@ fn estimate_unit(
                 model.read_range_into(tensor, (first + run.start) * width as u64, &mut out[at..])
             };
             read(pair.target, place.tensor, place.start, spec.dtype().storage_bytes(), &mut target)?;
-            if let (Some(model), Some((tensor, _)), Some(dtype)) = (pair.base, place.base, spec.base_dtype()) {
+            if let (Some(model), Some((tensor, _)), Some(dtype)) = (pair.base, place.base, spec.base_dtype())
+            {
                 read(model, tensor, 0, dtype.storage_bytes(), &mut base)?;
             }
         }

@@ -5,17 +5,17 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "encode")]
+mod compress;
 mod context;
 mod delta;
+#[cfg(feature = "encode")]
+mod estimate;
 mod inspect;
 mod options;
 mod parallel;
-#[cfg(feature = "encode")]
-mod compress;
-#[cfg(feature = "encode")]
-mod estimate;
-mod restore;
 mod registry;
+mod restore;
 mod source;
 
 #[cfg(feature = "encode")]
@@ -30,7 +30,7 @@ pub use restore::{RestoreReport, reconstruct, verify};
 pub use source::{BaseCheck, DeltaModel};
 
 pub use sparse_core::{
-    CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Limits, Observer, Registry, Result, TensorEntry,
-    TensorSource, TensorSpec, Unobserved,
+    CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Limits, Observer, Registry, Result,
+    TensorEntry, TensorSource, TensorSpec, Unobserved,
 };
 pub use sparse_model::{Model, OpenOptions, Overwrite};

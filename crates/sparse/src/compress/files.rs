@@ -39,7 +39,8 @@ pub(super) struct Stored {
 pub(super) fn base_run<'a>(base: Option<&'a Model>, path: &str, head: bool) -> Result<Option<BaseRun<'a>>> {
     let Some(base) = base else { return Ok(None) };
     // A single file has no path that means anything: its counterpart is the only other.
-    let same = |f: &sparse_model::ModelFile| f.path == path || (base.is_file() && path.ends_with(".safetensors"));
+    let same =
+        |f: &sparse_model::ModelFile| f.path == path || (base.is_file() && path.ends_with(".safetensors"));
     let Some(file) = base.files().iter().position(same) else { return Ok(None) };
     let record = &base.files()[file];
     let len = match record.kind {

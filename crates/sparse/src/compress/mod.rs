@@ -12,6 +12,7 @@ use pair::examine;
 use unit::Models;
 
 use crate::context::Contexts;
+use crate::delta::{SINGLE_FILE, TARGET_KIND};
 use crate::{Options, parallel};
 use files::{Run, base_run, store};
 use sparse_container::{BaseEntry, Entry, FileRecord, Index, Provenance, UnitRecord, Writer};
@@ -19,11 +20,6 @@ use sparse_core::{ChunkEncoder, Error, Observer, Result, TensorSource};
 use sparse_model::{AtomicFile, Counterpart, FileKind, Model, Overwrite, refuse_inside};
 use std::io::{BufWriter, Write};
 use std::path::Path;
-
-/// Index attribute: what the target was when it was compressed.
-pub(crate) const SHAPE_ATTRIBUTE: u16 = 1;
-/// Value of [`SHAPE_ATTRIBUTE`] for a single file; absent for a folder.
-pub(crate) const SINGLE_FILE: &[u8] = b"file";
 
 /// What [`compress`] did. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -77,7 +73,7 @@ pub fn compress<W: Write + Send>(
         name_of(target),
     );
     if target.is_file() {
-        index.attributes.insert(SHAPE_ATTRIBUTE, SINGLE_FILE.to_vec());
+        index.attributes.insert(TARGET_KIND, SINGLE_FILE.to_vec());
     }
     index.bases.clone_from(&plan.bases);
     index.units = units;

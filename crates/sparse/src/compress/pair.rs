@@ -60,7 +60,14 @@ pub(crate) fn matched<'a>(base: Option<&'a Model>, target: &'a Model, options: &
         // Tied tensors are found without a base, too.
         None => match_tensors(&Nothing, target, &options.cancel)?,
     };
-    Ok(Pair { base, target, matches, digests: Vec::new(), file_digests: Vec::new(), base_digests: BTreeMap::new() })
+    Ok(Pair {
+        base,
+        target,
+        matches,
+        digests: Vec::new(),
+        file_digests: Vec::new(),
+        base_digests: BTreeMap::new(),
+    })
 }
 
 /// A base without tensors.
@@ -88,7 +95,6 @@ pub(crate) fn windows(len: u64, mut visit: impl FnMut(u64, usize) -> Result<()>)
 }
 
 /// The digests of a file and of its tensors, in one pass.
-#[expect(clippy::type_complexity, reason = "used once")]
 fn hash_file(
     model: &Model,
     file: usize,

@@ -7,8 +7,8 @@ use crate::parallel;
 use sparse_codecs::lossless::Lossless;
 use sparse_container::{BaseEntry, BaseStart, Piece, PieceSource};
 use sparse_core::{
-    BaseUse, DeltaDecoder, DeltaEncoder, Digest, Dtype, Effort, Error, ErrorKind, Result, Segment, TensorSource,
-    TensorSpec, UnitSpec,
+    BaseUse, DeltaDecoder, DeltaEncoder, Digest, Dtype, Effort, Error, ErrorKind, Result, Segment,
+    TensorSource, TensorSpec, UnitSpec,
 };
 use sparse_model::{Counterpart, Model};
 use sparse_select::{Candidate, Policy, Sampler};
