@@ -1,7 +1,6 @@
 //! What can be said on the command line.
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// Exit codes, for `--help`; docs/cli.md has the same table.
@@ -38,8 +37,8 @@ pub(crate) struct Common {
     pub(crate) json: bool,
 
     /// Threads to use [default: all cores]
-    #[arg(long, global = true, value_name = "N")]
-    pub(crate) threads: Option<NonZeroUsize>,
+    #[arg(long, global = true, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
 
     /// Print errors and what was asked for, nothing else
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -183,6 +182,14 @@ pub(crate) struct Estimate {
     /// How much time the delta would be given: fast, default or max
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) effort: EffortArg,
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    // More would not be faster anywhere, and starting a hundred thousand brings a machine to its knees.
+    match text.parse() {
+        Ok(n @ 1..=1024) => Ok(n),
+        _ => Err("a number from 1 to 1024 is needed".to_owned()),
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -123,11 +123,12 @@ impl Failure {
 /// What the user can do, where the error itself does not say it.
 fn advice(error: &Error) -> Option<&'static str> {
     match error.kind() {
+        // The delta may name its base, and then the message does.
+        ErrorKind::BaseMismatch if error.message().contains("made against") => None,
         ErrorKind::BaseMismatch => Some("give the base that the delta was made from"),
-        ErrorKind::Truncated => Some("it was cut short: copy or download it again"),
-        ErrorKind::Corrupt => Some("copy or download it again"),
+        ErrorKind::Truncated | ErrorKind::Corrupt => Some("copy or download it again"),
         ErrorKind::NotThisFormat => Some("a delta made by `sparse compress` is wanted here"),
-        ErrorKind::UnsupportedVersion | ErrorKind::UnknownCodec => Some("use a newer version of sparse"),
+        ErrorKind::UnknownCodec => Some("use a newer version of sparse"),
         // A folder in the way of a file is not replaced, --force or not.
         ErrorKind::AlreadyExists => {
             let folder = error.file().is_some_and(|f| std::path::Path::new(f).is_dir());

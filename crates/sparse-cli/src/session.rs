@@ -33,10 +33,8 @@ struct Envelope<'a, T> {
 impl Session {
     /// Start threads, and watch for Ctrl-C.
     pub(crate) fn new(name: &'static str, common: Common) -> Result<Session, Failure> {
-        let threads = match common.threads {
-            Some(n) => n.get(),
-            None => std::thread::available_parallelism().map_or(1, usize::from),
-        };
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = common.threads.unwrap_or_else(all);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
             Error::new(ErrorKind::Io, format!("cannot start {threads} threads")).with_source(e)
         })?;
@@ -110,9 +108,16 @@ impl Session {
     }
 }
 
-/// `--force`.
-pub(crate) fn overwrite(force: bool) -> Overwrite {
-    if force { Overwrite::Replace } else { Overwrite::Refuse }
+/// What `--force` means for the output at `path`.
+///
+/// # Errors
+/// `InvalidArgument` when a device, pipe or socket is there: replacing `/dev/null` by a file is never what is meant.
+pub(crate) fn overwrite(path: &Path, force: bool) -> Result<Overwrite, Failure> {
+    if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+        let e = Error::new(ErrorKind::InvalidArgument, "the output is neither a file nor a folder");
+        return Err(e.in_file(path.display().to_string()).into());
+    }
+    Ok(if force { Overwrite::Replace } else { Overwrite::Refuse })
 }
 
 fn json(command: Option<&str>, body: impl Serialize) -> Result<String, Failure> {

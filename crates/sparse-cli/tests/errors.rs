@@ -16,6 +16,7 @@ fn usage() {
         &["compress", "a", "b"],
         &["nonsense"],
         &["info", "d", "--threads", "0"],
+        &["info", "d", "--threads", "100000"],
         &["info", "d", "-q", "-v"],
         &["estimate", "a", "b", "--share", "2"],
         &["compress", "a", "b", "-o", "c", "--effort", "huge"],
@@ -94,6 +95,24 @@ fn inputs_are_not_written_to() {
     fails(&["reconstruct", &base, &delta, "-f", "-o", &base], 2, "invalid_argument");
     fails(&["reconstruct", &base, &delta, "-f", "-o", &pair.arg("base/new")], 2, "invalid_argument");
     fails(&["reconstruct", &base, &delta, "-f", "-o", &delta], 2, "invalid_argument");
+}
+
+/// A device or a pipe is not replaced by a file, whatever was asked for.
+#[cfg(unix)]
+#[test]
+fn special_files_stay() {
+    use std::os::unix::fs::FileTypeExt;
+    let pair = Pair::small();
+    let pipe = pair.arg("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (base, tuned, delta) = (pair.arg("base"), pair.arg("finetuned"), pair.delta());
+    for args in [
+        &["compress", &base, &tuned, "--force", "-o", &pipe][..],
+        &["reconstruct", &base, &delta, "--force", "-o", &pipe],
+    ] {
+        fails(args, 2, "invalid_argument");
+    }
+    assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
 }
 
 #[test]

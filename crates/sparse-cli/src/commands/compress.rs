@@ -44,7 +44,7 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
         base.as_ref(),
         &target,
         &args.output,
-        overwrite(args.force),
+        overwrite(&args.output, args.force)?,
         &session.options(args.effort.into()),
         &session.progress,
     )

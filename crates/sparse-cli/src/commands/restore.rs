@@ -72,7 +72,7 @@ impl Inputs {
 /// How much was done, and how fast.
 fn amount(done: &RestoreReport, time: Duration) -> String {
     format!(
-        "{} in {} and {} ({}, all checksums right)",
+        "{} in {} and {} ({}, all checksums match)",
         human::bytes(done.bytes),
         human::count(done.files, "file"),
         human::count(done.tensors, "tensor"),
@@ -87,7 +87,7 @@ pub(crate) fn reconstruct(session: &Session, args: Reconstruct) -> Result<(), Fa
         inputs.base.as_ref(),
         &inputs.delta,
         &args.output,
-        overwrite(args.force),
+        overwrite(&args.output, args.force)?,
         &session.options(Effort::Default),
         &session.progress,
     )?;
