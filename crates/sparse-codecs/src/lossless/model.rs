@@ -190,14 +190,14 @@ impl Model {
         };
         let exact_count = varint::take_max(&mut input, MAX_TOKENS as u64, "number of exact values")?;
         let max = u64::MAX >> (64 - kind.bits);
-        let mut exact = Vec::new();
+        let mut exact: Vec<u64> = Vec::new();
         for i in 0..exact_count {
             let step = varint::take_max(&mut input, max, "exact value")?;
-            let value = exact.last().unwrap_or(&0) + step;
-            if value > max || (i > 0 && step == 0) {
-                return Err(Error::corrupt("exact values out of order"));
+            let value = exact.last().unwrap_or(&0).checked_add(step).filter(|&v| v <= max);
+            match value {
+                Some(value) if i == 0 || step > 0 => exact.push(value),
+                _ => return Err(Error::corrupt("exact values out of order")),
             }
-            exact.push(value);
         }
         let tokens = Tokens::new(scheme, exact, kind.bits);
         if tokens.count() > MAX_TOKENS {
@@ -275,6 +275,19 @@ mod tests {
                 *b = to;
             }
             let _ = Model::read(kind(), &out, &Limits::default());
+        }
+    }
+
+    #[test]
+    fn exact_values_stay_within_the_word() {
+        for bits in [16u32, 64] {
+            let max = u64::MAX >> (64 - bits);
+            let mut params = vec![SIGNED | 1, 2];
+            varint::put(&mut params, max);
+            varint::put(&mut params, 1);
+            let kind = Kind { bits, ..kind() };
+            let e = Model::read(kind, &params, &Limits::default()).unwrap_err();
+            assert_eq!(e.message(), "exact values out of order");
         }
     }
 
