@@ -241,3 +241,38 @@ fn help_and_version() {
     }
     assert_eq!(run(["--version"]).succeeded().stdout, format!("sparse {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+/// Whatever is in the JSON is in the documentation.
+#[test]
+fn fields_are_documented() {
+    fn keys(value: &serde_json::Value, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(map) => map.iter().for_each(|(key, value)| {
+                found.push(key.clone());
+                keys(value, found);
+            }),
+            serde_json::Value::Array(list) => list.iter().for_each(|value| keys(value, found)),
+            _ => {}
+        }
+    }
+    let pair = Pair::small();
+    let (base, tuned, delta, out) =
+        (pair.arg("base"), pair.arg("finetuned"), pair.arg("d.sparse"), pair.arg("out"));
+    let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md")).unwrap();
+    for args in [
+        &["compress", &base, &tuned, "-o", &delta][..],
+        &["reconstruct", &base, &delta, "-o", &out],
+        &["verify", &base, &delta],
+        &["info", &delta],
+        &["estimate", &base, &tuned],
+        &["info", "nothing"],
+    ] {
+        let json = Run::of(sparse().args(args).arg("--json")).json();
+        let (section, mut found) = (format!("\n## {}\n", args[0]), Vec::new());
+        assert!(docs.contains(&section), "{section}");
+        keys(&json, &mut found);
+        for key in found {
+            assert!(docs.contains(&format!("\"{key}\": ")), "{key} of {args:?} is not documented");
+        }
+    }
+}
