@@ -1,11 +1,11 @@
 //! The `pairs` command: every coder on every pair.
 
-use crate::measure::{Machine, mb_per_s, median};
-use crate::pair::{Pair, resolve, show};
+use crate::measure::{mb_per_s, median};
+use crate::pair::{Pair, show};
 use crate::peers::Peer;
 use sparse_core::{Error, Result};
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A pair to measure: its name, base and fine-tune.
@@ -34,6 +34,21 @@ pub fn find_pairs(folder: &Path) -> Result<Vec<PairPath>> {
         }
     }
     pairs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(pairs)
+}
+
+/// The pairs of a command line: the given ones, then those of the folder of `--all`.
+///
+/// # Errors
+/// As [`listed_pairs`] and [`find_pairs`]; `InvalidArgument` when there are none.
+pub fn chosen_pairs(paths: &[String], all: Option<&str>) -> Result<Vec<PairPath>> {
+    let mut pairs = listed_pairs(paths)?;
+    if let Some(folder) = all {
+        pairs.extend(find_pairs(Path::new(folder))?);
+    }
+    if pairs.is_empty() {
+        return Err(Error::invalid_argument("no pairs"));
+    }
     Ok(pairs)
 }
 
@@ -78,6 +93,8 @@ pub struct Figures {
     pub encode: f64,
     /// Decoding speed, likewise.
     pub decode: f64,
+    /// The floor in bytes, for coders that know theirs: see [`Peer::floor`].
+    pub floor: Option<u64>,
 }
 
 /// All coders on one pair.
@@ -104,7 +121,7 @@ pub fn measure(peer: &mut dyn Peer, pair: &Pair, runs: usize) -> Result<Figures>
     let mut bytes = 0;
     for _ in 0..runs.max(1) {
         let start = Instant::now();
-        let compressed = peer.compress(pair)?;
+        let compressed = Arc::new(peer.compress(pair)?);
         encode.push(start.elapsed());
         bytes = compressed.byte_len();
         // Nothing of an earlier run may pass for restored data.
@@ -121,6 +138,7 @@ pub fn measure(peer: &mut dyn Peer, pair: &Pair, runs: usize) -> Result<Figures>
         ratio: raw as f64 / (bytes as f64).max(1.0),
         encode: mb_per_s(raw, median(encode)),
         decode: mb_per_s(raw, median(decode)),
+        floor: peer.floor(),
     })
 }
 
@@ -129,7 +147,7 @@ pub fn measure(peer: &mut dyn Peer, pair: &Pair, runs: usize) -> Result<Figures>
 /// # Errors
 /// When the pair cannot be read; a peer that fails is a row that says so.
 pub fn report(peers: &mut [Box<dyn Peer>], path: &PairPath, only: &[String], runs: usize) -> Result<Report> {
-    let pair = Pair::load(&resolve(&path.base)?, &resolve(&path.target)?)?;
+    let pair = Pair::load(&path.base, &path.target)?;
     let mut rows = Vec::new();
     for peer in peers {
         let coder = peer.name().to_owned();
@@ -140,86 +158,6 @@ pub fn report(peers: &mut [Box<dyn Peer>], path: &PairPath, only: &[String], run
         rows.push(Row { coder, outcome });
     }
     Ok(Report { pair: path.name.clone(), raw: pair.target.byte_len(), rows })
-}
-
-/// A number with thousands separated by commas.
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, d) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(d);
-    }
-    out
-}
-
-impl Report {
-    /// As a markdown table under a heading.
-    pub fn markdown(&self) -> String {
-        let mut s = format!("### {} ({} bytes)\n\n", self.pair, thousands(self.raw));
-        s += "| coder | bytes | ratio | encode MB/s | decode MB/s | verified |\n|---|---:|---:|---:|---:|---|\n";
-        for row in &self.rows {
-            let coder = &row.coder;
-            // Writing to a string cannot fail.
-            let _ = match &row.outcome {
-                Ok(f) => writeln!(
-                    s,
-                    "| {coder} | {} | {:.2} | {:.0} | {:.0} | yes |",
-                    thousands(f.bytes),
-                    f.ratio,
-                    f.encode,
-                    f.decode
-                ),
-                Err(why) => writeln!(s, "| {coder} | – | – | – | – | no: {} |", why.replace('|', "/")),
-            };
-        }
-        s
-    }
-}
-
-/// Compressed bytes of all pairs in one markdown table.
-pub fn summary(reports: &[Report]) -> String {
-    let coders: Vec<&str> =
-        reports.first().map(|r| r.rows.iter().map(|row| row.coder.as_str()).collect()).unwrap_or_default();
-    let mut s = format!("### Bytes\n\n| pair | raw | {} |\n|---|---:|", coders.join(" | "));
-    s += &"---:|".repeat(coders.len());
-    s.push('\n');
-    for r in reports {
-        s += &format!("| {} | {} |", r.pair, thousands(r.raw));
-        for row in &r.rows {
-            s += &row
-                .outcome
-                .as_ref()
-                .map_or_else(|_| " – |".into(), |f| format!(" {} |", thousands(f.bytes)));
-        }
-        s.push('\n');
-    }
-    s
-}
-
-/// The reports as JSON.
-pub fn json(machine: &Machine, runs: usize, reports: &[Report]) -> serde_json::Value {
-    let row = |row: &Row| match &row.outcome {
-        Ok(f) => serde_json::json!({
-            "coder": row.coder, "bytes": f.bytes, "ratio": f.ratio, "encode_mb_per_s": f.encode,
-            "decode_mb_per_s": f.decode, "verified": true,
-        }),
-        Err(why) => serde_json::json!({ "coder": row.coder, "verified": false, "error": why }),
-    };
-    let pair = |r: &Report| {
-        let coders: Vec<_> = r.rows.iter().map(row).collect();
-        serde_json::json!({ "pair": r.pair, "raw_bytes": r.raw, "coders": coders })
-    };
-    serde_json::json!({
-        "machine": {
-            "cpu": machine.cpu, "cores": machine.cores, "simd": machine.simd, "date": machine.date,
-        },
-        "threads": 1,
-        "runs": runs,
-        "pairs": reports.iter().map(pair).collect::<Vec<_>>(),
-    })
 }
 
 #[cfg(test)]
@@ -239,7 +177,7 @@ mod tests {
         fn compress(&mut self, pair: &Pair) -> Result<Compressed> {
             Memcpy.compress(pair)
         }
-        fn restore(&mut self, compressed: &Compressed, base: &Model, out: &mut [Vec<u8>]) -> Result<()> {
+        fn restore(&mut self, compressed: &Arc<Compressed>, base: &Model, out: &mut [Vec<u8>]) -> Result<()> {
             Memcpy.restore(compressed, base, out)?;
             out[0].last_mut().map(|b| *b = 0xA5).unwrap();
             Ok(())
@@ -249,28 +187,9 @@ mod tests {
     #[test]
     fn wrong_bytes_are_no_figures() {
         let m = model(&[("a", Dtype::U8, &[4], vec![1, 2, 3, 4])]);
-        let pair = Pair { base: m.clone(), target: m };
+        let pair = Pair { base: m.clone(), target: m, paths: None };
         assert!(measure(&mut Forgetful, &pair, 1).is_err());
         assert!((measure(&mut Memcpy, &pair, 2).unwrap().ratio - 1.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn reports_are_written() {
-        let ok = Figures { bytes: 1_234_567, ratio: 2.0, encode: 10.4, decode: 20.6 };
-        let rows = vec![
-            Row { coder: "a".into(), outcome: Ok(ok) },
-            Row { coder: "b".into(), outcome: Err("x|y".into()) },
-        ];
-        let r = Report { pair: "p".into(), raw: 2_469_134, rows };
-        assert!(
-            r.markdown()
-                .contains("| a | 1,234,567 | 2.00 | 10 | 21 | yes |\n| b | – | – | – | – | no: x/y |")
-        );
-        assert!(summary(std::slice::from_ref(&r)).contains("| p | 2,469,134 | 1,234,567 | – |"));
-        let json = json(&Machine::describe(), 1, &[r]);
-        assert_eq!(json["pairs"][0]["coders"][1]["verified"], false);
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(1000), "1,000");
     }
 
     #[test]

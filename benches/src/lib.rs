@@ -6,11 +6,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ablate;
 pub mod args;
 pub mod compare;
 pub mod cut;
+pub mod estimates;
 pub mod measure;
 pub mod ours;
 pub mod pair;
 pub mod peers;
+pub mod roundtrip;
 pub mod synth;
+pub mod tables;

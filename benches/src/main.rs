@@ -1,11 +1,11 @@
 //! The `sparse-bench` program.
 
 use sparse_bench::args::Args;
-use sparse_bench::compare::{find_pairs, json, listed_pairs, report, summary};
+use sparse_bench::compare::{chosen_pairs, report};
 use sparse_bench::measure::{Machine, command};
-use sparse_bench::{cut, ours, peers, synth};
+use sparse_bench::roundtrip::{RoundTrip, round_trip};
+use sparse_bench::{ablate, cut, estimates, ours, peers, synth, tables};
 use sparse_core::{Dtype, Error, Result};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -17,6 +17,12 @@ sparse-bench pairs --all FOLDER                          ... on each FOLDER/*/{b
     --runs N        times each coder runs, the median counts (3)
     --only A,B      coders whose name contains A or B
     --json FILE     write the figures there too
+sparse-bench ablate BASE FINETUNED ... | --all FOLDER    what each part of the lossless codec's model buys
+sparse-bench estimate BASE FINETUNED ... | --all FOLDER  estimated and real size
+    --share 0.01  --effort fast|default|max  --threads N
+sparse-bench roundtrip BASE FINETUNED                    compress, reconstruct, verify: times and peak memory
+    --threads N  --effort fast|default|max  --mmap on|off
+    --work DIR      where delta.sparse and restored/ go, and stay (a temporary folder)
 sparse-bench synth --out DIR                             a seeded synthetic pair
     --gb 4  --seed 1  --dtype bf16|f16|f32  --update 1e-4  --threads N
 sparse-bench memory -- COMMAND ...                       wall time and peak memory of a command
@@ -28,6 +34,9 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let result = match args.next().as_deref() {
         Some("pairs") => pairs(args),
+        Some("ablate") => ablation(args),
+        Some("estimate") => estimate(args),
+        Some("roundtrip") => roundtrip(args),
         Some("synth") => make_synth(args),
         Some("memory") => memory(args),
         Some("cut") => make_cut(args),
@@ -58,15 +67,9 @@ fn pairs(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let args = Args::parse(args, &["all", "runs", "only", "json"])?;
     let runs: usize = args.parsed("runs", 3)?;
     let only = list(args.get("only"));
-    let mut paths = listed_pairs(&args.positional)?;
-    if let Some(folder) = args.get("all") {
-        paths.extend(find_pairs(Path::new(folder))?);
-    }
-    if paths.is_empty() {
-        return Err(Error::invalid_argument("no pairs"));
-    }
+    let paths = chosen_pairs(&args.positional, args.get("all"))?;
     let mut peers = peers::all()?;
-    peers.extend(ours::peers());
+    peers.extend(ours::peers()?);
     let machine = Machine::describe();
     println!("{machine}; one thread, median of {runs}; MB = 10^6 raw bytes of the fine-tune\n");
     let mut reports = Vec::new();
@@ -76,14 +79,61 @@ fn pairs(args: impl Iterator<Item = String>) -> Result<ExitCode> {
         reports.push(report);
     }
     if reports.len() > 1 {
-        println!("{}", summary(&reports));
+        println!("{}\n{}", tables::bytes(&reports), tables::speeds(&reports));
     }
+    println!("{}", tables::summary(&reports));
     if let Some(file) = args.get("json") {
-        let text = format!("{:#}\n", json(&machine, runs, &reports));
+        let text = format!("{:#}\n", tables::json(&machine, runs, &reports));
         std::fs::write(file, text).map_err(|e| Error::io("cannot write", e).in_file(file))?;
     }
     let verified = reports.iter().all(|r| r.rows.iter().all(|row| row.outcome.is_ok()));
     Ok(if verified { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn ablation(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["all"])?;
+    let mut columns = Vec::new();
+    for path in chosen_pairs(&args.positional, args.get("all"))? {
+        columns.push(ablate::ablate(&path)?);
+    }
+    println!("{}", ablate::markdown(&columns));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn estimate(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["all", "share", "effort", "threads"])?;
+    let share: f64 = args.parsed("share", 0.01)?;
+    let effort = ours::effort(args.get("effort").unwrap_or("default"))?;
+    let pool = ours::pool(args.parsed("threads", 1)?)?;
+    let mut rows = Vec::new();
+    for path in chosen_pairs(&args.positional, args.get("all"))? {
+        rows.push(pool.install(|| estimates::compare(&path, share, effort))?);
+    }
+    println!("{}", estimates::markdown(&rows));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn roundtrip(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["threads", "effort", "mmap", "work"])?;
+    let [base, target] = args.positional.as_slice() else {
+        return Err(Error::invalid_argument("wanted: BASE FINETUNED"));
+    };
+    let temporary = tempfile::tempdir().map_err(|e| Error::io("cannot create a temporary folder", e))?;
+    let what = RoundTrip {
+        base: base.into(),
+        target: target.into(),
+        work: args.get("work").map_or_else(|| temporary.path().to_owned(), Into::into),
+        effort: ours::effort(args.get("effort").unwrap_or("default"))?,
+        mmap: match args.get("mmap").unwrap_or("on") {
+            "on" => true,
+            "off" => false,
+            _ => return Err(Error::invalid_argument("--mmap is on or off")),
+        },
+    };
+    let pool = ours::pool(args.parsed("threads", Machine::describe().cores)?)?;
+    let outcome = pool.install(|| round_trip(&what))?;
+    print!("{}", outcome.text());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn make_synth(args: impl Iterator<Item = String>) -> Result<ExitCode> {

@@ -51,6 +51,8 @@ pub struct Pair {
     pub base: Model,
     /// The fine-tune: what coders compress.
     pub target: Model,
+    /// Where both came from, links followed: base, fine-tune. `None` if they were made in memory.
+    pub paths: Option<[PathBuf; 2]>,
 }
 
 /// What a safetensors header says.
@@ -200,7 +202,8 @@ impl Pair {
     /// # Errors
     /// As [`Model::load`].
     pub fn load(base: &Path, target: &Path) -> Result<Pair> {
-        Ok(Pair { base: Model::load(base)?, target: Model::load(target)? })
+        let paths = [resolve(base)?, resolve(target)?];
+        Ok(Pair { base: Model::load(&paths[0])?, target: Model::load(&paths[1])?, paths: Some(paths) })
     }
 }
 

@@ -17,6 +17,7 @@ pub use whole_file::{Memcpy, Zstd, ZstdPatch};
 
 use crate::pair::{Model, Pair};
 use sparse_core::{Error, ErrorKind, Result};
+use std::sync::Arc;
 
 /// What a peer wrote.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +51,13 @@ pub trait Peer {
     ///
     /// # Errors
     /// What the coder reports.
-    fn restore(&mut self, compressed: &Compressed, base: &Model, out: &mut [Vec<u8>]) -> Result<()>;
+    fn restore(&mut self, compressed: &Arc<Compressed>, base: &Model, out: &mut [Vec<u8>]) -> Result<()>;
+
+    /// For a coder that knows it: the floor in bytes of what it compressed last, that is, what its model's symbols
+    /// would take if each cost its empirical entropy in its context.
+    fn floor(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// All peers, in the order of the table.
@@ -129,10 +136,10 @@ mod tests {
             ("empty", Dtype::Bf16, &[0], vec![]),
             ("odd", Dtype::F8E4M3, &[3], vec![1, 2, 3]),
         ]);
-        let pair = Pair { base, target };
+        let pair = Pair { base, target, paths: None };
         for mut peer in all().unwrap() {
             for _ in 0..2 {
-                let compressed = peer.compress(&pair).unwrap();
+                let compressed = Arc::new(peer.compress(&pair).unwrap());
                 let file = &pair.target.files()[0].bytes;
                 let mut out = vec![vec![0xA5; file.len()]];
                 peer.restore(&compressed, &pair.base, &mut out).unwrap();

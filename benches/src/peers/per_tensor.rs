@@ -3,6 +3,7 @@
 use super::{Compressed, Peer, zstd_error, zstd_fill};
 use crate::pair::{Header, Model, Pair};
 use sparse_core::{Error, Result, TensorSpec};
+use std::sync::Arc;
 use zstd::bulk::{Compressor, Decompressor};
 
 /// A coder of one tensor.
@@ -82,7 +83,7 @@ impl<C: TensorCoder> Peer for PerTensor<C> {
         Ok(Compressed { blobs })
     }
 
-    fn restore(&mut self, compressed: &Compressed, base: &Model, out: &mut [Vec<u8>]) -> Result<()> {
+    fn restore(&mut self, compressed: &Arc<Compressed>, base: &Model, out: &mut [Vec<u8>]) -> Result<()> {
         let missing = || Error::truncated("a blob is missing");
         let (last, blobs) = compressed.blobs.split_last().ok_or_else(missing)?;
         if *last != index(blobs) {

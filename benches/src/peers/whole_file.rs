@@ -3,6 +3,7 @@
 use super::{Compressed, Peer, zstd_error, zstd_fill};
 use crate::pair::{Model, Pair};
 use sparse_core::{Error, Result};
+use std::sync::Arc;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, compress_bound, get_error_name};
 
@@ -18,7 +19,7 @@ impl Peer for Memcpy {
         Ok(Compressed { blobs: pair.target.files().iter().map(|f| f.bytes.clone()).collect() })
     }
 
-    fn restore(&mut self, compressed: &Compressed, _: &Model, out: &mut [Vec<u8>]) -> Result<()> {
+    fn restore(&mut self, compressed: &Arc<Compressed>, _: &Model, out: &mut [Vec<u8>]) -> Result<()> {
         for (out, blob) in out.iter_mut().zip(&compressed.blobs) {
             out.clone_from_slice(blob);
         }
@@ -55,7 +56,7 @@ impl Peer for Zstd {
         Ok(Compressed { blobs: blobs.collect::<std::io::Result<_>>().map_err(zstd_error)? })
     }
 
-    fn restore(&mut self, compressed: &Compressed, _: &Model, out: &mut [Vec<u8>]) -> Result<()> {
+    fn restore(&mut self, compressed: &Arc<Compressed>, _: &Model, out: &mut [Vec<u8>]) -> Result<()> {
         for (out, blob) in out.iter_mut().zip(&compressed.blobs) {
             zstd_fill(&mut self.decompressor, blob, out)?;
         }
@@ -110,7 +111,7 @@ impl Peer for ZstdPatch {
         Ok(Compressed { blobs })
     }
 
-    fn restore(&mut self, compressed: &Compressed, base: &Model, out: &mut [Vec<u8>]) -> Result<()> {
+    fn restore(&mut self, compressed: &Arc<Compressed>, base: &Model, out: &mut [Vec<u8>]) -> Result<()> {
         for (i, (out, blob)) in out.iter_mut().zip(&compressed.blobs).enumerate() {
             let mut context = DCtx::create();
             context.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG)).map_err(code_error)?;
