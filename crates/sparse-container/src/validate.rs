@@ -4,7 +4,8 @@
 use crate::encode::{known_entry_digest, known_file_digest};
 use crate::hash::{checksum, chunk_checksum};
 use crate::index::{BaseEntry, BaseKind, BlobRef, Entry, EntryKind, Index, PieceSource, UnitRecord};
-use crate::path::{check_distinct, check_path};
+use crate::path::check_distinct;
+use sparse_core::check_path;
 use sparse_core::{Dtype, Error, Limits, Result, TensorSpec, UnitSpec};
 use std::ops::Range;
 

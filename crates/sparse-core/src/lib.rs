@@ -14,6 +14,7 @@ pub mod conformance;
 mod dtype;
 mod error;
 mod limits;
+mod path;
 mod registry;
 mod source;
 mod tensor;
@@ -26,6 +27,7 @@ pub use codec::{
 pub use dtype::{Dtype, DtypeClass};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::{CancelToken, CodecContext, Limits, Observer, Unobserved};
+pub use path::check_path;
 pub use registry::Registry;
 pub use source::{ByteSource, FileSource, TensorEntry, TensorSource, check_range};
 pub use tensor::{Digest, TensorSpec, TensorView};

@@ -3,8 +3,8 @@
 //! `<cache>/models--org--name/` has `refs/<revision>`, files that hold a commit hash, `snapshots/<hash>/`, the
 //! folders themselves, and `blobs/`, which the files of a snapshot are links to.
 
-use crate::output::check_relative_path;
 use crate::scan::broken;
+use sparse_core::check_path;
 use sparse_core::{Error, ErrorKind, Result};
 use std::ffi::OsString;
 use std::fs;
@@ -105,7 +105,7 @@ fn resolve_inner(given: &Path, cache: &HubCache) -> Result<Resolved> {
 
 /// The snapshot of `revision`, a reference or a commit hash, in the folder of a model.
 fn snapshot(folder: &Path, revision: &str) -> Result<PathBuf> {
-    check_relative_path(revision)?;
+    check_path(revision)?;
     let reference = folder.join("refs").join(revision);
     let hash = match fs::metadata(&reference) {
         // A hash is 40 bytes; whatever is longer is none.
@@ -113,7 +113,7 @@ fn snapshot(folder: &Path, revision: &str) -> Result<PathBuf> {
             let text = fs::read_to_string(&reference)
                 .map_err(|e| Error::io(format!("cannot read {}", reference.display()), e))?;
             let hash = text.trim().to_owned();
-            check_relative_path(&hash)?;
+            check_path(&hash)?;
             hash
         }
         _ => revision.to_owned(),

@@ -32,4 +32,4 @@ pub use header::{Header, HeaderTensor, MAX_HEADER_BYTES};
 #[doc(no_inline)]
 pub use matching::{Counterpart, RenameEvidence, TensorMatch, match_tensors};
 pub use model::{FileKind, Model, ModelFile, OpenOptions, TensorLocation, Warning};
-pub use output::{AtomicDir, AtomicFile, OutputFile, Overwrite, check_relative_path, refuse_inside};
+pub use output::{AtomicDir, AtomicFile, OutputFile, Overwrite, refuse_inside};

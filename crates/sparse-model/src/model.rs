@@ -3,8 +3,8 @@
 use crate::cache::{HubCache, Resolved, resolve};
 use crate::file::LazyFile;
 use crate::header::{Header, MAX_HEADER_BYTES};
-use crate::output::check_relative_path;
 use crate::scan::{Found, scan};
+use sparse_core::check_path;
 use sparse_core::{ByteSource, Error, ErrorKind, Limits, Result, TensorEntry, TensorSource, check_range};
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -371,7 +371,7 @@ impl Builder {
             };
             let shards: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
             for shard in shards {
-                if check_relative_path(shard).is_err() {
+                if check_path(shard).is_err() {
                     warn(format!("names a shard outside of its folder: {shard}"));
                     continue;
                 }

@@ -1,8 +1,8 @@
 //! A folder, written whole or not at all.
 
 use super::temp::{Kind, Target, Temp, remove};
-use super::{Overwrite, already_exists, check_relative_path, sync_folder, write_all_at};
-use sparse_core::{ByteSource, Error, ErrorKind, Result};
+use super::{Overwrite, already_exists, sync_folder, write_all_at};
+use sparse_core::{ByteSource, Error, ErrorKind, Result, check_path};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -106,7 +106,7 @@ impl AtomicDir {
     }
 
     fn inside(&self, relative: &str) -> Result<PathBuf> {
-        check_relative_path(relative)?;
+        check_path(relative)?;
         Ok(relative.split('/').fold(self.temp.path.clone(), |p, component| p.join(component)))
     }
 

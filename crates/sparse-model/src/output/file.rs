@@ -84,6 +84,12 @@ fn check_replaceable(target: &Target, overwrite: Overwrite) -> Result<()> {
             Err(Error::new(ErrorKind::AlreadyExists, "it is a folder, and a file is to be written")
                 .in_file(target.path.display().to_string()))
         }
+        // A device or a pipe would be replaced by a file of its name, which nobody wants.
+        Ok(meta) if !meta.is_file() => Err(Error::new(
+            ErrorKind::AlreadyExists,
+            "it is a device or a pipe, which cannot be replaced by a file",
+        )
+        .in_file(target.path.display().to_string())),
         Ok(_) if overwrite == Overwrite::Refuse => Err(already_exists(&target.path)),
         _ => Ok(()),
     }
@@ -154,6 +160,13 @@ mod tests {
             fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_are_never_replaced() {
+        let e = AtomicFile::create("/dev/null", Overwrite::Replace).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::AlreadyExists, "{e}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::delta::{SINGLE_FILE, TARGET_KIND};
 use crate::{Options, parallel};
 use files::{Run, base_run, store};
 use sparse_container::{BaseEntry, Entry, FileRecord, Index, Provenance, UnitRecord, Writer};
-use sparse_core::{ChunkEncoder, Error, Observer, Result, TensorSource};
+use sparse_core::{ChunkEncoder, Error, ErrorKind, Observer, Result, TensorSource};
 use sparse_model::{AtomicFile, Counterpart, FileKind, Model, Overwrite, refuse_inside};
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -111,11 +111,14 @@ pub fn compress_to_path(
         refuse_inside(out, &model.input_paths()?)?;
     }
     let file = AtomicFile::create(out, overwrite)?;
+    // Errors of reading name their file; what names none happened while writing.
+    let writing = |e: Error| match e.kind() {
+        ErrorKind::Io => e.in_file(out.display().to_string()),
+        _ => e,
+    };
     let (writer, report) =
-        compress(base, target, BufWriter::with_capacity(1 << 20, file), options, observer)?;
-    let file = writer
-        .into_inner()
-        .map_err(|e| Error::io("cannot write", e.into_error()).in_file(out.display().to_string()))?;
+        compress(base, target, BufWriter::with_capacity(1 << 20, file), options, observer).map_err(writing)?;
+    let file = writer.into_inner().map_err(|e| writing(Error::io("cannot write", e.into_error())))?;
     file.commit()?;
     Ok(report)
 }
