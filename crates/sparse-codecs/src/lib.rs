@@ -1,11 +1,15 @@
 //! Delta codecs for model weights, each one module and one feature, over a public interleaved rANS coder.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod entropy;
 #[cfg(feature = "lossless")]
 pub mod lossless;
 #[cfg(feature = "raw")]
 pub mod raw;
+#[cfg_attr(not(feature = "lossless"), allow(dead_code))]
+pub mod simd;
+#[cfg_attr(not(feature = "lossless"), allow(dead_code, unused_imports, unused_macros))]
+mod word;
 #[cfg(feature = "zstd")]
 pub mod zstd;

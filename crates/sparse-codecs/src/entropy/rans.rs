@@ -8,6 +8,7 @@
 //! All states begin (for the encoder) and so must end (for the decoder) at `2^16`, which is checked.
 
 use super::freq::{FreqTable, PROB_BITS, PROB_SCALE};
+use crate::simd::{self, Padded, Rans, RawBits, Simd, Words};
 use sparse_core::{Error, Result};
 
 /// The usual number of interleaved states.
@@ -31,13 +32,13 @@ impl Slot {
     }
 
     /// The symbol.
-    #[inline]
+    #[inline(always)]
     pub fn symbol(self) -> u8 {
         self.0 as u8
     }
 
     /// The state before, given the state after.
-    #[inline]
+    #[inline(always)]
     pub fn step(self, state: u32) -> u32 {
         ((self.0 >> 8 & SLOT_MASK) + 1) * (state >> PROB_BITS) + (self.0 >> 20)
     }
@@ -180,11 +181,115 @@ pub fn encode(
     Ok(words.len())
 }
 
+/// Decodes a stream of tokens, some at a time.
+#[derive(Debug)]
+pub struct Decoder<'a> {
+    simd: Simd,
+    rans: Rans<'a>,
+    contexts: usize,
+    lanes: usize,
+}
+
+impl<'a> Decoder<'a> {
+    /// Begin with `states` (four bytes a lane) and `words`, both as [`encode`] wrote them.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when there are no tables, or no or too many states.
+    pub fn new(
+        simd: Simd,
+        states: &[u8],
+        words: &'a Padded,
+        tables: &'a DecodeTables,
+    ) -> Result<Decoder<'a>> {
+        let (states, odd) = states.as_chunks::<4>();
+        if states.is_empty() || states.len() > LANES || !odd.is_empty() || tables.contexts() == 0 {
+            return Err(Error::invalid_argument("bad number of states or tables"));
+        }
+        let mut x = [LOW; LANES];
+        x.iter_mut().zip(states).for_each(|(x, bytes)| *x = u32::from_le_bytes(*bytes));
+        let words = Words { bytes: words, next: 0 };
+        let rans = Rans { states: x, words, slots: tables.slots() };
+        Ok(Decoder { simd, rans, contexts: tables.contexts(), lanes: states.len() })
+    }
+
+    /// Decode as many tokens as there are `contexts` into `tokens`.
+    ///
+    /// All calls but the last must ask for a multiple of [`LANES`]. Past the end of the words come zeros, and a context
+    /// out of range is taken for the last one: [`finish`](Self::finish) tells whether all was well with the words.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the two lengths differ.
+    pub fn decode(&mut self, contexts: &[u8], tokens: &mut [u8]) -> Result<()> {
+        if tokens.len() != contexts.len() {
+            return Err(Error::invalid_argument("tokens and contexts differ in number"));
+        }
+        let (mut contexts, mut tokens) = (contexts, tokens);
+        if self.lanes == LANES {
+            let (whole, rest) = contexts.as_chunks::<LANES>();
+            let (whole_tokens, rest_tokens) = tokens.as_chunks_mut::<LANES>();
+            simd::rans_rounds(self.simd, &mut self.rans, whole, whole_tokens);
+            (contexts, tokens) = (rest, rest_tokens);
+        }
+        let Rans { states, words, slots } = &mut self.rans;
+        for (tokens, contexts) in tokens.chunks_mut(self.lanes).zip(contexts.chunks(self.lanes)) {
+            for (x, (token, &context)) in states.iter_mut().zip(tokens.iter_mut().zip(contexts)) {
+                let table = (context as usize).min(self.contexts - 1) * PROB_SCALE as usize;
+                *token = simd::rans_step(x, words, slots[table + (*x & SLOT_MASK) as usize]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Decode tokens and restore 16-bit words from them, as [`simd::decode16`] does. All slices are of the same
+    /// length; all calls but the last must ask for a multiple of [`LANES`].
+    #[cfg_attr(not(feature = "lossless"), allow(dead_code))]
+    pub(crate) fn restore16(
+        &mut self,
+        contexts: &[u8],
+        float: bool,
+        expansion: &simd::Expansion16,
+        predictions: &[[u8; 2]],
+        raw: &mut RawBits<'_>,
+        out: &mut [[u8; 2]],
+    ) -> Result<()> {
+        let (mut c, mut p, mut o) = (contexts, predictions, out);
+        if self.lanes == LANES {
+            let (whole, rest) = c.as_chunks::<LANES>();
+            let (whole_p, rest_p) = p.as_chunks::<LANES>();
+            let (whole_o, rest_o) = o.as_chunks_mut::<LANES>();
+            simd::decode16(self.simd, &mut self.rans, whole, float, expansion, whole_p, raw, whole_o);
+            (c, p, o) = (rest, rest_p, rest_o);
+        }
+        let mut tokens = [0; 256];
+        for ((c, p), o) in c.chunks(tokens.len()).zip(p.chunks(tokens.len())).zip(o.chunks_mut(tokens.len()))
+        {
+            let tokens = &mut tokens[..c.len()];
+            self.decode(c, tokens)?;
+            simd::restore16(self.simd, float, expansion, tokens, p, raw, o);
+        }
+        Ok(())
+    }
+
+    /// All tokens are decoded: see whether that took exactly the words that there are.
+    ///
+    /// # Errors
+    /// `Truncated` when words were missing, `Corrupt` when some are left over or a state does not end as it began.
+    pub fn finish(self) -> Result<()> {
+        let words = self.rans.words.bytes.len();
+        if 2 * self.rans.words.next > words {
+            return Err(Error::truncated("entropy-coded words end too early"));
+        }
+        if 2 * self.rans.words.next < words || self.rans.states[..self.lanes].iter().any(|&x| x != LOW) {
+            return Err(Error::corrupt("entropy-coded data does not end where it should"));
+        }
+        Ok(())
+    }
+}
+
 /// Decode as many tokens as there are `contexts` into `tokens`, from `states` and `words` as [`encode`] wrote them.
 ///
 /// # Errors
-/// `Truncated` when words are missing, `Corrupt` when some are left over or a state does not end as it began;
-/// `InvalidArgument` when the lengths or a context are out of range.
+/// As [`Decoder`], and `InvalidArgument` when a context is out of range.
 pub fn decode(
     states: &[u8],
     words: &[u8],
@@ -192,41 +297,15 @@ pub fn decode(
     tables: &DecodeTables,
     tokens: &mut [u8],
 ) -> Result<()> {
-    let lanes = states.len() / 4;
     let count = tables.contexts();
-    if tokens.len() != contexts.len()
-        || lanes == 0
-        || lanes > LANES
-        || contexts.iter().any(|&c| c as usize >= count)
-    {
-        return Err(Error::invalid_argument("tokens, contexts and lanes do not fit"));
+    if contexts.iter().any(|&c| c as usize >= count) {
+        return Err(Error::invalid_argument("context out of range"));
     }
-    let mut x = [LOW; LANES];
-    for (x, bytes) in x.iter_mut().zip(states.chunks_exact(4)) {
-        *x = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    }
-    let (words, odd) = words.as_chunks::<2>();
-    let mut next = 0;
-    let slots = tables.slots();
-    for (round_tokens, round_contexts) in tokens.chunks_mut(lanes).zip(contexts.chunks(lanes)) {
-        for (x, (token, &context)) in x.iter_mut().zip(round_tokens.iter_mut().zip(round_contexts)) {
-            let slot = slots[context as usize * PROB_SCALE as usize + (*x & SLOT_MASK) as usize];
-            *token = slot.symbol();
-            let y = slot.step(*x);
-            // Past the end a zero is taken; the check below finds it out.
-            let word = words.get(next).map_or(0, |w| u32::from(u16::from_le_bytes(*w)));
-            let refill = y < LOW;
-            *x = if refill { y << 16 | word } else { y };
-            next += usize::from(refill);
-        }
-    }
-    if next > words.len() {
-        return Err(Error::truncated("entropy-coded words end too early"));
-    }
-    if next < words.len() || !odd.is_empty() || x[..lanes].iter().any(|&x| x != LOW) {
-        return Err(Error::corrupt("entropy-coded data does not end where it should"));
-    }
-    Ok(())
+    let mut padded = Padded::new();
+    padded.fill(words);
+    let mut decoder = Decoder::new(Simd::from_env(), states, &padded, tables)?;
+    decoder.decode(contexts, tokens)?;
+    decoder.finish()
 }
 
 #[cfg(test)]

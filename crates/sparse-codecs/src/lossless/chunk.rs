@@ -8,17 +8,15 @@
 //!
 //! `mode` is `1 + log2(lanes)`, plus `0x40` if the profiles are relative to their predecessors.
 
-use super::model::Model;
+use super::model::{Kind, Model};
 use super::profile::{Choice, NO_CODE, Prices};
-use super::scan::{Predictor, Run, Scan, runs};
-use super::word::{Word, magnitude, restore, with_word};
-use super::{Kind, model};
-use crate::entropy::rans::{self, DecodeTables, EncodeScratch, EncodeTables, LANES};
+use super::scan::{Predictor, Scan, runs};
+use crate::entropy::rans::{self, EncodeScratch, EncodeTables, LANES};
 use crate::entropy::{bits, bytes, varint};
-use sparse_core::{CodecContext, Error, Result, UnitSpec};
+use sparse_core::{CodecContext, Result, UnitSpec};
 
-const VERBATIM: u8 = 0;
-const RELATIVE: u8 = 0x40;
+pub(super) const VERBATIM: u8 = 0;
+pub(super) const RELATIVE: u8 = 0x40;
 
 /// Below this many bits of tokens, the states of 32 lanes would be a noticeable part of the chunk.
 const FEW_BITS: f64 = 8.0 * 8192.0;
@@ -140,149 +138,4 @@ pub(super) fn write_profiles(profiles: &[u8], symbols: &mut Vec<u8>, out: &mut V
         out.truncate(start + plain);
     }
     relative
-}
-
-/// Everything about a unit that decoding its chunks needs.
-#[derive(Debug)]
-pub(super) struct Decoder {
-    unit: UnitSpec,
-    kind: Kind,
-    predictor: Predictor,
-    key: model::KeyRule,
-    profiles: Vec<[u8; model::KEYS]>,
-    /// Raw bits and value, by token.
-    expansions: Vec<(u32, u64)>,
-    raw_shift: u32,
-    tables: DecodeTables,
-}
-
-#[derive(Default)]
-struct DecodeState {
-    predictions: Vec<u8>,
-    work: DecodeWork,
-}
-
-#[derive(Default)]
-struct DecodeWork {
-    contexts: Vec<u8>,
-    tokens: Vec<u8>,
-    runs: Vec<Run>,
-}
-
-impl Decoder {
-    pub(super) fn new(unit: UnitSpec, model: Model) -> Decoder {
-        Decoder {
-            kind: Kind::of(&unit),
-            predictor: Predictor::of(&unit),
-            unit,
-            key: model.key,
-            expansions: model.tokens.expansions(),
-            raw_shift: model.tokens.scheme.raw_shift(),
-            tables: DecodeTables::new(&model.tables),
-            profiles: model.profiles,
-        }
-    }
-
-    /// Decode one chunk, whose buffers have been checked.
-    pub(super) fn decode(
-        &self,
-        chunk: u64,
-        encoded: &[u8],
-        base: Option<&[u8]>,
-        out: &mut [u8],
-        cx: &mut CodecContext,
-    ) -> Result<()> {
-        let word_bytes = self.kind.bits as usize / 8;
-        let mut state = cx.take::<DecodeState>();
-        let DecodeState { predictions, work } = &mut *state;
-        let predictions = self.predictor.predict(base, word_bytes, out.len() / word_bytes, predictions);
-        let result = match encoded.split_first() {
-            None => {
-                out.copy_from_slice(predictions);
-                Ok(())
-            }
-            Some((&VERBATIM, bytes)) if bytes.len() == out.len() => {
-                out.copy_from_slice(bytes);
-                Ok(())
-            }
-            Some((&VERBATIM, bytes)) => Err(Error::corrupt(format!(
-                "verbatim chunk of {} bytes instead of {}",
-                bytes.len(),
-                out.len()
-            ))),
-            Some((&mode, body)) => {
-                with_word!(word_bytes, decode_coded, self, chunk, mode, body, predictions, out, work)
-            }
-        };
-        cx.put(state);
-        result
-    }
-
-    fn read_profiles(&self, input: &mut &[u8], relative: bool, count: usize) -> Result<Vec<u8>> {
-        if self.profiles.len() == 1 {
-            return Ok(vec![0; count]);
-        }
-        let mut profiles = bytes::unpack(input, count)?;
-        if relative {
-            let mut last = 0;
-            for p in &mut profiles {
-                last = if *p == 0 { last } else { *p - 1 };
-                *p = last;
-            }
-        }
-        if profiles.iter().any(|&p| p as usize >= self.profiles.len()) {
-            return Err(Error::corrupt("a row names a profile that is not there"));
-        }
-        Ok(profiles)
-    }
-}
-
-fn decode_coded<W: Word>(
-    decoder: &Decoder,
-    chunk: u64,
-    mode: u8,
-    mut input: &[u8],
-    predictions: &[u8],
-    out: &mut [u8],
-    work: &mut DecodeWork,
-) -> Result<()> {
-    let log_lanes = (mode & !RELATIVE).checked_sub(1).filter(|&l| u32::from(l) <= LANES.ilog2());
-    let lanes = 1usize << log_lanes.ok_or_else(|| Error::corrupt(format!("unknown chunk mode {mode}")))?;
-    let DecodeWork { contexts, tokens, runs: run_list } = work;
-    run_list.clear();
-    run_list.extend(runs(&decoder.unit, chunk));
-    let profiles = decoder.read_profiles(&mut input, mode & RELATIVE != 0, run_list.len())?;
-    let most = input.len() as u64 / 2;
-    let words = varint::take_max(&mut input, most, "number of words")? as usize;
-    let states = varint::take_bytes(&mut input, 4 * lanes, "coder states")?;
-    let words = varint::take_bytes(&mut input, 2 * words, "coder words")?;
-
-    let float = decoder.kind.float;
-    let len = out.len() / W::BYTES;
-    contexts.clear();
-    for (run, p) in run_list.iter().zip(profiles) {
-        let profile = &decoder.profiles[p as usize];
-        let range = run.start * W::BYTES..(run.start + run.len) * W::BYTES;
-        contexts.extend(
-            predictions[range]
-                .chunks_exact(W::BYTES)
-                .map(|p| profile[decoder.key.key(magnitude::<W>(W::load(p), float)) as usize % model::KEYS]),
-        );
-    }
-    tokens.resize(len, 0);
-    rans::decode(states, words, contexts, &decoder.tables, tokens)?;
-
-    let mut raw = bits::BitReader::new(input);
-    for ((o, p), &token) in
-        out.chunks_exact_mut(W::BYTES).zip(predictions.chunks_exact(W::BYTES)).zip(tokens.iter())
-    {
-        // Tables have no more symbols than there are tokens, so the look-up cannot miss.
-        let (raw_bits, value) = decoder.expansions.get(token as usize).copied().unwrap_or_default();
-        let value = value.wrapping_add(raw.take(raw_bits) << decoder.raw_shift);
-        W::store(restore::<W>(value & W::MASK, W::load(p), float), o);
-    }
-    if !raw.is_exact() {
-        return Err(Error::corrupt("raw bits do not end where they should"));
-    }
-    Ok(())
 }

@@ -15,13 +15,15 @@ mod analysis;
 mod chunk;
 mod cluster;
 mod convert;
+mod decode;
 mod model;
 mod profile;
 mod scan;
-mod word;
 
+use crate::simd::Simd;
 use analysis::Analysis;
-use chunk::{Decoder, Encoder};
+use chunk::Encoder;
+use decode::Decoder;
 use model::{Kind, Model, base_fits};
 use sparse_core::{
     BaseUse, ChunkDecoder, ChunkEncoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder,
@@ -42,6 +44,37 @@ impl Lossless {
     pub const ID: CodecId = CodecId(1);
 }
 
+impl Lossless {
+    /// The same codec, held to a level of vector instructions: for tests and measurements. What it writes and reads does
+    /// not depend on it.
+    pub const fn on(self, simd: Simd) -> LosslessOn {
+        LosslessOn { simd }
+    }
+}
+
+/// [`Lossless`] on given vector instructions, made by [`Lossless::on`]. `Lossless` itself takes
+/// [what the environment allows](Simd::from_env).
+#[derive(Clone, Copy, Debug)]
+pub struct LosslessOn {
+    simd: Simd,
+}
+
+impl DeltaDecoder for Lossless {
+    fn info(&self) -> &CodecInfo {
+        &INFO
+    }
+
+    fn bind(&self, unit: &UnitSpec, params: &[u8], limits: &Limits) -> Result<Box<dyn ChunkDecoder>> {
+        self.on(Simd::from_env()).bind(unit, params, limits)
+    }
+}
+
+impl DeltaEncoder for Lossless {
+    fn analyze(&self, unit: &UnitSpec, effort: Effort) -> Result<Box<dyn UnitAnalysis>> {
+        self.on(Simd::from_env()).analyze(unit, effort)
+    }
+}
+
 fn check_unit(unit: &UnitSpec) -> Result<()> {
     if base_fits(unit.dtype(), unit.base_dtype()) {
         return Ok(());
@@ -53,7 +86,7 @@ fn check_unit(unit: &UnitSpec) -> Result<()> {
     )))
 }
 
-impl DeltaDecoder for Lossless {
+impl DeltaDecoder for LosslessOn {
     fn info(&self) -> &CodecInfo {
         &INFO
     }
@@ -63,11 +96,14 @@ impl DeltaDecoder for Lossless {
         let chunk_bytes = u64::from(unit.chunk_len()) * unit.dtype().storage_bytes() as u64;
         Limits::check("chunk", chunk_bytes.min(unit.byte_len()), limits.max_chunk_bytes)?;
         let model = Model::read(Kind::of(unit), params, limits)?;
-        Ok(Box::new(BoundDecoder { unit: unit.clone(), decoder: Decoder::new(unit.clone(), model) }))
+        Ok(Box::new(BoundDecoder {
+            unit: unit.clone(),
+            decoder: Decoder::new(unit.clone(), model, self.simd),
+        }))
     }
 }
 
-impl DeltaEncoder for Lossless {
+impl DeltaEncoder for LosslessOn {
     fn analyze(&self, unit: &UnitSpec, effort: Effort) -> Result<Box<dyn UnitAnalysis>> {
         check_unit(unit)?;
         Ok(Box::new(Analysis::new(unit, effort)))

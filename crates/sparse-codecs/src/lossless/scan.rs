@@ -2,7 +2,7 @@
 
 use super::convert::Cast;
 use super::model::{KeyRule, Kind};
-use super::word::{Word, difference, magnitude, with_word};
+use crate::word::{Word, difference, magnitude, with_word};
 use sparse_core::{RowRun, UnitSpec};
 
 /// Longest run of one row that has a profile of its own: longer rows are cut, so that a profile can change along

@@ -7,7 +7,7 @@
 //! their own order.
 
 /// An unsigned word of the width of a storage element.
-pub(super) trait Word: Copy + Default + Send + Sync + 'static {
+pub(crate) trait Word: Copy + Default + Send + Sync + 'static {
     /// Width.
     const BITS: u32;
     /// Width in bytes.
@@ -57,17 +57,17 @@ macro_rules! with_word {
         }
     };
 }
-pub(super) use with_word;
+pub(crate) use with_word;
 
 /// The magnitude of a prediction: what contexts are made from.
 #[inline(always)]
-pub(super) fn magnitude<W: Word>(prediction: u64, float: bool) -> u64 {
+pub(crate) fn magnitude<W: Word>(prediction: u64, float: bool) -> u64 {
     if float { prediction & !W::SIGN } else { prediction }
 }
 
 /// The zig-zag of the mirrored difference `target - prediction`.
 #[inline(always)]
-pub(super) fn difference<W: Word>(target: u64, prediction: u64, float: bool) -> u64 {
+pub(crate) fn difference<W: Word>(target: u64, prediction: u64, float: bool) -> u64 {
     let d = if float {
         let sign = prediction & W::SIGN;
         let t = target ^ sign;
@@ -81,7 +81,7 @@ pub(super) fn difference<W: Word>(target: u64, prediction: u64, float: bool) -> 
 
 /// The inverse of [`difference`].
 #[inline(always)]
-pub(super) fn restore<W: Word>(zigzag: u64, prediction: u64, float: bool) -> u64 {
+pub(crate) fn restore<W: Word>(zigzag: u64, prediction: u64, float: bool) -> u64 {
     let d = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
     if float {
         let sign = prediction & W::SIGN;

@@ -1,0 +1,304 @@
+//! AVX-512: two vectors of 16 states.
+
+use super::{ContextRule, Expansion16, Form, Rans, RawBits, Slot, scalar};
+use crate::entropy::freq::{PROB_BITS, PROB_SCALE};
+use std::arch::x86_64::*;
+
+/// Sixteen decoding steps: the states, their tokens, and the word stream before and after.
+///
+/// # Safety
+/// `base` is the position of the next word, with 32 readable bytes from there; `contexts` are below the number of tables
+/// in `slots`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+unsafe fn sixteen(
+    x: __m512i,
+    contexts: __m128i,
+    slots: *const Slot,
+    base: *const u8,
+) -> (__m512i, __m512i, usize) {
+    let low = _mm512_set1_epi32(PROB_SCALE as i32 - 1);
+    let table = _mm512_slli_epi32::<PROB_BITS>(_mm512_cvtepu8_epi32(contexts));
+    // table | (low & x)
+    let index = _mm512_ternarylogic_epi32::<0xF8>(table, low, x);
+    // SAFETY: an index is below the number of tables times `PROB_SCALE`.
+    let slot = unsafe { _mm512_i32gather_epi32::<4>(index, slots.cast()) };
+    let quotient = _mm512_srli_epi32::<PROB_BITS>(x);
+    let freq_less_one = _mm512_and_si512(_mm512_srli_epi32::<8>(slot), low);
+    let rest = _mm512_add_epi32(quotient, _mm512_srli_epi32::<20>(slot));
+    let y = _mm512_add_epi32(_mm512_mullo_epi32(freq_less_one, quotient), rest);
+    let refill = _mm512_cmplt_epu32_mask(y, _mm512_set1_epi32(1 << 16));
+    // SAFETY: 32 bytes are readable.
+    let words = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(base.cast()) });
+    let words = _mm512_maskz_expand_epi32(refill, words);
+    let x = _mm512_or_si512(_mm512_mask_slli_epi32::<16>(y, refill, y), words);
+    (x, slot, refill.count_ones() as usize)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[[u8; 32]], tokens: &mut [[u8; 32]]) {
+    // With 256 tables at most, indices fit the gather's 32 bits, signed.
+    let Some(last) = (rans.slots.len() >> PROB_BITS).checked_sub(1) else { return };
+    let last = _mm256_set1_epi8(last.min(255) as u8 as i8);
+    let bytes = rans.words.bytes;
+    let mut next = 2 * rans.words.next;
+    // SAFETY: the array has 128 bytes.
+    let (mut a, mut b) = unsafe {
+        let p = rans.states.as_ptr();
+        (_mm512_loadu_si512(p.cast()), _mm512_loadu_si512(p.add(16).cast()))
+    };
+    for (contexts, tokens) in contexts.iter().zip(tokens) {
+        // SAFETY: contexts and tokens are arrays of 32. Words: each half reads 32 bytes from `base` or from at most 32
+        // bytes behind it, and `base` is at most the length, behind which there are more than 64 bytes. Contexts are
+        // clamped to the last table.
+        unsafe {
+            let c = _mm256_min_epu8(_mm256_loadu_si256(contexts.as_ptr().cast()), last);
+            let base = bytes.as_ptr().add(next.min(bytes.len()));
+            let (x, t, m) = sixteen(a, _mm256_castsi256_si128(c), rans.slots.as_ptr(), base);
+            a = x;
+            _mm_storeu_si128(tokens.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(t));
+            let base = base.add(2 * m);
+            let (x, t, n) = sixteen(b, _mm256_extracti128_si256::<1>(c), rans.slots.as_ptr(), base);
+            b = x;
+            _mm_storeu_si128(tokens.as_mut_ptr().add(16).cast(), _mm512_cvtepi32_epi8(t));
+            next += 2 * (m + n);
+        }
+    }
+    // SAFETY: the array has 128 bytes.
+    unsafe {
+        let p = rans.states.as_mut_ptr();
+        _mm512_storeu_si512(p.cast(), a);
+        _mm512_storeu_si512(p.add(16).cast(), b);
+    }
+    rans.words.next = next / 2;
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn contexts16(rule: ContextRule, table: &[u8; 64], predictions: &[[u8; 2]], contexts: &mut [u8]) {
+    let (ps, p_rest) = predictions.as_chunks::<64>();
+    let (cs, c_rest) = contexts.as_chunks_mut::<64>();
+    // SAFETY: the table has 64 bytes.
+    let table_v = unsafe { _mm512_loadu_si512(table.as_ptr().cast()) };
+    let magnitude = _mm512_set1_epi16(if rule.float { 0x7fff } else { -1 });
+    let shift = _mm_cvtsi32_si128(rule.shift as i32);
+    let origin = _mm512_set1_epi16(rule.origin.min(0xffff) as u16 as i16);
+    let top = _mm512_set1_epi16(63);
+    let key = |p: __m512i| {
+        let k = _mm512_srl_epi16(_mm512_and_si512(p, magnitude), shift);
+        _mm512_cvtepi16_epi8(_mm512_min_epu16(_mm512_subs_epu16(k, origin), top))
+    };
+    for (p, c) in ps.iter().zip(cs) {
+        // SAFETY: 128 bytes of predictions, 64 of contexts.
+        unsafe {
+            let low = key(_mm512_loadu_si512(p.as_ptr().cast()));
+            let high = key(_mm512_loadu_si512(p.as_ptr().add(32).cast()));
+            let keys = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+            _mm512_storeu_si512(c.as_mut_ptr().cast(), _mm512_permutexvar_epi8(keys, table_v));
+        }
+    }
+    scalar::contexts16(rule, table, p_rest, c_rest);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn contexts32(rule: ContextRule, table: &[u8; 64], predictions: &[[u8; 4]], contexts: &mut [u8]) {
+    let (ps, p_rest) = predictions.as_chunks::<16>();
+    let (cs, c_rest) = contexts.as_chunks_mut::<16>();
+    // SAFETY: the table has 64 bytes.
+    let table_v = unsafe { _mm512_loadu_si512(table.as_ptr().cast()) };
+    let magnitude = _mm512_set1_epi32(if rule.float { i32::MAX } else { -1 });
+    let shift = _mm_cvtsi32_si128(rule.shift as i32);
+    let origin = _mm512_set1_epi32(rule.origin.min(0xffff_ffff) as u32 as i32);
+    let top = _mm512_set1_epi32(63);
+    for (p, c) in ps.iter().zip(cs) {
+        // SAFETY: 64 bytes of predictions, 16 of contexts.
+        unsafe {
+            let p = _mm512_and_si512(_mm512_loadu_si512(p.as_ptr().cast()), magnitude);
+            // There is no saturating difference of this width.
+            let k = _mm512_max_epu32(_mm512_srl_epi32(p, shift), origin);
+            let k = _mm512_min_epu32(_mm512_sub_epi32(k, origin), top);
+            let looked_up = _mm512_permutexvar_epi8(k, table_v);
+            _mm_storeu_si128(c.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(looked_up));
+        }
+    }
+    scalar::contexts32(rule, table, p_rest, c_rest);
+}
+
+/// Four vectors of a table of 128 words.
+type Table = [__m512i; 4];
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+fn load_table(table: &[u16; 256]) -> Table {
+    // SAFETY: these are the first 256 of 512 bytes.
+    std::array::from_fn(|i| unsafe { _mm512_loadu_si512(table.as_ptr().add(32 * i).cast()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+fn look_up(table: &Table, index: __m512i, upper: __mmask32) -> __m512i {
+    let low = _mm512_permutex2var_epi16(table[0], index, table[1]);
+    let high = _mm512_permutex2var_epi16(table[2], index, table[3]);
+    _mm512_mask_blend_epi16(upper, low, high)
+}
+
+/// The number of raw bits before each of 32 words, from the number in each: `starts[i] = counts[..i].sum()`. And the
+/// sum of all.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+fn starts(counts: __m512i) -> (__m512i, usize) {
+    // Sums within each quarter, ...
+    let p = _mm512_add_epi16(counts, _mm512_bslli_epi128::<2>(counts));
+    let p = _mm512_add_epi16(p, _mm512_bslli_epi128::<4>(p));
+    let p = _mm512_add_epi16(p, _mm512_bslli_epi128::<8>(p));
+    // ... and the last one of the quarter before, of the two before.
+    let one_back = _mm512_set_epi64(LAST[2], LAST[2], LAST[1], LAST[1], LAST[0], LAST[0], 0, 0);
+    let p = _mm512_add_epi16(p, _mm512_maskz_permutexvar_epi16(0xffff_ff00, one_back, p));
+    let two_back = _mm512_set_epi64(LAST[1], LAST[1], LAST[0], LAST[0], 0, 0, 0, 0);
+    let p = _mm512_add_epi16(p, _mm512_maskz_permutexvar_epi16(0xffff_0000, two_back, p));
+    let sum = _mm_extract_epi16::<7>(_mm512_extracti32x4_epi32::<3>(p));
+    (_mm512_sub_epi16(p, counts), sum as usize)
+}
+
+/// The indices of the last words of the first three quarters, each four times.
+const LAST: [i64; 3] = [0x0007_0007_0007_0007, 0x000f_000f_000f_000f, 0x0017_0017_0017_0017];
+
+/// What [`decode16`] needs to expand tokens.
+struct Expander {
+    counts: Table,
+    values: Table,
+    raw_shift: __m128i,
+    form: Form,
+    sign_bit: __m512i,
+    others: __m512i,
+}
+
+impl Expander {
+    #[inline]
+    #[target_feature(
+        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt"
+    )]
+    fn new(expansion: &Expansion16, float: bool) -> Expander {
+        Expander {
+            counts: load_table(&expansion.counts),
+            values: load_table(&expansion.values),
+            raw_shift: _mm_cvtsi32_si128(expansion.raw_shift as i32),
+            form: expansion.form,
+            sign_bit: _mm512_set1_epi16(if float { i16::MIN } else { 0 }),
+            others: _mm512_set1_epi16(if float { i16::MAX } else { 0 }),
+        }
+    }
+
+    /// The words of 32 tokens, which are in the low bytes of their lanes.
+    #[inline]
+    #[target_feature(
+        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt"
+    )]
+    fn restore(&self, tokens: __m512i, predictions: __m512i, raw: &mut RawBits<'_>) -> __m512i {
+        let (counts, values) = if let Form::Shift(shift) = self.form {
+            let tokens = _mm512_and_si512(tokens, _mm512_set1_epi16(255));
+            (_mm512_set1_epi16(shift as i16), _mm512_sll_epi16(tokens, _mm_cvtsi32_si128(shift as i32)))
+        } else {
+            let upper = _mm512_test_epi16_mask(tokens, _mm512_set1_epi16(64));
+            (look_up(&self.counts, tokens, upper), look_up(&self.values, tokens, upper))
+        };
+        let (starts, sum) = starts(counts);
+        let at = raw.position.min(8 * raw.bytes.len());
+        raw.position += sum;
+        // SAFETY: the position is at most the length, behind which 128 bytes are readable.
+        let window = unsafe { _mm512_loadu_si512(raw.bytes.as_ptr().add(at / 8).cast()) };
+        let starts = _mm512_add_epi16(starts, _mm512_set1_epi16((at % 8) as i16));
+        // Bytes n, n + 1 and n + 2, n + 3 of the window for each word, n being where its raw bits start. They end before the
+        // window does: 7 + 31 * 14 bits, three bytes.
+        let first = _mm512_srli_epi16::<3>(starts);
+        let first = _mm512_or_si512(first, _mm512_slli_epi16::<8>(first));
+        let first = _mm512_add_epi16(first, _mm512_set1_epi16(0x0100));
+        let second = _mm512_add_epi16(first, _mm512_set1_epi16(0x0202));
+        let low = _mm512_permutexvar_epi8(first, window);
+        let high = _mm512_permutexvar_epi8(second, window);
+        let bits = _mm512_shrdv_epi16(low, high, _mm512_and_si512(starts, _mm512_set1_epi16(7)));
+        let bits = _mm512_andnot_si512(_mm512_sllv_epi16(_mm512_set1_epi16(-1), counts), bits);
+        let z = _mm512_add_epi16(values, _mm512_sll_epi16(bits, self.raw_shift));
+        let negative = _mm512_sub_epi16(_mm512_setzero_si512(), _mm512_and_si512(z, _mm512_set1_epi16(1)));
+        let d = _mm512_xor_si512(_mm512_srli_epi16::<1>(z), negative);
+        let sign = _mm512_and_si512(predictions, self.sign_bit);
+        let ordered = _mm512_add_epi16(_mm512_xor_si512(predictions, sign), d);
+        let below = _mm512_and_si512(_mm512_srai_epi16::<15>(ordered), self.others);
+        // ordered ^ below ^ sign
+        _mm512_ternarylogic_epi32::<0x96>(ordered, below, sign)
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn decode16(
+    rans: &mut Rans<'_>,
+    contexts: &[[u8; 32]],
+    float: bool,
+    expansion: &Expansion16,
+    predictions: &[[[u8; 2]; 32]],
+    raw: &mut RawBits<'_>,
+    out: &mut [[[u8; 2]; 32]],
+) {
+    // With 256 tables at most, indices fit the gather's 32 bits, signed.
+    let Some(last) = (rans.slots.len() >> PROB_BITS).checked_sub(1) else { return };
+    let last = _mm256_set1_epi8(last.min(255) as u8 as i8);
+    let bytes = rans.words.bytes;
+    let mut next = 2 * rans.words.next;
+    let mut bits = RawBits { bytes: raw.bytes, position: raw.position };
+    let expander = Expander::new(expansion, float);
+    // SAFETY: the array has 128 bytes.
+    let (mut a, mut b) = unsafe {
+        let p = rans.states.as_ptr();
+        (_mm512_loadu_si512(p.cast()), _mm512_loadu_si512(p.add(16).cast()))
+    };
+    for ((contexts, p), o) in contexts.iter().zip(predictions).zip(out) {
+        // SAFETY: as in `rans_rounds`; predictions and output are arrays of 64 bytes.
+        unsafe {
+            let c = _mm256_min_epu8(_mm256_loadu_si256(contexts.as_ptr().cast()), last);
+            let base = bytes.as_ptr().add(next.min(bytes.len()));
+            let (x, t, m) = sixteen(a, _mm256_castsi256_si128(c), rans.slots.as_ptr(), base);
+            a = x;
+            let base = base.add(2 * m);
+            let (x, u, n) = sixteen(b, _mm256_extracti128_si256::<1>(c), rans.slots.as_ptr(), base);
+            b = x;
+            next += 2 * (m + n);
+            let (t, u) = (_mm512_cvtepi32_epi16(t), _mm512_cvtepi32_epi16(u));
+            let tokens = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(t), u);
+            let w = expander.restore(tokens, _mm512_loadu_si512(p.as_ptr().cast()), &mut bits);
+            _mm512_storeu_si512(o.as_mut_ptr().cast(), w);
+        }
+    }
+    // SAFETY: the array has 128 bytes.
+    unsafe {
+        let p = rans.states.as_mut_ptr();
+        _mm512_storeu_si512(p.cast(), a);
+        _mm512_storeu_si512(p.add(16).cast(), b);
+    }
+    rans.words.next = next / 2;
+    raw.position = bits.position;
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn restore16(
+    float: bool,
+    expansion: &Expansion16,
+    tokens: &[u8],
+    predictions: &[[u8; 2]],
+    raw: &mut RawBits<'_>,
+    out: &mut [[u8; 2]],
+) {
+    scalar::restore16(float, expansion, tokens, predictions, raw, out);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn restore32(
+    float: bool,
+    expansion: &[(u32, u32); 256],
+    raw_shift: u32,
+    tokens: &[u8],
+    predictions: &[[u8; 4]],
+    raw: &mut RawBits<'_>,
+    out: &mut [[u8; 4]],
+) {
+    // Compiled for these features, the twin is quick enough: a token comes with twice the bytes.
+    scalar::restore32(float, expansion, raw_shift, tokens, predictions, raw, out);
+}

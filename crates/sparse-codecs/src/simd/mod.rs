@@ -1,0 +1,292 @@
+//! Vector kernels, chosen at run time.
+//!
+//! This is the crate's only module with `unsafe` code. The rules that keep it sound:
+//!
+//! * A [`Simd`] above [`Level::Scalar`] exists only if the processor has been seen to have the features of its level, so
+//!   that holding one is the proof that calling that level's `#[target_feature]` functions needs.
+//! * Kernels read streams of untrusted length through [`Padded`], which keeps zeros behind the data; every round first
+//!   clamps its position to the end of the data, so that nothing depends on what the data says.
+//! * All other lengths are settled by slices and arrays before a kernel starts.
+//! * Every kernel has a twin without vectors in [`scalar`], and a test that compares the two on random and hostile
+//!   input.
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod padded;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+pub use padded::Padded;
+pub(crate) use scalar::{Rans, Words, rans_step};
+
+use crate::entropy::rans::Slot;
+use std::sync::OnceLock;
+
+/// A set of processor features that kernels are written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Level {
+    /// No vectors.
+    Scalar,
+    /// x86-64 with AVX2, BMI1, BMI2 and POPCNT.
+    Avx2,
+    /// The same and AVX-512 F, BW, VL, DQ, VBMI and VBMI2.
+    Avx512,
+}
+
+impl Level {
+    /// All levels, lowest first.
+    pub const ALL: [Level; 3] = [Level::Scalar, Level::Avx2, Level::Avx512];
+
+    /// The level of that name, in lower case: `scalar`, `avx2`, `avx512`.
+    pub fn from_name(name: &str) -> Option<Level> {
+        Level::ALL.into_iter().find(|l| l.name() == name)
+    }
+
+    /// Its name, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Scalar => "scalar",
+            Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
+        }
+    }
+}
+
+/// A level that this processor has. What kernels compute does not depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Simd(Level);
+
+impl Simd {
+    /// No vectors: every processor has that.
+    pub const SCALAR: Simd = Simd(Level::Scalar);
+
+    /// The highest level that the processor has.
+    pub fn detect() -> Simd {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("bmi1")
+                && is_x86_feature_detected!("bmi2")
+                && is_x86_feature_detected!("lzcnt")
+                && is_x86_feature_detected!("popcnt");
+            let avx512 = avx2
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vbmi")
+                && is_x86_feature_detected!("avx512vbmi2");
+            if avx512 {
+                return Simd(Level::Avx512);
+            }
+            if avx2 {
+                return Simd(Level::Avx2);
+            }
+        }
+        Simd::SCALAR
+    }
+
+    /// `level`, or the highest below it that the processor has.
+    pub fn at_most(level: Level) -> Simd {
+        Simd(Simd::detect().0.min(level))
+    }
+
+    /// What the environment variable `SPARSE_SIMD` allows (a [level's name](Level::from_name)), else
+    /// [`detect`](Self::detect). Looked up once.
+    pub fn from_env() -> Simd {
+        static SIMD: OnceLock<Simd> = OnceLock::new();
+        *SIMD.get_or_init(|| {
+            let level = std::env::var("SPARSE_SIMD").ok().and_then(|name| Level::from_name(&name));
+            level.map_or_else(Simd::detect, Simd::at_most)
+        })
+    }
+
+    /// The level.
+    pub fn level(self) -> Level {
+        self.0
+    }
+}
+
+/// Call the kernel of a level.
+macro_rules! dispatch {
+    ($simd:expr, $function:ident($($args:expr),* $(,)?)) => {
+        match $simd.0 {
+            // SAFETY: a `Simd` of this level exists, so the processor has its features.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { avx512::$function($($args),*) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { avx2::$function($($args),*) },
+            _ => scalar::$function($($args),*),
+        }
+    };
+}
+
+/// Decode whole rounds of 32 symbols: `tokens` from `contexts`, which are as long and a multiple of 32.
+///
+/// A context out of range is taken for the last one.
+pub(crate) fn rans_rounds(simd: Simd, rans: &mut Rans<'_>, contexts: &[[u8; 32]], tokens: &mut [[u8; 32]]) {
+    dispatch!(simd, rans_rounds(rans, contexts, tokens));
+}
+
+/// How a prediction becomes a context: `table[min((magnitude >> shift) - origin, 63)]`, where the difference does not
+/// go below zero, and the magnitude of a float lacks its sign.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ContextRule {
+    pub(crate) shift: u32,
+    pub(crate) origin: u64,
+    pub(crate) float: bool,
+}
+
+/// The contexts of 16-bit predictions; `contexts` is as long as `predictions`.
+pub(crate) fn contexts16(
+    simd: Simd,
+    rule: ContextRule,
+    table: &[u8; 64],
+    predictions: &[[u8; 2]],
+    contexts: &mut [u8],
+) {
+    dispatch!(simd, contexts16(rule, table, predictions, contexts));
+}
+
+/// The contexts of 32-bit predictions; `contexts` is as long as `predictions`.
+pub(crate) fn contexts32(
+    simd: Simd,
+    rule: ContextRule,
+    table: &[u8; 64],
+    predictions: &[[u8; 4]],
+    contexts: &mut [u8],
+) {
+    dispatch!(simd, contexts32(rule, table, predictions, contexts));
+}
+
+/// A stream of bits, the lowest of a byte first.
+#[derive(Debug)]
+pub(crate) struct RawBits<'a> {
+    pub(crate) bytes: &'a Padded,
+    /// In bits.
+    pub(crate) position: usize,
+}
+
+impl RawBits<'_> {
+    /// The next `count` bits, at most 64; zeros past the end.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, count: u32) -> u64 {
+        let mut value = self.bytes.window(self.position);
+        if count > 56 {
+            value = (value & ((1 << 56) - 1)) | self.bytes.window(self.position + 56) << 56;
+        }
+        self.position += count as usize;
+        if count == 64 { value } else { value & ((1u64 << count) - 1) }
+    }
+}
+
+/// How tokens of 16-bit words expand.
+#[derive(Clone, Debug)]
+pub(crate) struct Expansion16 {
+    /// Number of raw bits by token, at most [`Expansion16::MAX_RAW`].
+    counts: [u16; 256],
+    /// What they are added to.
+    values: [u16; 256],
+    /// The place of raw bits.
+    raw_shift: u32,
+    form: Form,
+}
+
+/// What vector units make of an expansion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// No token above 127: look-ups.
+    Small,
+    /// All tokens have so many raw bits, and the value is the token, shifted by as much.
+    Shift(u32),
+    Other,
+}
+
+impl Expansion16 {
+    /// The raw bits of 32 words then fit a vector of 64 bytes, and four bytes hold those of any one.
+    const MAX_RAW: u32 = 14;
+
+    /// From the number of raw bits and the value of each token, and the place of raw bits; `None` if there are too
+    /// many.
+    pub(crate) fn new(expansions: &[(u32, u64)], raw_shift: u32) -> Option<Expansion16> {
+        let (mut counts, mut values) = ([0; 256], [0; 256]);
+        for (i, &(bits, value)) in expansions.iter().enumerate() {
+            if bits > Self::MAX_RAW || raw_shift + bits > 16 || i > 255 {
+                return None;
+            }
+            counts[i] = bits as u16;
+            values[i] = value as u16;
+        }
+        let shift = expansions.first().map_or(0, |e| e.0);
+        let form = if expansions.len() <= 128 {
+            Form::Small
+        } else if raw_shift == 0 && (0..).zip(expansions).all(|(t, &e)| e == (shift, t << shift)) {
+            Form::Shift(shift)
+        } else {
+            Form::Other
+        };
+        Some(Expansion16 { counts, values, raw_shift, form })
+    }
+}
+
+/// Restore 16-bit words: expand `tokens` with raw bits, apply the differences to `predictions`. All three are of
+/// equal length.
+pub(crate) fn restore16(
+    simd: Simd,
+    float: bool,
+    expansion: &Expansion16,
+    tokens: &[u8],
+    predictions: &[[u8; 2]],
+    raw: &mut RawBits<'_>,
+    out: &mut [[u8; 2]],
+) {
+    dispatch!(simd, restore16(float, expansion, tokens, predictions, raw, out));
+}
+
+/// As [`restore16`] for 32-bit words; the expansion of a token is its number of raw bits (below 57) and its value.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn restore32(
+    simd: Simd,
+    float: bool,
+    expansion: &[(u32, u32); 256],
+    raw_shift: u32,
+    tokens: &[u8],
+    predictions: &[[u8; 4]],
+    raw: &mut RawBits<'_>,
+    out: &mut [[u8; 4]],
+) {
+    dispatch!(simd, restore32(float, expansion, raw_shift, tokens, predictions, raw, out));
+}
+
+/// [`rans_rounds`] and [`restore16`] at once, for whole rounds.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn decode16(
+    simd: Simd,
+    rans: &mut Rans<'_>,
+    contexts: &[[u8; 32]],
+    float: bool,
+    expansion: &Expansion16,
+    predictions: &[[[u8; 2]; 32]],
+    raw: &mut RawBits<'_>,
+    out: &mut [[[u8; 2]; 32]],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if simd.0 == Level::Avx512 && expansion.form != Form::Other {
+        // SAFETY: a `Simd` of this level exists, so the processor has its features.
+        return unsafe { avx512::decode16(rans, contexts, float, expansion, predictions, raw, out) };
+    }
+    const ROUNDS: usize = 32;
+    let mut tokens = [[0; 32]; ROUNDS];
+    for ((c, p), o) in contexts.chunks(ROUNDS).zip(predictions.chunks(ROUNDS)).zip(out.chunks_mut(ROUNDS)) {
+        let tokens = &mut tokens[..c.len()];
+        rans_rounds(simd, rans, c, tokens);
+        let (t, p, o) = (tokens.as_flattened(), p.as_flattened(), o.as_flattened_mut());
+        restore16(simd, float, expansion, t, p, raw, o);
+    }
+}

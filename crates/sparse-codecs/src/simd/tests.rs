@@ -1,0 +1,207 @@
+//! Each kernel against its twin, on random and hostile input.
+
+use super::*;
+use crate::entropy::freq::FreqTable;
+use crate::entropy::rans::{DecodeTables, EncodeScratch, EncodeTables, LOW, encode};
+use proptest::prelude::*;
+
+fn levels() -> impl Iterator<Item = Simd> {
+    [Level::Avx2, Level::Avx512].into_iter().map(Simd::at_most)
+}
+
+fn padded(bytes: &[u8]) -> Padded {
+    let mut p = Padded::new();
+    // What was here before must not matter.
+    p.fill(&[0xff; 300]);
+    p.fill(bytes);
+    p
+}
+
+/// A few tables of differing width.
+fn tables(seed: u64) -> Vec<FreqTable> {
+    (0..1 + seed % 5)
+        .map(|i| {
+            let width = 1 + (seed >> (8 * i)) % 112;
+            let counts: Vec<u64> =
+                (0..width).map(|s| 1 + s.wrapping_mul(seed.rotate_left(i as u32)) % 1000).collect();
+            FreqTable::from_counts(&counts)
+        })
+        .collect()
+}
+
+fn expansions(count: usize, bits: u32, word: u32) -> Vec<(u32, u64)> {
+    if count == 256 && word == 16 {
+        return (0..256).map(|t| (bits, t << bits)).collect();
+    }
+    (0..count).map(|t| (t as u32 % (bits + 1), (t as u64).wrapping_mul(0x9e37_79b9) >> (32 - word))).collect()
+}
+
+/// States, words taken, and output of everything.
+type RansOut = ([u32; 32], usize, Vec<[u8; 32]>);
+
+fn run_rans(simd: Simd, states: [u32; 32], words: &Padded, slots: &[Slot], c: &[[u8; 32]]) -> RansOut {
+    let mut rans = Rans { states, words: Words { bytes: words, next: 0 }, slots };
+    let mut tokens = vec![[0xAA; 32]; c.len()];
+    rans_rounds(simd, &mut rans, c, &mut tokens);
+    (rans.states, rans.words.next, tokens)
+}
+
+proptest! {
+    #[test]
+    fn rans_on_garbage(
+        seed: u64,
+        states in prop::array::uniform32(any::<u32>()),
+        words in prop::collection::vec(any::<u8>(), 0..600),
+        contexts in prop::collection::vec(prop::array::uniform32(0u8..7), 0..12),
+        wild in any::<bool>(),
+    ) {
+        let tables = DecodeTables::new(&tables(seed));
+        let mut contexts = contexts;
+        if wild {
+            contexts.iter_mut().flatten().for_each(|c| *c = c.wrapping_mul(83));
+        }
+        let words = padded(&words);
+        let want = run_rans(Simd::SCALAR, states, &words, tables.slots(), &contexts);
+        for simd in levels() {
+            prop_assert_eq!(&run_rans(simd, states, &words, tables.slots(), &contexts), &want);
+            // Without a table there is nothing to do.
+            let none = run_rans(simd, states, &words, &tables.slots()[..100], &contexts);
+            prop_assert_eq!(none, (states, 0, vec![[0xAA; 32]; contexts.len()]));
+        }
+    }
+
+    #[test]
+    fn rans_on_streams(seed: u64, picks in prop::collection::vec(any::<u16>(), 0..2000), cut in 0usize..3) {
+        let tables = tables(seed);
+        let contexts: Vec<u8> = picks.iter().map(|p| (usize::from(*p) % tables.len()) as u8).collect();
+        let tokens: Vec<u8> = picks
+            .iter()
+            .zip(&contexts)
+            .map(|(p, &c)| (usize::from(p >> 3) % tables[c as usize].freqs().len()) as u8)
+            .collect();
+        let mut out = Vec::new();
+        let encoded = EncodeTables::new(&tables);
+        encode(&tokens, &contexts, &encoded, 32, &mut EncodeScratch::default(), &mut out).unwrap();
+        let (head, words) = out.split_at(128);
+        let mut states = [LOW; 32];
+        for (x, b) in states.iter_mut().zip(head.as_chunks().0) {
+            *x = u32::from_le_bytes(*b);
+        }
+        // Truncated, also in the middle of a word.
+        let words = padded(&words[..words.len().saturating_sub(cut)]);
+        let tables = DecodeTables::new(&tables);
+        let contexts = contexts.as_chunks().0;
+        let want = run_rans(Simd::SCALAR, states, &words, tables.slots(), contexts);
+        if cut == 0 {
+            prop_assert_eq!(want.2.as_flattened(), &tokens[..want.2.len() * 32]);
+        }
+        for simd in levels() {
+            prop_assert_eq!(&run_rans(simd, states, &words, tables.slots(), contexts), &want);
+        }
+    }
+
+    #[test]
+    fn contexts(
+        predictions in prop::collection::vec(any::<u32>(), 0..200),
+        table in prop::array::uniform32(any::<u8>()),
+        shift in 0u32..32,
+        origin in any::<u64>(),
+        cut in 0u32..64,
+        float: bool,
+    ) {
+        let table: [u8; 64] = std::array::from_fn(|i| table[i % 32] ^ i as u8);
+        let n = predictions.len();
+        let wide: Vec<[u8; 4]> = predictions.iter().map(|p| p.to_le_bytes()).collect();
+        let narrow: Vec<[u8; 2]> = predictions.iter().map(|&p| (p as u16).to_le_bytes()).collect();
+        for origin in [origin >> cut, origin % 300, 1 << 40] {
+            let (mut want, mut got) = (vec![0; n], vec![1; n]);
+            for simd in levels() {
+                let rule = ContextRule { shift: shift % 16, origin, float };
+                contexts16(Simd::SCALAR, rule, &table, &narrow, &mut want);
+                contexts16(simd, rule, &table, &narrow, &mut got);
+                prop_assert_eq!(&got, &want);
+                let rule = ContextRule { shift, origin, float };
+                contexts32(Simd::SCALAR, rule, &table, &wide, &mut want);
+                contexts32(simd, rule, &table, &wide, &mut got);
+                prop_assert_eq!(&got, &want);
+            }
+        }
+    }
+
+    #[test]
+    fn restoring(
+        tokens in prop::collection::vec(any::<u8>(), 0..300),
+        predictions in prop::collection::vec(any::<u32>(), 300..301),
+        raw in prop::collection::vec(any::<u8>(), 0..400),
+        start in 0usize..100,
+        float: bool,
+        raw_shift in 0u32..2,
+        count in prop::sample::select(vec![60usize, 112, 128, 250, 256]),
+        bits in 0u32..=14,
+    ) {
+        let n = tokens.len();
+        let raw = padded(&raw);
+        let wide: Vec<[u8; 4]> = predictions[..n].iter().map(|p| p.to_le_bytes()).collect();
+        let narrow: Vec<[u8; 2]> = predictions[..n].iter().map(|&p| (p as u16).to_le_bytes()).collect();
+        let expansion = Expansion16::new(&expansions(count, bits, 16), raw_shift).unwrap();
+        // A token without an expansion is the twin's own business.
+        let tokens: Vec<u8> = tokens.iter().map(|&t| (usize::from(t) % count) as u8).collect();
+        let run16 = |simd| {
+            let mut bits = RawBits { bytes: &raw, position: start };
+            let mut out = vec![[0xAA; 2]; n];
+            restore16(simd, float, &expansion, &tokens, &narrow, &mut bits, &mut out);
+            (bits.position, out)
+        };
+        let all = expansions(256, 2 * bits, 32);
+        let wide_expansion = std::array::from_fn(|i| (all[i].0, all[i].1 as u32));
+        let run32 = |simd| {
+            let mut bits = RawBits { bytes: &raw, position: start };
+            let mut out = vec![[0xAA; 4]; n];
+            restore32(simd, float, &wide_expansion, raw_shift, &tokens, &wide, &mut bits, &mut out);
+            (bits.position, out)
+        };
+        for simd in levels() {
+            prop_assert_eq!(run16(simd), run16(Simd::SCALAR));
+            prop_assert_eq!(run32(simd), run32(Simd::SCALAR));
+        }
+    }
+
+    #[test]
+    fn decoding_at_once(
+        seed: u64,
+        states in prop::array::uniform32(any::<u32>()),
+        words in prop::collection::vec(any::<u8>(), 0..600),
+        raw in prop::collection::vec(any::<u8>(), 0..600),
+        contexts in prop::collection::vec(prop::array::uniform32(any::<u8>()), 0..40),
+        predictions in prop::collection::vec(any::<u16>(), 40 * 32),
+        float: bool,
+        raw_shift in 0u32..2,
+        count in prop::sample::select(vec![112usize, 128, 256]),
+    ) {
+        let tables = DecodeTables::new(&tables(seed));
+        let (words, raw) = (padded(&words), padded(&raw));
+        let predictions: Vec<[u8; 2]> = predictions.iter().map(|p| p.to_le_bytes()).collect();
+        let predictions = &predictions.as_chunks().0[..contexts.len()];
+        let expansion = Expansion16::new(&expansions(count, 14, 16), raw_shift).unwrap();
+        let run = |simd| {
+            let mut rans = Rans { states, words: Words { bytes: &words, next: 0 }, slots: tables.slots() };
+            let mut bits = RawBits { bytes: &raw, position: 0 };
+            let mut out = vec![[[0xAA; 2]; 32]; contexts.len()];
+            decode16(simd, &mut rans, &contexts, float, &expansion, predictions, &mut bits, &mut out);
+            (rans.states, rans.words.next, bits.position, out)
+        };
+        for simd in levels() {
+            prop_assert_eq!(run(simd), run(Simd::SCALAR));
+        }
+    }
+}
+
+#[test]
+fn levels_have_names() {
+    for level in Level::ALL {
+        assert_eq!(Level::from_name(level.name()), Some(level));
+        assert!(Simd::at_most(level).level() <= level);
+    }
+    assert_eq!(Level::from_name("mmx"), None);
+    assert_eq!(Simd::at_most(Level::Scalar), Simd::SCALAR);
+}
