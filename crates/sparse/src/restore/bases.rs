@@ -58,7 +58,7 @@ pub(crate) fn digest_of(bases: &dyn Bases, index: &Index, base: u32, cancel: &Ca
 pub(crate) fn mismatch(index: &Index, base: &BaseEntry, why: &str) -> Error {
     let id = &index.provenance.base_id;
     let made_against =
-        if id.is_empty() { String::new() } else { format!(" (the delta was made against {id})") };
+        if id.is_empty() { String::new() } else { format!(" (the delta was made against {id:?})") };
     let e = Error::new(ErrorKind::BaseMismatch, format!("wrong base: {why}{made_against}"));
     match &base.kind {
         BaseKind::Tensor { name } => e.in_tensor(&**name),
@@ -70,7 +70,7 @@ pub(crate) fn mismatch(index: &Index, base: &BaseEntry, why: &str) -> Error {
 /// The error that a base is needed.
 pub(crate) fn no_base(index: &Index) -> Error {
     let id = &index.provenance.base_id;
-    let which = if id.is_empty() { String::new() } else { format!(": it was made against {id}") };
+    let which = if id.is_empty() { String::new() } else { format!(": it was made against {id:?}") };
     Error::invalid_argument(format!("this delta needs its base, and none was given{which}"))
 }
 
