@@ -3,6 +3,8 @@
 //! `golden/v0_1` holds a base, a target and the delta between them, and the delta of a fixture. Until format 1.0 a version may be dropped when the
 //! format changes; a file that has landed is never rewritten.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "restore_support/mod.rs"]
 mod support;
 
