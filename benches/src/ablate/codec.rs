@@ -12,6 +12,8 @@ use sparse_core::{
 pub(super) struct Coded {
     /// Bytes of parameters and chunks.
     pub(super) written: u64,
+    /// Bytes of parameters alone.
+    pub(super) params: u64,
     /// Its floor in bits.
     pub(super) floor: f64,
     /// Profiles of rows.
@@ -49,7 +51,8 @@ pub(super) fn code(elements: &Elements) -> Result<Coded> {
         return Err(Error::corrupt("restored bytes differ from the original"));
     }
     let (profiles, tables) = counts(&encoded.params)?;
-    Ok(Coded { written: encoded.byte_len(), floor, profiles, tables })
+    let params = encoded.params.len() as u64;
+    Ok(Coded { written: encoded.byte_len(), params, floor, profiles, tables })
 }
 
 fn slices<'a>(unit: &UnitSpec, elements: &'a Elements, chunk: u64) -> Result<(&'a [u8], &'a [u8])> {

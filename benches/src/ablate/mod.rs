@@ -39,6 +39,8 @@ enum Model {
     Floor,
     /// What the codec wrote.
     Codec,
+    /// The parameter blocks of that: profiles, tables, exact values.
+    Parameters,
 }
 
 const PLAIN: Variant = Variant { mirrored: false, scheme: ZIGZAG, context: Context::None, exact: false };
@@ -46,7 +48,7 @@ const EXPONENT: Variant = Variant { mirrored: true, scheme: SIGNED, context: Con
 const TENSOR: Variant = Variant { context: Context::TensorAndKey, ..EXPONENT };
 
 /// The rows.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step { name: "XOR, each byte of the word by its own order-0 table", from: 0, model: Model::XorBytes },
     Step { name: "integer difference, one table", from: 0, model: Model::Tokens(PLAIN) },
     Step { name: "+ mirrored at zero", from: 1, model: Model::Tokens(Variant { mirrored: true, ..PLAIN }) },
@@ -63,7 +65,7 @@ const STEPS: [Step; 12] = [
         model: Model::Tokens(Variant { exact: true, ..TENSOR }),
     },
     Step { name: "exponent and row profile: floor of the codec", from: 6, model: Model::Floor },
-    Step { name: "the codec, written", from: 7, model: Model::Codec },
+    Step { name: "the codec, written", from: 6, model: Model::Codec },
     Step {
         name: "exponent and tensor, sign not in the token",
         from: 5,
@@ -79,6 +81,7 @@ const STEPS: [Step; 12] = [
         from: 4,
         model: Model::Tokens(Variant { exact: true, ..EXPONENT }),
     },
+    Step { name: "the codec: parameter blocks alone", from: 12, model: Model::Parameters },
 ];
 
 /// One pair's column.
@@ -103,7 +106,7 @@ pub fn ablate(path: &PairPath) -> Result<Ablation> {
     let mut bytes = vec![0.0; STEPS.len()];
     let mut models = Vec::new();
     for unit in &units {
-        let Coded { written, floor, profiles, tables } = codec::code(unit)?;
+        let Coded { written, params, floor, profiles, tables } = codec::code(unit)?;
         models.push((profiles, tables));
         for (sum, step) in bytes.iter_mut().zip(&STEPS) {
             *sum += match step.model {
@@ -111,6 +114,7 @@ pub fn ablate(path: &PairPath) -> Result<Ablation> {
                 Model::Tokens(variant) => scheme::bits(unit, variant) / 8.0,
                 Model::Floor => floor / 8.0,
                 Model::Codec => written as f64,
+                Model::Parameters => params as f64,
             };
         }
     }
