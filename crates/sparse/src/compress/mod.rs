@@ -116,8 +116,8 @@ pub fn compress_to_path(
         ErrorKind::Io => e.in_file(out.display().to_string()),
         _ => e,
     };
-    let (writer, report) =
-        compress(base, target, BufWriter::with_capacity(1 << 20, file), options, observer).map_err(writing)?;
+    let (writer, report) = compress(base, target, BufWriter::with_capacity(1 << 20, file), options, observer)
+        .map_err(writing)?;
     let file = writer.into_inner().map_err(|e| writing(Error::io("cannot write", e.into_error())))?;
     file.commit()?;
     Ok(report)
