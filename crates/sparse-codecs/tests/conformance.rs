@@ -37,7 +37,7 @@ fn levels_agree() {
                 .iter()
                 .map(|w| match spread {
                     0 => *w,
-                    _ => w.wrapping_add((random() >> (31 - spread.min(30)) % 31) << shift),
+                    _ => w.wrapping_add((random() >> (31 - spread.min(30))) << shift),
                 })
                 .collect();
             let target = bytes(&moved);

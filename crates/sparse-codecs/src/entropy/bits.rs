@@ -32,6 +32,34 @@ impl BitWriter {
         }
     }
 
+    /// Append `count` values by `next`, which returns a value and its number of bits, at most 56; higher bits of a value
+    /// must be zero. Takes no branch on the number of bits, as [`put`](Self::put) does.
+    #[inline(always)]
+    pub(crate) fn put_many(&mut self, count: usize, mut next: impl FnMut(usize) -> (u64, u32)) {
+        /// Values between two looks at the space left.
+        const BLOCK: usize = 256;
+        for start in (0..count).step_by(BLOCK) {
+            let n = BLOCK.min(count - start);
+            // Whole bytes first: fewer than eight bits stay pending.
+            let mut at = self.bytes.len();
+            self.bytes.resize(at + 8 * (n + 2), 0);
+            let (mut pending, mut have) = (self.pending, self.count);
+            for i in start..start + n {
+                if let Some(space) = self.bytes.get_mut(at..at + 8) {
+                    space.copy_from_slice(&pending.to_le_bytes());
+                }
+                at += (have / 8) as usize;
+                pending = pending.checked_shr(have & !7).unwrap_or(0);
+                have &= 7;
+                let (value, bits) = next(i);
+                pending |= value << have;
+                have += bits;
+            }
+            self.bytes.truncate(at);
+            (self.pending, self.count) = (pending, have);
+        }
+    }
+
     /// The bytes, the last one padded with zero bits. The writer is empty afterwards and keeps its memory.
     pub fn finish_into(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.bytes);
@@ -116,6 +144,19 @@ mod tests {
                 prop_assert_eq!(r.take(n), v);
             }
             prop_assert!(r.is_exact());
+            let mut many = BitWriter::new();
+            let few: Vec<_> = values.iter().map(|&(v, n)| if n > 56 { (v >> 8, n - 8) } else { (v, n) }).collect();
+            let (first, rest) = few.split_at(few.len() / 3);
+            first.iter().for_each(|v| w.put(v.0, v.1));
+            many.put_many(first.len(), |i| first[i]);
+            rest.iter().for_each(|v| w.put(v.0, v.1));
+            rest.iter().take(2).for_each(|v| many.put(v.0, v.1));
+            let rest = &rest[rest.len().min(2)..];
+            many.put_many(rest.len(), |i| rest[i]);
+            let (mut want, mut got) = (Vec::new(), Vec::new());
+            w.finish_into(&mut want);
+            many.finish_into(&mut got);
+            prop_assert_eq!(got, want);
         }
     }
 

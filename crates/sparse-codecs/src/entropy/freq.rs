@@ -3,6 +3,7 @@
 use super::token::{MAX_TOKENS, TokenScheme};
 use super::{bits, bytes, varint};
 use sparse_core::{Error, Result};
+use std::sync::LazyLock;
 
 /// Probabilities are multiples of `2^-PROB_BITS`.
 pub const PROB_BITS: u32 = 12;
@@ -72,8 +73,46 @@ impl FreqTable {
 
 /// Bits of a histogram's empirical entropy: the floor of any static table.
 pub fn entropy_bits(counts: &[u64]) -> f64 {
-    let total: u64 = counts.iter().sum();
-    counts.iter().filter(|&&c| c > 0).map(|&c| c as f64 * (total as f64 / c as f64).log2()).sum()
+    let log = Log2::new();
+    let (mut total, mut sum) = (0, 0.0);
+    for &c in counts.iter().filter(|&&c| c > 0) {
+        total += c;
+        sum += c as f64 * log.of(c as f64);
+    }
+    if total == 0 { 0.0 } else { (total as f64 * log.of(total as f64) - sum).max(0.0) }
+}
+
+/// Logarithms by table: several times as quick as the library's, the same on every machine, and exact to about
+/// `1e-11`.
+#[derive(Clone, Copy)]
+pub(crate) struct Log2(&'static [(f64, f64); Log2::ENTRIES]);
+
+impl Log2 {
+    const ENTRIES: usize = 256;
+
+    pub(crate) fn new() -> Log2 {
+        // By the upper mantissa bits: the reciprocal of the middle of what they stand for, and its logarithm.
+        static TABLE: LazyLock<[(f64, f64); Log2::ENTRIES]> = LazyLock::new(|| {
+            std::array::from_fn(|i| {
+                let middle = 1.0 + (i as f64 + 0.5) / Log2::ENTRIES as f64;
+                (1.0 / middle, middle.log2())
+            })
+        });
+        Log2(&TABLE)
+    }
+
+    /// The logarithm of a positive normal number.
+    #[inline(always)]
+    pub(crate) fn of(self, x: f64) -> f64 {
+        let bits = x.to_bits();
+        let exponent = (bits >> 52) as i32 - 1023;
+        let mantissa = f64::from_bits(bits & ((1 << 52) - 1) | 1023 << 52);
+        let (reciprocal, log) = self.0[(bits >> 44) as usize % Self::ENTRIES];
+        // log2(1 + r) for |r| <= 2^-9.
+        let r = mantissa * reciprocal - 1.0;
+        let tail = r * (1.0 - r * (0.5 - r * (1.0 / 3.0 - r * 0.25))) * std::f64::consts::LOG2_E;
+        f64::from(exponent) + log + tail
+    }
 }
 
 /// Frequencies are themselves hybrid integers with one mantissa bit: at most 26 tokens.
@@ -172,6 +211,18 @@ mod tests {
             for t in read_tables(&mut &bytes[..], count, 64).into_iter().flatten() {
                 prop_assert_eq!(t.freqs().iter().map(|&f| u32::from(f)).sum::<u32>(), PROB_SCALE);
             }
+        }
+    }
+
+    #[test]
+    fn logarithms() {
+        let log = Log2::new();
+        for i in 1..100_000u64 {
+            let x = (i * i * i) as f64;
+            assert!((log.of(x) - x.log2()).abs() < 1e-10, "{x}");
+        }
+        for power in 0..64 {
+            assert!((log.of((1u64 << power) as f64) - f64::from(power)).abs() < 1e-10);
         }
     }
 

@@ -8,6 +8,7 @@
 //! All states begin (for the encoder) and so must end (for the decoder) at `2^16`, which is checked.
 
 use super::freq::{FreqTable, PROB_BITS, PROB_SCALE};
+use super::token::MAX_TOKENS;
 use crate::simd::{self, Padded, Rans, RawBits, Simd, Words};
 use sparse_core::{Error, Result};
 
@@ -73,60 +74,59 @@ impl DecodeTables {
     }
 }
 
-/// One encoding step: division by the frequency as a multiplication.
+/// One encoding step: division by the frequency as a multiplication. All zero for a token without a code.
 #[derive(Clone, Copy, Debug, Default)]
 struct EncodeSymbol {
     /// `ceil(2^64 / freq)`; all ones for a frequency of one.
     reciprocal: u64,
-    bias: u32,
+    bias: u16,
     /// `PROB_SCALE - freq`.
-    complement: u32,
+    complement: u16,
     /// A state whose upper bits reach this must first shed a word.
-    freq: u32,
+    freq: u16,
 }
 
 impl EncodeSymbol {
-    fn new(freq: u32, cum: u32) -> Self {
+    fn new(freq: u16, cum: u16) -> Self {
         // state -> (state / freq) * SCALE + state % freq + cum = state + bias + (state / freq) * complement.
         // For a frequency of one, the all-ones reciprocal yields state - 1 instead of state; the bias makes
         // up for it. For others, the error of the rounded-up reciprocal is below 2^12 per 2^64, too small to
         // matter for states below 2^32.
+        let scale = PROB_SCALE as u16;
         let (reciprocal, extra) =
-            if freq == 1 { (u64::MAX, PROB_SCALE - 1) } else { (u64::MAX / u64::from(freq) + 1, 0) };
-        EncodeSymbol { reciprocal, bias: cum + extra, complement: PROB_SCALE - freq, freq }
+            if freq == 1 { (u64::MAX, scale - 1) } else { (u64::MAX / u64::from(freq) + 1, 0) };
+        EncodeSymbol { reciprocal, bias: cum + extra, complement: scale - freq, freq }
+    }
+
+    /// Encode one symbol. The word to shed is the low half of what the state was; returns whether to shed it.
+    #[inline(always)]
+    fn step(&self, state: &mut u32) -> bool {
+        let shed = *state >> (32 - PROB_BITS) >= u32::from(self.freq);
+        let x = *state >> (16 * u32::from(shed));
+        let quotient = ((u128::from(x) * u128::from(self.reciprocal)) >> 64) as u32;
+        *state = x.wrapping_add(self.bias.into()).wrapping_add(quotient.wrapping_mul(self.complement.into()));
+        shed
     }
 }
 
 /// Encoding tables of several contexts.
 #[derive(Clone, Debug)]
 pub struct EncodeTables {
-    symbols: Vec<EncodeSymbol>,
-    /// Symbols per context: the largest of all tables.
-    stride: usize,
+    symbols: Vec<[EncodeSymbol; MAX_TOKENS]>,
 }
 
 impl EncodeTables {
     /// Expand frequency tables.
     pub fn new(tables: &[FreqTable]) -> Self {
-        let stride = tables.iter().map(|t| t.freqs().len()).max().unwrap_or(0);
-        let mut symbols = vec![EncodeSymbol::default(); stride * tables.len()];
-        for (t, table) in tables.iter().enumerate() {
+        let mut symbols = vec![[EncodeSymbol::default(); MAX_TOKENS]; tables.len()];
+        for (symbols, table) in symbols.iter_mut().zip(tables) {
             let mut cum = 0;
-            for (s, &f) in table.freqs().iter().enumerate().filter(|s| *s.1 > 0) {
-                symbols[t * stride + s] = EncodeSymbol::new(f.into(), cum);
-                cum += u32::from(f);
+            for (s, &f) in symbols.iter_mut().zip(table.freqs()).filter(|s| *s.1 > 0) {
+                *s = EncodeSymbol::new(f, cum);
+                cum += f;
             }
         }
-        EncodeTables { symbols, stride }
-    }
-
-    #[inline]
-    fn symbol(&self, context: u8, token: u8) -> EncodeSymbol {
-        let token = token as usize;
-        if token >= self.stride {
-            return EncodeSymbol::default();
-        }
-        self.symbols.get(context as usize * self.stride + token).copied().unwrap_or_default()
+        EncodeTables { symbols }
     }
 }
 
@@ -152,24 +152,43 @@ pub fn encode(
     if tokens.len() != contexts.len() || lanes == 0 || lanes > LANES {
         return Err(Error::invalid_argument("tokens and contexts differ in number, or bad number of lanes"));
     }
+    let count = tables.symbols.len();
+    if contexts.iter().any(|&c| c as usize >= count) {
+        return Err(Error::invalid_argument("context out of range"));
+    }
+    // A decoder takes last what is written first, so words are written from the end of a buffer to its front. A token
+    // sheds a word at most.
     let words = &mut scratch.words;
-    words.clear();
+    words.resize(words.len().max(tokens.len() + LANES), 0);
+    let mut first = words.len();
     let mut states = [LOW; LANES];
     let mut missing = false;
-    for (round_tokens, round_contexts) in tokens.chunks(lanes).zip(contexts.chunks(lanes)).rev() {
-        for (state, (&token, &context)) in
-            states.iter_mut().zip(round_tokens.iter().zip(round_contexts)).rev()
+    let whole = tokens.len() - tokens.len() % lanes;
+    let rounds = tokens[..whole].chunks_exact(lanes).zip(contexts[..whole].chunks_exact(lanes));
+    // The last round, which need not be whole, comes first.
+    let rest = std::iter::once((&tokens[whole..], &contexts[whole..]));
+    for (tokens, contexts) in rest.chain(rounds.rev()) {
+        let Some(window) = words[..first].last_chunk_mut::<LANES>() else { break };
+        let mut free = LANES;
+        let mut step = |state: &mut u32, token: u8, context: u8| {
+            let symbol = &tables.symbols[context as usize][token as usize];
+            missing |= symbol.freq == 0;
+            // Without a branch, which would be hard to predict: what is not shed is overwritten.
+            window[(free - 1) % LANES] = *state as u16;
+            free -= usize::from(symbol.step(state));
+        };
+        if let (Ok(tokens), Ok(contexts)) =
+            (<&[u8; LANES]>::try_from(tokens), <&[u8; LANES]>::try_from(contexts))
         {
-            let s = tables.symbol(context, token);
-            missing |= s.freq == 0;
-            let mut x = *state;
-            if x >> (32 - PROB_BITS) >= s.freq {
-                words.push(x as u16);
-                x >>= 16;
+            for i in (0..LANES).rev() {
+                step(&mut states[i], tokens[i], contexts[i]);
             }
-            let quotient = ((u128::from(x) * u128::from(s.reciprocal)) >> 64) as u32;
-            *state = x.wrapping_add(s.bias).wrapping_add(quotient.wrapping_mul(s.complement));
+        } else {
+            for (state, (&token, &context)) in states.iter_mut().zip(tokens.iter().zip(contexts)).rev() {
+                step(state, token, context);
+            }
         }
+        first -= LANES - free;
     }
     if missing {
         return Err(Error::invalid_argument("the data has symbols that its analysis did not see"));
@@ -177,7 +196,9 @@ pub fn encode(
     for state in &states[..lanes] {
         out.extend_from_slice(&state.to_le_bytes());
     }
-    out.extend(words.iter().rev().flat_map(|w| w.to_le_bytes()));
+    let words = &words[first..];
+    out.reserve(2 * words.len());
+    out.extend(words.iter().flat_map(|w| w.to_le_bytes()));
     Ok(words.len())
 }
 

@@ -2,19 +2,27 @@
 
 use super::chunk::{Encoder, overhead_bytes, write_profiles};
 use super::cluster::{Cost, Sparse, cluster};
-use super::model::{KEYS, KeyRule, Kind, Model, Tokens};
+use super::model::{KEYS, Kind, Model, Tokens};
 use super::profile::{Choice, LANES as MAX_PROFILES, Prices};
-use super::scan::{Predictor, Scan, runs};
+use super::scan::{Predictor, Scan, Scanner, runs};
 use crate::entropy::freq::{FreqTable, entropy_bits};
 use crate::entropy::token::MAX_TOKENS;
+use crate::simd::Simd;
+use crate::word::{Word, with_word};
 use sparse_core::{
     ChunkEncoder, CodecContext, Effort, EstimatedBits, Result, UnitAnalysis, UnitSpec, check_chunk,
 };
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// Most frequency tables that the encoder makes.
 const MAX_TABLES: usize = 32;
+
+/// A quick analysis counts the first of so many parts of each run ...
+const SAMPLE: usize = 4;
+/// ... if a part has at least so many elements.
+const SAMPLE_MIN: usize = 64;
 
 /// Values this frequent get a token of their own, where a token would leave raw bits: one in so many.
 const EXACT_SHARE: u64 = 1000;
@@ -37,8 +45,8 @@ struct Sums {
     groups: BTreeMap<i32, Histogram>,
     /// Candidates for tokens of their own.
     frequent: BTreeMap<u64, u64>,
-    /// Raw bits.
-    raw_bits: u64,
+    /// By key: the tokens that occur. Empty unless `groups` counts a sample only.
+    seen: Vec<[bool; MAX_TOKENS]>,
     /// Bits by segment under the prices of the pass before, in units of `1 / COST_SCALE`.
     segment_cost: Vec<u64>,
     /// Chunks that hold anything.
@@ -55,10 +63,7 @@ struct Sums {
 #[derive(Debug)]
 pub(super) struct Analysis {
     unit: UnitSpec,
-    kind: Kind,
-    key: KeyRule,
-    predictor: Predictor,
-    tokens: Tokens,
+    scanner: Scanner,
     refinements: u32,
     pass: u32,
     model: Option<(Model, Prices)>,
@@ -70,20 +75,22 @@ pub(super) struct Analysis {
 struct ObserveState {
     scan: Scan,
     choice: Choice,
-    tokens: Vec<u8>,
     counts: BTreeMap<i32, Vec<u32>>,
     packed: Vec<u8>,
     symbols: Vec<u8>,
 }
 
 impl Analysis {
-    pub(super) fn new(unit: &UnitSpec, effort: Effort) -> Analysis {
+    pub(super) fn new(simd: Simd, unit: &UnitSpec, effort: Effort) -> Analysis {
         let kind = Kind::of(unit);
         Analysis {
-            kind,
-            key: kind.key_rule(),
-            predictor: Predictor::of(unit),
-            tokens: Tokens::new(kind.scheme(), Vec::new(), kind.bits),
+            scanner: Scanner {
+                simd,
+                kind,
+                key: kind.key_rule(),
+                predictor: Predictor::of(unit),
+                tokens: Tokens::new(kind.scheme(), Vec::new(), kind.bits),
+            },
             refinements: match effort {
                 Effort::Fast => 0,
                 Effort::Max => 3,
@@ -97,57 +104,69 @@ impl Analysis {
         }
     }
 
-    /// The level of a run: twice the logarithm of the mean absolute change, relative to the type's one.
-    fn level(&self, values: &[u64], keys: &[u8]) -> i32 {
-        let float_with_base = self.kind.float && self.kind.has_base && self.kind.bits > 8;
-        let key_steps = if self.key.shift < self.kind.mantissa { 0.5 } else { 1.0 };
-        let sum: f64 = if float_with_base {
+    /// Whether a part of each run is counted only. Then all tokens are given a code that occur anywhere.
+    fn samples(&self) -> bool {
+        self.refinements == 0
+    }
+
+    /// The level of a piece of a run: twice the logarithm of the mean absolute change, relative to the type's one.
+    fn level(&self, scan: &Scan, range: Range<usize>) -> i32 {
+        let Scanner { kind, key, .. } = &self.scanner;
+        let key_steps = if key.shift < kind.mantissa { 0.5 } else { 1.0 };
+        let len = range.len();
+        let sum: f64 = if kind.float && kind.has_base && kind.bits > 8 {
             // Key by key, since the unit in the last place depends on it alone.
-            let mut by_key = [0u64; KEYS];
-            for (&v, &k) in values.iter().zip(keys) {
-                by_key[k as usize & (KEYS - 1)] += v.div_ceil(2).min(1 << 40);
-            }
+            let by_key = with_word!(kind.bits / 8, sum_by_key, scan, range);
             (0..).zip(by_key).map(|(k, n)| n as f64 * (f64::from(k) * key_steps).exp2()).sum()
         } else {
-            values.iter().map(|&v| self.tokens.split(v).token as f64).sum()
+            scan.tokens[range].iter().map(|&t| u64::from(t)).sum::<u64>() as f64
         };
-        if sum == 0.0 { i32::MIN } else { (2.0 * (sum / values.len() as f64).log2()).round() as i32 }
+        if sum == 0.0 { i32::MIN } else { (2.0 * (sum / len as f64).log2()).round() as i32 }
     }
 
     fn first_look(&self, chunk: u64, state: &mut ObserveState) {
+        let count = self.scanner.tokens.count();
         for run in runs(&self.unit, chunk) {
-            let range = run.start..run.start + run.len;
-            let (values, keys) = (&state.scan.values[range.clone()], &state.scan.keys[range.clone()]);
-            let counts = group(&mut state.counts, self.level(values, keys), self.tokens.count());
-            for (&key, &token) in keys.iter().zip(&state.tokens[range]) {
-                counts[key as usize * self.tokens.count() + token as usize] += 1;
-            }
+            let part = if self.samples() && run.len >= SAMPLE * SAMPLE_MIN { SAMPLE } else { 1 };
+            let range = run.start..run.start + run.len.div_ceil(part);
+            let counts = group(&mut state.counts, self.level(&state.scan, range.clone()), count);
+            add_counts(
+                counts,
+                count,
+                &state.scan.keys[range.clone()],
+                &state.scan.tokens[range],
+                part as u32,
+            );
         }
     }
 
     fn look_again(&self, chunk: u64, state: &mut ObserveState, prices: &Prices, profiles: usize) {
-        let ObserveState { scan, choice, tokens, counts, packed, symbols } = state;
-        choice.choose(runs(&self.unit, chunk), &scan.keys, tokens, prices);
+        let ObserveState { scan, choice, counts, packed, symbols } = state;
+        choice.choose(runs(&self.unit, chunk), &scan.keys, &scan.tokens, prices);
         packed.clear();
         if profiles > 1 {
             write_profiles(&choice.profiles, symbols, packed);
         }
+        let count = self.scanner.tokens.count();
         for (run, &p) in choice.runs.iter().zip(&choice.profiles) {
             let range = run.start..run.start + run.len;
-            let counts = group(counts, p.into(), self.tokens.count());
-            for (&key, &token) in scan.keys[range.clone()].iter().zip(&tokens[range]) {
-                counts[key as usize * self.tokens.count() + token as usize] += 1;
-            }
+            let counts = group(counts, p.into(), count);
+            add_counts(counts, count, &scan.keys[range.clone()], &scan.tokens[range], 1);
         }
     }
 
     /// Frequent values among those whose token leaves raw bits (Misra and Gries 1982).
-    fn frequent(&self, values: &[u64]) -> BTreeMap<u64, u64> {
+    fn frequent(&self, scan: &Scan) -> BTreeMap<u64, u64> {
         let mut candidates: BTreeMap<u64, u64> = BTreeMap::new();
-        if self.kind.bits < 32 || !self.kind.has_base {
+        // They are used from the second pass on.
+        if self.scanner.kind.bits < 32 || !self.scanner.kind.has_base || self.refinements == 0 {
             return candidates;
         }
-        for &v in values.iter().step_by(EXACT_STRIDE).filter(|&&v| self.tokens.split(v).raw_bits > 0) {
+        let word_bytes = self.scanner.kind.bits as usize / 8;
+        let raw_counts = self.scanner.tokens.raw_counts();
+        let values = scan.values.chunks_exact(word_bytes).zip(&scan.tokens).step_by(EXACT_STRIDE);
+        for (value, _) in values.filter(|v| raw_counts[*v.1 as usize] > 0) {
+            let v = with_word!(word_bytes, load, value);
             if let Some(n) = candidates.get_mut(&v) {
                 *n += 1;
             } else if candidates.len() < EXACT_CANDIDATES {
@@ -169,39 +188,49 @@ impl Analysis {
         let mut frequent: Vec<(u64, u64)> =
             sums.frequent.iter().filter(|f| *f.1 > enough).map(|(&v, &n)| (n, v)).collect();
         frequent.sort_unstable_by(|a, b| b.cmp(a));
-        frequent.truncate(MAX_EXACT.min(MAX_TOKENS - self.tokens.count()));
+        frequent.truncate(MAX_EXACT.min(MAX_TOKENS - self.scanner.tokens.count()));
         let mut exact: Vec<u64> = frequent.into_iter().map(|f| f.1).collect();
         exact.sort_unstable();
-        Tokens::new(self.tokens.scheme, exact, self.kind.bits)
+        Tokens::new(self.scanner.tokens.scheme, exact, self.scanner.kind.bits)
     }
 
     /// Bits by segment, raw bits included, in units of `1 / COST_SCALE`.
     fn segment_costs(&self, state: &ObserveState) -> Vec<(usize, u64)> {
-        let raw_bits: Vec<u32> = self.tokens.expansions().iter().map(|e| e.0).collect();
-        let ObserveState { choice, tokens, .. } = state;
+        let raw_counts = self.scanner.tokens.raw_counts();
+        let ObserveState { choice, scan, .. } = state;
         choice
             .runs
             .iter()
             .zip(&choice.bits)
             .map(|(run, &bits)| {
-                let raw: u64 = tokens[run.start..run.start + run.len]
-                    .iter()
-                    .map(|&t| u64::from(raw_bits[t as usize]))
-                    .sum();
+                let tokens = &scan.tokens[run.start..run.start + run.len];
+                let raw: u64 = tokens.iter().map(|&t| u64::from(raw_counts[t as usize])).sum();
                 (run.segment, (f64::from(bits) * COST_SCALE) as u64 + raw * COST_SCALE as u64)
             })
             .collect()
     }
 
+    /// The raw bits of all tokens counted.
+    fn raw_bits(&self, groups: &BTreeMap<i32, Histogram>) -> u64 {
+        let count = self.scanner.tokens.count();
+        let raw_counts = self.scanner.tokens.raw_counts();
+        let bits = |h: &[u64]| h.iter().zip(&*raw_counts).map(|(&n, &bits)| n * u64::from(bits)).sum::<u64>();
+        groups.values().flat_map(|g| g.chunks(count)).map(bits).sum()
+    }
+
     /// Make the model from the histograms of `groups`. Also returns their entropy given the contexts, in bits.
-    fn build(&self, groups: &BTreeMap<i32, Histogram>) -> (Model, f64) {
-        let count = self.tokens.count();
+    fn build(&self, groups: &BTreeMap<i32, Histogram>, seen: &[[bool; MAX_TOKENS]]) -> (Model, f64) {
+        let count = self.scanner.tokens.count();
         let items: Vec<Sparse> = groups.values().map(|h| Sparse::from_dense(h)).collect();
         let profile_of = cluster(&items, KEYS * count, MAX_PROFILES, Cost::of_profile(count));
         let profile_count = profile_of.iter().max().map_or(1, |m| m + 1);
         let mut sums = vec![vec![0u64; KEYS * count]; profile_count];
         for (histogram, &p) in groups.values().zip(&profile_of) {
             sums[p].iter_mut().zip(histogram).for_each(|(a, b)| *a += b);
+        }
+        // What a sample missed needs a code too, whichever profile its row will choose.
+        for (cells, seen) in sums.iter_mut().flat_map(|s| s.chunks_mut(count).zip(seen)) {
+            cells.iter_mut().zip(seen).filter(|(_, seen)| **seen).for_each(|(n, _)| *n = (*n).max(1));
         }
 
         // One item for each (profile, key) that occurs.
@@ -237,16 +266,16 @@ impl Analysis {
         }
         profiles.iter_mut().for_each(fill_gaps);
         let model = Model {
-            tokens: self.tokens.clone(),
-            key: self.key,
+            tokens: self.scanner.tokens.clone(),
+            key: self.scanner.key,
             profiles,
             tables: order.iter().map(|&t| FreqTable::from_counts(&counts[t])).collect(),
         };
         (model, counts.iter().map(|c| entropy_bits(c)).sum())
     }
 
-    fn estimate(&self, model: &Model, sums: &Sums) -> EstimatedBits {
-        let count = self.tokens.count();
+    fn estimate(&self, model: &Model, sums: &Sums, raw_bits: u64) -> EstimatedBits {
+        let count = self.scanner.tokens.count();
         // Every cell is priced by its cheapest table: what `look_again` will find, or a little less.
         let mut token_bits = 0.0;
         for histogram in sums.groups.values() {
@@ -262,7 +291,7 @@ impl Analysis {
         }
         let mut params = Vec::new();
         model.write(&mut params);
-        let payload_bits = token_bits + sums.raw_bits as f64;
+        let payload_bits = token_bits + raw_bits as f64;
         let cost: u64 = sums.segment_cost.iter().sum();
         let payload = if cost > 0 {
             sums.segment_cost.iter().map(|&c| payload_bits * c as f64 / cost as f64).collect()
@@ -293,6 +322,38 @@ fn fill_gaps(profile: &mut [u8; KEYS]) {
     }
 }
 
+fn load<W: Word>(bytes: &[u8]) -> u64 {
+    W::load(bytes)
+}
+
+/// The sum of absolute changes under each key.
+fn sum_by_key<W: Word>(scan: &Scan, range: Range<usize>) -> [u64; KEYS] {
+    let values = scan.values[range.start * W::BYTES..range.end * W::BYTES].chunks_exact(W::BYTES);
+    // Two sums for each, because one would wait for itself.
+    let mut sums = [[0u64; KEYS]; 2];
+    for (i, (value, &key)) in values.zip(&scan.keys[range]).enumerate() {
+        sums[i % 2][key as usize % KEYS] += W::load(value).div_ceil(2).min(1 << 40);
+    }
+    std::array::from_fn(|k| sums[0][k] + sums[1][k])
+}
+
+fn add_counts(counts: &mut [u32], count: usize, keys: &[u8], tokens: &[u8], weight: u32) {
+    for (&key, &token) in keys.iter().zip(tokens) {
+        counts[key as usize * count + token as usize] += weight;
+    }
+}
+
+/// The tokens that occur under each key.
+fn seen_tokens(scan: &Scan) -> Vec<[bool; MAX_TOKENS]> {
+    let mut seen = vec![[false; MAX_TOKENS]; KEYS];
+    if let Some(seen) = seen.first_chunk_mut::<KEYS>() {
+        for (&key, &token) in scan.keys.iter().zip(&scan.tokens) {
+            seen[key as usize % KEYS][token as usize] = true;
+        }
+    }
+    seen
+}
+
 fn group(counts: &mut BTreeMap<i32, Vec<u32>>, key: i32, tokens: usize) -> &mut Vec<u32> {
     counts.entry(key).or_insert_with(|| vec![0; KEYS * tokens])
 }
@@ -304,19 +365,13 @@ impl UnitAnalysis for Analysis {
         let mut state = cx.take::<ObserveState>();
         state.counts.clear();
         let mut cost = Vec::new();
-        let (mut raw_bits, mut profile_bytes, mut frequent) = (0, 0, BTreeMap::new());
-        let unchanged = state.scan.scan(self.kind, self.key, self.predictor, target, base);
+        let (mut profile_bytes, mut frequent) = (0, BTreeMap::new());
+        let unchanged = self.scanner.scan(target, base, &mut state.scan);
         if !unchanged {
-            state.tokens.clear();
-            for &v in &state.scan.values {
-                let t = self.tokens.split(v);
-                state.tokens.push(t.token as u8);
-                raw_bits += u64::from(t.raw_bits);
-            }
             match &self.model {
                 None => {
                     self.first_look(chunk, &mut state);
-                    frequent = self.frequent(&state.scan.values);
+                    frequent = self.frequent(&state.scan);
                 }
                 Some((model, prices)) => {
                     self.look_again(chunk, &mut state, prices, model.profiles.len());
@@ -325,7 +380,13 @@ impl UnitAnalysis for Analysis {
                 }
             }
         }
+        let seen = if self.samples() && !unchanged { seen_tokens(&state.scan) } else { Vec::new() };
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        if sums.seen.is_empty() {
+            sums.seen = seen;
+        } else {
+            sums.seen.as_flattened_mut().iter_mut().zip(seen.as_flattened()).for_each(|(a, &b)| *a |= b);
+        }
         for (&key, counts) in &state.counts {
             let total = sums.groups.entry(key).or_insert_with(|| vec![0; counts.len()]);
             total.iter_mut().zip(counts).for_each(|(t, &c)| *t += u64::from(c));
@@ -333,7 +394,6 @@ impl UnitAnalysis for Analysis {
         for (v, n) in frequent {
             *sums.frequent.entry(v).or_default() += n;
         }
-        sums.raw_bits += raw_bits;
         sums.profile_bytes += profile_bytes;
         sums.segment_cost.resize(self.unit.segments().len(), 0);
         for (segment, bits) in cost {
@@ -348,13 +408,14 @@ impl UnitAnalysis for Analysis {
     fn end_pass(&mut self) -> Result<bool> {
         let sums = std::mem::take(&mut *self.sums.lock().unwrap_or_else(PoisonError::into_inner));
         let again = self.pass < self.refinements;
-        let (model, entropy) = self.build(&sums.groups);
-        self.estimate = self.estimate(&model, &sums);
-        self.estimate.entropy = entropy + sums.raw_bits as f64;
+        let raw_bits = self.raw_bits(&sums.groups);
+        let (model, entropy) = self.build(&sums.groups, &sums.seen);
+        self.estimate = self.estimate(&model, &sums, raw_bits);
+        self.estimate.entropy = entropy + raw_bits as f64;
         if self.pass == 0 && again {
-            self.tokens = self.with_exact(&sums);
+            self.scanner.tokens = self.with_exact(&sums);
         }
-        let prices = Prices::new(&model, &self.tokens);
+        let prices = Prices::new(self.scanner.simd, &model, &self.scanner.tokens);
         self.model = Some((model, prices));
         self.pass += 1;
         Ok(again)
@@ -367,8 +428,8 @@ impl UnitAnalysis for Analysis {
     fn finish(self: Box<Self>) -> Result<Box<dyn ChunkEncoder>> {
         let model = match self.model {
             Some((model, _)) => model,
-            None => self.build(&BTreeMap::new()).0,
+            None => self.build(&BTreeMap::new(), &[]).0,
         };
-        Ok(Box::new(super::BoundEncoder::new(Encoder::new(self.unit, model))))
+        Ok(Box::new(super::BoundEncoder::new(Encoder::new(self.scanner.simd, self.unit, model))))
     }
 }

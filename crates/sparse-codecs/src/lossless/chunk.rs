@@ -10,9 +10,11 @@
 
 use super::model::{Kind, Model};
 use super::profile::{Choice, NO_CODE, Prices};
-use super::scan::{Predictor, Scan, runs};
+use super::scan::{Predictor, Scan, Scanner, runs};
 use crate::entropy::rans::{self, EncodeScratch, EncodeTables, LANES};
+use crate::entropy::token::MAX_TOKENS;
 use crate::entropy::{bits, bytes, varint};
+use crate::simd::{self, Simd};
 use sparse_core::{CodecContext, Result, UnitSpec};
 
 pub(super) const VERBATIM: u8 = 0;
@@ -36,18 +38,18 @@ pub(super) fn overhead_bytes(token_bits: f64) -> f64 {
 #[derive(Debug)]
 pub(super) struct Encoder {
     pub(super) unit: UnitSpec,
-    pub(super) kind: Kind,
-    pub(super) predictor: Predictor,
     pub(super) model: Model,
-    pub(super) prices: Prices,
-    pub(super) tables: EncodeTables,
+    scanner: Scanner,
+    prices: Prices,
+    tables: EncodeTables,
+    /// Raw bits by token.
+    raw_counts: Box<[u8; MAX_TOKENS]>,
 }
 
 #[derive(Default)]
 struct EncodeState {
     scan: Scan,
     choice: Choice,
-    tokens: Vec<u8>,
     contexts: Vec<u8>,
     symbols: Vec<u8>,
     raw: bits::BitWriter,
@@ -55,13 +57,19 @@ struct EncodeState {
 }
 
 impl Encoder {
-    pub(super) fn new(unit: UnitSpec, model: Model) -> Encoder {
+    pub(super) fn new(simd: Simd, unit: UnitSpec, model: Model) -> Encoder {
         Encoder {
-            kind: Kind::of(&unit),
-            predictor: Predictor::of(&unit),
+            scanner: Scanner {
+                simd,
+                kind: Kind::of(&unit),
+                key: model.key,
+                predictor: Predictor::of(&unit),
+                tokens: model.tokens.clone(),
+            },
             unit,
-            prices: Prices::new(&model, &model.tokens),
+            prices: Prices::new(simd, &model, &model.tokens),
             tables: EncodeTables::new(&model.tables),
+            raw_counts: model.tokens.raw_counts(),
             model,
         }
     }
@@ -76,21 +84,15 @@ impl Encoder {
         cx: &mut CodecContext,
     ) -> Result<()> {
         let mut state = cx.take::<EncodeState>();
-        let EncodeState { scan, choice, tokens, contexts, symbols, raw, rans } = &mut *state;
+        let EncodeState { scan, choice, contexts, symbols, raw, rans } = &mut *state;
         let start = out.len();
-        if !scan.scan(self.kind, self.model.key, self.predictor, target, base) {
-            tokens.clear();
-            for &value in &scan.values {
-                let t = self.model.tokens.split(value);
-                tokens.push(t.token as u8);
-                raw.put(t.raw, t.raw_bits);
-            }
-            let bits = choice.choose(runs(&self.unit, chunk), &scan.keys, tokens, &self.prices);
-            contexts.clear();
+        if !self.scanner.scan(target, base, scan) {
+            let bits = choice.choose(runs(&self.unit, chunk), &scan.keys, &scan.tokens, &self.prices);
+            contexts.resize(scan.keys.len(), 0);
             for (run, &p) in choice.runs.iter().zip(&choice.profiles) {
-                let profile = &self.model.profiles[p as usize];
-                contexts
-                    .extend(scan.keys[run.start..run.start + run.len].iter().map(|&k| profile[k as usize]));
+                let range = run.start..run.start + run.len;
+                let (keys, contexts) = (&scan.keys[range.clone()], &mut contexts[range]);
+                simd::look_up(self.scanner.simd, &self.model.profiles[p as usize], keys, contexts);
             }
             let lanes = lanes_for(bits);
             out.push(1 + lanes.ilog2() as u8);
@@ -99,7 +101,7 @@ impl Encoder {
             }
             let coded = bits < f64::from(NO_CODE) && {
                 symbols.clear();
-                match rans::encode(tokens, contexts, &self.tables, lanes, rans, symbols) {
+                match rans::encode(&scan.tokens, contexts, &self.tables, lanes, rans, symbols) {
                     Ok(words) => {
                         varint::put(out, words as u64);
                         out.extend_from_slice(symbols);
@@ -109,7 +111,10 @@ impl Encoder {
                     Err(_) => false,
                 }
             };
-            raw.finish_into(out);
+            if coded {
+                self.put_raw(scan, raw);
+                raw.finish_into(out);
+            }
             if !coded || out.len() - start > target.len() {
                 out.truncate(start);
                 out.push(VERBATIM);
@@ -118,6 +123,23 @@ impl Encoder {
         }
         cx.put(state);
         Ok(())
+    }
+
+    fn put_raw(&self, scan: &Scan, writer: &mut bits::BitWriter) {
+        let Scan { tokens, values, .. } = scan;
+        let (simd, shift) = (self.scanner.simd, self.model.tokens.scheme.raw_shift());
+        match self.scanner.kind.bits {
+            16 => simd::put_raw16(simd, writer, &self.raw_counts, shift, tokens, values.as_chunks().0),
+            32 => simd::put_raw32(simd, writer, &self.raw_counts, shift, tokens, values.as_chunks().0),
+            // A byte is a token.
+            8 => {}
+            _ => {
+                for value in values.as_chunks().0 {
+                    let t = self.model.tokens.split(u64::from_le_bytes(*value));
+                    writer.put(t.raw, t.raw_bits);
+                }
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Clustering: many histograms into few, with the least loss of coded size.
 
-use crate::entropy::freq::entropy_bits;
+use crate::entropy::freq::{Log2, entropy_bits};
 
 /// What a table costs in the parameter block, roughly: this much per symbol that occurs ...
 const SYMBOL_BITS: f64 = 5.0;
@@ -51,13 +51,31 @@ impl Cost {
     }
 
     fn bits(self, dense: &[u64]) -> f64 {
-        dense
-            .chunks(self.block)
-            .map(|b| {
-                let used = b.iter().filter(|&&c| c > 0).count();
-                if used == 0 { 0.0 } else { entropy_bits(b) + self.symbol * used as f64 + self.used_block }
-            })
-            .sum()
+        self.bits_of(dense.len(), |i| dense[i])
+    }
+
+    /// The cost of two histograms in one.
+    fn joint_bits(self, a: &[u64], b: &[u64]) -> f64 {
+        self.bits_of(a.len().min(b.len()), |i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    fn bits_of(self, len: usize, count: impl Fn(usize) -> u64) -> f64 {
+        let log = Log2::new();
+        let mut bits = 0.0;
+        for start in (0..len).step_by(self.block) {
+            let (mut total, mut used, mut sum) = (0, 0, 0.0);
+            for c in (start..len.min(start + self.block)).map(&count).filter(|&c| c > 0) {
+                total += c;
+                used += 1;
+                sum += c as f64 * log.of(c as f64);
+            }
+            if used > 0 {
+                let entropy = (total as f64 * log.of(total as f64) - sum).max(0.0);
+                bits += entropy + self.symbol * f64::from(used) + self.used_block;
+            }
+        }
+        bits
     }
 }
 
@@ -96,12 +114,7 @@ fn merge(sums: &mut [Vec<u64>], limit: usize, cost: Cost, assigned: &mut [usize]
     let mut own: Vec<f64> = sums.iter().map(|s| cost.bits(s)).collect();
     let mut alive: Vec<bool> = vec![true; n];
     let mut target: Vec<usize> = (0..n).collect();
-    let mut both = Vec::new();
-    let mut joint = |a: &[u64], b: &[u64]| {
-        both.clear();
-        both.extend(a.iter().zip(b).map(|(x, y)| x + y));
-        cost.bits(&both)
-    };
+    let joint = |a: &[u64], b: &[u64]| cost.joint_bits(a, b);
     // loss[i][j], i < j: bits lost by merging the two.
     let mut loss = vec![vec![f64::INFINITY; n]; n];
     for j in 1..n {
@@ -148,12 +161,13 @@ fn merge(sums: &mut [Vec<u64>], limit: usize, cost: Cost, assigned: &mut [usize]
 
 /// Bits per symbol under smoothed frequencies, for every block of a sum.
 fn prices(sum: &[u64], block: usize, out: &mut [f32]) {
+    let log = Log2::new();
     for (counts, out) in sum.chunks(block).zip(out.chunks_mut(block)) {
         let total: u64 = counts.iter().sum();
         let smooth = 0.02;
-        let all = (total as f64 + smooth * counts.len() as f64).log2();
+        let all = log.of(total as f64 + smooth * counts.len() as f64);
         for (o, &c) in out.iter_mut().zip(counts) {
-            *o = (all - (c as f64 + smooth).log2()) as f32;
+            *o = (all - log.of(c as f64 + smooth)) as f32;
         }
     }
 }

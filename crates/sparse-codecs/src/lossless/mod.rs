@@ -106,7 +106,7 @@ impl DeltaDecoder for LosslessOn {
 impl DeltaEncoder for LosslessOn {
     fn analyze(&self, unit: &UnitSpec, effort: Effort) -> Result<Box<dyn UnitAnalysis>> {
         check_unit(unit)?;
-        Ok(Box::new(Analysis::new(unit, effort)))
+        Ok(Box::new(Analysis::new(self.simd, unit, effort)))
     }
 }
 

@@ -62,6 +62,13 @@ impl Tokens {
         self.scheme.split(value)
     }
 
+    /// The number of raw bits that follow each token.
+    pub(super) fn raw_counts(&self) -> Box<[u8; MAX_TOKENS]> {
+        let mut counts = Box::new([0; MAX_TOKENS]);
+        counts.iter_mut().zip(self.expansions()).for_each(|(c, e)| *c = e.0 as u8);
+        counts
+    }
+
     /// For each token, the raw bits that follow it and the value they are added to.
     pub(super) fn expansions(&self) -> Vec<(u32, u64)> {
         let regular = (0..self.regular as u32).map(|t| self.scheme.expand(t));

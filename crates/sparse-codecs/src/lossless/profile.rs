@@ -3,6 +3,8 @@
 use super::model::{KEYS, Model, Tokens};
 use super::scan::Run;
 use crate::entropy::freq::PROB_BITS;
+use crate::entropy::token::MAX_TOKENS;
+use crate::simd::{self, PriceTable, Simd};
 
 /// Profiles that the encoder makes: as many as fit one vector of prices.
 pub(super) const LANES: usize = 8;
@@ -16,21 +18,24 @@ const NEW_PROFILE: f32 = 7.0;
 /// Prices in bits of every token under every key, for all profiles side by side.
 #[derive(Debug)]
 pub(super) struct Prices {
-    tokens: usize,
-    prices: Vec<[f32; LANES]>,
+    simd: Simd,
+    prices: Box<PriceTable>,
 }
 
 impl Prices {
     /// Prices under `model` for `tokens`, which may have more exact values than the model: these cost as much
     /// as the tokens that they take over from.
-    pub(super) fn new(model: &Model, tokens: &Tokens) -> Prices {
+    pub(super) fn new(simd: Simd, model: &Model, tokens: &Tokens) -> Prices {
         let count = tokens.count();
         let known = model.tokens.count();
-        let mut prices = vec![[NO_CODE; LANES]; KEYS * count];
+        let mut prices: Box<PriceTable> = vec![[[NO_CODE; LANES]; MAX_TOKENS]; KEYS]
+            .into_boxed_slice()
+            .try_into()
+            .unwrap_or_else(|_| Box::new([[[NO_CODE; LANES]; MAX_TOKENS]; KEYS]));
         for (p, profile) in model.profiles.iter().enumerate().take(LANES) {
             for (key, &table) in profile.iter().enumerate() {
                 let freqs = model.tables[table as usize].freqs();
-                for (token, slot) in prices[key * count..(key + 1) * count].iter_mut().enumerate() {
+                for (token, slot) in prices[key][..count].iter_mut().enumerate() {
                     let coded_as = match tokens.exact.get(token.wrapping_sub(known)) {
                         Some(&value) if token >= known => model.tokens.split(value).token as usize,
                         _ => token,
@@ -41,19 +46,12 @@ impl Prices {
                 }
             }
         }
-        Prices { tokens: count, prices }
+        Prices { simd, prices }
     }
 
     /// What these elements cost under each profile.
     fn cost(&self, keys: &[u8], tokens: &[u8]) -> [f32; LANES] {
-        let mut sum = [0.0; LANES];
-        for (&key, &token) in keys.iter().zip(tokens) {
-            let price = &self.prices[key as usize * self.tokens + token as usize];
-            for (s, p) in sum.iter_mut().zip(price) {
-                *s += p;
-            }
-        }
-        sum
+        simd::price(self.simd, &self.prices, keys, tokens)
     }
 }
 

@@ -1,7 +1,8 @@
 //! One chunk, seen as zig-zag differences and keys.
 
 use super::convert::Cast;
-use super::model::{KeyRule, Kind};
+use super::model::{KEYS, KeyRule, Kind, Tokens};
+use crate::simd::{self, ContextRule, Simd};
 use crate::word::{Word, difference, magnitude, with_word};
 use sparse_core::{RowRun, UnitSpec};
 
@@ -88,60 +89,97 @@ impl Predictor {
     }
 }
 
-/// Scratch memory of one worker: a chunk's differences and keys.
+/// How to look at a unit's chunks.
+#[derive(Clone, Debug)]
+pub(super) struct Scanner {
+    pub(super) simd: Simd,
+    pub(super) kind: Kind,
+    pub(super) key: KeyRule,
+    pub(super) predictor: Predictor,
+    pub(super) tokens: Tokens,
+}
+
+/// Scratch memory of one worker: a chunk's differences, tokens and keys.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    /// Zig-zag of the mirrored difference.
-    pub(super) values: Vec<u64>,
+    /// Zig-zag of the mirrored difference, as little-endian words of the target's width.
+    pub(super) values: Vec<u8>,
+    pub(super) tokens: Vec<u8>,
     pub(super) keys: Vec<u8>,
     predictions: Vec<u8>,
 }
 
-impl Scan {
-    /// Look at a chunk. Returns whether all of it equals its prediction.
-    pub(super) fn scan(
-        &mut self,
-        kind: Kind,
-        rule: KeyRule,
-        predictor: Predictor,
-        target: &[u8],
-        base: Option<&[u8]>,
-    ) -> bool {
-        let word_bytes = kind.bits as usize / 8;
+impl Scanner {
+    /// Look at a chunk. Returns whether all of it equals its prediction; nothing is filled in then.
+    pub(super) fn scan(&self, target: &[u8], base: Option<&[u8]>, scan: &mut Scan) -> bool {
+        let word_bytes = self.kind.bits as usize / 8;
         let len = target.len() / word_bytes;
-        self.values.resize(len, 0);
-        self.keys.resize(len, 0);
-        let predictions = predictor.predict(base, word_bytes, len, &mut self.predictions);
+        let Scan { values, tokens, keys, predictions } = scan;
+        let predictions = self.predictor.predict(base, word_bytes, len, predictions);
         if target == predictions {
             return true;
         }
-        with_word!(
-            word_bytes,
-            differences,
-            kind,
-            rule,
-            target,
-            predictions,
-            &mut self.values,
-            &mut self.keys
-        );
+        values.resize(target.len(), 0);
+        tokens.resize(len, 0);
+        keys.resize(len, 0);
+        let (simd, float, scheme) = (self.simd, self.kind.float, self.tokens.scheme);
+        let rule = ContextRule { shift: self.key.shift, origin: self.key.origin, float };
+        let same: [u8; KEYS] = std::array::from_fn(|i| i as u8);
+        match word_bytes {
+            2 => {
+                let (t, p) = (target.as_chunks().0, predictions.as_chunks().0);
+                simd::split16(simd, float, scheme, t, p, values.as_chunks_mut().0, tokens);
+                simd::contexts16(simd, rule, &same, p, keys);
+                self.use_exact::<u16>(values, tokens);
+            }
+            4 => {
+                let (t, p) = (target.as_chunks().0, predictions.as_chunks().0);
+                simd::split32(simd, float, scheme, t, p, values.as_chunks_mut().0, tokens);
+                simd::contexts32(simd, rule, &same, p, keys);
+                self.use_exact::<u32>(values, tokens);
+            }
+            1 => self.split::<u8>(target, predictions, values, tokens, keys),
+            _ => self.split::<u64>(target, predictions, values, tokens, keys),
+        }
         false
     }
-}
 
-fn differences<W: Word>(
-    kind: Kind,
-    rule: KeyRule,
-    target: &[u8],
-    predictions: &[u8],
-    values: &mut [u64],
-    keys: &mut [u8],
-) {
-    let words = target.chunks_exact(W::BYTES).zip(predictions.chunks_exact(W::BYTES));
-    for ((t, p), (value, key)) in words.zip(values.iter_mut().zip(keys)) {
-        let (t, p) = (W::load(t), W::load(p));
-        *value = difference::<W>(t, p, kind.float);
-        *key = rule.key(magnitude::<W>(p, kind.float));
+    fn split<W: Word>(
+        &self,
+        target: &[u8],
+        predictions: &[u8],
+        values: &mut [u8],
+        tokens: &mut [u8],
+        keys: &mut [u8],
+    ) {
+        let words = target.chunks_exact(W::BYTES).zip(predictions.chunks_exact(W::BYTES));
+        let out = values.chunks_exact_mut(W::BYTES).zip(tokens.iter_mut().zip(keys));
+        for ((t, p), (value, (token, key))) in words.zip(out) {
+            let (t, p) = (W::load(t), W::load(p));
+            let v = difference::<W>(t, p, self.kind.float);
+            W::store(v, value);
+            *token = self.tokens.split(v).token as u8;
+            *key = self.key.key(magnitude::<W>(p, self.kind.float));
+        }
+    }
+
+    /// Values with tokens of their own get them.
+    fn use_exact<W: Word>(&self, values: &[u8], tokens: &mut [u8]) {
+        if self.tokens.exact.is_empty() {
+            return;
+        }
+        // One bit for each value of a small hash: most values are settled by one look at it.
+        let hash = |v: u64| (v.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize;
+        let mut maybe = [0u64; 64];
+        for &v in &self.tokens.exact {
+            maybe[hash(v) / 64] |= 1 << (hash(v) % 64);
+        }
+        for (value, token) in values.chunks_exact(W::BYTES).zip(tokens) {
+            let v = W::load(value);
+            if maybe[hash(v) / 64] >> (hash(v) % 64) & 1 != 0 {
+                *token = self.tokens.split(v).token as u8;
+            }
+        }
     }
 }
 

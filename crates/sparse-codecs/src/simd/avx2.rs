@@ -1,7 +1,9 @@
 //! AVX2: four vectors of 8 states.
 
-use super::{ContextRule, Expansion16, Rans, RawBits, Slot, scalar};
+use super::{ContextRule, Expansion16, PriceTable, Rans, RawBits, Slot, scalar};
+use crate::entropy::bits::BitWriter;
 use crate::entropy::freq::{PROB_BITS, PROB_SCALE};
+use crate::entropy::token::TokenScheme;
 use std::arch::x86_64::*;
 
 /// For each set of states that want a word, which of the next eight words each one gets; one byte per state.
@@ -166,4 +168,62 @@ pub(super) fn restore32(
     out: &mut [[u8; 4]],
 ) {
     scalar::restore32(float, expansion, raw_shift, tokens, predictions, raw, out);
+}
+
+// What follows are the twins, compiled for these features.
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn look_up(table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
+    scalar::look_up(table, keys, out);
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn split16(
+    float: bool,
+    scheme: TokenScheme,
+    target: &[[u8; 2]],
+    predictions: &[[u8; 2]],
+    values: &mut [[u8; 2]],
+    tokens: &mut [u8],
+) {
+    scalar::split16(float, scheme, target, predictions, values, tokens);
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn split32(
+    float: bool,
+    scheme: TokenScheme,
+    target: &[[u8; 4]],
+    predictions: &[[u8; 4]],
+    values: &mut [[u8; 4]],
+    tokens: &mut [u8],
+) {
+    scalar::split32(float, scheme, target, predictions, values, tokens);
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn put_raw16(
+    writer: &mut BitWriter,
+    counts: &[u8; 256],
+    raw_shift: u32,
+    tokens: &[u8],
+    values: &[[u8; 2]],
+) {
+    scalar::put_raw16(writer, counts, raw_shift, tokens, values);
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn put_raw32(
+    writer: &mut BitWriter,
+    counts: &[u8; 256],
+    raw_shift: u32,
+    tokens: &[u8],
+    values: &[[u8; 4]],
+) {
+    scalar::put_raw32(writer, counts, raw_shift, tokens, values);
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn price(prices: &PriceTable, keys: &[u8], tokens: &[u8]) -> [f32; 8] {
+    scalar::price(prices, keys, tokens)
 }

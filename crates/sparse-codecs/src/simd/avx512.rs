@@ -1,7 +1,9 @@
 //! AVX-512: two vectors of 16 states.
 
-use super::{ContextRule, Expansion16, Form, Rans, RawBits, Slot, scalar};
+use super::{ContextRule, Expansion16, Form, PriceTable, Rans, RawBits, Slot, scalar};
+use crate::entropy::bits::BitWriter;
 use crate::entropy::freq::{PROB_BITS, PROB_SCALE};
+use crate::entropy::token::TokenScheme;
 use std::arch::x86_64::*;
 
 /// Sixteen decoding steps: the states, their tokens, and the word stream before and after.
@@ -10,7 +12,9 @@ use std::arch::x86_64::*;
 /// `base` is the position of the next word, with 32 readable bytes from there; `contexts` are below the number of tables
 /// in `slots`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
 unsafe fn sixteen(
     x: __m512i,
     contexts: __m128i,
@@ -35,7 +39,9 @@ unsafe fn sixteen(
     (x, slot, refill.count_ones() as usize)
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
 pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[[u8; 32]], tokens: &mut [[u8; 32]]) {
     // With 256 tables at most, indices fit the gather's 32 bits, signed.
     let Some(last) = (rans.slots.len() >> PROB_BITS).checked_sub(1) else { return };
@@ -73,7 +79,9 @@ pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[[u8; 32]], tokens: &m
     rans.words.next = next / 2;
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
 pub(super) fn contexts16(rule: ContextRule, table: &[u8; 64], predictions: &[[u8; 2]], contexts: &mut [u8]) {
     let (ps, p_rest) = predictions.as_chunks::<64>();
     let (cs, c_rest) = contexts.as_chunks_mut::<64>();
@@ -99,7 +107,9 @@ pub(super) fn contexts16(rule: ContextRule, table: &[u8; 64], predictions: &[[u8
     scalar::contexts16(rule, table, p_rest, c_rest);
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
 pub(super) fn contexts32(rule: ContextRule, table: &[u8; 64], predictions: &[[u8; 4]], contexts: &mut [u8]) {
     let (ps, p_rest) = predictions.as_chunks::<16>();
     let (cs, c_rest) = contexts.as_chunks_mut::<16>();
@@ -127,15 +137,19 @@ pub(super) fn contexts32(rule: ContextRule, table: &[u8; 64], predictions: &[[u8
 type Table = [__m512i; 4];
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
 fn load_table(table: &[u16; 256]) -> Table {
     // SAFETY: these are the first 256 of 512 bytes.
     std::array::from_fn(|i| unsafe { _mm512_loadu_si512(table.as_ptr().add(32 * i).cast()) })
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
-fn look_up(table: &Table, index: __m512i, upper: __mmask32) -> __m512i {
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
+fn look_up_word(table: &Table, index: __m512i, upper: __mmask32) -> __m512i {
     let low = _mm512_permutex2var_epi16(table[0], index, table[1]);
     let high = _mm512_permutex2var_epi16(table[2], index, table[3]);
     _mm512_mask_blend_epi16(upper, low, high)
@@ -144,7 +158,9 @@ fn look_up(table: &Table, index: __m512i, upper: __mmask32) -> __m512i {
 /// The number of raw bits before each of 32 words, from the number in each: `starts[i] = counts[..i].sum()`. And the
 /// sum of all.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
 fn starts(counts: __m512i) -> (__m512i, usize) {
     // Sums within each quarter, ...
     let p = _mm512_add_epi16(counts, _mm512_bslli_epi128::<2>(counts));
@@ -175,7 +191,7 @@ struct Expander {
 impl Expander {
     #[inline]
     #[target_feature(
-        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt"
+        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
     )]
     fn new(expansion: &Expansion16, float: bool) -> Expander {
         Expander {
@@ -191,7 +207,7 @@ impl Expander {
     /// The words of 32 tokens, which are in the low bytes of their lanes.
     #[inline]
     #[target_feature(
-        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt"
+        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
     )]
     fn restore(&self, tokens: __m512i, predictions: __m512i, raw: &mut RawBits<'_>) -> __m512i {
         let (counts, values) = if let Form::Shift(shift) = self.form {
@@ -199,7 +215,7 @@ impl Expander {
             (_mm512_set1_epi16(shift as i16), _mm512_sll_epi16(tokens, _mm_cvtsi32_si128(shift as i32)))
         } else {
             let upper = _mm512_test_epi16_mask(tokens, _mm512_set1_epi16(64));
-            (look_up(&self.counts, tokens, upper), look_up(&self.values, tokens, upper))
+            (look_up_word(&self.counts, tokens, upper), look_up_word(&self.values, tokens, upper))
         };
         let (starts, sum) = starts(counts);
         let at = raw.position.min(8 * raw.bytes.len());
@@ -228,7 +244,9 @@ impl Expander {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
 pub(super) fn decode16(
     rans: &mut Rans<'_>,
     contexts: &[[u8; 32]],
@@ -277,7 +295,9 @@ pub(super) fn decode16(
     raw.position = bits.position;
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
 pub(super) fn restore16(
     float: bool,
     expansion: &Expansion16,
@@ -289,7 +309,9 @@ pub(super) fn restore16(
     scalar::restore16(float, expansion, tokens, predictions, raw, out);
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
 pub(super) fn restore32(
     float: bool,
     expansion: &[(u32, u32); 256],
@@ -301,4 +323,84 @@ pub(super) fn restore32(
 ) {
     // Compiled for these features, the twin is quick enough: a token comes with twice the bytes.
     scalar::restore32(float, expansion, raw_shift, tokens, predictions, raw, out);
+}
+
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
+pub(super) fn look_up(table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
+    let (ks, k_rest) = keys.as_chunks::<64>();
+    let (os, o_rest) = out.as_chunks_mut::<64>();
+    // SAFETY: the table has 64 bytes, and so have the chunks.
+    unsafe {
+        let table = _mm512_loadu_si512(table.as_ptr().cast());
+        for (k, o) in ks.iter().zip(os) {
+            let k = _mm512_loadu_si512(k.as_ptr().cast());
+            _mm512_storeu_si512(o.as_mut_ptr().cast(), _mm512_permutexvar_epi8(k, table));
+        }
+    }
+    scalar::look_up(table, k_rest, o_rest);
+}
+
+// What follows are the twins, compiled for these features.
+
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
+pub(super) fn split16(
+    float: bool,
+    scheme: TokenScheme,
+    target: &[[u8; 2]],
+    predictions: &[[u8; 2]],
+    values: &mut [[u8; 2]],
+    tokens: &mut [u8],
+) {
+    scalar::split16(float, scheme, target, predictions, values, tokens);
+}
+
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
+pub(super) fn split32(
+    float: bool,
+    scheme: TokenScheme,
+    target: &[[u8; 4]],
+    predictions: &[[u8; 4]],
+    values: &mut [[u8; 4]],
+    tokens: &mut [u8],
+) {
+    scalar::split32(float, scheme, target, predictions, values, tokens);
+}
+
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
+pub(super) fn put_raw16(
+    writer: &mut BitWriter,
+    counts: &[u8; 256],
+    raw_shift: u32,
+    tokens: &[u8],
+    values: &[[u8; 2]],
+) {
+    scalar::put_raw16(writer, counts, raw_shift, tokens, values);
+}
+
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
+pub(super) fn put_raw32(
+    writer: &mut BitWriter,
+    counts: &[u8; 256],
+    raw_shift: u32,
+    tokens: &[u8],
+    values: &[[u8; 4]],
+) {
+    scalar::put_raw32(writer, counts, raw_shift, tokens, values);
+}
+
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
+pub(super) fn price(prices: &PriceTable, keys: &[u8], tokens: &[u8]) -> [f32; 8] {
+    scalar::price(prices, keys, tokens)
 }

@@ -23,7 +23,9 @@ mod tests;
 pub use padded::Padded;
 pub(crate) use scalar::{Rans, Words, rans_step};
 
+use crate::entropy::bits::BitWriter;
 use crate::entropy::rans::Slot;
+use crate::entropy::token::TokenScheme;
 use std::sync::OnceLock;
 
 /// A set of processor features that kernels are written for.
@@ -34,7 +36,7 @@ pub enum Level {
     Scalar,
     /// x86-64 with AVX2, BMI1, BMI2 and POPCNT.
     Avx2,
-    /// The same and AVX-512 F, BW, VL, DQ, VBMI and VBMI2.
+    /// The same and AVX-512 F, BW, CD, DQ, VL, VBMI and VBMI2.
     Avx512,
 }
 
@@ -77,6 +79,7 @@ impl Simd {
             let avx512 = avx2
                 && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512cd")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vbmi")
@@ -186,6 +189,11 @@ impl RawBits<'_> {
     }
 }
 
+/// `out[i] = table[keys[i]]`, for keys below 64.
+pub(crate) fn look_up(simd: Simd, table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
+    dispatch!(simd, look_up(table, keys, out));
+}
+
 /// How tokens of 16-bit words expand.
 #[derive(Clone, Debug)]
 pub(crate) struct Expansion16 {
@@ -289,4 +297,66 @@ pub(crate) fn decode16(
         let (t, p, o) = (tokens.as_flattened(), p.as_flattened(), o.as_flattened_mut());
         restore16(simd, float, expansion, t, p, raw, o);
     }
+}
+
+/// Differences of 16-bit words as zig-zag integers, and their tokens. All slices are of equal length; the scheme is one
+/// for values of 16 bits.
+pub(crate) fn split16(
+    simd: Simd,
+    float: bool,
+    scheme: TokenScheme,
+    target: &[[u8; 2]],
+    predictions: &[[u8; 2]],
+    values: &mut [[u8; 2]],
+    tokens: &mut [u8],
+) {
+    dispatch!(simd, split16(float, scheme, target, predictions, values, tokens));
+}
+
+/// As [`split16`] for 32-bit words.
+pub(crate) fn split32(
+    simd: Simd,
+    float: bool,
+    scheme: TokenScheme,
+    target: &[[u8; 4]],
+    predictions: &[[u8; 4]],
+    values: &mut [[u8; 4]],
+    tokens: &mut [u8],
+) {
+    dispatch!(simd, split32(float, scheme, target, predictions, values, tokens));
+}
+
+/// Write the raw bits of values whose tokens are known; `counts` has their number by token (at most 14), and `raw_shift`
+/// is 1 if the lowest bit of a value is its sign. There are as many values as tokens.
+pub(crate) fn put_raw16(
+    simd: Simd,
+    writer: &mut BitWriter,
+    counts: &[u8; 256],
+    raw_shift: u32,
+    tokens: &[u8],
+    values: &[[u8; 2]],
+) {
+    dispatch!(simd, put_raw16(writer, counts, raw_shift, tokens, values));
+}
+
+/// As [`put_raw16`] for 32-bit words, with up to 31 bits each.
+pub(crate) fn put_raw32(
+    simd: Simd,
+    writer: &mut BitWriter,
+    counts: &[u8; 256],
+    raw_shift: u32,
+    tokens: &[u8],
+    values: &[[u8; 4]],
+) {
+    dispatch!(simd, put_raw32(writer, counts, raw_shift, tokens, values));
+}
+
+/// What a token costs under a key, for eight choices side by side.
+pub(crate) type PriceTable = [[[f32; 8]; 256]; 64];
+
+/// What tokens cost under their keys, which are below 64, for each of the eight choices.
+///
+/// The order of summation is fixed, so all levels agree to the last bit.
+pub(crate) fn price(simd: Simd, prices: &PriceTable, keys: &[u8], tokens: &[u8]) -> [f32; 8] {
+    dispatch!(simd, price(prices, keys, tokens))
 }

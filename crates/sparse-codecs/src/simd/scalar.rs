@@ -1,8 +1,10 @@
 //! The kernels without vectors: what the others are compared with, and what other processors run.
 
-use super::{ContextRule, Expansion16, Padded, RawBits};
+use super::{ContextRule, Expansion16, Padded, PriceTable, RawBits};
+use crate::entropy::bits::BitWriter;
 use crate::entropy::freq::PROB_SCALE;
 use crate::entropy::rans::{LOW, Slot};
+use crate::entropy::token::TokenScheme;
 use crate::word::{magnitude, restore};
 
 /// A stream of 16-bit words and how many of them were taken.
@@ -62,6 +64,13 @@ pub(super) fn contexts16(rule: ContextRule, table: &[u8; 64], predictions: &[[u8
 }
 
 #[inline(always)]
+pub(super) fn look_up(table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
+    for (o, &k) in out.iter_mut().zip(keys) {
+        *o = table[k as usize % 64];
+    }
+}
+
+#[inline(always)]
 pub(super) fn contexts32(rule: ContextRule, table: &[u8; 64], predictions: &[[u8; 4]], contexts: &mut [u8]) {
     for (c, p) in contexts.iter_mut().zip(predictions) {
         *c = table[key(rule, magnitude::<u32>(u32::from_le_bytes(*p).into(), rule.float))];
@@ -115,4 +124,182 @@ pub(super) fn restore32(
         let word = restore::<u32>(value.into(), u32::from_le_bytes(*p).into(), float);
         *o = (word as u32).to_le_bytes();
     }
+}
+
+/// The zig-zag of a mirrored difference, as [`difference`] has it, in arithmetic that compilers turn into vectors.
+#[inline(always)]
+fn difference16(target: u16, prediction: u16, float: bool) -> u16 {
+    let sign = if float { prediction & 0x8000 } else { 0 };
+    let t = target ^ sign;
+    let below = if float { (t as i16 >> 15) as u16 & 0x7fff } else { 0 };
+    let d = (t ^ below).wrapping_sub(prediction ^ sign);
+    (d << 1) ^ (d as i16 >> 15) as u16
+}
+
+#[inline(always)]
+fn difference32(target: u32, prediction: u32, float: bool) -> u32 {
+    let sign = if float { prediction & 0x8000_0000 } else { 0 };
+    let t = target ^ sign;
+    let below = if float { (t as i32 >> 31) as u32 & 0x7fff_ffff } else { 0 };
+    let d = (t ^ below).wrapping_sub(prediction ^ sign);
+    (d << 1) ^ (d as i32 >> 31) as u32
+}
+
+/// The token of a value; the same as [`TokenScheme::split`] yields.
+#[inline(always)]
+fn hybrid_token(value: u32, msb: u32) -> u32 {
+    // Values of at most `msb + 1` bits have no raw bits.
+    let raw_bits = (31 - (value | 1).leading_zeros()).max(msb) - msb;
+    (raw_bits << msb) + (value >> raw_bits)
+}
+
+#[inline(always)]
+fn signed_token(value: u32, msb: u32) -> u32 {
+    let negative = value & 1;
+    2 * hybrid_token((value >> 1) + negative, msb) - negative
+}
+
+/// Call a loop with the token function of a scheme, so that the scheme is settled outside of the loop.
+macro_rules! with_scheme {
+    ($scheme:expr, $function:ident($($args:expr),*)) => {
+        match $scheme {
+            TokenScheme::Signed { msb: 2 } => $function(|v| signed_token(v, 2), $($args),*),
+            TokenScheme::Signed { msb } => $function(|v| signed_token(v, msb), $($args),*),
+            TokenScheme::Hybrid { msb } => $function(|v| hybrid_token(v, msb), $($args),*),
+            TokenScheme::Shift { shift } => $function(|v| v >> (shift & 31), $($args),*),
+        }
+    };
+}
+
+#[inline(always)]
+pub(super) fn split16(
+    float: bool,
+    scheme: TokenScheme,
+    target: &[[u8; 2]],
+    predictions: &[[u8; 2]],
+    values: &mut [[u8; 2]],
+    tokens: &mut [u8],
+) {
+    #[inline(always)]
+    fn run(
+        token: impl Fn(u32) -> u32,
+        float: bool,
+        target: &[[u8; 2]],
+        predictions: &[[u8; 2]],
+        values: &mut [[u8; 2]],
+        tokens: &mut [u8],
+    ) {
+        for ((t, p), (v, token_out)) in target.iter().zip(predictions).zip(values.iter_mut().zip(tokens)) {
+            let value = difference16(u16::from_le_bytes(*t), u16::from_le_bytes(*p), float);
+            *v = value.to_le_bytes();
+            *token_out = token(value.into()) as u8;
+        }
+    }
+    if float {
+        with_scheme!(scheme, run(true, target, predictions, values, tokens));
+    } else {
+        with_scheme!(scheme, run(false, target, predictions, values, tokens));
+    }
+}
+
+#[inline(always)]
+pub(super) fn split32(
+    float: bool,
+    scheme: TokenScheme,
+    target: &[[u8; 4]],
+    predictions: &[[u8; 4]],
+    values: &mut [[u8; 4]],
+    tokens: &mut [u8],
+) {
+    #[inline(always)]
+    fn run(
+        token: impl Fn(u32) -> u32,
+        float: bool,
+        target: &[[u8; 4]],
+        predictions: &[[u8; 4]],
+        values: &mut [[u8; 4]],
+        tokens: &mut [u8],
+    ) {
+        for ((t, p), (v, token_out)) in target.iter().zip(predictions).zip(values.iter_mut().zip(tokens)) {
+            let value = difference32(u32::from_le_bytes(*t), u32::from_le_bytes(*p), float);
+            *v = value.to_le_bytes();
+            *token_out = token(value) as u8;
+        }
+    }
+    if float {
+        with_scheme!(scheme, run(true, target, predictions, values, tokens));
+    } else {
+        with_scheme!(scheme, run(false, target, predictions, values, tokens));
+    }
+}
+
+/// The bits of a value of which the low ones are raw.
+#[inline(always)]
+fn raw_source(value: u32, raw_shift: u32) -> u32 {
+    (value >> raw_shift) + (value & raw_shift)
+}
+
+#[inline(always)]
+pub(super) fn put_raw16(
+    writer: &mut BitWriter,
+    counts: &[u8; 256],
+    raw_shift: u32,
+    tokens: &[u8],
+    values: &[[u8; 2]],
+) {
+    let raw_shift = raw_shift & 1;
+    let (fours, rest) = tokens.as_chunks::<4>();
+    let (four_values, rest_values) = values[..tokens.len()].as_chunks::<4>();
+    let one = |token: u8, value: [u8; 2]| {
+        let count = u32::from(counts[token as usize]) & 15;
+        let bits = raw_source(u16::from_le_bytes(value).into(), raw_shift) & !(u32::MAX << count);
+        (u64::from(bits), count)
+    };
+    writer.put_many(fours.len(), |i| {
+        let (mut bits, mut count) = (0, 0);
+        for (&t, &v) in fours[i].iter().zip(&four_values[i]) {
+            let (b, c) = one(t, v);
+            bits |= b << count;
+            count += c;
+        }
+        (bits, count)
+    });
+    writer.put_many(rest.len(), |i| one(rest[i], rest_values[i]));
+}
+
+#[inline(always)]
+pub(super) fn put_raw32(
+    writer: &mut BitWriter,
+    counts: &[u8; 256],
+    raw_shift: u32,
+    tokens: &[u8],
+    values: &[[u8; 4]],
+) {
+    let raw_shift = raw_shift & 1;
+    let values = &values[..tokens.len()];
+    writer.put_many(tokens.len(), |i| {
+        let count = u32::from(counts[tokens[i] as usize]) & 31;
+        let bits = raw_source(u32::from_le_bytes(values[i]), raw_shift) & !(u32::MAX << count);
+        (bits.into(), count)
+    });
+}
+
+#[inline(always)]
+pub(super) fn price(prices: &PriceTable, keys: &[u8], tokens: &[u8]) -> [f32; 8] {
+    // Four sums, because one would wait for itself. Their order is part of the result.
+    let mut sums = [[0f32; 8]; 4];
+    let (ks, k_rest) = keys.as_chunks::<4>();
+    let (ts, t_rest) = tokens.as_chunks::<4>();
+    for (ks, ts) in ks.iter().zip(ts) {
+        for ((sum, &k), &t) in sums.iter_mut().zip(ks).zip(ts) {
+            let price = &prices[k as usize % 64][t as usize];
+            sum.iter_mut().zip(price).for_each(|(s, p)| *s += p);
+        }
+    }
+    for ((sum, &k), &t) in sums.iter_mut().zip(k_rest).zip(t_rest) {
+        let price = &prices[k as usize % 64][t as usize];
+        sum.iter_mut().zip(price).for_each(|(s, p)| *s += p);
+    }
+    let [a, b, c, d] = sums;
+    std::array::from_fn(|i| (a[i] + b[i]) + (c[i] + d[i]))
 }
