@@ -2,7 +2,7 @@
 //!
 //! Each module has a `run`, which takes any bytes and panics if Sparse breaks a promise on them, and `seeds`, inputs
 //! to begin with. The targets in `fuzz_targets/` call `run` under libFuzzer, `tests/corpus.rs` on every committed
-//! input, and the binary `seeds` writes the seeds into `corpus/`. All of it is deterministic.
+//! input, and the example `seeds` writes the seeds into `corpus/`. All of it is deterministic.
 
 #![forbid(unsafe_code)]
 

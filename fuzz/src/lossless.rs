@@ -2,13 +2,24 @@
 
 use crate::input::{Input, Random};
 use sparse_codecs::lossless::Lossless;
+use sparse_codecs::simd::{Level, Simd};
 use sparse_core::{
-    CancelToken, CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit, Error, ErrorKind,
-    Limits, Segment, UnitSpec, decode_unit, encode_unit,
+    CancelToken, ChunkDecoder, CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit, Error,
+    ErrorKind, Limits, Segment, UnitSpec, decode_unit, encode_unit,
 };
 
 /// Most elements of a unit: enough for rows, chunks and profiles.
 const MAX_LEN: u64 = 4096;
+
+/// Units of at most so many elements are encoded at every level of vector instructions, larger ones at the highest.
+const MAX_LEN_ALL_LEVELS: u64 = 512;
+
+/// Every level that this processor has, lowest first.
+fn levels() -> Vec<Simd> {
+    let mut levels: Vec<Simd> = Level::ALL.into_iter().map(Simd::at_most).collect();
+    levels.dedup();
+    levels
+}
 
 /// A small unit: type, base's type plus one, chunk length, number of segments, and their shapes.
 pub(crate) fn unit(input: &mut Input<'_>) -> Option<UnitSpec> {
@@ -67,18 +78,30 @@ pub(crate) fn round_trip(
         }
         Err(e) => panic!("declined with {e:?}"),
     }
-    let encoded = encode_unit(&Lossless, unit, target, base, effort, &mut cx).expect("everything is codable");
-    let mut out = vec![0x5a; target.len()];
-    decode_unit(&Lossless, unit, &encoded, base, &mut out, &mut cx).expect("what was encoded decodes");
-    assert!(out == target, "the weights come back");
+    let mut encode = |codec: &dyn DeltaEncoder| {
+        encode_unit(codec, unit, target, base, effort, &mut cx).expect("everything is codable")
+    };
+    let encoded = encode(&Lossless);
+    if unit.len() <= MAX_LEN_ALL_LEVELS {
+        for simd in levels() {
+            assert!(encode(&Lossless.on(simd)) == encoded, "it is encoded alike on {:?}", simd.level());
+        }
+    }
+    for simd in levels() {
+        let mut out = vec![0x5a; target.len()];
+        decode_unit(&Lossless.on(simd), unit, &encoded, base, &mut out, &mut cx)
+            .expect("what was encoded decodes");
+        assert!(out == target, "the weights come back on {:?}", simd.level());
+    }
     Some(encoded)
 }
 
-/// Errors are fine; so are wrong weights, but they must not depend on what was in the buffer.
+/// Errors are fine; so are wrong weights, but they must depend neither on what was in the buffer nor on the processor.
 pub(crate) fn decode_garbage(unit: &UnitSpec, encoded: &EncodedUnit, base: Option<&[u8]>) {
     let mut cx = CodecContext::with(limits(), CancelToken::new());
-    let bound = match Lossless.bind(unit, &encoded.params, &cx.limits) {
-        Ok(bound) => bound,
+    let bind = |simd| Lossless.on(simd).bind(unit, &encoded.params, &limits());
+    let decoders: Vec<_> = match levels().into_iter().map(bind).collect() {
+        Ok(decoders) => decoders,
         Err(e) => return check_kind(&e),
     };
     let width = unit.dtype().storage_bytes();
@@ -89,17 +112,20 @@ pub(crate) fn decode_garbage(unit: &UnitSpec, encoded: &EncodedUnit, base: Optio
             let width = dtype.storage_bytes();
             &base[start * width..end * width]
         });
-        let mut decode = |prior: u8| {
+        let mut decode = |decoder: &dyn ChunkDecoder, prior: u8| {
             let mut out = vec![prior; (end - start) * width];
-            bound.decode_chunk(chunk, bytes, base, &mut out, &mut cx).map(|()| out)
+            decoder.decode_chunk(chunk, bytes, base, &mut out, &mut cx).map(|()| out)
         };
-        match (decode(0), decode(0xff)) {
-            (Ok(a), Ok(b)) => assert!(a == b, "prior content does not matter"),
-            (Err(a), Err(b)) => {
-                check_kind(&a);
-                assert_eq!(a.kind(), b.kind());
+        let first = decode(&*decoders[0], 0);
+        if let Err(e) = &first {
+            check_kind(e);
+        }
+        for (decoder, level) in decoders.iter().zip(levels()) {
+            match (&first, decode(&**decoder, 0xff)) {
+                (Ok(a), Ok(b)) => assert!(*a == b, "{level:?} decodes to something else"),
+                (Err(a), Err(b)) => assert_eq!(a.kind(), b.kind(), "{level:?}"),
+                (a, b) => panic!("{:?}, but on {level:?} {:?}", a.is_ok(), b.is_ok()),
             }
-            _ => panic!("it decodes or not, depending on prior content"),
         }
     }
 }

@@ -6,7 +6,9 @@
 use crate::Seed;
 use crate::input::Input;
 use crate::lossless::{decode_garbage, examples, plausible, round_trip, unit};
-use sparse_core::{Effort, EncodedUnit};
+use sparse_codecs::entropy::rans::{LANES, LOW};
+use sparse_codecs::lossless::Lossless;
+use sparse_core::{CodecContext, Effort, EncodedUnit, decode_unit};
 
 const SEED: u64 = 7;
 
@@ -25,22 +27,60 @@ pub fn run(data: &[u8]) {
     decode_garbage(&unit, &EncodedUnit { params, chunks }, base.as_deref());
 }
 
-/// Units of several types, encoded as they should be.
+/// Units of several types, encoded as they should be, some with all lanes.
 pub fn seeds() -> Vec<Seed> {
     let mut out = Vec::new();
     for example in examples() {
         let len = example.unit.len() as usize;
         let base = example.unit.base_dtype().map(|b| plausible(SEED, b, len));
-        let target = plausible(SEED + 1, example.unit.dtype(), len);
-        let encoded = round_trip(&example.unit, &target, base.as_deref(), Effort::Default);
-        let encoded = encoded.expect("examples are codable");
-        let mut seed = example.description;
-        seed.extend(SEED.to_le_bytes());
-        for part in std::iter::once(&encoded.params).chain(&encoded.chunks) {
-            seed.extend((part.len() as u16).to_le_bytes());
-            seed.extend_from_slice(part);
+        let encode = |target: &[u8]| {
+            round_trip(&example.unit, target, base.as_deref(), Effort::Default).expect("examples are codable")
+        };
+        let mut add = |name: String, encoded: &EncodedUnit| {
+            let mut seed = example.description.clone();
+            seed.extend(SEED.to_le_bytes());
+            for part in std::iter::once(&encoded.params).chain(&encoded.chunks) {
+                seed.extend((part.len() as u16).to_le_bytes());
+                seed.extend_from_slice(part);
+            }
+            out.push((name, seed));
+        };
+        add(example.name.to_owned(), &encode(&plausible(SEED + 1, example.unit.dtype(), len)));
+
+        // Vector kernels take 32 lanes, which encoders write only if the chunk is larger than a seed should be. So:
+        // differences that all have one token, which leaves the states alone, and then more states.
+        let width = example.unit.dtype().storage_bytes();
+        let Some(base) = &base else { continue };
+        let mut target = base.clone();
+        if target.len() != len * width {
+            continue;
         }
-        out.push((example.name.to_owned(), seed));
+        for (i, word) in target.chunks_exact_mut(width).enumerate() {
+            let mut wide = [0; 8];
+            wide[..width].copy_from_slice(word);
+            let moved = u64::from_le_bytes(wide).wrapping_add(64 + i as u64 % 16);
+            word.copy_from_slice(&moved.to_le_bytes()[..width]);
+        }
+        let mut encoded = encode(&target);
+        if encoded.chunks.iter_mut().all(widen) {
+            let (mut cx, mut decoded) = (CodecContext::new(), vec![0; target.len()]);
+            decode_unit(&Lossless, &example.unit, &encoded, Some(base), &mut decoded, &mut cx)
+                .expect("more states that never change change nothing");
+            assert!(decoded == target);
+            add(format!("{}-32-lanes", example.name), &encoded);
+        }
     }
     out
+}
+
+/// Turn a chunk of four lanes whose states never change into one of 32.
+fn widen(chunk: &mut Vec<u8>) -> bool {
+    const FOUR_LANES: u8 = 1 + 2;
+    const ALL_LANES: u8 = 1 + 5;
+    let narrow = chunk.len() >= 2 && chunk[..2] == [FOUR_LANES, 0];
+    if narrow {
+        chunk[0] = ALL_LANES;
+        chunk.splice(2..2, LOW.to_le_bytes().repeat(LANES - 4));
+    }
+    narrow
 }
