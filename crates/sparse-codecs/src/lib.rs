@@ -5,6 +5,8 @@
 pub mod entropy;
 #[cfg(feature = "lossless")]
 pub mod lossless;
+#[cfg(feature = "low-rank")]
+pub mod low_rank;
 #[cfg(feature = "raw")]
 pub mod raw;
 #[cfg_attr(not(feature = "lossless"), allow(dead_code))]

@@ -57,3 +57,10 @@ fn levels_agree() {
         }
     }
 }
+
+#[cfg(feature = "low-rank-encode")]
+#[test]
+fn low_rank() {
+    let report = sparse_core::conformance::run(&sparse_codecs::low_rank::LowRank);
+    assert!(report.coded > 100, "{report:?}");
+}

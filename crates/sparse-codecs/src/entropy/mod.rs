@@ -12,6 +12,8 @@
 
 pub mod bits;
 pub mod bytes;
+#[cfg(any(feature = "lossless", feature = "low-rank-encode"))]
+pub(crate) mod cluster;
 pub mod freq;
 pub mod rans;
 pub mod token;

@@ -1,10 +1,10 @@
 //! Settling a unit's model: histograms, profiles, tables.
 
 use super::chunk::{Encoder, overhead_bytes, write_profiles};
-use super::cluster::{Cost, Sparse, cluster};
 use super::model::{KEYS, Kind, Model, Tokens};
 use super::profile::{Choice, LANES as MAX_PROFILES, Prices};
 use super::scan::{Predictor, Scan, Scanner, runs};
+use crate::entropy::cluster::{Cost, Sparse, cluster};
 use crate::entropy::freq::{FreqTable, entropy_bits};
 use crate::entropy::token::MAX_TOKENS;
 use crate::simd::Simd;

@@ -13,7 +13,6 @@
 
 mod analysis;
 mod chunk;
-mod cluster;
 mod convert;
 mod decode;
 mod model;

@@ -1,6 +1,6 @@
 //! Clustering: many histograms into few, with the least loss of coded size.
 
-use crate::entropy::freq::{Log2, entropy_bits};
+use super::freq::{Log2, entropy_bits};
 
 /// What a table costs in the parameter block, roughly: this much per symbol that occurs ...
 const SYMBOL_BITS: f64 = 5.0;
@@ -12,17 +12,17 @@ const PAIRWISE: usize = 96;
 
 /// A histogram kept as its occurring symbols.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Sparse {
+pub(crate) struct Sparse {
     /// (symbol, count), ascending, counts above zero.
-    pub(super) entries: Vec<(u32, u64)>,
+    pub(crate) entries: Vec<(u32, u64)>,
 }
 
 impl Sparse {
-    pub(super) fn from_dense(counts: &[u64]) -> Sparse {
+    pub(crate) fn from_dense(counts: &[u64]) -> Sparse {
         Sparse { entries: (0..).zip(counts).filter(|e| *e.1 > 0).map(|(s, &c)| (s, c)).collect() }
     }
 
-    pub(super) fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.entries.iter().map(|e| e.1).sum()
     }
 }
@@ -30,23 +30,24 @@ impl Sparse {
 /// How a histogram's own coded size is computed. Symbols of an item may belong to several blocks, each with an
 /// entropy of its own: blocks of `block` symbols each.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cost {
+pub(crate) struct Cost {
     /// Symbols per block.
-    pub(super) block: usize,
+    pub(crate) block: usize,
     /// Bits charged per occurring symbol.
-    pub(super) symbol: f64,
+    pub(crate) symbol: f64,
     /// Bits charged per occurring block.
-    pub(super) used_block: f64,
+    pub(crate) used_block: f64,
 }
 
 impl Cost {
     /// For frequency tables: one block, the price of the table included.
-    pub(super) fn of_table(tokens: usize) -> Cost {
+    pub(crate) fn of_table(tokens: usize) -> Cost {
         Cost { block: tokens, symbol: SYMBOL_BITS, used_block: TABLE_BITS }
     }
 
     /// For profiles: a block per key; what counts is the entropy given the key, and the look-up entry.
-    pub(super) fn of_profile(tokens: usize) -> Cost {
+    #[cfg(feature = "lossless")]
+    pub(crate) fn of_profile(tokens: usize) -> Cost {
         Cost { block: tokens, symbol: 0.0, used_block: 12.0 }
     }
 
@@ -84,7 +85,7 @@ impl Cost {
 ///
 /// First Lloyd's algorithm from farthest-first seeds, then greedy merging of the pair that costs least, on past the
 /// limit while merging saves more in side information than it loses in entropy.
-pub(super) fn cluster(items: &[Sparse], symbols: usize, limit: usize, cost: Cost) -> Vec<usize> {
+pub(crate) fn cluster(items: &[Sparse], symbols: usize, limit: usize, cost: Cost) -> Vec<usize> {
     if items.is_empty() {
         return Vec::new();
     }

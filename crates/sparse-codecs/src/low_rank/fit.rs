@@ -1,0 +1,395 @@
+//! Fitting factors to the change of one matrix.
+
+use super::factors::Factors;
+use super::float::Real;
+use super::linalg::{axpy, combine, dot, eigen, noise, orthonormalise, rotate_rows};
+use super::model::{KEYS, KeyRule, TOKENS};
+use super::{chunk, float, workers};
+use crate::entropy::freq::entropy_bits;
+use sparse_core::{CancelToken, Result};
+
+/// Row blocks of a pass. A constant, since sums of floats are taken block by block.
+const BLOCKS: usize = 16;
+
+/// Changes larger than this many times the usual size are not fitted.
+const OUTLIER: f32 = 128.0;
+
+/// Projections overshoot: the reflection at 2 would not converge, 1 takes twice as many rounds.
+const RELAXATION: f32 = 1.9;
+
+/// Rows that costs are measured on.
+const COST_ROWS: usize = 96;
+
+/// Rounds between looks at the progress, and the least progress to go on.
+const PATIENCE: usize = 5;
+const PROGRESS: f64 = 0.96;
+
+/// One matrix, as it is before and after.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) target: &'a [u8],
+    pub(super) base: &'a [u8],
+    /// Changes are multiplied by this, a power of two, to be about one.
+    unit: f32,
+    pub(super) rule: KeyRule,
+}
+
+/// One row: the change, and the bounds within which it rounds to the target.
+#[derive(Default)]
+struct Row {
+    change: Vec<f32>,
+    low: Vec<f32>,
+    high: Vec<f32>,
+    product: Vec<f32>,
+}
+
+/// What one pass over the rows yields: with `v` as of the caller, coefficients `y = z v^T`, and the sums `y^T z` and
+/// `y^T y`, where `z` is the change, or the current product moved towards the rounding cells.
+struct Pass {
+    y: Vec<f32>,
+    w: Vec<f32>,
+    gram: Vec<f64>,
+    /// Weights whose product lies outside its cell.
+    outside: u64,
+}
+
+/// Factors in floating point: `left * right`, `right` orthonormal.
+#[derive(Clone)]
+pub(super) struct Fit {
+    pub(super) rank: usize,
+    left: Vec<f32>,
+    right: Vec<f32>,
+    /// Singular values, of the scaled change.
+    pub(super) sigma: Vec<f64>,
+}
+
+impl<'a> Matrix<'a> {
+    /// Look at a matrix; `None` if nothing changed that could be fitted.
+    pub(super) fn new<R: Real>(
+        (rows, columns): (usize, usize),
+        target: &'a [u8],
+        base: &'a [u8],
+        rule: KeyRule,
+    ) -> Option<Self> {
+        // Exponents of the changes; zeros are no changes.
+        let mut exponents = [0u64; 256];
+        for (t, b) in target.chunks_exact(R::BYTES).zip(base.chunks_exact(R::BYTES)) {
+            let (t, b) = (R::load(t), R::load(b));
+            if t != b && !R::is_special(t) && !R::is_special(b) {
+                let change = (R::cell(t).0 - R::cell(b).0) as f32;
+                exponents[(change.to_bits() >> 23 & 0xff) as usize] += 1;
+            }
+        }
+        let total: u64 = exponents[1..].iter().sum();
+        let mut above = total / 50;
+        let usual = (1..255).rev().find(|&e| match above.checked_sub(exponents[e]) {
+            Some(left) if exponents[e] < above => {
+                above = left;
+                false
+            }
+            _ => exponents[e] > 0,
+        })?;
+        let unit = f32::from_bits((254u32.saturating_sub(usual as u32)).clamp(1, 254) << 23);
+        Some(Matrix { rows, columns, target, base, unit, rule })
+    }
+
+    /// The matrix of every `step`-th row.
+    pub(super) fn every<R: Real, T>(&self, step: usize, look: impl FnOnce(Matrix<'_>) -> T) -> T {
+        let row_bytes = self.columns * R::BYTES;
+        let pick = |rows: &[u8]| -> Vec<u8> {
+            rows.chunks_exact(row_bytes).skip(step / 2).step_by(step).flatten().copied().collect()
+        };
+        let (target, base) = (pick(self.target), pick(self.base));
+        look(Matrix { rows: base.len() / row_bytes, target: &target, base: &base, ..*self })
+    }
+
+    fn row<R: Real>(&self, i: usize, out: &mut Row) {
+        let bytes = i * self.columns * R::BYTES..(i + 1) * self.columns * R::BYTES;
+        for v in [&mut out.change, &mut out.low, &mut out.high, &mut out.product] {
+            v.resize(self.columns, 0.0);
+        }
+        let unit = self.unit;
+        let words =
+            self.target[bytes.clone()].chunks_exact(R::BYTES).zip(self.base[bytes].chunks_exact(R::BYTES));
+        let places = out.change.iter_mut().zip(&mut out.low).zip(&mut out.high);
+        for ((t, b), ((change, low), high)) in words.zip(places) {
+            let (t, b) = (R::load(t), R::load(b));
+            let (c, l, h) = R::change(t, b, unit);
+            // Whatever the product says of an outlier is as good as anything. (Comparisons with NaN are false.)
+            let usual = (c.abs() <= OUTLIER) & !R::is_special(t) & !R::is_special(b);
+            *change = if usual { c } else { 0.0 };
+            *low = if usual { l } else { f32::NEG_INFINITY };
+            *high = if usual { h } else { f32::INFINITY };
+        }
+    }
+
+    fn pass<R: Real>(&self, v: &[f32], left: Option<&[f32]>) -> Pass {
+        let (n, k) = (self.columns, v.len() / self.columns);
+        let per_block = self.rows.div_ceil(BLOCKS).max(32);
+        let blocks = workers::map(self.rows.div_ceil(per_block), |block| {
+            let rows = block * per_block..((block + 1) * per_block).min(self.rows);
+            let mut pass = Pass { y: Vec::new(), w: vec![0.0; k * n], gram: vec![0.0; k * k], outside: 0 };
+            let (mut row, mut y) = (Row::default(), vec![0.0; k]);
+            for i in rows {
+                self.row::<R>(i, &mut row);
+                if let Some(left) = left {
+                    row.product.fill(0.0);
+                    for (&l, v) in left[i * k..(i + 1) * k].iter().zip(v.chunks_exact(n)) {
+                        axpy(l, v, &mut row.product);
+                    }
+                    let mut outside = 0u32;
+                    let bounds = row.low.iter().zip(&row.high);
+                    for ((z, &p), (&low, &high)) in row.change.iter_mut().zip(&row.product).zip(bounds) {
+                        // Not `clamp`, which cares about NaN.
+                        let above = if p < low { low } else { p };
+                        let nearest = if above > high { high } else { above };
+                        outside += u32::from(nearest != p);
+                        *z = p + RELAXATION * (nearest - p);
+                    }
+                    pass.outside += u64::from(outside);
+                }
+                for (y, v) in y.iter_mut().zip(v.chunks_exact(n)) {
+                    *y = dot(&row.change, v);
+                }
+                for (&y, w) in y.iter().zip(pass.w.chunks_exact_mut(n)) {
+                    axpy(y, &row.change, w);
+                }
+                for (&a, gram) in y.iter().zip(pass.gram.chunks_exact_mut(k)) {
+                    gram.iter_mut().zip(&y).for_each(|(g, &b)| *g += f64::from(a) * f64::from(b));
+                }
+                pass.y.extend_from_slice(&y);
+            }
+            pass
+        });
+        let mut sum = Pass { y: Vec::new(), w: vec![0.0; k * n], gram: vec![0.0; k * k], outside: 0 };
+        for block in blocks {
+            sum.y.extend_from_slice(&block.y);
+            axpy(1.0, &block.w, &mut sum.w);
+            sum.gram.iter_mut().zip(&block.gram).for_each(|(a, b)| *a += b);
+            sum.outside += block.outside;
+        }
+        sum
+    }
+
+    /// The leading singular values and vectors of the change, by a randomised range finder with two power steps
+    /// (Halko, Martinsson and Tropp 2011).
+    pub(super) fn sketch<R: Real>(&self, size: usize, cancel: &CancelToken) -> Result<Fit> {
+        let n = self.columns;
+        let size = size.min(n).min(self.rows);
+        let mut v = noise(size * n);
+        orthonormalise(&mut v, n);
+        for _ in 0..3 {
+            cancel.check()?;
+            v = self.pass::<R>(&v, None).w;
+            orthonormalise(&mut v, n);
+        }
+        let pass = self.pass::<R>(&v, None);
+        let mut fit = Fit { rank: size, left: pass.y, right: v, sigma: Vec::new() };
+        fit.diagonalise(n, &pass.gram);
+        Ok(fit)
+    }
+
+    /// Alternate between the products of this rank and the changes that round to the target.
+    pub(super) fn project<R: Real>(&self, fit: &mut Fit, rounds: usize, cancel: &CancelToken) -> Result<()> {
+        let (n, k) = (self.columns, fit.rank);
+        // Weights outside their cells: at the last look, and one round ago together with the factors then.
+        let (mut looked, mut last) = (u64::MAX, (u64::MAX, fit.clone()));
+        for round in 0..rounds {
+            cancel.check()?;
+            let pass = self.pass::<R>(&fit.right, Some(&fit.left));
+            if pass.outside > last.0 {
+                // Single precision has no more to give.
+                *fit = last.1;
+                break;
+            }
+            last = (pass.outside, fit.clone());
+            // The best product with coefficients `y` is `y gram^-1 w`; then in an orthonormal basis of its rows.
+            let (values, vectors) = eigen(&pass.gram, k);
+            let least = values.first().copied().unwrap_or(0.0) * 1e-12;
+            let mut inverse = vec![0.0; k * k];
+            for (value, e) in values.iter().zip(vectors.chunks_exact(k)).filter(|(v, _)| **v > least) {
+                for (&a, row) in e.iter().zip(inverse.chunks_exact_mut(k)) {
+                    row.iter_mut().zip(e).for_each(|(r, &b)| *r += a * b / value);
+                }
+            }
+            let best = combine(&pass.w, n, &inverse);
+            fit.right.clone_from(&best);
+            orthonormalise(&mut fit.right, n);
+            let change: Vec<f64> = best
+                .chunks_exact(n)
+                .flat_map(|b| fit.right.chunks_exact(n).map(|r| f64::from(dot(b, r))).collect::<Vec<_>>())
+                .collect();
+            fit.left = pass.y;
+            rotate_rows(&mut fit.left, &change, k);
+            if round % PATIENCE == PATIENCE - 1 {
+                if pass.outside as f64 > looked as f64 * PROGRESS {
+                    break;
+                }
+                looked = pass.outside;
+            }
+        }
+        let mut gram = vec![0.0; k * k];
+        for y in fit.left.chunks_exact(k) {
+            for (&a, gram) in y.iter().zip(gram.chunks_exact_mut(k)) {
+                gram.iter_mut().zip(y).for_each(|(g, &b)| *g += f64::from(a) * f64::from(b));
+            }
+        }
+        fit.diagonalise(n, &gram);
+        Ok(())
+    }
+
+    /// Bits that residuals take, measured on some rows and scaled to all, when `predict` fills in the words and fractions
+    /// of a row.
+    pub(super) fn cost<R: Real>(&self, mut predict: impl FnMut(usize, &[u8], &mut [u32], &mut [u8])) -> f64 {
+        let symbols = TOKENS.token_count(R::BITS);
+        let mut counts = vec![0u64; KEYS * symbols];
+        let mut raw_bits = 0u64;
+        let step = self.rows.div_ceil(COST_ROWS);
+        let (mut words, mut fractions) = (vec![0; self.columns], vec![0; self.columns]);
+        let mut seen = 0;
+        for i in (step / 2..self.rows).step_by(step) {
+            let bytes = i * self.columns * R::BYTES..(i + 1) * self.columns * R::BYTES;
+            predict(i, &self.base[bytes.clone()], &mut words, &mut fractions);
+            for (t, (&word, &fraction)) in
+                self.target[bytes].chunks_exact(R::BYTES).zip(words.iter().zip(&fractions))
+            {
+                let t = TOKENS.split(float::residual::<R>(R::load(t), word, fraction).into());
+                counts[self.rule.key(word, fraction) as usize * symbols + t.token as usize] += 1;
+                raw_bits += u64::from(t.raw_bits);
+            }
+            seen += 1;
+        }
+        let bits: f64 = counts.chunks(symbols).map(entropy_bits).sum::<f64>() + raw_bits as f64;
+        bits * self.rows as f64 / f64::from(seen.max(1))
+    }
+
+    /// As [`cost`](Self::cost), of the first `rank` components in floating point.
+    pub(super) fn cost_of<R: Real>(&self, fit: &Fit, rank: usize) -> f64 {
+        let n = self.columns;
+        let mut product = vec![0f32; n];
+        self.cost::<R>(|i, base, words, fractions| {
+            product.fill(0.0);
+            let left = &fit.left[i * fit.rank..(i + 1) * fit.rank];
+            for (&l, v) in left.iter().zip(fit.right.chunks_exact(n)).take(rank) {
+                axpy(l, v, &mut product);
+            }
+            let places = words.iter_mut().zip(fractions).zip(base.chunks_exact(R::BYTES)).zip(&product);
+            for (((word, fraction), base), &p) in places {
+                (*word, *fraction) = R::predict_float(R::load(base), f64::from(p) / f64::from(self.unit));
+            }
+        })
+    }
+
+    /// The squares of all changes, added.
+    pub(super) fn energy<R: Real>(&self) -> f64 {
+        let mut row = Row::default();
+        (0..self.rows)
+            .map(|i| {
+                self.row::<R>(i, &mut row);
+                f64::from(dot(&row.change, &row.change))
+            })
+            .sum()
+    }
+
+    /// Round the factors to integers, for sums in units of `2^exponent`. `None` when they would be too large.
+    pub(super) fn quantise<R: Real>(&self, fit: &Fit, exponent: i32) -> Option<Factors<R>> {
+        let (n, k) = (self.columns, fit.rank);
+        let aspect = (n as f64 / self.rows as f64).sqrt();
+        let largest = fit.sigma.first()?;
+        let mut f = Factors { rank: k, exponent, ..Factors::none() };
+        f.left = vec![R::Factor::default(); self.rows * k];
+        if exponent.abs() > R::MAX_SCALE {
+            return None;
+        }
+        let factor = |x: f64| if x.abs() < 9e15 { R::Factor::try_from(x.round() as i64).ok() } else { None };
+        for (c, &sigma) in fit.sigma.iter().enumerate() {
+            // An error in a component's entry weighs as much as the component does, so that large components need
+            // finer steps: the product of both steps goes with 1 / sigma.
+            let shift = (largest / sigma).log2().round().clamp(0.0, 24.0) as u32;
+            let step = f64::from(exponent + shift as i32).exp2() * f64::from(self.unit);
+            let (left_step, right_step) = ((step * aspect).sqrt(), (step / aspect).sqrt());
+            // `left` holds sigma: give each side its root.
+            let root = sigma.sqrt();
+            for (row, out) in fit.left.chunks_exact(k).zip(f.left.chunks_exact_mut(k)) {
+                let entry = (f64::from(row[c]) / root / left_step).round();
+                out[c] = factor(entry * f64::from(shift).exp2())?;
+            }
+            for &x in &fit.right[c * n..(c + 1) * n] {
+                f.right.push(factor(f64::from(x) * root / right_step)?);
+            }
+            f.shifts.push(shift);
+        }
+        // No sum may wrap: Cauchy and Schwarz.
+        let square = |x: R::Factor| (x.into() as f64).powi(2);
+        let rows =
+            f.left.chunks_exact(k).map(|row| row.iter().map(|&x| square(x)).sum::<f64>()).fold(0.0, f64::max);
+        let mut columns = vec![0.0; n];
+        for right in f.right.chunks_exact(n) {
+            columns.iter_mut().zip(right).for_each(|(s, &x)| *s += square(x));
+        }
+        let columns = columns.into_iter().fold(0.0, f64::max);
+        ((rows * columns).sqrt() < R::SUM_LIMIT * 0.99).then_some(f)
+    }
+
+    /// The exponent to begin the search for the best quantisation with: errors of about an eighth of a rounding cell.
+    pub(super) fn first_exponent<R: Real>(&self, fit: &Fit) -> i32 {
+        let step = self.rows.div_ceil(8) * self.columns + 1;
+        let (mut width, mut count) = (0.0, 0.0);
+        for t in self.target.chunks_exact(R::BYTES).step_by(step.min(self.rows * self.columns / 4).max(1)) {
+            let word = R::load(t);
+            if !R::is_special(word) {
+                let (_, low, high) = R::cell(word);
+                width += (high - low).abs();
+                count += 1.0;
+            }
+        }
+        let width = width / f64::max(count, 1.0);
+        let sigma = fit.sigma.first().copied().unwrap_or(1.0) / f64::from(self.unit);
+        let size = (self.rows as f64 * self.columns as f64).sqrt();
+        let step = (width / 8.0).powi(2) * 6.0 * size / (fit.rank.max(1) as f64 * sigma);
+        let limit = f64::from(R::MAX_SCALE);
+        if step > 0.0 { step.log2().round().clamp(-limit, limit) as i32 } else { -R::MAX_SCALE }
+    }
+}
+
+impl Fit {
+    /// Rotate the factors so that left columns are orthogonal, too, in order of size; `gram` is `left^T left`.
+    fn diagonalise(&mut self, n: usize, gram: &[f64]) {
+        let k = self.rank;
+        let (values, vectors) = eigen(gram, k);
+        self.right = combine(&self.right, n, &vectors);
+        let mut transposed = vec![0.0; k * k];
+        (0..k * k).for_each(|i| transposed[i] = vectors[i % k * k + i / k]);
+        rotate_rows(&mut self.left, &transposed, k);
+        self.sigma = values.into_iter().map(|v| v.max(0.0).sqrt()).collect();
+    }
+
+    /// Keep the first `rank` components.
+    pub(super) fn truncate(&mut self, n: usize, rank: usize) {
+        let rank = rank.min(self.rank);
+        self.left = self.left.chunks_exact(self.rank).flat_map(|row| row[..rank].iter().copied()).collect();
+        self.right.truncate(rank * n);
+        self.sigma.truncate(rank);
+        self.rank = rank;
+    }
+}
+
+/// A key rule whose classes end at the largest exponents that are common in these words.
+pub(super) fn key_rule<R: Real>(words: &[u8]) -> KeyRule {
+    let rule = chunk::key_rule::<R>(0);
+    let mut counts = [0u64; 256];
+    let (mut total, exponent_mask) = (0u64, 0xff);
+    for w in words.chunks_exact(R::BYTES) {
+        let exponent = (R::load(w) & !rule.sign) >> rule.mantissa & exponent_mask;
+        counts[exponent as usize] += 1;
+        total += 1;
+    }
+    let mut above = 0;
+    let top = (0..256).rev().find(|&e| {
+        above += counts[e];
+        above * 1000 > total
+    });
+    KeyRule { origin: (top.unwrap_or(0) as u32).saturating_sub(14), ..rule }
+}

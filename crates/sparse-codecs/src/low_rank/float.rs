@@ -1,0 +1,471 @@
+//! Exact predictions in the floating-point types that merged models have.
+//!
+//! A prediction is `base + sum * scale`, where `sum` is an integer dot product and `scale` a power of two, computed by
+//! three IEEE operations (conversion, multiplication, addition), each correctly rounded to nearest even, in binary32
+//! for 16-bit types and in binary64 for binary32. Rounding the result to the type is done on its bits: to nearest,
+//! halves away from zero. All of that is the same on every machine.
+
+use sparse_core::Dtype;
+use std::fmt::Debug;
+
+/// Fraction bits that are kept of the place of the unrounded prediction between the neighbours of its rounding.
+pub(super) const FRACTION_BITS: u32 = 8;
+
+/// The fraction of a prediction that is a number of the type.
+pub(super) const CENTRE: u8 = 1 << (FRACTION_BITS - 1);
+
+/// A type that can be predicted.
+pub(super) trait Real: Copy + Send + Sync + 'static {
+    /// Width.
+    const BITS: u32;
+    /// Width in bytes.
+    const BYTES: usize = Self::BITS as usize / 8;
+    /// Mantissa bits.
+    const MANTISSA: u32;
+    /// The sign bit.
+    const SIGN: u32 = 1 << (Self::BITS - 1);
+    /// All ones.
+    const MASK: u32 = u32::MAX >> (32 - Self::BITS);
+    /// Scales are `2^e` with `e` from `-MAX_SCALE` to `MAX_SCALE`.
+    const MAX_SCALE: i32;
+    /// Sums stay below this in magnitude.
+    #[cfg_attr(not(feature = "low-rank-encode"), allow(dead_code))]
+    const SUM_LIMIT: f64;
+    /// An entry of a factor.
+    type Factor: Copy + Default + Debug + TryFrom<i64> + Into<i64> + Send + Sync;
+    /// A sum of products of factors; wraps.
+    type Sum: Copy + Default + Debug + Send + Sync;
+    /// What sums and bases are added in.
+    type Work: Copy + Debug + Send + Sync;
+
+    /// Load from little-endian bytes.
+    fn load(bytes: &[u8]) -> u32;
+
+    /// Store the low bits of `word`.
+    fn store(word: u32, bytes: &mut [u8]);
+
+    /// `2^exponent`.
+    fn scale(exponent: i32) -> Self::Work;
+
+    /// Add `left * right[j]` to each sum.
+    fn accumulate(left: Self::Factor, right: &[Self::Factor], sums: &mut [Self::Sum]);
+
+    /// The prediction for a base and a sum: the rounded word, and the fraction in units of `2^-8` of a step, counted
+    /// (in magnitude) from the lower bound of what rounds to that word.
+    fn predict(base: u32, sum: Self::Sum, scale: Self::Work) -> (u32, u8);
+
+    /// As `predict`, for a difference that is not an integer sum.
+    #[cfg_attr(not(feature = "low-rank-encode"), allow(dead_code))]
+    fn predict_float(base: u32, difference: f64) -> (u32, u8);
+
+    /// The value of a word whose exponent field is not all ones, and of the bounds of what rounds to it.
+    #[cfg_attr(not(feature = "low-rank-encode"), allow(dead_code))]
+    fn cell(word: u32) -> (f64, f64, f64);
+
+    /// Value and bounds of a target as differences to a base, in some unit, lower bound first.
+    #[cfg_attr(not(feature = "low-rank-encode"), allow(dead_code))]
+    #[inline(always)]
+    fn change(target: u32, base: u32, unit: f32) -> (f32, f32, f32) {
+        let (value, a, b) = Self::cell(target);
+        let before = Self::cell(base).0;
+        let scaled = |x: f64| ((x - before) * f64::from(unit)) as f32;
+        (scaled(value), scaled(a.min(b)), scaled(a.max(b)))
+    }
+
+    /// Whether a word is infinite or no number.
+    #[inline(always)]
+    fn is_special(word: u32) -> bool {
+        let exponent = Self::SIGN - (1 << Self::MANTISSA);
+        word & exponent == exponent
+    }
+}
+
+/// Call a generic function for the type of a unit; `$other` for types that cannot be predicted.
+macro_rules! with_real {
+    ($dtype:expr, $function:ident($($args:expr),*), $other:expr) => {
+        match $dtype {
+            sparse_core::Dtype::Bf16 => $function::<crate::low_rank::float::Bf16>($($args),*),
+            sparse_core::Dtype::F16 => $function::<crate::low_rank::float::F16>($($args),*),
+            sparse_core::Dtype::F32 => $function::<crate::low_rank::float::F32>($($args),*),
+            _ => $other,
+        }
+    };
+}
+pub(super) use with_real;
+
+/// Whether the codec predicts this type.
+pub(super) fn is_real(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::Bf16 | Dtype::F16 | Dtype::F32)
+}
+
+/// bfloat16.
+#[derive(Clone, Copy)]
+pub(super) struct Bf16;
+/// IEEE binary16.
+#[derive(Clone, Copy)]
+pub(super) struct F16;
+/// IEEE binary32.
+#[derive(Clone, Copy)]
+pub(super) struct F32;
+
+macro_rules! narrow_arithmetic {
+    () => {
+        const BITS: u32 = 16;
+        const MAX_SCALE: i32 = 126;
+        const SUM_LIMIT: f64 = 2_147_483_648.0;
+        type Factor = i16;
+        type Sum = i32;
+        type Work = f32;
+
+        #[inline(always)]
+        fn load(bytes: &[u8]) -> u32 {
+            let mut b = [0; 2];
+            b.copy_from_slice(bytes);
+            u16::from_le_bytes(b).into()
+        }
+
+        #[inline(always)]
+        fn store(word: u32, bytes: &mut [u8]) {
+            bytes.copy_from_slice(&(word as u16).to_le_bytes());
+        }
+
+        fn scale(exponent: i32) -> f32 {
+            f32::from_bits(((127 + exponent.clamp(-126, 127)) as u32) << 23)
+        }
+
+        #[inline(always)]
+        fn accumulate(left: i16, right: &[i16], sums: &mut [i32]) {
+            let left = i32::from(left);
+            for (s, &r) in sums.iter_mut().zip(right) {
+                *s = s.wrapping_add(left * i32::from(r));
+            }
+        }
+
+        #[inline(always)]
+        fn predict(base: u32, sum: i32, scale: f32) -> (u32, u8) {
+            let (word, fraction) = Self::round(Self::widen(base) + sum as f32 * scale);
+            // A sum of zero keeps the sign of a zero, and payloads of NaNs are no arithmetic's business.
+            let keep = sum == 0 || Self::is_special(base);
+            if keep { (base, CENTRE) } else { (word, fraction) }
+        }
+
+        fn predict_float(base: u32, difference: f64) -> (u32, u8) {
+            if Self::is_special(base) || !difference.is_finite() {
+                return (base, CENTRE);
+            }
+            Self::round(Self::widen(base) + difference as f32)
+        }
+    };
+}
+
+impl Bf16 {
+    #[inline(always)]
+    fn widen(word: u32) -> f32 {
+        f32::from_bits(word << 16)
+    }
+
+    #[inline(always)]
+    fn round(x: f32) -> (u32, u8) {
+        let bits = x.to_bits();
+        let magnitude = (bits & 0x7fff_ffff) + 0x8000;
+        ((magnitude >> 16) | (bits >> 31) << 15, (magnitude >> 8) as u8)
+    }
+}
+
+impl Real for Bf16 {
+    const MANTISSA: u32 = 7;
+    narrow_arithmetic!();
+
+    fn cell(word: u32) -> (f64, f64, f64) {
+        let sign = if word & Self::SIGN == 0 { 1.0 } else { -1.0 };
+        let magnitude = (word & !Self::SIGN) << 16;
+        let value = |bits: u32| sign * f64::from(f32::from_bits(bits));
+        let low = if magnitude == 0 { -value(0x8000) } else { value(magnitude - 0x8000) };
+        (value(magnitude), low, value(magnitude + 0x8000))
+    }
+
+    // The one that encoding spends its time in.
+    #[inline(always)]
+    fn change(target: u32, base: u32, unit: f32) -> (f32, f32, f32) {
+        let bits = target << 16;
+        let inner = if bits << 1 == 0 { (bits ^ 0x8000_0000) + 0x8000 } else { bits - 0x8000 };
+        let before = Self::widen(base);
+        let scaled = |bits: u32| (f32::from_bits(bits) - before) * unit;
+        let (a, b) = (scaled(inner), scaled(bits + 0x8000));
+        (scaled(bits), if a < b { a } else { b }, if a < b { b } else { a })
+    }
+}
+
+/// Bits of a difference of exponent biases, in place.
+const F16_IN_F32: u32 = (127 - 15) << 23;
+const F32_IN_F64: u64 = (1023 - 127) << 52;
+
+impl F16 {
+    #[inline(always)]
+    fn widen(word: u32) -> f32 {
+        let magnitude = word & 0x7fff;
+        let normal = f32::from_bits((magnitude << 13) + F16_IN_F32);
+        let subnormal = magnitude as f32 * Self::scale(-24);
+        let x = if magnitude < 0x400 { subnormal } else { normal };
+        if word & 0x8000 == 0 { x } else { -x }
+    }
+
+    #[inline(always)]
+    fn round(x: f32) -> (u32, u8) {
+        let bits = x.to_bits();
+        let magnitude = bits & 0x7fff_ffff;
+        // In steps of the type, with eight bits below the point.
+        let normal = magnitude.wrapping_sub(F16_IN_F32) >> (23 - 10 - FRACTION_BITS);
+        let subnormal = (f32::from_bits(magnitude) * Self::scale(24 + FRACTION_BITS as i32)) as u32;
+        let steps = if magnitude < F16_IN_F32 + (1 << 23) { subnormal } else { normal };
+        let rounded = steps.min(0x7c00 << FRACTION_BITS) + u32::from(CENTRE);
+        ((rounded >> FRACTION_BITS) | (bits >> 31) << 15, rounded as u8)
+    }
+}
+
+impl Real for F16 {
+    const MANTISSA: u32 = 10;
+    narrow_arithmetic!();
+
+    fn cell(word: u32) -> (f64, f64, f64) {
+        let sign = if word & Self::SIGN == 0 { 1.0 } else { -1.0 };
+        let magnitude = word & !Self::SIGN;
+        let value = |w: u32| f64::from(F16::widen(w));
+        let low =
+            if magnitude == 0 { -value(1) / 2.0 } else { (value(magnitude - 1) + value(magnitude)) / 2.0 };
+        // The largest number is as far from its upper bound as from its lower one.
+        let high = if magnitude >= 0x7bff {
+            2.0 * value(magnitude) - low
+        } else {
+            (value(magnitude) + value(magnitude + 1)) / 2.0
+        };
+        (sign * value(magnitude), sign * low, sign * high)
+    }
+}
+
+impl F32 {
+    #[inline(always)]
+    fn round(x: f64) -> (u32, u8) {
+        let bits = x.to_bits();
+        let magnitude = bits & (u64::MAX >> 1);
+        let normal = magnitude.wrapping_sub(F32_IN_F64) >> (52 - 23 - FRACTION_BITS);
+        let subnormal = (f64::from_bits(magnitude) * Self::scale(149 + FRACTION_BITS as i32)) as u64;
+        let steps = if magnitude < F32_IN_F64 + (1 << 52) { subnormal } else { normal };
+        let rounded = steps.min(0x7f80_0000 << FRACTION_BITS) + u64::from(CENTRE);
+        ((rounded >> FRACTION_BITS) as u32 | ((bits >> 63) as u32) << 31, rounded as u8)
+    }
+}
+
+impl Real for F32 {
+    const BITS: u32 = 32;
+    const MANTISSA: u32 = 23;
+    const MAX_SCALE: i32 = 500;
+    const SUM_LIMIT: f64 = 9.2e18;
+    type Factor = i32;
+    type Sum = i64;
+    type Work = f64;
+
+    #[inline(always)]
+    fn load(bytes: &[u8]) -> u32 {
+        let mut b = [0; 4];
+        b.copy_from_slice(bytes);
+        u32::from_le_bytes(b)
+    }
+
+    #[inline(always)]
+    fn store(word: u32, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+
+    fn scale(exponent: i32) -> f64 {
+        f64::from_bits(((1023 + exponent.clamp(-1022, 1023)) as u64) << 52)
+    }
+
+    #[inline(always)]
+    fn accumulate(left: i32, right: &[i32], sums: &mut [i64]) {
+        let left = i64::from(left);
+        for (s, &r) in sums.iter_mut().zip(right) {
+            *s = s.wrapping_add(left * i64::from(r));
+        }
+    }
+
+    #[inline(always)]
+    fn predict(base: u32, sum: i64, scale: f64) -> (u32, u8) {
+        let (word, fraction) = Self::round(f64::from(f32::from_bits(base)) + sum as f64 * scale);
+        let keep = sum == 0 || Self::is_special(base);
+        if keep { (base, CENTRE) } else { (word, fraction) }
+    }
+
+    fn predict_float(base: u32, difference: f64) -> (u32, u8) {
+        if Self::is_special(base) || !difference.is_finite() {
+            return (base, CENTRE);
+        }
+        Self::round(f64::from(f32::from_bits(base)) + difference)
+    }
+
+    fn cell(word: u32) -> (f64, f64, f64) {
+        let sign = if word & Self::SIGN == 0 { 1.0 } else { -1.0 };
+        let magnitude = word & !Self::SIGN;
+        let value = |w: u32| f64::from(f32::from_bits(w));
+        let low =
+            if magnitude == 0 { -value(1) / 2.0 } else { (value(magnitude - 1) + value(magnitude)) / 2.0 };
+        let high = if magnitude >= 0x7f7f_ffff {
+            2.0 * value(magnitude) - low
+        } else {
+            (value(magnitude) + value(magnitude + 1)) / 2.0
+        };
+        (sign * value(magnitude), sign * low, sign * high)
+    }
+}
+
+/// The zig-zag of how far `target` lies from the prediction in the order of the type, positive on the side of the
+/// nearer neighbour (`fraction` says which); mirrored, so that magnitudes are what counts.
+#[cfg(any(test, feature = "low-rank-encode"))]
+#[inline(always)]
+pub(super) fn residual<R: Real>(target: u32, prediction: u32, fraction: u8) -> u32 {
+    let sign = prediction & R::SIGN;
+    let t = target ^ sign;
+    let ordered = if t & R::SIGN != 0 { t ^ (R::SIGN - 1) } else { t };
+    let d = ordered.wrapping_sub(prediction ^ sign);
+    let d = if fraction < CENTRE { d.wrapping_neg() } else { d } & R::MASK;
+    ((d << 1) ^ (d >> (R::BITS - 1)).wrapping_neg()) & R::MASK
+}
+
+/// The inverse of [`residual`].
+#[inline(always)]
+pub(super) fn restore<R: Real>(zigzag: u32, prediction: u32, fraction: u8) -> u32 {
+    let d = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
+    let d = if fraction < CENTRE { d.wrapping_neg() } else { d };
+    let sign = prediction & R::SIGN;
+    let ordered = (prediction ^ sign).wrapping_add(d) & R::MASK;
+    let t = if ordered & R::SIGN != 0 { ordered ^ (R::SIGN - 1) } else { ordered };
+    t ^ sign
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// `value * 2^-scale` for a finite word, as an integer; every number of the type is one.
+    fn fixed<R: Real>(word: u32) -> i128 {
+        let field = (word & !R::SIGN) >> R::MANTISSA;
+        let mantissa = i128::from(word & ((1 << R::MANTISSA) - 1));
+        let m = if field == 0 { mantissa } else { (mantissa | 1 << R::MANTISSA) << (field - 1) };
+        if word & R::SIGN == 0 { m } else { -m }
+    }
+
+    /// What the documentation says, the slow way: exact sum, nearest number, halves away from zero. All in units of
+    /// `2^-UNIT` of the smallest subnormal.
+    fn naive<R: Real>(base: u32, sum: i128) -> u32 {
+        const UNIT: u32 = 12;
+        let exact = (fixed::<R>(base) << UNIT) + sum;
+        // Up to what 128 bits hold.
+        let (mut low, mut high) = (0u32, (R::SIGN - (1 << R::MANTISSA)).min(80 << R::MANTISSA));
+        let m = exact.unsigned_abs();
+        // The last number whose lower bound is not above.
+        while high - low > 1 {
+            let middle = (low + high) / 2;
+            let bound = ((fixed::<R>(middle) + fixed::<R>(middle - 1)).unsigned_abs() << UNIT) / 2;
+            if bound <= m { low = middle } else { high = middle }
+        }
+        low | if exact < 0 { R::SIGN } else { 0 }
+    }
+
+    fn finite<R: Real>(word: u32, top: u32) -> u32 {
+        // Exponents small enough for 128 bits, which `naive` needs.
+        let magnitude = (word & !R::SIGN & R::MASK) % (top << R::MANTISSA);
+        magnitude | word & R::SIGN
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn half_is_exact(base: u16, sum in -200_000i32..200_000) {
+            let base = finite::<F16>(base.into(), 30);
+            // binary32 holds these sums exactly: 11 bits of the base and 18 of the sum may need more than 24, so the
+            // sum is cut to what it has beside the base.
+            let sum = sum >> 6 << 6;
+            let exact = f64::from(F16::widen(base)) + f64::from(sum) * 2f64.powi(-36);
+            if sum == 0 || exact == 0.0 || f64::from(exact as f32) != exact {
+                return Ok(());
+            }
+            let (p, _) = F16::predict(base, sum, F16::scale(-36));
+            prop_assert_eq!(p, naive::<F16>(base, sum.into()));
+        }
+
+        #[test]
+        fn brain_is_exact(base: u16, sum in -30_000i32..30_000) {
+            let base = finite::<Bf16>(base.into(), 60);
+            let exact = f64::from(Bf16::widen(base)) + f64::from(sum) * 2f64.powi(-112);
+            if sum == 0 || exact == 0.0 || f64::from(exact as f32) != exact {
+                return Ok(());
+            }
+            let (p, _) = Bf16::predict(base, sum, Bf16::scale(-112));
+            // 2^-112 in units of 2^-133 * 2^-12.
+            prop_assert_eq!(p, naive::<Bf16>(base, i128::from(sum) << 33));
+        }
+
+        #[test]
+        fn single_is_exact(base: u32, sum in -(1i64 << 40)..1 << 40) {
+            let base = finite::<F32>(base, 40);
+            let exact = f64::from(f32::from_bits(base)) + sum as f64 * 2f64.powi(-161);
+            if sum == 0 || exact == 0.0 {
+                return Ok(());
+            }
+            let (p, _) = F32::predict(base, sum, F32::scale(-161));
+            prop_assert_eq!(p, naive::<F32>(base, sum.into()));
+        }
+
+        #[test]
+        fn residuals_are_bijective(t: u32, p: u32, fraction: u8) {
+            fn check<R: Real>(t: u32, p: u32, fraction: u8) {
+                let (t, p) = (t & R::MASK, p & R::MASK);
+                let z = residual::<R>(t, p, fraction);
+                assert!(z <= R::MASK);
+                assert_eq!(restore::<R>(z, p, fraction), t);
+                assert_eq!(residual::<R>(p, p, fraction), 0);
+            }
+            check::<Bf16>(t, p, fraction);
+            check::<F32>(t, p, fraction);
+        }
+
+        #[test]
+        fn cells_hold_what_rounds_to_them(word: u32, at in 0.01f64..0.99) {
+            fn check<R: Real>(word: u32, at: f64) {
+                let word = word & R::MASK;
+                if R::is_special(word) {
+                    return;
+                }
+                let (value, low, high) = R::cell(word);
+                let x = low + (high - low) * at;
+                if x == 0.0 || (x < 0.0) != (word & R::SIGN != 0) {
+                    return;
+                }
+                assert!(value.abs() >= low.abs().min(high.abs()));
+                let want = [value, low.min(high), low.max(high)].map(|x| x as f32 * 0.5);
+                assert_eq!(R::change(word, 0, 0.5), want.into());
+                // A base of zero, so that nothing is rounded before.
+                let (p, fraction) = R::predict_float(0, x);
+                assert_eq!(p, word, "{x} in {low}..{high}");
+                let place = (x - low) / (high - low);
+                assert!((f64::from(fraction) / 256.0 - place).abs() < 0.26 || word & !R::SIGN == 0);
+            }
+            check::<Bf16>(word, at);
+            check::<F16>(word, at);
+        }
+    }
+
+    #[test]
+    fn special_words_predict_themselves() {
+        for word in [0x7f80, 0xff80, 0x7fc1, 0xffff] {
+            assert_eq!(Bf16::predict(word, 12345, 1.0), (word, CENTRE));
+        }
+        assert_eq!(Bf16::predict(0x8000, 0, 1.0), (0x8000, CENTRE));
+        assert_eq!(F32::predict(0x7fc0_0001, 1, 1.0), (0x7fc0_0001, CENTRE));
+        // Beyond the largest number lies infinity.
+        assert_eq!(F16::predict(0x7bff, 1 << 30, 1.0).0, 0x7c00);
+        assert_eq!(F32::predict(0x7f7f_ffff, 1 << 60, F32::scale(400)).0, 0x7f80_0000);
+    }
+}

@@ -1,0 +1,162 @@
+//! Small dense routines: what a randomised singular value decomposition needs.
+//!
+//! Results steer the encoder only. Nothing here is part of a prediction, so nothing depends on its last bits.
+
+/// The inner product, in sixteen partial sums.
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let (a, a_rest) = a.as_chunks::<16>();
+    let (b, b_rest) = b.as_chunks::<16>();
+    let mut sums = [0f32; 16];
+    for (a, b) in a.iter().zip(b) {
+        for ((s, x), y) in sums.iter_mut().zip(a).zip(b) {
+            *s += x * y;
+        }
+    }
+    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>()
+}
+
+/// `y += a * x`.
+pub(super) fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += a * x;
+    }
+}
+
+fn dot_wide(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()
+}
+
+/// Make the rows (of length `n`) orthonormal, by Gram and Schmidt, twice; rows that depend on others become zero.
+pub(super) fn orthonormalise(rows: &mut [f32], n: usize) {
+    for i in 0..rows.len() / n {
+        let (done, rest) = rows.split_at_mut(i * n);
+        let row = &mut rest[..n];
+        let before = dot_wide(row, row);
+        for _ in 0..2 {
+            for other in done.chunks_exact(n) {
+                let c = dot_wide(row, other) as f32;
+                axpy(-c, other, row);
+            }
+        }
+        let norm = dot_wide(row, row);
+        let factor = if norm > before * 1e-10 && norm > 0.0 { norm.sqrt().recip() } else { 0.0 };
+        row.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
+    }
+}
+
+/// Eigenvalues (descending) and eigenvectors (one per row) of a symmetric matrix, by Jacobi's rotations.
+pub(super) fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
+    let mut a = matrix.to_vec();
+    // Row `k` of `v` is the `k`-th eigenvector.
+    let mut v = vec![0.0; n * n];
+    (0..n).for_each(|i| v[i * n + i] = 1.0);
+    let total: f64 = a.iter().map(|x| x * x).sum();
+    for _ in 0..30 {
+        let off: f64 =
+            (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a[i * n + j].powi(2)).sum();
+        if off <= 1e-22 * total {
+            break;
+        }
+        for p in 0..n {
+            for q in p + 1..n {
+                let apq = a[p * n + q];
+                if apq == 0.0 {
+                    continue;
+                }
+                let theta = (a[q * n + q] - a[p * n + p]) / (2.0 * apq);
+                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
+                let c = (t * t + 1.0).sqrt().recip();
+                let s = t * c;
+                for k in 0..n {
+                    let (x, y) = (a[k * n + p], a[k * n + q]);
+                    (a[k * n + p], a[k * n + q]) = (c * x - s * y, s * x + c * y);
+                }
+                for k in 0..n {
+                    let (x, y) = (a[p * n + k], a[q * n + k]);
+                    (a[p * n + k], a[q * n + k]) = (c * x - s * y, s * x + c * y);
+                    let (x, y) = (v[p * n + k], v[q * n + k]);
+                    (v[p * n + k], v[q * n + k]) = (c * x - s * y, s * x + c * y);
+                }
+            }
+        }
+    }
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|&i, &j| a[j * n + j].total_cmp(&a[i * n + i]));
+    let values = order.iter().map(|&i| a[i * n + i]).collect();
+    let vectors = order.iter().flat_map(|&i| v[i * n..(i + 1) * n].iter().copied()).collect();
+    (values, vectors)
+}
+
+/// Multiply rows of `k` numbers with a `k` by `k` matrix: `row := row * m`.
+pub(super) fn rotate_rows(rows: &mut [f32], m: &[f64], k: usize) {
+    let mut out = vec![0f64; k];
+    for row in rows.chunks_exact_mut(k) {
+        out.fill(0.0);
+        for (&x, m) in row.iter().zip(m.chunks_exact(k)) {
+            out.iter_mut().zip(m).for_each(|(o, m)| *o += f64::from(x) * m);
+        }
+        row.iter_mut().zip(&out).for_each(|(x, &o)| *x = o as f32);
+    }
+}
+
+/// Combine rows of length `n`: row `i` of the result is the sum of `m[i, k]` times row `k`; `m` has rows of `k`.
+pub(super) fn combine(rows: &[f32], n: usize, m: &[f64]) -> Vec<f32> {
+    let k = rows.len() / n;
+    let mut out = vec![0f32; m.len() / k * n];
+    for (out, m) in out.chunks_exact_mut(n).zip(m.chunks_exact(k)) {
+        for (&c, row) in m.iter().zip(rows.chunks_exact(n)) {
+            axpy(c as f32, row, out);
+        }
+    }
+    out
+}
+
+/// Pseudo-random numbers of mean zero, near enough to normal ones, from a fixed seed.
+pub(super) fn noise(len: usize) -> Vec<f32> {
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let mut uniform = || {
+        // xorshift64* (Vigna 2016).
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        let bits = state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40;
+        bits as f32 / (1u32 << 24) as f32 - 0.5
+    };
+    (0..len).map(|_| uniform() + uniform() + uniform()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eigenvectors_diagonalise() {
+        let n = 9;
+        let x: Vec<f64> = noise(n * n).iter().map(|&x| f64::from(x)).collect();
+        let a: Vec<f64> = (0..n * n).map(|i| x[i] + x[i % n * n + i / n]).collect();
+        let (values, vectors) = eigen(&a, n);
+        assert!(values.is_sorted_by(|a, b| a >= b));
+        for (value, v) in values.iter().zip(vectors.chunks(n)) {
+            for i in 0..n {
+                let av: f64 = (0..n).map(|j| a[i * n + j] * v[j]).sum();
+                assert!((av - value * v[i]).abs() < 1e-9, "{av} {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn orthonormal_rows() {
+        let n = 40;
+        let mut rows = noise(5 * n);
+        let copy = rows[..n].to_vec();
+        rows[n..2 * n].copy_from_slice(&copy);
+        orthonormalise(&mut rows, n);
+        for i in 0..5 {
+            for j in 0..5 {
+                let d = dot(&rows[i * n..(i + 1) * n], &rows[j * n..(j + 1) * n]);
+                let want = if i == j && i != 1 { 1.0 } else { 0.0 };
+                assert!((d - want).abs() < 1e-5, "{i} {j} {d}");
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The low-rank codec: merged adapters, bit for bit, at nearly the size of the adapter.
+//!
+//! A merged LoRA's change is a product of two thin matrices, rounded. This codec stores integer factors of the change
+//! of each matrix, predicts every weight as the rounding of `base + scale * (left right)`, the same bits on every
+//! machine, and entropy-codes what is left given how near the unrounded prediction is to the bound of its rounding
+//! cell, and how coarse the rounding is there. `docs/codecs/low-rank.md` has the format and measurements.
+//!
+//! Decoding needs no floating-point sum whose order matters, and no linear algebra.
+
+#[cfg(feature = "low-rank-encode")]
+mod analysis;
+mod chunk;
+mod factors;
+#[cfg(feature = "low-rank-encode")]
+mod fit;
+mod float;
+#[cfg(feature = "low-rank-encode")]
+mod linalg;
+mod model;
+#[cfg(test)]
+mod tests;
+#[cfg(feature = "low-rank-encode")]
+mod workers;
+
+#[cfg(feature = "low-rank-encode")]
+pub use analysis::looks_low_rank;
+use chunk::{Decoder, Predictor};
+use factors::is_matrix;
+use float::{Real, is_real, with_real};
+use model::Model;
+use sparse_core::{
+    BaseUse, ChunkDecoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, Error, Fidelity, Limits, Result,
+    UnitSpec, check_chunk,
+};
+
+/// The low-rank codec, see the [module](self).
+///
+/// Takes bf16, f16 and f32 with a base of the same type, where at least one segment is a matrix of two rows of 32
+/// elements or more. Encoding (feature `low-rank-encode`) holds the whole unit, target and base, in memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LowRank;
+
+static INFO: CodecInfo =
+    CodecInfo { id: LowRank::ID, name: "low-rank", fidelity: Fidelity::Lossless, base: BaseUse::Required };
+
+impl LowRank {
+    /// The codec's number in files.
+    pub const ID: CodecId = CodecId(3);
+
+    /// Most elements of a unit that the encoder takes, since it holds them in memory.
+    pub const MAX_ELEMENTS: u64 = 1 << 26;
+}
+
+fn check_unit(unit: &UnitSpec) -> Result<()> {
+    if !is_real(unit.dtype()) || unit.base_dtype() != Some(unit.dtype()) {
+        return Err(Error::invalid_argument(format!(
+            "low-rank codes bf16, f16 and f32 against the same type, not {} against {}",
+            unit.dtype(),
+            unit.base_dtype().map_or("nothing", |b| b.name())
+        )));
+    }
+    if !unit.segments().iter().any(is_matrix) {
+        return Err(Error::invalid_argument("low-rank codes matrices, and the unit has none"));
+    }
+    Ok(())
+}
+
+impl DeltaDecoder for LowRank {
+    fn info(&self) -> &CodecInfo {
+        &INFO
+    }
+
+    fn bind(&self, unit: &UnitSpec, params: &[u8], limits: &Limits) -> Result<Box<dyn ChunkDecoder>> {
+        fn bind<R: Real>(
+            unit: &UnitSpec,
+            mut params: &[u8],
+            limits: &Limits,
+        ) -> Result<Box<dyn ChunkDecoder>> {
+            let model = Model::read(&mut params, R::BITS)?;
+            let factors = factors::read::<R>(unit, params, limits)?;
+            Ok(Box::new(Decoder::new(Predictor { unit: unit.clone(), factors }, model)))
+        }
+        check_unit(unit)?;
+        let chunk_bytes = u64::from(unit.chunk_len()) * unit.dtype().storage_bytes() as u64;
+        Limits::check("chunk", chunk_bytes.min(unit.byte_len()), limits.max_chunk_bytes)?;
+        Limits::check("parameters", params.len() as u64, limits.max_params_bytes)?;
+        with_real!(unit.dtype(), bind(unit, params, limits), Err(Error::invalid_argument("no float")))
+    }
+}
+
+impl<R: Real> ChunkDecoder for Decoder<R> {
+    fn decode_chunk(
+        &self,
+        chunk: u64,
+        encoded: &[u8],
+        base: Option<&[u8]>,
+        out: &mut [u8],
+        cx: &mut CodecContext,
+    ) -> Result<()> {
+        cx.cancel.check()?;
+        check_chunk(self.unit(), chunk, out.len(), base.map(<[u8]>::len))?;
+        self.decode(chunk, encoded, base.unwrap_or_default(), out, cx)
+    }
+}

@@ -1,0 +1,226 @@
+//! Round trips, sizes, hostile parameters.
+
+#![cfg(feature = "low-rank-encode")]
+
+use super::float::{Bf16, F32, Real};
+use super::{LowRank, looks_low_rank};
+use crate::low_rank::factors::Factors;
+use proptest::prelude::*;
+use sparse_core::{
+    CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit, ErrorKind, Segment, UnitSpec,
+    decode_unit, encode_unit,
+};
+
+/// Pseudo-random numbers of mean zero and variance one, nearly normal.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> f32 {
+        let mut uniform = || {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+        };
+        (0..6).map(|_| uniform()).sum::<f32>() * std::f32::consts::SQRT_2
+    }
+}
+
+fn to_bytes(dtype: Dtype, x: f32) -> Vec<u8> {
+    match dtype {
+        Dtype::Bf16 => half::bf16::from_f32(x).to_le_bytes().to_vec(),
+        Dtype::F16 => half::f16::from_f32(x).to_le_bytes().to_vec(),
+        _ => x.to_le_bytes().to_vec(),
+    }
+}
+
+fn from_bytes(dtype: Dtype, bytes: &[u8]) -> f32 {
+    match dtype {
+        Dtype::Bf16 => half::bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
+        Dtype::F16 => half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
+        _ => f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
+    }
+}
+
+/// Target and base of a matrix with a merged adapter of this rank.
+fn merged(dtype: Dtype, rows: usize, columns: usize, rank: usize, size: f32) -> (Vec<u8>, Vec<u8>) {
+    let mut noise = Noise(7);
+    let left: Vec<f32> = (0..rows * rank).map(|_| noise.next()).collect();
+    let right: Vec<f32> = (0..columns * rank).map(|_| noise.next()).collect();
+    let (mut target, mut base) = (Vec::new(), Vec::new());
+    for i in 0..rows {
+        for j in 0..columns {
+            let before = to_bytes(dtype, noise.next() * 0.03);
+            let change: f32 = (0..rank).map(|k| left[i * rank + k] * right[j * rank + k]).sum();
+            let after = from_bytes(dtype, &before) + change * size / (rank as f32).sqrt();
+            target.extend(to_bytes(dtype, after));
+            base.extend(before);
+        }
+    }
+    (target, base)
+}
+
+fn unit(dtype: Dtype, chunk_len: u32, shapes: &[(u64, u64)]) -> UnitSpec {
+    let segments: Vec<_> = shapes.iter().map(|&(rows, row_len)| Segment { rows, row_len }).collect();
+    UnitSpec::new(dtype, Some(dtype), chunk_len, segments).unwrap()
+}
+
+fn encode(
+    codec: &dyn DeltaEncoder,
+    unit: &UnitSpec,
+    pair: &(Vec<u8>, Vec<u8>),
+    effort: Effort,
+) -> EncodedUnit {
+    let mut cx = CodecContext::new();
+    let encoded = encode_unit(codec, unit, &pair.0, Some(&pair.1), effort, &mut cx).unwrap();
+    let mut out = vec![0x5a; pair.0.len()];
+    decode_unit(codec, unit, &encoded, Some(&pair.1), &mut out, &mut cx).unwrap();
+    assert!(out == pair.0);
+    encoded
+}
+
+#[test]
+fn merged_adapters_shrink() {
+    for (dtype, most) in [(Dtype::Bf16, 42_000), (Dtype::F16, 42_000), (Dtype::F32, 60_000)] {
+        let pair = merged(dtype, 512, 512, 8, 4e-4);
+        let unit = unit(dtype, 100_000, &[(512, 512)]);
+        let size = |effort| encode(&LowRank, &unit, &pair, effort).byte_len();
+        let (fast, default, max) = (size(Effort::Fast), size(Effort::Default), size(Effort::Max));
+        println!("{dtype}: {fast} {default} {max}");
+        assert!(max <= default && default <= fast && fast < most, "{dtype}: {fast} {default} {max}");
+        #[cfg(feature = "lossless")]
+        {
+            let plain = encode(&crate::lossless::Lossless, &unit, &pair, Effort::Max).byte_len();
+            assert!(max * 5 < plain, "{dtype}: {max} against {plain}");
+        }
+    }
+}
+
+#[test]
+fn segments_have_their_own_factors() {
+    let (a, b) = (merged(Dtype::Bf16, 200, 128, 3, 1e-3), merged(Dtype::Bf16, 96, 300, 5, 2e-4));
+    let mut pair = a.clone();
+    // A vector in between, and a matrix whose change has no rank.
+    pair.0.extend_from_slice(&a.0[..100]);
+    pair.1.extend_from_slice(&a.1[..100]);
+    pair.0.extend_from_slice(&b.0);
+    pair.1.extend_from_slice(&b.1);
+    let mut noise = Noise(3);
+    for _ in 0..64 * 64 {
+        pair.1.extend(to_bytes(Dtype::Bf16, noise.next() * 0.03));
+        let before = from_bytes(Dtype::Bf16, &pair.1[pair.1.len() - 2..]);
+        pair.0.extend(to_bytes(Dtype::Bf16, before + noise.next() * 1e-4));
+    }
+    let unit = unit(Dtype::Bf16, 7_000, &[(200, 128), (1, 50), (96, 300), (64, 64)]);
+    encode(&LowRank, &unit, &pair, Effort::Default);
+}
+
+#[test]
+fn what_is_not_low_rank_is_noticed() {
+    let (target, base) = merged(Dtype::Bf16, 256, 512, 8, 4e-4);
+    assert!(looks_low_rank(Dtype::Bf16, 512, &target, &base));
+    assert!(!looks_low_rank(Dtype::I32, 512, &target, &base));
+    assert!(!looks_low_rank(Dtype::Bf16, 512, &base, &base));
+    let mut noise = Noise(11);
+    let target: Vec<u8> = base
+        .chunks_exact(2)
+        .flat_map(|b| to_bytes(Dtype::Bf16, from_bytes(Dtype::Bf16, b) + noise.next() * 4e-4))
+        .collect();
+    assert!(!looks_low_rank(Dtype::Bf16, 512, &target, &base));
+    let unit = unit(Dtype::Bf16, 1 << 18, &[(256, 512)]);
+    let mut cx = CodecContext::new();
+    let e = encode_unit(&LowRank, &unit, &target, Some(&base), Effort::Fast, &mut cx).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn outliers_do_not_spoil_the_fit() {
+    let mut pair = merged(Dtype::Bf16, 128, 128, 4, 4e-4);
+    let unit = unit(Dtype::Bf16, 1 << 18, &[(128, 128)]);
+    let clean = encode(&LowRank, &unit, &pair, Effort::Default).byte_len();
+    for (i, word) in [(300, 0x7fc0u16), (5000, 0xff80), (9000, 0x7f7f), (12_000, 0x4000), (12_001, 0x8000)] {
+        pair.0[2 * i..2 * i + 2].copy_from_slice(&word.to_le_bytes());
+        pair.1[2 * i + 100..2 * i + 102].copy_from_slice(&word.to_le_bytes());
+    }
+    let spoilt = encode(&LowRank, &unit, &pair, Effort::Default).byte_len();
+    assert!(spoilt < clean + 1000, "{spoilt} {clean}");
+}
+
+/// A product in 128 bits, and the arithmetic that the documentation names, word by word.
+#[test]
+fn predictions_are_those_of_the_documentation() {
+    let mut noise = Noise(5);
+    let (rows, columns, rank) = (7, 45, 5);
+    let mut entry = |size: f32| (noise.next() * size) as i16;
+    let f = Factors::<Bf16> {
+        rank,
+        exponent: -33,
+        shifts: vec![0; rank],
+        left: (0..rows * rank).map(|_| entry(9000.0)).collect(),
+        right: (0..columns * rank).map(|_| entry(200.0)).collect(),
+    };
+    let base: Vec<u8> = (0..columns).flat_map(|_| to_bytes(Dtype::Bf16, noise.next() * 1e-3)).collect();
+    for row in 0..rows {
+        for column in [0, 13] {
+            let len = columns - column;
+            let (mut words, mut fractions) = (vec![0; len], vec![0; len]);
+            f.predict(row, column, columns, &base[2 * column..], &mut words, &mut fractions);
+            for j in 0..len {
+                let sum: i128 = (0..rank)
+                    .map(|k| {
+                        i128::from(f.left[row * rank + k]) * i128::from(f.right[k * columns + column + j])
+                    })
+                    .sum();
+                let before = from_bytes(Dtype::Bf16, &base[2 * (column + j)..]);
+                let x = before + sum as f32 * 2f32.powi(-33);
+                // `half` rounds halves to even; exact halves do not occur here.
+                assert_eq!(words[j], u32::from(half::bf16::from_f32(x).to_bits()));
+                let (_, low, high) = Bf16::cell(words[j]);
+                let place = (f64::from(x) - low) / (high - low);
+                // At powers of two, the cell is lopsided.
+                assert!(words[j] & 0x7f == 0 || (f64::from(fractions[j]) - 256.0 * place).abs() <= 1.0);
+            }
+        }
+    }
+    // Sums wrap, on every machine alike.
+    let mut sums = [i64::MAX];
+    F32::accumulate(1, &[1], &mut sums);
+    assert_eq!(sums, [i64::MIN]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn round_trip(
+        shapes in prop::collection::vec((0u64..40, 30u64..70), 1..4),
+        rank in 1usize..5,
+        size in -14i32..2,
+        chunk_len in 64u32..5000,
+        dtype in prop::sample::select(vec![Dtype::Bf16, Dtype::F16, Dtype::F32]),
+        effort in prop::sample::select(vec![Effort::Default, Effort::Max]),
+    ) {
+        let unit = unit(dtype, chunk_len, &shapes);
+        prop_assume!(super::check_unit(&unit).is_ok());
+        let mut pair = (Vec::new(), Vec::new());
+        for &(rows, columns) in &shapes {
+            let more = merged(dtype, rows as usize, columns as usize, rank, 2f32.powi(size));
+            pair.0.extend(more.0);
+            pair.1.extend(more.1);
+        }
+        encode(&LowRank, &unit, &pair, effort);
+    }
+
+    #[test]
+    fn damaged_parameters(at in 0usize..4000, to: u8, cut in 0usize..4000) {
+        let pair = merged(Dtype::Bf16, 64, 64, 2, 1e-3);
+        let unit = unit(Dtype::Bf16, 1 << 18, &[(64, 64)]);
+        let mut encoded = encode(&LowRank, &unit, &pair, Effort::Fast);
+        let len = encoded.params.len();
+        encoded.params[at % len] = to;
+        let mut cx = CodecContext::new();
+        let mut out = vec![0; pair.0.len()];
+        let _ = decode_unit(&LowRank, &unit, &encoded, Some(&pair.1), &mut out, &mut cx);
+        prop_assert!(LowRank.bind(&unit, &encoded.params[..cut % len], &cx.limits).is_err());
+    }
+}
