@@ -28,10 +28,14 @@ const ENTRY_BITS: f64 = 9.0;
 /// Least fall of a cliff: one singular value over the next.
 const CLIFF: f64 = 1.3;
 
-/// A sample looks low-rank if that much of its energy is in an eighth of its directions (noise has 0.25 to 0.35), or if
-/// its singular values fall off a clear cliff.
-const LOW_RANK_ENERGY: f64 = 0.5;
-const CLEAR_CLIFF: f64 = 1.6;
+/// A sample looks low-rank if factors leave at most this share of its bits.
+const LOW_RANK_SHARE: f64 = 0.6;
+
+/// Of fewer rows, nothing can be said.
+const MIN_SAMPLE_ROWS: usize = 16;
+
+/// Above this share, more directions are not worth a try.
+const HOPELESS_SHARE: f64 = 0.95;
 
 /// Rounds of projections.
 fn rounds(effort: Effort) -> usize {
@@ -127,7 +131,7 @@ pub fn looks_low_rank(dtype: Dtype, columns: usize, target: &[u8], base: &[u8]) 
     fn look<R: Real>(columns: usize, target: &[u8], base: &[u8]) -> bool {
         let row_bytes = columns * R::BYTES;
         let rows = target.len().min(base.len()).checked_div(row_bytes).unwrap_or(0);
-        if rows < 2 || columns < 32 {
+        if rows < MIN_SAMPLE_ROWS || columns < 32 {
             return false;
         }
         let (target, base) = (&target[..rows * row_bytes], &base[..rows * row_bytes]);
@@ -139,13 +143,56 @@ pub fn looks_low_rank(dtype: Dtype, columns: usize, target: &[u8], base: &[u8]) 
 }
 
 impl Matrix<'_> {
+    /// Bits without factors, but for the tables.
+    fn plain_cost<R: Real>(&self) -> f64 {
+        self.cost::<R>(|_, base, words, fractions| {
+            words.iter_mut().zip(base.chunks_exact(R::BYTES)).for_each(|(w, b)| *w = R::load(b));
+            fractions.fill(CENTRE);
+        })
+    }
+
+    /// The rank at which a sketch of this size and `per_rank` bits a component take the fewest bits, if fewer than
+    /// `most_bits`; with these bits and the largest rank that the sketch allows.
+    fn best_rank<R: Real>(
+        &self,
+        fit: &Fit,
+        size: usize,
+        per_rank: f64,
+        most_bits: f64,
+    ) -> (f64, Option<usize>, usize) {
+        let most = fit.rank.min(size - OVERSAMPLING);
+        let floor = fit.sigma.first().copied().unwrap_or(0.0) * 1e-6;
+        let mut ranks: Vec<usize> = RANKS.into_iter().filter(|&r| r <= most).collect();
+        ranks.extend(cliff(&fit.sigma, most).filter(|c| c.1 > CLIFF).map(|c| c.0));
+        ranks.retain(|&r| fit.sigma.get(r - 1).is_some_and(|&s| s > floor));
+        ranks.sort_unstable();
+        ranks.dedup();
+        let mut best = (most_bits, None, most);
+        for rank in ranks {
+            let bits = self.cost_of::<R>(fit, rank) + per_rank * rank as f64;
+            if bits < best.0 {
+                best = (bits, Some(rank), most);
+            }
+        }
+        best
+    }
+
+    /// Of a sample of rows.
     fn looks_low_rank<R: Real>(&self, cancel: &CancelToken) -> Result<bool> {
-        let few = self.rows.min(self.columns);
-        let most = (few / 8).clamp(1, 32);
-        let fit = self.sketch::<R>(most + OVERSAMPLING, cancel)?;
-        let captured: f64 = fit.sigma.iter().take(most).map(|s| s * s).sum();
-        let steepest = cliff(&fit.sigma, most).map_or(0.0, |c| c.1);
-        Ok(captured > LOW_RANK_ENERGY * self.energy::<R>() || steepest > CLEAR_CLIFF)
+        let plain = self.plain_cost::<R>();
+        // As if the matrix were square: the other side's factors are shared by rows that are not in the sample.
+        let per_rank = 2.0 * ENTRY_BITS * self.rows as f64;
+        for size in SKETCHES {
+            let fit = self.sketch::<R>(size.min(self.rows / 2), cancel)?;
+            let (bits, ..) = self.best_rank::<R>(&fit, size, per_rank, plain);
+            if bits < LOW_RANK_SHARE * plain {
+                return Ok(true);
+            }
+            if bits > HOPELESS_SHARE * plain {
+                break;
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -174,32 +221,15 @@ fn fit_matrix<R: Real>(
         }
     }
     let (rows, columns) = (matrix.rows, matrix.columns);
-    let plain = matrix.cost::<R>(|_, base, words, fractions| {
-        words.iter_mut().zip(base.chunks_exact(R::BYTES)).for_each(|(w, b)| *w = R::load(b));
-        fractions.fill(CENTRE);
-    });
+    let plain = matrix.plain_cost::<R>();
     let per_rank = ENTRY_BITS * (rows + columns) as f64;
     let mut best: (f64, Option<(Fit, usize)>) = (plain, None);
     for size in SKETCHES {
         let fit = matrix.sketch::<R>(size, cancel)?;
-        let most = fit.rank.min(size - OVERSAMPLING);
-        let floor = fit.sigma.first().copied().unwrap_or(0.0) * 1e-6;
-        let mut ranks: Vec<usize> = RANKS.into_iter().filter(|&r| r <= most).collect();
-        ranks.extend(cliff(&fit.sigma, most).filter(|c| c.1 > CLIFF).map(|c| c.0));
-        ranks.retain(|&r| fit.sigma.get(r - 1).is_some_and(|&s| s > floor));
-        ranks.sort_unstable();
-        ranks.dedup();
-        let mut chosen = None;
-        for rank in ranks {
-            let bits = matrix.cost_of::<R>(&fit, rank) + per_rank * rank as f64;
-            if bits < best.0 {
-                best.0 = bits;
-                chosen = Some(rank);
-            }
-        }
+        let (bits, chosen, most) = matrix.best_rank::<R>(&fit, size, per_rank, best.0);
         let at_the_end = chosen.is_none_or(|r| r == most) && fit.rank == size;
         if let Some(rank) = chosen {
-            best.1 = Some((fit, rank));
+            best = (bits, Some((fit, rank)));
         }
         if !at_the_end || effort == Effort::Fast {
             break;

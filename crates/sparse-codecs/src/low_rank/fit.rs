@@ -282,17 +282,6 @@ impl<'a> Matrix<'a> {
         })
     }
 
-    /// The squares of all changes, added.
-    pub(super) fn energy<R: Real>(&self) -> f64 {
-        let mut row = Row::default();
-        (0..self.rows)
-            .map(|i| {
-                self.row::<R>(i, &mut row);
-                f64::from(dot(&row.change, &row.change))
-            })
-            .sum()
-    }
-
     /// Round the factors to integers, for sums in units of `2^exponent`. `None` when they would be too large.
     pub(super) fn quantise<R: Real>(&self, fit: &Fit, exponent: i32) -> Option<Factors<R>> {
         let (n, k) = (self.columns, fit.rank);
