@@ -4,7 +4,7 @@ use crate::Options;
 use crate::compress::{Pair, UnitPlan, files_size, matched, plan};
 use crate::context::Contexts;
 use crate::parallel;
-use sparse_codecs::lossless::Lossless;
+use sparse_codecs::low_rank::LowRank;
 use sparse_core::{EstimatedBits, Observer, Result, Segment, TensorSource, UnitSpec};
 use sparse_model::Model;
 use sparse_select::Sampler;
@@ -143,16 +143,23 @@ fn estimate_unit(
     let sample = UnitSpec::new(spec.dtype(), spec.base_dtype(), spec.chunk_len(), shapes)?;
     let base = spec.base_dtype().map(|_| base.as_slice());
     let bits = contexts
-        .with(|cx| sparse_select::estimate(&Lossless, &sample, &target, base, options.effort, cx))?
+        .with(|cx| sparse_select::estimate(unit.encoder, &sample, &target, base, options.effort, cx))?
         .unwrap_or_else(|| EstimatedBits { fixed: 8.0 * spec.byte_len() as f64, ..EstimatedBits::default() });
     let segment_bits = (spec.segments().iter().zip(sample.segments()).zip(&bits.payload))
         .map(|((whole, part), bits)| bits * whole.len() as f64 / part.len().max(1) as f64)
         .collect();
     let coded_share = bits.chunks as f64 / sample.chunk_count().max(1) as f64;
     let chunk_bits = bits.per_chunk * coded_share + 8.0 * CHUNK_RECORD;
+    // Parameters hardly grow, but for factors of matrices, which grow with rows and columns.
+    let factor_len = |s: &UnitSpec| s.segments().iter().map(|s| (s.rows + s.row_len) as f64).sum::<f64>();
+    let growth = if unit.encoder.info().id == LowRank::ID {
+        factor_len(spec) / factor_len(&sample).max(1.0)
+    } else {
+        1.0
+    };
     Ok(UnitEstimate {
         segment_bits,
-        overhead_bits: bits.fixed + chunk_bits * spec.chunk_count() as f64,
+        overhead_bits: bits.fixed * growth + chunk_bits * spec.chunk_count() as f64,
         sampled_bytes: target.len() as u64,
     })
 }

@@ -198,7 +198,7 @@ fn write_unit<W: Write + Send>(
         observer.advance(unit.spec.chunk_bytes(chunk) as u64);
         Ok(())
     })?;
-    UnitRecord::new(unit::codec_id(), &unit.spec, &unit.base_starts(), params, chunks_offset, chunks)
+    UnitRecord::new(unit.encoder.info().id, &unit.spec, &unit.base_starts(), params, chunks_offset, chunks)
 }
 
 /// Write what is not tensors, and record how all files are made up.

@@ -5,6 +5,7 @@ use crate::Options;
 use crate::context::Contexts;
 use crate::parallel;
 use sparse_codecs::lossless::Lossless;
+use sparse_codecs::low_rank::{LowRank, looks_low_rank};
 use sparse_container::{BaseEntry, BaseStart, Piece, PieceSource};
 use sparse_core::{
     BaseUse, DeltaDecoder, DeltaEncoder, Digest, Dtype, Effort, Error, ErrorKind, Result, Segment,
@@ -16,6 +17,9 @@ use std::collections::BTreeMap;
 
 /// From this many elements on, a tensor is a unit of its own: its tables cost nothing in comparison.
 const OWN_UNIT: u64 = 4 << 20;
+
+/// Rows that are looked at to see whether a change is of low rank.
+const LOW_RANK_ROWS: u64 = 256;
 
 /// Elements that are looked at to decide whether a base helps.
 const TRIAL: u64 = 1 << 15;
@@ -38,6 +42,7 @@ pub(crate) struct Counts {
 
 /// A unit, and where its segments' bytes are.
 pub(crate) struct UnitPlan {
+    pub(crate) encoder: &'static dyn DeltaEncoder,
     pub(crate) spec: UnitSpec,
     pub(crate) segments: Vec<SegmentPlan>,
 }
@@ -64,6 +69,7 @@ struct Job {
     segment: Segment,
     dtype: Dtype,
     base: Option<usize>,
+    low_rank: bool,
 }
 
 /// How one tensor is made up.
@@ -147,7 +153,7 @@ fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts)
     if segment.is_empty() || m.tied.is_some() {
         return Ok(Vec::new());
     }
-    let whole = |base| Job { tensor, start: 0, segment, dtype: spec.dtype(), base };
+    let whole = |base| Job { tensor, start: 0, segment, dtype: spec.dtype(), base, low_rank: false };
     let Some((base_model, base)) = pair.base.zip(m.counterpart.base()) else {
         return Ok(vec![Part::Code(whole(None))]);
     };
@@ -173,7 +179,8 @@ fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts)
         let rows = Segment { rows: common / segment.row_len, row_len: segment.row_len };
         let job = Job { segment: rows, ..whole(Some(base)) };
         if base_helps(pair, &job, base_spec, options, contexts)? {
-            parts.push(Part::Code(job));
+            let low_rank = options.effort != Effort::Fast && is_low_rank(pair, &job, base_spec)?;
+            parts.push(Part::Code(Job { low_rank, ..job }));
         } else {
             return Ok(vec![Part::Code(whole(None))]);
         }
@@ -193,6 +200,30 @@ fn rest_of(spec: &TensorSpec, common: u64) -> Vec<u64> {
     let per_entry = spec.storage_len() / shape[0].max(1);
     shape[0] -= common / per_entry.max(1);
     shape
+}
+
+/// Whether the change looks like a merged adapter, by a sample of rows.
+fn is_low_rank(pair: &Pair<'_>, job: &Job, base_spec: &TensorSpec) -> Result<bool> {
+    let (Some(base_model), Some(base)) = (pair.base, job.base) else { return Ok(false) };
+    let Segment { rows, row_len } = job.segment;
+    if base_spec.dtype() != job.dtype
+        || job.segment.len() > LowRank::MAX_ELEMENTS
+        || rows < 32
+        || row_len < 32
+    {
+        return Ok(false);
+    }
+    // Evenly spread rows: which ones an adapter changed is not known.
+    let row_bytes = row_len as usize * job.dtype.storage_bytes();
+    let count = rows.min(LOW_RANK_ROWS);
+    let (mut target, mut of_base) =
+        (vec![0; count as usize * row_bytes], vec![0; count as usize * row_bytes]);
+    for (i, (t, b)) in (0..).zip(target.chunks_mut(row_bytes).zip(of_base.chunks_mut(row_bytes))) {
+        let offset = (i * rows / count) * row_bytes as u64;
+        pair.target.read_range_into(job.tensor, offset, t)?;
+        base_model.read_range_into(base, offset, b)?;
+    }
+    Ok(looks_low_rank(job.dtype, row_len as usize, &target, &of_base))
 }
 
 /// Whether coding against the base is expected to be smaller than without: tried on a sample.
@@ -246,6 +277,8 @@ fn base_helps(
 enum Group {
     /// Shared with others of these types.
     Shared(Dtype, Option<Dtype>),
+    /// Changes of low rank of this type; numbered, since the encoder holds the whole unit in memory.
+    LowRank(Dtype, usize),
     /// Unit of its own.
     Own(usize),
 }
@@ -295,7 +328,14 @@ impl Builder<'_> {
             Some(base) => Some((base, self.base(base)?)),
             None => None,
         };
-        let group = if job.segment.len() >= OWN_UNIT {
+        let group = if job.low_rank {
+            let filled = |n| {
+                let segments = self.groups.get(&Group::LowRank(job.dtype, n));
+                segments.map_or(0, |s: &Vec<(Segment, SegmentPlan)>| s.iter().map(|s| s.0.len()).sum())
+            };
+            let room = |n: &usize| filled(*n) == 0 || filled(*n) + job.segment.len() <= OWN_UNIT;
+            Group::LowRank(job.dtype, (0..).find(room).unwrap_or_default())
+        } else if job.segment.len() >= OWN_UNIT {
             let group = Group::Own(self.own.len());
             self.own.push(Group::Shared(job.dtype, base_dtype));
             group
@@ -312,23 +352,22 @@ impl Builder<'_> {
         let mut units = Vec::new();
         let mut numbers = BTreeMap::new();
         for (group, segments) in std::mem::take(&mut self.groups) {
-            let types = match group {
-                Group::Own(i) => self.own[i],
-                shared => shared,
+            let (encoder, dtype, base_dtype): (&'static dyn DeltaEncoder, _, _) = match group {
+                Group::LowRank(dtype, _) => (&LowRank, dtype, Some(dtype)),
+                Group::Shared(dtype, base_dtype) => (&Lossless, dtype, base_dtype),
+                Group::Own(i) => match self.own[i] {
+                    Group::Shared(dtype, base_dtype) => (&Lossless, dtype, base_dtype),
+                    _ => continue,
+                },
             };
-            let Group::Shared(dtype, base_dtype) = types else { continue };
             let (shapes, segments): (Vec<_>, Vec<_>) = segments.into_iter().unzip();
             numbers.insert(group, units.len() as u32);
             units.push(UnitPlan {
+                encoder,
                 spec: UnitSpec::new(dtype, base_dtype, self.options.chunk_len, shapes)?,
                 segments,
             });
         }
         Ok((units, numbers))
     }
-}
-
-/// What codes units: every plan is for this codec so far.
-pub(crate) fn encoder() -> &'static dyn DeltaEncoder {
-    &Lossless
 }

@@ -1,10 +1,10 @@
 //! Coding one unit: chunks gathered from the models, analysed and encoded by all threads.
 
-use super::plan::{UnitPlan, encoder};
+use super::plan::UnitPlan;
 use crate::Options;
 use crate::context::Contexts;
 use crate::parallel;
-use sparse_core::{ChunkEncoder, DeltaDecoder, Result, TensorSource, UnitSpec};
+use sparse_core::{ChunkEncoder, Result, TensorSource, UnitSpec};
 use sparse_model::Model;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -69,7 +69,7 @@ impl UnitPlan {
         options: &Options,
         contexts: &Contexts,
     ) -> Result<(Box<dyn ChunkEncoder>, f64)> {
-        let mut analysis = encoder().analyze(&self.spec, options.effort)?;
+        let mut analysis = self.encoder.analyze(&self.spec, options.effort)?;
         loop {
             parallel::map(self.spec.chunk_count() as usize, |chunk| {
                 let chunk = chunk as u64;
@@ -120,9 +120,4 @@ impl UnitPlan {
         }
         Ok(())
     }
-}
-
-/// The codec of all units so far.
-pub(crate) fn codec_id() -> sparse_core::CodecId {
-    DeltaDecoder::info(encoder()).id
 }
