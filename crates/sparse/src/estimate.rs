@@ -12,6 +12,9 @@ use sparse_select::Sampler;
 /// At least so many elements are looked at, in all: samples of small models would tell too little.
 const AT_LEAST: f64 = (2 << 20) as f64;
 
+/// The same for each unit of low rank.
+const LOW_RANK_AT_LEAST: f64 = (4 << 20) as f64;
+
 /// Bytes of a record in the index: type, shape, name, references; with its digests.
 const RECORD: u64 = 12;
 const DIGEST: u64 = 16;
@@ -120,6 +123,9 @@ fn estimate_unit(
     contexts: &Contexts,
 ) -> Result<UnitEstimate> {
     let spec = &unit.spec;
+    // How well factors fit is not seen in few rows.
+    let is_low_rank = unit.encoder.info().id == LowRank::ID;
+    let share = if is_low_rank { share.max(LOW_RANK_AT_LEAST / spec.len().max(1) as f64) } else { share };
     let mut sampler = Sampler::new(seed);
     let (mut target, mut base) = (Vec::new(), Vec::new());
     let mut shapes: Vec<Segment> = Vec::new();
@@ -152,11 +158,7 @@ fn estimate_unit(
     let chunk_bits = bits.per_chunk * coded_share + 8.0 * CHUNK_RECORD;
     // Parameters hardly grow, but for factors of matrices, which grow with rows and columns.
     let factor_len = |s: &UnitSpec| s.segments().iter().map(|s| (s.rows + s.row_len) as f64).sum::<f64>();
-    let growth = if unit.encoder.info().id == LowRank::ID {
-        factor_len(spec) / factor_len(&sample).max(1.0)
-    } else {
-        1.0
-    };
+    let growth = if is_low_rank { factor_len(spec) / factor_len(&sample).max(1.0) } else { 1.0 };
     Ok(UnitEstimate {
         segment_bits,
         overhead_bits: bits.fixed * growth + chunk_bits * spec.chunk_count() as f64,
