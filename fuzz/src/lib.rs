@@ -9,10 +9,11 @@
 pub mod container_open;
 pub mod entropy;
 pub mod input;
-mod lossless;
 pub mod lossless_chunk;
 pub mod lossless_round_trip;
+pub mod low_rank_chunk;
 pub mod safetensors_header;
+mod units;
 
 /// An input, under the name of its file.
 pub type Seed = (String, Vec<u8>);
@@ -34,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "entropy", run: entropy::run, seeds: entropy::seeds },
     Target { name: "lossless_chunk", run: lossless_chunk::run, seeds: lossless_chunk::seeds },
     Target { name: "lossless_round_trip", run: lossless_round_trip::run, seeds: lossless_round_trip::seeds },
+    Target { name: "low_rank_chunk", run: low_rank_chunk::run, seeds: low_rank_chunk::seeds },
     Target { name: "safetensors_header", run: safetensors_header::run, seeds: safetensors_header::seeds },
 ];
 

@@ -1,30 +1,26 @@
 //! Decoding parameters and chunks of the lossless codec that are garbage.
 //!
-//! An input is a description of a unit, eight bytes that the base is derived from, and then parameters and chunks, the
-//! length of each (two bytes) in front.
+//! An input is a description of a unit, and then parameters and chunks, the length of each (two bytes) in front.
 
 use crate::Seed;
 use crate::input::Input;
-use crate::lossless::{decode_garbage, examples, plausible, round_trip, unit};
+use crate::units::{decode_garbage, encoded, examples, lossless, plausible, put_encoded, round_trip, unit};
 use sparse_codecs::entropy::rans::{LANES, LOW};
 use sparse_codecs::lossless::Lossless;
 use sparse_core::{CodecContext, Effort, EncodedUnit, decode_unit};
 
 const SEED: u64 = 7;
 
+/// Most elements of a unit: enough for rows, chunks, profiles, and more than one block.
+const MAX_LEN: u64 = 4096;
+
 /// Decode.
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
-    let Some(unit) = unit(&mut input) else { return };
-    let seed = input.u64();
-    let base = unit.base_dtype().map(|b| plausible(seed, b, unit.len() as usize));
-    let mut part = || {
-        let len = usize::from(input.u16());
-        input.take(len).to_vec()
-    };
-    let params = part();
-    let chunks = (0..unit.chunk_count()).map(|_| part()).collect();
-    decode_garbage(&unit, &EncodedUnit { params, chunks }, base.as_deref());
+    let Some(unit) = unit(&mut input, MAX_LEN) else { return };
+    let base = unit.base_dtype().map(|b| plausible(SEED, b, unit.len() as usize));
+    let encoded = encoded(&mut input, &unit);
+    decode_garbage(&lossless(), &unit, &encoded, base.as_deref());
 }
 
 /// Units of several types, encoded as they should be, some with all lanes.
@@ -38,11 +34,7 @@ pub fn seeds() -> Vec<Seed> {
         };
         let mut add = |name: String, encoded: &EncodedUnit| {
             let mut seed = example.description.clone();
-            seed.extend(SEED.to_le_bytes());
-            for part in std::iter::once(&encoded.params).chain(&encoded.chunks) {
-                seed.extend((part.len() as u16).to_le_bytes());
-                seed.extend_from_slice(part);
-            }
+            put_encoded(&mut seed, encoded);
             out.push((name, seed));
         };
         add(example.name.to_owned(), &encode(&plausible(SEED + 1, example.unit.dtype(), len)));

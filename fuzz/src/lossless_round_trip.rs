@@ -4,20 +4,23 @@
 
 use crate::Seed;
 use crate::input::{Input, Random};
-use crate::lossless::{decode_garbage, examples, plausible, round_trip, unit};
+use crate::units::{decode_garbage, examples, lossless, plausible, round_trip, unit};
 use sparse_core::{Dtype, Effort, EncodedUnit, UnitSpec};
+
+/// Most elements of a unit: enough for rows, chunks and profiles. Encoding takes time.
+const MAX_LEN: u64 = 1024;
 
 /// Encode, decode, damage, decode.
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
-    let Some(unit) = unit(&mut input) else { return };
+    let Some(unit) = unit(&mut input, MAX_LEN) else { return };
     let edits: Vec<[u8; 4]> =
         (0..input.byte() % 4).map(|_| [input.byte(), input.byte(), input.byte(), input.byte()]).collect();
     let (target, base, effort) = weights(&mut input, &unit);
     let Some(mut encoded) = round_trip(&unit, &target, base.as_deref(), effort) else { return };
     if !edits.is_empty() {
         edits.into_iter().for_each(|edit| damage(&mut encoded, edit));
-        decode_garbage(&unit, &encoded, base.as_deref());
+        decode_garbage(&lossless(), &unit, &encoded, base.as_deref());
     }
 }
 

@@ -37,6 +37,11 @@ fn lossless_round_trip() {
 }
 
 #[test]
+fn low_rank_chunk() {
+    replay("low_rank_chunk");
+}
+
+#[test]
 fn safetensors_header() {
     replay("safetensors_header");
 }

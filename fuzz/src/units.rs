@@ -1,28 +1,26 @@
-//! What the targets of the lossless codec share: units described by an input, weights, and the two promises.
+//! What the targets of codecs share: units described by an input, weights, and the promises.
 
 use crate::input::{Input, Random};
-use sparse_codecs::lossless::Lossless;
+use sparse_codecs::lossless::{Lossless, LosslessOn};
 use sparse_codecs::simd::{Level, Simd};
 use sparse_core::{
     CancelToken, ChunkDecoder, CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit, Error,
     ErrorKind, Limits, Segment, UnitSpec, decode_unit, encode_unit,
 };
 
-/// Most elements of a unit: enough for rows, chunks and profiles.
-const MAX_LEN: u64 = 4096;
-
 /// Units of at most so many elements are encoded at every level of vector instructions, larger ones at the highest.
 const MAX_LEN_ALL_LEVELS: u64 = 512;
 
-/// Every level that this processor has, lowest first.
+/// Every level of vector instructions that this processor has, lowest first.
 fn levels() -> Vec<Simd> {
     let mut levels: Vec<Simd> = Level::ALL.into_iter().map(Simd::at_most).collect();
     levels.dedup();
     levels
 }
 
-/// A small unit: type, base's type plus one, chunk length, number of segments, and their shapes.
-pub(crate) fn unit(input: &mut Input<'_>) -> Option<UnitSpec> {
+/// A unit of at most `max_len` elements: type, base's type plus two, chunk length less one, number of segments, and
+/// their shapes.
+pub(crate) fn unit(input: &mut Input<'_>, max_len: u64) -> Option<UnitSpec> {
     let dtype = input.choose(Dtype::ALL);
     let base = match usize::from(input.byte()) % (Dtype::ALL.len() + 2) {
         0 => None,
@@ -37,10 +35,10 @@ pub(crate) fn unit(input: &mut Input<'_>) -> Option<UnitSpec> {
     // A unit of a thousand chunks of one element each shows nothing that one of a hundred does not.
     UnitSpec::new(dtype, base, chunk_len, segments)
         .ok()
-        .filter(|unit| unit.len() <= MAX_LEN && unit.chunk_count() <= 100)
+        .filter(|unit| unit.len() <= max_len && unit.chunk_count() <= 100)
 }
 
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_params_bytes = 1 << 20;
     limits.max_chunk_bytes = 1 << 20;
@@ -96,11 +94,21 @@ pub(crate) fn round_trip(
     Some(encoded)
 }
 
-/// Errors are fine; so are wrong weights, but they must depend neither on what was in the buffer nor on the processor.
-pub(crate) fn decode_garbage(unit: &UnitSpec, encoded: &EncodedUnit, base: Option<&[u8]>) {
+/// The lossless codec at every level.
+pub(crate) fn lossless() -> Vec<LosslessOn> {
+    levels().into_iter().map(|simd| Lossless.on(simd)).collect()
+}
+
+/// Errors are fine; so are wrong weights, but they must not depend on what was in the buffer, and `codecs` must agree.
+pub(crate) fn decode_garbage(
+    codecs: &[impl DeltaDecoder],
+    unit: &UnitSpec,
+    encoded: &EncodedUnit,
+    base: Option<&[u8]>,
+) {
     let mut cx = CodecContext::with(limits(), CancelToken::new());
-    let bind = |simd| Lossless.on(simd).bind(unit, &encoded.params, &limits());
-    let decoders: Vec<_> = match levels().into_iter().map(bind).collect() {
+    let bound = codecs.iter().map(|codec| codec.bind(unit, &encoded.params, &limits()));
+    let decoders: Vec<_> = match bound.collect() {
         Ok(decoders) => decoders,
         Err(e) => return check_kind(&e),
     };
@@ -120,11 +128,11 @@ pub(crate) fn decode_garbage(unit: &UnitSpec, encoded: &EncodedUnit, base: Optio
         if let Err(e) = &first {
             check_kind(e);
         }
-        for (decoder, level) in decoders.iter().zip(levels()) {
+        for (level, decoder) in decoders.iter().enumerate() {
             match (&first, decode(&**decoder, 0xff)) {
-                (Ok(a), Ok(b)) => assert!(*a == b, "{level:?} decodes to something else"),
-                (Err(a), Err(b)) => assert_eq!(a.kind(), b.kind(), "{level:?}"),
-                (a, b) => panic!("{:?}, but on {level:?} {:?}", a.is_ok(), b.is_ok()),
+                (Ok(a), Ok(b)) => assert!(*a == b, "decoder {level} yields something else"),
+                (Err(a), Err(b)) => assert_eq!(a.kind(), b.kind(), "decoder {level}"),
+                (a, b) => panic!("decoded: {}, by decoder {level}: {}", a.is_ok(), b.is_ok()),
             }
         }
     }
@@ -136,8 +144,26 @@ fn check_kind(e: &Error) {
     assert!(kinds.contains(&e.kind()), "{e:?}");
 }
 
+/// Parameters and as many chunks as the unit has, the length of each (two bytes) in front.
+pub(crate) fn encoded(input: &mut Input<'_>, unit: &UnitSpec) -> EncodedUnit {
+    let mut part = || {
+        let len = usize::from(input.u16());
+        input.take(len).to_vec()
+    };
+    let params = part();
+    EncodedUnit { params, chunks: (0..unit.chunk_count()).map(|_| part()).collect() }
+}
+
+/// The inverse of [`encoded`].
+pub(crate) fn put_encoded(out: &mut Vec<u8>, encoded: &EncodedUnit) {
+    for part in std::iter::once(&encoded.params).chain(&encoded.chunks) {
+        out.extend((part.len() as u16).to_le_bytes());
+        out.extend_from_slice(part);
+    }
+}
+
 /// What the description of a unit looks like, see [`unit`].
-fn describe(dtype: Dtype, base: u8, chunk_len: u16, segments: &[(u8, u16)]) -> Vec<u8> {
+pub(crate) fn describe(dtype: Dtype, base: u8, chunk_len: u16, segments: &[(u8, u16)]) -> Vec<u8> {
     let mut out = vec![dtype.code(), base];
     out.extend((chunk_len - 1).to_le_bytes());
     out.push(segments.len() as u8);
@@ -147,6 +173,9 @@ fn describe(dtype: Dtype, base: u8, chunk_len: u16, segments: &[(u8, u16)]) -> V
     }
     out
 }
+
+/// In a description: a base of the unit's own type.
+pub(crate) const SAME: u8 = 1;
 
 /// An example of a unit, for seeds.
 pub(crate) struct Example {
@@ -159,7 +188,6 @@ pub(crate) struct Example {
 /// Units of several types.
 pub(crate) fn examples() -> Vec<Example> {
     const ALONE: u8 = 0;
-    const SAME: u8 = 1;
     let f32_base = Dtype::F32.code() + 2;
     type Kind = (&'static str, Dtype, u8, u16, &'static [(u8, u16)]);
     let kinds: [Kind; 7] = [
@@ -173,7 +201,7 @@ pub(crate) fn examples() -> Vec<Example> {
     ];
     let make = |(name, dtype, base, chunk_len, segments): Kind| {
         let description = describe(dtype, base, chunk_len, segments);
-        let unit = unit(&mut Input(&description)).expect("examples are units");
+        let unit = unit(&mut Input(&description), u64::MAX).expect("examples are units");
         Example { name, description, unit }
     };
     kinds.into_iter().map(make).collect()
