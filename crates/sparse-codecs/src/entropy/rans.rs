@@ -9,11 +9,15 @@
 
 use super::freq::{FreqTable, PROB_BITS, PROB_SCALE};
 use super::token::MAX_TOKENS;
-use crate::simd::{self, Padded, Rans, RawBits, Simd, Words};
+use crate::simd::{self, EncodeRounds, Padded, Rans, RawBits, Simd, Words};
 use sparse_core::{Error, Result};
 
-/// The usual number of interleaved states.
+/// The fewest interleaved states that vectors are used for.
 pub const LANES: usize = 32;
+
+/// The most interleaved states. Twice [`LANES`] take half as long for each token: a vector unit then has twice as much
+/// to do while it waits for the tables.
+pub const MAX_LANES: usize = 64;
 
 /// Smallest value of a state between symbols.
 pub const LOW: u32 = 1 << 16;
@@ -74,37 +78,56 @@ impl DecodeTables {
     }
 }
 
-/// One encoding step: division by the frequency as a multiplication. All zero for a token without a code.
-#[derive(Clone, Copy, Debug, Default)]
-struct EncodeSymbol {
-    /// `ceil(2^64 / freq)`; all ones for a frequency of one.
-    reciprocal: u64,
-    bias: u16,
-    /// `PROB_SCALE - freq`.
-    complement: u16,
-    /// A state whose upper bits reach this must first shed a word.
-    freq: u16,
+/// One encoding step: division by the frequency as a multiplication.
+///
+/// Eight bytes, so that a vector unit gathers it as two words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct EncodeSymbol {
+    /// `(x + increment) * reciprocal >> (31 + shift)` is `x / freq` for `x < freq << 20`. Zero for a token without a
+    /// code.
+    reciprocal: u32,
+    /// `PROB_SCALE - freq` in bits 0..12, the sum of the frequencies before in bits 12..24, shift in bits 24..28,
+    /// increment in bit 28.
+    packed: u32,
 }
 
 impl EncodeSymbol {
-    fn new(freq: u16, cum: u16) -> Self {
-        // state -> (state / freq) * SCALE + state % freq + cum = state + bias + (state / freq) * complement.
-        // For a frequency of one, the all-ones reciprocal yields state - 1 instead of state; the bias makes
-        // up for it. For others, the error of the rounded-up reciprocal is below 2^12 per 2^64, too small to
-        // matter for states below 2^32.
-        let scale = PROB_SCALE as u16;
-        let (reciprocal, extra) =
-            if freq == 1 { (u64::MAX, scale - 1) } else { (u64::MAX / u64::from(freq) + 1, 0) };
-        EncodeSymbol { reciprocal, bias: cum + extra, complement: scale - freq, freq }
+    /// For a frequency from 1 to `PROB_SCALE`.
+    fn new(freq: u32, cum: u32) -> Self {
+        let log = freq.ilog2();
+        let (reciprocal, shift, increment) = if freq.is_power_of_two() {
+            (1 << 31, log, 0)
+        } else {
+            // The exact reciprocal is scaled to 32 bits and rounded up, if the largest `x` makes less of the error than
+            // would reach the next quotient, else down, and then `x + 1` makes up for it (Robison 2005, N-bit unsigned
+            // division via N-bit multiply-add). One of the two errors is at most half of `freq`, which suffices.
+            let one = 1u64 << (32 + log);
+            let down = one / u64::from(freq);
+            let error = (down + 1) * u64::from(freq) - one;
+            let up_is_exact = (u64::from(freq) << 20) * error <= one;
+            if up_is_exact { (down as u32 + 1, log + 1, 0) } else { (down as u32, log + 1, 1) }
+        };
+        EncodeSymbol { reciprocal, packed: (PROB_SCALE - freq) | cum << 12 | shift << 24 | increment << 28 }
+    }
+
+    /// Whether this token cannot be encoded.
+    #[inline(always)]
+    pub(crate) fn is_missing(self) -> bool {
+        self.reciprocal == 0
     }
 
     /// Encode one symbol. The word to shed is the low half of what the state was; returns whether to shed it.
     #[inline(always)]
-    fn step(&self, state: &mut u32) -> bool {
-        let shed = *state >> (32 - PROB_BITS) >= u32::from(self.freq);
+    pub(crate) fn step(self, state: &mut u32) -> bool {
+        let complement = self.packed & SLOT_MASK;
+        let shed = *state >> (32 - PROB_BITS) >= PROB_SCALE - complement;
         let x = *state >> (16 * u32::from(shed));
-        let quotient = ((u128::from(x) * u128::from(self.reciprocal)) >> 64) as u32;
-        *state = x.wrapping_add(self.bias.into()).wrapping_add(quotient.wrapping_mul(self.complement.into()));
+        let product = u64::from(x.wrapping_add(self.packed >> 28)) * u64::from(self.reciprocal);
+        let quotient = (product >> (31 + (self.packed >> 24 & 15))) as u32;
+        // x -> (x / freq) * SCALE + x % freq + cum = x + cum + (x / freq) * (SCALE - freq).
+        let bias = self.packed >> 12 & SLOT_MASK;
+        *state = x.wrapping_add(bias).wrapping_add(quotient.wrapping_mul(complement));
         shed
     }
 }
@@ -112,21 +135,27 @@ impl EncodeSymbol {
 /// Encoding tables of several contexts.
 #[derive(Clone, Debug)]
 pub struct EncodeTables {
+    simd: Simd,
     symbols: Vec<[EncodeSymbol; MAX_TOKENS]>,
 }
 
 impl EncodeTables {
     /// Expand frequency tables.
     pub fn new(tables: &[FreqTable]) -> Self {
+        Self::on(Simd::from_env(), tables)
+    }
+
+    /// Expand frequency tables, for encoding on the given level.
+    pub fn on(simd: Simd, tables: &[FreqTable]) -> Self {
         let mut symbols = vec![[EncodeSymbol::default(); MAX_TOKENS]; tables.len()];
         for (symbols, table) in symbols.iter_mut().zip(tables) {
             let mut cum = 0;
             for (s, &f) in symbols.iter_mut().zip(table.freqs()).filter(|s| *s.1 > 0) {
-                *s = EncodeSymbol::new(f, cum);
-                cum += f;
+                *s = EncodeSymbol::new(f.into(), cum);
+                cum += u32::from(f);
             }
         }
-        EncodeTables { symbols }
+        EncodeTables { simd, symbols }
     }
 }
 
@@ -149,7 +178,7 @@ pub fn encode(
     scratch: &mut EncodeScratch,
     out: &mut Vec<u8>,
 ) -> Result<usize> {
-    if tokens.len() != contexts.len() || lanes == 0 || lanes > LANES {
+    if tokens.len() != contexts.len() || lanes == 0 || lanes > MAX_LANES {
         return Err(Error::invalid_argument("tokens and contexts differ in number, or bad number of lanes"));
     }
     let count = tables.symbols.len();
@@ -159,44 +188,34 @@ pub fn encode(
     // A decoder takes last what is written first, so words are written from the end of a buffer to its front. A token
     // sheds a word at most.
     let words = &mut scratch.words;
-    words.resize(words.len().max(tokens.len() + LANES), 0);
-    let mut first = words.len();
-    let mut states = [LOW; LANES];
-    let mut missing = false;
-    let whole = tokens.len() - tokens.len() % lanes;
-    let rounds = tokens[..whole].chunks_exact(lanes).zip(contexts[..whole].chunks_exact(lanes));
-    // The last round, which need not be whole, comes first.
-    let rest = std::iter::once((&tokens[whole..], &contexts[whole..]));
-    for (tokens, contexts) in rest.chain(rounds.rev()) {
-        let Some(window) = words[..first].last_chunk_mut::<LANES>() else { break };
-        let mut free = LANES;
-        let mut step = |state: &mut u32, token: u8, context: u8| {
-            let symbol = &tables.symbols[context as usize][token as usize];
-            missing |= symbol.freq == 0;
-            // Without a branch, which would be hard to predict: what is not shed is overwritten.
-            window[(free - 1) % LANES] = *state as u16;
-            free -= usize::from(symbol.step(state));
-        };
-        if let (Ok(tokens), Ok(contexts)) =
-            (<&[u8; LANES]>::try_from(tokens), <&[u8; LANES]>::try_from(contexts))
-        {
-            for i in (0..LANES).rev() {
-                step(&mut states[i], tokens[i], contexts[i]);
-            }
-        } else {
-            for (state, (&token, &context)) in states.iter_mut().zip(tokens.iter().zip(contexts)).rev() {
-                step(state, token, context);
-            }
+    words.resize(words.len().max(tokens.len() + MAX_LANES), 0);
+    let first = words.len();
+    let mut job = EncodeRounds {
+        states: [LOW; MAX_LANES],
+        lanes,
+        tables: &tables.symbols,
+        words,
+        first,
+        missing: false,
+    };
+    let vectors = lanes >= LANES && lanes.is_power_of_two();
+    let whole = if vectors { tokens.len() - tokens.len() % lanes } else { 0 };
+    for (tokens, contexts) in tokens[whole..].chunks(lanes).zip(contexts[whole..].chunks(lanes)).rev() {
+        for (state, (&token, &context)) in job.states.iter_mut().zip(tokens.iter().zip(contexts)).rev() {
+            let symbol = tables.symbols[context as usize][token as usize];
+            job.missing |= symbol.is_missing();
+            job.words[job.first - 1] = *state as u16;
+            job.first -= usize::from(symbol.step(state));
         }
-        first -= LANES - free;
     }
-    if missing {
+    simd::encode_rounds(tables.simd, &mut job, &contexts[..whole], &tokens[..whole]);
+    if job.missing {
         return Err(Error::invalid_argument("the data has symbols that its analysis did not see"));
     }
-    for state in &states[..lanes] {
+    for state in &job.states[..lanes] {
         out.extend_from_slice(&state.to_le_bytes());
     }
-    let words = &words[first..];
+    let words = &job.words[job.first..];
     out.reserve(2 * words.len());
     out.extend(words.iter().flat_map(|w| w.to_le_bytes()));
     Ok(words.len())
@@ -208,7 +227,6 @@ pub struct Decoder<'a> {
     simd: Simd,
     rans: Rans<'a>,
     contexts: usize,
-    lanes: usize,
 }
 
 impl<'a> Decoder<'a> {
@@ -223,19 +241,25 @@ impl<'a> Decoder<'a> {
         tables: &'a DecodeTables,
     ) -> Result<Decoder<'a>> {
         let (states, odd) = states.as_chunks::<4>();
-        if states.is_empty() || states.len() > LANES || !odd.is_empty() || tables.contexts() == 0 {
+        if states.is_empty() || states.len() > MAX_LANES || !odd.is_empty() || tables.contexts() == 0 {
             return Err(Error::invalid_argument("bad number of states or tables"));
         }
-        let mut x = [LOW; LANES];
+        let mut x = [LOW; MAX_LANES];
         x.iter_mut().zip(states).for_each(|(x, bytes)| *x = u32::from_le_bytes(*bytes));
         let words = Words { bytes: words, next: 0 };
-        let rans = Rans { states: x, words, slots: tables.slots() };
-        Ok(Decoder { simd, rans, contexts: tables.contexts(), lanes: states.len() })
+        let rans = Rans { states: x, lanes: states.len(), words, slots: tables.slots() };
+        Ok(Decoder { simd, rans, contexts: tables.contexts() })
+    }
+
+    /// How many of so many tokens fill whole rounds that vectors can decode.
+    fn whole_rounds(&self, tokens: usize) -> usize {
+        let lanes = self.rans.lanes;
+        if lanes >= LANES && lanes.is_power_of_two() { tokens - tokens % lanes } else { 0 }
     }
 
     /// Decode as many tokens as there are `contexts` into `tokens`.
     ///
-    /// All calls but the last must ask for a multiple of [`LANES`]. Past the end of the words come zeros, and a context
+    /// All calls but the last must ask for a multiple of [`MAX_LANES`]. Past the end of the words come zeros, and a context
     /// out of range is taken for the last one: [`finish`](Self::finish) tells whether all was well with the words.
     ///
     /// # Errors
@@ -244,15 +268,13 @@ impl<'a> Decoder<'a> {
         if tokens.len() != contexts.len() {
             return Err(Error::invalid_argument("tokens and contexts differ in number"));
         }
-        let (mut contexts, mut tokens) = (contexts, tokens);
-        if self.lanes == LANES {
-            let (whole, rest) = contexts.as_chunks::<LANES>();
-            let (whole_tokens, rest_tokens) = tokens.as_chunks_mut::<LANES>();
-            simd::rans_rounds(self.simd, &mut self.rans, whole, whole_tokens);
-            (contexts, tokens) = (rest, rest_tokens);
-        }
-        let Rans { states, words, slots } = &mut self.rans;
-        for (tokens, contexts) in tokens.chunks_mut(self.lanes).zip(contexts.chunks(self.lanes)) {
+        let whole = self.whole_rounds(tokens.len());
+        let (whole_tokens, tokens) = tokens.split_at_mut(whole);
+        simd::rans_rounds(self.simd, &mut self.rans, &contexts[..whole], whole_tokens);
+        let contexts = &contexts[whole..];
+        let lanes = self.rans.lanes;
+        let Rans { states, words, slots, .. } = &mut self.rans;
+        for (tokens, contexts) in tokens.chunks_mut(lanes).zip(contexts.chunks(lanes)) {
             for (x, (token, &context)) in states.iter_mut().zip(tokens.iter_mut().zip(contexts)) {
                 let table = (context as usize).min(self.contexts - 1) * PROB_SCALE as usize;
                 *token = simd::rans_step(x, words, slots[table + (*x & SLOT_MASK) as usize]);
@@ -262,7 +284,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Decode tokens and restore 16-bit words from them, as [`simd::decode16`] does. All slices are of the same
-    /// length; all calls but the last must ask for a multiple of [`LANES`].
+    /// length; all calls but the last must ask for a multiple of [`MAX_LANES`].
     #[cfg_attr(not(feature = "lossless"), allow(dead_code))]
     pub(crate) fn restore16(
         &mut self,
@@ -273,14 +295,20 @@ impl<'a> Decoder<'a> {
         raw: &mut RawBits<'_>,
         out: &mut [[u8; 2]],
     ) -> Result<()> {
-        let (mut c, mut p, mut o) = (contexts, predictions, out);
-        if self.lanes == LANES {
-            let (whole, rest) = c.as_chunks::<LANES>();
-            let (whole_p, rest_p) = p.as_chunks::<LANES>();
-            let (whole_o, rest_o) = o.as_chunks_mut::<LANES>();
-            simd::decode16(self.simd, &mut self.rans, whole, float, expansion, whole_p, raw, whole_o);
-            (c, p, o) = (rest, rest_p, rest_o);
-        }
+        let whole = self.whole_rounds(contexts.len());
+        let (whole_out, o) = out.split_at_mut(whole);
+        let (whole_contexts, c) = contexts.split_at(whole);
+        let (whole_predictions, p) = predictions.split_at(whole);
+        simd::decode16(
+            self.simd,
+            &mut self.rans,
+            whole_contexts,
+            float,
+            expansion,
+            whole_predictions,
+            raw,
+            whole_out,
+        );
         let mut tokens = [0; 256];
         for ((c, p), o) in c.chunks(tokens.len()).zip(p.chunks(tokens.len())).zip(o.chunks_mut(tokens.len()))
         {
@@ -300,7 +328,7 @@ impl<'a> Decoder<'a> {
         if 2 * self.rans.words.next > words {
             return Err(Error::truncated("entropy-coded words end too early"));
         }
-        if 2 * self.rans.words.next < words || self.rans.states[..self.lanes].iter().any(|&x| x != LOW) {
+        if 2 * self.rans.words.next < words || self.rans.states[..self.rans.lanes].iter().any(|&x| x != LOW) {
             return Err(Error::corrupt("entropy-coded data does not end where it should"));
         }
         Ok(())
@@ -368,7 +396,7 @@ mod tests {
         #[test]
         fn any_tokens(
             pairs in prop::collection::vec((0u8..=255, 0u8..5), 0..500),
-            lanes in prop::sample::select(vec![1usize, 3, 4, 32]),
+            lanes in prop::sample::select(vec![1usize, 3, 4, 32, 40, 64]),
         ) {
             let (tokens, contexts): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
             round_trip(&tokens, &contexts, lanes);
@@ -380,6 +408,22 @@ mod tests {
             let (states, words) = bytes.split_at(bytes.len().min(128));
             let mut out = vec![0; len];
             let _ = decode(states, words, &vec![0; len], &tables, &mut out);
+        }
+    }
+
+    #[test]
+    fn division_is_exact() {
+        for freq in 1..=PROB_SCALE {
+            let symbol = EncodeSymbol::new(freq, 0);
+            let complement = PROB_SCALE - freq;
+            // Around multiples, where an inexact quotient would show; the largest state comes last.
+            for k in (0..1u32 << 20).step_by(4093).chain([1, 2, (1 << 20) - 1]) {
+                for x in [k * freq, k * freq + freq / 2, k * freq + (freq - 1)] {
+                    let mut state = x;
+                    assert!(!symbol.step(&mut state));
+                    assert_eq!(state, x.wrapping_add((x / freq).wrapping_mul(complement)), "{x} / {freq}");
+                }
+            }
         }
     }
 

@@ -11,7 +11,7 @@
 use super::model::{Kind, Model};
 use super::profile::{Choice, NO_CODE, Prices};
 use super::scan::{Predictor, Scan, Scanner, runs};
-use crate::entropy::rans::{self, EncodeScratch, EncodeTables, LANES};
+use crate::entropy::rans::{self, EncodeScratch, EncodeTables, LANES, MAX_LANES};
 use crate::entropy::token::MAX_TOKENS;
 use crate::entropy::{bits, bytes, varint};
 use crate::simd::{self, Simd};
@@ -24,8 +24,15 @@ pub(super) const RELATIVE: u8 = 0x40;
 const FEW_BITS: f64 = 8.0 * 8192.0;
 const FEW_LANES: usize = 4;
 
+/// From so many bits on, the states of 64 lanes are no more than 0.25 % of the chunk above those of 32.
+const MANY_BITS: f64 = 8.0 * 49152.0;
+
 fn lanes_for(token_bits: f64) -> usize {
-    if token_bits < FEW_BITS { FEW_LANES } else { LANES }
+    match token_bits {
+        ..FEW_BITS => FEW_LANES,
+        ..MANY_BITS => LANES,
+        _ => MAX_LANES,
+    }
 }
 
 /// What a chunk with so many bits of tokens takes beside tokens, raw bits and profiles: mode, number of words, states,
@@ -68,7 +75,7 @@ impl Encoder {
             },
             unit,
             prices: Prices::new(simd, &model, &model.tokens),
-            tables: EncodeTables::new(&model.tables),
+            tables: EncodeTables::on(simd, &model.tables),
             raw_counts: model.tokens.raw_counts(),
             model,
         }

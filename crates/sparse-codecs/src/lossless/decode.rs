@@ -5,13 +5,13 @@
 use super::chunk::{RELATIVE, VERBATIM};
 use super::model::{KEYS, Kind, Model};
 use super::scan::{Predictor, Run, runs};
-use crate::entropy::rans::{self, DecodeTables, LANES};
+use crate::entropy::rans::{self, DecodeTables, MAX_LANES};
 use crate::entropy::{bytes, varint};
 use crate::simd::{self, ContextRule, Expansion16, Padded, RawBits, Simd};
 use crate::word::{Word, magnitude, restore, with_word};
 use sparse_core::{CodecContext, Error, Result, UnitSpec};
 
-/// Weights per block, a multiple of [`LANES`].
+/// Weights per block, a multiple of [`MAX_LANES`].
 const BLOCK: usize = 2048;
 
 /// Everything about a unit that decoding its chunks needs.
@@ -184,7 +184,7 @@ fn decode_coded<W: Word>(
     out: &mut [u8],
     work: &mut DecodeWork,
 ) -> Result<()> {
-    let log_lanes = (mode & !RELATIVE).checked_sub(1).filter(|&l| u32::from(l) <= LANES.ilog2());
+    let log_lanes = (mode & !RELATIVE).checked_sub(1).filter(|&l| u32::from(l) <= MAX_LANES.ilog2());
     let lanes = 1usize << log_lanes.ok_or_else(|| Error::corrupt(format!("unknown chunk mode {mode}")))?;
     let DecodeWork { runs: run_list, words, raw } = work;
     run_list.clear();

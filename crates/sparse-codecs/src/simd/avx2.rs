@@ -1,9 +1,7 @@
 //! AVX2: four vectors of 8 states.
 
-use super::{ContextRule, Expansion16, PriceTable, Rans, RawBits, Slot, scalar};
-use crate::entropy::bits::BitWriter;
+use super::{Expansion16, Rans, RawBits, Slot, scalar};
 use crate::entropy::freq::{PROB_BITS, PROB_SCALE};
-use crate::entropy::token::TokenScheme;
 use std::arch::x86_64::*;
 
 /// For each set of states that want a word, which of the next eight words each one gets; one byte per state.
@@ -58,7 +56,19 @@ unsafe fn eight(
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[[u8; 32]], tokens: &mut [[u8; 32]]) {
+pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
+    if rans.lanes == 64 {
+        rounds_by::<8>(rans, contexts, tokens);
+    } else {
+        rounds_by::<4>(rans, contexts, tokens);
+    }
+}
+
+/// With `V` vectors of states, 4 or 8.
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn rounds_by<const V: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
+    const { assert!(V == 4 || V == 8) };
     // With 256 tables at most, indices fit the gather's 32 bits, signed.
     let Some(last) = (rans.slots.len() >> PROB_BITS).checked_sub(1) else { return };
     let last = _mm_set1_epi8(last.min(255) as u8 as i8);
@@ -67,47 +77,41 @@ pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[[u8; 32]], tokens: &m
     let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     let bytes = rans.words.bytes;
     let mut next = 2 * rans.words.next;
-    // SAFETY: the array has 128 bytes.
-    let mut x: [__m256i; 4] =
+    // SAFETY: there are 64 states, and at most eight vectors of 8.
+    let mut x: [__m256i; V] =
         std::array::from_fn(|i| unsafe { _mm256_loadu_si256(rans.states.as_ptr().add(8 * i).cast()) });
-    for (contexts, tokens) in contexts.iter().zip(tokens) {
-        // SAFETY: contexts and tokens are arrays of 32. Words: `base` begins at most at the length and moves on by at most
-        // 16 bytes a step, and more than 64 bytes are readable behind the length. Contexts are clamped to the last
-        // table.
-        unsafe {
-            let mut base = bytes.as_ptr().add(next.min(bytes.len()));
+    for (contexts, tokens) in contexts.chunks_exact(8 * V).zip(tokens.chunks_exact_mut(8 * V)) {
+        let start = next.min(bytes.len());
+        let mut taken = 0;
+        let quarters = contexts.as_chunks::<32>().0.iter().zip(tokens.as_chunks_mut::<32>().0);
+        for (x, (contexts, tokens)) in x.chunks_exact_mut(4).zip(quarters) {
             let mut slot = [_mm256_setzero_si256(); 4];
-            for i in 0..4 {
-                let c = _mm_min_epu8(_mm_loadl_epi64(contexts.as_ptr().add(8 * i).cast()), last);
-                let (y, s, n) = eight(x[i], c, rans.slots.as_ptr(), base);
-                x[i] = y;
-                slot[i] = _mm256_and_si256(s, byte);
-                base = base.add(2 * n);
-                next += 2 * n;
+            // SAFETY: 32 contexts and tokens. Words: `start` is at most at the words' end, every step takes at most 16 bytes and
+            // reads 16, and there are at most eight: 128 bytes are readable behind the end. Contexts are clamped to the
+            // last table.
+            unsafe {
+                for i in 0..4 {
+                    let c = _mm_min_epu8(_mm_loadl_epi64(contexts.as_ptr().add(8 * i).cast()), last);
+                    let (y, s, n) = eight(x[i], c, rans.slots.as_ptr(), bytes.as_ptr().add(start + taken));
+                    x[i] = y;
+                    slot[i] = _mm256_and_si256(s, byte);
+                    taken += 2 * n;
+                }
+                let t = _mm256_packus_epi16(
+                    _mm256_packus_epi32(slot[0], slot[1]),
+                    _mm256_packus_epi32(slot[2], slot[3]),
+                );
+                let t = _mm256_permutevar8x32_epi32(t, order);
+                _mm256_storeu_si256(tokens.as_mut_ptr().cast(), t);
             }
-            let t = _mm256_packus_epi16(
-                _mm256_packus_epi32(slot[0], slot[1]),
-                _mm256_packus_epi32(slot[2], slot[3]),
-            );
-            let t = _mm256_permutevar8x32_epi32(t, order);
-            _mm256_storeu_si256(tokens.as_mut_ptr().cast(), t);
         }
+        next += taken;
     }
     for (i, x) in x.iter().enumerate() {
-        // SAFETY: the array has 128 bytes.
+        // SAFETY: there are 64 states, and at most eight vectors of 8.
         unsafe { _mm256_storeu_si256(rans.states.as_mut_ptr().add(8 * i).cast(), *x) };
     }
     rans.words.next = next / 2;
-}
-
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn contexts16(rule: ContextRule, table: &[u8; 64], predictions: &[[u8; 2]], contexts: &mut [u8]) {
-    scalar::contexts16(rule, table, predictions, contexts);
-}
-
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn contexts32(rule: ContextRule, table: &[u8; 64], predictions: &[[u8; 4]], contexts: &mut [u8]) {
-    scalar::contexts32(rule, table, predictions, contexts);
 }
 
 /// Words restored at a time: in three passes, each with its buffer in the first-level cache, so that no load waits for
@@ -157,73 +161,7 @@ pub(super) fn restore16(
     }
 }
 
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn restore32(
-    float: bool,
-    expansion: &[(u32, u32); 256],
-    raw_shift: u32,
-    tokens: &[u8],
-    predictions: &[[u8; 4]],
-    raw: &mut RawBits<'_>,
-    out: &mut [[u8; 4]],
-) {
-    scalar::restore32(float, expansion, raw_shift, tokens, predictions, raw, out);
-}
-
-// What follows are the twins, compiled for these features.
-
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn look_up(table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
-    scalar::look_up(table, keys, out);
-}
-
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn split16(
-    float: bool,
-    scheme: TokenScheme,
-    target: &[[u8; 2]],
-    predictions: &[[u8; 2]],
-    values: &mut [[u8; 2]],
-    tokens: &mut [u8],
-) {
-    scalar::split16(float, scheme, target, predictions, values, tokens);
-}
-
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn split32(
-    float: bool,
-    scheme: TokenScheme,
-    target: &[[u8; 4]],
-    predictions: &[[u8; 4]],
-    values: &mut [[u8; 4]],
-    tokens: &mut [u8],
-) {
-    scalar::split32(float, scheme, target, predictions, values, tokens);
-}
-
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn put_raw16(
-    writer: &mut BitWriter,
-    counts: &[u8; 256],
-    raw_shift: u32,
-    tokens: &[u8],
-    values: &[[u8; 2]],
-) {
-    scalar::put_raw16(writer, counts, raw_shift, tokens, values);
-}
-
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn put_raw32(
-    writer: &mut BitWriter,
-    counts: &[u8; 256],
-    raw_shift: u32,
-    tokens: &[u8],
-    values: &[[u8; 4]],
-) {
-    scalar::put_raw32(writer, counts, raw_shift, tokens, values);
-}
-
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn price(prices: &PriceTable, keys: &[u8], tokens: &[u8]) -> [f32; 8] {
-    scalar::price(prices, keys, tokens)
-}
+twins!(
+    "avx2,bmi1,bmi2,lzcnt,popcnt":
+    contexts16 contexts32 look_up restore32 encode_rounds split16 split32 put_raw16 put_raw32 price
+);

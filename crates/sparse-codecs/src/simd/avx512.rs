@@ -1,83 +1,8 @@
-//! AVX-512: two vectors of 16 states.
+//! AVX-512: kernels over words.
 
-use super::{ContextRule, Expansion16, Form, PriceTable, Rans, RawBits, Slot, scalar};
-use crate::entropy::bits::BitWriter;
-use crate::entropy::freq::{PROB_BITS, PROB_SCALE};
-use crate::entropy::token::TokenScheme;
+pub(super) use super::avx512_rans::{encode_rounds, rans_rounds};
+use super::{ContextRule, Expansion16, Form, RawBits, scalar};
 use std::arch::x86_64::*;
-
-/// Sixteen decoding steps: the states, their tokens, and the word stream before and after.
-///
-/// # Safety
-/// `base` is the position of the next word, with 32 readable bytes from there; `contexts` are below the number of tables
-/// in `slots`.
-#[inline]
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
-)]
-unsafe fn sixteen(
-    x: __m512i,
-    contexts: __m128i,
-    slots: *const Slot,
-    base: *const u8,
-) -> (__m512i, __m512i, usize) {
-    let low = _mm512_set1_epi32(PROB_SCALE as i32 - 1);
-    let table = _mm512_slli_epi32::<PROB_BITS>(_mm512_cvtepu8_epi32(contexts));
-    // table | (low & x)
-    let index = _mm512_ternarylogic_epi32::<0xF8>(table, low, x);
-    // SAFETY: an index is below the number of tables times `PROB_SCALE`.
-    let slot = unsafe { _mm512_i32gather_epi32::<4>(index, slots.cast()) };
-    let quotient = _mm512_srli_epi32::<PROB_BITS>(x);
-    let freq_less_one = _mm512_and_si512(_mm512_srli_epi32::<8>(slot), low);
-    let rest = _mm512_add_epi32(quotient, _mm512_srli_epi32::<20>(slot));
-    let y = _mm512_add_epi32(_mm512_mullo_epi32(freq_less_one, quotient), rest);
-    let refill = _mm512_cmplt_epu32_mask(y, _mm512_set1_epi32(1 << 16));
-    // SAFETY: 32 bytes are readable.
-    let words = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(base.cast()) });
-    let words = _mm512_maskz_expand_epi32(refill, words);
-    let x = _mm512_or_si512(_mm512_mask_slli_epi32::<16>(y, refill, y), words);
-    (x, slot, refill.count_ones() as usize)
-}
-
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
-)]
-pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[[u8; 32]], tokens: &mut [[u8; 32]]) {
-    // With 256 tables at most, indices fit the gather's 32 bits, signed.
-    let Some(last) = (rans.slots.len() >> PROB_BITS).checked_sub(1) else { return };
-    let last = _mm256_set1_epi8(last.min(255) as u8 as i8);
-    let bytes = rans.words.bytes;
-    let mut next = 2 * rans.words.next;
-    // SAFETY: the array has 128 bytes.
-    let (mut a, mut b) = unsafe {
-        let p = rans.states.as_ptr();
-        (_mm512_loadu_si512(p.cast()), _mm512_loadu_si512(p.add(16).cast()))
-    };
-    for (contexts, tokens) in contexts.iter().zip(tokens) {
-        // SAFETY: contexts and tokens are arrays of 32. Words: each half reads 32 bytes from `base` or from at most 32
-        // bytes behind it, and `base` is at most the length, behind which there are more than 64 bytes. Contexts are
-        // clamped to the last table.
-        unsafe {
-            let c = _mm256_min_epu8(_mm256_loadu_si256(contexts.as_ptr().cast()), last);
-            let base = bytes.as_ptr().add(next.min(bytes.len()));
-            let (x, t, m) = sixteen(a, _mm256_castsi256_si128(c), rans.slots.as_ptr(), base);
-            a = x;
-            _mm_storeu_si128(tokens.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(t));
-            let base = base.add(2 * m);
-            let (x, t, n) = sixteen(b, _mm256_extracti128_si256::<1>(c), rans.slots.as_ptr(), base);
-            b = x;
-            _mm_storeu_si128(tokens.as_mut_ptr().add(16).cast(), _mm512_cvtepi32_epi8(t));
-            next += 2 * (m + n);
-        }
-    }
-    // SAFETY: the array has 128 bytes.
-    unsafe {
-        let p = rans.states.as_mut_ptr();
-        _mm512_storeu_si512(p.cast(), a);
-        _mm512_storeu_si512(p.add(16).cast(), b);
-    }
-    rans.words.next = next / 2;
-}
 
 #[target_feature(
     enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
@@ -98,6 +23,9 @@ pub(super) fn contexts16(rule: ContextRule, table: &[u8; 64], predictions: &[[u8
     for (p, c) in ps.iter().zip(cs) {
         // SAFETY: 128 bytes of predictions, 64 of contexts.
         unsafe {
+            // The next block: processors look ahead within a page only.
+            _mm_prefetch::<_MM_HINT_T0>(p.as_ptr().cast::<i8>().wrapping_add(PAGE));
+            _mm_prefetch::<_MM_HINT_T0>(p.as_ptr().cast::<i8>().wrapping_add(PAGE + 64));
             let low = key(_mm512_loadu_si512(p.as_ptr().cast()));
             let high = key(_mm512_loadu_si512(p.as_ptr().add(32).cast()));
             let keys = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
@@ -132,6 +60,9 @@ pub(super) fn contexts32(rule: ContextRule, table: &[u8; 64], predictions: &[[u8
     }
     scalar::contexts32(rule, table, p_rest, c_rest);
 }
+
+/// Bytes of a page of memory.
+const PAGE: usize = 4096;
 
 /// Four vectors of a table of 128 words.
 type Table = [__m512i; 4];
@@ -232,7 +163,9 @@ impl Expander {
         let low = _mm512_permutexvar_epi8(first, window);
         let high = _mm512_permutexvar_epi8(second, window);
         let bits = _mm512_shrdv_epi16(low, high, _mm512_and_si512(starts, _mm512_set1_epi16(7)));
-        let bits = _mm512_andnot_si512(_mm512_sllv_epi16(_mm512_set1_epi16(-1), counts), bits);
+        // Shifted out of ones into zeros: as many ones as there are raw bits.
+        let mask = _mm512_shldv_epi16(_mm512_setzero_si512(), _mm512_set1_epi16(-1), counts);
+        let bits = _mm512_and_si512(bits, mask);
         let z = _mm512_add_epi16(values, _mm512_sll_epi16(bits, self.raw_shift));
         let negative = _mm512_sub_epi16(_mm512_setzero_si512(), _mm512_and_si512(z, _mm512_set1_epi16(1)));
         let d = _mm512_xor_si512(_mm512_srli_epi16::<1>(z), negative);
@@ -247,57 +180,6 @@ impl Expander {
 #[target_feature(
     enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
 )]
-pub(super) fn decode16(
-    rans: &mut Rans<'_>,
-    contexts: &[[u8; 32]],
-    float: bool,
-    expansion: &Expansion16,
-    predictions: &[[[u8; 2]; 32]],
-    raw: &mut RawBits<'_>,
-    out: &mut [[[u8; 2]; 32]],
-) {
-    // With 256 tables at most, indices fit the gather's 32 bits, signed.
-    let Some(last) = (rans.slots.len() >> PROB_BITS).checked_sub(1) else { return };
-    let last = _mm256_set1_epi8(last.min(255) as u8 as i8);
-    let bytes = rans.words.bytes;
-    let mut next = 2 * rans.words.next;
-    let mut bits = RawBits { bytes: raw.bytes, position: raw.position };
-    let expander = Expander::new(expansion, float);
-    // SAFETY: the array has 128 bytes.
-    let (mut a, mut b) = unsafe {
-        let p = rans.states.as_ptr();
-        (_mm512_loadu_si512(p.cast()), _mm512_loadu_si512(p.add(16).cast()))
-    };
-    for ((contexts, p), o) in contexts.iter().zip(predictions).zip(out) {
-        // SAFETY: as in `rans_rounds`; predictions and output are arrays of 64 bytes.
-        unsafe {
-            let c = _mm256_min_epu8(_mm256_loadu_si256(contexts.as_ptr().cast()), last);
-            let base = bytes.as_ptr().add(next.min(bytes.len()));
-            let (x, t, m) = sixteen(a, _mm256_castsi256_si128(c), rans.slots.as_ptr(), base);
-            a = x;
-            let base = base.add(2 * m);
-            let (x, u, n) = sixteen(b, _mm256_extracti128_si256::<1>(c), rans.slots.as_ptr(), base);
-            b = x;
-            next += 2 * (m + n);
-            let (t, u) = (_mm512_cvtepi32_epi16(t), _mm512_cvtepi32_epi16(u));
-            let tokens = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(t), u);
-            let w = expander.restore(tokens, _mm512_loadu_si512(p.as_ptr().cast()), &mut bits);
-            _mm512_storeu_si512(o.as_mut_ptr().cast(), w);
-        }
-    }
-    // SAFETY: the array has 128 bytes.
-    unsafe {
-        let p = rans.states.as_mut_ptr();
-        _mm512_storeu_si512(p.cast(), a);
-        _mm512_storeu_si512(p.add(16).cast(), b);
-    }
-    rans.words.next = next / 2;
-    raw.position = bits.position;
-}
-
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
-)]
 pub(super) fn restore16(
     float: bool,
     expansion: &Expansion16,
@@ -306,23 +188,24 @@ pub(super) fn restore16(
     raw: &mut RawBits<'_>,
     out: &mut [[u8; 2]],
 ) {
-    scalar::restore16(float, expansion, tokens, predictions, raw, out);
-}
-
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
-)]
-pub(super) fn restore32(
-    float: bool,
-    expansion: &[(u32, u32); 256],
-    raw_shift: u32,
-    tokens: &[u8],
-    predictions: &[[u8; 4]],
-    raw: &mut RawBits<'_>,
-    out: &mut [[u8; 4]],
-) {
-    // Compiled for these features, the twin is quick enough: a token comes with twice the bytes.
-    scalar::restore32(float, expansion, raw_shift, tokens, predictions, raw, out);
+    if expansion.form == Form::Other {
+        return scalar::restore16(float, expansion, tokens, predictions, raw, out);
+    }
+    let expander = Expander::new(expansion, float);
+    let mut raw_bits = RawBits { bytes: raw.bytes, position: raw.position };
+    let (ts, t_rest) = tokens.as_chunks::<32>();
+    let (ps, p_rest) = predictions.as_chunks::<32>();
+    let (os, o_rest) = out.as_chunks_mut::<32>();
+    for ((t, p), o) in ts.iter().zip(ps).zip(os) {
+        // SAFETY: 32 tokens of one byte, 32 words of two.
+        unsafe {
+            let t = _mm512_cvtepu8_epi16(_mm256_loadu_si256(t.as_ptr().cast()));
+            let w = expander.restore(t, _mm512_loadu_si512(p.as_ptr().cast()), &mut raw_bits);
+            _mm512_storeu_si512(o.as_mut_ptr().cast(), w);
+        }
+    }
+    raw.position = raw_bits.position;
+    scalar::restore16(float, expansion, t_rest, p_rest, raw, o_rest);
 }
 
 #[target_feature(
@@ -342,65 +225,7 @@ pub(super) fn look_up(table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
     scalar::look_up(table, k_rest, o_rest);
 }
 
-// What follows are the twins, compiled for these features.
-
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
-)]
-pub(super) fn split16(
-    float: bool,
-    scheme: TokenScheme,
-    target: &[[u8; 2]],
-    predictions: &[[u8; 2]],
-    values: &mut [[u8; 2]],
-    tokens: &mut [u8],
-) {
-    scalar::split16(float, scheme, target, predictions, values, tokens);
-}
-
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
-)]
-pub(super) fn split32(
-    float: bool,
-    scheme: TokenScheme,
-    target: &[[u8; 4]],
-    predictions: &[[u8; 4]],
-    values: &mut [[u8; 4]],
-    tokens: &mut [u8],
-) {
-    scalar::split32(float, scheme, target, predictions, values, tokens);
-}
-
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
-)]
-pub(super) fn put_raw16(
-    writer: &mut BitWriter,
-    counts: &[u8; 256],
-    raw_shift: u32,
-    tokens: &[u8],
-    values: &[[u8; 2]],
-) {
-    scalar::put_raw16(writer, counts, raw_shift, tokens, values);
-}
-
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
-)]
-pub(super) fn put_raw32(
-    writer: &mut BitWriter,
-    counts: &[u8; 256],
-    raw_shift: u32,
-    tokens: &[u8],
-    values: &[[u8; 4]],
-) {
-    scalar::put_raw32(writer, counts, raw_shift, tokens, values);
-}
-
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
-)]
-pub(super) fn price(prices: &PriceTable, keys: &[u8], tokens: &[u8]) -> [f32; 8] {
-    scalar::price(prices, keys, tokens)
-}
+twins!(
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt":
+    restore32 split16 split32 put_raw16 put_raw32 price
+);

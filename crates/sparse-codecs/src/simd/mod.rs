@@ -11,20 +11,25 @@
 //!   input.
 #![allow(unsafe_code)]
 
+#[macro_use]
+mod twins;
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_rans;
 mod padded;
 mod scalar;
 #[cfg(test)]
 mod tests;
 
 pub use padded::Padded;
-pub(crate) use scalar::{Rans, Words, rans_step};
+pub(crate) use scalar::{EncodeRounds, Rans, Words, rans_step};
 
 use crate::entropy::bits::BitWriter;
-use crate::entropy::rans::Slot;
+use crate::entropy::rans::{EncodeSymbol, Slot};
 use crate::entropy::token::TokenScheme;
 use std::sync::OnceLock;
 
@@ -130,11 +135,17 @@ macro_rules! dispatch {
     };
 }
 
-/// Decode whole rounds of 32 symbols: `tokens` from `contexts`, which are as long and a multiple of 32.
+/// Decode whole rounds, of as many symbols as there are lanes: `tokens` from `contexts`, which are as long. What is left
+/// over is not touched.
 ///
-/// A context out of range is taken for the last one.
-pub(crate) fn rans_rounds(simd: Simd, rans: &mut Rans<'_>, contexts: &[[u8; 32]], tokens: &mut [[u8; 32]]) {
+/// A context out of range is taken for the last one. There are 32 or 64 lanes.
+pub(crate) fn rans_rounds(simd: Simd, rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
     dispatch!(simd, rans_rounds(rans, contexts, tokens));
+}
+
+/// Encode whole rounds, as [`rans_rounds`] decodes them, the last one first.
+pub(crate) fn encode_rounds(simd: Simd, job: &mut EncodeRounds<'_>, contexts: &[u8], tokens: &[u8]) {
+    dispatch!(simd, encode_rounds(job, contexts, tokens));
 }
 
 /// How a prediction becomes a context: `table[min((magnitude >> shift) - origin, 63)]`, where the difference does not
@@ -277,25 +288,19 @@ pub(crate) fn restore32(
 pub(crate) fn decode16(
     simd: Simd,
     rans: &mut Rans<'_>,
-    contexts: &[[u8; 32]],
+    contexts: &[u8],
     float: bool,
     expansion: &Expansion16,
-    predictions: &[[[u8; 2]; 32]],
+    predictions: &[[u8; 2]],
     raw: &mut RawBits<'_>,
-    out: &mut [[[u8; 2]; 32]],
+    out: &mut [[u8; 2]],
 ) {
-    #[cfg(target_arch = "x86_64")]
-    if simd.0 == Level::Avx512 && expansion.form != Form::Other {
-        // SAFETY: a `Simd` of this level exists, so the processor has its features.
-        return unsafe { avx512::decode16(rans, contexts, float, expansion, predictions, raw, out) };
-    }
-    const ROUNDS: usize = 32;
-    let mut tokens = [[0; 32]; ROUNDS];
-    for ((c, p), o) in contexts.chunks(ROUNDS).zip(predictions.chunks(ROUNDS)).zip(out.chunks_mut(ROUNDS)) {
+    const BLOCK: usize = 2048;
+    let mut tokens = [0; BLOCK];
+    for ((c, p), o) in contexts.chunks(BLOCK).zip(predictions.chunks(BLOCK)).zip(out.chunks_mut(BLOCK)) {
         let tokens = &mut tokens[..c.len()];
         rans_rounds(simd, rans, c, tokens);
-        let (t, p, o) = (tokens.as_flattened(), p.as_flattened(), o.as_flattened_mut());
-        restore16(simd, float, expansion, t, p, raw, o);
+        restore16(simd, float, expansion, tokens, p, raw, o);
     }
 }
 

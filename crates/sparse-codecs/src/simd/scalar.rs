@@ -3,7 +3,7 @@
 use super::{ContextRule, Expansion16, Padded, PriceTable, RawBits};
 use crate::entropy::bits::BitWriter;
 use crate::entropy::freq::PROB_SCALE;
-use crate::entropy::rans::{LOW, Slot};
+use crate::entropy::rans::{EncodeSymbol, LOW, Slot};
 use crate::entropy::token::TokenScheme;
 use crate::word::{magnitude, restore};
 
@@ -14,10 +14,11 @@ pub(crate) struct Words<'a> {
     pub(crate) next: usize,
 }
 
-/// A decoder of 32 states.
+/// A decoder of 32 or 64 states.
 #[derive(Debug)]
 pub(crate) struct Rans<'a> {
-    pub(crate) states: [u32; 32],
+    pub(crate) states: [u32; 64],
+    pub(crate) lanes: usize,
     pub(crate) words: Words<'a>,
     /// The tables, one after the other.
     pub(crate) slots: &'a [Slot],
@@ -36,19 +37,73 @@ pub(crate) fn rans_step(x: &mut u32, words: &mut Words<'_>, slot: Slot) -> u8 {
     slot.symbol()
 }
 
-pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[[u8; 32]], tokens: &mut [[u8; 32]]) {
+pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
+    if rans.lanes == 64 {
+        rounds_by::<64>(rans, contexts, tokens);
+    } else {
+        rounds_by::<32>(rans, contexts, tokens);
+    }
+}
+
+fn rounds_by<const LANES: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
     let (slots, _) = rans.slots.as_chunks::<{ PROB_SCALE as usize }>();
     let Some(last) = slots.len().checked_sub(1) else { return };
-    let mut x = rans.states;
+    let mut x = [0; LANES];
+    x.copy_from_slice(&rans.states[..LANES]);
     let mut w = Words { bytes: rans.words.bytes, next: rans.words.next };
-    for (contexts, tokens) in contexts.iter().zip(tokens) {
-        for i in 0..32 {
+    let rounds = contexts.as_chunks::<LANES>().0.iter().zip(tokens.as_chunks_mut::<LANES>().0);
+    for (contexts, tokens) in rounds {
+        for i in 0..LANES {
             let slot = slots[(contexts[i] as usize).min(last)][(x[i] & (PROB_SCALE - 1)) as usize];
             tokens[i] = rans_step(&mut x[i], &mut w, slot);
         }
     }
-    rans.states = x;
+    rans.states[..LANES].copy_from_slice(&x);
     rans.words.next = w.next;
+}
+
+/// An encoder of 32 or 64 states.
+#[derive(Debug)]
+pub(crate) struct EncodeRounds<'a> {
+    pub(crate) states: [u32; 64],
+    pub(crate) lanes: usize,
+    pub(crate) tables: &'a [[EncodeSymbol; 256]],
+    /// Words are written from the end of this to its front.
+    pub(crate) words: &'a mut [u16],
+    /// The first word written.
+    pub(crate) first: usize,
+    /// Whether a token had no code.
+    pub(crate) missing: bool,
+}
+
+#[inline(always)]
+pub(super) fn encode_rounds(job: &mut EncodeRounds<'_>, contexts: &[u8], tokens: &[u8]) {
+    if job.lanes == 64 {
+        encode_by::<64>(job, contexts, tokens);
+    } else {
+        encode_by::<32>(job, contexts, tokens);
+    }
+}
+
+#[inline(always)]
+fn encode_by<const LANES: usize>(job: &mut EncodeRounds<'_>, contexts: &[u8], tokens: &[u8]) {
+    let Some(last) = job.tables.len().checked_sub(1) else { return };
+    let mut x = [0; LANES];
+    x.copy_from_slice(&job.states[..LANES]);
+    let rounds = contexts.as_chunks::<LANES>().0.iter().zip(tokens.as_chunks::<LANES>().0);
+    for (contexts, tokens) in rounds.rev() {
+        let Some(window) = job.words[..job.first].last_chunk_mut::<64>() else { break };
+        let mut free = 64;
+        for i in (0..LANES).rev() {
+            let symbol = job.tables[(contexts[i] as usize).min(last)][tokens[i] as usize];
+            job.missing |= symbol.is_missing();
+            // Without a branch, which would be hard to predict: what is not shed is overwritten.
+            window[(free - 1) % 64] = x[i] as u16;
+            free -= usize::from(symbol.step(&mut x[i]));
+        }
+        job.first -= 64 - free;
+    }
+    job.states[..LANES].copy_from_slice(&x);
 }
 
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::entropy::freq::FreqTable;
-use crate::entropy::rans::{DecodeTables, EncodeScratch, EncodeTables, LOW, encode};
+use crate::entropy::rans::{DecodeTables, EncodeScratch, EncodeTables, encode};
 use proptest::prelude::*;
 
 fn levels() -> impl Iterator<Item = Simd> {
@@ -37,11 +37,13 @@ fn expansions(count: usize, bits: u32, word: u32) -> Vec<(u32, u64)> {
 }
 
 /// States, words taken, and output of everything.
-type RansOut = ([u32; 32], usize, Vec<[u8; 32]>);
+type RansOut = ([u32; 64], usize, Vec<u8>);
 
-fn run_rans(simd: Simd, states: [u32; 32], words: &Padded, slots: &[Slot], c: &[[u8; 32]]) -> RansOut {
-    let mut rans = Rans { states, words: Words { bytes: words, next: 0 }, slots };
-    let mut tokens = vec![[0xAA; 32]; c.len()];
+fn run_rans(simd: Simd, states: &[u32], words: &Padded, slots: &[Slot], c: &[u8]) -> RansOut {
+    let lanes = states.len();
+    let mut rans = Rans { states: [7; 64], lanes, words: Words { bytes: words, next: 0 }, slots };
+    rans.states[..lanes].copy_from_slice(states);
+    let mut tokens = vec![0xAA; c.len()];
     rans_rounds(simd, &mut rans, c, &mut tokens);
     (rans.states, rans.words.next, tokens)
 }
@@ -50,28 +52,31 @@ proptest! {
     #[test]
     fn rans_on_garbage(
         seed: u64,
-        states in prop::array::uniform32(any::<u32>()),
+        states in prop::collection::vec(any::<u32>(), 64),
+        wide in any::<bool>(),
         words in prop::collection::vec(any::<u8>(), 0..600),
-        contexts in prop::collection::vec(prop::array::uniform32(0u8..7), 0..12),
+        contexts in prop::collection::vec(0u8..7, 0..400),
         wild in any::<bool>(),
     ) {
         let tables = DecodeTables::new(&tables(seed));
         let mut contexts = contexts;
         if wild {
-            contexts.iter_mut().flatten().for_each(|c| *c = c.wrapping_mul(83));
+            contexts.iter_mut().for_each(|c| *c = c.wrapping_mul(83));
         }
         let words = padded(&words);
+        let states = &states[..if wide { 64 } else { 32 }];
         let want = run_rans(Simd::SCALAR, states, &words, tables.slots(), &contexts);
         for simd in levels() {
             prop_assert_eq!(&run_rans(simd, states, &words, tables.slots(), &contexts), &want);
             // Without a table there is nothing to do.
             let none = run_rans(simd, states, &words, &tables.slots()[..100], &contexts);
-            prop_assert_eq!(none, (states, 0, vec![[0xAA; 32]; contexts.len()]));
+            prop_assert_eq!(&none.0[..states.len()], states);
+            prop_assert_eq!(none.2, vec![0xAA; contexts.len()]);
         }
     }
 
     #[test]
-    fn rans_on_streams(seed: u64, picks in prop::collection::vec(any::<u16>(), 0..2000), cut in 0usize..3) {
+    fn rans_on_streams(seed: u64, wide: bool, picks in prop::collection::vec(any::<u16>(), 0..2000), cut in 0usize..3) {
         let tables = tables(seed);
         let contexts: Vec<u8> = picks.iter().map(|p| (usize::from(*p) % tables.len()) as u8).collect();
         let tokens: Vec<u8> = picks
@@ -79,24 +84,29 @@ proptest! {
             .zip(&contexts)
             .map(|(p, &c)| (usize::from(p >> 3) % tables[c as usize].freqs().len()) as u8)
             .collect();
-        let mut out = Vec::new();
-        let encoded = EncodeTables::new(&tables);
-        encode(&tokens, &contexts, &encoded, 32, &mut EncodeScratch::default(), &mut out).unwrap();
-        let (head, words) = out.split_at(128);
-        let mut states = [LOW; 32];
-        for (x, b) in states.iter_mut().zip(head.as_chunks().0) {
-            *x = u32::from_le_bytes(*b);
+        let lanes = if wide { 64 } else { 32 };
+        let run = |simd| {
+            let mut out = Vec::new();
+            let encoded = EncodeTables::on(simd, &tables);
+            encode(&tokens, &contexts, &encoded, lanes, &mut EncodeScratch::default(), &mut out).unwrap();
+            out
+        };
+        let out = run(Simd::SCALAR);
+        for simd in levels() {
+            prop_assert_eq!(&run(simd), &out);
         }
+        let (head, words) = out.split_at(4 * lanes);
+        let states: Vec<u32> = head.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
         // Truncated, also in the middle of a word.
         let words = padded(&words[..words.len().saturating_sub(cut)]);
         let tables = DecodeTables::new(&tables);
-        let contexts = contexts.as_chunks().0;
-        let want = run_rans(Simd::SCALAR, states, &words, tables.slots(), contexts);
+        let want = run_rans(Simd::SCALAR, &states, &words, tables.slots(), &contexts);
         if cut == 0 {
-            prop_assert_eq!(want.2.as_flattened(), &tokens[..want.2.len() * 32]);
+            let whole = tokens.len() - tokens.len() % lanes;
+            prop_assert_eq!(&want.2[..whole], &tokens[..whole]);
         }
         for simd in levels() {
-            prop_assert_eq!(&run_rans(simd, states, &words, tables.slots(), contexts), &want);
+            prop_assert_eq!(&run_rans(simd, &states, &words, tables.slots(), &contexts), &want);
         }
     }
 
@@ -169,10 +179,11 @@ proptest! {
     #[test]
     fn decoding_at_once(
         seed: u64,
-        states in prop::array::uniform32(any::<u32>()),
+        states in prop::collection::vec(any::<u32>(), 64),
+        wide in any::<bool>(),
         words in prop::collection::vec(any::<u8>(), 0..600),
         raw in prop::collection::vec(any::<u8>(), 0..600),
-        contexts in prop::collection::vec(prop::array::uniform32(any::<u8>()), 0..40),
+        contexts in prop::collection::vec(any::<u8>(), 0..20),
         predictions in prop::collection::vec(any::<u16>(), 40 * 32),
         float: bool,
         raw_shift in 0u32..2,
@@ -181,12 +192,15 @@ proptest! {
         let tables = DecodeTables::new(&tables(seed));
         let (words, raw) = (padded(&words), padded(&raw));
         let predictions: Vec<[u8; 2]> = predictions.iter().map(|p| p.to_le_bytes()).collect();
-        let predictions = &predictions.as_chunks().0[..contexts.len()];
+        let lanes = if wide { 64 } else { 32 };
+        let contexts: Vec<u8> = contexts.iter().flat_map(|&c| (0..64).map(move |i| c.wrapping_mul(i))).collect();
+        let predictions = &predictions[..contexts.len()];
+        let states: [u32; 64] = std::array::from_fn(|i| states[i]);
         let expansion = Expansion16::new(&expansions(count, 14, 16), raw_shift).unwrap();
         let run = |simd| {
-            let mut rans = Rans { states, words: Words { bytes: &words, next: 0 }, slots: tables.slots() };
+            let mut rans = Rans { states, lanes, words: Words { bytes: &words, next: 0 }, slots: tables.slots() };
             let mut bits = RawBits { bytes: &raw, position: 0 };
-            let mut out = vec![[[0xAA; 2]; 32]; contexts.len()];
+            let mut out = vec![[0xAA; 2]; contexts.len()];
             decode16(simd, &mut rans, &contexts, float, &expansion, predictions, &mut bits, &mut out);
             (rans.states, rans.words.next, bits.position, out)
         };
