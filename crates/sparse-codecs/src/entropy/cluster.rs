@@ -7,7 +7,7 @@ const SYMBOL_BITS: f64 = 5.0;
 /// ... and this much by itself.
 const TABLE_BITS: f64 = 8.0;
 
-/// Histograms above this number are first grouped coarsely, then merged pair by pair.
+/// How many histograms are merged pair by pair.
 const PAIRWISE: usize = 96;
 
 /// A histogram kept as its occurring symbols.
@@ -37,18 +37,26 @@ pub(crate) struct Cost {
     pub(crate) symbol: f64,
     /// Bits charged per occurring block.
     pub(crate) used_block: f64,
+    /// Histograms above this number are first grouped coarsely, then merged pair by pair.
+    pub(crate) pairwise: usize,
 }
 
 impl Cost {
     /// For frequency tables: one block, the price of the table included.
     pub(crate) fn of_table(tokens: usize) -> Cost {
-        Cost { block: tokens, symbol: SYMBOL_BITS, used_block: TABLE_BITS }
+        Cost { block: tokens, symbol: SYMBOL_BITS, used_block: TABLE_BITS, pairwise: PAIRWISE }
     }
 
     /// For profiles: a block per key; what counts is the entropy given the key, and the look-up entry.
     #[cfg(feature = "lossless")]
     pub(crate) fn of_profile(tokens: usize) -> Cost {
-        Cost { block: tokens, symbol: 0.0, used_block: 12.0 }
+        Cost { block: tokens, symbol: 0.0, used_block: 12.0, pairwise: PAIRWISE }
+    }
+
+    /// For when time matters more than the last tenth of a percent.
+    #[cfg(feature = "lossless")]
+    pub(crate) fn quick(self) -> Cost {
+        Cost { pairwise: PAIRWISE / 2, ..self }
     }
 
     fn bits(self, dense: &[u64]) -> f64 {
@@ -89,10 +97,10 @@ pub(crate) fn cluster(items: &[Sparse], symbols: usize, limit: usize, cost: Cost
     if items.is_empty() {
         return Vec::new();
     }
-    let mut assigned: Vec<usize> = if items.len() <= PAIRWISE {
+    let mut assigned: Vec<usize> = if items.len() <= cost.pairwise {
         (0..items.len()).collect()
     } else {
-        lloyd(items, symbols, PAIRWISE.max(limit), cost)
+        lloyd(items, symbols, cost.pairwise.max(limit), cost)
     };
     let count = assigned.iter().max().map_or(0, |m| m + 1);
     let mut sums = vec![vec![0u64; symbols]; count];

@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+/// Passes after the first at the highest effort.
+const MANY_REFINEMENTS: u32 = 3;
+
 /// Most frequency tables that the encoder makes.
 const MAX_TABLES: usize = 32;
 
@@ -93,7 +96,7 @@ impl Analysis {
             },
             refinements: match effort {
                 Effort::Fast => 0,
-                Effort::Max => 3,
+                Effort::Max => MANY_REFINEMENTS,
                 _ => 1,
             },
             unit: unit.clone(),
@@ -222,7 +225,8 @@ impl Analysis {
     fn build(&self, groups: &BTreeMap<i32, Histogram>, seen: &[[bool; MAX_TOKENS]]) -> (Model, f64) {
         let count = self.scanner.tokens.count();
         let items: Vec<Sparse> = groups.values().map(|h| Sparse::from_dense(h)).collect();
-        let profile_of = cluster(&items, KEYS * count, MAX_PROFILES, Cost::of_profile(count));
+        let quick = |cost: Cost| if self.refinements < MANY_REFINEMENTS { cost.quick() } else { cost };
+        let profile_of = cluster(&items, KEYS * count, MAX_PROFILES, quick(Cost::of_profile(count)));
         let profile_count = profile_of.iter().max().map_or(1, |m| m + 1);
         let mut sums = vec![vec![0u64; KEYS * count]; profile_count];
         for (histogram, &p) in groups.values().zip(&profile_of) {
@@ -243,7 +247,7 @@ impl Analysis {
             .filter(|c| !c.2.entries.is_empty())
             .collect();
         let items: Vec<Sparse> = cells.iter().map(|c| c.2.clone()).collect();
-        let table_of = cluster(&items, count, MAX_TABLES, Cost::of_table(count));
+        let table_of = cluster(&items, count, MAX_TABLES, quick(Cost::of_table(count)));
         let table_count = table_of.iter().max().map_or(1, |m| m + 1);
         let mut counts = vec![vec![0u64; count]; table_count];
         for (item, &t) in items.iter().zip(&table_of) {

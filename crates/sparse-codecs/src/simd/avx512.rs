@@ -2,6 +2,7 @@
 
 pub(super) use super::avx512_rans::{encode_rounds, rans_rounds};
 use super::{ContextRule, Expansion16, Form, RawBits, scalar};
+use crate::entropy::bits::BitWriter;
 use std::arch::x86_64::*;
 
 #[target_feature(
@@ -225,7 +226,53 @@ pub(super) fn look_up(table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
     scalar::look_up(table, k_rest, o_rest);
 }
 
+/// Words whose raw bits are gathered before they are written.
+const BLOCK: usize = 1024;
+
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
+pub(super) fn put_raw16(
+    writer: &mut BitWriter,
+    counts: &[u8; 256],
+    raw_shift: u32,
+    tokens: &[u8],
+    values: &[[u8; 2]],
+) {
+    let table = load_table(&counts.map(u16::from));
+    let one = _mm512_set1_epi16((raw_shift & 1) as i16);
+    let by = _mm_cvtsi32_si128((raw_shift & 1) as i32);
+    for (tokens, values) in tokens.chunks(BLOCK).zip(values.chunks(BLOCK)) {
+        let (ts, t_rest) = tokens.as_chunks::<32>();
+        let (vs, v_rest) = values.as_chunks::<32>();
+        // Where raw bits are in four words, and these words.
+        let (mut masks, mut sources) = ([[0u64; 8]; BLOCK / 32], [[0u64; 8]; BLOCK / 32]);
+        let mut above = 0;
+        for ((t, v), (mask, source)) in ts.iter().zip(vs).zip(masks.iter_mut().zip(&mut sources)) {
+            // SAFETY: 32 tokens of one byte, 32 words of two, 64 bytes of either result.
+            unsafe {
+                let t = _mm512_cvtepu8_epi16(_mm256_loadu_si256(t.as_ptr().cast()));
+                above |= _mm512_test_epi16_mask(t, _mm512_set1_epi16(128));
+                let v = _mm512_loadu_si512(v.as_ptr().cast());
+                let v = _mm512_add_epi16(_mm512_srl_epi16(v, by), _mm512_and_si512(v, one));
+                let n = look_up_word(&table, t, _mm512_test_epi16_mask(t, _mm512_set1_epi16(64)));
+                let m = _mm512_shldv_epi16(_mm512_setzero_si512(), _mm512_set1_epi16(-1), n);
+                _mm512_storeu_si512(mask.as_mut_ptr().cast(), m);
+                _mm512_storeu_si512(source.as_mut_ptr().cast(), v);
+            }
+        }
+        if above != 0 {
+            // Tokens that the look-up does not reach.
+            scalar::put_raw16(writer, counts, raw_shift, tokens, values);
+            continue;
+        }
+        let (masks, sources) = (masks[..ts.len()].as_flattened(), sources[..ts.len()].as_flattened());
+        writer.put_many(masks.len(), |i| (_pext_u64(sources[i], masks[i]), masks[i].count_ones()));
+        scalar::put_raw16(writer, counts, raw_shift, t_rest, v_rest);
+    }
+}
+
 twins!(
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt":
-    restore32 split16 split32 put_raw16 put_raw32 price
+    restore32 split16 split32 put_raw32 price
 );

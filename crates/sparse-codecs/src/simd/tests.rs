@@ -208,6 +208,89 @@ proptest! {
             prop_assert_eq!(run(simd), run(Simd::SCALAR));
         }
     }
+
+    #[test]
+    fn splitting(
+        target in prop::collection::vec(any::<u32>(), 0..1500),
+        spread in 0u32..32,
+        float: bool,
+        msb in 1u32..=3,
+        which in 0usize..3,
+        before in 0u32..64,
+    ) {
+        let n = target.len();
+        let prediction = |i: usize, t: u32| t.wrapping_sub((i as u32).wrapping_mul(0x9e37_79b9) >> spread);
+        let scheme = |bits: u32| match which {
+            0 => TokenScheme::Signed { msb: msb.div_ceil(2) },
+            1 => TokenScheme::Hybrid { msb },
+            _ => TokenScheme::Shift { shift: bits - 8 },
+        };
+        let counts = |scheme: TokenScheme, bits| -> [u8; 256] {
+            std::array::from_fn(|t| if t < scheme.token_count(bits) { scheme.expand(t as u32).0 as u8 } else { 0 })
+        };
+        let words = |f: &dyn Fn(usize, u32) -> u32| -> Vec<u32> {
+            target.iter().enumerate().map(|(i, &t)| f(i, t)).collect()
+        };
+        let (t, p) = (words(&|_, t| t), words(&prediction));
+        let narrow = |w: &[u32]| -> Vec<[u8; 2]> { w.iter().map(|&w| (w as u16).to_le_bytes()).collect() };
+        let wide = |w: &[u32]| -> Vec<[u8; 4]> { w.iter().map(|&w| w.to_le_bytes()).collect() };
+        let run = |simd| {
+            let mut writer = BitWriter::new();
+            writer.put(0, before);
+            let (mut v16, mut v32) = (vec![[1; 2]; n], vec![[1; 4]; n]);
+            let (mut t16, mut t32) = (vec![1; n], vec![1; n]);
+            split16(simd, float, scheme(16), &narrow(&t), &narrow(&p), &mut v16, &mut t16);
+            split32(simd, float, scheme(32), &wide(&t), &wide(&p), &mut v32, &mut t32);
+            let (s16, s32) = (scheme(16), scheme(32));
+            put_raw16(simd, &mut writer, &counts(s16, 16), s16.raw_shift(), &t16, &v16);
+            if which < 2 {
+                put_raw32(simd, &mut writer, &counts(s32, 32), s32.raw_shift(), &t32, &v32);
+            }
+            let mut bytes = Vec::new();
+            writer.finish_into(&mut bytes);
+            (v16, t16, v32, t32, bytes)
+        };
+        let want = run(Simd::SCALAR);
+        // The twins themselves, against what tokens are.
+        let mut writer = BitWriter::new();
+        writer.put(0, before);
+        for (v, &t) in want.0.iter().zip(&want.1) {
+            let split = scheme(16).split(u16::from_le_bytes(*v).into());
+            prop_assert_eq!(split.token, u32::from(t));
+            writer.put(split.raw, split.raw_bits);
+        }
+        for (v, &t) in want.2.iter().zip(&want.3) {
+            let split = scheme(32).split(u32::from_le_bytes(*v).into());
+            prop_assert_eq!(split.token, u32::from(t));
+            if which < 2 {
+                writer.put(split.raw, split.raw_bits);
+            }
+        }
+        let mut bytes = Vec::new();
+        writer.finish_into(&mut bytes);
+        prop_assert_eq!(&bytes, &want.4);
+        for simd in levels() {
+            prop_assert_eq!(run(simd), want.clone());
+        }
+    }
+
+    #[test]
+    fn prices(pairs in prop::collection::vec((0u8..64, any::<u8>()), 0..300), seed: u32) {
+        let (keys, tokens): (Vec<u8>, Vec<u8>) = pairs.into_iter().unzip();
+        let mut table = Box::new([[[0f32; 8]; 256]; 64]);
+        for (i, p) in table.as_flattened_mut().as_flattened_mut().iter_mut().enumerate() {
+            *p = (seed.wrapping_mul(i as u32) >> 8) as f32 / 1000.0;
+        }
+        let mut out = vec![0; keys.len()];
+        let (mut want, map) = (out.clone(), std::array::from_fn(|i| (i as u8).wrapping_mul(seed as u8)));
+        look_up(Simd::SCALAR, &map, &keys, &mut want);
+        for simd in levels() {
+            let scalar = price(Simd::SCALAR, &table, &keys, &tokens);
+            prop_assert_eq!(price(simd, &table, &keys, &tokens).map(f32::to_bits), scalar.map(f32::to_bits));
+            look_up(simd, &map, &keys, &mut out);
+            prop_assert_eq!(&out, &want);
+        }
+    }
 }
 
 #[test]
