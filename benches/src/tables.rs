@@ -2,7 +2,7 @@
 
 use crate::compare::{Figures, Report, Row};
 use crate::measure::Machine;
-use crate::ours::DEFAULT;
+use crate::ours::{DEFAULT, PREFIX};
 use std::fmt::Write as _;
 
 /// The coder that others are measured against.
@@ -69,9 +69,8 @@ impl Row {
         self.outcome.as_ref().ok()
     }
 
-    /// Whether this is one of Sparse's coders: they alone know their floor.
     fn is_ours(&self) -> bool {
-        self.figures().is_some_and(|f| f.floor.is_some())
+        self.coder.starts_with(PREFIX)
     }
 }
 
