@@ -2,11 +2,14 @@
 
 use crate::Seed;
 use crate::input::Input;
+use crate::units::levels;
 use sparse_codecs::entropy::bits::{BitReader, BitWriter};
 use sparse_codecs::entropy::freq::{FreqTable, PROB_SCALE, read_tables, write_tables};
-use sparse_codecs::entropy::rans::{self, DecodeTables, EncodeScratch, EncodeTables, LANES};
+use sparse_codecs::entropy::rans::{self, DecodeTables, EncodeScratch, EncodeTables, LANES, LOW, MAX_LANES};
 use sparse_codecs::entropy::token::TokenScheme;
 use sparse_codecs::entropy::{bytes, varint};
+use sparse_codecs::simd::{Padded, Simd};
+use sparse_core::{Error, Result};
 
 /// Try the part that the first byte names on the rest.
 pub fn run(data: &[u8]) {
@@ -21,9 +24,9 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Lanes, contexts, and then one byte each for token and context.
+/// Lanes, contexts, how uneven the tables are, and then one byte each for token and context.
 fn rans_round_trip(mut input: Input<'_>) {
-    let lanes = 1 + input.byte() as usize % LANES;
+    let lanes = lanes(&mut input);
     let count = 1 + input.byte() % 8;
     let spread = input.byte();
     let mut counts = vec![vec![0u64; 256]; count.into()];
@@ -35,20 +38,19 @@ fn rans_round_trip(mut input: Input<'_>) {
         counts[usize::from(context % count)][usize::from(token)] += 1 << (u32::from(token & spread) % 40);
     }
     let tables: Vec<FreqTable> = counts.iter().map(|c| FreqTable::from_counts(c)).collect();
-    let mut out = Vec::new();
-    let encode_tables = EncodeTables::new(&tables);
-    let words =
-        rans::encode(&tokens, &contexts, &encode_tables, lanes, &mut EncodeScratch::default(), &mut out)
-            .expect("every token was counted");
-    assert_eq!(out.len(), 4 * lanes + 2 * words);
+    let out = encode(&tokens, &contexts, &tables, lanes).expect("every token was counted");
     let (states, words) = out.split_at(4 * lanes);
-    let decode_tables = DecodeTables::new(&tables);
-    let mut back = vec![0x5a; tokens.len()];
-    rans::decode(states, words, &contexts, &decode_tables, &mut back).expect("what was encoded decodes");
-    assert_eq!(back, tokens);
+    assert_eq!(decode(states, words, &contexts, &tables).expect("what was encoded decodes"), tokens);
     if !words.is_empty() {
-        let cut = &words[..words.len() - 2];
-        assert!(rans::decode(states, cut, &contexts, &decode_tables, &mut back).is_err());
+        assert!(decode(states, &words[..words.len() - 2], &contexts, &tables).is_err());
+    }
+    // Tables that lack some tokens.
+    let last = tokens.last().copied();
+    counts.iter_mut().for_each(|c| c[usize::from(last.unwrap_or(0))] = 0);
+    let lacking: Vec<FreqTable> = counts.iter().map(|c| FreqTable::from_counts(c)).collect();
+    // A table without any token has a code for token 0.
+    if encode(&tokens, &contexts, &lacking, lanes).is_ok() {
+        assert!(tokens.is_empty() || last == Some(0));
     }
     let mut serial = Vec::new();
     write_tables(&tables, &mut serial);
@@ -62,17 +64,72 @@ fn rans_garbage(mut input: Input<'_>) {
     let tables: Vec<FreqTable> = (0..count)
         .map(|_| FreqTable::from_counts(&input.take(8).iter().map(|&b| b.into()).collect::<Vec<u64>>()))
         .collect();
-    let states = usize::from(input.byte());
+    let lanes = lanes(&mut input);
     let len = usize::from(input.u16()) % 2048;
-    let states = input.take(states);
+    let states = input.take(4 * lanes);
     let contexts: Vec<u8> = (0..len).map(|i| i as u8 % count).collect();
-    let mut first = vec![0; len];
-    let mut second = vec![0xff; len];
-    let tables = DecodeTables::new(&tables);
-    if rans::decode(states, input.0, &contexts, &tables, &mut first).is_ok() {
-        rans::decode(states, input.0, &contexts, &tables, &mut second).expect("as the first time");
-        assert_eq!(first, second, "prior content does not matter");
+    let _ = decode(states, input.0, &contexts, &tables);
+}
+
+/// Any number of lanes, and every other time one of those that have vector kernels.
+fn lanes(input: &mut Input<'_>) -> usize {
+    let byte = usize::from(input.byte());
+    match byte {
+        0..128 => 1 + byte % MAX_LANES,
+        128..192 => LANES,
+        _ => MAX_LANES,
     }
+}
+
+/// Encode at every level of vector instructions, which must agree.
+fn encode(tokens: &[u8], contexts: &[u8], tables: &[FreqTable], lanes: usize) -> Result<Vec<u8>> {
+    let run = |simd| {
+        let mut out = Vec::new();
+        let tables = EncodeTables::on(simd, tables);
+        let words = rans::encode(tokens, contexts, &tables, lanes, &mut EncodeScratch::default(), &mut out)?;
+        assert_eq!(out.len(), 4 * lanes + 2 * words);
+        Ok(out)
+    };
+    agree(run)
+}
+
+/// Decode at every level of vector instructions, which must agree.
+fn decode(states: &[u8], words: &[u8], contexts: &[u8], tables: &[FreqTable]) -> Result<Vec<u8>> {
+    let tables = DecodeTables::new(tables);
+    let mut padded = Padded::new();
+    padded.fill(words);
+    let mut prior = 0;
+    let run = |simd| {
+        prior ^= 0xff;
+        let mut tokens = vec![prior; contexts.len()];
+        let mut decoder = rans::Decoder::new(simd, states, &padded, &tables)?;
+        // In two calls, the first of whole rounds.
+        let first = contexts.len() / 2 / MAX_LANES * MAX_LANES;
+        decoder.decode(&contexts[..first], &mut tokens[..first])?;
+        decoder.decode(&contexts[first..], &mut tokens[first..])?;
+        decoder.finish()?;
+        Ok(tokens)
+    };
+    let tokens = agree(run);
+    let mut again = vec![0; contexts.len()];
+    let whole = rans::decode(states, words, contexts, &tables, &mut again);
+    assert_eq!(tokens.as_ref().map_err(Error::kind), whole.as_ref().map(|()| &again).map_err(Error::kind));
+    tokens
+}
+
+/// What `run` says, which must not depend on the level.
+fn agree(mut run: impl FnMut(Simd) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
+    let first = run(Simd::SCALAR);
+    for simd in levels() {
+        let other = run(simd);
+        assert_eq!(
+            first.as_ref().map_err(Error::kind),
+            other.as_ref().map_err(Error::kind),
+            "on {:?}",
+            simd.level()
+        );
+    }
+    first
 }
 
 fn tables(mut input: Input<'_>) {
@@ -151,15 +208,20 @@ pub fn seeds() -> Vec<Seed> {
     let table = FreqTable::from_counts(&[900, 50, 50, 1, 0, 7]);
     let mut serial = vec![2, 2, 6, 0];
     write_tables(&[table.clone(), table], &mut serial);
-    let mut garbage = vec![1, 0];
-    garbage.extend([90, 5, 5, 1, 0, 0, 0, 0]);
-    garbage.extend([4, 20, 0]);
+    let garbage = |lanes: u8, states: usize| {
+        let tables = [1, 0, 90, 5, 5, 1, 0, 0, 0, 0, lanes, 200, 0];
+        [&tables[..], &LOW.to_le_bytes().repeat(states), text].concat()
+    };
     let mut packed = Vec::new();
     bytes::pack(&[1, 1, 1, 2].repeat(40), &mut packed);
     vec![
-        ("rans".into(), [&[0, 31, 2, 7], &text[..]].concat()),
+        ("rans".into(), [&[0, 6, 2, 7], &text[..]].concat()),
+        ("rans-32-lanes".into(), [&[0, 128, 2, 7], &text.repeat(4)[..]].concat()),
+        ("rans-64-lanes".into(), [&[0, 255, 2, 7], &text.repeat(4)[..]].concat()),
         ("rans-one-lane".into(), [&[0, 0, 0, 0], &text[..]].concat()),
-        ("rans-garbage".into(), [&garbage, &[0, 0, 1, 0, 5, 6][..]].concat()),
+        ("rans-garbage".into(), garbage(3, 4)),
+        ("rans-garbage-32-lanes".into(), garbage(128, LANES)),
+        ("rans-garbage-64-lanes".into(), garbage(255, MAX_LANES)),
         ("tables".into(), serial),
         ("tokens".into(), [&[3], &text[..]].concat()),
         ("pack".into(), [&[4], &text[..]].concat()),

@@ -5,7 +5,7 @@
 use crate::Seed;
 use crate::input::Input;
 use crate::units::{decode_garbage, encoded, examples, lossless, plausible, put_encoded, round_trip, unit};
-use sparse_codecs::entropy::rans::{LANES, LOW};
+use sparse_codecs::entropy::rans::{LANES, LOW, MAX_LANES};
 use sparse_codecs::lossless::Lossless;
 use sparse_core::{CodecContext, Effort, EncodedUnit, decode_unit};
 
@@ -39,7 +39,7 @@ pub fn seeds() -> Vec<Seed> {
         };
         add(example.name.to_owned(), &encode(&plausible(SEED + 1, example.unit.dtype(), len)));
 
-        // Vector kernels take 32 lanes, which encoders write only if the chunk is larger than a seed should be. So:
+        // Vector kernels take 32 or 64 lanes, which encoders write only if the chunk is larger than a seed should be. So:
         // differences that all have one token, which leaves the states alone, and then more states.
         let width = example.unit.dtype().storage_bytes();
         let Some(base) = &base else { continue };
@@ -53,26 +53,28 @@ pub fn seeds() -> Vec<Seed> {
             let moved = u64::from_le_bytes(wide).wrapping_add(64 + i as u64 % 16);
             word.copy_from_slice(&moved.to_le_bytes()[..width]);
         }
-        let mut encoded = encode(&target);
-        if encoded.chunks.iter_mut().all(widen) {
-            let (mut cx, mut decoded) = (CodecContext::new(), vec![0; target.len()]);
-            decode_unit(&Lossless, &example.unit, &encoded, Some(base), &mut decoded, &mut cx)
-                .expect("more states that never change change nothing");
-            assert!(decoded == target);
-            add(format!("{}-32-lanes", example.name), &encoded);
+        let encoded = encode(&target);
+        for lanes in [LANES, MAX_LANES] {
+            let mut wide = encoded.clone();
+            if wide.chunks.iter_mut().all(|chunk| widen(chunk, lanes)) {
+                let (mut cx, mut decoded) = (CodecContext::new(), vec![0; target.len()]);
+                decode_unit(&Lossless, &example.unit, &wide, Some(base), &mut decoded, &mut cx)
+                    .expect("more states that never change change nothing");
+                assert!(decoded == target);
+                add(format!("{}-{lanes}-lanes", example.name), &wide);
+            }
         }
     }
     out
 }
 
-/// Turn a chunk of four lanes whose states never change into one of 32.
-fn widen(chunk: &mut Vec<u8>) -> bool {
+/// Turn a chunk of four lanes whose states never change into one of more.
+fn widen(chunk: &mut Vec<u8>, lanes: usize) -> bool {
     const FOUR_LANES: u8 = 1 + 2;
-    const ALL_LANES: u8 = 1 + 5;
     let narrow = chunk.len() >= 2 && chunk[..2] == [FOUR_LANES, 0];
     if narrow {
-        chunk[0] = ALL_LANES;
-        chunk.splice(2..2, LOW.to_le_bytes().repeat(LANES - 4));
+        chunk[0] = 1 + lanes.ilog2() as u8;
+        chunk.splice(2..2, LOW.to_le_bytes().repeat(lanes - 4));
     }
     narrow
 }

@@ -12,7 +12,7 @@ use sparse_core::{
 const MAX_LEN_ALL_LEVELS: u64 = 512;
 
 /// Every level of vector instructions that this processor has, lowest first.
-fn levels() -> Vec<Simd> {
+pub(crate) fn levels() -> Vec<Simd> {
     let mut levels: Vec<Simd> = Level::ALL.into_iter().map(Simd::at_most).collect();
     levels.dedup();
     levels
