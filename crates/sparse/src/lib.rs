@@ -34,3 +34,8 @@ pub use sparse_core::{
     TensorEntry, TensorSource, TensorSpec, Unobserved,
 };
 pub use sparse_model::{Model, OpenOptions, Overwrite};
+
+/// The README's examples, compiled.
+#[cfg(all(doctest, feature = "encode"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -7,7 +7,7 @@
 //! * Kernels read streams of untrusted length through [`Padded`], which keeps zeros behind the data; every round first
 //!   clamps its position to the end of the data, so that nothing depends on what the data says.
 //! * All other lengths are settled by slices and arrays before a kernel starts.
-//! * Every kernel has a twin without vectors in [`scalar`], and a test that compares the two on random and hostile
+//! * Every kernel has a twin without vectors in `scalar`, and a test that compares the two on random and hostile
 //!   input.
 #![allow(unsafe_code)]
 
