@@ -10,7 +10,7 @@ use sparse_model::Model;
 use sparse_select::Sampler;
 
 /// At least so many elements are looked at, in all: samples of small models would tell too little.
-const AT_LEAST: f64 = (2 << 20) as f64;
+const AT_LEAST: f64 = (4 << 20) as f64;
 
 /// The same for each unit of low rank.
 const LOW_RANK_AT_LEAST: f64 = (4 << 20) as f64;
@@ -52,7 +52,7 @@ pub struct TensorEstimate {
 }
 
 /// Estimate the size of the delta from `base` to `target` from a sample of about `share` of the weights (0.01 is
-/// usual). Of small models more is looked at, two million weights at least.
+/// usual). Of small models more is looked at, four million weights at least.
 ///
 /// Rows are drawn by strata with a fixed seed, so that the result is the same each time.
 ///
