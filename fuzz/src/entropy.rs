@@ -104,7 +104,8 @@ fn decode(states: &[u8], words: &[u8], contexts: &[u8], tables: &[FreqTable]) ->
         let mut tokens = vec![prior; contexts.len()];
         let mut decoder = rans::Decoder::new(simd, states, &padded, &tables)?;
         // In two calls, the first of whole rounds.
-        let first = contexts.len() / 2 / MAX_LANES * MAX_LANES;
+        let lanes = (states.len() / 4).max(1);
+        let first = contexts.len() / 2 / lanes * lanes;
         decoder.decode(&contexts[..first], &mut tokens[..first])?;
         decoder.decode(&contexts[first..], &mut tokens[first..])?;
         decoder.finish()?;

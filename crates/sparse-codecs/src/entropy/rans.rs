@@ -259,8 +259,9 @@ impl<'a> Decoder<'a> {
 
     /// Decode as many tokens as there are `contexts` into `tokens`.
     ///
-    /// All calls but the last must ask for a multiple of [`MAX_LANES`]. Past the end of the words come zeros, and a context
-    /// out of range is taken for the last one: [`finish`](Self::finish) tells whether all was well with the words.
+    /// All calls but the last must ask for whole rounds, a multiple of the number of lanes. Past the end of the words
+    /// come zeros, and a context out of range is taken for the last one: [`finish`](Self::finish) tells whether all was
+    /// well with the words.
     ///
     /// # Errors
     /// `InvalidArgument` when the two lengths differ.
@@ -284,7 +285,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Decode tokens and restore 16-bit words from them, as [`simd::decode16`] does. All slices are of the same
-    /// length; all calls but the last must ask for a multiple of [`MAX_LANES`].
+    /// length; all calls but the last must ask for a multiple of the number of lanes.
     #[cfg_attr(not(feature = "lossless"), allow(dead_code))]
     pub(crate) fn restore16(
         &mut self,
