@@ -1,6 +1,6 @@
 //! AVX2: four vectors of 8 states.
 
-use super::{Expansion16, Rans, RawBits, Slot, scalar};
+use super::{ContextRule, Expansion16, PAGE, Rans, RawBits, Slot, scalar};
 use crate::entropy::freq::{PROB_BITS, PROB_SCALE};
 use std::arch::x86_64::*;
 
@@ -114,6 +114,76 @@ fn rounds_by<const V: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut 
     rans.words.next = next / 2;
 }
 
+/// A table of 64 bytes, each quarter in both halves of a vector.
+struct Table([__m256i; 4]);
+
+impl Table {
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn new(table: &[u8; 64]) -> Table {
+        let (quarters, _) = table.as_chunks::<16>();
+        // SAFETY: there are four quarters of 16 bytes.
+        Table(std::array::from_fn(|i| unsafe {
+            _mm256_broadcastsi128_si256(_mm_loadu_si128(quarters[i].as_ptr().cast()))
+        }))
+    }
+
+    /// Look up 32 keys, which are below 64.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn get(&self, keys: __m256i) -> __m256i {
+        // A shuffle looks at the low four bits of a key, a blend at the highest.
+        let quarter = |i: usize| _mm256_shuffle_epi8(self.0[i], keys);
+        let (bit4, bit5) = (_mm256_slli_epi16::<3>(keys), _mm256_slli_epi16::<2>(keys));
+        let low = _mm256_blendv_epi8(quarter(0), quarter(1), bit4);
+        let high = _mm256_blendv_epi8(quarter(2), quarter(3), bit4);
+        _mm256_blendv_epi8(low, high, bit5)
+    }
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn contexts16(rule: ContextRule, table: &[u8; 64], predictions: &[[u8; 2]], contexts: &mut [u8]) {
+    let (ps, p_rest) = predictions.as_chunks::<32>();
+    let (cs, c_rest) = contexts.as_chunks_mut::<32>();
+    let looked_up = Table::new(table);
+    let magnitude = _mm256_set1_epi16(if rule.float { 0x7fff } else { -1 });
+    let shift = _mm_cvtsi32_si128(rule.shift as i32);
+    let origin = _mm256_set1_epi16(rule.origin.min(0xffff) as u16 as i16);
+    let top = _mm256_set1_epi16(63);
+    let key = |p: __m256i| {
+        let k = _mm256_srl_epi16(_mm256_and_si256(p, magnitude), shift);
+        _mm256_min_epu16(_mm256_subs_epu16(k, origin), top)
+    };
+    for (p, c) in ps.iter().zip(cs) {
+        // SAFETY: 64 bytes of predictions, 32 of contexts.
+        unsafe {
+            // The next block: processors look ahead within a page only.
+            _mm_prefetch::<_MM_HINT_T0>(p.as_ptr().cast::<i8>().wrapping_add(PAGE));
+            let low = key(_mm256_loadu_si256(p.as_ptr().cast()));
+            let high = key(_mm256_loadu_si256(p.as_ptr().add(16).cast()));
+            let keys = _mm256_permute4x64_epi64::<0xD8>(_mm256_packus_epi16(low, high));
+            _mm256_storeu_si256(c.as_mut_ptr().cast(), looked_up.get(keys));
+        }
+    }
+    scalar::contexts16(rule, table, p_rest, c_rest);
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn look_up(table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
+    let (ks, k_rest) = keys.as_chunks::<32>();
+    let (os, o_rest) = out.as_chunks_mut::<32>();
+    let looked_up = Table::new(table);
+    for (k, o) in ks.iter().zip(os) {
+        // SAFETY: 32 bytes each.
+        unsafe {
+            let k = _mm256_loadu_si256(k.as_ptr().cast());
+            let k = _mm256_and_si256(k, _mm256_set1_epi8(63));
+            _mm256_storeu_si256(o.as_mut_ptr().cast(), looked_up.get(k));
+        }
+    }
+    scalar::look_up(table, k_rest, o_rest);
+}
+
 /// Words restored at a time: in three passes, each with its buffer in the first-level cache, so that no load waits for
 /// narrower stores.
 const BLOCK: usize = 512;
@@ -129,9 +199,9 @@ pub(super) fn restore16(
 ) {
     // The place of raw bits, and the value, in one load.
     let mut expanded = [0u32; 256];
-    for (e, (&count, &value)) in expanded.iter_mut().zip(expansion.counts.iter().zip(&expansion.values)) {
-        let mask = ((1u32 << count) - 1) << expansion.raw_shift;
-        *e = u32::from(value) << 16 | mask & 0xffff;
+    for (packed, e) in expanded.iter_mut().zip(&expansion.by_token) {
+        let mask = ((1u32 << e.count) - 1) << expansion.raw_shift;
+        *packed = u32::from(e.value) << 16 | mask & 0xffff;
     }
     let (mut masks, mut values) = ([[0u16; 4]; BLOCK / 4], [0u16; BLOCK]);
     let tokens = tokens.chunks(BLOCK).zip(predictions.chunks(BLOCK)).zip(out.chunks_mut(BLOCK));
@@ -163,5 +233,5 @@ pub(super) fn restore16(
 
 twins!(
     "avx2,bmi1,bmi2,lzcnt,popcnt":
-    contexts16 contexts32 look_up restore32 encode_rounds split16 split32 put_raw16 put_raw32 price
+    contexts32 restore32 encode_rounds split16 split32 put_raw16 put_raw32 price
 );

@@ -1,7 +1,7 @@
 //! AVX-512: kernels over words.
 
 pub(super) use super::avx512_rans::{encode_rounds, rans_rounds};
-use super::{ContextRule, Expansion16, Form, RawBits, scalar};
+use super::{ContextRule, Expansion16, Form, PAGE, RawBits, scalar};
 use crate::entropy::bits::BitWriter;
 use std::arch::x86_64::*;
 
@@ -61,9 +61,6 @@ pub(super) fn contexts32(rule: ContextRule, table: &[u8; 64], predictions: &[[u8
     }
     scalar::contexts32(rule, table, p_rest, c_rest);
 }
-
-/// Bytes of a page of memory.
-const PAGE: usize = 4096;
 
 /// Four vectors of a table of 128 words.
 type Table = [__m512i; 4];
@@ -127,8 +124,8 @@ impl Expander {
     )]
     fn new(expansion: &Expansion16, float: bool) -> Expander {
         Expander {
-            counts: load_table(&expansion.counts),
-            values: load_table(&expansion.values),
+            counts: load_table(&expansion.by_token.map(|e| e.count)),
+            values: load_table(&expansion.by_token.map(|e| e.value)),
             raw_shift: _mm_cvtsi32_si128(expansion.raw_shift as i32),
             form: expansion.form,
             sign_bit: _mm512_set1_epi16(if float { i16::MIN } else { 0 }),

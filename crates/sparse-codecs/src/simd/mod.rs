@@ -120,6 +120,10 @@ impl Simd {
     }
 }
 
+/// Bytes of a page of memory.
+#[cfg(target_arch = "x86_64")]
+const PAGE: usize = 4096;
+
 /// Call the kernel of a level.
 macro_rules! dispatch {
     ($simd:expr, $function:ident($($args:expr),* $(,)?)) => {
@@ -208,13 +212,19 @@ pub(crate) fn look_up(simd: Simd, table: &[u8; 64], keys: &[u8], out: &mut [u8])
 /// How tokens of 16-bit words expand.
 #[derive(Clone, Debug)]
 pub(crate) struct Expansion16 {
-    /// Number of raw bits by token, at most [`Expansion16::MAX_RAW`].
-    counts: [u16; 256],
-    /// What they are added to.
-    values: [u16; 256],
+    by_token: [Expanded; 256],
     /// The place of raw bits.
     raw_shift: u32,
     form: Form,
+}
+
+/// What a token stands for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Expanded {
+    /// Number of raw bits, at most [`Expansion16::MAX_RAW`].
+    count: u16,
+    /// What they are added to.
+    value: u16,
 }
 
 /// What vector units make of an expansion.
@@ -234,13 +244,12 @@ impl Expansion16 {
     /// From the number of raw bits and the value of each token, and the place of raw bits; `None` if there are too
     /// many.
     pub(crate) fn new(expansions: &[(u32, u64)], raw_shift: u32) -> Option<Expansion16> {
-        let (mut counts, mut values) = ([0; 256], [0; 256]);
+        let mut by_token = [Expanded::default(); 256];
         for (i, &(bits, value)) in expansions.iter().enumerate() {
             if bits > Self::MAX_RAW || raw_shift + bits > 16 || i > 255 {
                 return None;
             }
-            counts[i] = bits as u16;
-            values[i] = value as u16;
+            by_token[i] = Expanded { count: bits as u16, value: value as u16 };
         }
         let shift = expansions.first().map_or(0, |e| e.0);
         let form = if expansions.len() <= 128 {
@@ -250,7 +259,7 @@ impl Expansion16 {
         } else {
             Form::Other
         };
-        Some(Expansion16 { counts, values, raw_shift, form })
+        Some(Expansion16 { by_token, raw_shift, form })
     }
 }
 

@@ -1,11 +1,10 @@
 //! The kernels without vectors: what the others are compared with, and what other processors run.
 
-use super::{ContextRule, Expansion16, Padded, PriceTable, RawBits};
+use super::{ContextRule, Expanded, Expansion16, Padded, PriceTable, RawBits};
 use crate::entropy::bits::BitWriter;
 use crate::entropy::freq::PROB_SCALE;
 use crate::entropy::rans::{EncodeSymbol, LOW, Slot};
 use crate::entropy::token::TokenScheme;
-use crate::word::{magnitude, restore};
 
 /// A stream of 16-bit words and how many of them were taken.
 #[derive(Debug)]
@@ -107,14 +106,12 @@ fn encode_by<const LANES: usize>(job: &mut EncodeRounds<'_>, contexts: &[u8], to
 }
 
 #[inline(always)]
-fn key(rule: ContextRule, magnitude: u64) -> usize {
-    (magnitude >> rule.shift).saturating_sub(rule.origin).min(63) as usize
-}
-
-#[inline(always)]
 pub(super) fn contexts16(rule: ContextRule, table: &[u8; 64], predictions: &[[u8; 2]], contexts: &mut [u8]) {
+    let magnitude = if rule.float { 0x7fff } else { u16::MAX };
+    let origin = rule.origin.min(0xffff) as u16;
     for (c, p) in contexts.iter_mut().zip(predictions) {
-        *c = table[key(rule, magnitude::<u16>(u16::from_le_bytes(*p).into(), rule.float))];
+        let key = (u16::from_le_bytes(*p) & magnitude) >> (rule.shift & 15);
+        *c = table[key.saturating_sub(origin).min(63) as usize];
     }
 }
 
@@ -127,12 +124,15 @@ pub(super) fn look_up(table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
 
 #[inline(always)]
 pub(super) fn contexts32(rule: ContextRule, table: &[u8; 64], predictions: &[[u8; 4]], contexts: &mut [u8]) {
+    let magnitude = if rule.float { 0x7fff_ffff } else { u32::MAX };
+    let origin = rule.origin.min(0xffff_ffff) as u32;
     for (c, p) in contexts.iter_mut().zip(predictions) {
-        *c = table[key(rule, magnitude::<u32>(u32::from_le_bytes(*p).into(), rule.float))];
+        let key = (u32::from_le_bytes(*p) & magnitude) >> (rule.shift & 31);
+        *c = table[key.saturating_sub(origin).min(63) as usize];
     }
 }
 
-/// [`restore`] in arithmetic that compilers turn into vectors.
+/// [`restore`](crate::word::restore) in arithmetic that compilers turn into vectors.
 #[inline(always)]
 pub(super) fn restore_word16(zigzag: u16, prediction: u16, float: bool) -> u16 {
     let d = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
@@ -152,13 +152,24 @@ pub(super) fn restore16(
     out: &mut [[u8; 2]],
 ) {
     let shift = expansion.raw_shift & 15;
+    let mut position = raw.position;
     for ((o, p), &token) in out.iter_mut().zip(predictions).zip(tokens) {
-        let count = expansion.counts[token as usize];
-        let bits = raw.bytes.window(raw.position) as u16 & !(u16::MAX << (count & 15));
-        raw.position += count as usize;
-        let value = expansion.values[token as usize].wrapping_add(bits << shift);
+        let Expanded { count, value } = expansion.by_token[token as usize];
+        let bits = raw.bytes.window(position) as u16 & !(u16::MAX << (count & 15));
+        position += count as usize;
+        let value = value.wrapping_add(bits << shift);
         *o = restore_word16(value, u16::from_le_bytes(*p), float).to_le_bytes();
     }
+    raw.position = position;
+}
+
+#[inline(always)]
+fn restore_word32(zigzag: u32, prediction: u32, float: bool) -> u32 {
+    let d = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
+    let sign = if float { prediction & 0x8000_0000 } else { 0 };
+    let ordered = (prediction ^ sign).wrapping_add(d);
+    let below = if float { (ordered as i32 >> 31) as u32 & 0x7fff_ffff } else { 0 };
+    ordered ^ below ^ sign
 }
 
 #[inline(always)]
@@ -171,17 +182,26 @@ pub(super) fn restore32(
     raw: &mut RawBits<'_>,
     out: &mut [[u8; 4]],
 ) {
-    for ((o, p), &token) in out.iter_mut().zip(predictions).zip(tokens) {
-        let (bits, value) = expansion[token as usize];
-        let low = raw.bytes.window(raw.position) & !(u64::MAX << (bits & 63));
-        raw.position += bits as usize;
-        let value = value.wrapping_add((low << raw_shift) as u32);
-        let word = restore::<u32>(value.into(), u32::from_le_bytes(*p).into(), float);
-        *o = (word as u32).to_le_bytes();
+    // In two passes: the second one is for vectors.
+    const BLOCK: usize = 256;
+    let mut values = [0u32; BLOCK];
+    let mut position = raw.position;
+    let blocks = tokens.chunks(BLOCK).zip(predictions.chunks(BLOCK)).zip(out.chunks_mut(BLOCK));
+    for ((tokens, predictions), out) in blocks {
+        for (z, &token) in values.iter_mut().zip(tokens) {
+            let (bits, value) = expansion[token as usize];
+            let low = raw.bytes.window(position) & !(u64::MAX << (bits & 63));
+            position += bits as usize;
+            *z = value.wrapping_add((low << raw_shift) as u32);
+        }
+        for ((o, p), &z) in out.iter_mut().zip(predictions).zip(&values) {
+            *o = restore_word32(z, u32::from_le_bytes(*p), float).to_le_bytes();
+        }
     }
+    raw.position = position;
 }
 
-/// The zig-zag of a mirrored difference, as [`difference`] has it, in arithmetic that compilers turn into vectors.
+/// The zig-zag of a mirrored difference, as [`difference`](crate::word::difference) has it, in arithmetic that compilers turn into vectors.
 #[inline(always)]
 fn difference16(target: u16, prediction: u16, float: bool) -> u16 {
     let sign = if float { prediction & 0x8000 } else { 0 };
