@@ -16,12 +16,12 @@ const AT_LEAST: f64 = (4 << 20) as f64;
 const LOW_RANK_AT_LEAST: f64 = (4 << 20) as f64;
 
 /// Bytes of a record in the index: type, shape, name, references; with its digests.
-const RECORD: u64 = 12;
+const RECORD: u64 = 8;
 const DIGEST: u64 = 16;
 /// Bytes of the index by itself, header and trailer included.
-const FRAME: u64 = 200;
+const FRAME: u64 = 100;
 /// Bytes of a chunk's record.
-const CHUNK_RECORD: f64 = 6.0;
+const CHUNK_RECORD: f64 = 5.0;
 
 /// What [`estimate`] found. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
