@@ -99,7 +99,7 @@ impl TokenScheme {
     /// One more than the largest token of a value of `bits` bits.
     pub fn token_count(self, bits: u32) -> usize {
         // The largest value is odd, a negative zig-zag integer of the largest magnitude.
-        self.split(u64::MAX >> (64 - bits)).token as usize + 1
+        (self.split(u64::MAX >> (64 - bits)).token as usize).saturating_add(1)
     }
 }
 

@@ -274,14 +274,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn garbage(bytes: Vec<u8>, at in 0usize..64, to: u8) {
-            let _ = Model::read(kind(), &bytes, &Limits::default());
+        fn garbage(
+            bytes: Vec<u8>,
+            changes in prop::collection::vec((0usize..64, any::<u8>()), 1..4),
+            bits in prop::sample::select(vec![8u32, 16, 32, 64]),
+            float: bool,
+        ) {
+            let kind = Kind { bits, float, mantissa: bits / 2, has_base: true };
+            let _ = Model::read(kind, &bytes, &Limits::default());
             let mut out = Vec::new();
             sample().write(&mut out);
-            if let Some(b) = out.get_mut(at) {
-                *b = to;
+            for (at, to) in changes {
+                if let Some(b) = out.get_mut(at) {
+                    *b = to;
+                }
             }
-            let _ = Model::read(kind(), &out, &Limits::default());
+            if let Ok(model) = Model::read(kind, &out, &Limits::default()) {
+                prop_assert!(model.tokens.expansions().len() == model.tokens.count());
+                prop_assert!(model.profiles.iter().flatten().all(|&t| usize::from(t) < model.tables.len()));
+                prop_assert!(usize::from(model.key.key(u64::MAX >> (64 - bits))) < KEYS);
+            }
         }
     }
 

@@ -432,29 +432,50 @@ mod tests {
         }
 
         #[test]
-        #[ignore = "failed once on a rare word, not yet understood: a prediction may differ, what is restored cannot"]
         fn cells_hold_what_rounds_to_them(word: u32, at in 0.01f64..0.99) {
-            fn check<R: Real>(word: u32, at: f64) {
-                let word = word & R::MASK;
-                if R::is_special(word) {
-                    return;
-                }
-                let (value, low, high) = R::cell(word);
-                let x = low + (high - low) * at;
-                if x == 0.0 || (x < 0.0) != (word & R::SIGN != 0) {
-                    return;
-                }
-                assert!(value.abs() >= low.abs().min(high.abs()));
-                let want = [value, low.min(high), low.max(high)].map(|x| x as f32 * 0.5);
-                assert_eq!(R::change(word, 0, 0.5), want.into());
-                // A base of zero, so that nothing is rounded before.
-                let (p, fraction) = R::predict_float(0, x);
-                assert_eq!(p, word, "{x} in {low}..{high}");
-                let place = (x - low) / (high - low);
-                assert!((f64::from(fraction) / 256.0 - place).abs() < 0.26 || word & !R::SIGN == 0);
+            check_cell::<F32>(word, at);
+        }
+    }
+
+    /// What lies within the cell of a word rounds to it, with a fraction that says where.
+    fn check_cell<R: Real>(word: u32, at: f64) {
+        if R::is_special(word) {
+            return;
+        }
+        let (value, low, high) = R::cell(word);
+        let (inner, outer) = (low.abs().min(high.abs()), low.abs().max(high.abs()));
+        // The cell of a zero reaches to both sides of it.
+        let zero = word & !R::SIGN == 0;
+        assert!(if zero { value == 0.0 && inner == outer } else { (inner..=outer).contains(&value.abs()) });
+        assert_eq!((low > high) | (low.is_sign_positive() & zero), word & R::SIGN != 0, "{word:x}");
+        let want = [value, low.min(high), low.max(high)].map(|x| (x * 0.5) as f32);
+        assert_eq!(R::change(word, 0, 0.5), want.into(), "{word:x}");
+        let x = low + (high - low) * at;
+        if x == 0.0 || (x < 0.0) != (word & R::SIGN != 0) {
+            return;
+        }
+        // A base of zero, so that nothing is rounded before.
+        let (p, fraction) = R::predict_float(0, x);
+        assert_eq!(p, word, "{x} in {low}..{high}");
+        let place = (x - low) / (high - low);
+        // At powers of two, the cell is lopsided.
+        let bend = if word & ((1 << R::MANTISSA) - 1) == 0 { 1.0 / 6.0 } else { 0.0 };
+        assert!((f64::from(fraction) / 256.0 - place).abs() < 0.01 + bend, "{word:x}: {fraction} at {place}");
+    }
+
+    #[test]
+    fn cells_of_all_words() {
+        for word in 0..=0xffff {
+            for at in [0.01, 0.2, 0.33, 0.49, 0.51, 0.7, 0.99] {
+                check_cell::<Bf16>(word, at);
+                check_cell::<F16>(word, at);
             }
-            check::<Bf16>(word, at);
-            check::<F16>(word, at);
+        }
+        // Zeros, the smallest numbers, both sides of the first normal number, the largest.
+        for magnitude in [0, 1, 2, 3, 0x7f_ffff, 0x80_0000, 0x80_0001, 0x7f00_0000, 0x7f7f_ffff] {
+            for word in [magnitude, magnitude | 0x8000_0000] {
+                [0.01, 0.49, 0.51, 0.99].into_iter().for_each(|at| check_cell::<F32>(word, at));
+            }
         }
     }
 

@@ -2,9 +2,10 @@
 
 #![cfg(feature = "low-rank-encode")]
 
-use super::float::{Bf16, F32, Real};
+use super::factors::{self, Factors};
+use super::float::{Bf16, F32, Real, with_real};
+use super::model::{KEYS, Model, TOKENS};
 use super::{LowRank, looks_low_rank};
-use crate::low_rank::factors::Factors;
 use proptest::prelude::*;
 use sparse_core::{
     CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit, ErrorKind, Segment, UnitSpec,
@@ -212,15 +213,112 @@ proptest! {
     }
 
     #[test]
-    fn damaged_parameters(at in 0usize..4000, to: u8, cut in 0usize..4000) {
-        let pair = merged(Dtype::Bf16, 64, 64, 2, 1e-3);
-        let unit = unit(Dtype::Bf16, 1 << 18, &[(64, 64)]);
+    fn damaged_parameters(
+        changes in prop::collection::vec((0usize..8000, any::<u8>()), 1..5),
+        cut in 0usize..8000,
+        dtype in prop::sample::select(vec![Dtype::Bf16, Dtype::F16, Dtype::F32]),
+    ) {
+        let pair = merged(dtype, 64, 64, 2, 1e-3);
+        let unit = unit(dtype, 1 << 18, &[(64, 64)]);
         let mut encoded = encode(&LowRank, &unit, &pair, Effort::Fast);
         let len = encoded.params.len();
-        encoded.params[at % len] = to;
-        let mut cx = CodecContext::new();
-        let mut out = vec![0; pair.0.len()];
-        let _ = decode_unit(&LowRank, &unit, &encoded, Some(&pair.1), &mut out, &mut cx);
+        let (mut cx, mut out) = (CodecContext::new(), vec![0; pair.0.len()]);
         prop_assert!(LowRank.bind(&unit, &encoded.params[..cut % len], &cx.limits).is_err());
+        for (at, to) in changes {
+            // The scale, the shifts and what is around them are a hundredth of the block, and what matters most.
+            let at = if at % 2 == 0 { at / 2 % 200 } else { at };
+            let chunk = &mut encoded.chunks[0];
+            let part = if to % 8 == 0 { chunk } else { &mut encoded.params };
+            let len = part.len();
+            part[at % len] = to;
+        }
+        let _ = decode_unit(&LowRank, &unit, &encoded, Some(&pair.1), &mut out, &mut cx);
     }
+
+    /// Whatever a file may say of factors, in good form: largest entries, scales and shifts.
+    #[test]
+    fn any_factors(
+        dtype in prop::sample::select(vec![Dtype::Bf16, Dtype::F16, Dtype::F32]),
+        rank in 0usize..9,
+        exponent in -600i32..600,
+        bits in 0u32..40,
+        shift in 0u32..30,
+        seed in 1u64..,
+        words: Vec<u8>,
+    ) {
+        fn check<R: Real>(unit: &UnitSpec, seed: u64, parts: (usize, i32, u32, u32), words: &[u8]) {
+            let (rank, exponent, bits, shift) = parts;
+            let mut state = seed;
+            let mut random = || {
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                (state >> 8) as i64
+            };
+            let limit = 1i64 << (8 * std::mem::size_of::<R::Factor>() - 1);
+            let mut entries = |n: usize, shift: u32| -> Vec<R::Factor> {
+                let mut entry = || {
+                    let v = random() >> 56u32.saturating_sub(bits);
+                    let v = if v & 15 == 0 { if v & 16 == 0 { -limit } else { limit - 1 } } else { v };
+                    v.clamp(-limit, limit - 1) >> shift << shift
+                };
+                (0..n).map(|_| R::Factor::try_from(entry()).unwrap_or_default()).collect()
+            };
+            let (rows, columns) = (unit.segments()[0].rows as usize, unit.segments()[0].row_len as usize);
+            let shift = shift.min(24);
+            let f = Factors::<R> {
+                rank,
+                exponent,
+                shifts: vec![shift; rank],
+                left: entries(rows * rank, shift),
+                right: entries(columns * rank, 0),
+            };
+            let symbols = TOKENS.token_count(R::BITS);
+            let (model, _) = Model::build(seed as u32 % 256, &vec![1; KEYS * symbols], symbols);
+            let mut params = Vec::new();
+            model.write(&mut params);
+            factors::write::write(unit, std::slice::from_ref(&f), &mut params).unwrap();
+            let mut cx = CodecContext::new();
+            let bound = LowRank.bind(unit, &params, &cx.limits);
+            let allowed = rank == 0 || exponent.abs() <= R::MAX_SCALE;
+            assert_eq!(bound.as_ref().err().map(|e| e.kind()), (!allowed).then_some(ErrorKind::Corrupt));
+            let Ok(bound) = bound else { return };
+            let len = unit.byte_len() as usize;
+            let base: Vec<u8> = words.iter().copied().chain([0x3c]).cycle().take(len).collect();
+            let mut out = vec![0; len];
+            bound.decode_chunk(0, &[], Some(&base), &mut out, &mut cx).unwrap();
+            let range = |row: usize| row * columns * R::BYTES..(row + 1) * columns * R::BYTES;
+            for (row, left) in f.left.chunks_exact(rank.max(1)).enumerate() {
+                let mut words = vec![0; columns];
+                f.predict(row, 0, columns, &base[range(row)], &mut words, &mut vec![0; columns]);
+                let decoded: Vec<u32> = out[range(row)].chunks_exact(R::BYTES).map(R::load).collect();
+                assert_eq!(words, decoded, "row {row} of rank {}", left.len());
+            }
+            // Tokens that mean nothing.
+            let garbage: Vec<u8> = [3, words.len() as u8 / 4].iter().chain(words).copied().collect();
+            let _ = bound.decode_chunk(0, &garbage, Some(&base), &mut out, &mut cx);
+        }
+        let unit = unit(dtype, 1 << 18, &[(5, 40)]);
+        with_real!(dtype, check(&unit, seed, (rank, exponent, bits, shift), &words), ());
+    }
+}
+
+/// A few bytes that promise much.
+#[test]
+fn short_parameters_take_little_memory() {
+    let unit = unit(Dtype::Bf16, 1 << 18, &[(1 << 20, 1 << 20)]);
+    let limits = CodecContext::new().limits;
+    let (model, _) = Model::build(0, &vec![1; KEYS * 112], 112);
+    let mut params = Vec::new();
+    model.write(&mut params);
+    // Rank 256, scale 0, shifts 0: half a thousand million entries.
+    params.extend([0x80, 2, 0]);
+    params.extend([0; 256]);
+    for more in [0, 1, 1000] {
+        params.resize(params.len() + more, 0);
+        assert_eq!(LowRank.bind(&unit, &params, &limits).err().unwrap().kind(), ErrorKind::Truncated);
+    }
+    // Enough bytes for that many entries of a rank of one, but more than the limit allows.
+    let params = [&params[..params.len() - 1001 - 259], &[1, 0, 0][..], &vec![0; 1 << 16][..]].concat();
+    let mut limits = limits;
+    limits.max_params_bytes = 1 << 20;
+    assert_eq!(LowRank.bind(&unit, &params, &limits).err().unwrap().kind(), ErrorKind::LimitExceeded);
 }
