@@ -4,10 +4,11 @@
 //! tile the rest without gaps. The rules are those of the `safetensors` crate, and stricter in one point: two
 //! tensors of the same name are an error.
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+mod raw;
+
+use raw::RawTensor;
 use sparse_core::{ByteSource, Dtype, Error, ErrorKind, Result, TensorSpec};
 use std::collections::HashSet;
-use std::fmt;
 
 /// Largest header read, in bytes: the limit of the `safetensors` crate.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -82,14 +83,13 @@ impl Header {
         let text = std::str::from_utf8(json).map_err(|e| {
             invalid("the safetensors header is not UTF-8").at_offset(LEN_BYTES + e.valid_up_to() as u64)
         })?;
-        let raw: RawHeader = serde_json::from_str(text).map_err(|e| json_error(text, e))?;
+        let mut raw = raw::read_tensors(text)?;
 
-        let mut names = HashSet::with_capacity(raw.0.len());
-        if let Some((name, _)) = raw.0.iter().find(|(name, _)| !names.insert(name.as_str())) {
-            return Err(invalid("two tensors of the same name").in_tensor(name.as_str()));
+        let mut names = HashSet::with_capacity(raw.len());
+        if let Some((name, _)) = raw.iter().find(|(name, _)| !names.insert(&**name)) {
+            return Err(invalid("two tensors of the same name").in_tensor(&**name));
         }
         drop(names);
-        let mut raw = raw.0;
         // Stable: empty tensors at the same place keep the order of the header.
         raw.sort_by_key(|(_, t)| t.data_offsets);
 
@@ -99,7 +99,11 @@ impl Header {
             let (from, to) = tensor.data_offsets;
             match tensor.check(end) {
                 // In range: `from` is the end of the one before it, and the last end is checked below.
-                Ok(spec) => tensors.push(HeaderTensor { name, spec, offset: head_len.saturating_add(from) }),
+                Ok(spec) => tensors.push(HeaderTensor {
+                    name: name.into_owned(),
+                    spec,
+                    offset: head_len.saturating_add(from),
+                }),
                 Err(e) => return Err(e.in_tensor(name)),
             }
             end = to;
@@ -168,26 +172,7 @@ fn other_format(start: &[u8]) -> Option<&'static str> {
     .find_map(|(magic, what)| start.starts_with(magic).then_some(what))
 }
 
-fn json_error(text: &str, e: serde_json::Error) -> Error {
-    // The parser counts lines and columns from one; column zero is the line feed before.
-    let before: usize = text.split_inclusive('\n').take(e.line().saturating_sub(1)).map(str::len).sum();
-    let offset = LEN_BYTES + (before + e.column().saturating_sub(1)) as u64;
-    let what = if e.is_data() {
-        "the header is not a safetensors header"
-    } else {
-        "the header is not JSON of the expected form"
-    };
-    invalid(what).at_offset(offset).with_source(e)
-}
-
-#[derive(serde::Deserialize)]
-struct RawTensor {
-    dtype: String,
-    shape: Vec<u64>,
-    data_offsets: (u64, u64),
-}
-
-impl RawTensor {
+impl RawTensor<'_> {
     /// The spec, if the tensor follows what ends at `end` and has the length that its shape says.
     fn check(self, end: u64) -> Result<TensorSpec> {
         let dtype = Dtype::from_name(&self.dtype)
@@ -214,59 +199,6 @@ impl RawTensor {
 /// Enough of a string from the file for an error message.
 fn clip(s: &str) -> &str {
     s.char_indices().nth(40).map_or(s, |(end, _)| s.get(..end).unwrap_or(s))
-}
-
-/// The entries of the header, in its order, duplicates included.
-struct RawHeader(Vec<(String, RawTensor)>);
-
-impl<'de> Deserialize<'de> for RawHeader {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = RawHeader;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of tensors")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
-                let (mut tensors, mut metadata) = (Vec::new(), false);
-                while let Some(name) = map.next_key::<String>()? {
-                    if name != "__metadata__" {
-                        tensors.push((name, map.next_value()?));
-                    } else if std::mem::replace(&mut metadata, true) {
-                        return Err(serde::de::Error::duplicate_field("__metadata__"));
-                    } else {
-                        map.next_value::<Option<Strings>>()?;
-                    }
-                }
-                Ok(RawHeader(tensors))
-            }
-        }
-        deserializer.deserialize_map(Entries)
-    }
-}
-
-/// An object of strings, checked and dropped: the head is kept verbatim anyway.
-struct Strings;
-
-impl<'de> Deserialize<'de> for Strings {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Strings;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of strings")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strings, A::Error> {
-                while map.next_entry::<String, String>()?.is_some() {}
-                Ok(Strings)
-            }
-        }
-        deserializer.deserialize_map(Pairs)
-    }
 }
 
 #[cfg(test)]

@@ -18,12 +18,14 @@
 mod cache;
 mod file;
 mod header;
+mod json;
 pub mod matching;
 #[cfg(feature = "mmap")]
 mod mmap;
 mod model;
 mod output;
 mod scan;
+mod shards;
 #[cfg(test)]
 mod testing;
 

@@ -4,6 +4,7 @@ use crate::cache::{HubCache, Resolved, resolve};
 use crate::file::LazyFile;
 use crate::header::{Header, MAX_HEADER_BYTES};
 use crate::scan::{Found, scan};
+use crate::shards::shard_names;
 use sparse_core::check_path;
 use sparse_core::{ByteSource, Error, ErrorKind, Limits, Result, TensorEntry, TensorSource, check_range};
 use std::borrow::Cow;
@@ -347,10 +348,6 @@ impl Builder {
 
     /// Every shard that an index names must be there.
     fn check_indices(&mut self) -> Result<()> {
-        #[derive(serde::Deserialize)]
-        struct Index {
-            weight_map: HashMap<String, String>,
-        }
         let mut warnings = Vec::new();
         for (file, source) in self.files.iter().zip(&self.sources) {
             if !file.path.ends_with(".safetensors.index.json") {
@@ -362,15 +359,15 @@ impl Builder {
                 continue;
             }
             let bytes = source.bytes_at(0, usize::try_from(file.len).unwrap_or(usize::MAX))?;
-            let index: Index = match serde_json::from_slice(&bytes) {
-                Ok(index) => index,
+            let shards = match shard_names(&bytes) {
+                Ok(shards) => shards,
                 Err(e) => {
                     warn(format!("not an index of shards: {e}"));
                     continue;
                 }
             };
-            let shards: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
-            for shard in shards {
+            for shard in &shards {
+                let shard = &**shard;
                 if check_path(shard).is_err() {
                     warn(format!("names a shard outside of its folder: {shard}"));
                     continue;

@@ -105,7 +105,7 @@ fn hostile_headers() {
             "dtype twice",
             one(r#""dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]"#, 1),
             InvalidInput,
-            "duplicate",
+            "dtype is there twice",
         ),
         ("unknown dtype", one(r#""dtype":"F7","shape":[1],"data_offsets":[0,1]"#, 1), InvalidInput, "\"F7\""),
         (
@@ -154,7 +154,7 @@ fn hostile_headers() {
             "three offsets",
             one(r#""dtype":"U8","shape":[1],"data_offsets":[0,1,2]"#, 1),
             InvalidInput,
-            "trailing characters",
+            "two numbers",
         ),
         (
             "wrong length",
