@@ -4,6 +4,7 @@
 //!   or an id in the local Hugging Face cache, as one [`TensorSource`](sparse_core::TensorSource) plus the list
 //!   of its files. It never writes, and never downloads.
 //! * [`match_tensors`] finds, for each tensor of a fine-tune, the tensor of the base to code it against.
+//! * [`Adapter`] opens a LoRA in the folder layout of PEFT: what merging it adds to which weight.
 //! * [`AtomicFile`] and [`AtomicDir`] write output that appears under its name complete or not at all.
 //!
 //! Feature `mmap` (on by default) reads files through memory mappings; [`OpenOptions::mmap`] says what that asks
@@ -15,6 +16,8 @@
 
 #![cfg_attr(not(feature = "mmap"), forbid(unsafe_code))]
 
+#[cfg(feature = "adapter")]
+pub mod adapter;
 mod cache;
 mod file;
 mod header;
@@ -29,6 +32,9 @@ mod shards;
 #[cfg(test)]
 mod testing;
 
+#[cfg(feature = "adapter")]
+#[doc(no_inline)]
+pub use adapter::{Adapter, AdapterConfig, AdapterFactors, AdapterKind, AdapterModule};
 pub use cache::HubCache;
 pub use header::{Header, HeaderTensor, MAX_HEADER_BYTES};
 #[doc(no_inline)]

@@ -1,0 +1,333 @@
+//! PEFT adapters: LoRA in the folder layout of Hugging Face's `peft`.
+//!
+//! A folder holds `adapter_config.json` and `adapter_model.safetensors`. What the merge of an adapter into its base
+//! adds to each weight follows from the two, as in `peft.tuners.lora` (version 0.21): see [`AdapterModule`].
+
+mod config;
+#[cfg(test)]
+mod tests;
+mod widen;
+
+pub use config::AdapterConfig;
+
+use crate::{FileKind, Model, OpenOptions};
+use sparse_core::{Dtype, Error, ErrorKind, Result, TensorSource, TensorSpec};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The file that says how the adapter is to be applied.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+
+/// The file that holds its tensors.
+pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+
+/// What PEFT puts in front of the paths of the model's modules.
+const PREFIX: &str = "base_model.model.";
+
+/// What an adapted module is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum AdapterKind {
+    /// A linear or convolutional layer.
+    Linear,
+    /// An embedding.
+    Embedding,
+}
+
+/// One adapted weight.
+///
+/// With `A` of shape `[rank, in]` and `B` of `[out, rank]` (further dimensions of a convolution's `A` belong to `in`,
+/// those of `B` are one), merging adds `scale * B A` to the weight, or `scale * (B A)^T` if it is
+/// [`transposed`](Self::transposed).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct AdapterModule {
+    /// Path of the module in the base model; its weight is called `<path>.weight`.
+    pub path: String,
+    /// What it is.
+    pub kind: AdapterKind,
+    /// The tensor `A`, an index into the tensors of [`Adapter::model`].
+    pub a: usize,
+    /// The tensor `B`.
+    pub b: usize,
+    /// The bias of `B`, with which a merge changes the module's bias as well (`lora_bias`).
+    pub bias: Option<usize>,
+    /// The magnitude vector of DoRA, with which the merged weight is not a sum of base and product.
+    pub magnitude: Option<usize>,
+    /// Number of rows of `A` and columns of `B`.
+    pub rank: u64,
+    /// What the product is multiplied with: `alpha / rank`, or `alpha / sqrt(rank)`.
+    pub scale: f64,
+    /// Whether the weight is stored as `[in, out]`.
+    pub transposed: bool,
+    /// Rows of the weight, as a matrix of its first dimension and all others.
+    pub rows: u64,
+    /// Columns of the weight.
+    pub columns: u64,
+}
+
+/// The two factors of a module's change, in binary32: `scale * left right` is added to the weight.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct AdapterFactors {
+    /// Number of columns of `left` and rows of `right`.
+    pub rank: usize,
+    /// Row by row, `rank` numbers each.
+    pub left: Vec<f32>,
+    /// Row by row, as many numbers each as the weight has columns.
+    pub right: Vec<f32>,
+    /// See [`AdapterModule::scale`].
+    pub scale: f64,
+}
+
+/// An adapter on disk, opened for reading.
+#[derive(Debug)]
+pub struct Adapter {
+    model: Model,
+    config: AdapterConfig,
+    modules: Vec<AdapterModule>,
+    rest: Vec<usize>,
+}
+
+/// The tensors of one module.
+#[derive(Default)]
+struct Parts {
+    a: Option<usize>,
+    b: Option<usize>,
+    bias: Option<usize>,
+}
+
+impl Adapter {
+    /// Open the folder of an adapter.
+    ///
+    /// # Errors
+    /// `NotFound` when the folder or one of its two files is missing; `InvalidInput` when they are malformed, the
+    /// adapter is no LoRA, or a module lacks one of its factors; what [`Model::open`] reports.
+    pub fn open(folder: impl AsRef<Path>, options: &OpenOptions) -> Result<Adapter> {
+        let folder = folder.as_ref();
+        let place = || folder.display().to_string();
+        if !folder.is_dir() {
+            let found = if folder.exists() { "is not a folder" } else { "does not exist" };
+            let message = format!("{found}: an adapter is a folder with {ADAPTER_CONFIG}");
+            return Err(Error::new(ErrorKind::NotFound, message).in_file(place()));
+        }
+        Adapter::from_model(Model::open(folder, options)?).map_err(|e| e.in_file(place()))
+    }
+
+    /// The adapter in a folder that is open already.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_model(model: Model) -> Result<Adapter> {
+        let file = |name: &str| model.files().iter().position(|f| f.path == name);
+        let missing = |name| Error::new(ErrorKind::NotFound, format!("the folder has no {name}"));
+        let config_file = file(ADAPTER_CONFIG).ok_or_else(|| missing(ADAPTER_CONFIG))?;
+        let config =
+            AdapterConfig::read(model.file_source(config_file)?).map_err(|e| e.in_file(ADAPTER_CONFIG))?;
+        let weights = file(ADAPTER_WEIGHTS).ok_or_else(|| {
+            if file("adapter_model.bin").is_some() {
+                let message = "adapter_model.bin is a Python pickle: save the adapter with safetensors";
+                return Error::new(ErrorKind::InvalidInput, message);
+            }
+            missing(ADAPTER_WEIGHTS)
+        })?;
+        let FileKind::Safetensors { tensors, .. } = &model.files()[weights].kind else {
+            let message = format!("{ADAPTER_WEIGHTS} is not a safetensors file");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        };
+        let mut parts: BTreeMap<(&str, AdapterKind), Parts> = BTreeMap::new();
+        let mut magnitudes: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut rest = Vec::new();
+        for &tensor in tensors {
+            let name = model.location(tensor).map_or("", |l| l.name);
+            let Some((path, kind, part)) = split_name(name) else {
+                rest.push(tensor);
+                continue;
+            };
+            let other = match part {
+                // The embedding's has the same name.
+                Part::Magnitude => magnitudes.insert(path, tensor),
+                Part::A => parts.entry((path, kind)).or_default().a.replace(tensor),
+                Part::B => parts.entry((path, kind)).or_default().b.replace(tensor),
+                Part::Bias => parts.entry((path, kind)).or_default().bias.replace(tensor),
+            };
+            if let Some(other) = other {
+                let other = model.location(other).map_or("", |l| l.name);
+                let message = format!("{other} and {name} are the same part of one module");
+                return Err(Error::new(ErrorKind::InvalidInput, message).in_file(ADAPTER_WEIGHTS));
+            }
+        }
+        let mut modules = Vec::with_capacity(parts.len());
+        for ((path, kind), parts) in &parts {
+            let mut module = module(&model, &config, path, *kind, parts).map_err(|e| e.in_tensor(*path))?;
+            module.magnitude = magnitudes.remove(path);
+            modules.push(module);
+        }
+        rest.extend(magnitudes.into_values());
+        rest.sort_unstable();
+        Ok(Adapter { model, config, modules, rest })
+    }
+
+    /// What `adapter_config.json` says.
+    pub fn config(&self) -> &AdapterConfig {
+        &self.config
+    }
+
+    /// The folder: files and tensors, of which some may lie in further files and not belong to the adapter.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The adapted weights, sorted by path.
+    pub fn modules(&self) -> &[AdapterModule] {
+        &self.modules
+    }
+
+    /// The adapter's tensors that are no part of a module, such as whole modules that were trained beside it
+    /// (`modules_to_save`).
+    pub fn rest(&self) -> &[usize] {
+        &self.rest
+    }
+
+    /// The module that adapts the weight of this name, if the shape fits.
+    ///
+    /// Checkpoints and classes of models disagree about prefixes (`model.`, `bert.`), so where no module has the
+    /// path exactly, one whose path ends the weight's, or is ended by it, is taken if there is only one.
+    pub fn find(&self, weight: &str, spec: &TensorSpec) -> Option<&AdapterModule> {
+        let path = weight.strip_suffix(".weight")?;
+        let rows = spec.shape().first().copied().unwrap_or(1);
+        let fits = |m: &&AdapterModule| {
+            m.rows == rows && rows.checked_mul(m.columns).is_some_and(|n| n == spec.storage_len())
+        };
+        let exact = self.modules.iter().find(|m| m.path == path);
+        if exact.is_some() {
+            return exact.filter(fits);
+        }
+        let tail = |long: &str, short: &str| {
+            long.strip_suffix(short).is_some_and(|head| head.ends_with('.')) && !short.is_empty()
+        };
+        let mut similar =
+            self.modules.iter().filter(|m| tail(path, &m.path) || tail(&m.path, path)).filter(fits);
+        similar.next().filter(|_| similar.next().is_none())
+    }
+
+    /// The factors of a module, in binary32.
+    ///
+    /// # Errors
+    /// What reading reports, with the tensor; `LimitExceeded` for more than memory can address.
+    pub fn factors(&self, module: &AdapterModule) -> Result<AdapterFactors> {
+        let read = |tensor: usize| -> Result<Vec<f32>> {
+            let entry = self.model.tensors().get(tensor);
+            let dtype = entry.map_or(Dtype::F32, |e| e.spec.dtype());
+            let bytes = self.model.bytes(tensor)?;
+            widen::to_f32(dtype, &bytes)
+                .map_err(|e| e.in_tensor(entry.map_or("", |e| &e.name)).in_file(ADAPTER_WEIGHTS))
+        };
+        let (a, b) = (read(module.a)?, read(module.b)?);
+        let rank = usize::try_from(module.rank)
+            .map_err(|_| Error::new(ErrorKind::LimitExceeded, "the rank exceeds the address space"))?;
+        let (left, right) =
+            if module.transposed { (transpose(&a, rank), transpose_back(&b, rank)) } else { (b, a) };
+        Ok(AdapterFactors { rank, left, right, scale: module.scale })
+    }
+}
+
+/// From `rank` rows to rows of `rank`.
+fn transpose(rows: &[f32], rank: usize) -> Vec<f32> {
+    let n = rows.len().checked_div(rank).unwrap_or(0);
+    (0..n).flat_map(|i| rows.iter().skip(i).step_by(n).copied()).collect()
+}
+
+/// From rows of `rank` to `rank` rows.
+fn transpose_back(rows: &[f32], rank: usize) -> Vec<f32> {
+    (0..rank).flat_map(|k| rows.iter().skip(k).step_by(rank).copied()).collect()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    A,
+    B,
+    Bias,
+    Magnitude,
+}
+
+/// Path of the module, what it is, and which of its tensors this is. Names are as PEFT saves them, or with the name of
+/// the adapter behind the part, as in its memory (`lora_A.default.weight`).
+fn split_name(name: &str) -> Option<(&str, AdapterKind, Part)> {
+    const PARTS: [(&str, AdapterKind, Part); 5] = [
+        (".lora_A", AdapterKind::Linear, Part::A),
+        (".lora_B", AdapterKind::Linear, Part::B),
+        (".lora_embedding_A", AdapterKind::Embedding, Part::A),
+        (".lora_embedding_B", AdapterKind::Embedding, Part::B),
+        (".lora_magnitude_vector", AdapterKind::Linear, Part::Magnitude),
+    ];
+    let path = name.strip_prefix(PREFIX).unwrap_or(name);
+    PARTS.iter().find_map(|&(word, kind, part)| {
+        let at = path.rfind(word)?;
+        let (path, tail) = (path.get(..at)?, path.get(at + word.len()..)?);
+        let ends = tail.split('.').skip(1);
+        if !tail.is_empty() && !tail.starts_with('.') {
+            return None;
+        }
+        // Perhaps the name of the adapter, then perhaps what it is.
+        let last = ends.clone().last();
+        if ends.count() > 2 {
+            return None;
+        }
+        match (last, part) {
+            (Some("bias"), Part::B) => Some((path, kind, Part::Bias)),
+            (Some("bias"), _) => None,
+            _ => Some((path, kind, part)),
+        }
+    })
+}
+
+fn module(
+    model: &Model,
+    config: &AdapterConfig,
+    path: &str,
+    kind: AdapterKind,
+    parts: &Parts,
+) -> Result<AdapterModule> {
+    let invalid = |message: String| Error::new(ErrorKind::InvalidInput, message);
+    let (Some(a), Some(b)) = (parts.a, parts.b) else {
+        let missing = if parts.a.is_none() { "A" } else { "B" };
+        return Err(invalid(format!("the module has no factor {missing}")));
+    };
+    let spec = |tensor: usize| model.tensors().get(tensor).map(|e| &e.spec);
+    let shape = |tensor: usize| spec(tensor).map_or(&[][..], TensorSpec::shape);
+    let (Some(&rank), Some(&out)) = (shape(a).first(), shape(b).first()) else {
+        return Err(invalid("the factors are not matrices".into()));
+    };
+    // Dimensions were checked when the header was read: their product is that of the bytes.
+    let inner: u64 = shape(a)[1..].iter().product();
+    let of_b: u64 = shape(b)[1..].iter().product();
+    if shape(a).len() < 2 || rank == 0 || of_b != rank {
+        return Err(invalid(format!(
+            "factors of shapes {:?} and {:?} have no rank in common",
+            shape(a),
+            shape(b)
+        )));
+    }
+    for tensor in [a, b] {
+        if let Some(dtype) = spec(tensor).map(TensorSpec::dtype).filter(|&d| !widen::is_float(d)) {
+            return Err(invalid(format!("factors of type {dtype} are not understood")));
+        }
+    }
+    let transposed = config.fan_in_fan_out || kind == AdapterKind::Embedding;
+    let (rows, columns) = if transposed { (inner, out) } else { (out, inner) };
+    let scale = config.scale(path, rank)?;
+    Ok(AdapterModule {
+        path: path.to_owned(),
+        kind,
+        a,
+        b,
+        bias: parts.bias,
+        magnitude: None,
+        rank,
+        scale,
+        transposed,
+        rows,
+        columns,
+    })
+}
