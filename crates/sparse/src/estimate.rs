@@ -86,7 +86,7 @@ pub fn estimate(
     let mut result = Estimate {
         target_bytes: target.files().iter().map(|f| f.len).sum(),
         tensor_bytes: tensors.iter().map(|t| t.bytes).sum(),
-        delta_bytes: FRAME + files_size(&pair)?,
+        delta_bytes: FRAME + files_size(&pair, options.effort)?,
         ..Estimate::default()
     };
     let mut delta_bits = 0.0;

@@ -6,7 +6,7 @@ use super::factors::{self, Factors, is_matrix};
 use super::fit::{Fit, Matrix, key_rule};
 use super::float::{self, CENTRE, Real, with_real};
 use super::model::{KEYS, KeyRule, Model, TOKENS};
-use super::{LowRank, check_unit, workers};
+use super::{LowRank, check_unit, glance, workers};
 use sparse_core::{
     CancelToken, ChunkEncoder, CodecContext, DeltaEncoder, Dtype, Effort, Error, EstimatedBits, Result,
     UnitAnalysis, UnitSpec, check_chunk,
@@ -126,20 +126,25 @@ impl UnitAnalysis for Analysis {
 /// Whether a sample of whole rows of a matrix suggests that its change is of low rank: cheap, and to be asked before
 /// the analysis, which is not. 256 rows are a good sample; `false` for types that the codec does not take.
 ///
-/// Both slices hold rows of `columns` elements of type `dtype`; what is beyond the last whole row is not looked at.
-pub fn looks_low_rank(dtype: Dtype, columns: usize, target: &[u8], base: &[u8]) -> bool {
-    fn look<R: Real>(columns: usize, target: &[u8], base: &[u8]) -> bool {
+/// Both slices hold rows of `columns` elements of type `dtype`; what is beyond the last whole row is not looked at. Below
+/// the highest effort a glance at a small block comes first, which settles most matrices in a millisecond; it may miss
+/// changes of a rank above 40 or so whose components are all of one size.
+pub fn looks_low_rank(dtype: Dtype, columns: usize, target: &[u8], base: &[u8], effort: Effort) -> bool {
+    fn look<R: Real>(columns: usize, target: &[u8], base: &[u8], effort: Effort) -> bool {
         let row_bytes = columns * R::BYTES;
         let rows = target.len().min(base.len()).checked_div(row_bytes).unwrap_or(0);
         if rows < MIN_SAMPLE_ROWS || columns < 32 {
             return false;
         }
         let (target, base) = (&target[..rows * row_bytes], &base[..rows * row_bytes]);
+        if effort != Effort::Max && glance::is_hopeless::<R>(columns, target, base, 2.0 * ENTRY_BITS) {
+            return false;
+        }
         let rule = key_rule::<R>(base);
         Matrix::new::<R>((rows, columns), target, base, rule)
             .is_some_and(|m| m.looks_low_rank::<R>(&CancelToken::new()).unwrap_or(false))
     }
-    with_real!(dtype, look(columns, target, base), false)
+    with_real!(dtype, look(columns, target, base, effort), false)
 }
 
 impl Matrix<'_> {

@@ -125,6 +125,27 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// The change of one row, scaled, without outliers.
+    pub(super) fn changes<R: Real>(&self, i: usize) -> Vec<f32> {
+        let mut row = Row::default();
+        self.row::<R>(i, &mut row);
+        row.change
+    }
+
+    /// Words and fractions where the change is `product`, scaled as [`changes`](Self::changes) are.
+    pub(super) fn predict_from<R: Real>(
+        &self,
+        product: &[f32],
+        base: &[u8],
+        words: &mut [u32],
+        fractions: &mut [u8],
+    ) {
+        let places = words.iter_mut().zip(fractions).zip(base.chunks_exact(R::BYTES)).zip(product);
+        for (((word, fraction), base), &p) in places {
+            (*word, *fraction) = R::predict_float(R::load(base), f64::from(p) / f64::from(self.unit));
+        }
+    }
+
     fn pass<R: Real>(&self, v: &[f32], left: Option<&[f32]>) -> Pass {
         let (n, k) = (self.columns, v.len() / self.columns);
         let per_block = self.rows.div_ceil(BLOCKS).max(32);
@@ -275,10 +296,7 @@ impl<'a> Matrix<'a> {
             for (&l, v) in left.iter().zip(fit.right.chunks_exact(n)).take(rank) {
                 axpy(l, v, &mut product);
             }
-            let places = words.iter_mut().zip(fractions).zip(base.chunks_exact(R::BYTES)).zip(&product);
-            for (((word, fraction), base), &p) in places {
-                (*word, *fraction) = R::predict_float(R::load(base), f64::from(p) / f64::from(self.unit));
-            }
+            self.predict_from::<R>(&product, base, words, fractions);
         })
     }
 

@@ -24,8 +24,18 @@ pub(super) fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
     }
 }
 
+/// The inner product in double precision, in eight partial sums.
 fn dot_wide(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()
+    let (a, a_rest) = a.as_chunks::<8>();
+    let (b, b_rest) = b.as_chunks::<8>();
+    let mut sums = [0f64; 8];
+    for (a, b) in a.iter().zip(b) {
+        for ((s, &x), &y) in sums.iter_mut().zip(a).zip(b) {
+            *s += f64::from(x) * f64::from(y);
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
+    sums.iter().sum::<f64>() + rest
 }
 
 /// Make the rows (of length `n`) orthonormal, by Gram and Schmidt, twice; rows that depend on others become zero.

@@ -15,6 +15,8 @@ mod factors;
 mod fit;
 mod float;
 #[cfg(feature = "low-rank-encode")]
+mod glance;
+#[cfg(feature = "low-rank-encode")]
 mod linalg;
 mod model;
 #[cfg(test)]

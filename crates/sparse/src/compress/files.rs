@@ -3,15 +3,22 @@
 use super::pair::windows;
 use sparse_codecs::zstd;
 use sparse_container::{BaseEntry, BaseRange, Piece, PieceSource, Writer};
-use sparse_core::{ByteSource, Digest, Result};
+use sparse_core::{ByteSource, Digest, Effort, Result};
 use sparse_model::{FileKind, Model};
 use std::io::Write;
 
-/// zstd level: these files are small beside the weights, and few.
-const LEVEL: i32 = 19;
-/// For long files, a level that keeps up with the disk.
-const LONG_LEVEL: i32 = 3;
-const LONG: u64 = 64 << 20;
+/// The zstd level: these files are small beside the weights, and few.
+fn level(effort: Effort, len: u64) -> i32 {
+    match effort {
+        // Long files need a level that keeps up with the disk.
+        _ if len > 64 << 20 => 3,
+        Effort::Fast => 6,
+        _ => 19,
+    }
+}
+
+/// Bytes of which the base leaves less than one in so many need no attempt without it.
+const ALIKE: usize = 16;
 
 /// Bytes to store, and the base's bytes that may resemble them.
 pub(super) struct Run<'a> {
@@ -67,6 +74,7 @@ pub(super) fn base_run<'a>(base: Option<&'a Model>, path: &str, head: bool) -> R
 /// `register` numbers a base entry.
 pub(super) fn store<W: Write>(
     run: &Run<'_>,
+    effort: Effort,
     writer: &mut Writer<W>,
     mut register: impl FnMut(&BaseEntry) -> u32,
 ) -> Result<Stored> {
@@ -88,28 +96,36 @@ pub(super) fn store<W: Write>(
         let source = PieceSource::Base { base: register(&base.entry), offset: 0 };
         return Ok(Stored { pieces: vec![Piece { len: run.len, source }], digest });
     }
-    let level = if run.len > LONG { LONG_LEVEL } else { LEVEL };
+    let level = level(effort, run.len);
     let mut pieces = Vec::new();
     let mut at = 0;
     while at < run.len {
         let len = (zstd::MAX_LEN as u64).min(run.len - at);
         let bytes = run.bytes.bytes_at(run.start + at, len as usize)?;
-        let alone = zstd::compress(&bytes, &[], level)?;
-        let mut best = (alone, None);
+        let mut with_base = None;
         if let Some(base) = &run.base {
             // Around the same place, as far as a prefix may be long.
             let half = (zstd::MAX_PREFIX as u64 - len) / 2;
             let from = at.saturating_sub(half).min(base.len);
             let to = at.saturating_add(len + half).min(base.len);
             let prefix = base.bytes.bytes_at(from, (to - from) as usize)?;
-            let with_base = zstd::compress(&bytes, &prefix, level)?;
-            // A reference to the base costs a few bytes in the index.
-            if !prefix.is_empty() && with_base.len() + 32 < best.0.len() {
-                best = (with_base, Some((from, to - from)));
+            if !prefix.is_empty() {
+                with_base = Some((zstd::compress(&bytes, &prefix, level)?, (from, to - from)));
             }
         }
-        let blob = writer.append(&best.0)?;
-        let base = match (best.1, &run.base) {
+        let (encoded, from_base) = match with_base {
+            Some((encoded, range)) if encoded.len() <= bytes.len() / ALIKE => (encoded, Some(range)),
+            with_base => {
+                let alone = zstd::compress(&bytes, &[], level)?;
+                // A reference to the base costs a few bytes in the index.
+                match with_base {
+                    Some((encoded, range)) if encoded.len() + 32 < alone.len() => (encoded, Some(range)),
+                    _ => (alone, None),
+                }
+            }
+        };
+        let blob = writer.append(&encoded)?;
+        let base = match (from_base, &run.base) {
             (Some((offset, len)), Some(b)) => Some(BaseRange { base: register(&b.entry), offset, len }),
             _ => None,
         };

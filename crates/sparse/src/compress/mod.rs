@@ -16,7 +16,7 @@ use crate::delta::{SINGLE_FILE, TARGET_KIND};
 use crate::{Options, parallel};
 use files::{Run, base_run, store};
 use sparse_container::{BaseEntry, Entry, FileRecord, Index, Provenance, UnitRecord, Writer};
-use sparse_core::{ChunkEncoder, Error, ErrorKind, Observer, Result, TensorSource};
+use sparse_core::{ChunkEncoder, Effort, Error, ErrorKind, Observer, Result, TensorSource};
 use sparse_model::{AtomicFile, Counterpart, FileKind, Model, Overwrite, refuse_inside};
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -78,7 +78,7 @@ pub fn compress<W: Write + Send>(
     index.bases.clone_from(&plan.bases);
     index.units = units;
     index.folders = target.empty_folders().to_vec();
-    write_files(&pair, &plan, &mut writer, &mut index)?;
+    write_files(&pair, &plan, options.effort, &mut writer, &mut index)?;
     let Counting { out, bytes: delta_bytes } = writer.finish(&index)?;
 
     let report = CompressReport {
@@ -124,7 +124,7 @@ pub fn compress_to_path(
 }
 
 /// Bytes that everything but tensors takes: for an estimate.
-pub(crate) fn files_size(pair: &Pair<'_>) -> Result<u64> {
+pub(crate) fn files_size(pair: &Pair<'_>, effort: Effort) -> Result<u64> {
     let mut writer = Writer::new(std::io::sink())?;
     let start = writer.position();
     for (number, file) in pair.target.files().iter().enumerate() {
@@ -132,7 +132,7 @@ pub(crate) fn files_size(pair: &Pair<'_>) -> Result<u64> {
         let len = if let FileKind::Safetensors { head_len, .. } = file.kind { head_len } else { file.len };
         let base = base_run(pair.base, &file.path, is_tensors)?;
         let run = Run { bytes: pair.target.file_source(number)?, start: 0, len, base };
-        store(&run, &mut writer, |_| 0).map_err(|e| e.in_file(&*file.path))?;
+        store(&run, effort, &mut writer, |_| 0).map_err(|e| e.in_file(&*file.path))?;
     }
     Ok(writer.position() - start)
 }
@@ -205,6 +205,7 @@ fn write_unit<W: Write + Send>(
 fn write_files<W: Write>(
     pair: &Pair<'_>,
     plan: &Plan,
+    effort: Effort,
     writer: &mut Writer<W>,
     index: &mut Index,
 ) -> Result<()> {
@@ -219,7 +220,7 @@ fn write_files<W: Write>(
         if file.len > 0 {
             let base = base_run(pair.base, &file.path, tensors.is_some())?;
             let run = Run { bytes: source, start: 0, len: head_len, base };
-            let stored = store(&run, writer, |entry| register(&mut index.bases, entry))
+            let stored = store(&run, effort, writer, |entry| register(&mut index.bases, entry))
                 .map_err(|e| e.in_file(&*file.path))?;
             parts.push(index.entries.len() as u32);
             index.entries.push(Entry::bytes(&*file.path, head_len, stored.digest, stored.pieces));

@@ -179,7 +179,8 @@ fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts)
         let rows = Segment { rows: common / segment.row_len, row_len: segment.row_len };
         let job = Job { segment: rows, ..whole(Some(base)) };
         if base_helps(pair, &job, base_spec, options, contexts)? {
-            let low_rank = options.effort != Effort::Fast && is_low_rank(pair, &job, base_spec)?;
+            let low_rank =
+                options.effort != Effort::Fast && is_low_rank(pair, &job, base_spec, options.effort)?;
             parts.push(Part::Code(Job { low_rank, ..job }));
         } else {
             return Ok(vec![Part::Code(whole(None))]);
@@ -203,7 +204,7 @@ fn rest_of(spec: &TensorSpec, common: u64) -> Vec<u64> {
 }
 
 /// Whether the change looks like a merged adapter, by a sample of rows.
-fn is_low_rank(pair: &Pair<'_>, job: &Job, base_spec: &TensorSpec) -> Result<bool> {
+fn is_low_rank(pair: &Pair<'_>, job: &Job, base_spec: &TensorSpec, effort: Effort) -> Result<bool> {
     let (Some(base_model), Some(base)) = (pair.base, job.base) else { return Ok(false) };
     let Segment { rows, row_len } = job.segment;
     if base_spec.dtype() != job.dtype
@@ -223,7 +224,7 @@ fn is_low_rank(pair: &Pair<'_>, job: &Job, base_spec: &TensorSpec) -> Result<boo
         pair.target.read_range_into(job.tensor, offset, t)?;
         base_model.read_range_into(base, offset, b)?;
     }
-    Ok(looks_low_rank(job.dtype, row_len as usize, &target, &of_base))
+    Ok(looks_low_rank(job.dtype, row_len as usize, &target, &of_base, effort))
 }
 
 /// Whether coding against the base is expected to be smaller than without: tried on a sample.
@@ -252,8 +253,7 @@ fn base_helps(
     // Where a good part did not change at all, there is no question.
     if base_spec.dtype() == job.dtype {
         let width = job.dtype.storage_bytes();
-        let same = target.chunks(width).zip(base_bytes.chunks(width)).filter(|(a, b)| a == b).count();
-        if same as u64 * 16 > shape.len() {
+        if count_equal(&target, &base_bytes, width) * 16 > shape.len() {
             return Ok(true);
         }
     }
@@ -270,6 +270,19 @@ fn base_helps(
         }
     }
     Ok(Policy::Lossless.choose(&candidates).is_some_and(|c| candidates[c].with_base))
+}
+
+/// How many elements of so many bytes are equal.
+fn count_equal(a: &[u8], b: &[u8], width: usize) -> u64 {
+    fn count<const N: usize>(a: &[u8], b: &[u8]) -> u64 {
+        a.as_chunks::<N>().0.iter().zip(b.as_chunks::<N>().0).filter(|(a, b)| a == b).count() as u64
+    }
+    match width {
+        1 => count::<1>(a, b),
+        2 => count::<2>(a, b),
+        4 => count::<4>(a, b),
+        _ => count::<8>(a, b),
+    }
 }
 
 /// What decides which unit a segment goes to.
