@@ -1,7 +1,8 @@
 //! Where bytes and tensors come from.
 
-use crate::{Error, ErrorKind, Result, TensorSpec};
+use crate::{Error, ErrorKind, Result, TensorSpec, part};
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// Random access to immutable bytes: a file, a mapping, a buffer, an HTTP range reader.
 pub trait ByteSource: Send + Sync {
@@ -163,6 +164,17 @@ pub struct TensorEntry {
     pub spec: TensorSpec,
 }
 
+/// One of several reads, see [`TensorSource::read_many`].
+#[derive(Debug)]
+pub struct TensorRead<'a> {
+    /// Index of the tensor.
+    pub tensor: usize,
+    /// First byte wanted.
+    pub offset: u64,
+    /// What is filled.
+    pub out: &'a mut [u8],
+}
+
 /// A model: named tensors, readable in any order by many threads.
 ///
 /// A safetensors file is one, a directory of shards is one, and so is a base together with a delta: code that
@@ -182,6 +194,28 @@ pub trait TensorSource: Send + Sync {
     fn slice(&self, index: usize, offset: u64, len: usize) -> Option<&[u8]> {
         let _ = (index, offset, len);
         None
+    }
+
+    /// Do all of `reads`, which may be in any order and overlap: what is wanted by several is decoded once, and a
+    /// source that has threads to spread work over spreads all of it.
+    ///
+    /// # Errors
+    /// As [`read_range_into`](Self::read_range_into), for one of the reads that failed. All buffers are
+    /// unspecified then.
+    fn read_many(&self, reads: &mut [TensorRead<'_>]) -> Result<()> {
+        reads.iter_mut().try_for_each(|r| self.read_range_into(r.tensor, r.offset, r.out))
+    }
+
+    /// Fill `out` with `indices` of dimension `dim` of tensor `index`, and all of its other dimensions: what a rank
+    /// of a tensor-parallel group holds. [`TensorSpec::part`] is its shape.
+    ///
+    /// Of dimension 0 nothing else is read. Of others, what lies between is read, a few megabytes at a time.
+    ///
+    /// # Errors
+    /// As [`read_range_into`](Self::read_range_into); also `InvalidArgument` when `out` has another length than
+    /// the part, or the part does not lie at whole bytes.
+    fn read_part_into(&self, index: usize, dim: usize, indices: Range<u64>, out: &mut [u8]) -> Result<()> {
+        part::read_part_into(self, index, dim, indices, out)
     }
 
     /// The index of the tensor called `name`.

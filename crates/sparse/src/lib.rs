@@ -11,6 +11,7 @@ mod context;
 mod delta;
 #[cfg(feature = "encode")]
 mod estimate;
+mod executor;
 mod inspect;
 mod options;
 mod parallel;
@@ -23,6 +24,9 @@ pub use compress::{CompressReport, compress, compress_to_path};
 pub use delta::Delta;
 #[cfg(feature = "encode")]
 pub use estimate::{Estimate, TensorEstimate, estimate};
+#[cfg(feature = "parallel")]
+pub use executor::CurrentPool;
+pub use executor::{Executor, Inline, Threads};
 pub use inspect::{EntrySummary, Summary, UnitSummary, inspect};
 pub use options::Options;
 pub use registry::default_registry;
@@ -31,7 +35,7 @@ pub use source::{BaseCheck, DeltaModel};
 
 pub use sparse_core::{
     CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Limits, Observer, Registry, Result,
-    TensorEntry, TensorSource, TensorSpec, Unobserved,
+    TensorEntry, TensorRead, TensorSource, TensorSpec, Unobserved,
 };
 pub use sparse_model::{Model, OpenOptions, Overwrite};
 

@@ -5,7 +5,8 @@ use sparse_core::{CancelToken, DEFAULT_CHUNK_LEN, Effort, Limits};
 /// How to compress, restore or verify. The defaults are right for most.
 ///
 /// Work is spread over the rayon pool in which the call is made (feature `parallel`): to choose the number of
-/// threads, call from within `ThreadPool::install`.
+/// threads, call from within `ThreadPool::install`. A [`DeltaModel`](crate::DeltaModel) is other: it uses the threads
+/// that it is [given](crate::DeltaModel::with_executor), or none.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {

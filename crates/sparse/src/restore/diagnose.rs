@@ -4,7 +4,7 @@ use super::bases::{digest_of, mismatch};
 use super::payload::Inputs;
 use crate::Delta;
 use sparse_container::{Index, PieceSource};
-use sparse_core::{CancelToken, Error, UnitSpec};
+use sparse_core::{Error, UnitSpec};
 use std::collections::BTreeSet;
 
 /// The bases that `entry` depends on. A chunk is decoded as a whole, so what shares a chunk with the entry counts.
@@ -61,10 +61,9 @@ fn in_file_order(index: &Index) -> impl Iterator<Item = u32> {
 /// Restoring `entries` failed with `e`. If a base that they depend on has other content than it had, then that is
 /// why, and the error names the first such base in file order; else it is `e`.
 pub(crate) fn diagnose(
-    Inputs { delta, bases }: Inputs<'_>,
+    Inputs { delta, bases, cancel }: Inputs<'_>,
     entries: impl IntoIterator<Item = u32>,
     e: Error,
-    cancel: &CancelToken,
 ) -> Error {
     let index = delta.index();
     let mut suspects = BTreeSet::new();

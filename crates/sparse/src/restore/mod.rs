@@ -12,13 +12,13 @@ mod plan;
 
 pub(crate) use bases::{Bases, digest_of, mismatch, needed, no_base};
 pub(crate) use diagnose::diagnose;
-pub(crate) use payload::{Failure, Inputs, PayloadDecoder, check_codecs};
-pub(crate) use plan::Fragments;
+pub(crate) use payload::{Failure, Inputs, KEPT_UNITS, PayloadDecoder, check_codecs};
+pub(crate) use plan::{Fragment, Fragments, Work};
 
 use crate::{Delta, Options, parallel};
 use bases::{ModelBases, filled};
 use output::{Output, Sink};
-use plan::{Task, Tasks, Work};
+use plan::{Task, Tasks};
 use sparse_container::{Digester, EntryKind, Index, digest};
 use sparse_core::{Error, ErrorKind, Observer, Result};
 use sparse_model::{Model, Overwrite};
@@ -110,8 +110,8 @@ fn restore(
     let index = delta.index();
     let bytes = index.files.iter().map(|f| index.file_len(f)).fold(0, u64::saturating_add);
     observer.begin(phase, bytes);
-    let inputs = Inputs { delta, bases };
-    let decoder = PayloadDecoder::new(delta, options);
+    let inputs = Inputs { delta, bases, cancel: &options.cancel };
+    let decoder = PayloadDecoder::new(delta, options, parallel::batch().max(KEPT_UNITS));
     let engine = Engine { inputs, decoder, options, observer, idle: Mutex::default() };
     let done = engine.run(&output).and_then(|()| {
         options.cancel.check()?;
@@ -323,7 +323,7 @@ impl<'e, 'a> Checks<'e, 'a> {
         }
         let e = Error::corrupt("what was restored does not have the recorded digest");
         let e = place(self.engine.inputs.delta, index, file, entry, e);
-        Err(diagnose(self.engine.inputs, [entry], e, &self.engine.options.cancel))
+        Err(diagnose(self.engine.inputs, [entry], e))
     }
 
     fn explain(&self, task: &Task, failure: Failure) -> Error {
@@ -335,7 +335,7 @@ impl<'e, 'a> Checks<'e, 'a> {
             return e;
         }
         let entries = task.parts.iter().map(|p| p.entry);
-        diagnose(self.engine.inputs, entries, e, &self.engine.options.cancel)
+        diagnose(self.engine.inputs, entries, e)
     }
 }
 

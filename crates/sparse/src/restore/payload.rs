@@ -4,23 +4,24 @@ use super::bases::{Bases, bytes_of, filled};
 use super::diagnose::segments_within;
 use super::plan::{Fragment, Work};
 use crate::context::Contexts;
-use crate::{Delta, Options, parallel};
+use crate::{Delta, Options};
 use sparse_codecs::zstd;
 use sparse_container::{BaseRange, BlobRef, PieceSource};
-use sparse_core::{ChunkDecoder, CodecContext, CodecId, Error, ErrorKind, Result};
+use sparse_core::{CancelToken, ChunkDecoder, CodecContext, CodecId, Error, ErrorKind, Result};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Decoded chunks that are kept, in bytes.
 const KEPT_BYTES: usize = 64 << 20;
 
-/// Units that are kept bound, at least. The tables of one take about half a megabyte.
-const KEPT_UNITS: usize = 16;
+/// Units that are kept bound, unless there are more in flight. The tables of one take about half a megabyte.
+pub(crate) const KEPT_UNITS: usize = 16;
 
 /// What everything is decoded from.
 #[derive(Clone, Copy)]
 pub(crate) struct Inputs<'a> {
     pub(crate) delta: &'a Delta,
     pub(crate) bases: &'a dyn Bases,
+    pub(crate) cancel: &'a CancelToken,
 }
 
 /// Decoding failed.
@@ -90,8 +91,7 @@ struct BaseScratch(Vec<u8>);
 
 /// Decodes chunks and blobs on any number of threads, and remembers the last units and partly used chunks.
 ///
-/// Memory: one context per thread at work, the tables of the last units (as many as there are pieces of work in
-/// flight, 16 at least), and at most 64 MiB of decoded chunks.
+/// Memory: one context per thread at work, the tables of the last units, and at most 64 MiB of decoded chunks.
 pub(crate) struct PayloadDecoder {
     units: Recent<u32, Box<dyn ChunkDecoder>>,
     chunks: Recent<(u32, u64), Vec<u8>>,
@@ -99,12 +99,13 @@ pub(crate) struct PayloadDecoder {
 }
 
 impl PayloadDecoder {
-    pub(crate) fn new(delta: &Delta, options: &Options) -> Self {
+    /// A decoder that remembers `kept_units` units.
+    pub(crate) fn new(delta: &Delta, options: &Options, kept_units: usize) -> Self {
         let units = 0..delta.index().units.len();
         let largest = units.filter_map(|u| delta.reader().unit(u)).map(|spec| spec.chunk_bytes(0)).max();
         let chunks = KEPT_BYTES.checked_div(largest.unwrap_or(0)).unwrap_or(0);
         PayloadDecoder {
-            units: Recent::new(parallel::batch().max(KEPT_UNITS)),
+            units: Recent::new(kept_units),
             chunks: Recent::new(chunks.clamp(1, 16)),
             contexts: Contexts::new(options),
         }
@@ -118,9 +119,10 @@ impl PayloadDecoder {
         chunk: u64,
         out: &mut [u8],
     ) -> Result<(), Failure> {
-        let Inputs { delta, .. } = inputs;
+        let Inputs { delta, cancel, .. } = inputs;
         self.contexts.with(|cx| {
-            cx.cancel.check()?;
+            cancel.check()?;
+            cx.cancel.clone_from(cancel);
             let reader = delta.reader();
             let bound = self.units.get_or(unit, || -> Result<_> {
                 let missing = || Error::invalid_argument(format!("no unit {unit}"));
@@ -163,10 +165,11 @@ impl PayloadDecoder {
         prefix: Option<BaseRange>,
         out: &mut [u8],
     ) -> Result<(), Failure> {
-        let Inputs { delta, bases } = inputs;
+        let Inputs { delta, bases, cancel } = inputs;
         check_blob_codec(delta, codec)?;
         self.contexts.with(|cx| {
-            cx.cancel.check()?;
+            cancel.check()?;
+            cx.cancel.clone_from(cancel);
             // No codec for blobs makes them longer than what they hold by more than a few bytes.
             let max = cx.limits.max_chunk_bytes.saturating_add(1 << 16);
             let encoded = delta.reader().read_blob(blob, max)?;
@@ -242,7 +245,7 @@ fn decode(
 
 /// The base's bytes of a chunk: borrowed where it lies within one segment, else put together.
 fn base_of_chunk<'a>(
-    Inputs { delta, bases }: Inputs<'a>,
+    Inputs { delta, bases, .. }: Inputs<'a>,
     unit: u32,
     chunk: u64,
     scratch: &'a mut Vec<u8>,

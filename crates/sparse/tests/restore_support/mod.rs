@@ -401,3 +401,21 @@ impl ByteSource for Counting {
         self.bytes.read_exact_at(offset, out)
     }
 }
+
+/// A model that notes what is read of it, and lends nothing.
+pub(crate) struct CountingModel {
+    pub(crate) model: Model,
+    /// Tensor, offset, length.
+    pub(crate) reads: Mutex<Vec<(usize, u64, usize)>>,
+}
+
+impl TensorSource for CountingModel {
+    fn tensors(&self) -> &[TensorEntry] {
+        self.model.tensors()
+    }
+
+    fn read_range_into(&self, index: usize, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.reads.lock().unwrap().push((index, offset, out.len()));
+        self.model.read_range_into(index, offset, out)
+    }
+}

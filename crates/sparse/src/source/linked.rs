@@ -1,0 +1,112 @@
+//! The base that a delta refers to, found in a source of tensors.
+
+use crate::restore::{Bases, digest_of, mismatch, needed, no_base};
+use sparse_container::{BaseEntry, BaseKind, Index};
+use sparse_core::{CancelToken, Error, Result, TensorSource};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The bases of a delta in any source of tensors.
+pub(super) struct SourceBases {
+    source: Option<Arc<dyn TensorSource>>,
+    /// For each base the index of its tensor, if it is needed.
+    places: Vec<Option<usize>>,
+    /// For each base, whether its content was found to be right.
+    checked: Vec<AtomicBool>,
+}
+
+impl SourceBases {
+    pub(super) fn link(
+        source: Option<Arc<dyn TensorSource>>,
+        index: &Index,
+        entries: impl Iterator<Item = u32>,
+    ) -> Result<Self> {
+        let needed = needed(index, entries);
+        let mut places = vec![None; index.bases.len()];
+        if let (None, true) = (&source, needed.contains(&true)) {
+            return Err(no_base(index));
+        }
+        if let Some(source) = source.as_deref() {
+            for ((base, place), _) in index.bases.iter().zip(&mut places).zip(&needed).filter(|(_, n)| **n) {
+                *place = Some(find(source, index, base)?);
+            }
+        }
+        let checked = needed.iter().map(|_| AtomicBool::new(false)).collect();
+        Ok(SourceBases { source, places, checked })
+    }
+
+    fn place(&self, base: u32) -> Option<(&dyn TensorSource, usize)> {
+        self.source.as_deref().zip(self.places.get(base as usize).copied().flatten())
+    }
+
+    /// The bases that are needed.
+    pub(super) fn needed(&self) -> Vec<u32> {
+        (0u32..).zip(&self.places).filter(|(_, place)| place.is_some()).map(|(base, _)| base).collect()
+    }
+
+    /// Check all of base `base`, unless that was done before.
+    pub(super) fn check(&self, index: &Index, base: u32, cancel: &CancelToken) -> Result<()> {
+        let Some(done) = self.checked.get(base as usize) else { return Ok(()) };
+        if done.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        // Nothing is locked: the base may be a `DeltaModel` too, which waits for other work. At worst several threads
+        // check the same tensor.
+        let found = digest_of(self, index, base, cancel)?;
+        match index.bases.get(base as usize) {
+            Some(record) if found != record.digest => {
+                let why = format!("its content differs, expected digest {}, found {found}", record.digest);
+                Err(mismatch(index, record, &why))
+            }
+            _ => {
+                done.store(true, Ordering::Release);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn borrow(&self, base: u32, offset: u64, len: usize) -> Option<&[u8]> {
+        let (source, tensor) = self.place(base)?;
+        source.slice(tensor, offset, len)
+    }
+}
+
+impl Bases for SourceBases {
+    fn slice(&self, base: u32, offset: u64, len: usize) -> Result<Option<&[u8]>> {
+        Ok(self.borrow(base, offset, len))
+    }
+
+    fn read(&self, base: u32, offset: u64, out: &mut [u8]) -> Result<()> {
+        let missing = || Error::invalid_argument(format!("base {base} was not looked up"));
+        let (source, tensor) = self.place(base).ok_or_else(missing)?;
+        source.read_range_into(tensor, offset, out)
+    }
+}
+
+/// The tensor of `source` that `base` is.
+fn find(source: &dyn TensorSource, index: &Index, base: &BaseEntry) -> Result<usize> {
+    let BaseKind::Tensor { name } = &base.kind else {
+        return Err(mismatch(index, base, "a tensor depends on a file, but the base has only tensors here"));
+    };
+    let tensors = source.tensors();
+    // Unqualified if it is the only one of its name, else in the same file, else in another one that fits.
+    let suffix = format!(":{name}");
+    let candidates = [source.find(&format!("{}:{name}", base.file)), source.find(name)];
+    let spec_of = |i: usize| tensors.get(i).map(|t| &t.spec);
+    if let Some(found) = candidates.into_iter().flatten().find(|&i| spec_of(i) == Some(&base.spec)) {
+        return Ok(found);
+    }
+    let elsewhere =
+        tensors.iter().enumerate().filter(|(_, t)| t.name.ends_with(&suffix) && t.spec == base.spec);
+    let elsewhere: Vec<usize> = elsewhere.map(|(i, _)| i).collect();
+    if let [found] = *elsewhere {
+        return Ok(found);
+    }
+    let wanted = format!("{} {:?}", base.spec.dtype(), base.spec.shape());
+    let found = candidates.into_iter().flatten().next().and_then(spec_of);
+    let why = match found {
+        Some(found) => format!("expected {wanted}, found {} {:?}", found.dtype(), found.shape()),
+        None => format!("it has no such tensor, expected {wanted}"),
+    };
+    Err(mismatch(index, base, &why))
+}
