@@ -5,10 +5,11 @@ use super::chunk::encode::{Encoder, NO_CODE, overhead_bytes, prices};
 use super::factors::{self, Factors, is_matrix};
 use super::fit::{Fit, Matrix, key_rule};
 use super::float::{self, CENTRE, Real, with_real};
+use super::hint::LowRankHint;
 use super::model::{KEYS, KeyRule, Model, TOKENS};
-use super::{LowRank, check_unit, glance, workers};
+use super::{LowRank, check_unit, workers};
 use sparse_core::{
-    CancelToken, ChunkEncoder, CodecContext, DeltaEncoder, Dtype, Effort, Error, EstimatedBits, Result,
+    CancelToken, ChunkEncoder, CodecContext, DeltaEncoder, Effort, Error, EstimatedBits, Result,
     UnitAnalysis, UnitSpec, check_chunk,
 };
 use std::sync::{Mutex, PoisonError};
@@ -23,16 +24,13 @@ const RANKS: [usize; 8] = [1, 2, 4, 8, 12, 16, 32, 64];
 const SKETCHES: [usize; 2] = [16 + OVERSAMPLING, 64 + OVERSAMPLING];
 
 /// What an entry of a factor takes, roughly, in bits: for choosing the rank.
-const ENTRY_BITS: f64 = 9.0;
+pub(super) const ENTRY_BITS: f64 = 9.0;
 
 /// Least fall of a cliff: one singular value over the next.
 const CLIFF: f64 = 1.3;
 
 /// A sample looks low-rank if factors leave at most this share of its bits.
 const LOW_RANK_SHARE: f64 = 0.6;
-
-/// Of fewer rows, nothing can be said.
-const MIN_SAMPLE_ROWS: usize = 16;
 
 /// Above this share, more directions are not worth a try.
 const HOPELESS_SHARE: f64 = 0.95;
@@ -58,6 +56,8 @@ struct Data {
 /// [`UnitAnalysis`] of the low-rank codec: collects the unit in one pass, then works on all of it.
 struct Analysis {
     unit: UnitSpec,
+    /// By segment; segments past the end have none.
+    hints: Vec<Option<LowRankHint>>,
     effort: Effort,
     data: Mutex<Data>,
     result: Option<(Box<dyn ChunkEncoder>, EstimatedBits)>,
@@ -69,16 +69,26 @@ impl DeltaEncoder for LowRank {
     /// The analysis holds target and base of the whole unit in memory, and uses all cores between passes. At effort
     /// `Fast` it declines a unit whose changes do not look low-rank.
     fn analyze(&self, unit: &UnitSpec, effort: Effort) -> Result<Box<dyn UnitAnalysis>> {
-        check_unit(unit)?;
-        if unit.len() > LowRank::MAX_ELEMENTS {
-            return Err(Error::invalid_argument(format!(
-                "low-rank holds a unit in memory and takes {} elements, not {}",
-                LowRank::MAX_ELEMENTS,
-                unit.len()
-            )));
-        }
-        Ok(Box::new(Analysis { unit: unit.clone(), effort, data: Mutex::default(), result: None }))
+        analyze_with_hints(unit, effort, Vec::new())
     }
+}
+
+/// Begin to look at a unit of whose segments some have hints.
+pub(super) fn analyze_with_hints(
+    unit: &UnitSpec,
+    effort: Effort,
+    hints: Vec<Option<LowRankHint>>,
+) -> Result<Box<dyn UnitAnalysis>> {
+    check_unit(unit)?;
+    if unit.byte_len() > LowRank::MAX_BYTES {
+        return Err(Error::invalid_argument(format!(
+            "low-rank holds a unit in memory and takes {} bytes, not {}",
+            LowRank::MAX_BYTES,
+            unit.byte_len()
+        )));
+    }
+    let data = Mutex::default();
+    Ok(Box::new(Analysis { unit: unit.clone(), hints, effort, data, result: None }))
 }
 
 impl UnitAnalysis for Analysis {
@@ -105,9 +115,9 @@ impl UnitAnalysis for Analysis {
         if data.seen.is_empty() || data.seen.contains(&false) {
             return Err(Error::invalid_argument("low-rank needs to see the whole unit"));
         }
-        let (unit, effort) = (&self.unit, self.effort);
+        let (unit, effort, hints) = (&self.unit, self.effort, &self.hints);
         let no_float = || Err(Error::invalid_argument("no float"));
-        self.result = Some(with_real!(unit.dtype(), settle(unit, &data, effort), no_float())?);
+        self.result = Some(with_real!(unit.dtype(), settle(unit, hints, &data, effort), no_float())?);
         Ok(false)
     }
 
@@ -121,30 +131,6 @@ impl UnitAnalysis for Analysis {
         let missing = || Error::invalid_argument("low-rank needs to see the whole unit");
         self.result.map(|r| r.0).ok_or_else(missing)
     }
-}
-
-/// Whether a sample of whole rows of a matrix suggests that its change is of low rank: cheap, and to be asked before
-/// the analysis, which is not. 256 rows are a good sample; `false` for types that the codec does not take.
-///
-/// Both slices hold rows of `columns` elements of type `dtype`; what is beyond the last whole row is not looked at. Below
-/// the highest effort a glance at a small block comes first, which settles most matrices in a millisecond; it may miss
-/// changes of a rank above 40 or so whose components are all of one size.
-pub fn looks_low_rank(dtype: Dtype, columns: usize, target: &[u8], base: &[u8], effort: Effort) -> bool {
-    fn look<R: Real>(columns: usize, target: &[u8], base: &[u8], effort: Effort) -> bool {
-        let row_bytes = columns * R::BYTES;
-        let rows = target.len().min(base.len()).checked_div(row_bytes).unwrap_or(0);
-        if rows < MIN_SAMPLE_ROWS || columns < 32 {
-            return false;
-        }
-        let (target, base) = (&target[..rows * row_bytes], &base[..rows * row_bytes]);
-        if effort != Effort::Max && glance::is_hopeless::<R>(columns, target, base, 2.0 * ENTRY_BITS) {
-            return false;
-        }
-        let rule = key_rule::<R>(base);
-        Matrix::new::<R>((rows, columns), target, base, rule)
-            .is_some_and(|m| m.looks_low_rank::<R>(&CancelToken::new()).unwrap_or(false))
-    }
-    with_real!(dtype, look(columns, target, base, effort), false)
 }
 
 impl Matrix<'_> {
@@ -174,7 +160,7 @@ impl Matrix<'_> {
         ranks.dedup();
         let mut best = (most_bits, None, most);
         for rank in ranks {
-            let bits = self.cost_of::<R>(fit, rank) + per_rank * rank as f64;
+            let bits = self.cost_of::<R>(fit, rank, false) + per_rank * rank as f64;
             if bits < best.0 {
                 best = (bits, Some(rank), most);
             }
@@ -182,8 +168,20 @@ impl Matrix<'_> {
         best
     }
 
+    /// Whether the merge seems to have rounded the product, and the bits that residuals take then.
+    fn cheaper_merge<R: Real>(&self, fit: &Fit) -> (f64, bool) {
+        let [sum, product] = [false, true].map(|product| self.cost_of::<R>(fit, fit.rank, product));
+        if product < sum { (product, true) } else { (sum, false) }
+    }
+
+    /// Of a sample of rows: whether the hint leaves few enough bits.
+    pub(super) fn is_explained_by<R: Real>(&self, hint: &LowRankHint) -> bool {
+        let Some(fit) = Fit::of_product(self, hint) else { return false };
+        self.cheaper_merge::<R>(&fit).0 < LOW_RANK_SHARE * self.plain_cost::<R>()
+    }
+
     /// Of a sample of rows.
-    fn looks_low_rank<R: Real>(&self, cancel: &CancelToken) -> Result<bool> {
+    pub(super) fn looks_low_rank<R: Real>(&self, cancel: &CancelToken) -> Result<bool> {
         let plain = self.plain_cost::<R>();
         // As if the matrix were square: the other side's factors are shared by rows that are not in the sample.
         let per_rank = 2.0 * ENTRY_BITS * self.rows as f64;
@@ -216,9 +214,20 @@ fn cliff(sigma: &[f64], most: usize) -> Option<(usize, f64)> {
 /// Find factors for one matrix, if they pay.
 fn fit_matrix<R: Real>(
     matrix: &Matrix<'_>,
+    hint: Option<&LowRankHint>,
     effort: Effort,
     cancel: &CancelToken,
 ) -> Result<Option<Factors<R>>> {
+    let plain = matrix.plain_cost::<R>();
+    if let Some(fit) = hint.and_then(|hint| Fit::of_product(matrix, hint)) {
+        let (bits, product) = matrix.cheaper_merge::<R>(&fit);
+        if bits < LOW_RANK_SHARE * plain {
+            let quantised = cheapest_quantisation::<R>(matrix, &fit, product, cancel)?;
+            if let Some(quantised) = quantised.filter(|q| q.0 < plain) {
+                return Ok(Some(quantised.1));
+            }
+        }
+    }
     if effort == Effort::Fast {
         let step = matrix.rows.div_ceil(256);
         if !matrix.every::<R, _>(step, |sample| sample.looks_low_rank::<R>(cancel))? {
@@ -226,7 +235,6 @@ fn fit_matrix<R: Real>(
         }
     }
     let (rows, columns) = (matrix.rows, matrix.columns);
-    let plain = matrix.plain_cost::<R>();
     let per_rank = ENTRY_BITS * (rows + columns) as f64;
     let mut best: (f64, Option<(Fit, usize)>) = (plain, None);
     for size in SKETCHES {
@@ -243,7 +251,8 @@ fn fit_matrix<R: Real>(
     let Some((mut fit, rank)) = best.1 else { return Ok(None) };
     fit.truncate(columns, rank);
     matrix.project::<R>(&mut fit, rounds(effort), cancel)?;
-    let quantised = cheapest_quantisation::<R>(matrix, &fit, cancel)?;
+    let (_, product) = matrix.cheaper_merge::<R>(&fit);
+    let quantised = cheapest_quantisation::<R>(matrix, &fit, product, cancel)?;
     Ok(quantised.filter(|q| q.0 < plain).map(|q| q.1))
 }
 
@@ -251,13 +260,14 @@ fn fit_matrix<R: Real>(
 fn cheapest_quantisation<R: Real>(
     matrix: &Matrix<'_>,
     fit: &Fit,
+    product: bool,
     cancel: &CancelToken,
 ) -> Result<Option<(f64, Factors<R>)>> {
     let segment = sparse_core::Segment { rows: matrix.rows as u64, row_len: matrix.columns as u64 };
     let columns = matrix.columns;
     let bits = |exponent: i32| -> Result<Option<(f64, Factors<R>)>> {
         cancel.check()?;
-        let Some(f) = matrix.quantise::<R>(fit, exponent) else { return Ok(None) };
+        let Some(f) = matrix.quantise::<R>(fit, exponent, product) else { return Ok(None) };
         let residual = matrix.cost::<R>(|i, base, words, fractions| {
             f.predict(i, 0, columns, base, words, fractions);
         });
@@ -303,19 +313,21 @@ struct Counts {
 
 fn settle<R: Real>(
     unit: &UnitSpec,
+    hints: &[Option<LowRankHint>],
     data: &Data,
     effort: Effort,
 ) -> Result<(Box<dyn ChunkEncoder>, EstimatedBits)> {
     let rule = key_rule::<R>(&data.base);
     let mut factors = Vec::new();
-    for (segment, &start) in unit.segments().iter().zip(unit.segment_starts()) {
+    let hints = hints.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+    for ((segment, &start), hint) in unit.segments().iter().zip(unit.segment_starts()).zip(hints) {
         let mut found = None;
         if is_matrix(segment) {
             let bytes = start as usize * R::BYTES..(start + segment.len()) as usize * R::BYTES;
             let (target, base) = (&data.target[bytes.clone()], &data.base[bytes]);
             let shape = (segment.rows as usize, segment.row_len as usize);
             if let Some(matrix) = Matrix::new::<R>(shape, target, base, rule) {
-                found = fit_matrix::<R>(&matrix, effort, &data.cancel)?;
+                found = fit_matrix::<R>(&matrix, hint, effort, &data.cancel)?;
             }
         }
         factors.push(found.unwrap_or_else(Factors::none));

@@ -11,6 +11,9 @@ use sparse_core::{Error, Limits, Result, Segment, UnitSpec};
 /// Largest rank of a matrix.
 pub(super) const MAX_RANK: usize = 256;
 
+/// What is added to a matrix's scale if its product is rounded.
+const PRODUCT_FLAG: u64 = 1024;
+
 /// Largest shift of a component.
 const MAX_SHIFT: u64 = 24;
 
@@ -39,6 +42,8 @@ pub(super) struct Factors<R: Real> {
     pub(super) rank: usize,
     /// The scale of sums, a power of two.
     pub(super) exponent: i32,
+    /// Whether the merge rounded the product before it was added.
+    pub(super) product: bool,
     /// By component, the power of two that left entries are multiplied with.
     pub(super) shifts: Vec<u32>,
     /// Row by row, `rank` entries each, shifts applied.
@@ -50,7 +55,14 @@ pub(super) struct Factors<R: Real> {
 impl<R: Real> Factors<R> {
     /// No factors: the prediction is the base.
     pub(super) fn none() -> Self {
-        Factors { rank: 0, exponent: 0, shifts: Vec::new(), left: Vec::new(), right: Vec::new() }
+        Factors {
+            rank: 0,
+            exponent: 0,
+            product: false,
+            shifts: Vec::new(),
+            left: Vec::new(),
+            right: Vec::new(),
+        }
     }
 
     /// The sums of row `row` from column `column` on.
@@ -75,6 +87,22 @@ impl<R: Real> Factors<R> {
         words: &mut [u32],
         fractions: &mut [u8],
     ) {
+        if self.product {
+            self.predict_as::<true>(row, column, columns, base, words, fractions);
+        } else {
+            self.predict_as::<false>(row, column, columns, base, words, fractions);
+        }
+    }
+
+    fn predict_as<const PRODUCT: bool>(
+        &self,
+        row: usize,
+        column: usize,
+        columns: usize,
+        base: &[u8],
+        words: &mut [u32],
+        fractions: &mut [u8],
+    ) {
         let scale = R::scale(self.exponent);
         let mut sums = [R::Sum::default(); TILE];
         let tiles = base.chunks(TILE * R::BYTES).zip(words.chunks_mut(TILE)).zip(fractions.chunks_mut(TILE));
@@ -83,7 +111,7 @@ impl<R: Real> Factors<R> {
             self.sums(row, column + i * TILE, columns, sums);
             let places = words.iter_mut().zip(fractions).zip(base.chunks_exact(R::BYTES)).zip(sums);
             for (((word, fraction), base), &mut sum) in places {
-                (*word, *fraction) = R::predict(R::load(base), sum, scale);
+                (*word, *fraction) = R::predict::<PRODUCT>(R::load(base), sum, scale);
             }
         }
     }
@@ -146,7 +174,8 @@ pub(super) mod write {
         for (_, f) in matrices() {
             varint::put(out, f.rank as u64);
             if f.rank > 0 {
-                varint::put(out, varint::zigzag(f.exponent.into()));
+                let flag = if f.product { PRODUCT_FLAG } else { 0 };
+                varint::put(out, varint::zigzag(f.exponent.into()) + flag);
                 f.shifts.iter().for_each(|&s| varint::put(out, s.into()));
             }
         }
@@ -216,8 +245,9 @@ pub(super) fn read<R: Real>(unit: &UnitSpec, mut input: &[u8], limits: &Limits) 
             f.rank = varint::take_max(&mut input, MAX_RANK as u64, "rank")? as usize;
         }
         if f.rank > 0 {
-            let exponent = varint::unzigzag(varint::take_max(&mut input, 4096, "scale")?);
-            f.exponent = i32::try_from(exponent)
+            let scale = varint::take_max(&mut input, 2 * PRODUCT_FLAG - 1, "scale")?;
+            f.product = scale >= PRODUCT_FLAG;
+            f.exponent = i32::try_from(varint::unzigzag(scale % PRODUCT_FLAG))
                 .ok()
                 .filter(|e| e.abs() <= R::MAX_SCALE)
                 .ok_or_else(|| Error::corrupt("scale of factors out of range"))?;

@@ -1,8 +1,9 @@
 //! Fitting factors to the change of one matrix.
 
-use super::factors::Factors;
+use super::factors::{Factors, MAX_RANK};
 use super::float::Real;
-use super::linalg::{axpy, combine, dot, eigen, noise, orthonormalise, rotate_rows};
+use super::hint::LowRankHint;
+use super::linalg::{axpy, combine, dot, dot_wide, eigen, noise, orthonormalise, rotate_rows};
 use super::model::{KEYS, KeyRule, TOKENS};
 use super::{chunk, float, workers};
 use crate::entropy::freq::entropy_bits;
@@ -132,17 +133,23 @@ impl<'a> Matrix<'a> {
         row.change
     }
 
-    /// Words and fractions where the change is `product`, scaled as [`changes`](Self::changes) are.
+    /// Words and fractions for these changes, scaled as [`changes`](Self::changes) are; `product` says what the merge
+    /// rounded.
     pub(super) fn predict_from<R: Real>(
         &self,
-        product: &[f32],
+        changes: &[f32],
+        product: bool,
         base: &[u8],
         words: &mut [u32],
         fractions: &mut [u8],
     ) {
-        let places = words.iter_mut().zip(fractions).zip(base.chunks_exact(R::BYTES)).zip(product);
-        for (((word, fraction), base), &p) in places {
-            (*word, *fraction) = R::predict_float(R::load(base), f64::from(p) / f64::from(self.unit));
+        let places = words.iter_mut().zip(fractions).zip(base.chunks_exact(R::BYTES)).zip(changes);
+        for (((word, fraction), base), &c) in places {
+            let c = f64::from(c) / f64::from(self.unit);
+            (*word, *fraction) = match product {
+                true => R::predict_float::<true>(R::load(base), c),
+                false => R::predict_float::<false>(R::load(base), c),
+            };
         }
     }
 
@@ -251,12 +258,7 @@ impl<'a> Matrix<'a> {
                 looked = pass.outside;
             }
         }
-        let mut gram = vec![0.0; k * k];
-        for y in fit.left.chunks_exact(k) {
-            for (&a, gram) in y.iter().zip(gram.chunks_exact_mut(k)) {
-                gram.iter_mut().zip(y).for_each(|(g, &b)| *g += f64::from(a) * f64::from(b));
-            }
-        }
+        let gram = fit.gram();
         fit.diagonalise(n, &gram);
         Ok(())
     }
@@ -286,26 +288,26 @@ impl<'a> Matrix<'a> {
         bits * self.rows as f64 / f64::from(seen.max(1))
     }
 
-    /// As [`cost`](Self::cost), of the first `rank` components in floating point.
-    pub(super) fn cost_of<R: Real>(&self, fit: &Fit, rank: usize) -> f64 {
+    /// As [`cost`](Self::cost), of the first `rank` components in floating point; `product` says what the merge rounded.
+    pub(super) fn cost_of<R: Real>(&self, fit: &Fit, rank: usize, product: bool) -> f64 {
         let n = self.columns;
-        let mut product = vec![0f32; n];
+        let mut change = vec![0f32; n];
         self.cost::<R>(|i, base, words, fractions| {
-            product.fill(0.0);
+            change.fill(0.0);
             let left = &fit.left[i * fit.rank..(i + 1) * fit.rank];
             for (&l, v) in left.iter().zip(fit.right.chunks_exact(n)).take(rank) {
-                axpy(l, v, &mut product);
+                axpy(l, v, &mut change);
             }
-            self.predict_from::<R>(&product, base, words, fractions);
+            self.predict_from::<R>(&change, product, base, words, fractions);
         })
     }
 
     /// Round the factors to integers, for sums in units of `2^exponent`. `None` when they would be too large.
-    pub(super) fn quantise<R: Real>(&self, fit: &Fit, exponent: i32) -> Option<Factors<R>> {
+    pub(super) fn quantise<R: Real>(&self, fit: &Fit, exponent: i32, product: bool) -> Option<Factors<R>> {
         let (n, k) = (self.columns, fit.rank);
         let aspect = (n as f64 / self.rows as f64).sqrt();
         let largest = fit.sigma.first()?;
-        let mut f = Factors { rank: k, exponent, ..Factors::none() };
+        let mut f = Factors { rank: k, exponent, product, ..Factors::none() };
         f.left = vec![R::Factor::default(); self.rows * k];
         if exponent.abs() > R::MAX_SCALE {
             return None;
@@ -362,6 +364,44 @@ impl<'a> Matrix<'a> {
 }
 
 impl Fit {
+    /// A given product of `rank` components; `left` row by row, `right` component by component. `None` if it is not
+    /// finite, zero, or of too high a rank.
+    pub(super) fn of_product(matrix: &Matrix<'_>, hint: &LowRankHint) -> Option<Fit> {
+        let (n, k) = (matrix.columns, hint.rank);
+        let fits = hint.left.len() == matrix.rows * k && hint.right.len() == n * k;
+        let finite = |v: &[f32]| v.iter().all(|x| x.is_finite() && x.abs() < 1e18);
+        if !fits || !(1..=MAX_RANK).contains(&k) || !finite(&hint.left) || !finite(&hint.right) {
+            return None;
+        }
+        let mut fit = Fit { rank: k, left: hint.left.clone(), right: hint.right.clone(), sigma: Vec::new() };
+        fit.left.iter_mut().for_each(|x| *x *= matrix.unit);
+        orthonormalise(&mut fit.right, n);
+        let change: Vec<f64> = hint
+            .right
+            .chunks_exact(n)
+            .flat_map(|h| fit.right.chunks_exact(n).map(|r| dot_wide(h, r)).collect::<Vec<_>>())
+            .collect();
+        rotate_rows(&mut fit.left, &change, k);
+        let gram = fit.gram();
+        fit.diagonalise(n, &gram);
+        let largest = fit.sigma.first().copied().filter(|&s| s > 0.0 && s.is_finite())?;
+        let rank = fit.sigma.iter().filter(|&&s| s > largest * 1e-6).count();
+        fit.truncate(n, rank);
+        Some(fit)
+    }
+
+    /// `left^T left`.
+    fn gram(&self) -> Vec<f64> {
+        let k = self.rank;
+        let mut gram = vec![0.0; k * k];
+        for y in self.left.chunks_exact(k) {
+            for (&a, gram) in y.iter().zip(gram.chunks_exact_mut(k)) {
+                gram.iter_mut().zip(y).for_each(|(g, &b)| *g += f64::from(a) * f64::from(b));
+            }
+        }
+        gram
+    }
+
     /// Rotate the factors so that left columns are orthogonal, too, in order of size; `gram` is `left^T left`.
     fn diagonalise(&mut self, n: usize, gram: &[f64]) {
         let k = self.rank;

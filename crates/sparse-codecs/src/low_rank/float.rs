@@ -4,6 +4,9 @@
 //! three IEEE operations (conversion, multiplication, addition), each correctly rounded to nearest even, in binary32
 //! for 16-bit types and in binary64 for binary32. Rounding the result to the type is done on its bits: to nearest,
 //! halves away from zero. All of that is the same on every machine.
+//!
+//! Some merges round the product to the type before they add it. Predictions that are told so do the same, and round
+//! halves to even, which are no longer rare then.
 
 use sparse_core::Dtype;
 use std::fmt::Debug;
@@ -51,12 +54,12 @@ pub(super) trait Real: Copy + Send + Sync + 'static {
     fn accumulate(left: Self::Factor, right: &[Self::Factor], sums: &mut [Self::Sum]);
 
     /// The prediction for a base and a sum: the rounded word, and the fraction in units of `2^-8` of a step, counted
-    /// (in magnitude) from the lower bound of what rounds to that word.
-    fn predict(base: u32, sum: Self::Sum, scale: Self::Work) -> (u32, u8);
+    /// (in magnitude) from the lower bound of what rounds to that word. `PRODUCT` is for merges that round the product.
+    fn predict<const PRODUCT: bool>(base: u32, sum: Self::Sum, scale: Self::Work) -> (u32, u8);
 
     /// As `predict`, for a difference that is not an integer sum.
     #[cfg_attr(not(feature = "low-rank-encode"), allow(dead_code))]
-    fn predict_float(base: u32, difference: f64) -> (u32, u8);
+    fn predict_float<const PRODUCT: bool>(base: u32, difference: f64) -> (u32, u8);
 
     /// The value of a word whose exponent field is not all ones, and of the bounds of what rounds to it.
     #[cfg_attr(not(feature = "low-rank-encode"), allow(dead_code))]
@@ -142,18 +145,20 @@ macro_rules! narrow_arithmetic {
         }
 
         #[inline(always)]
-        fn predict(base: u32, sum: i32, scale: f32) -> (u32, u8) {
-            let (word, fraction) = Self::round(Self::widen(base) + sum as f32 * scale);
+        fn predict<const PRODUCT: bool>(base: u32, sum: i32, scale: f32) -> (u32, u8) {
+            let change = Self::change_of::<PRODUCT>(sum as f32 * scale);
+            let (word, fraction) = Self::round::<PRODUCT>(Self::widen(base) + change);
             // A sum of zero keeps the sign of a zero, and payloads of NaNs are no arithmetic's business.
             let keep = sum == 0 || Self::is_special(base);
             if keep { (base, CENTRE) } else { (word, fraction) }
         }
 
-        fn predict_float(base: u32, difference: f64) -> (u32, u8) {
-            if Self::is_special(base) || !difference.is_finite() {
+        fn predict_float<const PRODUCT: bool>(base: u32, difference: f64) -> (u32, u8) {
+            let change = Self::change_of::<PRODUCT>(difference as f32);
+            if Self::is_special(base) || !change.is_finite() {
                 return (base, CENTRE);
             }
-            Self::round(Self::widen(base) + difference as f32)
+            Self::round::<PRODUCT>(Self::widen(base) + change)
         }
     };
 }
@@ -165,10 +170,18 @@ impl Bf16 {
     }
 
     #[inline(always)]
-    fn round(x: f32) -> (u32, u8) {
+    fn round<const EVEN: bool>(x: f32) -> (u32, u8) {
         let bits = x.to_bits();
-        let magnitude = (bits & 0x7fff_ffff) + 0x8000;
+        let magnitude = bits & 0x7fff_ffff;
+        let up = if EVEN { 0x7fff + (magnitude >> 16 & 1) } else { 0x8000 };
+        let magnitude = magnitude + up;
         ((magnitude >> 16) | (bits >> 31) << 15, (magnitude >> 8) as u8)
+    }
+
+    /// A product, rounded to the type if merges do that.
+    #[inline(always)]
+    fn change_of<const PRODUCT: bool>(x: f32) -> f32 {
+        if PRODUCT { Self::widen(Self::round::<true>(x).0) } else { x }
     }
 }
 
@@ -211,15 +224,25 @@ impl F16 {
     }
 
     #[inline(always)]
-    fn round(x: f32) -> (u32, u8) {
+    fn round<const EVEN: bool>(x: f32) -> (u32, u8) {
+        /// Bits below a step of the type.
+        const POINT: u32 = 23 - 10;
         let bits = x.to_bits();
         let magnitude = bits & 0x7fff_ffff;
-        // In steps of the type, with eight bits below the point.
-        let normal = magnitude.wrapping_sub(F16_IN_F32) >> (23 - 10 - FRACTION_BITS);
-        let subnormal = (f32::from_bits(magnitude) * Self::scale(24 + FRACTION_BITS as i32)) as u32;
+        let normal = magnitude.wrapping_sub(F16_IN_F32);
+        let subnormal = (f32::from_bits(magnitude) * Self::scale(24 + POINT as i32)) as u32;
         let steps = if magnitude < F16_IN_F32 + (1 << 23) { subnormal } else { normal };
-        let rounded = steps.min(0x7c00 << FRACTION_BITS) + u32::from(CENTRE);
-        ((rounded >> FRACTION_BITS) | (bits >> 31) << 15, rounded as u8)
+        let steps = steps.min(0x7c00 << POINT);
+        let up = if EVEN { (1 << (POINT - 1)) - 1 + (steps >> POINT & 1) } else { 1 << (POINT - 1) };
+        let rounded = steps + up;
+        ((rounded >> POINT) | (bits >> 31) << 15, (rounded >> (POINT - FRACTION_BITS)) as u8)
+    }
+
+    /// A product, rounded to the type if merges do that.
+    #[inline(always)]
+    fn change_of<const PRODUCT: bool>(x: f32) -> f32 {
+        // Beyond the largest number, `widen` makes numbers of what stands for infinity.
+        if PRODUCT { Self::widen(Self::round::<true>(x).0) } else { x }
     }
 }
 
@@ -245,14 +268,25 @@ impl Real for F16 {
 
 impl F32 {
     #[inline(always)]
-    fn round(x: f64) -> (u32, u8) {
+    fn round<const EVEN: bool>(x: f64) -> (u32, u8) {
+        /// Bits below a step of the type.
+        const POINT: u32 = 52 - 23;
         let bits = x.to_bits();
         let magnitude = bits & (u64::MAX >> 1);
-        let normal = magnitude.wrapping_sub(F32_IN_F64) >> (52 - 23 - FRACTION_BITS);
-        let subnormal = (f64::from_bits(magnitude) * Self::scale(149 + FRACTION_BITS as i32)) as u64;
+        let normal = magnitude.wrapping_sub(F32_IN_F64);
+        let subnormal = (f64::from_bits(magnitude) * Self::scale(149 + POINT as i32)) as u64;
         let steps = if magnitude < F32_IN_F64 + (1 << 52) { subnormal } else { normal };
-        let rounded = steps.min(0x7f80_0000 << FRACTION_BITS) + u64::from(CENTRE);
-        ((rounded >> FRACTION_BITS) as u32 | ((bits >> 63) as u32) << 31, rounded as u8)
+        let steps = steps.min(0x7f80_0000 << POINT);
+        let up = if EVEN { (1 << (POINT - 1)) - 1 + (steps >> POINT & 1) } else { 1 << (POINT - 1) };
+        let rounded = steps + up;
+        let word = (rounded >> POINT) as u32 | ((bits >> 63) as u32) << 31;
+        (word, (rounded >> (POINT - FRACTION_BITS)) as u8)
+    }
+
+    /// A product, rounded to the type if merges do that. (Conversion rounds to nearest, halves to even.)
+    #[inline(always)]
+    fn change_of<const PRODUCT: bool>(x: f64) -> f64 {
+        if PRODUCT { f64::from(x as f32) } else { x }
     }
 }
 
@@ -290,17 +324,19 @@ impl Real for F32 {
     }
 
     #[inline(always)]
-    fn predict(base: u32, sum: i64, scale: f64) -> (u32, u8) {
-        let (word, fraction) = Self::round(f64::from(f32::from_bits(base)) + sum as f64 * scale);
+    fn predict<const PRODUCT: bool>(base: u32, sum: i64, scale: f64) -> (u32, u8) {
+        let change = Self::change_of::<PRODUCT>(sum as f64 * scale);
+        let (word, fraction) = Self::round::<PRODUCT>(f64::from(f32::from_bits(base)) + change);
         let keep = sum == 0 || Self::is_special(base);
         if keep { (base, CENTRE) } else { (word, fraction) }
     }
 
-    fn predict_float(base: u32, difference: f64) -> (u32, u8) {
-        if Self::is_special(base) || !difference.is_finite() {
+    fn predict_float<const PRODUCT: bool>(base: u32, difference: f64) -> (u32, u8) {
+        let change = Self::change_of::<PRODUCT>(difference);
+        if Self::is_special(base) || !change.is_finite() {
             return (base, CENTRE);
         }
-        Self::round(f64::from(f32::from_bits(base)) + difference)
+        Self::round::<PRODUCT>(f64::from(f32::from_bits(base)) + change)
     }
 
     fn cell(word: u32) -> (f64, f64, f64) {
@@ -391,7 +427,7 @@ mod tests {
             if sum == 0 || exact == 0.0 || f64::from(exact as f32) != exact {
                 return Ok(());
             }
-            let (p, _) = F16::predict(base, sum, F16::scale(-36));
+            let (p, _) = F16::predict::<false>(base, sum, F16::scale(-36));
             prop_assert_eq!(p, naive::<F16>(base, sum.into()));
         }
 
@@ -402,7 +438,7 @@ mod tests {
             if sum == 0 || exact == 0.0 || f64::from(exact as f32) != exact {
                 return Ok(());
             }
-            let (p, _) = Bf16::predict(base, sum, Bf16::scale(-112));
+            let (p, _) = Bf16::predict::<false>(base, sum, Bf16::scale(-112));
             // 2^-112 in units of 2^-133 * 2^-12.
             prop_assert_eq!(p, naive::<Bf16>(base, i128::from(sum) << 33));
         }
@@ -414,8 +450,36 @@ mod tests {
             if sum == 0 || exact == 0.0 {
                 return Ok(());
             }
-            let (p, _) = F32::predict(base, sum, F32::scale(-161));
+            let (p, _) = F32::predict::<false>(base, sum, F32::scale(-161));
             prop_assert_eq!(p, naive::<F32>(base, sum.into()));
+        }
+
+        /// What frameworks do: round the product to the type, add, round again, halves to even.
+        #[test]
+        fn rounded_products_are_those_of_frameworks(base: u32, other: u32, sum: i32, cut in 0u32..31, e in -60i32..20) {
+            let (sum, scale) = (sum >> cut, 2f32.powi(e));
+            if sum == 0 {
+                return Ok(());
+            }
+            let (b, before) = (base & 0xffff, half::bf16::from_bits(base as u16));
+            if !Bf16::is_special(b) {
+                let product = half::bf16::from_f32(sum as f32 * scale).to_f32();
+                let want = half::bf16::from_f32(before.to_f32() + product);
+                prop_assert_eq!(Bf16::predict::<true>(b, sum, Bf16::scale(e)).0, u32::from(want.to_bits()));
+                let float = Bf16::predict_float::<true>(b, f64::from(sum) * f64::from(scale));
+                prop_assert_eq!(float, Bf16::predict::<true>(b, sum, Bf16::scale(e)));
+            }
+            let (b, before) = (other & 0xffff, half::f16::from_bits(other as u16));
+            let product = half::f16::from_f32(sum as f32 * scale);
+            if !F16::is_special(b) && product.is_finite() {
+                let want = half::f16::from_f32(before.to_f32() + product.to_f32());
+                prop_assert_eq!(F16::predict::<true>(b, sum, F16::scale(e)).0, u32::from(want.to_bits()));
+            }
+            let before = f32::from_bits(base);
+            if !F32::is_special(base) {
+                let want = before + (f64::from(sum) * f64::from(scale)) as f32;
+                prop_assert_eq!(F32::predict::<true>(base, sum.into(), F32::scale(e)).0, want.to_bits());
+            }
         }
 
         #[test]
@@ -455,7 +519,7 @@ mod tests {
             return;
         }
         // A base of zero, so that nothing is rounded before.
-        let (p, fraction) = R::predict_float(0, x);
+        let (p, fraction) = R::predict_float::<false>(0, x);
         assert_eq!(p, word, "{x} in {low}..{high}");
         let place = (x - low) / (high - low);
         // At powers of two, the cell is lopsided.
@@ -482,12 +546,12 @@ mod tests {
     #[test]
     fn special_words_predict_themselves() {
         for word in [0x7f80, 0xff80, 0x7fc1, 0xffff] {
-            assert_eq!(Bf16::predict(word, 12345, 1.0), (word, CENTRE));
+            assert_eq!(Bf16::predict::<false>(word, 12345, 1.0), (word, CENTRE));
         }
-        assert_eq!(Bf16::predict(0x8000, 0, 1.0), (0x8000, CENTRE));
-        assert_eq!(F32::predict(0x7fc0_0001, 1, 1.0), (0x7fc0_0001, CENTRE));
+        assert_eq!(Bf16::predict::<false>(0x8000, 0, 1.0), (0x8000, CENTRE));
+        assert_eq!(F32::predict::<false>(0x7fc0_0001, 1, 1.0), (0x7fc0_0001, CENTRE));
         // Beyond the largest number lies infinity.
-        assert_eq!(F16::predict(0x7bff, 1 << 30, 1.0).0, 0x7c00);
-        assert_eq!(F32::predict(0x7f7f_ffff, 1 << 60, F32::scale(400)).0, 0x7f80_0000);
+        assert_eq!(F16::predict::<false>(0x7bff, 1 << 30, 1.0).0, 0x7c00);
+        assert_eq!(F32::predict::<false>(0x7f7f_ffff, 1 << 60, F32::scale(400)).0, 0x7f80_0000);
     }
 }

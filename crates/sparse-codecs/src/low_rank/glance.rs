@@ -62,7 +62,7 @@ pub(super) fn is_hopeless<R: Real>(columns: usize, target: &[u8], base: &[u8], r
     let changes: Vec<f32> = (0..rows).flat_map(|i| block.changes::<R>(i)).collect();
     let fitted = leading_part(&changes, width, directions);
     let left = block.cost::<R>(|i, base, words, fractions| {
-        block.predict_from::<R>(&fitted[i * width..(i + 1) * width], base, words, fractions);
+        block.predict_from::<R>(&fitted[i * width..(i + 1) * width], false, base, words, fractions);
     });
     left > HOPELESS * plain
 }

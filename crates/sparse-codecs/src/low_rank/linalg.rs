@@ -25,7 +25,7 @@ pub(super) fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
 }
 
 /// The inner product in double precision, in eight partial sums.
-fn dot_wide(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn dot_wide(a: &[f32], b: &[f32]) -> f64 {
     let (a, a_rest) = a.as_chunks::<8>();
     let (b, b_rest) = b.as_chunks::<8>();
     let mut sums = [0f64; 8];

@@ -17,6 +17,8 @@ mod float;
 #[cfg(feature = "low-rank-encode")]
 mod glance;
 #[cfg(feature = "low-rank-encode")]
+mod hint;
+#[cfg(feature = "low-rank-encode")]
 mod linalg;
 mod model;
 #[cfg(test)]
@@ -25,10 +27,11 @@ mod tests;
 mod workers;
 
 #[cfg(feature = "low-rank-encode")]
-pub use analysis::looks_low_rank;
 use chunk::{Decoder, Predictor};
 use factors::is_matrix;
 use float::{Real, is_real, with_real};
+#[cfg(feature = "low-rank-encode")]
+pub use hint::{HintedLowRank, LowRankHint, looks_low_rank};
 use model::Model;
 use sparse_core::{
     BaseUse, ChunkDecoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, Error, Fidelity, Limits, Result,
@@ -49,8 +52,8 @@ impl LowRank {
     /// The codec's number in files.
     pub const ID: CodecId = CodecId(3);
 
-    /// Most elements of a unit that the encoder takes, since it holds them in memory.
-    pub const MAX_ELEMENTS: u64 = 1 << 26;
+    /// Most bytes of a unit's target that the encoder takes, since it holds target and base in memory: 512 MiB.
+    pub const MAX_BYTES: u64 = 1 << 29;
 }
 
 fn check_unit(unit: &UnitSpec) -> Result<()> {

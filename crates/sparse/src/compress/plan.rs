@@ -208,7 +208,7 @@ fn is_low_rank(pair: &Pair<'_>, job: &Job, base_spec: &TensorSpec, effort: Effor
     let (Some(base_model), Some(base)) = (pair.base, job.base) else { return Ok(false) };
     let Segment { rows, row_len } = job.segment;
     if base_spec.dtype() != job.dtype
-        || job.segment.len() > LowRank::MAX_ELEMENTS
+        || job.segment.len() > LowRank::MAX_BYTES / job.dtype.storage_bytes() as u64
         || rows < 32
         || row_len < 32
     {
