@@ -1,6 +1,7 @@
 //! Clustering: many histograms into few, with the least loss of coded size.
 
 use super::freq::{Log2, entropy_bits};
+use std::ops::Range;
 
 /// What a table costs in the parameter block, roughly: this much per symbol that occurs ...
 const SYMBOL_BITS: f64 = 5.0;
@@ -59,22 +60,23 @@ impl Cost {
         Cost { pairwise: PAIRWISE / 2, ..self }
     }
 
-    fn bits(self, dense: &[u64]) -> f64 {
-        self.bits_of(dense.len(), |i| dense[i])
+    fn bits(self, dense: &[u64], blocks: &[Range<usize>]) -> f64 {
+        self.bits_of(blocks, |i| dense[i])
     }
 
     /// The cost of two histograms in one.
-    fn joint_bits(self, a: &[u64], b: &[u64]) -> f64 {
-        self.bits_of(a.len().min(b.len()), |i| a[i] + b[i])
+    fn joint_bits(self, a: &[u64], b: &[u64], blocks: &[Range<usize>]) -> f64 {
+        let b = &b[..a.len()];
+        self.bits_of(blocks, |i| a[i] + b[i])
     }
 
     #[inline(always)]
-    fn bits_of(self, len: usize, count: impl Fn(usize) -> u64) -> f64 {
+    fn bits_of(self, blocks: &[Range<usize>], count: impl Fn(usize) -> u64) -> f64 {
         let log = Log2::new();
         let mut bits = 0.0;
-        for start in (0..len).step_by(self.block) {
+        for block in blocks {
             let (mut total, mut used, mut sum) = (0, 0, 0.0);
-            for c in (start..len.min(start + self.block)).map(&count).filter(|&c| c > 0) {
+            for c in block.clone().map(&count).filter(|&c| c > 0) {
                 total += c;
                 used += 1;
                 sum += c as f64 * log.of(c as f64);
@@ -97,18 +99,44 @@ pub(crate) fn cluster(items: &[Sparse], symbols: usize, limit: usize, cost: Cost
     if items.is_empty() {
         return Vec::new();
     }
+    let (items, blocks) = compact(items, symbols, cost.block);
+    let symbols = blocks.last().map_or(0, |b| b.end);
     let mut assigned: Vec<usize> = if items.len() <= cost.pairwise {
         (0..items.len()).collect()
     } else {
-        lloyd(items, symbols, cost.pairwise.max(limit), cost)
+        lloyd(&items, symbols, &blocks, cost.pairwise.max(limit), cost)
     };
     let count = assigned.iter().max().map_or(0, |m| m + 1);
     let mut sums = vec![vec![0u64; symbols]; count];
     for (item, &a) in items.iter().zip(&assigned) {
         add(&mut sums[a], item);
     }
-    merge(&mut sums, limit, cost, &mut assigned);
+    merge(&mut sums, &blocks, limit, cost, &mut assigned);
     assigned
+}
+
+/// The same items without symbols that occur in none, and what became of the blocks: most of (key, token) never occurs.
+fn compact(items: &[Sparse], symbols: usize, block: usize) -> (Vec<Sparse>, Vec<Range<usize>>) {
+    let mut number = vec![u32::MAX; symbols];
+    for item in items {
+        item.entries.iter().for_each(|&(s, _)| number[s as usize] = 0);
+    }
+    let mut blocks = Vec::new();
+    let mut next = 0;
+    for block in number.chunks_mut(block) {
+        let start = next;
+        for n in block.iter_mut().filter(|n| **n == 0) {
+            *n = next as u32;
+            next += 1;
+        }
+        if next > start {
+            blocks.push(start..next);
+        }
+    }
+    let renumber = |item: &Sparse| Sparse {
+        entries: item.entries.iter().map(|&(s, c)| (number[s as usize], c)).collect(),
+    };
+    (items.iter().map(renumber).collect(), blocks)
 }
 
 fn add(dense: &mut [u64], item: &Sparse) {
@@ -118,12 +146,12 @@ fn add(dense: &mut [u64], item: &Sparse) {
 }
 
 /// Greedy merging; renumbers `assigned`.
-fn merge(sums: &mut [Vec<u64>], limit: usize, cost: Cost, assigned: &mut [usize]) {
+fn merge(sums: &mut [Vec<u64>], blocks: &[Range<usize>], limit: usize, cost: Cost, assigned: &mut [usize]) {
     let n = sums.len();
-    let mut own: Vec<f64> = sums.iter().map(|s| cost.bits(s)).collect();
+    let mut own: Vec<f64> = sums.iter().map(|s| cost.bits(s, blocks)).collect();
     let mut alive: Vec<bool> = vec![true; n];
     let mut target: Vec<usize> = (0..n).collect();
-    let joint = |a: &[u64], b: &[u64]| cost.joint_bits(a, b);
+    let joint = |a: &[u64], b: &[u64]| cost.joint_bits(a, b, blocks);
     // loss[i][j], i < j: bits lost by merging the two.
     let mut loss = vec![vec![f64::INFINITY; n]; n];
     for j in 1..n {
@@ -147,7 +175,7 @@ fn merge(sums: &mut [Vec<u64>], limit: usize, cost: Cost, assigned: &mut [usize]
         }
         let absorbed = std::mem::take(&mut sums[j]);
         sums[i].iter_mut().zip(&absorbed).for_each(|(a, b)| *a += b);
-        own[i] = cost.bits(&sums[i]);
+        own[i] = cost.bits(&sums[i], blocks);
         alive[j] = false;
         target[j] = i;
         left -= 1;
@@ -169,9 +197,10 @@ fn merge(sums: &mut [Vec<u64>], limit: usize, cost: Cost, assigned: &mut [usize]
 }
 
 /// Bits per symbol under smoothed frequencies, for every block of a sum.
-fn prices(sum: &[u64], block: usize, out: &mut [f32]) {
+fn prices(sum: &[u64], blocks: &[Range<usize>], out: &mut [f32]) {
     let log = Log2::new();
-    for (counts, out) in sum.chunks(block).zip(out.chunks_mut(block)) {
+    for block in blocks {
+        let (counts, out) = (&sum[block.clone()], &mut out[block.clone()]);
         let total: u64 = counts.iter().sum();
         let smooth = 0.02;
         let all = log.of(total as f64 + smooth * counts.len() as f64);
@@ -186,13 +215,13 @@ fn price(item: &Sparse, prices: &[f32]) -> f64 {
 }
 
 /// Lloyd's algorithm: seeds by largest excess over the item's own entropy, then a few rounds.
-fn lloyd(items: &[Sparse], symbols: usize, count: usize, cost: Cost) -> Vec<usize> {
+fn lloyd(items: &[Sparse], symbols: usize, blocks: &[Range<usize>], count: usize, cost: Cost) -> Vec<usize> {
     let floor: Vec<f64> = items
         .iter()
         .map(|item| {
             let mut dense = vec![0; symbols];
             add(&mut dense, item);
-            dense.chunks(cost.block).map(entropy_bits).sum()
+            blocks.iter().map(|b| entropy_bits(&dense[b.clone()])).sum()
         })
         .collect();
     let mut table = vec![0f32; symbols];
@@ -203,7 +232,7 @@ fn lloyd(items: &[Sparse], symbols: usize, count: usize, cost: Cost) -> Vec<usiz
     for cluster in 0..count {
         dense.fill(0);
         add(&mut dense, &items[seed]);
-        prices(&dense, cost.block, &mut table);
+        prices(&dense, blocks, &mut table);
         for (i, item) in items.iter().enumerate() {
             let bits = price(item, &table);
             if bits < best[i] {
@@ -225,7 +254,7 @@ fn lloyd(items: &[Sparse], symbols: usize, count: usize, cost: Cost) -> Vec<usiz
         }
         best.fill(f64::INFINITY);
         for (c, sum) in sums.iter().enumerate().filter(|s| s.1.iter().any(|&n| n > 0)) {
-            prices(sum, cost.block, &mut table);
+            prices(sum, blocks, &mut table);
             for (i, item) in items.iter().enumerate() {
                 let bits = price(item, &table);
                 if bits < best[i] {

@@ -73,7 +73,7 @@ impl LowRankHint {
 ///
 /// Both slices hold rows of `columns` elements of type `dtype`; what is beyond the last whole row is not looked at. Below
 /// the highest effort a glance at a small block comes first, which settles most matrices in a millisecond; it may miss
-/// changes of a rank above 40 or so whose components are all of one size.
+/// changes of a rank above 32 (64 in rows of 2048 elements and more) whose components are all of one size.
 pub fn looks_low_rank(dtype: Dtype, columns: usize, target: &[u8], base: &[u8], effort: Effort) -> bool {
     fn look<R: Real>(columns: usize, target: &[u8], base: &[u8], effort: Effort) -> bool {
         let Some((target, base)) = sample::<R>(columns, target, base) else { return false };

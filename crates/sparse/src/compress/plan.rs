@@ -8,8 +8,8 @@ use sparse_codecs::lossless::Lossless;
 use sparse_codecs::low_rank::{LowRank, looks_low_rank};
 use sparse_container::{BaseEntry, BaseStart, Piece, PieceSource};
 use sparse_core::{
-    BaseUse, DeltaDecoder, DeltaEncoder, Digest, Dtype, Effort, Error, ErrorKind, Result, Segment,
-    TensorSource, TensorSpec, UnitSpec,
+    BaseUse, DeltaDecoder, DeltaEncoder, Digest, Dtype, DtypeClass, Effort, Error, ErrorKind, Result,
+    Segment, TensorSource, TensorSpec, UnitSpec,
 };
 use sparse_model::{Counterpart, Model};
 use sparse_select::{Candidate, Policy, Sampler};
@@ -253,7 +253,9 @@ fn base_helps(
     // Where a good part did not change at all, there is no question.
     if base_spec.dtype() == job.dtype {
         let width = job.dtype.storage_bytes();
-        if count_equal(&target, &base_bytes, width) * 16 > shape.len() {
+        if count_equal(&target, &base_bytes, width) * 16 > shape.len()
+            || clearly_near(job.dtype, &target, &base_bytes)
+        {
             return Ok(true);
         }
     }
@@ -270,6 +272,36 @@ fn base_helps(
         }
     }
     Ok(Policy::Lossless.choose(&candidates).is_some_and(|c| candidates[c].with_base))
+}
+
+/// Whether the differences of floats are so short that no estimate is needed: shorter than the mantissas are, which is
+/// what coding without a base leaves, unless many of them end in zeros.
+fn clearly_near(dtype: Dtype, target: &[u8], base: &[u8]) -> bool {
+    /// What a token takes at most beyond the length of the difference, and an exponent at least beyond its mantissa.
+    const MARGIN: f64 = 4.0 - 2.0;
+    fn look<const N: usize>(target: &[u8], base: &[u8]) -> (usize, u32, u32) {
+        let load = |bytes: &[u8; N]| {
+            let mut word = [0; 4];
+            word[..N].copy_from_slice(bytes);
+            u32::from_le_bytes(word)
+        };
+        let (target, base) = (target.as_chunks::<N>().0, base.as_chunks::<N>().0);
+        let (mut bits, mut odd) = (0, 0);
+        for (t, b) in target.iter().zip(base) {
+            let (t, b) = (load(t), load(b));
+            // Where the sign differs, this is as long as the word.
+            bits += 32 - t.abs_diff(b).leading_zeros();
+            odd += t & 1;
+        }
+        (target.len(), bits, odd)
+    }
+    let DtypeClass::Float { mantissa, .. } = dtype.storage_class() else { return false };
+    let (count, bits, odd) = match dtype.storage_bytes() {
+        2 => look::<2>(target, base),
+        4 => look::<4>(target, base),
+        _ => return false,
+    };
+    odd as usize > count / 4 && f64::from(bits) < (f64::from(mantissa) - MARGIN) * count as f64
 }
 
 /// How many elements of so many bytes are equal.

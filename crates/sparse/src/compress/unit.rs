@@ -23,27 +23,45 @@ fn gather<'a>(
     width: usize,
     place: impl Fn(usize) -> Option<(&'a Model, usize, u64)>,
 ) -> Result<Cow<'a, [u8]>> {
-    let mut out: Cow<'a, [u8]> = Cow::Borrowed(&[]);
     let first = spec.segment_starts().partition_point(|&s| s <= range.start).saturating_sub(1);
-    for (i, (&start, segment)) in spec.segment_starts().iter().zip(spec.segments()).enumerate().skip(first) {
-        if start >= range.end {
-            break;
-        }
-        let from = range.start.max(start);
-        let to = range.end.min(start + segment.len());
-        if from >= to {
-            continue;
-        }
-        let Some((model, tensor, element)) = place(i) else { continue };
-        let offset = (element + from - start) * width as u64;
-        let bytes = model.range(tensor, offset, (to - from) as usize * width)?;
-        // A chunk within one tensor is borrowed where that is possible.
-        if from == range.start && to == range.end {
-            return Ok(bytes);
-        }
-        out.to_mut().extend_from_slice(&bytes);
+    let pieces = || {
+        let segments = spec.segment_starts().iter().zip(spec.segments()).enumerate().skip(first);
+        segments.take_while(|s| *s.1.0 < range.end).filter_map(|(i, (&start, segment))| {
+            let from = range.start.max(start);
+            let to = range.end.min(start + segment.len());
+            let (model, tensor, element) = place(i).filter(|_| from < to)?;
+            Some((model, tensor, (element + from - start) * width as u64, (to - from) as usize * width))
+        })
+    };
+    if let Some(bytes) = in_one_piece(pieces())? {
+        return Ok(bytes);
     }
-    Ok(out)
+    let mut out = Vec::with_capacity((range.end - range.start) as usize * width);
+    for (model, tensor, offset, len) in pieces() {
+        let start = out.len();
+        out.resize(start + len, 0);
+        model.read_range_into(tensor, offset, &mut out[start..])?;
+    }
+    Ok(Cow::Owned(out))
+}
+
+/// The bytes of pieces (source, tensor, first byte, length) that follow each other in a file, as small tensors mostly do,
+/// without a copy; `None` if they do not.
+fn in_one_piece<'a>(
+    mut pieces: impl Iterator<Item = (&'a Model, usize, u64, usize)>,
+) -> Result<Option<Cow<'a, [u8]>>> {
+    let Some((model, tensor, offset, mut total)) = pieces.next() else { return Ok(None) };
+    let location = |tensor: usize| model.location(tensor).map(|l| (l.file, l.offset));
+    let Some((file, start)) = location(tensor) else { return Ok(None) };
+    for (_, tensor, at, len) in pieces {
+        let end = start + offset + total as u64;
+        if location(tensor).is_none_or(|(f, start)| (f, start + at) != (file, end)) {
+            return Ok(None);
+        }
+        total += len;
+    }
+    let bytes = model.file_source(file)?.bytes_at(start + offset, total);
+    bytes.map(Some).map_err(|e| e.in_tensor(&*model.tensors()[tensor].name))
 }
 
 impl UnitPlan {
