@@ -1,5 +1,6 @@
 //! What can be said on the command line.
 
+use crate::policy::PolicyArgs;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -73,6 +74,13 @@ pub(crate) enum Command {
     )]
     Verify(Verify),
 
+    /// Measure how near a delta comes to the fine-tuned model, and check what it certifies
+    #[command(
+        override_usage = "sparse quality [OPTIONS] <BASE> <FINETUNED> <DELTA>\n       \
+                          sparse quality [OPTIONS] --no-base <MODEL> <DELTA>"
+    )]
+    Quality(Quality),
+
     /// Show what is in a delta
     Info(Info),
 
@@ -89,6 +97,7 @@ impl Command {
             Command::Compress(_) => "compress",
             Command::Reconstruct(_) => "reconstruct",
             Command::Verify(_) => "verify",
+            Command::Quality(_) => "quality",
             Command::Info(_) => "info",
             Command::Estimate(_) => "estimate",
         }
@@ -115,6 +124,9 @@ pub(crate) struct Compress {
     /// How much time to spend on a smaller delta: fast, default or max
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) effort: EffortArg,
+
+    #[command(flatten, next_help_heading = "What may be lost")]
+    pub(crate) policy: PolicyArgs,
 
     /// Replace the output if it exists
     #[arg(short, long)]
@@ -147,6 +159,17 @@ pub(crate) struct Verify {
     pub(crate) inputs: Vec<PathBuf>,
 
     /// There is no base (as leaving it out)
+    #[arg(long)]
+    pub(crate) no_base: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Quality {
+    /// The base, the fine-tuned model, then the delta; with --no-base, without the first
+    #[arg(value_name = "INPUT", required = true, action = ArgAction::Append)]
+    pub(crate) inputs: Vec<PathBuf>,
+
+    /// The delta was made without a base
     #[arg(long)]
     pub(crate) no_base: bool,
 }

@@ -1,4 +1,4 @@
-//! The command `sparse`: compress, reconstruct, verify, info, estimate.
+//! The command `sparse`: compress, reconstruct, verify, quality, info, estimate.
 //!
 //! Everything is done by the library crate `sparse`; here is what only a program has: arguments, progress, reports
 //! for people and for programs, exit codes.
@@ -9,6 +9,7 @@ mod args;
 mod commands;
 mod failure;
 mod human;
+mod policy;
 mod progress;
 mod session;
 

@@ -58,6 +58,7 @@ impl Session {
             Command::Compress(args) => commands::compress(self, args),
             Command::Reconstruct(args) => commands::reconstruct(self, args),
             Command::Verify(args) => commands::verify(self, args),
+            Command::Quality(args) => commands::quality(self, args),
             Command::Info(args) => commands::info(self, &args),
             Command::Estimate(args) => commands::estimate(self, args),
         });

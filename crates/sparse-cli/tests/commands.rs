@@ -276,3 +276,38 @@ fn fields_are_documented() {
         }
     }
 }
+
+#[test]
+fn what_may_be_lost() {
+    let pair = Pair::new(2, 256, 128);
+    let (base, tuned, delta, out) =
+        (pair.arg("base"), pair.arg("finetuned"), pair.arg("d.sparse"), pair.arg("out"));
+    let lossless = run(["compress", &base, &tuned, "-o", &delta, "--json"]).succeeded().json();
+    let size = |made: &serde_json::Value| made["delta_bytes"].as_u64().unwrap();
+    let mut last = size(&lossless);
+    for (option, value) in [("--max-error", "0.3"), ("--codec", "sign")] {
+        let made =
+            run(["compress", &base, &tuned, "-o", &delta, "-f", "--json", option, value]).succeeded().json();
+        assert!(size(&made) < last, "{made}");
+        last = size(&made);
+        assert!(made["quality"]["relative_error"].as_f64().unwrap() > 0.0);
+        run(["verify", &base, &delta]).succeeded();
+        let text = run(["quality", &base, &tuned, &delta]).succeeded().stdout;
+        assert!(text.contains("p99 ULP") && text.contains("cosine 0."), "{text}");
+        run(["reconstruct", &base, &delta, "-o", &out, "-f"]).succeeded();
+    }
+    // Against another model the certificate is not true.
+    let wrong = run(["quality", &base, &base, &delta, "--json"]);
+    assert_eq!(wrong.code, Some(4), "{}", wrong.stdout);
+
+    let wanted = size(&lossless) / 2;
+    let text = wanted.to_string();
+    let made = run(["compress", &base, &tuned, "-o", &delta, "-f", "--json", "--target-size", &text, "--explain"]);
+    let made = made.succeeded().json();
+    assert!(size(&made) <= wanted && size(&made) * 10 > wanted * 8, "{} {wanted}", size(&made));
+    let choice = &made["choices"][0];
+    assert!(choice["candidates"].as_array().unwrap().len() > 5, "{choice}");
+    assert!(choice["reason"].as_str().unwrap().contains("budget"));
+    let text = run(["compress", &base, &tuned, "-o", &delta, "-f", "--explain", "--policy", "*:max-ulps=1"]);
+    assert!(text.succeeded().stdout.contains("taken, "));
+}

@@ -2,16 +2,39 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "lossless")]
+pub mod certificate;
 pub mod entropy;
+#[cfg(feature = "int8")]
+pub mod int8;
 #[cfg(feature = "lossless")]
 pub mod lossless;
 #[cfg(feature = "low-rank")]
 pub mod low_rank;
+#[cfg(any(
+    feature = "int8",
+    feature = "sign",
+    feature = "sparse",
+    feature = "sparse-int8",
+    feature = "ulp-bounded"
+))]
+mod quant;
 #[cfg(feature = "raw")]
 pub mod raw;
+#[cfg(feature = "lossless")]
+#[allow(dead_code)] // Rounding is for the quantised codecs only, each of which is optional.
+mod real;
+#[cfg(feature = "sign")]
+pub mod sign;
 #[cfg_attr(not(feature = "lossless"), allow(dead_code))]
 pub mod simd;
 #[cfg_attr(not(feature = "lossless"), allow(dead_code, unused_imports, unused_macros))]
 mod word;
+#[cfg(feature = "sparse")]
+pub mod sparse;
+#[cfg(feature = "sparse-int8")]
+pub mod sparse_int8;
+#[cfg(feature = "ulp-bounded")]
+pub mod ulp_bounded;
 #[cfg(feature = "zstd")]
 pub mod zstd;

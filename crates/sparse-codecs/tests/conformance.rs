@@ -64,3 +64,45 @@ fn low_rank() {
     let report = sparse_core::conformance::run(&sparse_codecs::low_rank::LowRank);
     assert!(report.coded > 100, "{report:?}");
 }
+
+#[cfg(feature = "int8")]
+#[test]
+fn int8() {
+    let report = sparse_core::conformance::run(&sparse_codecs::int8::Int8::new());
+    assert!(report.coded > 500, "{report:?}");
+}
+
+#[cfg(feature = "sign")]
+#[test]
+fn sign() {
+    let report = sparse_core::conformance::run(&sparse_codecs::sign::Sign::new());
+    assert!(report.coded > 500, "{report:?}");
+}
+
+#[cfg(feature = "sparse")]
+#[test]
+fn sparse() {
+    sparse_core::conformance::run(&sparse_codecs::sparse::Sparse::new(0.3));
+    // Nothing may be lost, so nothing is.
+    let lossless = sparse_core::conformance::Options::default().fidelity(sparse_core::Fidelity::Lossless);
+    let report = sparse_core::conformance::run_with(&sparse_codecs::sparse::Sparse::new(0.0), &lossless);
+    assert!(report.coded > 500, "{report:?}");
+}
+
+#[cfg(feature = "sparse-int8")]
+#[test]
+fn sparse_int8() {
+    use sparse_codecs::sparse_int8::SparseInt8;
+    let report = sparse_core::conformance::run(&SparseInt8::within(0.05));
+    assert!(report.coded > 500, "{report:?}");
+    sparse_core::conformance::run(&SparseInt8::within_absolute(1e-4));
+}
+
+#[cfg(feature = "ulp-bounded")]
+#[test]
+fn ulp_bounded() {
+    use sparse_codecs::ulp_bounded::UlpBounded;
+    let report = sparse_core::conformance::run(&UlpBounded::new(1));
+    assert!(report.coded > 500, "{report:?}");
+    sparse_core::conformance::run(&UlpBounded::new(100));
+}

@@ -21,7 +21,10 @@ impl fmt::Display for Version {
 }
 
 /// The version that this crate writes, and the newest that it reads.
-pub const FORMAT_VERSION: Version = Version { major: 0, minor: 1 };
+pub const FORMAT_VERSION: Version = Version { major: 0, minor: 2 };
+
+/// The oldest version that this crate reads. Its layout is that of 0.2, which has more codecs and attributes.
+const OLDEST: Version = Version { major: 0, minor: 1 };
 
 /// Finds out transfers that strip the eighth bit, change line ends, or stop at end-of-file characters (as PNG's).
 pub(crate) const MAGIC: [u8; 8] = *b"\xd3SPRS\r\n\x1a";
@@ -29,16 +32,16 @@ pub(crate) const MAGIC: [u8; 8] = *b"\xd3SPRS\r\n\x1a";
 /// Magic and version.
 pub(crate) const HEADER_LEN: u64 = 12;
 
-/// The header of a file of this version.
-pub(crate) fn header() -> [u8; HEADER_LEN as usize] {
+/// The header of a file of a version.
+pub(crate) fn header(version: Version) -> [u8; HEADER_LEN as usize] {
     let [m0, m1, m2, m3, m4, m5, m6, m7] = MAGIC;
-    let [a0, a1] = FORMAT_VERSION.major.to_le_bytes();
-    let [i0, i1] = FORMAT_VERSION.minor.to_le_bytes();
+    let [a0, a1] = version.major.to_le_bytes();
+    let [i0, i1] = version.minor.to_le_bytes();
     [m0, m1, m2, m3, m4, m5, m6, m7, a0, a1, i0, i1]
 }
 
-/// Check the first bytes of a file: all [`HEADER_LEN`] of them, or what there is.
-pub(crate) fn check_header(head: &[u8]) -> Result<()> {
+/// Check the first bytes of a file: all [`HEADER_LEN`] of them, or what there is. Returns the file's version.
+pub(crate) fn check_header(head: &[u8]) -> Result<Version> {
     let known = head.len().min(MAGIC.len());
     if head.is_empty() {
         return Err(Error::new(ErrorKind::NotThisFormat, "the file is empty"));
@@ -58,13 +61,13 @@ pub(crate) fn check_header(head: &[u8]) -> Result<()> {
             ),
         ));
     }
-    if version < FORMAT_VERSION {
+    if version < OLDEST {
         return Err(Error::new(
             ErrorKind::UnsupportedVersion,
-            format!("the file has format version {version}, this program reads only {FORMAT_VERSION}"),
+            format!("the file has format version {version}, this program reads {OLDEST} to {FORMAT_VERSION}"),
         ));
     }
-    Ok(())
+    Ok(version)
 }
 
 /// The last bytes of a file.
@@ -88,11 +91,11 @@ pub(crate) struct Trailer {
 }
 
 impl Trailer {
-    /// The trailer for this stored index, its checksum computed.
+    /// The trailer for this stored index of a file of the present version, its checksum computed.
     pub(crate) fn new(index_offset: u64, stored: &[u8], plain_len: u64, compressed: bool) -> Trailer {
         let mut trailer =
             Trailer { index_offset, stored_len: stored.len() as u64, plain_len, compressed, checksum: 0 };
-        trailer.checksum = trailer.compute_checksum(stored);
+        trailer.checksum = trailer.compute_checksum(FORMAT_VERSION, stored);
         trailer
     }
 
@@ -106,9 +109,9 @@ impl Trailer {
     }
 
     /// Over the header, the stored index and the trailer's own fields: all that is not payload.
-    fn compute_checksum(&self, stored: &[u8]) -> u64 {
+    fn compute_checksum(&self, version: Version, stored: &[u8]) -> u64 {
         let mut hash = Xxh3::new();
-        hash.update(&header());
+        hash.update(&header(version));
         hash.update(stored);
         hash.update(&self.fields());
         hash.digest()
@@ -169,8 +172,8 @@ impl Trailer {
         Ok(trailer)
     }
 
-    pub(crate) fn verify(&self, stored: &[u8]) -> Result<()> {
-        if self.compute_checksum(stored) != self.checksum {
+    pub(crate) fn verify(&self, version: Version, stored: &[u8]) -> Result<()> {
+        if self.compute_checksum(version, stored) != self.checksum {
             return Err(Error::corrupt("checksum of the index differs").at_offset(self.index_offset));
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Reading a delta file by position.
 
 use crate::decode::decode;
-use crate::frame::{HEADER_LEN, TRAILER_LEN, Trailer, check_header, decompress, header};
+use crate::frame::{HEADER_LEN, TRAILER_LEN, Trailer, Version, check_header, decompress, header};
 use crate::hash::{Digester, checksum, chunk_checksum};
 use crate::index::{BlobRef, ChunkRecord, Index};
 use crate::validate::validate;
@@ -17,6 +17,7 @@ pub struct Reader<S> {
     units: Vec<Unit>,
     payload: Range<u64>,
     id: Digest,
+    version: Version,
     max_params: u64,
 }
 
@@ -37,7 +38,7 @@ impl<S: ByteSource> Reader<S> {
     /// the folder, `LimitExceeded`, `Io`.
     pub fn open(source: S, limits: &Limits) -> Result<Self> {
         let file_len = source.byte_len();
-        check_header(&source.bytes_at(0, HEADER_LEN.min(file_len) as usize)?)?;
+        let version = check_header(&source.bytes_at(0, HEADER_LEN.min(file_len) as usize)?)?;
         let Some(trailer_at) = file_len.checked_sub(TRAILER_LEN).filter(|&at| at >= HEADER_LEN) else {
             return Err(Error::truncated(format!(
                 "the file ends after {file_len} bytes, too few for a trailer: it was cut short"
@@ -47,9 +48,9 @@ impl<S: ByteSource> Reader<S> {
         source.read_exact_at(trailer_at, &mut bytes)?;
         let trailer = Trailer::parse(&bytes, file_len, limits)?;
         let stored = source.bytes_at(trailer.index_offset, address(trailer.stored_len)?)?;
-        trailer.verify(&stored)?;
+        trailer.verify(version, &stored)?;
         let mut id = Digester::new();
-        for part in [&header()[..], &stored, &bytes] {
+        for part in [&header(version)[..], &stored, &bytes] {
             id.update(part);
         }
         let payload = HEADER_LEN..trailer.index_offset;
@@ -73,12 +74,17 @@ impl<S: ByteSource> Reader<S> {
             Unit { offsets: offsets.collect(), spec }
         };
         let units = specs.into_iter().zip(&index.units).map(with_offsets).collect();
-        Ok(Reader { units, index, payload, id: id.finish(), max_params: limits.max_params_bytes, source })
+        Ok(Reader { units, index, payload, id: id.finish(), version, max_params: limits.max_params_bytes, source })
     }
 
     /// The index.
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// The version of the format that the file is of.
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// The shape of unit `unit`.

@@ -2,8 +2,7 @@
 
 use crate::decode::decode;
 use crate::encode::encode;
-use crate::frame::HEADER_LEN;
-use crate::frame::{Trailer, compress, header};
+use crate::frame::{FORMAT_VERSION, HEADER_LEN, Trailer, compress, header};
 use crate::hash::{checksum, chunk_checksum};
 use crate::index::{BlobRef, ChunkRecord, Index};
 use crate::validate::validate;
@@ -28,7 +27,7 @@ impl<W: Write> Writer<W> {
     /// `Io` when writing fails.
     pub fn new(out: W) -> Result<Self> {
         let mut writer = Writer { out, position: 0, failed: false };
-        writer.put(&header())?;
+        writer.put(&header(FORMAT_VERSION))?;
         Ok(writer)
     }
 

@@ -5,9 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod estimate;
+mod glob;
 mod policy;
 mod sample;
+mod spread;
 
 pub use estimate::estimate;
-pub use policy::{Candidate, Policy};
+pub use glob::matches;
+pub use policy::{Bound, Candidate, Policy, Rule, Setting};
 pub use sample::Sampler;
+pub use spread::{Offer, spread};

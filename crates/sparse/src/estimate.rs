@@ -149,7 +149,7 @@ fn estimate_unit(
     let sample = UnitSpec::new(spec.dtype(), spec.base_dtype(), spec.chunk_len(), shapes)?;
     let base = spec.base_dtype().map(|_| base.as_slice());
     let bits = contexts
-        .with(|cx| sparse_select::estimate(unit.encoder, &sample, &target, base, options.effort, cx))?
+        .with(|cx| sparse_select::estimate(&*unit.encoder, &sample, &target, base, options.effort, cx))?
         .unwrap_or_else(|| EstimatedBits { fixed: 8.0 * spec.byte_len() as f64, ..EstimatedBits::default() });
     let segment_bits = (spec.segments().iter().zip(sample.segments()).zip(&bits.payload))
         .map(|((whole, part), bits)| bits * whole.len() as f64 / part.len().max(1) as f64)

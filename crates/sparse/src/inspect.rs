@@ -98,9 +98,8 @@ pub fn inspect(delta: &Delta) -> Summary {
         .zip(&index.units)
         .filter_map(|(i, record)| Some(Unit { record, spec: reader.unit(i)? }))
         .collect();
-    let Version { major, minor } = sparse_container::FORMAT_VERSION;
+    let Version { major, minor } = reader.version();
     Summary {
-        // So far every version that is read is the one that is written.
         version: format!("{major}.{minor}"),
         tool: index.provenance.tool.clone(),
         base_id: index.provenance.base_id.clone(),

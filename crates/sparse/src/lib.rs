@@ -15,12 +15,13 @@ mod executor;
 mod inspect;
 mod options;
 mod parallel;
+mod quality;
 mod registry;
 mod restore;
 mod source;
 
 #[cfg(feature = "encode")]
-pub use compress::{CompressReport, compress, compress_to_path};
+pub use compress::{CandidateReport, ChoiceReport, CompressReport, compress, compress_to_path};
 pub use delta::Delta;
 #[cfg(feature = "encode")]
 pub use estimate::{Estimate, TensorEstimate, estimate};
@@ -29,6 +30,7 @@ pub use executor::CurrentPool;
 pub use executor::{Executor, Inline, Threads};
 pub use inspect::{EntrySummary, Summary, UnitSummary, inspect};
 pub use options::Options;
+pub use quality::{Quality, TensorQuality, quality};
 pub use registry::default_registry;
 pub use restore::{RestoreReport, reconstruct, verify};
 pub use source::{BaseCheck, DeltaModel};
@@ -37,7 +39,10 @@ pub use sparse_core::{
     CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Limits, Observer, Registry, Result,
     TensorEntry, TensorRead, TensorSource, TensorSpec, Unobserved,
 };
+pub use sparse_codecs::certificate::Certificate;
 pub use sparse_model::{Model, OpenOptions, Overwrite};
+#[cfg(feature = "encode")]
+pub use sparse_select::{Bound, Policy, Rule, Setting};
 
 /// The README's examples, compiled.
 #[cfg(all(doctest, feature = "encode"))]

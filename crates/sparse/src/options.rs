@@ -12,6 +12,9 @@ use sparse_core::{CancelToken, DEFAULT_CHUNK_LEN, Effort, Limits};
 pub struct Options {
     /// How much time to spend on a smaller delta.
     pub effort: Effort,
+    /// What may be lost: nothing, unless told otherwise.
+    #[cfg(feature = "encode")]
+    pub policy: sparse_select::Policy,
     /// Storage elements per chunk: the granularity of random access and of parallel work.
     pub chunk_len: u32,
     /// Budgets for sizes that untrusted files declare.
@@ -24,6 +27,8 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             effort: Effort::Default,
+            #[cfg(feature = "encode")]
+            policy: sparse_select::Policy::Lossless,
             chunk_len: DEFAULT_CHUNK_LEN,
             limits: Limits::default(),
             cancel: CancelToken::new(),

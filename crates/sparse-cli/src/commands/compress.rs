@@ -1,12 +1,13 @@
 //! `sparse compress`.
 
 use super::lossy;
+use super::quality::{Numbers, sentence};
 use crate::args::{Compress, split_inputs};
 use crate::failure::Failure;
-use crate::human;
+use crate::human::{self, Align::Left, Align::Right};
 use crate::session::{Session, overwrite};
 use serde::Serialize;
-use sparse::{CompressReport, ErrorKind};
+use sparse::{ChoiceReport, CompressReport, ErrorKind};
 use std::fmt::Write;
 use std::time::Instant;
 
@@ -24,6 +25,50 @@ struct Body {
     seconds: f64,
     bytes_per_second: f64,
     notes: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quality: Option<Numbers>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    choices: Vec<Choice>,
+}
+
+/// How a tensor came to its codec.
+#[derive(Serialize)]
+struct Choice {
+    tensor: String,
+    bytes: u64,
+    codec: String,
+    estimated_bytes: u64,
+    achieved_bytes: u64,
+    reason: &'static str,
+    candidates: Vec<Tried>,
+}
+
+#[derive(Serialize)]
+struct Tried {
+    codec: String,
+    estimated_bytes: u64,
+    relative_error: f64,
+    allowed: bool,
+}
+
+impl From<&ChoiceReport> for Choice {
+    fn from(c: &ChoiceReport) -> Self {
+        let tried = c.candidates.iter().map(|t| Tried {
+            codec: t.codec.clone(),
+            estimated_bytes: t.estimated_bytes,
+            relative_error: if t.relative_error.is_finite() { t.relative_error } else { f64::MAX },
+            allowed: t.allowed,
+        });
+        Choice {
+            tensor: c.tensor.clone(),
+            bytes: c.bytes,
+            codec: c.codec.clone(),
+            estimated_bytes: c.estimated_bytes,
+            achieved_bytes: c.achieved_bytes,
+            reason: c.reason,
+            candidates: tried.collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -37,6 +82,9 @@ struct Tensors {
 pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure> {
     let (base_path, target_path) =
         split_inputs(args.models, args.no_base, true, "the fine-tuned model").map_err(Failure::Usage)?;
+    let mut options = session.options(args.effort.into());
+    options.policy = args.policy.policy().map_err(Failure::Usage)?;
+    let explain = args.policy.explain;
     let start = Instant::now();
     let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
     let target = session.open("fine-tuned", &target_path)?;
@@ -45,7 +93,7 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
         &target,
         &args.output,
         overwrite(&args.output, args.force)?,
-        &session.options(args.effort.into()),
+        &options,
         &session.progress,
     )
     // The delta is written through a stream, which does not know where it leads.
@@ -69,10 +117,14 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
         seconds: time.as_secs_f64(),
         bytes_per_second: human::per_second(report.target_bytes, time),
         notes: report.notes.clone(),
+        quality: report.certificate.as_ref().map(Numbers::from),
+        choices: if explain { report.choices.iter().map(Choice::from).collect() } else { Vec::new() },
     };
     let all_notes = session.verbose();
     session.report(&body, || {
-        let mut out = format!(
+        let mut out = if explain { explanation(&report.choices) } else { String::new() };
+        let _ = write!(
+            out,
             "{}: {} from {} ({}), {} in {} ({})\n",
             human::plain(&body.output),
             human::bytes(report.delta_bytes),
@@ -87,6 +139,39 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
     })
 }
 
+/// What was tried for each tensor, and why one was taken.
+fn explanation(choices: &[ChoiceReport]) -> String {
+    let percent = |x: f64| if x.is_finite() { format!("{:.2} %", 100.0 * x) } else { "-".to_owned() };
+    let mut rows = Vec::new();
+    for choice in choices {
+        for tried in &choice.candidates {
+            let taken = tried.codec == choice.codec;
+            let remark = match (taken, tried.allowed) {
+                (true, _) => format!("taken, {} in the end: {}", human::bytes(choice.achieved_bytes), choice.reason),
+                (false, true) => String::new(),
+                (false, false) => "not allowed".to_owned(),
+            };
+            rows.push([
+                human::plain(&choice.tensor).into_owned(),
+                tried.codec.clone(),
+                human::bytes(tried.estimated_bytes),
+                human::ratio_text(human::ratio(choice.bytes, tried.estimated_bytes)),
+                percent(tried.relative_error),
+                remark,
+            ]);
+        }
+    }
+    let head = [
+        ("tensor", Left),
+        ("codec", Left),
+        ("expected", Right),
+        ("ratio", Right),
+        ("error", Right),
+        ("", Left),
+    ];
+    human::table(head, &rows)
+}
+
 fn details(out: &mut String, report: &CompressReport, all_notes: bool) {
     const SHOWN: usize = 5;
     // Writing to a string does not fail.
@@ -95,6 +180,9 @@ fn details(out: &mut String, report: &CompressReport, all_notes: bool) {
         "tensors: {} against the base, {} identical, {} on their own",
         report.coded_against_base, report.identical, report.standalone
     );
+    if let Some(certificate) = &report.certificate {
+        let _ = writeln!(out, "what comes back: {}", sentence(certificate));
+    }
     let shown = if all_notes { report.notes.len() } else { SHOWN };
     for note in report.notes.iter().take(shown) {
         let _ = writeln!(out, "note: {}", human::plain(note));

@@ -3,11 +3,13 @@
 mod compress;
 mod estimate;
 mod info;
+mod quality;
 mod restore;
 
 pub(crate) use compress::compress;
 pub(crate) use estimate::estimate;
 pub(crate) use info::info;
+pub(crate) use quality::quality;
 pub(crate) use restore::{reconstruct, verify};
 
 use crate::failure::Failure;

@@ -16,7 +16,7 @@ struct Format {
 
 /// A cast between two float types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cast {
+pub(crate) struct Cast {
     from: Format,
     to: Format,
 }

@@ -19,6 +19,8 @@ mod model;
 mod profile;
 mod scan;
 
+pub(crate) use scan::Predictor;
+
 use crate::simd::Simd;
 use analysis::Analysis;
 use chunk::Encoder;

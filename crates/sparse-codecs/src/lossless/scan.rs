@@ -39,7 +39,7 @@ pub(super) fn runs(unit: &UnitSpec, chunk: u64) -> impl Iterator<Item = Run> + '
 
 /// Where predictions come from.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Predictor {
+pub(crate) enum Predictor {
     /// There is no base: everything is predicted as zero.
     Zero,
     /// The base's bits.
@@ -49,7 +49,7 @@ pub(super) enum Predictor {
 }
 
 impl Predictor {
-    pub(super) fn of(unit: &UnitSpec) -> Predictor {
+    pub(crate) fn of(unit: &UnitSpec) -> Predictor {
         match unit.base_dtype() {
             None => Predictor::Zero,
             Some(b) if b == unit.dtype() => Predictor::Same,
@@ -59,7 +59,7 @@ impl Predictor {
     }
 
     /// The prediction words of a chunk as bytes of the target's type, in `scratch` unless they are the base itself.
-    pub(super) fn predict<'a>(
+    pub(crate) fn predict<'a>(
         self,
         base: Option<&'a [u8]>,
         word_bytes: usize,

@@ -1,19 +1,22 @@
 //! Making a delta.
 
 mod files;
+mod lossy;
 mod pair;
 mod plan;
+mod select;
 mod unit;
 
 pub(crate) use pair::{Pair, matched};
 pub(crate) use plan::{Plan, UnitPlan, plan};
+pub use select::{CandidateReport, ChoiceReport};
 
 use pair::examine;
 use unit::Models;
 
 use crate::context::Contexts;
 use crate::delta::{SINGLE_FILE, TARGET_KIND};
-use crate::{Options, parallel};
+use crate::{Certificate, Options, parallel};
 use files::{Run, base_run, store};
 use sparse_container::{BaseEntry, Entry, FileRecord, Index, Provenance, UnitRecord, Writer};
 use sparse_core::{ChunkEncoder, Effort, Error, ErrorKind, Observer, Result, TensorSource};
@@ -41,12 +44,20 @@ pub struct CompressReport {
     pub entropy_bytes: u64,
     /// What the user should know: odd files, tensors matched under another name.
     pub notes: Vec<String>,
+    /// How tensors came to their codecs, where the policy gives a choice.
+    pub choices: Vec<ChoiceReport>,
+    /// How near the restored model comes to the target, where something may be lost.
+    pub certificate: Option<Certificate>,
 }
 
 /// Write the delta from `base` to `target` to `out`; without a base, a compressed copy of `target`.
 ///
+/// Where the policy lets something be lost, what comes back has to be measured before the index is written: the payload is then
+/// kept in memory meanwhile ([`compress_to_path`] keeps it on disk).
+///
 /// # Errors
-/// What reading the models or writing `out` reports, with file and tensor; `Cancelled`.
+/// What reading the models or writing `out` reports, with file and tensor; `InvalidArgument` when the policy cannot be met;
+/// `Cancelled`.
 pub fn compress<W: Write + Send>(
     base: Option<&Model>,
     target: &Model,
@@ -54,16 +65,31 @@ pub fn compress<W: Write + Send>(
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<(W, CompressReport)> {
+    if !options.policy.is_lossless() {
+        return lossy::compress(base, target, out, lossy::Scratch::Memory, options, observer);
+    }
     let target_bytes: u64 = target.files().iter().map(|f| f.len).sum();
     observer.begin("reading", target_bytes);
     let pair = examine(base, target, options, &|bytes| observer.advance(bytes))?;
     let plan = plan(&pair, options)?;
     observer.end();
+    let (out, _, report) = write_delta(&pair, &plan, out, options, observer)?;
+    Ok((out, report))
+}
 
+/// Write the delta that `plan` says; the index claims that the target comes back.
+fn write_delta<W: Write + Send>(
+    pair: &Pair<'_>,
+    plan: &Plan,
+    out: W,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<(W, Index, CompressReport)> {
+    let (base, target) = (pair.base, pair.target);
     let coded_bytes: u64 = plan.units.iter().map(|u| u.spec.byte_len()).sum();
     observer.begin("compressing", coded_bytes);
     let mut writer = Writer::new(Counting { out, bytes: 0 })?;
-    let (units, entropy) = write_units(&pair, &plan, &mut writer, options, observer)?;
+    let (units, entropy) = write_units(pair, plan, &mut writer, options, observer)?;
     observer.end();
 
     let mut index = Index::default();
@@ -78,20 +104,22 @@ pub fn compress<W: Write + Send>(
     index.bases.clone_from(&plan.bases);
     index.units = units;
     index.folders = target.empty_folders().to_vec();
-    write_files(&pair, &plan, options.effort, &mut writer, &mut index)?;
+    write_files(pair, plan, options.effort, &mut writer, &mut index)?;
     let Counting { out, bytes: delta_bytes } = writer.finish(&index)?;
 
     let report = CompressReport {
         delta_bytes,
-        target_bytes,
+        target_bytes: target.files().iter().map(|f| f.len).sum(),
         tensors: target.tensors().len() as u64,
         identical: plan.summary.identical,
         coded_against_base: plan.summary.against_base,
         standalone: plan.summary.standalone,
         entropy_bytes: (entropy / 8.0) as u64,
-        notes: notes(&pair),
+        notes: notes(pair),
+        choices: plan.choices.clone(),
+        certificate: None,
     };
-    Ok((out, report))
+    Ok((out, index, report))
 }
 
 /// [`compress`] to the file `out`, which appears when it is complete.
@@ -116,8 +144,13 @@ pub fn compress_to_path(
         ErrorKind::Io => e.in_file(out.display().to_string()),
         _ => e,
     };
-    let (writer, report) = compress(base, target, BufWriter::with_capacity(1 << 20, file), options, observer)
-        .map_err(writing)?;
+    let writer = BufWriter::with_capacity(1 << 20, file);
+    let done = if options.policy.is_lossless() {
+        compress(base, target, writer, options, observer)
+    } else {
+        lossy::compress(base, target, writer, lossy::Scratch::Beside(out, overwrite), options, observer)
+    };
+    let (writer, report) = done.map_err(writing)?;
     let file = writer.into_inner().map_err(|e| writing(Error::io("cannot write", e.into_error())))?;
     file.commit()?;
     Ok(report)

@@ -1,6 +1,7 @@
 //! What is to be coded how: tensors sorted into units.
 
 use super::pair::{Pair, equal_prefix};
+use super::select::{ChoiceReport, select};
 use crate::Options;
 use crate::context::Contexts;
 use crate::parallel;
@@ -14,9 +15,10 @@ use sparse_core::{
 use sparse_model::{Counterpart, Model};
 use sparse_select::{Candidate, Policy, Sampler};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// From this many elements on, a tensor is a unit of its own: its tables cost nothing in comparison.
-const OWN_UNIT: u64 = 4 << 20;
+pub(super) const OWN_UNIT: u64 = 4 << 20;
 
 /// Rows that are looked at to see whether a change is of low rank.
 const LOW_RANK_ROWS: u64 = 256;
@@ -31,6 +33,8 @@ pub(crate) struct Plan {
     /// Per tensor of the target.
     pub(crate) pieces: Vec<Vec<Piece>>,
     pub(crate) summary: Counts,
+    /// How tensors came to their codecs, where the policy gives a choice.
+    pub(crate) choices: Vec<ChoiceReport>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,7 +46,7 @@ pub(crate) struct Counts {
 
 /// A unit, and where its segments' bytes are.
 pub(crate) struct UnitPlan {
-    pub(crate) encoder: &'static dyn DeltaEncoder,
+    pub(crate) encoder: Arc<dyn DeltaEncoder>,
     pub(crate) spec: UnitSpec,
     pub(crate) segments: Vec<SegmentPlan>,
 }
@@ -62,27 +66,55 @@ impl UnitPlan {
     }
 }
 
+/// What codes a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    Lossless,
+    /// Lossless too, for changes of low rank.
+    LowRank,
+    /// One of the encoders that the policy chose.
+    Lossy(u32),
+}
+
 /// A run of rows of a target tensor that is to be coded.
-struct Job {
-    tensor: usize,
-    start: u64,
-    segment: Segment,
-    dtype: Dtype,
-    base: Option<usize>,
-    low_rank: bool,
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) tensor: usize,
+    pub(super) start: u64,
+    pub(super) segment: Segment,
+    pub(super) dtype: Dtype,
+    pub(super) base: Option<usize>,
+    pub(super) coding: Coding,
 }
 
 /// How one tensor is made up.
-enum Part {
+pub(super) enum Part {
     /// So many elements from the start of a base tensor.
     Copy { base: usize, len: u64 },
     /// Coded.
     Code(Job),
 }
 
+/// Plan by the policy. Where it spreads bytes, the whole of its budget is for the weights.
 pub(crate) fn plan(pair: &Pair<'_>, options: &Options) -> Result<Plan> {
+    let budget = match options.policy {
+        Policy::TargetSize(bytes) => Some(bytes),
+        _ => None,
+    };
+    plan_within(pair, options, budget, &[])
+}
+
+/// As [`plan`]; `budget` is what the weights may take, and the tensors marked in `lossless` are to be coded so.
+pub(super) fn plan_within(
+    pair: &Pair<'_>,
+    options: &Options,
+    budget: Option<u64>,
+    lossless: &[bool],
+) -> Result<Plan> {
     let contexts = Contexts::new(options);
-    let parts = parallel::map(pair.target.tensors().len(), |tensor| parts(pair, tensor, options, &contexts))?;
+    let mut parts =
+        parallel::map(pair.target.tensors().len(), |tensor| parts(pair, tensor, options, &contexts))?;
+    let (encoders, choices) = select(pair, &mut parts, options, &contexts, budget, lossless)?;
     let mut builder = Builder {
         pair,
         options,
@@ -90,6 +122,7 @@ pub(crate) fn plan(pair: &Pair<'_>, options: &Options) -> Result<Plan> {
         base_index: BTreeMap::new(),
         groups: BTreeMap::new(),
         own: Vec::new(),
+        encoders: encoders.list,
     };
     let mut counts = Counts::default();
     for (tensor, parts) in parts.iter().enumerate() {
@@ -135,7 +168,7 @@ pub(crate) fn plan(pair: &Pair<'_>, options: &Options) -> Result<Plan> {
             pieces[tensor] = pieces[first].clone();
         }
     }
-    Ok(Plan { bases: builder.bases, units, pieces, summary: counts })
+    Ok(Plan { bases: builder.bases, units, pieces, summary: counts, choices })
 }
 
 /// The target's tensors in the order in which they lie in its files.
@@ -153,7 +186,7 @@ fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts)
     if segment.is_empty() || m.tied.is_some() {
         return Ok(Vec::new());
     }
-    let whole = |base| Job { tensor, start: 0, segment, dtype: spec.dtype(), base, low_rank: false };
+    let whole = |base| Job { tensor, start: 0, segment, dtype: spec.dtype(), base, coding: Coding::Lossless };
     let Some((base_model, base)) = pair.base.zip(m.counterpart.base()) else {
         return Ok(vec![Part::Code(whole(None))]);
     };
@@ -181,7 +214,8 @@ fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts)
         if base_helps(pair, &job, base_spec, options, contexts)? {
             let low_rank =
                 options.effort != Effort::Fast && is_low_rank(pair, &job, base_spec, options.effort)?;
-            parts.push(Part::Code(Job { low_rank, ..job }));
+            let coding = if low_rank { Coding::LowRank } else { Coding::Lossless };
+            parts.push(Part::Code(Job { coding, ..job }));
         } else {
             return Ok(vec![Part::Code(whole(None))]);
         }
@@ -320,8 +354,8 @@ fn count_equal(a: &[u8], b: &[u8], width: usize) -> u64 {
 /// What decides which unit a segment goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Group {
-    /// Shared with others of these types.
-    Shared(Dtype, Option<Dtype>),
+    /// Shared with others of these types and this encoder, of those that the policy chose.
+    Shared(Dtype, Option<Dtype>, Option<u32>),
     /// Changes of low rank of this type; numbered, since the encoder holds the whole unit in memory.
     LowRank(Dtype, usize),
     /// Unit of its own.
@@ -341,6 +375,7 @@ struct Builder<'a> {
     base_index: BTreeMap<usize, u32>,
     groups: BTreeMap<Group, Vec<(Segment, SegmentPlan)>>,
     own: Vec<Group>,
+    encoders: Vec<Arc<dyn DeltaEncoder>>,
 }
 
 impl Builder<'_> {
@@ -373,7 +408,11 @@ impl Builder<'_> {
             Some(base) => Some((base, self.base(base)?)),
             None => None,
         };
-        let group = if job.low_rank {
+        let lossy = match job.coding {
+            Coding::Lossy(number) => Some(number),
+            _ => None,
+        };
+        let group = if job.coding == Coding::LowRank {
             let filled = |n| {
                 let segments = self.groups.get(&Group::LowRank(job.dtype, n));
                 segments.map_or(0, |s: &Vec<(Segment, SegmentPlan)>| s.iter().map(|s| s.0.len()).sum())
@@ -382,10 +421,10 @@ impl Builder<'_> {
             Group::LowRank(job.dtype, (0..).find(room).unwrap_or_default())
         } else if job.segment.len() >= OWN_UNIT {
             let group = Group::Own(self.own.len());
-            self.own.push(Group::Shared(job.dtype, base_dtype));
+            self.own.push(Group::Shared(job.dtype, base_dtype, lossy));
             group
         } else {
-            Group::Shared(job.dtype, base_dtype)
+            Group::Shared(job.dtype, base_dtype, lossy)
         };
         let segments = self.groups.entry(group).or_default();
         let place = Place { group, segment: segments.len() as u32 };
@@ -397,13 +436,14 @@ impl Builder<'_> {
         let mut units = Vec::new();
         let mut numbers = BTreeMap::new();
         for (group, segments) in std::mem::take(&mut self.groups) {
-            let (encoder, dtype, base_dtype): (&'static dyn DeltaEncoder, _, _) = match group {
-                Group::LowRank(dtype, _) => (&LowRank, dtype, Some(dtype)),
-                Group::Shared(dtype, base_dtype) => (&Lossless, dtype, base_dtype),
-                Group::Own(i) => match self.own[i] {
-                    Group::Shared(dtype, base_dtype) => (&Lossless, dtype, base_dtype),
-                    _ => continue,
-                },
+            let kind = if let Group::Own(i) = group { self.own[i] } else { group };
+            let (encoder, dtype, base_dtype): (Arc<dyn DeltaEncoder>, _, _) = match kind {
+                Group::LowRank(dtype, _) => (Arc::new(LowRank), dtype, Some(dtype)),
+                Group::Shared(dtype, base_dtype, lossy) => {
+                    let chosen = lossy.and_then(|number| self.encoders.get(number as usize)).cloned();
+                    (chosen.unwrap_or_else(|| Arc::new(Lossless)), dtype, base_dtype)
+                }
+                Group::Own(_) => continue,
             };
             let (shapes, segments): (Vec<_>, Vec<_>) = segments.into_iter().unzip();
             numbers.insert(group, units.len() as u32);

@@ -6,21 +6,24 @@
 
 mod bases;
 mod diagnose;
+mod measure;
 mod output;
 mod payload;
 mod plan;
 
 pub(crate) use bases::{Bases, digest_of, mismatch, needed, no_base};
 pub(crate) use diagnose::diagnose;
+pub(crate) use measure::{CERTIFICATE, Measured, certificate_in};
 pub(crate) use payload::{Failure, Inputs, KEPT_UNITS, PayloadDecoder, check_codecs};
 pub(crate) use plan::{Fragment, Fragments, Work};
 
 use crate::{Delta, Options, parallel};
 use bases::{ModelBases, filled};
+use measure::Measure;
 use output::{Output, Sink};
 use plan::{Task, Tasks};
 use sparse_container::{Digester, EntryKind, Index, digest};
-use sparse_core::{Error, ErrorKind, Observer, Result};
+use sparse_core::{Digest, Error, ErrorKind, Observer, Result};
 use sparse_model::{Model, Overwrite};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,10 +69,11 @@ pub fn reconstruct(
 ) -> Result<RestoreReport> {
     let prepared = prepare(base, delta, options)?;
     let output = Output::create(base, delta, out, overwrite)?;
-    restore(&prepared, delta, output, options, observer, "reconstructing")
+    restore(&prepared, delta, output, options, observer, "reconstructing", None).map(|r| r.0)
 }
 
-/// Check that `delta` and `base` restore the target, without writing it: all that [`reconstruct`] checks.
+/// Check that `delta` and `base` restore the target, without writing it: all that [`reconstruct`] checks, and whether the
+/// certificates of tensors that lost something can be true.
 ///
 /// # Errors
 /// As [`reconstruct`], but for what concerns the output.
@@ -80,7 +84,32 @@ pub fn verify(
     observer: &dyn Observer,
 ) -> Result<RestoreReport> {
     let prepared = prepare(base, delta, options)?;
-    restore(&prepared, delta, Output::Nowhere, options, observer, "verifying")
+    let certified = delta.index().entries.iter().any(|e| e.attributes.contains_key(&CERTIFICATE));
+    let watch = certified.then(|| Watch { measure: Measure::new(delta, &prepared, None), compare: true });
+    restore(&prepared, delta, Output::Nowhere, options, observer, "verifying", watch).map(|r| r.0)
+}
+
+/// Restore `delta` to nowhere, and measure how near it comes to `original`. `compare` says whether the recorded digests are
+/// known to be meant, or yet to be found.
+pub(crate) fn measure(
+    base: Option<&Model>,
+    delta: &Delta,
+    original: &Model,
+    compare: bool,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Measured> {
+    let prepared = prepare(base, delta, options)?;
+    let watch = Watch { measure: Measure::new(delta, &prepared, Some(original)), compare };
+    let (_, measured) = restore(&prepared, delta, Output::Nowhere, options, observer, "measuring", Some(watch))?;
+    measured.ok_or_else(|| Error::invalid_argument("nothing was measured"))
+}
+
+/// What is done with restored bytes beside writing them.
+struct Watch<'a> {
+    measure: Measure<'a>,
+    /// Whether digests are compared with the recorded ones.
+    compare: bool,
 }
 
 /// What can be checked without decoding.
@@ -106,26 +135,29 @@ fn restore(
     options: &Options,
     observer: &dyn Observer,
     phase: &str,
-) -> Result<RestoreReport> {
+    watch: Option<Watch<'_>>,
+) -> Result<(RestoreReport, Option<Measured>)> {
     let index = delta.index();
     let bytes = index.files.iter().map(|f| index.file_len(f)).fold(0, u64::saturating_add);
     observer.begin(phase, bytes);
     let inputs = Inputs { delta, bases, cancel: &options.cancel };
     let decoder = PayloadDecoder::new(delta, options, parallel::batch().max(KEPT_UNITS));
     let engine = Engine { inputs, decoder, options, observer, idle: Mutex::default() };
-    let done = engine.run(&output).and_then(|()| {
+    let done = engine.run(&output, watch).and_then(|measured| {
         options.cancel.check()?;
-        output.commit()
+        output.commit()?;
+        Ok(measured)
     });
     observer.end();
-    done?;
+    let measured = done?;
     let parts = index.files.iter().flat_map(|f| &f.parts).filter_map(|&p| index.entries.get(p as usize));
-    Ok(RestoreReport {
+    let report = RestoreReport {
         files: index.files.len() as u64,
         tensors: parts.filter(|e| e.kind == EntryKind::Tensor).count() as u64,
         bytes,
         base_bytes: bases.byte_len(),
-    })
+    };
+    Ok((report, measured))
 }
 
 struct Engine<'a> {
@@ -161,14 +193,14 @@ impl Made<'_> {
 }
 
 impl<'a> Engine<'a> {
-    fn run(&self, output: &Output) -> Result<()> {
+    fn run<'w>(&self, output: &Output, watch: Option<Watch<'w>>) -> Result<Option<Measured>> {
         let index = self.inputs.delta.index();
         for file in index.files.iter().filter(|f| index.file_len(f) == 0) {
             output.file(&file.path, 0)?;
         }
         let mut tasks = Tasks::new(self.inputs.delta);
         let mut current = None;
-        let mut checks = Checks::new(self);
+        let mut checks = Checks::new(self, watch);
         let mut made: Vec<(Job, Result<Made<'a>, Failure>)> = Vec::new();
         loop {
             self.options.cancel.check()?;
@@ -181,7 +213,7 @@ impl<'a> Engine<'a> {
             let results = results?.into_iter().flatten();
             made = batch.into_iter().zip(results).collect();
             if made.is_empty() {
-                return Ok(());
+                return Ok(checks.watch.map(|w| w.measure.measured));
             }
         }
     }
@@ -265,15 +297,16 @@ impl<'a> Engine<'a> {
 }
 
 /// Digests of what was restored, in file order.
-struct Checks<'e, 'a> {
+struct Checks<'e, 'a, 'w> {
     engine: &'e Engine<'a>,
+    watch: Option<Watch<'w>>,
     entry: Digester,
     file: Digester,
 }
 
-impl<'e, 'a> Checks<'e, 'a> {
-    fn new(engine: &'e Engine<'a>) -> Self {
-        Checks { engine, entry: Digester::new(), file: Digester::new() }
+impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
+    fn new(engine: &'e Engine<'a>, watch: Option<Watch<'w>>) -> Self {
+        Checks { engine, watch, entry: Digester::new(), file: Digester::new() }
     }
 
     /// The next task's bytes. Everything that came before them was right.
@@ -289,25 +322,36 @@ impl<'e, 'a> Checks<'e, 'a> {
             let bytes = made.bytes().get(part.range.clone()).unwrap_or_default();
             let Some(entry) = index.entries.get(part.entry as usize) else { continue };
             let entry_len = entry.spec.byte_len();
+            if let Some(watch) = &mut self.watch {
+                let place = |e| place(delta, index, task.file, part.entry, e);
+                watch.measure.observe(task.file, part.entry, part.entry_offset, bytes).map_err(place)?;
+            }
             if bytes.len() as u64 == entry_len {
-                self.settle(digest(bytes) == entry.digest, index, task.file, part.entry)?;
+                self.settle(digest(bytes), index, task.file, part.entry)?;
             } else {
                 self.entry.update(bytes);
                 if part.entry_offset + bytes.len() as u64 == entry_len {
                     let digest = std::mem::take(&mut self.entry).finish();
-                    self.settle(digest == entry.digest, index, task.file, part.entry)?;
+                    self.settle(digest, index, task.file, part.entry)?;
                 }
             }
             if hash_file {
                 self.file.update(bytes);
-                if part.file_offset + bytes.len() as u64 == file_len
-                    && std::mem::take(&mut self.file).finish() != file.digest
-                {
-                    // All its parts are right, so the base is not to blame.
-                    return Err(delta.place(Error::corrupt(format!(
-                        "the parts of {:?} have the recorded digests, the file has not",
-                        file.path
-                    ))));
+                if part.file_offset + bytes.len() as u64 == file_len {
+                    let found = std::mem::take(&mut self.file).finish();
+                    let compare = self.watch.as_ref().is_none_or(|w| w.compare);
+                    if compare && found != file.digest {
+                        // All its parts are right, so the base is not to blame.
+                        return Err(delta.place(Error::corrupt(format!(
+                            "the parts of {:?} have the recorded digests, the file has not",
+                            file.path
+                        ))));
+                    }
+                    if let Some(slot) =
+                        self.watch.as_mut().and_then(|w| w.measure.measured.files.get_mut(task.file))
+                    {
+                        *slot = found;
+                    }
                 }
             }
         }
@@ -317,8 +361,16 @@ impl<'e, 'a> Checks<'e, 'a> {
         Ok(())
     }
 
-    fn settle(&self, right: bool, index: &Index, file: usize, entry: u32) -> Result<()> {
-        if right {
+    fn settle(&mut self, found: Digest, index: &Index, file: usize, entry: u32) -> Result<()> {
+        if let Some(watch) = &mut self.watch {
+            if let Some(slot) = watch.measure.measured.digests.get_mut(entry as usize) {
+                *slot = found;
+            }
+            if !watch.compare {
+                return Ok(());
+            }
+        }
+        if index.entries.get(entry as usize).is_some_and(|e| e.digest == found) {
             return Ok(());
         }
         let e = Error::corrupt("what was restored does not have the recorded digest");

@@ -1,0 +1,140 @@
+//! `sparse quality`.
+
+use super::{lossy, open_delta};
+use crate::args;
+use crate::failure::Failure;
+use crate::human::{self, Align::Left, Align::Right};
+use crate::session::Session;
+use serde::Serialize;
+use sparse::{Certificate, Effort, Error, ErrorKind};
+use std::path::PathBuf;
+
+/// The numbers of a certificate.
+#[derive(Serialize)]
+pub(super) struct Numbers {
+    weights: u64,
+    exact_rate: f64,
+    relative_error: f64,
+    cosine: f64,
+    norm_ratio: f64,
+    max_error: f64,
+    max_ulps: u64,
+    p99_ulps: u64,
+}
+
+impl From<&Certificate> for Numbers {
+    fn from(c: &Certificate) -> Self {
+        // JSON has no infinity: what was lost of no change is lost as a whole.
+        let finite = |x: f64| if x.is_finite() { x } else { f64::MAX };
+        Numbers {
+            weights: c.weights,
+            exact_rate: c.exact_rate(),
+            relative_error: finite(c.relative_error()),
+            cosine: c.cosine(),
+            norm_ratio: finite(c.norm_ratio()),
+            max_error: c.max_error,
+            max_ulps: c.max_ulps,
+            p99_ulps: c.p99_ulps,
+        }
+    }
+}
+
+/// In words.
+pub(super) fn sentence(c: &Certificate) -> String {
+    format!(
+        "error {:.3} % of the change, cosine {:.6}, norm ratio {:.4}, {:.2} % bit for bit, \
+         99 % within {} ULP, all within {} ULP and {:.3e}",
+        100.0 * c.relative_error(),
+        c.cosine(),
+        c.norm_ratio(),
+        100.0 * c.exact_rate(),
+        c.p99_ulps,
+        c.max_ulps,
+        c.max_error,
+    )
+}
+
+#[derive(Serialize)]
+struct Body {
+    delta: String,
+    agrees: bool,
+    certified: bool,
+    total: Numbers,
+    tensors: Vec<Tensor>,
+}
+
+#[derive(Serialize)]
+struct Tensor {
+    name: String,
+    certified: bool,
+    #[serde(flatten)]
+    numbers: Numbers,
+}
+
+pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Failure> {
+    let paths: [PathBuf; 3] = match (<[PathBuf; 3]>::try_from(args.inputs), args.no_base) {
+        (Ok(three), false) => three,
+        (Err(two), true) if two.len() == 2 => {
+            let mut two = two.into_iter();
+            [PathBuf::new(), two.next().unwrap_or_default(), two.next().unwrap_or_default()]
+        }
+        _ => {
+            let what = "three inputs are needed: the base, the fine-tuned model and the delta (two with --no-base)";
+            return Err(Failure::Usage(what.to_owned()));
+        }
+    };
+    let [base_path, finetuned_path, delta_path] = paths;
+    let delta = open_delta(session, &delta_path)?;
+    let base = if args.no_base { None } else { Some(session.open("base", &base_path)?) };
+    let finetuned = session.open("fine-tuned", &finetuned_path)?;
+    let options = session.options(Effort::Default);
+    let found = sparse::quality(base.as_ref(), &finetuned, &delta, &options, &session.progress)?;
+    let tensors = found.tensors.iter().map(|t| Tensor {
+        name: t.name.clone(),
+        certified: t.recorded.is_some(),
+        numbers: Numbers::from(&t.found),
+    });
+    let body = Body {
+        delta: lossy(&delta_path),
+        agrees: found.agrees(),
+        certified: found.recorded.is_some(),
+        total: Numbers::from(&found.total),
+        tensors: tensors.collect(),
+    };
+    session.answer(&body, || {
+        let rows: Vec<_> = found
+            .tensors
+            .iter()
+            .filter(|t| t.found.exact < t.found.weights)
+            .map(|t| {
+                [
+                    human::plain(&t.name).into_owned(),
+                    format!("{:.3} %", 100.0 * t.found.relative_error()),
+                    format!("{:.5}", t.found.cosine()),
+                    format!("{:.4}", t.found.norm_ratio()),
+                    format!("{:.2} %", 100.0 * t.found.exact_rate()),
+                    t.found.p99_ulps.to_string(),
+                    t.found.max_ulps.to_string(),
+                    format!("{:.2e}", t.found.max_error),
+                ]
+            })
+            .collect();
+        let head = [
+            ("tensor", Left),
+            ("error", Right),
+            ("cosine", Right),
+            ("norm", Right),
+            ("exact", Right),
+            ("p99 ULP", Right),
+            ("max ULP", Right),
+            ("max", Right),
+        ];
+        let table = if rows.is_empty() { String::new() } else { human::table(head, &rows) };
+        format!("{table}{}\n", sentence(&found.total))
+    })?;
+    if found.agrees() {
+        return Ok(());
+    }
+    let e = Error::new(ErrorKind::Corrupt, "the delta certifies something else than what was measured");
+    Err(e.in_file(lossy(&delta_path)).into())
+}

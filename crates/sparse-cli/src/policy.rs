@@ -1,0 +1,138 @@
+//! What may be lost, as it is said on the command line.
+
+use clap::Args;
+use sparse::{Bound, Policy, Rule, Setting};
+
+/// What may be lost. Without any of these, nothing.
+#[derive(Args, Debug, Default)]
+pub(crate) struct PolicyArgs {
+    /// What may be lost, of tensors whose names match PATTERN (may be repeated, the first match counts): lossless, a
+    /// codec, max-error=X, max-abs-error=X, max-ulps=K, or for all target-size=N
+    #[arg(long, value_name = "[PATTERN:]WHAT")]
+    pub(crate) policy: Vec<String>,
+
+    /// Code all tensors with this codec: lossless, int8, sparse[=ERROR], sparse-int8[=ERROR], sign, ulp-bounded[=K]
+    #[arg(long, value_name = "CODEC[=SETTING]", conflicts_with = "policy")]
+    pub(crate) codec: Option<String>,
+
+    /// Keep each tensor's error within this share of its change (Frobenius norm)
+    #[arg(long, value_name = "X", conflicts_with_all = ["policy", "codec"])]
+    pub(crate) max_error: Option<f64>,
+
+    /// Keep each weight's error within this
+    #[arg(long, value_name = "X", conflicts_with_all = ["policy", "codec", "max_error"])]
+    pub(crate) max_abs_error: Option<f64>,
+
+    /// Keep each weight within this many units in the last place
+    #[arg(long, value_name = "K", conflicts_with_all = ["policy", "codec", "max_error", "max_abs_error"])]
+    pub(crate) max_ulps: Option<u32>,
+
+    /// Lose as little as a delta of this size allows, in bytes, or with k, M or G (powers of 1000)
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["policy", "codec", "max_error", "max_abs_error", "max_ulps"])]
+    pub(crate) target_size: Option<String>,
+
+    /// Show for each tensor what was tried, expected and chosen
+    #[arg(long)]
+    pub(crate) explain: bool,
+}
+
+impl PolicyArgs {
+    /// The policy that was said.
+    ///
+    /// # Errors
+    /// A sentence for the user.
+    pub(crate) fn policy(&self) -> Result<Policy, String> {
+        if let Some(codec) = &self.codec {
+            return fixed(codec);
+        }
+        if let Some(x) = self.max_error {
+            return Ok(Policy::Within(Bound::Relative(x)));
+        }
+        if let Some(x) = self.max_abs_error {
+            return Ok(Policy::Within(Bound::Absolute(x)));
+        }
+        if let Some(k) = self.max_ulps {
+            return Ok(Policy::Within(Bound::Ulps(k)));
+        }
+        if let Some(text) = &self.target_size {
+            return Ok(Policy::TargetSize(size(text)?));
+        }
+        match &*self.policy {
+            [] => Ok(Policy::Lossless),
+            [only] if !only.contains(':') => one(only),
+            many => {
+                let rules = many.iter().map(|text| {
+                    let (pattern, what) = text.split_once(':').unwrap_or(("*", text));
+                    match one(what)? {
+                        Policy::TargetSize(_) => Err("target-size is for all tensors, without a pattern".to_owned()),
+                        policy => Ok(Rule { pattern: pattern.to_owned(), policy }),
+                    }
+                });
+                Ok(Policy::PerTensor(rules.collect::<Result<_, _>>()?))
+            }
+        }
+    }
+}
+
+fn fixed(text: &str) -> Result<Policy, String> {
+    Setting::parse(text).map(Policy::Fixed).map_err(|e| e.message().to_owned())
+}
+
+fn one(text: &str) -> Result<Policy, String> {
+    let number = |value: &str| value.parse().map_err(|_| format!("{value:?} is not a number"));
+    match text.split_once('=') {
+        None if text == "lossless" => Ok(Policy::Lossless),
+        Some(("max-error", x)) => Ok(Policy::Within(Bound::Relative(number(x)?))),
+        Some(("max-abs-error", x)) => Ok(Policy::Within(Bound::Absolute(number(x)?))),
+        Some(("max-ulps", k)) => match k.parse() {
+            Ok(k) => Ok(Policy::Within(Bound::Ulps(k))),
+            Err(_) => Err(format!("{k:?} is not a whole number")),
+        },
+        Some(("target-size", n)) => Ok(Policy::TargetSize(size(n)?)),
+        _ => fixed(text),
+    }
+}
+
+/// `1500`, `20M`, `1.5G`.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is not a size");
+    let digits = text.trim_end_matches('B');
+    let (digits, unit) = match digits.chars().last() {
+        Some('k' | 'K') => (digits.get(..digits.len() - 1), 1e3),
+        Some('M') => (digits.get(..digits.len() - 1), 1e6),
+        Some('G') => (digits.get(..digits.len() - 1), 1e9),
+        _ => (Some(digits), 1.0),
+    };
+    let value: f64 = digits.unwrap_or_default().parse().map_err(|_| wrong())?;
+    let bytes = value * unit;
+    if bytes.is_finite() && bytes >= 1.0 && bytes < 1e18 { Ok(bytes as u64) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies() {
+        let policy = |texts: &[&str]| {
+            PolicyArgs { policy: texts.iter().map(|t| t.to_string()).collect(), ..PolicyArgs::default() }.policy()
+        };
+        assert_eq!(policy(&[]), Ok(Policy::Lossless));
+        assert_eq!(policy(&["max-error=0.1"]), Ok(Policy::Within(Bound::Relative(0.1))));
+        assert_eq!(policy(&["max-ulps=3"]), Ok(Policy::Within(Bound::Ulps(3))));
+        assert_eq!(policy(&["target-size=1.5M"]), Ok(Policy::TargetSize(1_500_000)));
+        assert_eq!(policy(&["int8"]), Ok(Policy::Fixed(Setting::parse("int8").unwrap())));
+        let Ok(Policy::PerTensor(rules)) = policy(&["*.bias:lossless", "*:sparse-int8=0.2"]) else { panic!() };
+        assert_eq!((rules[0].pattern.as_str(), &rules[0].policy), ("*.bias", &Policy::Lossless));
+        assert_eq!(rules[1].policy, Policy::Fixed(Setting::parse("sparse-int8=0.2").unwrap()));
+        for wrong in ["max-error=x", "max-ulps=0.5", "*:target-size=4M", "target-size=-1"] {
+            assert!(policy(&[wrong]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!((size("1500"), size("20M"), size("2GB")), (Ok(1500), Ok(20_000_000), Ok(2_000_000_000)));
+        assert!(size("").is_err() && size("0").is_err() && size("NaN").is_err() && size("1e40").is_err());
+    }
+}

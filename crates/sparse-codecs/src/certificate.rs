@@ -1,0 +1,327 @@
+//! How near restored weights are to the original ones, measured.
+//!
+//! A [`Tally`] is shown target, restored weights and base, and sums up; a [`Certificate`] is what it found, in a form that fits into a
+//! delta file beside the tensor. Whoever has target, base and delta can measure again and compare; whoever has base
+//! and delta can still check the size of the restored change, and that the numbers agree with each other.
+
+use crate::entropy::token::TokenScheme;
+use crate::entropy::varint;
+use crate::lossless::Predictor;
+use crate::real::{Real, is_castable, is_real, with_real};
+use crate::word::Word;
+use sparse_core::{Dtype, Error, Result, Segment, UnitSpec};
+
+/// Distances are counted by these tokens: exactly up to 32, above that to within a sixteenth.
+const BINS: TokenScheme = TokenScheme::Hybrid { msb: 4 };
+const BIN_COUNT: usize = 16 * 64;
+
+/// How near the restored weights of a tensor (or model) are to the original ones. The *change* is the difference to the base's
+/// weights at the same places, cast to the target's type, or to zero where there is no base. Infinities and numbers that are none
+/// count in distances and matches only.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Certificate {
+    /// Weights.
+    pub weights: u64,
+    /// Weights that come back bit for bit.
+    pub exact: u64,
+    /// Frobenius norm of the original change.
+    pub change: f64,
+    /// Frobenius norm of the restored change.
+    pub restored: f64,
+    /// Frobenius norm of the difference of the two.
+    pub error: f64,
+    /// The largest difference of a weight.
+    pub max_error: f64,
+    /// The largest distance of a weight in units in the last place.
+    pub max_ulps: u64,
+    /// The distance in units in the last place that 99 % of the weights do not exceed; above 32 rounded up by less than a
+    /// sixteenth.
+    pub p99_ulps: u64,
+}
+
+impl Certificate {
+    /// Error relative to the original change; infinite where something was lost of no change.
+    pub fn relative_error(&self) -> f64 {
+        if self.error == 0.0 { 0.0 } else { self.error / self.change }
+    }
+
+    /// Size of the restored change relative to the original one; 1 where there was none.
+    pub fn norm_ratio(&self) -> f64 {
+        if self.change == 0.0 && self.restored == 0.0 { 1.0 } else { self.restored / self.change }
+    }
+
+    /// Cosine of the angle between original and restored change; 1 where both are nothing, 0 where one is.
+    pub fn cosine(&self) -> f64 {
+        let product = self.change * self.restored;
+        if product == 0.0 {
+            return if self.change == self.restored { 1.0 } else { 0.0 };
+        }
+        let (a, b, c) = (self.change, self.restored, self.error);
+        ((a * a + b * b - c * c) / (2.0 * product)).clamp(-1.0, 1.0)
+    }
+
+    /// Share of the weights that come back bit for bit.
+    pub fn exact_rate(&self) -> f64 {
+        if self.weights == 0 { 1.0 } else { self.exact as f64 / self.weights as f64 }
+    }
+
+    /// Whether two measurements agree, but for the rounding of stored numbers.
+    pub fn agrees(&self, other: &Certificate) -> bool {
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-5 * a.abs().max(b.abs()) || a.to_bits() == b.to_bits();
+        let counts = |c: &Certificate| (c.weights, c.exact, c.max_ulps, c.p99_ulps);
+        counts(self) == counts(other)
+            && near(self.change, other.change)
+            && near(self.restored, other.restored)
+            && near(self.error, other.error)
+            && near(self.max_error, other.max_error)
+    }
+
+    /// Whether it can be true of a tensor of so many weights whose restored change has the norm `restored`: norms obey the triangle
+    /// inequality, counts the number of weights.
+    pub fn is_plausible(&self, weights: u64, restored: f64) -> bool {
+        let slack = 1e-5 * (self.change + self.restored + self.error);
+        let sides = [self.change, self.restored, self.error];
+        let triangle = (0..3).all(|i| sides[i] <= sides[(i + 1) % 3] + sides[(i + 2) % 3] + slack);
+        self.weights == weights
+            && self.exact <= weights
+            && self.p99_ulps <= self.max_ulps.max(1).saturating_mul(2)
+            && (self.exact == weights) == (self.max_ulps == 0)
+            && triangle
+            && (self.restored - restored).abs() <= 1e-5 * restored.max(self.restored)
+    }
+
+    /// Append the serial form: varints of weights, exact ones and the two distances, and the four norms in binary32.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        for n in [self.weights, self.exact, self.max_ulps, self.p99_ulps] {
+            varint::put(out, n);
+        }
+        for x in [self.change, self.restored, self.error, self.max_error] {
+            out.extend_from_slice(&(x as f32).to_le_bytes());
+        }
+    }
+
+    /// Read the serial form, which must fill `input`.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Truncated`.
+    pub fn read(mut input: &[u8]) -> Result<Certificate> {
+        let mut number = || varint::take(&mut input);
+        let (weights, exact, max_ulps, p99_ulps) = (number()?, number()?, number()?, number()?);
+        let mut norm = || -> Result<f64> {
+            let bytes = varint::take_bytes(&mut input, 4, "certificate")?;
+            let x = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            if x >= 0.0 { Ok(x.into()) } else { Err(Error::corrupt(format!("a norm of {x} in a certificate"))) }
+        };
+        let (change, restored, error, max_error) = (norm()?, norm()?, norm()?, norm()?);
+        if !input.is_empty() {
+            return Err(Error::corrupt("a certificate is longer than it should be"));
+        }
+        Ok(Certificate { weights, exact, change, restored, error, max_error, max_ulps, p99_ulps })
+    }
+}
+
+/// Measures.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    weights: u64,
+    exact: u64,
+    change: f64,
+    restored: f64,
+    error: f64,
+    max_error: f64,
+    max_ulps: u64,
+    bins: Vec<u64>,
+    predictions: Vec<u8>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Tally {
+            weights: 0,
+            exact: 0,
+            change: 0.0,
+            restored: 0.0,
+            error: 0.0,
+            max_error: 0.0,
+            max_ulps: 0,
+            bins: vec![0; BIN_COUNT],
+            predictions: Vec::new(),
+        }
+    }
+}
+
+impl Tally {
+    /// Look at some weights of a type: original, restored, and those of the base at the same places. Sums of floats are taken in the
+    /// order of the calls. Of types that no codec changes (all but bf16, f16 and f32), only matches are counted.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when lengths differ.
+    pub fn observe(
+        &mut self,
+        dtype: Dtype,
+        target: &[u8],
+        restored: &[u8],
+        base: Option<(Dtype, &[u8])>,
+    ) -> Result<()> {
+        let width = dtype.storage_bytes();
+        let len = target.len() / width;
+        let base = base.filter(|b| is_castable(b.0) || b.0 == dtype);
+        if restored.len() != target.len()
+            || target.len() % width != 0
+            || base.is_some_and(|(d, b)| b.len() != len * d.storage_bytes())
+        {
+            return Err(Error::invalid_argument("target, restored weights and base differ in number"));
+        }
+        self.weights += len as u64;
+        if !is_real(dtype) {
+            let pairs = target.chunks_exact(width).zip(restored.chunks_exact(width));
+            let same = pairs.filter(|(a, b)| a == b).count() as u64;
+            self.exact += same;
+            self.max_ulps = self.max_ulps.max(u64::from(same < len as u64));
+            return Ok(());
+        }
+        let unit = UnitSpec::new(dtype, base.map(|b| b.0), 1, [Segment { rows: 1, row_len: len as u64 }])?;
+        let mut scratch = std::mem::take(&mut self.predictions);
+        let predictions = Predictor::of(&unit).predict(base.map(|b| b.1), width, len, &mut scratch);
+        with_real!(dtype, observe_words, self, target, restored, predictions);
+        self.predictions = scratch;
+        Ok(())
+    }
+
+    /// Add what another one found.
+    pub fn merge(&mut self, other: &Tally) {
+        self.weights += other.weights;
+        self.exact += other.exact;
+        self.change += other.change;
+        self.restored += other.restored;
+        self.error += other.error;
+        self.max_error = self.max_error.max(other.max_error);
+        self.max_ulps = self.max_ulps.max(other.max_ulps);
+        self.bins.iter_mut().zip(&other.bins).for_each(|(a, b)| *a += b);
+    }
+
+    /// What was found.
+    pub fn certificate(&self) -> Certificate {
+        let rare = self.weights / 100;
+        let (mut above, mut p99) = (0, 0);
+        for (token, &n) in self.bins.iter().enumerate().rev() {
+            above += n;
+            if above > rare {
+                let (raw_bits, first) = BINS.expand(token as u32);
+                p99 = first + ((1u64 << raw_bits) - 1);
+                break;
+            }
+        }
+        Certificate {
+            weights: self.weights,
+            exact: self.exact,
+            change: self.change.sqrt(),
+            restored: self.restored.sqrt(),
+            error: self.error.sqrt(),
+            max_error: self.max_error,
+            max_ulps: self.max_ulps,
+            p99_ulps: p99.min(self.max_ulps),
+        }
+    }
+}
+
+fn observe_words<R: Real>(tally: &mut Tally, target: &[u8], restored: &[u8], predictions: &[u8]) {
+    let width = R::W::BYTES;
+    let words = target.chunks_exact(width).zip(restored.chunks_exact(width)).zip(predictions.chunks_exact(width));
+    for ((t, r), p) in words {
+        let (t, r, p) = (R::W::load(t), R::W::load(r), R::W::load(p));
+        if t == r && t == p {
+            tally.exact += 1;
+            continue;
+        }
+        tally.exact += u64::from(t == r);
+        let ulps = distance::<R>(t, r);
+        tally.max_ulps = tally.max_ulps.max(ulps);
+        if ulps > 0
+            && let Some(bin) = tally.bins.get_mut(BINS.split(ulps).token as usize)
+        {
+            *bin += 1;
+        }
+        if !(R::is_special(t) || R::is_special(r) || R::is_special(p)) {
+            let (t, r, p) = (R::value(t), R::value(r), R::value(p));
+            tally.change += (t - p) * (t - p);
+            tally.restored += (r - p) * (r - p);
+            tally.error += (t - r) * (t - r);
+            tally.max_error = tally.max_error.max((t - r).abs());
+        }
+    }
+}
+
+/// Units in the last place between two words, in the order of the type.
+#[inline(always)]
+pub(crate) fn distance<R: Real>(a: u64, b: u64) -> u64 {
+    let order = |w: u64| {
+        let magnitude = (w & !R::W::SIGN) as i64;
+        if w & R::W::SIGN == 0 { magnitude } else { -1 - magnitude }
+    };
+    order(a).abs_diff(order(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|w| w.to_le_bytes()).collect()
+    }
+
+    proptest! {
+        /// Against the definitions, in plain arithmetic.
+        #[test]
+        fn is_what_it_says(words in prop::collection::vec((-10f32..10.0, -1f32..1.0, -0.1f32..0.1), 1..200)) {
+            let p: Vec<f32> = words.iter().map(|w| w.0).collect();
+            let t: Vec<f32> = words.iter().map(|w| w.0 + w.1).collect();
+            let r: Vec<f32> = words.iter().map(|w| if w.2 < 0.0 { w.0 + w.1 } else { w.0 + w.1 + w.2 }).collect();
+            let raw = |x: &[f32]| bytes(&x.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+            let mut tally = Tally::default();
+            let half = words.len() / 2;
+            for range in [0..half, half..words.len()] {
+                let part = |x: &[f32]| raw(&x[range.clone()]);
+                tally.observe(Dtype::F32, &part(&t), &part(&r), Some((Dtype::F32, &part(&p)))).unwrap();
+            }
+            let c = tally.certificate();
+            let norm = |a: &[f32], b: &[f32]| {
+                a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
+            };
+            prop_assert!((c.change - norm(&t, &p)).abs() < 1e-9);
+            prop_assert!((c.restored - norm(&r, &p)).abs() < 1e-9);
+            prop_assert!((c.error - norm(&t, &r)).abs() < 1e-9);
+            prop_assert_eq!(c.exact, t.iter().zip(&r).filter(|(a, b)| a.to_bits() == b.to_bits()).count() as u64);
+            let dot: f64 = t.iter().zip(&r).zip(&p)
+                .map(|((t, r), p)| (f64::from(*t) - f64::from(*p)) * (f64::from(*r) - f64::from(*p))).sum();
+            if c.change > 1e-3 && c.restored > 1e-3 {
+                prop_assert!((c.cosine() - dot / c.change / c.restored).abs() < 1e-6);
+            }
+            prop_assert!(c.is_plausible(words.len() as u64, c.restored));
+            let mut out = Vec::new();
+            c.write(&mut out);
+            prop_assert!(Certificate::read(&out).unwrap().agrees(&c));
+        }
+
+        #[test]
+        fn garbage(bytes: Vec<u8>) {
+            let _ = Certificate::read(&bytes);
+        }
+    }
+
+    #[test]
+    fn percentiles_and_special_words() {
+        let one = 1f32.to_bits();
+        let t: Vec<u32> = (0..1000).map(|i| if i < 995 { one } else { f32::NAN.to_bits() }).collect();
+        let r: Vec<u32> = (0..1000).map(|i| if i < 900 { one } else if i < 995 { one + 7 } else { 5 }).collect();
+        let mut tally = Tally::default();
+        tally.observe(Dtype::F32, &bytes(&t), &bytes(&r), None).unwrap();
+        let c = tally.certificate();
+        assert_eq!((c.exact, c.p99_ulps), (900, 7));
+        assert!(c.max_ulps > 1 << 30 && c.error.is_finite());
+        assert!(!Certificate { exact: 1000, ..c }.is_plausible(1000, c.restored));
+        assert!(!c.is_plausible(1000, c.restored * 1.01));
+    }
+}

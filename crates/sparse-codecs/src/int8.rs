@@ -1,0 +1,38 @@
+//! `int8`: changes in 8-bit steps.
+//!
+//! Each row (or group of short rows) has a step, a 127th of its largest change; codes are entropy-coded, which takes fewer than
+//! 8 bits a weight; where it would not, there are half as many codes. So a model of 16-bit weights is always at least halved.
+//!
+//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are none come back as they
+//! are. `docs/codecs/quantised.md` has the format and measurements.
+
+use crate::quant::{Goal, quantised};
+use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
+
+/// The codec, see the [module](self).
+#[derive(Clone, Debug)]
+pub struct Int8 {
+    info: CodecInfo,
+}
+
+impl Int8 {
+    /// The codec's number in files.
+    pub const ID: CodecId = CodecId(5);
+
+    /// The codec; it has no settings.
+    pub const fn new() -> Self {
+        Int8 { info: CodecInfo { id: Self::ID, name: "int8", fidelity: Fidelity::Lossy, base: BaseUse::Optional } }
+    }
+
+    fn goal(&self) -> Goal {
+        Goal::Int8
+    }
+}
+
+quantised!(Int8);
+
+impl Default for Int8 {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,148 @@
+//! The one quantiser under the codecs that lose something: [`int8`](crate::int8), [`sign`](crate::sign),
+//! [`sparse`](crate::sparse), [`sparse_int8`](crate::sparse_int8), [`ulp_bounded`](crate::ulp_bounded).
+//!
+//! A weight's change becomes a small integer, its *code*. Codes are coded by the lossless codec, as if they were differences in
+//! units in the last place: with tables that the base's exponent and the row's profile select, the same entropy coder,
+//! vector kernels included. So a row of small changes costs little even where steps are the same for all rows, and runs of
+//! zeros cost next to nothing.
+//!
+//! What comes back is defined by single-rounded IEEE operations on binary64 and by integers; it does not depend on the
+//! machine. `docs/codecs/quantised.md` has the format and what each part buys.
+
+mod analysis;
+mod chunk;
+mod fit;
+mod quantise;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+use crate::lossless::{Lossless, Predictor};
+use crate::real::{is_castable, is_real};
+use analysis::{Analysis, inner_unit};
+use chunk::{Decoder, Encoder};
+use rule::{Groups, Rule};
+use sparse_core::{
+    ChunkDecoder, ChunkEncoder, CodecContext, DeltaDecoder, Effort, Error, Limits, Result, UnitAnalysis,
+    UnitSpec, check_chunk,
+};
+
+/// What an encoder aims at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    not(all(feature = "int8", feature = "sign", feature = "sparse", feature = "sparse-int8", feature = "ulp-bounded")),
+    allow(dead_code)
+)]
+pub(crate) enum Goal {
+    /// Steps of a 127th of each row's largest change.
+    Int8,
+    /// The sign, and each row's mean size.
+    Sign,
+    /// Exact values of the larger changes, within a relative error of each segment's change.
+    Sparse { error: f64 },
+    /// Steps as large as a relative error of each segment's change, or an absolute one of each weight, allows.
+    SparseInt8 { error: Option<f64>, bound: Option<f64> },
+    /// Within so many units in the last place.
+    UlpBounded(u32),
+}
+
+fn check_unit(name: &str, unit: &UnitSpec) -> Result<()> {
+    if is_real(unit.dtype()) && unit.base_dtype().is_none_or(is_castable) {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!(
+        "{name} codes bf16, f16 and f32, against floats or nothing, not {} against {}",
+        unit.dtype(),
+        unit.base_dtype().map_or("nothing", |b| b.name())
+    )))
+}
+
+/// [`DeltaDecoder::bind`] of all quantised codecs.
+pub(crate) fn bind(
+    name: &str,
+    unit: &UnitSpec,
+    mut params: &[u8],
+    limits: &Limits,
+) -> Result<Box<dyn ChunkDecoder>> {
+    check_unit(name, unit)?;
+    Limits::check("parameters", params.len() as u64, limits.max_params_bytes)?;
+    let (rule, groups) = Rule::read(&mut params, unit, |by_rows| Groups::new(unit, by_rows))?;
+    let inner = Lossless.bind(&inner_unit(unit)?, params, limits)?;
+    Ok(Box::new(Decoder { unit: unit.clone(), rule, groups, predictor: Predictor::of(unit), inner }))
+}
+
+/// [`DeltaEncoder::analyze`](sparse_core::DeltaEncoder::analyze) of all quantised codecs.
+pub(crate) fn analyze(
+    name: &str,
+    unit: &UnitSpec,
+    goal: Goal,
+    effort: Effort,
+) -> Result<Box<dyn UnitAnalysis>> {
+    check_unit(name, unit)?;
+    Ok(Box::new(Analysis::new(unit, goal, effort)?))
+}
+
+impl ChunkDecoder for Decoder {
+    fn decode_chunk(
+        &self,
+        chunk: u64,
+        encoded: &[u8],
+        base: Option<&[u8]>,
+        out: &mut [u8],
+        cx: &mut CodecContext,
+    ) -> Result<()> {
+        cx.cancel.check()?;
+        check_chunk(&self.unit, chunk, out.len(), base.map(<[u8]>::len))?;
+        self.decode(chunk, encoded, base, out, cx)
+    }
+}
+
+impl ChunkEncoder for Encoder {
+    fn params(&self) -> &[u8] {
+        &self.params
+    }
+
+    fn encode_chunk(
+        &self,
+        chunk: u64,
+        target: &[u8],
+        base: Option<&[u8]>,
+        out: &mut Vec<u8>,
+        cx: &mut CodecContext,
+    ) -> Result<()> {
+        cx.cancel.check()?;
+        check_chunk(&self.quantiser.unit, chunk, target.len(), base.map(<[u8]>::len))?;
+        self.encode(chunk, target, base, out, cx)
+    }
+}
+
+/// The codec traits for a type with a method `goal`.
+macro_rules! quantised {
+    ($codec:ty) => {
+        impl sparse_core::DeltaDecoder for $codec {
+            fn info(&self) -> &sparse_core::CodecInfo {
+                &self.info
+            }
+
+            fn bind(
+                &self,
+                unit: &sparse_core::UnitSpec,
+                params: &[u8],
+                limits: &sparse_core::Limits,
+            ) -> sparse_core::Result<Box<dyn sparse_core::ChunkDecoder>> {
+                crate::quant::bind(self.info.name, unit, params, limits)
+            }
+        }
+
+        impl sparse_core::DeltaEncoder for $codec {
+            fn analyze(
+                &self,
+                unit: &sparse_core::UnitSpec,
+                effort: sparse_core::Effort,
+            ) -> sparse_core::Result<Box<dyn sparse_core::UnitAnalysis>> {
+                crate::quant::analyze(self.info.name, unit, self.goal(), effort)
+            }
+        }
+    };
+}
+pub(crate) use quantised;

@@ -1,0 +1,174 @@
+//! Values of weights, the same on every machine.
+//!
+//! All arithmetic is in binary64, one IEEE operation after the other, each rounded to nearest even; the result is
+//! rounded to the type by IEEE conversion or on its bits.
+
+use crate::word::Word;
+use sparse_core::{Dtype, DtypeClass};
+
+/// A type whose values the quantiser works on.
+pub(crate) trait Real: Copy + Send + Sync + 'static {
+    /// Its words.
+    type W: Word;
+    /// Mantissa bits.
+    const MANTISSA: u32;
+    /// Exponent bias.
+    const BIAS: i32;
+
+    /// The value of a word that is finite.
+    fn value(word: u64) -> f64;
+
+    /// The word nearest to a value; infinite beyond the type's range.
+    fn round(value: f64) -> u64;
+
+    /// Whether a word is infinite or no number.
+    #[inline(always)]
+    fn is_special(word: u64) -> bool {
+        let exponent = Self::W::SIGN - (1 << Self::MANTISSA);
+        word & exponent == exponent
+    }
+
+    /// The exponent field.
+    #[inline(always)]
+    fn exponent(word: u64) -> i32 {
+        ((word & !Self::W::SIGN) >> Self::MANTISSA) as i32
+    }
+}
+
+/// bfloat16.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bf16;
+/// IEEE binary16.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct F16;
+/// IEEE binary32.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct F32;
+
+impl Real for Bf16 {
+    type W = u16;
+    const MANTISSA: u32 = 7;
+    const BIAS: i32 = 127;
+
+    #[inline(always)]
+    fn value(word: u64) -> f64 {
+        f64::from(f32::from_bits((word as u32) << 16))
+    }
+
+    #[inline(always)]
+    fn round(value: f64) -> u64 {
+        let bits = (value as f32).to_bits();
+        // Carries into the exponent by itself; infinity stays what it is.
+        u64::from((bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) & 0xffff)
+    }
+}
+
+impl Real for F16 {
+    type W = u16;
+    const MANTISSA: u32 = 10;
+    const BIAS: i32 = 15;
+
+    #[inline(always)]
+    fn value(word: u64) -> f64 {
+        let magnitude = word & 0x7fff;
+        let x = if magnitude < 0x400 {
+            magnitude as f64 * F16_STEP
+        } else {
+            f64::from_bits((magnitude << 42) + ((1023 - 15) << 52))
+        };
+        if word & 0x8000 == 0 { x } else { -x }
+    }
+
+    #[inline(always)]
+    fn round(value: f64) -> u64 {
+        let bits = value.to_bits();
+        let sign = bits >> 48 & 0x8000;
+        let magnitude = bits & (u64::MAX >> 1);
+        if magnitude >= (1023 + 16) << 52 {
+            return sign | 0x7c00;
+        }
+        if magnitude < (1023 - 14) << 52 {
+            // Adding 2^52 rounds to an integer.
+            let whole = f64::from_bits(magnitude) / F16_STEP + 4_503_599_627_370_496.0;
+            return sign | (whole.to_bits() & 0x7fff);
+        }
+        let rounded = magnitude + ((1 << 41) - 1) + (magnitude >> 42 & 1);
+        sign | ((rounded >> 42) - ((1023 - 15) << 10)).min(0x7c00)
+    }
+}
+
+/// The least positive binary16, `2^-24`.
+const F16_STEP: f64 = 1.0 / 16_777_216.0;
+
+impl Real for F32 {
+    type W = u32;
+    const MANTISSA: u32 = 23;
+    const BIAS: i32 = 127;
+
+    #[inline(always)]
+    fn value(word: u64) -> f64 {
+        f64::from(f32::from_bits(word as u32))
+    }
+
+    #[inline(always)]
+    fn round(value: f64) -> u64 {
+        u64::from((value as f32).to_bits())
+    }
+}
+
+/// Whether there is a [`Real`] for the type.
+pub(crate) fn is_real(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::Bf16 | Dtype::F16 | Dtype::F32)
+}
+
+/// Whether a base of this type can be cast to a real type.
+pub(crate) fn is_castable(dtype: Dtype) -> bool {
+    matches!(dtype.storage_class(), DtypeClass::Float { .. }) && dtype != Dtype::C64
+}
+
+/// Call a generic function for a type for which [`is_real`] holds.
+macro_rules! with_real {
+    ($dtype:expr, $function:ident, $($args:expr),*) => {
+        match $dtype {
+            sparse_core::Dtype::Bf16 => $function::<crate::real::Bf16>($($args),*),
+            sparse_core::Dtype::F16 => $function::<crate::real::F16>($($args),*),
+            _ => $function::<crate::real::F32>($($args),*),
+        }
+    };
+}
+pub(crate) use with_real;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_narrow_word_is_its_own_rounding() {
+        for word in 0..=u64::from(u16::MAX) {
+            if !Bf16::is_special(word) {
+                assert_eq!(Bf16::round(Bf16::value(word)), word);
+                assert_eq!(Bf16::value(word), half::bf16::from_bits(word as u16).to_f64());
+            }
+            if !F16::is_special(word) {
+                assert_eq!(F16::round(F16::value(word)), word, "{word:04x}");
+                assert_eq!(F16::value(word), half::f16::from_bits(word as u16).to_f64());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rounds_to_nearest_even(x in any::<f32>()) {
+            prop_assume!(x.is_finite());
+            prop_assert_eq!(Bf16::round(x.into()), u64::from(half::bf16::from_f32(x).to_bits()));
+            prop_assert_eq!(F16::round(x.into()), u64::from(half::f16::from_f32(x).to_bits()));
+            prop_assert_eq!(F32::round(x.into()), u64::from(x.to_bits()));
+        }
+
+        #[test]
+        fn halves_near_the_subnormals(x in -1e-4f32..1e-4) {
+            prop_assert_eq!(F16::round(x.into()), u64::from(half::f16::from_f32(x).to_bits()));
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! `sign`: changes as their signs, with the mean size of each row.
+//!
+//! One bit a weight where all weights changed, as BitDelta has it (Liu et al. 2024), with a size per row instead of one per matrix;
+//! less where many did not change, since those are told apart.
+//!
+//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are none come back as they
+//! are. `docs/codecs/quantised.md` has the format and measurements.
+
+use crate::quant::{Goal, quantised};
+use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
+
+/// The codec, see the [module](self).
+#[derive(Clone, Debug)]
+pub struct Sign {
+    info: CodecInfo,
+}
+
+impl Sign {
+    /// The codec's number in files.
+    pub const ID: CodecId = CodecId(7);
+
+    /// The codec; it has no settings.
+    pub const fn new() -> Self {
+        Sign { info: CodecInfo { id: Self::ID, name: "sign", fidelity: Fidelity::Lossy, base: BaseUse::Optional } }
+    }
+
+    fn goal(&self) -> Goal {
+        Goal::Sign
+    }
+}
+
+quantised!(Sign);
+
+impl Default for Sign {
+    fn default() -> Self {
+        Self::new()
+    }
+}

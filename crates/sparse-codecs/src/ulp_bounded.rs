@@ -1,0 +1,42 @@
+//! `ulp-bounded`: every weight within a number of units in the last place.
+//!
+//! The difference in units in the last place is rounded to a multiple of `2 k + 1`, so no weight is farther off than `k`; numbers
+//! stay numbers. All in integers.
+//!
+//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are none come back as they
+//! are. `docs/codecs/quantised.md` has the format and measurements.
+
+use crate::quant::{Goal, quantised};
+use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
+
+/// The codec, see the [module](self).
+#[derive(Clone, Debug)]
+pub struct UlpBounded {
+    info: CodecInfo,
+    ulps: u32,
+}
+
+impl UlpBounded {
+    /// The codec's number in files.
+    pub const ID: CodecId = CodecId(8);
+
+    /// Keep each weight within `ulps` units in the last place.
+    pub const fn new(ulps: u32) -> Self {
+        let fidelity = Fidelity::UlpBounded(ulps);
+        let info = CodecInfo { id: Self::ID, name: "ulp-bounded", fidelity, base: BaseUse::Optional };
+        UlpBounded { info, ulps }
+    }
+
+    fn goal(&self) -> Goal {
+        Goal::UlpBounded(self.ulps)
+    }
+}
+
+quantised!(UlpBounded);
+
+impl Default for UlpBounded {
+    /// One unit.
+    fn default() -> Self {
+        Self::new(1)
+    }
+}

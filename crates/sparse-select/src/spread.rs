@@ -1,0 +1,132 @@
+//! A budget of bytes, spread over tensors so that the least error is left.
+
+/// One way to code something.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Offer {
+    /// Its size, in bytes.
+    pub bytes: f64,
+    /// The error that it leaves, a quantity that adds up (squared norms do).
+    pub error: f64,
+}
+
+/// For each list of offers, the index of the one to take, so that the sum of the sizes is at most `budget` and the sum of the errors
+/// is small: from the smallest of each list on, the step that saves the most error per byte is taken next (along the lower convex
+/// hull of each list), as long as bytes are left. This is within one step of the best there is.
+///
+/// `None` when even the smallest offers exceed the budget, or a list is empty.
+pub fn spread(lists: &[Vec<Offer>], budget: f64) -> Option<Vec<usize>> {
+    let hulls: Vec<Vec<usize>> = lists.iter().map(|offers| hull(offers)).collect();
+    let mut at = vec![0; lists.len()];
+    let mut spent: f64 = 0.0;
+    // Error saved per byte, list, place on its hull.
+    let mut steps: Vec<(f64, usize, usize)> = Vec::new();
+    for (list, (offers, hull)) in lists.iter().zip(&hulls).enumerate() {
+        spent += offers.get(*hull.first()?)?.bytes;
+        for (place, pair) in hull.windows(2).enumerate() {
+            let (a, b) = (offers[pair[0]], offers[pair[1]]);
+            steps.push(((a.error - b.error) / (b.bytes - a.bytes), list, place + 1));
+        }
+    }
+    if spent > budget {
+        return None;
+    }
+    // Along a hull the rate falls, so the steps of a list come in order.
+    steps.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    for (_, list, place) in steps {
+        // A step that did not fit bars those after it in its list.
+        if at[list] + 1 != place {
+            continue;
+        }
+        let cost = lists[list][hulls[list][place]].bytes - lists[list][hulls[list][place - 1]].bytes;
+        if spent + cost <= budget {
+            spent += cost;
+            at[list] = place;
+        }
+    }
+    Some(hulls.iter().zip(at).map(|(hull, at)| hull[at]).collect())
+}
+
+/// The offers on the lower convex hull, from the smallest to the one with the least error.
+fn hull(offers: &[Offer]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..offers.len()).collect();
+    order.sort_by(|&a, &b| {
+        let (x, y) = (offers[a], offers[b]);
+        x.bytes.total_cmp(&y.bytes).then(x.error.total_cmp(&y.error)).then(a.cmp(&b))
+    });
+    let mut hull: Vec<usize> = Vec::new();
+    for i in order {
+        let o = offers[i];
+        if hull.last().is_some_and(|&l| o.error >= offers[l].error || o.bytes <= offers[l].bytes) {
+            continue;
+        }
+        while let [.., a, b] = *hull {
+            let (a, b) = (offers[a], offers[b]);
+            let before = (a.error - b.error) / (b.bytes - a.bytes);
+            let after = (b.error - o.error) / (o.bytes - b.bytes);
+            if before > after {
+                break;
+            }
+            hull.pop();
+        }
+        hull.push(i);
+    }
+    hull
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sums(lists: &[Vec<Offer>], choice: &[usize]) -> (f64, f64) {
+        let of = |f: fn(&Offer) -> f64| lists.iter().zip(choice).map(|(l, &c)| f(&l[c])).sum();
+        (of(|o| o.bytes), of(|o| o.error))
+    }
+
+    /// The least error by trying everything.
+    fn best(lists: &[Vec<Offer>], budget: f64) -> Option<f64> {
+        let Some((first, rest)) = lists.split_first() else { return (budget >= 0.0).then_some(0.0) };
+        let tries = first.iter().filter_map(|o| Some(o.error + best(rest, budget - o.bytes)?));
+        tries.min_by(f64::total_cmp)
+    }
+
+    proptest! {
+        #[test]
+        fn near_the_best(
+            lists in prop::collection::vec(prop::collection::vec((1u32..50, 0u32..100), 1..5), 1..5),
+            budget in 0u32..200,
+        ) {
+            let lists: Vec<Vec<Offer>> = lists
+                .iter()
+                .map(|l| l.iter().map(|&(b, e)| Offer { bytes: b.into(), error: e.into() }).collect())
+                .collect();
+            let budget = f64::from(budget);
+            match (spread(&lists, budget), best(&lists, budget)) {
+                (None, None) => {}
+                (Some(choice), Some(best)) => {
+                    let (bytes, error) = sums(&lists, &choice);
+                    prop_assert!(bytes <= budget);
+                    // One list may be a step behind.
+                    let step = lists.iter().map(|l| {
+                        let errors = l.iter().map(|o| o.error);
+                        errors.clone().fold(0.0, f64::max) - errors.fold(f64::INFINITY, f64::min)
+                    }).fold(0.0, f64::max);
+                    prop_assert!(error <= best + step, "{} {} {}", error, best, step);
+                    prop_assert!(error >= best);
+                }
+                (a, b) => prop_assert!(false, "{:?} {:?}", a, b),
+            }
+        }
+    }
+
+    #[test]
+    fn what_saves_most_comes_first() {
+        let offer = |bytes, error| Offer { bytes, error };
+        let lists =
+            vec![vec![offer(0.0, 100.0), offer(10.0, 0.0)], vec![offer(0.0, 10.0), offer(10.0, 0.0)]];
+        assert_eq!(spread(&lists, 10.0), Some(vec![1, 0]));
+        assert_eq!(spread(&lists, 25.0), Some(vec![1, 1]));
+        assert_eq!(spread(&lists, -1.0), None);
+        assert_eq!(spread(&[Vec::new()], 1.0), None);
+    }
+}

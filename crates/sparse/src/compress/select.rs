@@ -1,0 +1,406 @@
+//! Which codec each tensor gets: candidates tried on a sample, and the policy's choice among them.
+
+use super::pair::Pair;
+use super::plan::{Coding, Job, OWN_UNIT, Part};
+use crate::Options;
+use crate::context::Contexts;
+use crate::parallel;
+use sparse_codecs::certificate::Tally;
+use sparse_codecs::int8::Int8;
+use sparse_codecs::lossless::Lossless;
+use sparse_codecs::low_rank::LowRank;
+use sparse_codecs::sign::Sign;
+use sparse_codecs::sparse::Sparse;
+use sparse_codecs::sparse_int8::SparseInt8;
+use sparse_codecs::ulp_bounded::UlpBounded;
+use sparse_core::{
+    DeltaEncoder, Error, ErrorKind, Result, TensorSource, UnitSpec, decode_unit, encode_unit,
+};
+use sparse_model::Model;
+use sparse_select::{Bound, Offer, Policy, Sampler, Setting, spread};
+use std::sync::Arc;
+
+/// Elements of a tensor that candidates are tried on ...
+const TRIAL: u64 = 1 << 17;
+/// ... and that changes of low rank are tried on, which few rows do not show.
+const LOW_RANK_TRIAL: u64 = 1 << 22;
+
+/// A codec that loses something must be smaller than lossless coding by this factor, so that an estimate that is a
+/// little off does not choose a larger delta.
+const WORTH: f64 = 0.97;
+
+/// A codec without a bound of its own must keep the policy's by this factor on the sample; the certificate is checked in
+/// the end.
+const CLEAR: f64 = 0.9;
+
+/// Relative errors that are offered where bytes are spread.
+const MENU: [f64; 10] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0];
+
+/// What was tried for a tensor.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CandidateReport {
+    /// The codec, with its setting.
+    pub codec: String,
+    /// Expected size in bytes.
+    pub estimated_bytes: u64,
+    /// Relative error on the sample.
+    pub relative_error: f64,
+    /// Whether the policy would have it.
+    pub allowed: bool,
+}
+
+/// How a tensor came to its codec.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ChoiceReport {
+    /// The tensor.
+    pub tensor: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The codec that was taken, with its setting.
+    pub codec: String,
+    /// Its expected size.
+    pub estimated_bytes: u64,
+    /// Its real size; zero until the delta is written.
+    pub achieved_bytes: u64,
+    /// Why it was taken.
+    pub reason: &'static str,
+    /// All that were tried.
+    pub candidates: Vec<CandidateReport>,
+}
+
+/// A way to code a job, and what it came to on the sample.
+struct Trial {
+    setting: Setting,
+    coding: Option<Arc<dyn DeltaEncoder>>,
+    bits: f64,
+    /// Squared norms of error and change, of the sample scaled to the whole.
+    error: f64,
+    change: f64,
+    allowed: bool,
+}
+
+impl Trial {
+    fn relative(&self) -> f64 {
+        if self.error == 0.0 { 0.0 } else { (self.error / self.change).sqrt() }
+    }
+}
+
+/// All encoders in use beside the lossless ones.
+#[derive(Default)]
+pub(super) struct Encoders {
+    names: Vec<String>,
+    pub(super) list: Vec<Arc<dyn DeltaEncoder>>,
+}
+
+impl Encoders {
+    fn number(&mut self, setting: &Setting, encoder: &Arc<dyn DeltaEncoder>) -> u32 {
+        let name = setting.to_string();
+        let at = self.names.iter().position(|n| *n == name).unwrap_or_else(|| {
+            self.names.push(name);
+            self.list.push(encoder.clone());
+            self.names.len() - 1
+        });
+        at as u32
+    }
+}
+
+/// The encoder that a setting means; `None` for lossless coding.
+///
+/// # Errors
+/// `InvalidArgument` for an unknown name or a setting out of range.
+pub(crate) fn encoder(setting: &Setting) -> Result<Option<Arc<dyn DeltaEncoder>>> {
+    let at_most_one = |default: f64| match setting.value {
+        Some(v) if v > 1.0 => {
+            Err(Error::invalid_argument(format!("{setting}: a relative error is at most 1")))
+        }
+        v => Ok(v.unwrap_or(default)),
+    };
+    let none = || match setting.value {
+        Some(_) => Err(Error::invalid_argument(format!("{} takes no setting", setting.codec))),
+        None => Ok(()),
+    };
+    Ok(Some(match setting.codec.as_str() {
+        "lossless" => {
+            none()?;
+            return Ok(None);
+        }
+        "int8" => {
+            none()?;
+            Arc::new(Int8::new())
+        }
+        "sign" => {
+            none()?;
+            Arc::new(Sign::new())
+        }
+        "sparse" => Arc::new(Sparse::new(at_most_one(0.2)?)),
+        "sparse-int8" => Arc::new(SparseInt8::within(at_most_one(0.05)?)),
+        "sparse-int8-absolute" => {
+            let bound = setting.value.ok_or_else(|| Error::invalid_argument("it needs a bound"))?;
+            Arc::new(SparseInt8::within_absolute(bound))
+        }
+        "ulp-bounded" => match setting.value.unwrap_or(1.0) {
+            k if k >= 1.0 && k <= f64::from(u32::MAX >> 1) && k.fract() == 0.0 => {
+                Arc::new(UlpBounded::new(k as u32))
+            }
+            k => return Err(Error::invalid_argument(format!("{k} is no number of units in the last place"))),
+        },
+        other => {
+            return Err(Error::invalid_argument(format!(
+                "there is no codec {other:?}; there are lossless, int8, sparse, sparse-int8, sign, ulp-bounded"
+            )));
+        }
+    }))
+}
+
+fn setting(codec: &str, value: Option<f64>) -> Setting {
+    Setting { codec: codec.to_owned(), value }
+}
+
+/// Settle the coding of each job. `budget` is what tensors may take, where the policy spreads bytes; `lossless` names tensors for
+/// which nothing else is to be taken any more.
+pub(super) fn select(
+    pair: &Pair<'_>,
+    parts: &mut [Vec<Part>],
+    options: &Options,
+    contexts: &Contexts,
+    budget: Option<u64>,
+    lossless: &[bool],
+) -> Result<(Encoders, Vec<ChoiceReport>)> {
+    let mut encoders = Encoders::default();
+    if options.policy.is_lossless() {
+        return Ok((encoders, Vec::new()));
+    }
+    // A wrong name is an error even if no tensor comes to it.
+    check(&options.policy)?;
+    let jobs: Vec<(usize, usize)> = parts
+        .iter()
+        .enumerate()
+        .flat_map(|(tensor, parts)| (0..parts.len()).map(move |part| (tensor, part)))
+        .filter(|&(tensor, part)| matches!(parts[tensor][part], Part::Code(_)))
+        .collect();
+    let trials = parallel::map(jobs.len(), |i| {
+        let (tensor, part) = jobs[i];
+        let Part::Code(job) = &parts[tensor][part] else { return Ok(Vec::new()) };
+        let name = &pair.target.tensors()[tensor].name;
+        let policy = if lossless.get(tensor) == Some(&true) { &Policy::Lossless } else { options.policy.of(name) };
+        try_all(pair, job, policy, options, contexts).map_err(|e| e.in_tensor(&**name))
+    })?;
+    let chosen: Vec<usize> = match budget {
+        Some(budget) => {
+            let offers: Vec<Vec<Offer>> = trials
+                .iter()
+                .map(|t| t.iter().map(|t| Offer { bytes: t.bits / 8.0, error: t.error }).collect())
+                .collect();
+            let least: f64 = offers.iter().map(|o| o.iter().map(|o| o.bytes).fold(f64::INFINITY, f64::min)).sum();
+            spread(&offers, budget as f64).ok_or_else(|| {
+                Error::invalid_argument(format!(
+                    "the weights take {least:.0} bytes even at their coarsest, and {budget} are left for them"
+                ))
+            })?
+        }
+        None => trials.iter().map(|t| smallest(t)).collect(),
+    };
+    let mut reports = Vec::new();
+    for ((&(tensor, part), trials), chosen) in jobs.iter().zip(&trials).zip(chosen) {
+        let Part::Code(job) = &mut parts[tensor][part] else { continue };
+        let Some(trial) = trials.get(chosen) else { continue };
+        if let Some(encoder) = &trial.coding {
+            job.coding = Coding::Lossy(encoders.number(&trial.setting, encoder));
+        }
+        let entry = &pair.target.tensors()[tensor];
+        let reason = match (&trial.coding, budget) {
+            _ if trials.len() == 1 => "the only one that the policy has for it",
+            (_, Some(_)) => "the most error saved per byte within the budget",
+            (None, _) => "nothing allowed is smaller",
+            (Some(_), _) => "the smallest that keeps the bound",
+        };
+        reports.push(ChoiceReport {
+            tensor: entry.name.clone(),
+            bytes: job.segment.len() * job.dtype.storage_bytes() as u64,
+            codec: trial.setting.to_string(),
+            estimated_bytes: (trial.bits / 8.0) as u64,
+            achieved_bytes: 0,
+            reason,
+            candidates: trials
+                .iter()
+                .map(|t| CandidateReport {
+                    codec: t.setting.to_string(),
+                    estimated_bytes: (t.bits / 8.0) as u64,
+                    relative_error: t.relative(),
+                    allowed: t.allowed,
+                })
+                .collect(),
+        });
+    }
+    Ok((encoders, reports))
+}
+
+fn check(policy: &Policy) -> Result<()> {
+    match policy {
+        Policy::Fixed(setting) => encoder(setting).map(|_| ()),
+        Policy::PerTensor(rules) => rules.iter().try_for_each(|r| check(&r.policy)),
+        Policy::Within(Bound::Relative(x) | Bound::Absolute(x)) if !(x.is_finite() && *x >= 0.0) => {
+            Err(Error::invalid_argument(format!("{x} is no bound of an error")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The smallest that is allowed, the first of equals. The first is the lossless one, which always is.
+fn smallest(trials: &[Trial]) -> usize {
+    let price = |t: &Trial| if t.coding.is_some() && trials.len() > 1 { t.bits / WORTH } else { t.bits };
+    let allowed = trials.iter().enumerate().filter(|t| t.1.allowed);
+    allowed.min_by(|a, b| price(a.1).total_cmp(&price(b.1))).map_or(0, |t| t.0)
+}
+
+/// Try what the policy may have for a job.
+fn try_all(
+    pair: &Pair<'_>,
+    job: &Job,
+    policy: &Policy,
+    options: &Options,
+    contexts: &Contexts,
+) -> Result<Vec<Trial>> {
+    let mut settings: Vec<Setting> = Vec::new();
+    let mut with_lossless = true;
+    match policy {
+        Policy::Fixed(fixed) => {
+            settings.push(fixed.clone());
+            with_lossless = fixed.codec == "lossless";
+            settings.retain(|s| s.codec != "lossless");
+        }
+        Policy::Within(Bound::Relative(e)) => {
+            settings.extend(["sparse-int8", "sparse"].map(|c| setting(c, Some(e.min(1.0)))));
+            settings.extend(["int8", "sign"].map(|c| setting(c, None)));
+        }
+        Policy::Within(Bound::Absolute(e)) => settings.push(setting("sparse-int8-absolute", Some(*e))),
+        Policy::Within(Bound::Ulps(k)) if *k > 0 => {
+            settings.push(setting("ulp-bounded", Some(f64::from(*k))));
+        }
+        Policy::TargetSize(_) => {
+            settings.extend(MENU.map(|e| setting("sparse-int8", Some(e))));
+            settings.push(setting("sign", None));
+        }
+        _ => {}
+    }
+    let sample = Sample::take(pair, job, TRIAL)?;
+    let mut trials = Vec::new();
+    for setting in settings {
+        let Some(encoder) = encoder(&setting)? else { continue };
+        if let Some(trial) = sample.attempt(job, setting, encoder, policy, options, contexts)? {
+            trials.push(trial);
+        }
+    }
+    // A fixed codec that declines the tensor leaves lossless coding.
+    if with_lossless || trials.is_empty() {
+        let lossless = setting("lossless", None);
+        let trial = if job.coding == Coding::LowRank {
+            let sample = Sample::take(pair, job, LOW_RANK_TRIAL)?;
+            sample.attempt(job, lossless, Arc::new(LowRank), &Policy::Lossless, options, contexts)?
+        } else {
+            sample.attempt(job, lossless, Arc::new(Lossless), &Policy::Lossless, options, contexts)?
+        };
+        trials.extend(trial.map(|t| Trial { coding: None, error: 0.0, allowed: true, ..t }));
+        trials.rotate_right(1);
+    }
+    Ok(trials)
+}
+
+/// Some of a job's weights.
+struct Sample {
+    unit: UnitSpec,
+    target: Vec<u8>,
+    base: Option<Vec<u8>>,
+    /// How many times larger the job is.
+    scale: f64,
+}
+
+impl Sample {
+    fn take(pair: &Pair<'_>, job: &Job, elements: u64) -> Result<Sample> {
+        let share = elements as f64 / job.segment.len().max(1) as f64;
+        let (shape, runs) = Sampler::new(job.tensor as u64).pick(job.segment, share);
+        let read = |model: &Model, tensor: usize, start: u64, width: usize| -> Result<Vec<u8>> {
+            let mut out = vec![0; shape.len() as usize * width];
+            let mut at = 0;
+            for run in &runs {
+                let len = (run.end - run.start) as usize * width;
+                if let Some(out) = out.get_mut(at..at + len) {
+                    model.read_range_into(tensor, (start + run.start) * width as u64, out)?;
+                }
+                at += len;
+            }
+            Ok(out)
+        };
+        let target = read(pair.target, job.tensor, job.start, job.dtype.storage_bytes())?;
+        let of_base = match job.base.zip(pair.base) {
+            Some((tensor, model)) => {
+                let dtype = model.tensors()[tensor].spec.dtype();
+                Some((dtype, read(model, tensor, 0, dtype.storage_bytes())?))
+            }
+            None => None,
+        };
+        let dtype = of_base.as_ref().map(|b| b.0);
+        Ok(Sample {
+            unit: UnitSpec::new(job.dtype, dtype, sparse_core::DEFAULT_CHUNK_LEN, [shape])?,
+            target,
+            base: of_base.map(|b| b.1),
+            scale: job.segment.len() as f64 / shape.len().max(1) as f64,
+        })
+    }
+
+    /// Code the sample, decode it, and measure. `None` if the codec does not take such weights.
+    fn attempt(
+        &self,
+        job: &Job,
+        setting: Setting,
+        encoder: Arc<dyn DeltaEncoder>,
+        policy: &Policy,
+        options: &Options,
+        contexts: &Contexts,
+    ) -> Result<Option<Trial>> {
+        let base = self.base.as_deref();
+        let encoded = contexts.with(|cx| encode_unit(&*encoder, &self.unit, &self.target, base, options.effort, cx));
+        let encoded = match encoded {
+            Err(e) if e.kind() == ErrorKind::InvalidArgument => return Ok(None),
+            other => other?,
+        };
+        let mut restored = vec![0; self.target.len()];
+        contexts.with(|cx| decode_unit(&*encoder, &self.unit, &encoded, base, &mut restored, cx))?;
+        let mut tally = Tally::default();
+        tally.observe(job.dtype, &self.target, &restored, self.unit.base_dtype().zip(base))?;
+        let found = tally.certificate();
+
+        let chunks: usize = encoded.chunks.iter().map(Vec::len).sum();
+        let params = encoded.params.len() as f64;
+        // Small tensors share a unit, and with it tables. Steps by rows grow with the rows.
+        let shared = (job.segment.len() as f64 / OWN_UNIT as f64).min(1.0);
+        let rows = (job.segment.rows as f64 - self.unit.segments()[0].rows as f64).max(0.0);
+        let by_rows = if matches!(setting.codec.as_str(), "int8" | "sign") { 10.0 * rows } else { 0.0 };
+        // Factors grow with rows and columns.
+        let params = if job.coding == Coding::LowRank && setting.codec == "lossless" {
+            let len = |s: sparse_core::Segment| (s.rows + s.row_len) as f64;
+            params * len(job.segment) / len(self.unit.segments()[0]).max(1.0)
+        } else {
+            params * shared
+        };
+        let bits = 8.0 * (chunks as f64 * self.scale + params) + by_rows;
+        let relative = found.relative_error();
+        let allowed = match policy {
+            Policy::Within(Bound::Relative(e)) => {
+                let bounded = matches!(setting.codec.as_str(), "sparse" | "sparse-int8");
+                relative <= if bounded { *e } else { e * CLEAR }
+            }
+            _ => true,
+        };
+        Ok(Some(Trial {
+            setting,
+            coding: Some(encoder),
+            bits,
+            error: found.error.powi(2) * self.scale,
+            change: found.change.powi(2) * self.scale,
+            allowed,
+        }))
+    }
+}

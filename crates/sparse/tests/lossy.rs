@@ -1,0 +1,132 @@
+//! Policies that let something be lost: bounds, certificates, sizes.
+
+#![cfg(feature = "encode")]
+#![allow(clippy::unwrap_used)]
+
+use sparse::{
+    Bound, Delta, Limits, Model, OpenOptions, Options, Overwrite, Policy, Rule, Setting, Unobserved, compress,
+    compress_to_path, default_registry, quality, reconstruct, verify,
+};
+use std::path::{Path, PathBuf};
+
+fn fixture(part: &str) -> Model {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../fixtures/minilm-bf16", part].iter().collect();
+    Model::open(path, &OpenOptions::default()).unwrap()
+}
+
+fn options(policy: Policy) -> Options {
+    let mut options = Options::default();
+    options.policy = policy;
+    options
+}
+
+fn fixed(text: &str) -> Policy {
+    Policy::Fixed(Setting::parse(text).unwrap())
+}
+
+struct Made {
+    delta: Delta,
+    report: sparse::CompressReport,
+}
+
+fn make(policy: Policy) -> Made {
+    let (base, target) = (fixture("base"), fixture("finetuned"));
+    let (bytes, report) = compress(Some(&base), &target, Vec::new(), &options(policy), &Unobserved).unwrap();
+    assert_eq!(report.delta_bytes, bytes.len() as u64);
+    let delta = Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+    verify(Some(&base), &delta, &Options::default(), &Unobserved).unwrap();
+    let found = quality(Some(&base), &target, &delta, &Options::default(), &Unobserved).unwrap();
+    assert!(found.agrees());
+    assert_eq!(report.certificate.unwrap().exact, found.total.exact);
+    Made { delta, report }
+}
+
+fn lossless_bytes() -> u64 {
+    let (base, target) = (fixture("base"), fixture("finetuned"));
+    compress(Some(&base), &target, Vec::new(), &Options::default(), &Unobserved).unwrap().1.delta_bytes
+}
+
+#[test]
+fn within_an_error() {
+    let mut last = lossless_bytes() + 1000;
+    for error in [0.02, 0.2, 0.6] {
+        let made = make(Policy::Within(Bound::Relative(error)));
+        assert!(made.report.delta_bytes < last, "{error}: {} {last}", made.report.delta_bytes);
+        last = made.report.delta_bytes;
+        let (base, target) = (fixture("base"), fixture("finetuned"));
+        let found = quality(Some(&base), &target, &made.delta, &Options::default(), &Unobserved).unwrap();
+        assert!(found.tensors.iter().all(|t| t.found.relative_error() <= error));
+        // By tensor, what was achieved is a share of a unit that many tensors have in common.
+        let sum = |of: fn(&sparse::ChoiceReport) -> u64| made.report.choices.iter().map(of).sum::<u64>();
+        let (estimated, achieved) = (sum(|c| c.estimated_bytes), sum(|c| c.achieved_bytes));
+        assert!(estimated.abs_diff(achieved) <= achieved / 20 + 1024, "{error}: {estimated} {achieved}");
+    }
+    let exact = make(Policy::Within(Bound::Relative(0.0)));
+    assert_eq!(exact.report.certificate.unwrap().max_ulps, 0);
+}
+
+#[test]
+fn within_bounds_of_each_weight() {
+    let made = make(Policy::Within(Bound::Ulps(2)));
+    let found = made.report.certificate.unwrap();
+    assert!(found.max_ulps <= 2 && found.exact < found.weights, "{found:?}");
+    let made = make(Policy::Within(Bound::Absolute(1e-4)));
+    let found = made.report.certificate.unwrap();
+    assert!(found.max_error <= 1e-4 && found.exact < found.weights, "{found:?}");
+    assert!(made.report.delta_bytes < lossless_bytes());
+}
+
+#[test]
+fn to_a_size() {
+    let lossless = lossless_bytes();
+    let mut last = 0.0;
+    for share in [0.9, 0.6, 0.4] {
+        let wanted = (lossless as f64 * share) as u64;
+        let made = make(Policy::TargetSize(wanted));
+        let error = made.report.certificate.unwrap().relative_error();
+        assert!(made.report.delta_bytes <= wanted);
+        assert!(made.report.delta_bytes * 100 >= wanted * 85, "{} of {wanted}", made.report.delta_bytes);
+        assert!(error > last, "{share} {error} {last}");
+        last = error;
+    }
+    let (base, target) = (fixture("base"), fixture("finetuned"));
+    let e = compress(Some(&base), &target, Vec::new(), &options(Policy::TargetSize(100)), &Unobserved);
+    assert_eq!(e.unwrap_err().kind(), sparse::ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn by_codec_and_by_tensor() {
+    for codec in ["int8", "sign", "sparse=0.3", "sparse-int8", "ulp-bounded=3"] {
+        let made = make(fixed(codec));
+        let taken = made.report.choices.iter().filter(|c| c.codec == codec).count();
+        assert!(taken > 0 && made.report.certificate.unwrap().exact_rate() < 1.0, "{codec}");
+    }
+    let rule = |pattern: &str, policy| Rule { pattern: pattern.to_owned(), policy };
+    let made = make(Policy::PerTensor(vec![rule("*bias", fixed("lossless")), rule("*", fixed("int8"))]));
+    for c in &made.report.choices {
+        assert_eq!(c.codec == "lossless", c.tensor.ends_with("bias"), "{}", c.tensor);
+    }
+    let (base, target) = (fixture("base"), fixture("finetuned"));
+    for wrong in ["int9", "int8=3", "sparse=1.5", "ulp-bounded=0.5"] {
+        let e = compress(Some(&base), &target, Vec::new(), &options(fixed(wrong)), &Unobserved).unwrap_err();
+        assert_eq!(e.kind(), sparse::ErrorKind::InvalidArgument, "{wrong}");
+    }
+}
+
+#[test]
+fn on_disk_as_in_memory_and_on_any_number_of_threads() {
+    let (base, target) = (fixture("base"), fixture("finetuned"));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("d.sparse");
+    let policy = || options(Policy::Within(Bound::Relative(0.1)));
+    compress_to_path(Some(&base), &target, &path, Overwrite::Refuse, &policy(), &Unobserved).unwrap();
+    let (bytes, _) = compress(Some(&base), &target, Vec::new(), &policy(), &Unobserved).unwrap();
+    assert!(std::fs::read(&path).unwrap() == bytes);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no scratch file is left");
+    // A base that is not the one is told, and nothing is written.
+    let delta = Delta::open(&path, default_registry(), &Limits::default()).unwrap();
+    let out = dir.path().join("out");
+    let e = reconstruct(Some(&target), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved);
+    assert_eq!(e.unwrap_err().kind(), sparse::ErrorKind::BaseMismatch);
+    assert!(!Path::exists(&out));
+}
