@@ -12,6 +12,7 @@ pub mod input;
 pub mod lossless_chunk;
 pub mod lossless_round_trip;
 pub mod low_rank_chunk;
+pub mod quantised_chunk;
 pub mod safetensors_header;
 mod units;
 
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "lossless_chunk", run: lossless_chunk::run, seeds: lossless_chunk::seeds },
     Target { name: "lossless_round_trip", run: lossless_round_trip::run, seeds: lossless_round_trip::seeds },
     Target { name: "low_rank_chunk", run: low_rank_chunk::run, seeds: low_rank_chunk::seeds },
+    Target { name: "quantised_chunk", run: quantised_chunk::run, seeds: quantised_chunk::seeds },
     Target { name: "safetensors_header", run: safetensors_header::run, seeds: safetensors_header::seeds },
 ];
 

@@ -42,6 +42,11 @@ fn low_rank_chunk() {
 }
 
 #[test]
+fn quantised_chunk() {
+    replay("quantised_chunk");
+}
+
+#[test]
 fn safetensors_header() {
     replay("safetensors_header");
 }

@@ -75,10 +75,8 @@ pub(crate) enum Command {
     Verify(Verify),
 
     /// Measure how near a delta comes to the fine-tuned model, and check what it certifies
-    #[command(
-        override_usage = "sparse quality [OPTIONS] <BASE> <FINETUNED> <DELTA>\n       \
-                          sparse quality [OPTIONS] --no-base <MODEL> <DELTA>"
-    )]
+    #[command(override_usage = "sparse quality [OPTIONS] <BASE> <FINETUNED> <DELTA>\n       \
+                          sparse quality [OPTIONS] --no-base <MODEL> <DELTA>")]
     Quality(Quality),
 
     /// Show what is in a delta

@@ -64,7 +64,9 @@ impl PolicyArgs {
                 let rules = many.iter().map(|text| {
                     let (pattern, what) = text.split_once(':').unwrap_or(("*", text));
                     match one(what)? {
-                        Policy::TargetSize(_) => Err("target-size is for all tensors, without a pattern".to_owned()),
+                        Policy::TargetSize(_) => {
+                            Err("target-size is for all tensors, without a pattern".to_owned())
+                        }
                         policy => Ok(Rule { pattern: pattern.to_owned(), policy }),
                     }
                 });
@@ -105,7 +107,7 @@ fn size(text: &str) -> Result<u64, String> {
     };
     let value: f64 = digits.unwrap_or_default().parse().map_err(|_| wrong())?;
     let bytes = value * unit;
-    if bytes.is_finite() && bytes >= 1.0 && bytes < 1e18 { Ok(bytes as u64) } else { Err(wrong()) }
+    if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
 #[cfg(test)]
@@ -115,14 +117,17 @@ mod tests {
     #[test]
     fn policies() {
         let policy = |texts: &[&str]| {
-            PolicyArgs { policy: texts.iter().map(|t| t.to_string()).collect(), ..PolicyArgs::default() }.policy()
+            PolicyArgs { policy: texts.iter().map(|t| t.to_string()).collect(), ..PolicyArgs::default() }
+                .policy()
         };
         assert_eq!(policy(&[]), Ok(Policy::Lossless));
         assert_eq!(policy(&["max-error=0.1"]), Ok(Policy::Within(Bound::Relative(0.1))));
         assert_eq!(policy(&["max-ulps=3"]), Ok(Policy::Within(Bound::Ulps(3))));
         assert_eq!(policy(&["target-size=1.5M"]), Ok(Policy::TargetSize(1_500_000)));
         assert_eq!(policy(&["int8"]), Ok(Policy::Fixed(Setting::parse("int8").unwrap())));
-        let Ok(Policy::PerTensor(rules)) = policy(&["*.bias:lossless", "*:sparse-int8=0.2"]) else { panic!() };
+        let Ok(Policy::PerTensor(rules)) = policy(&["*.bias:lossless", "*:sparse-int8=0.2"]) else {
+            panic!()
+        };
         assert_eq!((rules[0].pattern.as_str(), &rules[0].policy), ("*.bias", &Policy::Lossless));
         assert_eq!(rules[1].policy, Policy::Fixed(Setting::parse("sparse-int8=0.2").unwrap()));
         for wrong in ["max-error=x", "max-ulps=0.5", "*:target-size=4M", "target-size=-1"] {

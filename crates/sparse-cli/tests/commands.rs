@@ -302,7 +302,8 @@ fn what_may_be_lost() {
 
     let wanted = size(&lossless) / 2;
     let text = wanted.to_string();
-    let made = run(["compress", &base, &tuned, "-o", &delta, "-f", "--json", "--target-size", &text, "--explain"]);
+    let made =
+        run(["compress", &base, &tuned, "-o", &delta, "-f", "--json", "--target-size", &text, "--explain"]);
     let made = made.succeeded().json();
     assert!(size(&made) <= wanted && size(&made) * 10 > wanted * 8, "{} {wanted}", size(&made));
     let choice = &made["choices"][0];

@@ -68,7 +68,8 @@ impl Certificate {
 
     /// Whether two measurements agree, but for the rounding of stored numbers.
     pub fn agrees(&self, other: &Certificate) -> bool {
-        let near = |a: f64, b: f64| (a - b).abs() <= 1e-5 * a.abs().max(b.abs()) || a.to_bits() == b.to_bits();
+        let near =
+            |a: f64, b: f64| (a - b).abs() <= 1e-5 * a.abs().max(b.abs()) || a.to_bits() == b.to_bits();
         let counts = |c: &Certificate| (c.weights, c.exact, c.max_ulps, c.p99_ulps);
         counts(self) == counts(other)
             && near(self.change, other.change)
@@ -111,7 +112,11 @@ impl Certificate {
         let mut norm = || -> Result<f64> {
             let bytes = varint::take_bytes(&mut input, 4, "certificate")?;
             let x = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            if x >= 0.0 { Ok(x.into()) } else { Err(Error::corrupt(format!("a norm of {x} in a certificate"))) }
+            if x >= 0.0 {
+                Ok(x.into())
+            } else {
+                Err(Error::corrupt(format!("a norm of {x} in a certificate")))
+            }
         };
         let (change, restored, error, max_error) = (norm()?, norm()?, norm()?, norm()?);
         if !input.is_empty() {
@@ -168,7 +173,7 @@ impl Tally {
         let len = target.len() / width;
         let base = base.filter(|b| is_castable(b.0) || b.0 == dtype);
         if restored.len() != target.len()
-            || target.len() % width != 0
+            || !target.len().is_multiple_of(width)
             || base.is_some_and(|(d, b)| b.len() != len * d.storage_bytes())
         {
             return Err(Error::invalid_argument("target, restored weights and base differ in number"));
@@ -228,7 +233,8 @@ impl Tally {
 
 fn observe_words<R: Real>(tally: &mut Tally, target: &[u8], restored: &[u8], predictions: &[u8]) {
     let width = R::W::BYTES;
-    let words = target.chunks_exact(width).zip(restored.chunks_exact(width)).zip(predictions.chunks_exact(width));
+    let words =
+        target.chunks_exact(width).zip(restored.chunks_exact(width)).zip(predictions.chunks_exact(width));
     for ((t, r), p) in words {
         let (t, r, p) = (R::W::load(t), R::W::load(r), R::W::load(p));
         if t == r && t == p {
@@ -315,7 +321,17 @@ mod tests {
     fn percentiles_and_special_words() {
         let one = 1f32.to_bits();
         let t: Vec<u32> = (0..1000).map(|i| if i < 995 { one } else { f32::NAN.to_bits() }).collect();
-        let r: Vec<u32> = (0..1000).map(|i| if i < 900 { one } else if i < 995 { one + 7 } else { 5 }).collect();
+        let r: Vec<u32> = (0..1000)
+            .map(|i| {
+                if i < 900 {
+                    one
+                } else if i < 995 {
+                    one + 7
+                } else {
+                    5
+                }
+            })
+            .collect();
         let mut tally = Tally::default();
         tally.observe(Dtype::F32, &bytes(&t), &bytes(&r), None).unwrap();
         let c = tally.certificate();

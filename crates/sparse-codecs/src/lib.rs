@@ -28,13 +28,13 @@ mod real;
 pub mod sign;
 #[cfg_attr(not(feature = "lossless"), allow(dead_code))]
 pub mod simd;
-#[cfg_attr(not(feature = "lossless"), allow(dead_code, unused_imports, unused_macros))]
-mod word;
 #[cfg(feature = "sparse")]
 pub mod sparse;
 #[cfg(feature = "sparse-int8")]
 pub mod sparse_int8;
 #[cfg(feature = "ulp-bounded")]
 pub mod ulp_bounded;
+#[cfg_attr(not(feature = "lossless"), allow(dead_code, unused_imports, unused_macros))]
+mod word;
 #[cfg(feature = "zstd")]
 pub mod zstd;

@@ -74,7 +74,15 @@ impl<S: ByteSource> Reader<S> {
             Unit { offsets: offsets.collect(), spec }
         };
         let units = specs.into_iter().zip(&index.units).map(with_offsets).collect();
-        Ok(Reader { units, index, payload, id: id.finish(), version, max_params: limits.max_params_bytes, source })
+        Ok(Reader {
+            units,
+            index,
+            payload,
+            id: id.finish(),
+            version,
+            max_params: limits.max_params_bytes,
+            source,
+        })
     }
 
     /// The index.

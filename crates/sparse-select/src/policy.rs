@@ -102,10 +102,12 @@ impl Policy {
     pub fn of(&self, name: &str) -> &Policy {
         const LOSSLESS: &Policy = &Policy::Lossless;
         match self {
-            Policy::PerTensor(rules) => match rules.iter().find(|r| matches(&r.pattern, name)).map(|r| &r.policy) {
-                Some(Policy::TargetSize(_) | Policy::PerTensor(_)) | None => LOSSLESS,
-                Some(policy) => policy,
-            },
+            Policy::PerTensor(rules) => {
+                match rules.iter().find(|r| matches(&r.pattern, name)).map(|r| &r.policy) {
+                    Some(Policy::TargetSize(_) | Policy::PerTensor(_)) | None => LOSSLESS,
+                    Some(policy) => policy,
+                }
+            }
             other => other,
         }
     }

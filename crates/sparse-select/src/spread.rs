@@ -122,8 +122,7 @@ mod tests {
     #[test]
     fn what_saves_most_comes_first() {
         let offer = |bytes, error| Offer { bytes, error };
-        let lists =
-            vec![vec![offer(0.0, 100.0), offer(10.0, 0.0)], vec![offer(0.0, 10.0), offer(10.0, 0.0)]];
+        let lists = vec![vec![offer(0.0, 100.0), offer(10.0, 0.0)], vec![offer(0.0, 10.0), offer(10.0, 0.0)]];
         assert_eq!(spread(&lists, 10.0), Some(vec![1, 0]));
         assert_eq!(spread(&lists, 25.0), Some(vec![1, 1]));
         assert_eq!(spread(&lists, -1.0), None);

@@ -35,11 +35,11 @@ pub use registry::default_registry;
 pub use restore::{RestoreReport, reconstruct, verify};
 pub use source::{BaseCheck, DeltaModel};
 
+pub use sparse_codecs::certificate::Certificate;
 pub use sparse_core::{
     CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Limits, Observer, Registry, Result,
     TensorEntry, TensorRead, TensorSource, TensorSpec, Unobserved,
 };
-pub use sparse_codecs::certificate::Certificate;
 pub use sparse_model::{Model, OpenOptions, Overwrite};
 #[cfg(feature = "encode")]
 pub use sparse_select::{Bound, Policy, Rule, Setting};

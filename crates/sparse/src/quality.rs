@@ -64,7 +64,8 @@ pub fn quality(
     };
     for (entry, found) in index.entries.iter().zip(measured.certificates) {
         let Some(found) = found.filter(|_| entry.kind == EntryKind::Tensor) else { continue };
-        let recorded = if entry.attributes.contains_key(&CERTIFICATE) { read(&entry.attributes)? } else { None };
+        let recorded =
+            if entry.attributes.contains_key(&CERTIFICATE) { read(&entry.attributes)? } else { None };
         quality.tensors.push(TensorQuality { name: entry.name.clone(), found, recorded });
     }
     Ok(quality)

@@ -41,6 +41,42 @@ fn v0_1_real() {
     check(&pair.join("base"), &golden("v0_1").join("minilm-bf16.sparse"), &pair.join("finetuned"));
 }
 
+/// Deltas that lose something restore to the bits that they say.
+#[test]
+fn v0_2() {
+    let base = Model::open(golden("v0_1").join("base"), &OpenOptions::default()).unwrap();
+    let mut seen = 0;
+    for entry in std::fs::read_dir(golden("v0_2")).unwrap() {
+        let path = entry.unwrap().path();
+        let delta = Delta::open(&path, default_registry(), &Limits::default()).unwrap();
+        let report = sparse::verify(Some(&base), &delta, &Options::default(), &Unobserved).unwrap();
+        assert!(report.tensors > 0, "{}", path.display());
+        seen += 1;
+    }
+    assert_eq!(seen, GOLDEN_CODECS.len());
+}
+
+const GOLDEN_CODECS: [&str; 6] =
+    ["sparse=0.3", "int8", "sparse-int8=0.1", "sign", "ulp-bounded=2", "sparse-int8-absolute=0.001"];
+
+/// Writes the files of version 0.2, those that are not there.
+#[cfg(feature = "encode")]
+#[test]
+#[ignore = "golden files are immutable"]
+fn write_v0_2() {
+    let open = |name| Model::open(golden("v0_1").join(name), &OpenOptions::default()).unwrap();
+    for codec in GOLDEN_CODECS {
+        let path = golden("v0_2").join(format!("{}.sparse", codec.replace('=', "-")));
+        if !path.exists() {
+            let mut options = Options::default();
+            options.policy = sparse::Policy::Fixed(sparse::Setting::parse(codec).unwrap());
+            let (base, target) = (open("base"), open("target"));
+            sparse::compress_to_path(Some(&base), &target, &path, Overwrite::Refuse, &options, &Unobserved)
+                .unwrap();
+        }
+    }
+}
+
 /// Writes the files anew; for a new version of the format, into a new folder.
 #[cfg(feature = "encode")]
 #[test]

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 use sparse::{
-    Bound, Delta, Limits, Model, OpenOptions, Options, Overwrite, Policy, Rule, Setting, Unobserved, compress,
-    compress_to_path, default_registry, quality, reconstruct, verify,
+    Bound, Delta, Limits, Model, OpenOptions, Options, Overwrite, Policy, Rule, Setting, Unobserved,
+    compress, compress_to_path, default_registry, quality, reconstruct, verify,
 };
 use std::path::{Path, PathBuf};
 

@@ -123,9 +123,9 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
     let all_notes = session.verbose();
     session.report(&body, || {
         let mut out = if explain { explanation(&report.choices) } else { String::new() };
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "{}: {} from {} ({}), {} in {} ({})\n",
+            "{}: {} from {} ({}), {} in {} ({})",
             human::plain(&body.output),
             human::bytes(report.delta_bytes),
             human::bytes(report.target_bytes),
@@ -147,7 +147,9 @@ fn explanation(choices: &[ChoiceReport]) -> String {
         for tried in &choice.candidates {
             let taken = tried.codec == choice.codec;
             let remark = match (taken, tried.allowed) {
-                (true, _) => format!("taken, {} in the end: {}", human::bytes(choice.achieved_bytes), choice.reason),
+                (true, _) => {
+                    format!("taken, {} in the end: {}", human::bytes(choice.achieved_bytes), choice.reason)
+                }
                 (false, true) => String::new(),
                 (false, false) => "not allowed".to_owned(),
             };

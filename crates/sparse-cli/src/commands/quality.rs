@@ -79,7 +79,8 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
             [PathBuf::new(), two.next().unwrap_or_default(), two.next().unwrap_or_default()]
         }
         _ => {
-            let what = "three inputs are needed: the base, the fine-tuned model and the delta (two with --no-base)";
+            let what =
+                "three inputs are needed: the base, the fine-tuned model and the delta (two with --no-base)";
             return Err(Failure::Usage(what.to_owned()));
         }
     };

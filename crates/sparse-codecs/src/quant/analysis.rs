@@ -1,11 +1,11 @@
 //! Settling steps, thresholds and tables of a quantised unit.
 
 use super::chunk::{Encoder, Scratch, surrogates};
-use crate::real::{Real, with_real};
 use super::quantise::{Choice, Quantiser};
 use super::rule::{Groups, Rule, Steps, step_code};
 use super::{Goal, fit};
 use crate::lossless::{Lossless, Predictor};
+use crate::real::{Real, with_real};
 use crate::word::Word;
 use sparse_core::{
     ChunkEncoder, CodecContext, DeltaEncoder, Effort, EstimatedBits, Result, RowRun, UnitAnalysis, UnitSpec,
@@ -160,7 +160,9 @@ impl Analysis {
     /// Compare errors with their bound; returns whether all keep it.
     fn check_errors(&mut self) -> bool {
         let parts = self.take_parts();
-        let (Goal::Sparse { error } | Goal::SparseInt8 { error: Some(error), .. }) = self.goal else { return true };
+        let (Goal::Sparse { error } | Goal::SparseInt8 { error: Some(error), .. }) = self.goal else {
+            return true;
+        };
         let mut sums = vec![(0.0, 0.0); self.quantiser.unit.segments().len()];
         for &(segment, wrong, change) in parts.values().flat_map(|p| &p.errors) {
             sums[segment].0 += wrong;
@@ -343,7 +345,8 @@ impl UnitAnalysis for Analysis {
         match self.stage {
             Stage::Look => {
                 self.settle();
-                let measured = matches!(self.goal, Goal::Sparse { .. } | Goal::SparseInt8 { error: Some(_), .. });
+                let measured =
+                    matches!(self.goal, Goal::Sparse { .. } | Goal::SparseInt8 { error: Some(_), .. });
                 if measured {
                     self.stage = Stage::Measure;
                 } else {
@@ -373,7 +376,9 @@ impl UnitAnalysis for Analysis {
                 {
                     // Steps twice as large: the same mantissas, one more in the exponent.
                     steps.max_code = FEWER_CODES;
-                    let coarser = |c: u16| step_code(f64::from(f32::from_bits(u32::from(c) << 16)) * 127.0 / 63.0, ROW_STEP_BITS);
+                    let coarser = |c: u16| {
+                        step_code(f64::from(f32::from_bits(u32::from(c) << 16)) * 127.0 / 63.0, ROW_STEP_BITS)
+                    };
                     steps.codes.iter_mut().for_each(|c| *c = coarser(*c));
                     self.stored.iter_mut().for_each(|n| *n.get_mut() = 0);
                     self.begin_inner()?;

@@ -6,11 +6,11 @@
 //! bits  codes  words              codes of so many bits each, two's complement; stored words
 //! ```
 
-use crate::real::{Real, with_real};
 use super::quantise::Quantiser;
 use super::rule::{Groups, Rule, Step, apply_ulps, stored_ulps, ulps, zigzag};
 use crate::entropy::{bits::BitReader, bits::BitWriter, varint};
 use crate::lossless::Predictor;
+use crate::real::{Real, with_real};
 use crate::word::{Word, restore};
 use sparse_core::{ChunkDecoder, ChunkEncoder, CodecContext, Error, Result, RowRun, UnitSpec};
 
@@ -80,16 +80,8 @@ impl Encoder {
         let Scratch { predictions, surrogate, stored, inner, writer } = &mut *scratch;
         let predictions = self.predictor.predict(base, width, target.len() / width, predictions);
         let dtype = self.quantiser.unit.dtype();
-        let bits = with_real!(
-            dtype,
-            surrogates,
-            &self.quantiser,
-            chunk,
-            target,
-            predictions,
-            surrogate,
-            stored
-        );
+        let bits =
+            with_real!(dtype, surrogates, &self.quantiser, chunk, target, predictions, surrogate, stored);
         inner.clear();
         self.inner.encode_chunk(chunk, surrogate, Some(predictions), inner, cx)?;
         let packed = (surrogate.len() / width * bits as usize).div_ceil(8);

@@ -1,9 +1,9 @@
 //! Steps and thresholds that keep an error bound, found on samples of a segment.
 
 use super::analysis::STEP_BITS;
-use crate::real::Real;
 use super::quantise::nearest;
 use super::rule::{Groups, SHIFT_PARTS, Step, Steps, step_code};
+use crate::real::Real;
 
 /// Part of the bound that is aimed at, since what holds for a sample does not quite hold for the whole.
 const AIM: f64 = 0.985;
@@ -44,7 +44,7 @@ fn with_step<R: Real>(steps: &Steps, code: u16) -> Step {
 pub(super) fn step<R: Real>(samples: &[Pair], error: f64, offset: f64, steps: &Steps) -> u16 {
     let all: f64 = samples.iter().map(|s| change::<R>(s).powi(2)).sum();
     let largest = samples.iter().map(|s| change::<R>(s).abs()).fold(0.0, f64::max);
-    if !(all > 0.0) || !all.is_finite() {
+    if all == 0.0 || !all.is_finite() {
         return 0;
     }
     let room = (AIM * error).powi(2) * all;

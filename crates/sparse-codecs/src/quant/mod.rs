@@ -30,7 +30,13 @@ use sparse_core::{
 /// What an encoder aims at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
-    not(all(feature = "int8", feature = "sign", feature = "sparse", feature = "sparse-int8", feature = "ulp-bounded")),
+    not(all(
+        feature = "int8",
+        feature = "sign",
+        feature = "sparse",
+        feature = "sparse-int8",
+        feature = "ulp-bounded"
+    )),
     allow(dead_code)
 )]
 pub(crate) enum Goal {

@@ -1,8 +1,8 @@
 //! From weights to codes.
 
-use crate::real::Real;
 use super::rule::{Groups, Rule, Step, apply_ulps, stored_ulps, ulps};
 use crate::certificate::distance;
+use crate::real::Real;
 use crate::word::Word;
 use sparse_core::{RowRun, UnitSpec};
 

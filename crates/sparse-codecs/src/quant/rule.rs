@@ -4,8 +4,8 @@
 //! per segment or per group of rows, or, where the type is no finer than the step, units in the last place, which is
 //! exact and takes no more codes. The code below the lowest stands for a word that is stored as it is.
 
-use crate::real::Real;
 use crate::entropy::{bytes, varint};
+use crate::real::Real;
 use crate::word::{Word, difference, restore};
 use sparse_core::{Error, Result, Segment, UnitSpec};
 
@@ -101,7 +101,11 @@ impl Rule {
     ///
     /// # Errors
     /// `Corrupt`, `Truncated`.
-    pub(super) fn read(input: &mut &[u8], unit: &UnitSpec, groups: impl Fn(bool) -> Groups) -> Result<(Rule, Groups)> {
+    pub(super) fn read(
+        input: &mut &[u8],
+        unit: &UnitSpec,
+        groups: impl Fn(bool) -> Groups,
+    ) -> Result<(Rule, Groups)> {
         let flags = varint::take_bytes(input, 1, "rule")?[0];
         if flags == 2 {
             let k = varint::take_max(input, u64::from(u32::MAX >> 1), "bound")? as u32;
@@ -130,7 +134,7 @@ impl Rule {
 /// The code of the least step that is not smaller than `step` and has at most `bits` mantissa bits; zero for no
 /// positive number.
 pub(super) fn step_code(step: f64, bits: u32) -> u16 {
-    if !(step > 0.0) {
+    if step.is_nan() || step <= 0.0 {
         return 0;
     }
     let wide = (step as f32).to_bits().clamp(0x0080_0000, 0x7f00_0000);

@@ -46,7 +46,11 @@ pub(super) fn compress<W: Write + Send>(
         _ => None,
     };
     let mut overhead = match wanted {
-        Some(_) => files_size(&pair)? + 200 + (RECORD + CERTIFICATE_BYTES) * target.tensors().len() as u64,
+        Some(_) => {
+            files_size(&pair, options.effort)?
+                + 200
+                + (RECORD + CERTIFICATE_BYTES) * target.tensors().len() as u64
+        }
         None => 0,
     };
     let mut lossless = vec![false; target.tensors().len()];

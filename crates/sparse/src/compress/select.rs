@@ -13,9 +13,7 @@ use sparse_codecs::sign::Sign;
 use sparse_codecs::sparse::Sparse;
 use sparse_codecs::sparse_int8::SparseInt8;
 use sparse_codecs::ulp_bounded::UlpBounded;
-use sparse_core::{
-    DeltaEncoder, Error, ErrorKind, Result, TensorSource, UnitSpec, decode_unit, encode_unit,
-};
+use sparse_core::{DeltaEncoder, Error, ErrorKind, Result, TensorSource, UnitSpec, decode_unit, encode_unit};
 use sparse_model::Model;
 use sparse_select::{Bound, Offer, Policy, Sampler, Setting, spread};
 use std::sync::Arc;
@@ -184,7 +182,8 @@ pub(super) fn select(
         let (tensor, part) = jobs[i];
         let Part::Code(job) = &parts[tensor][part] else { return Ok(Vec::new()) };
         let name = &pair.target.tensors()[tensor].name;
-        let policy = if lossless.get(tensor) == Some(&true) { &Policy::Lossless } else { options.policy.of(name) };
+        let policy =
+            if lossless.get(tensor) == Some(&true) { &Policy::Lossless } else { options.policy.of(name) };
         try_all(pair, job, policy, options, contexts).map_err(|e| e.in_tensor(&**name))
     })?;
     let chosen: Vec<usize> = match budget {
@@ -193,7 +192,8 @@ pub(super) fn select(
                 .iter()
                 .map(|t| t.iter().map(|t| Offer { bytes: t.bits / 8.0, error: t.error }).collect())
                 .collect();
-            let least: f64 = offers.iter().map(|o| o.iter().map(|o| o.bytes).fold(f64::INFINITY, f64::min)).sum();
+            let least: f64 =
+                offers.iter().map(|o| o.iter().map(|o| o.bytes).fold(f64::INFINITY, f64::min)).sum();
             spread(&offers, budget as f64).ok_or_else(|| {
                 Error::invalid_argument(format!(
                     "the weights take {least:.0} bytes even at their coarsest, and {budget} are left for them"
@@ -361,7 +361,8 @@ impl Sample {
         contexts: &Contexts,
     ) -> Result<Option<Trial>> {
         let base = self.base.as_deref();
-        let encoded = contexts.with(|cx| encode_unit(&*encoder, &self.unit, &self.target, base, options.effort, cx));
+        let encoded =
+            contexts.with(|cx| encode_unit(&*encoder, &self.unit, &self.target, base, options.effort, cx));
         let encoded = match encoded {
             Err(e) if e.kind() == ErrorKind::InvalidArgument => return Ok(None),
             other => other?,

@@ -58,7 +58,8 @@ impl<'a> Measure<'a> {
         if entry.kind != EntryKind::Tensor {
             return Ok(());
         }
-        let original = self.original.map(|model| Ok((model, find(model, index, file, entry)?))).transpose()?;
+        let original =
+            self.original.map(|model| Ok((model, find(model, index, file, entry)?))).transpose()?;
         let width = entry.spec.dtype().storage_bytes();
         let mut at = 0;
         while at < bytes.len() {

@@ -101,7 +101,8 @@ pub(crate) fn measure(
 ) -> Result<Measured> {
     let prepared = prepare(base, delta, options)?;
     let watch = Watch { measure: Measure::new(delta, &prepared, Some(original)), compare };
-    let (_, measured) = restore(&prepared, delta, Output::Nowhere, options, observer, "measuring", Some(watch))?;
+    let (_, measured) =
+        restore(&prepared, delta, Output::Nowhere, options, observer, "measuring", Some(watch))?;
     measured.ok_or_else(|| Error::invalid_argument("nothing was measured"))
 }
 
