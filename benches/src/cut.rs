@@ -20,6 +20,9 @@ pub struct Cut {
     pub tensors: Vec<String>,
     /// Rows to which embedding-like tensors are cut.
     pub rows: u64,
+    /// Pairs of extents: every dimension of the first is cut to its first indices, as many as the second says.
+    /// A configuration that is copied along is not adapted.
+    pub dims: Vec<(u64, u64)>,
 }
 
 /// Write the cut pair: both models as one `model.safetensors`, tensors in the order of the original, header in
@@ -62,15 +65,17 @@ fn is_embedding(name: &str, shape: &[u64]) -> bool {
 fn cut_model(options: &Cut, model: &Model) -> Result<Vec<u8>> {
     let mut kept = Vec::new();
     for t in model.tensors().iter().filter(|t| options.tensors.iter().any(|p| matches(p, &t.name))) {
-        let bytes = model.bytes(t);
-        match *t.spec.shape() {
-            [rows, columns] if rows > options.rows && is_embedding(&t.name, t.spec.shape()) => {
-                let spec = TensorSpec::new(t.spec.dtype(), [options.rows, columns])?;
-                let bytes = bytes.get(..spec.byte_len() as usize).unwrap_or_default();
-                kept.push((t.name.as_str(), spec, bytes));
-            }
-            _ => kept.push((t.name.as_str(), t.spec.clone(), bytes)),
+        let mut shape = t.spec.shape().to_vec();
+        if let (true, Some(rows)) = (is_embedding(&t.name, t.spec.shape()), shape.first_mut()) {
+            *rows = options.rows.min(*rows);
         }
+        for extent in &mut shape {
+            let cut = options.dims.iter().find(|(from, _)| from == extent);
+            *extent = cut.map_or(*extent, |(_, to)| *to.min(extent));
+        }
+        let spec = TensorSpec::new(t.spec.dtype(), shape)?;
+        let bytes = first_indices(&t.spec, &spec, model.bytes(t));
+        kept.push((t.name.as_str(), spec, bytes));
     }
     let mut metadata = None;
     if let Some(file) = model.files().first() {
@@ -79,6 +84,30 @@ fn cut_model(options: &Cut, model: &Model) -> Result<Vec<u8>> {
     let mut out = header_bytes(metadata.as_deref(), kept.iter().map(|(name, spec, _)| (*name, spec)));
     kept.iter().for_each(|(.., bytes)| out.extend_from_slice(bytes));
     Ok(out)
+}
+
+/// The first indices of each dimension of a tensor of shape `from`, as many as `to` has.
+fn first_indices(from: &TensorSpec, to: &TensorSpec, bytes: &[u8]) -> Vec<u8> {
+    let width = from.dtype().storage_bytes();
+    let (Some((&row, outer)), Some((&kept, kept_outer))) =
+        (from.shape().split_last(), to.shape().split_last())
+    else {
+        return bytes.to_vec();
+    };
+    let mut out = Vec::with_capacity(to.byte_len() as usize);
+    for (i, row) in (0u64..).zip(bytes.chunks_exact((row as usize * width).max(1))) {
+        // The place of the row in each of the outer dimensions, innermost first.
+        let mut rest = i;
+        let within = outer.iter().zip(kept_outer).rev().all(|(&extent, &kept)| {
+            let at = rest % extent;
+            rest /= extent;
+            at < kept
+        });
+        if within {
+            out.extend_from_slice(row.get(..kept as usize * width).unwrap_or_default());
+        }
+    }
+    out
 }
 
 /// Copy the small JSON files of `source` (a folder, or else nothing is copied); not the shard index, which would
@@ -129,6 +158,7 @@ mod tests {
             out: dir.path().join("out"),
             tensors: vec!["embed.weight".into(), "layer.1*".into()],
             rows: 3,
+            dims: Vec::new(),
         };
         cut(&options).unwrap();
         let cut_base = Model::load(&dir.path().join("out/base")).unwrap();
@@ -141,6 +171,16 @@ mod tests {
         assert!(dir.path().join("out/finetuned/config.json").exists());
         assert!(!dir.path().join("out/finetuned/tokenizer.json").exists());
         assert_eq!(cut(&options).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        options.out = dir.path().join("narrow");
+        options.dims = vec![(2, 1), (4, 2)];
+        cut(&options).unwrap();
+        let narrow = Model::load(&dir.path().join("narrow/finetuned")).unwrap();
+        for (name, shape, bytes) in
+            [("embed.weight", [3, 1], &[0, 2, 4][..]), ("layer.1.w", [2, 1], &[16, 18])]
+        {
+            let t = narrow.find(name).unwrap();
+            assert_eq!((t.spec.shape(), narrow.bytes(t)), (&shape[..], bytes));
+        }
         options.tensors.push("nowhere".into());
         assert_eq!(cut(&options).unwrap_err().kind(), ErrorKind::NotFound);
     }

@@ -26,7 +26,7 @@ sparse-bench roundtrip BASE FINETUNED                    compress, reconstruct, 
 sparse-bench synth --out DIR                             a seeded synthetic pair
     --gb 4  --seed 1  --dtype bf16|f16|f32  --update 1e-4  --threads N
 sparse-bench memory -- COMMAND ...                       wall time and peak memory of a command
-sparse-bench cut BASE FINETUNED OUT --tensors A,B* [--rows N]
+sparse-bench cut BASE FINETUNED OUT --tensors A,B* [--rows N] [--dims 384=96,1536=128]
                                                          a small pair out of a large one
 sparse-bench machine                                     what is measured on";
 
@@ -185,16 +185,22 @@ fn memory(args: impl Iterator<Item = String>) -> Result<ExitCode> {
 }
 
 fn make_cut(args: impl Iterator<Item = String>) -> Result<ExitCode> {
-    let args = Args::parse(args, &["tensors", "rows"])?;
+    let args = Args::parse(args, &["tensors", "rows", "dims"])?;
     let [base, target, out] = args.positional.as_slice() else {
         return Err(Error::invalid_argument("wanted: BASE FINETUNED OUT"));
     };
+    let dim = |text: &String| {
+        let (from, to) = text.split_once('=')?;
+        Some((from.parse().ok()?, to.parse().ok()?))
+    };
+    let dims = list(args.get("dims")).iter().map(dim).collect::<Option<Vec<_>>>();
     cut::cut(&cut::Cut {
         base: base.into(),
         target: target.into(),
         out: out.into(),
         tensors: list(Some(args.required("tensors")?)),
         rows: args.parsed("rows", u64::MAX)?,
+        dims: dims.ok_or_else(|| Error::invalid_argument("wanted: --dims FROM=TO,FROM=TO"))?,
     })?;
     Ok(ExitCode::SUCCESS)
 }

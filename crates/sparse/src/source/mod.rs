@@ -7,7 +7,7 @@ mod names;
 use crate::restore::{
     Bases, Failure, Fragment, Inputs, KEPT_UNITS, PayloadDecoder, Work, check_codecs, diagnose,
 };
-use crate::{Delta, Executor, Inline, Options};
+use crate::{Delta, Executor, Inline, Model, OpenOptions, Options, default_registry};
 use batch::{Batch, Job};
 use linked::SourceBases;
 use sparse_container::{Entry, PieceSource, digest};
@@ -15,6 +15,7 @@ use sparse_core::{
     CancelToken, Error, ErrorKind, Result, TensorEntry, TensorRead, TensorSource, check_range,
 };
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -101,6 +102,17 @@ impl DeltaModel {
             cancel: options.cancel.clone(),
             linked: Arc::new(Linked { base, options: options.clone(), tensors, ids, delta }),
         })
+    }
+
+    /// Open the base (a file, a folder, or an id in the local Hugging Face cache) and the delta, with all codecs of this
+    /// build, and join them.
+    ///
+    /// # Errors
+    /// As [`Model::open`], [`Delta::open`] and [`new`](Self::new).
+    pub fn open(base: impl AsRef<Path>, delta: impl AsRef<Path>, options: &Options) -> Result<DeltaModel> {
+        let base = Model::open(base, &OpenOptions::default())?;
+        let delta = Delta::open(delta.as_ref(), default_registry(), &options.limits)?;
+        DeltaModel::new(Some(Arc::new(base)), Arc::new(delta), options)
     }
 
     /// A handle that checks the base at other times. Decoded chunks are shared only among handles that check alike.
