@@ -123,6 +123,11 @@ pub(crate) struct Compress {
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) effort: EffortArg,
 
+    /// The adapter that was merged into the base (a PEFT folder), as a hint: the same model comes back, from a
+    /// smaller delta
+    #[arg(long, value_name = "FOLDER", conflicts_with = "no_base")]
+    pub(crate) adapter: Option<PathBuf>,
+
     #[command(flatten, next_help_heading = "What may be lost")]
     pub(crate) policy: PolicyArgs,
 

@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs;
-use support::{Pair, Run, assert_same, run, safetensors, sparse, tree};
+use support::{Pair, Run, assert_same, fails, run, safetensors, sparse, tree};
 
 #[test]
 fn there_and_back() {
@@ -27,6 +27,32 @@ fn there_and_back() {
     assert!(text.contains("out: ") && text.contains("4 tensors"), "{text}");
     assert_same(&pair.path("finetuned"), &pair.path("out"));
     assert_eq!(pair.names(), ["base", "d.sparse", "finetuned", "out"], "nothing else is left");
+}
+
+/// An adapter that was not merged is said to be of no use, one that is no adapter is an error; merges are tested in the
+/// library.
+#[test]
+fn adapters_are_hints() {
+    let pair = Pair::small();
+    let (base, tuned, delta, folder) =
+        (pair.arg("base"), pair.arg("finetuned"), pair.arg("d.sparse"), pair.arg("adapter"));
+    let compress = ["compress", &base, &tuned, "-o", &delta, "--adapter", &folder];
+    fails(&compress, 1, "not_found");
+    fs::create_dir(pair.path("adapter")).unwrap();
+    fs::write(pair.path("adapter/adapter_config.json"), r#"{"r": 1, "lora_alpha": 1}"#).unwrap();
+    let zeros = |n: usize| vec![0; 4 * n];
+    let file = safetensors(&[
+        ("base_model.model.layers.1.lora_A.weight".into(), "F32", vec![1, 256], zeros(256)),
+        ("base_model.model.layers.1.lora_B.weight".into(), "F32", vec![64, 1], zeros(64)),
+    ]);
+    fs::write(pair.path("adapter/adapter_model.safetensors"), file).unwrap();
+    let made = run([&compress[..], &["--json"]].concat()).succeeded().json();
+    assert_eq!(made["adapter"], folder);
+    assert!(made["notes"][0].as_str().unwrap().contains("of no use"), "{made}");
+    run(["reconstruct", &base, &delta, "-o", &pair.arg("out")]).succeeded();
+    assert_same(&pair.path("finetuned"), &pair.path("out"));
+    fs::write(pair.path("adapter/adapter_config.json"), r#"{"peft_type": "IA3"}"#).unwrap();
+    fails(&[&compress[..], &["-f"]].concat(), 4, "invalid_input");
 }
 
 #[test]

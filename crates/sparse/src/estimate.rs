@@ -142,7 +142,7 @@ fn estimate_unit(
             read(pair.target, place.tensor, place.start, spec.dtype().storage_bytes(), &mut target)?;
             if let (Some(model), Some((tensor, _)), Some(dtype)) = (pair.base, place.base, spec.base_dtype())
             {
-                read(model, tensor, 0, dtype.storage_bytes(), &mut base)?;
+                read(model, tensor, place.start, dtype.storage_bytes(), &mut base)?;
             }
         }
     }

@@ -40,6 +40,8 @@ pub use sparse_core::{
     CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Limits, Observer, Registry, Result,
     TensorEntry, TensorRead, TensorSource, TensorSpec, Unobserved,
 };
+#[cfg(feature = "encode")]
+pub use sparse_model::Adapter;
 pub use sparse_model::{Model, OpenOptions, Overwrite};
 #[cfg(feature = "encode")]
 pub use sparse_select::{Bound, Policy, Rule, Setting};

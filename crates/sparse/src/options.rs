@@ -1,6 +1,10 @@
 //! What every operation can be told.
 
 use sparse_core::{CancelToken, DEFAULT_CHUNK_LEN, Effort, Limits};
+#[cfg(feature = "encode")]
+use sparse_model::Adapter;
+#[cfg(feature = "encode")]
+use std::sync::Arc;
 
 /// How to compress, restore or verify. The defaults are right for most.
 ///
@@ -19,6 +23,10 @@ pub struct Options {
     pub chunk_len: u32,
     /// Budgets for sizes that untrusted files declare.
     pub limits: Limits,
+    /// The adapter that was merged into the base, where that is what the fine-tune is: the delta is then about as small
+    /// as the adapter, and quicker to make. A wrong one costs little time and changes nothing.
+    #[cfg(feature = "encode")]
+    pub adapter: Option<Arc<Adapter>>,
     /// Stops the work soon after it is cancelled; nothing is left behind.
     pub cancel: CancelToken,
 }
@@ -31,6 +39,8 @@ impl Default for Options {
             policy: sparse_select::Policy::Lossless,
             chunk_len: DEFAULT_CHUNK_LEN,
             limits: Limits::default(),
+            #[cfg(feature = "encode")]
+            adapter: None,
             cancel: CancelToken::new(),
         }
     }

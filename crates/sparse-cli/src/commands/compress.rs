@@ -7,14 +7,16 @@ use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};
 use crate::session::{Session, overwrite};
 use serde::Serialize;
-use sparse::{ChoiceReport, CompressReport, ErrorKind};
+use sparse::{Adapter, ChoiceReport, CompressReport, ErrorKind, OpenOptions};
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Instant;
 
 #[derive(Serialize)]
 struct Body {
     base: Option<String>,
     finetuned: String,
+    adapter: Option<String>,
     output: String,
     effort: &'static str,
     threads: usize,
@@ -88,6 +90,10 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
     let start = Instant::now();
     let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
     let target = session.open("fine-tuned", &target_path)?;
+    let mut options = session.options(args.effort.into());
+    if let Some(folder) = &args.adapter {
+        options.adapter = Some(Arc::new(Adapter::open(folder, &OpenOptions::default())?));
+    }
     let report = sparse::compress_to_path(
         base.as_ref(),
         &target,
@@ -102,6 +108,7 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
     let body = Body {
         base: base_path.as_deref().map(lossy),
         finetuned: lossy(&target_path),
+        adapter: args.adapter.as_deref().map(lossy),
         output: lossy(&args.output),
         effort: args.effort.name(),
         threads: session.threads(),

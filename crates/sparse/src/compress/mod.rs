@@ -1,6 +1,7 @@
 //! Making a delta.
 
 mod files;
+mod hint;
 mod lossy;
 mod pair;
 mod plan;
@@ -20,7 +21,7 @@ use crate::{Certificate, Options, parallel};
 use files::{Run, base_run, store};
 use sparse_container::{BaseEntry, Entry, FileRecord, Index, Provenance, UnitRecord, Writer};
 use sparse_core::{ChunkEncoder, Effort, Error, ErrorKind, Observer, Result, TensorSource};
-use sparse_model::{AtomicFile, Counterpart, FileKind, Model, Overwrite, refuse_inside};
+use sparse_model::{Adapter, AtomicFile, Counterpart, FileKind, Model, Overwrite, refuse_inside};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -115,7 +116,7 @@ fn write_delta<W: Write + Send>(
         coded_against_base: plan.summary.against_base,
         standalone: plan.summary.standalone,
         entropy_bytes: (entropy / 8.0) as u64,
-        notes: notes(pair),
+        notes: notes(pair, plan, options),
         choices: plan.choices.clone(),
         certificate: None,
     };
@@ -135,7 +136,8 @@ pub fn compress_to_path(
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<CompressReport> {
-    for model in base.into_iter().chain([target]) {
+    let adapter = options.adapter.as_deref().map(Adapter::model);
+    for model in base.into_iter().chain([target]).chain(adapter) {
         refuse_inside(out, &model.input_paths()?)?;
     }
     let file = AtomicFile::create(out, overwrite)?;
@@ -294,9 +296,23 @@ fn name_of(model: &Model) -> String {
 }
 
 /// What the user should know.
-fn notes(pair: &Pair<'_>) -> Vec<String> {
+fn notes(pair: &Pair<'_>, plan: &Plan, options: &Options) -> Vec<String> {
     let mut notes: Vec<String> =
         pair.target.warnings().iter().map(|w| format!("{}: {}", w.file, w.message)).collect();
+    if let Some(adapter) = &options.adapter {
+        let (modules, explained) = (adapter.modules().len(), plan.summary.explained);
+        notes.push(match (explained, adapter.config().dora) {
+            (0, true) => "the adapter is a DoRA, whose merge is no sum: it was of no use".to_owned(),
+            (0, false) => {
+                "the adapter explains no difference between the models and was of no use: was it merged \
+                           into this base?"
+                    .to_owned()
+            }
+            _ => format!(
+                "the adapter ({modules} modules) explains how {explained} tensors differ from the base"
+            ),
+        });
+    }
     for (entry, m) in pair.target.tensors().iter().zip(&pair.matches) {
         let base_name = |base: usize| pair.base.map_or("", |b| &*b.tensors()[base].name);
         match m.counterpart {

@@ -1,5 +1,6 @@
 //! What is to be coded how: tensors sorted into units.
 
+use super::hint;
 use super::pair::{Pair, equal_prefix};
 use super::select::{ChoiceReport, select};
 use crate::Options;
@@ -42,6 +43,8 @@ pub(crate) struct Counts {
     pub(crate) identical: u64,
     pub(crate) against_base: u64,
     pub(crate) standalone: u64,
+    /// Tensors whose change a module of the adapter explains.
+    pub(crate) explained: u64,
 }
 
 /// A unit, and where its segments' bytes are.
@@ -56,13 +59,16 @@ pub(crate) struct SegmentPlan {
     /// Tensor of the target, and the first storage element in it.
     pub(crate) tensor: usize,
     pub(crate) start: u64,
-    /// Tensor of the base (from its first element), and its place in the list of base entries.
+    /// Tensor of the base (from the same element on), and its place in the list of base entries.
     pub(crate) base: Option<(usize, u32)>,
+    /// The module of the adapter that explains the change.
+    pub(crate) module: Option<usize>,
 }
 
 impl UnitPlan {
     pub(crate) fn base_starts(&self) -> Vec<BaseStart> {
-        self.segments.iter().filter_map(|s| s.base).map(|(_, base)| BaseStart { base, offset: 0 }).collect()
+        let start = |s: &SegmentPlan| s.base.map(|(_, base)| BaseStart { base, offset: s.start });
+        self.segments.iter().filter_map(start).collect()
     }
 }
 
@@ -85,6 +91,8 @@ pub(super) struct Job {
     pub(super) dtype: Dtype,
     pub(super) base: Option<usize>,
     pub(super) coding: Coding,
+    /// The module of the adapter that explains the change.
+    pub(super) module: Option<usize>,
 }
 
 /// How one tensor is made up.
@@ -129,6 +137,8 @@ pub(super) fn plan_within(
         let coded = |with_base: bool| {
             parts.iter().any(|p| matches!(p, Part::Code(job) if job.base.is_some() == with_base))
         };
+        counts.explained +=
+            u64::from(parts.iter().any(|p| matches!(p, Part::Code(job) if job.module.is_some())));
         match (coded(true), coded(false)) {
             _ if pair.matches[tensor].tied.is_some() => counts.identical += 1,
             (true, _) => counts.against_base += 1,
@@ -186,7 +196,8 @@ fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts)
     if segment.is_empty() || m.tied.is_some() {
         return Ok(Vec::new());
     }
-    let whole = |base| Job { tensor, start: 0, segment, dtype: spec.dtype(), base, coding: Coding::Lossless };
+    let (dtype, coding) = (spec.dtype(), Coding::Lossless);
+    let whole = |base| Job { tensor, start: 0, segment, dtype, base, coding, module: None };
     let Some((base_model, base)) = pair.base.zip(m.counterpart.base()) else {
         return Ok(vec![Part::Code(whole(None))]);
     };
@@ -212,10 +223,19 @@ fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts)
         let rows = Segment { rows: common / segment.row_len, row_len: segment.row_len };
         let job = Job { segment: rows, ..whole(Some(base)) };
         if base_helps(pair, &job, base_spec, options, contexts)? {
-            let low_rank =
-                options.effort != Effort::Fast && is_low_rank(pair, &job, base_spec, options.effort)?;
+            let module = hint::explanation(pair, tensor, base, rows, options)?;
+            let low_rank = module.is_some()
+                || options.effort != Effort::Fast && is_low_rank(pair, &job, base_spec, options.effort)?;
             let coding = if low_rank { Coding::LowRank } else { Coding::Lossless };
-            parts.push(Part::Code(Job { coding, ..job }));
+            let most = if low_rank { hint::most_elements(job.dtype) / rows.row_len } else { rows.rows };
+            // What is more than the encoder takes is coded in parts.
+            let count = rows.rows.div_ceil(most.max(1)).max(1);
+            for i in 0..count {
+                let (first, end) = (i * rows.rows / count, (i + 1) * rows.rows / count);
+                let segment = Segment { rows: end - first, row_len: rows.row_len };
+                let start = first * rows.row_len;
+                parts.push(Part::Code(Job { start, segment, coding, module, ..job }));
+            }
         } else {
             return Ok(vec![Part::Code(whole(None))]);
         }
@@ -242,7 +262,7 @@ fn is_low_rank(pair: &Pair<'_>, job: &Job, base_spec: &TensorSpec, effort: Effor
     let (Some(base_model), Some(base)) = (pair.base, job.base) else { return Ok(false) };
     let Segment { rows, row_len } = job.segment;
     if base_spec.dtype() != job.dtype
-        || job.segment.len() > LowRank::MAX_BYTES / job.dtype.storage_bytes() as u64
+        || 32 * row_len > hint::most_elements(job.dtype)
         || rows < 32
         || row_len < 32
     {
@@ -428,7 +448,10 @@ impl Builder<'_> {
         };
         let segments = self.groups.entry(group).or_default();
         let place = Place { group, segment: segments.len() as u32 };
-        segments.push((job.segment, SegmentPlan { tensor: job.tensor, start: job.start, base }));
+        segments.push((
+            job.segment,
+            SegmentPlan { tensor: job.tensor, start: job.start, base, module: job.module },
+        ));
         Ok(place)
     }
 

@@ -337,7 +337,7 @@ impl Sample {
         let of_base = match job.base.zip(pair.base) {
             Some((tensor, model)) => {
                 let dtype = model.tensors()[tensor].spec.dtype();
-                Some((dtype, read(model, tensor, 0, dtype.storage_bytes())?))
+                Some((dtype, read(model, tensor, job.start, dtype.storage_bytes())?))
             }
             None => None,
         };

@@ -75,7 +75,8 @@ impl UnitPlan {
     pub(crate) fn base_chunk<'a>(&self, models: Models<'a>, chunk: u64) -> Result<Option<Cow<'a, [u8]>>> {
         let (Some(model), Some(dtype)) = (models.base, self.spec.base_dtype()) else { return Ok(None) };
         gather(&self.spec, self.spec.chunk_range(chunk), dtype.storage_bytes(), |s| {
-            self.segments[s].base.map(|(tensor, _)| (model, tensor, 0))
+            let s = self.segments[s];
+            s.base.map(|(tensor, _)| (model, tensor, s.start))
         })
         .map(Some)
     }
@@ -87,7 +88,9 @@ impl UnitPlan {
         options: &Options,
         contexts: &Contexts,
     ) -> Result<(Box<dyn ChunkEncoder>, f64)> {
-        let mut analysis = self.encoder.analyze(&self.spec, options.effort)?;
+        let hinted = self.hinted(options)?;
+        let encoder = hinted.as_deref().unwrap_or(&*self.encoder);
+        let mut analysis = encoder.analyze(&self.spec, options.effort)?;
         loop {
             parallel::map(self.spec.chunk_count() as usize, |chunk| {
                 let chunk = chunk as u64;

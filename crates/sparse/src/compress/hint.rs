@@ -1,0 +1,142 @@
+//! The adapter that was merged, as a hint.
+
+use super::pair::Pair;
+use super::plan::UnitPlan;
+use crate::Options;
+use sparse_codecs::low_rank::{HintedLowRank, LowRank, LowRankHint};
+use sparse_core::{DeltaEncoder, Dtype, Result, Segment, TensorSource};
+use sparse_model::{Adapter, AdapterModule};
+use std::ops::Range;
+
+/// Rows that are looked at to see whether a module explains a change.
+const SAMPLE_ROWS: u64 = 64;
+
+/// The adapter's module that explains how a tensor of the target (its first rows: `segment`) differs from one of the
+/// base of the same type, as an index; tried on a sample of rows.
+pub(super) fn explanation(
+    pair: &Pair<'_>,
+    target: usize,
+    base: usize,
+    segment: Segment,
+    options: &Options,
+) -> Result<Option<usize>> {
+    let (Some(adapter), Some(base_model)) = (&options.adapter, pair.base) else { return Ok(None) };
+    let (old, new) = (&base_model.tensors()[base], &pair.target.tensors()[target]);
+    if old.spec.dtype() != new.spec.dtype() {
+        return Ok(None);
+    }
+    // Adapters are made for the base, so it is the base's name that counts.
+    let Some(module) = adapter.find(&old.name, &old.spec) else { return Ok(None) };
+    // DoRA's sum is scaled row by row afterwards.
+    let fits = segment.row_len == module.columns && segment.rows <= module.rows && segment.rows > 0;
+    if !fits || module.magnitude.is_some() {
+        return Ok(None);
+    }
+    let dtype = new.spec.dtype();
+    let count = segment.rows.min(SAMPLE_ROWS);
+    let rows: Vec<u64> = (0..count).map(|i| i * segment.rows / count).collect();
+    let row_bytes = segment.row_len as usize * dtype.storage_bytes();
+    let read = |model: &dyn TensorSource, tensor: usize| -> Result<Vec<u8>> {
+        let mut out = vec![0; rows.len() * row_bytes];
+        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(row_bytes)) {
+            model.read_range_into(tensor, row * row_bytes as u64, out)?;
+        }
+        Ok(out)
+    };
+    let (new, old) = (read(pair.target, target)?, read(base_model, base)?);
+    let all = hint(adapter, module, 0..module.rows)?;
+    let left = rows.iter().flat_map(|&row| all.left.chunks_exact(all.rank).skip(row as usize).take(1));
+    let sample = LowRankHint { left: left.flatten().copied().collect(), ..all.clone() };
+    let explains = sample.explains(dtype, segment.row_len as usize, &new, &old);
+    Ok(if explains { adapter.modules().iter().position(|m| m == module) } else { None })
+}
+
+/// What a module says of some rows.
+fn hint(adapter: &Adapter, module: &AdapterModule, rows: Range<u64>) -> Result<LowRankHint> {
+    let factors = adapter.factors(module)?;
+    let entries = rows.start as usize * factors.rank..rows.end as usize * factors.rank;
+    let scaled = |x: &f32| (f64::from(*x) * factors.scale) as f32;
+    let left = factors.left.get(entries).unwrap_or_default().iter().map(scaled).collect();
+    Ok(LowRankHint { rank: factors.rank, left, right: factors.right })
+}
+
+/// Most elements of this type that a low-rank unit takes.
+pub(super) fn most_elements(dtype: Dtype) -> u64 {
+    // Tests have no room for units that are too large.
+    let bytes = if cfg!(test) { 1 << 14 } else { LowRank::MAX_BYTES };
+    bytes / dtype.storage_bytes() as u64
+}
+
+impl UnitPlan {
+    /// An encoder that knows what the adapter says, if it says something of this unit.
+    pub(super) fn hinted(&self, options: &Options) -> Result<Option<Box<dyn DeltaEncoder>>> {
+        let Some(adapter) = &options.adapter else { return Ok(None) };
+        let told = self.encoder.info().id == LowRank::ID && self.segments.iter().any(|s| s.module.is_some());
+        if !told {
+            return Ok(None);
+        }
+        let mut hints = Vec::with_capacity(self.segments.len());
+        for (segment, plan) in self.spec.segments().iter().zip(&self.segments) {
+            let module = plan.module.and_then(|m| adapter.modules().get(m));
+            let first = plan.start.checked_div(segment.row_len).unwrap_or(0);
+            hints.push(module.map(|m| hint(adapter, m, first..first + segment.rows)).transpose()?);
+        }
+        Ok(Some(Box::new(HintedLowRank::new(hints))))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::most_elements;
+    use crate::*;
+    use sparse_codecs::low_rank::LowRank;
+    use sparse_core::DeltaDecoder;
+    use std::path::Path;
+
+    const ROWS: usize = 300;
+    const COLUMNS: usize = 64;
+
+    /// A model of one bf16 matrix with these words.
+    fn model(path: &Path, words: &[u16]) -> Model {
+        let json = format!(
+            r#"{{"m.weight":{{"dtype":"BF16","shape":[{ROWS},{COLUMNS}],"data_offsets":[0,{}]}}}}"#,
+            2 * words.len()
+        );
+        let mut file = (json.len() as u64).to_le_bytes().to_vec();
+        file.extend(json.as_bytes());
+        file.extend(words.iter().flat_map(|w| w.to_le_bytes()));
+        std::fs::write(path, file).unwrap();
+        Model::open(path, &OpenOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn what_is_too_large_is_coded_in_parts() {
+        let rows_at_once = most_elements(Dtype::Bf16) / COLUMNS as u64;
+        assert!(rows_at_once > 64 && rows_at_once < ROWS as u64 / 2, "or this test shows nothing");
+        // Weights of all kinds, and a change of rank one.
+        let wave = |i: usize, step: f32| (i as f32 * step).sin();
+        let weight = |i: usize| 0.03 * wave(i, 1.7) + 0.02 * wave(i, 0.61);
+        let words = |size: f32| -> Vec<u16> {
+            let change = |i: usize| size * wave(i / COLUMNS, 0.9) * (0.5 + wave(i % COLUMNS, 2.3));
+            let round = |x: f32| ((x.to_bits() + 0x8000) >> 16) as u16;
+            let old = |i: usize| f32::from_bits(u32::from(round(weight(i))) << 16);
+            (0..ROWS * COLUMNS).map(|i| round(old(i) + change(i))).collect()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let base = model(&dir.path().join("base.safetensors"), &words(0.0));
+        let target = model(&dir.path().join("target.safetensors"), &words(1e-3));
+        let options = Options::default();
+        let (bytes, report) = compress(Some(&base), &target, Vec::new(), &options, &Unobserved).unwrap();
+        assert_eq!((report.coded_against_base, report.standalone), (1, 0));
+        assert!(report.delta_bytes < report.target_bytes / 5, "{}", report.delta_bytes);
+        let delta = Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+        let summary = inspect(&delta);
+        // Parts of so few elements share a unit.
+        let [unit] = &summary.units[..] else { panic!("{:?}", summary.units) };
+        assert_eq!((&*unit.codec, unit.segments), (LowRank.info().name, 3));
+        let out = dir.path().join("out.safetensors");
+        reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &options, &Unobserved).unwrap();
+        assert!(std::fs::read(out).unwrap() == std::fs::read(dir.path().join("target.safetensors")).unwrap());
+    }
+}
