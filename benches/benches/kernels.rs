@@ -188,12 +188,16 @@ fn encode_chunks(c: &mut Criterion) {
             let codec = Lossless.on(level);
             let expected = pair.verified(codec, Effort::Fast, &mut cx);
             let mut analysis = codec.analyze(&pair.unit, Effort::Fast).unwrap();
-            for chunk in 0..pair.unit.chunk_count() {
-                let range = pair.chunk(chunk);
-                let base = Some(&pair.base[range.clone()]);
-                analysis.observe(chunk, &pair.target[range], base, &mut cx).unwrap();
+            loop {
+                for chunk in 0..pair.unit.chunk_count() {
+                    let range = pair.chunk(chunk);
+                    let base = Some(&pair.base[range.clone()]);
+                    analysis.observe(chunk, &pair.target[range], base, &mut cx).unwrap();
+                }
+                if !analysis.end_pass().unwrap() {
+                    break;
+                }
             }
-            assert!(!analysis.end_pass().unwrap());
             let encoder = analysis.finish().unwrap();
             let mut out = Vec::new();
             group.bench_function(pair.id(level, update), |b| {
@@ -206,7 +210,8 @@ fn encode_chunks(c: &mut Criterion) {
                     }
                 })
             });
-            assert!(expected.chunks.last() == Some(&out), "encoding changed");
+            // Empty if a filter left this measurement out.
+            assert!(out.is_empty() || expected.chunks.last() == Some(&out), "encoding changed");
         }
     }
     group.finish();

@@ -273,6 +273,37 @@ impl<'a> Decoder<'a> {
         let (whole_tokens, tokens) = tokens.split_at_mut(whole);
         simd::rans_rounds(self.simd, &mut self.rans, &contexts[..whole], whole_tokens);
         let contexts = &contexts[whole..];
+        match self.rans.lanes {
+            1 => self.decode_few::<1>(contexts, tokens),
+            2 => self.decode_few::<2>(contexts, tokens),
+            4 => self.decode_few::<4>(contexts, tokens),
+            8 => self.decode_few::<8>(contexts, tokens),
+            _ => self.decode_rest(contexts, tokens),
+        }
+        Ok(())
+    }
+
+    /// Decode with few states, which then stay in registers.
+    fn decode_few<const LANES: usize>(&mut self, contexts: &[u8], tokens: &mut [u8]) {
+        let (tables, _) = self.rans.slots.as_chunks::<{ PROB_SCALE as usize }>();
+        let Some(last) = tables.len().checked_sub(1) else { return };
+        let mut x = [0; LANES];
+        x.copy_from_slice(&self.rans.states[..LANES]);
+        let mut words = Words { bytes: self.rans.words.bytes, next: self.rans.words.next };
+        let (rounds, rest) = contexts.as_chunks::<LANES>();
+        let (out, rest_out) = tokens.as_chunks_mut::<LANES>();
+        for (contexts, tokens) in rounds.iter().zip(out) {
+            for i in 0..LANES {
+                let slot = tables[(contexts[i] as usize).min(last)][(x[i] & SLOT_MASK) as usize];
+                tokens[i] = simd::rans_step(&mut x[i], &mut words, slot);
+            }
+        }
+        self.rans.states[..LANES].copy_from_slice(&x);
+        self.rans.words.next = words.next;
+        self.decode_rest(rest, rest_out);
+    }
+
+    fn decode_rest(&mut self, contexts: &[u8], tokens: &mut [u8]) {
         let lanes = self.rans.lanes;
         let Rans { states, words, slots, .. } = &mut self.rans;
         for (tokens, contexts) in tokens.chunks_mut(lanes).zip(contexts.chunks(lanes)) {
@@ -281,7 +312,6 @@ impl<'a> Decoder<'a> {
                 *token = simd::rans_step(x, words, slots[table + (*x & SLOT_MASK) as usize]);
             }
         }
-        Ok(())
     }
 
     /// Decode tokens and restore 16-bit words from them, as [`simd::decode16`] does. All slices are of the same

@@ -1,13 +1,16 @@
 //! Settling a unit's model: histograms, profiles, tables.
 
-use super::chunk::{Encoder, overhead_bytes, write_profiles};
+use super::chunk::{
+    Encoder, POSITIONS_SLACK, changed, is_sparse, overhead_bytes, positions_overhead_bytes, write_profiles,
+};
 use super::model::{KEYS, Kind, Model, Tokens};
+use super::positions::{self, Located, PositionCounts, fill_classes};
 use super::profile::{Choice, LANES as MAX_PROFILES, Prices};
 use super::scan::{Predictor, Scan, Scanner, runs};
 use crate::entropy::cluster::{Cost, Sparse, cluster};
 use crate::entropy::freq::{FreqTable, entropy_bits};
 use crate::entropy::token::MAX_TOKENS;
-use crate::simd::Simd;
+use crate::simd::{self, Simd};
 use crate::word::{Word, with_word};
 use sparse_core::{
     ChunkEncoder, CodecContext, Effort, EstimatedBits, Result, UnitAnalysis, UnitSpec, check_chunk,
@@ -36,10 +39,23 @@ const EXACT_STRIDE: usize = 7;
 /// ... and so many are kept in mind.
 const EXACT_CANDIDATES: usize = 64;
 
+/// Variance over mean of the number of changes in a row, up to which rows count as alike; it is one if changes are
+/// independent.
+const ALIKE: f64 = 2.0;
+
 /// Fraction of a bit in which costs are summed, so that the sum does not depend on its order.
 const COST_SCALE: f64 = 256.0;
 
 type Histogram = Vec<u64>;
+
+/// A model, and what it was made of.
+struct Built {
+    model: Model,
+    /// Of the tokens given their contexts, in bits.
+    entropy: f64,
+    /// By table: counts by token.
+    counts: Vec<Vec<u64>>,
+}
 
 /// What the chunks of one pass add up to.
 #[derive(Debug, Default)]
@@ -54,6 +70,11 @@ struct Sums {
     segment_cost: Vec<u64>,
     /// Chunks that hold anything.
     coded_chunks: u64,
+    /// Those of them that hardly change.
+    sparse_chunks: u64,
+    /// As `segment_cost`, for these alone; in the pass that counts positions only.
+    sparse_cost: Vec<u64>,
+    positions: Option<PositionCounts>,
     /// Bytes of packed profile numbers.
     profile_bytes: u64,
 }
@@ -70,6 +91,10 @@ pub(super) struct Analysis {
     refinements: u32,
     pass: u32,
     model: Option<(Model, Prices)>,
+    /// Empty, in the pass that counts positions.
+    positions: Option<PositionCounts>,
+    /// From that pass on.
+    position_prices: Option<Prices>,
     sums: Mutex<Sums>,
     estimate: EstimatedBits,
 }
@@ -81,6 +106,8 @@ struct ObserveState {
     counts: BTreeMap<i32, Vec<u32>>,
     packed: Vec<u8>,
     symbols: Vec<u8>,
+    classes: Vec<u8>,
+    located: Located,
 }
 
 impl Analysis {
@@ -102,6 +129,8 @@ impl Analysis {
             unit: unit.clone(),
             pass: 0,
             model: None,
+            positions: None,
+            position_prices: None,
             sums: Mutex::default(),
             estimate: EstimatedBits::default(),
         }
@@ -127,8 +156,15 @@ impl Analysis {
         if sum == 0.0 { i32::MIN } else { (2.0 * (sum / len as f64).log2()).round() as i32 }
     }
 
-    fn first_look(&self, chunk: u64, state: &mut ObserveState) {
+    fn first_look(&self, chunk: u64, sparse: bool, state: &mut ObserveState) {
         let count = self.scanner.tokens.count();
+        if sparse && self.rows_are_alike(chunk, &state.scan) {
+            for range in segments(&self.unit, chunk) {
+                let counts = group(&mut state.counts, self.level(&state.scan, range.clone()), count);
+                add_counts(counts, count, &state.scan.keys[range.clone()], &state.scan.tokens[range], 1);
+            }
+            return;
+        }
         for run in runs(&self.unit, chunk) {
             let part = if self.samples() && run.len >= SAMPLE * SAMPLE_MIN { SAMPLE } else { 1 };
             let range = run.start..run.start + run.len.div_ceil(part);
@@ -143,8 +179,25 @@ impl Analysis {
         }
     }
 
+    /// Whether the numbers of changes in the rows of each tensor are no more different than chance makes them: then rows
+    /// are not told apart, since what would be told is the chance.
+    fn rows_are_alike(&self, chunk: u64, scan: &Scan) -> bool {
+        let (mut rows, mut dispersion) = (0.0, 0.0);
+        for segment in segments(&self.unit, chunk) {
+            let mean = changed(&scan.tokens[segment.clone()]) as f64 / segment.len().max(1) as f64;
+            let own = runs(&self.unit, chunk).filter(|r| segment.contains(&r.start));
+            for run in own.filter(|_| mean > 0.0) {
+                let expected = mean * run.len as f64;
+                let n = changed(&scan.tokens[run.start..run.start + run.len]) as f64;
+                dispersion += (n - expected) * (n - expected) / expected;
+                rows += 1.0;
+            }
+        }
+        dispersion < ALIKE * rows
+    }
+
     fn look_again(&self, chunk: u64, state: &mut ObserveState, prices: &Prices, profiles: usize) {
-        let ObserveState { scan, choice, counts, packed, symbols } = state;
+        let ObserveState { scan, choice, counts, packed, symbols, .. } = state;
         choice.choose(runs(&self.unit, chunk), &scan.keys, &scan.tokens, prices);
         packed.clear();
         if profiles > 1 {
@@ -156,6 +209,74 @@ impl Analysis {
             let counts = group(counts, p.into(), count);
             add_counts(counts, count, &scan.keys[range.clone()], &scan.tokens[range], 1);
         }
+    }
+
+    /// Choose profiles, and count the positions of changes if the chunk is sparse.
+    fn look_at_positions(
+        &self,
+        chunk: u64,
+        state: &mut ObserveState,
+        model: &Model,
+        prices: &Prices,
+        sparse: bool,
+    ) -> Option<PositionCounts> {
+        let ObserveState { scan, choice, packed, symbols, classes, located, .. } = state;
+        let prices = if sparse { self.position_prices.as_ref()? } else { prices };
+        choice.choose(runs(&self.unit, chunk), &scan.keys, &scan.tokens, prices);
+        packed.clear();
+        if model.profiles.len() > 1 {
+            write_profiles(&choice.profiles, symbols, packed);
+        }
+        let empty = self.positions.as_ref().filter(|_| sparse)?;
+        let mut counts = empty.clone();
+        let class = |&t: &u8| empty.classes()[usize::from(t)];
+        let maps: Vec<[u8; KEYS]> =
+            model.profiles.iter().map(|p| std::array::from_fn(|key| class(&p[key]))).collect();
+        fill_classes(&maps, &choice.runs, &choice.profiles, classes, |map, range, out| {
+            simd::look_up(self.scanner.simd, map, &scan.keys[range], out);
+        });
+        located.locate(self.scanner.simd, classes, &scan.tokens, empty.count());
+        counts.add(located, &scan.tokens, &self.scanner.tokens.raw_counts());
+        Some(counts)
+    }
+
+    /// Take the positions that were counted into the model, if they are worth it.
+    fn settle_positions(&mut self, sums: &Sums) {
+        let (Some((model, _)), Some(counted)) = (&mut self.model, &sums.positions) else { return };
+        if counted.chunks == 0 {
+            return;
+        }
+        let (positions, bits) = counted.finish();
+        let mut params = Vec::new();
+        positions.write(&mut params);
+        let total = |costs: &[u64]| costs.iter().sum::<u64>() as f64 / COST_SCALE;
+        let (dense, sparse) = (total(&sums.segment_cost), total(&sums.sparse_cost));
+        let chunks = counted.chunks as f64;
+        let as_tokens = sparse + 8.0 * chunks * overhead_bytes(sparse / chunks);
+        let overhead = 8.0 * chunks * positions_overhead_bytes((counted.changes() / counted.chunks) as usize);
+        if bits + overhead + 8.0 * params.len() as f64 > as_tokens * POSITIONS_SLACK {
+            return;
+        }
+        model.positions = Some(positions);
+        if counted.chunks == sums.coded_chunks {
+            model.drop_tables();
+        }
+        let mut params = Vec::new();
+        model.write(&mut params);
+        let others = sums.coded_chunks - counted.chunks;
+        let all = sums.coded_chunks.max(1) as f64;
+        let overheads = overhead
+            + 8.0 * sums.profile_bytes as f64
+            + 8.0 * others as f64 * overhead_bytes(dense / others.max(1) as f64);
+        self.estimate = EstimatedBits {
+            payload: (sums.segment_cost.iter().zip(&sums.sparse_cost))
+                .map(|(&d, &s)| d as f64 / COST_SCALE + s as f64 / COST_SCALE * bits / sparse.max(1.0))
+                .collect(),
+            per_chunk: overheads / all,
+            chunks: sums.coded_chunks,
+            fixed: 8.0 * params.len() as f64,
+            entropy: self.estimate.entropy,
+        };
     }
 
     /// Frequent values among those whose token leaves raw bits (Misra and Gries 1982).
@@ -221,8 +342,8 @@ impl Analysis {
         groups.values().flat_map(|g| g.chunks(count)).map(bits).sum()
     }
 
-    /// Make the model from the histograms of `groups`. Also returns their entropy given the contexts, in bits.
-    fn build(&self, groups: &BTreeMap<i32, Histogram>, seen: &[[bool; MAX_TOKENS]]) -> (Model, f64) {
+    /// Make the model from the histograms of `groups`.
+    fn build(&self, groups: &BTreeMap<i32, Histogram>, seen: &[[bool; MAX_TOKENS]]) -> Built {
         let count = self.scanner.tokens.count();
         let items: Vec<Sparse> = groups.values().map(|h| Sparse::from_dense(h)).collect();
         let quick = |cost: Cost| if self.refinements < MANY_REFINEMENTS { cost.quick() } else { cost };
@@ -274,8 +395,13 @@ impl Analysis {
             key: self.scanner.key,
             profiles,
             tables: order.iter().map(|&t| FreqTable::from_counts(&counts[t])).collect(),
+            positions: None,
         };
-        (model, counts.iter().map(|c| entropy_bits(c)).sum())
+        Built {
+            model,
+            entropy: counts.iter().map(|c| entropy_bits(c)).sum(),
+            counts: order.iter().map(|&t| std::mem::take(&mut counts[t])).collect(),
+        }
     }
 
     fn estimate(&self, model: &Model, sums: &Sums, raw_bits: u64) -> EstimatedBits {
@@ -326,6 +452,18 @@ fn fill_gaps(profile: &mut [u8; KEYS]) {
     }
 }
 
+/// The parts of a chunk that belong to one segment each.
+fn segments(unit: &UnitSpec, chunk: u64) -> Vec<Range<usize>> {
+    let mut parts: Vec<(usize, Range<usize>)> = Vec::new();
+    for run in runs(unit, chunk) {
+        match parts.last_mut() {
+            Some((segment, range)) if *segment == run.segment => range.end = run.start + run.len,
+            _ => parts.push((run.segment, run.start..run.start + run.len)),
+        }
+    }
+    parts.into_iter().map(|p| p.1).collect()
+}
+
 fn load<W: Word>(bytes: &[u8]) -> u64 {
     W::load(bytes)
 }
@@ -371,10 +509,17 @@ impl UnitAnalysis for Analysis {
         let mut cost = Vec::new();
         let (mut profile_bytes, mut frequent) = (0, BTreeMap::new());
         let unchanged = self.scanner.scan(target, base, &mut state.scan);
+        let sparse = !unchanged && is_sparse(state.scan.tokens.len(), changed(&state.scan.tokens));
+        let mut positions = None;
         if !unchanged {
             match &self.model {
+                Some((model, prices)) if self.positions.is_some() => {
+                    positions = self.look_at_positions(chunk, &mut state, model, prices, sparse);
+                    profile_bytes = state.packed.len() as u64;
+                    cost = self.segment_costs(&state);
+                }
                 None => {
-                    self.first_look(chunk, &mut state);
+                    self.first_look(chunk, sparse, &mut state);
                     frequent = self.frequent(&state.scan);
                 }
                 Some((model, prices)) => {
@@ -400,10 +545,22 @@ impl UnitAnalysis for Analysis {
         }
         sums.profile_bytes += profile_bytes;
         sums.segment_cost.resize(self.unit.segments().len(), 0);
+        sums.sparse_cost.resize(self.unit.segments().len(), 0);
         for (segment, bits) in cost {
-            sums.segment_cost[segment] += bits;
+            if positions.is_some() {
+                sums.sparse_cost[segment] += bits;
+            } else {
+                sums.segment_cost[segment] += bits;
+            }
+        }
+        if let Some(positions) = positions {
+            match &mut sums.positions {
+                Some(sum) => sum.merge(&positions),
+                none => *none = Some(positions),
+            }
         }
         sums.coded_chunks += u64::from(!unchanged);
+        sums.sparse_chunks += u64::from(sparse);
         drop(sums);
         cx.put(state);
         Ok(())
@@ -411,9 +568,13 @@ impl UnitAnalysis for Analysis {
 
     fn end_pass(&mut self) -> Result<bool> {
         let sums = std::mem::take(&mut *self.sums.lock().unwrap_or_else(PoisonError::into_inner));
+        if self.positions.take().is_some() {
+            self.settle_positions(&sums);
+            return Ok(false);
+        }
         let again = self.pass < self.refinements;
         let raw_bits = self.raw_bits(&sums.groups);
-        let (model, entropy) = self.build(&sums.groups, &sums.seen);
+        let Built { model, entropy, counts } = self.build(&sums.groups, &sums.seen);
         self.estimate = self.estimate(&model, &sums, raw_bits);
         self.estimate.entropy = entropy + raw_bits as f64;
         if self.pass == 0 && again {
@@ -422,7 +583,14 @@ impl UnitAnalysis for Analysis {
         let prices = Prices::new(self.scanner.simd, &model, &self.scanner.tokens);
         self.model = Some((model, prices));
         self.pass += 1;
-        Ok(again)
+        if !again && sums.sparse_chunks > 0 {
+            let positions = PositionCounts::new(&counts, sums.sparse_chunks);
+            let prices = positions::prices(&counts, positions.classes(), self.scanner.tokens.count());
+            let profiles = self.model.as_ref().map_or(&[][..], |m| &m.0.profiles);
+            self.position_prices = Some(Prices::of_tables(self.scanner.simd, profiles, &prices));
+            self.positions = Some(positions);
+        }
+        Ok(again || self.positions.is_some())
     }
 
     fn estimated_bits(&self) -> EstimatedBits {
@@ -432,8 +600,8 @@ impl UnitAnalysis for Analysis {
     fn finish(self: Box<Self>) -> Result<Box<dyn ChunkEncoder>> {
         let model = match self.model {
             Some((model, _)) => model,
-            None => self.build(&BTreeMap::new(), &[]).0,
+            None => self.build(&BTreeMap::new(), &[]).model,
         };
-        Ok(Box::new(super::BoundEncoder::new(Encoder::new(self.scanner.simd, self.unit, model))))
+        Ok(Box::new(super::BoundEncoder::new(Encoder::new(self.scanner.simd, self.unit, model, self.position_prices))))
     }
 }

@@ -6,9 +6,11 @@
 //! mode  profiles  words  states  words*  raw bits
 //! ```
 //!
-//! `mode` is `1 + log2(lanes)`, plus `0x40` if the profiles are relative to their predecessors.
+//! `mode` is `1 + log2(lanes)`, plus `0x40` if the profiles are relative to their predecessors, plus `0x20` if the words
+//! and the raw bits are of [positions](super::positions).
 
 use super::model::{Kind, Model};
+use super::positions::{Located, PositionEncoder, PositionScratch, fill_classes};
 use super::profile::{Choice, NO_CODE, Prices};
 use super::scan::{Predictor, Scan, Scanner, runs};
 use crate::entropy::rans::{self, EncodeScratch, EncodeTables, LANES, MAX_LANES};
@@ -19,6 +21,25 @@ use sparse_core::{CodecContext, Result, UnitSpec};
 
 pub(super) const VERBATIM: u8 = 0;
 pub(super) const RELATIVE: u8 = 0x40;
+pub(super) const POSITIONS: u8 = 0x20;
+
+/// A chunk is tried as positions if at most one element in so many changed: beyond, the decoder is quicker with a token
+/// for each.
+const SPARSE: usize = 16;
+
+/// How much larger than with tokens a chunk of positions may be: it decodes faster.
+pub(super) const POSITIONS_SLACK: f64 = 1.03;
+
+/// Whether a chunk of so many elements, so many of them changed, is tried as positions.
+pub(super) fn is_sparse(len: usize, changed: usize) -> bool {
+    changed <= len / SPARSE
+}
+
+/// The number of tokens that are not zero.
+pub(super) fn changed(tokens: &[u8]) -> usize {
+    // In pieces, so that a byte holds each lane's count.
+    tokens.chunks(128).map(|c| usize::from(c.iter().map(|&t| u8::from(t != 0)).sum::<u8>())).sum()
+}
 
 /// Below this many bits of tokens, the states of 32 lanes would be a noticeable part of the chunk.
 const FEW_BITS: f64 = 8.0 * 8192.0;
@@ -35,6 +56,22 @@ fn lanes_for(token_bits: f64) -> usize {
     }
 }
 
+/// For so many changes.
+fn lanes_of_positions(changed: usize) -> usize {
+    match changed {
+        ..64 => 1,
+        64..512 => 2,
+        512..2048 => 4,
+        2048..16384 => 8,
+        _ => LANES,
+    }
+}
+
+/// What a chunk of so many changes takes beside words, raw bits and profiles.
+pub(super) fn positions_overhead_bytes(changed: usize) -> f64 {
+    4.0 * lanes_of_positions(changed) as f64 + 3.0
+}
+
 /// What a chunk with so many bits of tokens takes beside tokens, raw bits and profiles: mode, number of words, states,
 /// and the last words' unused part.
 pub(super) fn overhead_bytes(token_bits: f64) -> f64 {
@@ -49,6 +86,7 @@ pub(super) struct Encoder {
     scanner: Scanner,
     prices: Prices,
     tables: EncodeTables,
+    positions: Option<(PositionEncoder, Prices)>,
     /// Raw bits by token.
     raw_counts: Box<[u8; MAX_TOKENS]>,
 }
@@ -61,10 +99,13 @@ struct EncodeState {
     symbols: Vec<u8>,
     raw: bits::BitWriter,
     rans: EncodeScratch,
+    located: Located,
+    positions: PositionScratch,
 }
 
 impl Encoder {
-    pub(super) fn new(simd: Simd, unit: UnitSpec, model: Model) -> Encoder {
+    /// `positions` are the prices of positions, if the model has them.
+    pub(super) fn new(simd: Simd, unit: UnitSpec, model: Model, positions: Option<Prices>) -> Encoder {
         Encoder {
             scanner: Scanner {
                 simd,
@@ -76,6 +117,7 @@ impl Encoder {
             unit,
             prices: Prices::new(simd, &model, &model.tokens),
             tables: EncodeTables::on(simd, &model.tables),
+            positions: model.positions.as_ref().map(|p| PositionEncoder::new(simd, &model, p)).zip(positions),
             raw_counts: model.tokens.raw_counts(),
             model,
         }
@@ -91,9 +133,10 @@ impl Encoder {
         cx: &mut CodecContext,
     ) -> Result<()> {
         let mut state = cx.take::<EncodeState>();
-        let EncodeState { scan, choice, contexts, symbols, raw, rans } = &mut *state;
         let start = out.len();
-        if !self.scanner.scan(target, base, scan) {
+        let unchanged = self.scanner.scan(target, base, &mut state.scan);
+        if !unchanged && !self.encode_positions(chunk, &mut state, out) {
+            let EncodeState { scan, choice, contexts, symbols, raw, rans, .. } = &mut *state;
             let bits = choice.choose(runs(&self.unit, chunk), &scan.keys, &scan.tokens, &self.prices);
             contexts.resize(scan.keys.len(), 0);
             for (run, &p) in choice.runs.iter().zip(&choice.profiles) {
@@ -130,6 +173,43 @@ impl Encoder {
         }
         cx.put(state);
         Ok(())
+    }
+
+    /// Append the chunk as positions, if it is sparse enough. Returns whether it was.
+    fn encode_positions(&self, chunk: u64, state: &mut EncodeState, out: &mut Vec<u8>) -> bool {
+        let EncodeState { scan, choice, contexts: classes, symbols, raw, rans, located, positions } = state;
+        let changed = changed(&scan.tokens);
+        let Some((encoder, prices)) = &self.positions else { return false };
+        if !is_sparse(scan.tokens.len(), changed) {
+            return false;
+        }
+        let simd = self.scanner.simd;
+        choice.choose(runs(&self.unit, chunk), &scan.keys, &scan.tokens, prices);
+        fill_classes(&encoder.class_maps, &choice.runs, &choice.profiles, classes, |map, range, out| {
+            simd::look_up(simd, map, &scan.keys[range], out);
+        });
+        located.locate(simd, classes, &scan.tokens, encoder.count());
+        let start = out.len();
+        let lanes = lanes_of_positions(changed);
+        out.push(POSITIONS | (1 + lanes.ilog2() as u8));
+        if self.model.profiles.len() > 1 && write_profiles(&choice.profiles, symbols, out) {
+            out[start] |= RELATIVE;
+        }
+        let word_bytes = self.scanner.kind.bits as usize / 8;
+        let raw_of = |i: usize| {
+            let mut word = [0; 8];
+            word[..word_bytes].copy_from_slice(&scan.values[i * word_bytes..(i + 1) * word_bytes]);
+            let t = self.model.tokens.split(u64::from_le_bytes(word));
+            (t.raw, t.raw_bits)
+        };
+        let coded = encoder.encode(located, &scan.tokens, &raw_of, lanes, raw, positions, rans, out);
+        raw.finish_into(out);
+        // A change without a code is seen only if the analysis was of other data.
+        if !coded || out.len() - start > scan.values.len() {
+            out.truncate(start);
+            return false;
+        }
+        true
     }
 
     fn put_raw(&self, scan: &Scan, writer: &mut bits::BitWriter) {

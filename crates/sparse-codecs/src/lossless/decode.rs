@@ -2,8 +2,9 @@
 //!
 //! A chunk is decoded in blocks small enough for a block's contexts and tokens to stay in the first-level cache.
 
-use super::chunk::{RELATIVE, VERBATIM};
+use super::chunk::{POSITIONS, RELATIVE, VERBATIM};
 use super::model::{KEYS, Kind, Model};
+use super::positions::{PositionDecoder, PositionWork, fill_classes};
 use super::scan::{Predictor, Run, runs};
 use crate::entropy::rans::{self, DecodeTables, MAX_LANES};
 use crate::entropy::{bytes, varint};
@@ -25,6 +26,7 @@ pub(super) struct Decoder {
     profiles: Vec<[u8; KEYS]>,
     expansion: Expansion,
     tables: DecodeTables,
+    positions: Option<PositionDecoder>,
     simd: Simd,
 }
 
@@ -66,6 +68,7 @@ struct DecodeWork {
     runs: Vec<Run>,
     words: Padded,
     raw: Padded,
+    positions: PositionWork,
 }
 
 impl Decoder {
@@ -78,6 +81,10 @@ impl Decoder {
             rule: ContextRule { shift: model.key.shift, origin: model.key.origin, float: kind.float },
             expansion: Expansion::new(kind, &model),
             tables: DecodeTables::new(&model.tables),
+            positions: model
+                .positions
+                .as_ref()
+                .map(|positions| PositionDecoder::new(&model, positions, simd, kind.float)),
             profiles: model.profiles,
             simd,
         }
@@ -184,9 +191,9 @@ fn decode_coded<W: Word>(
     out: &mut [u8],
     work: &mut DecodeWork,
 ) -> Result<()> {
-    let log_lanes = (mode & !RELATIVE).checked_sub(1).filter(|&l| u32::from(l) <= MAX_LANES.ilog2());
+    let log_lanes = (mode & !(RELATIVE | POSITIONS)).checked_sub(1).filter(|&l| u32::from(l) <= MAX_LANES.ilog2());
     let lanes = 1usize << log_lanes.ok_or_else(|| Error::corrupt(format!("unknown chunk mode {mode}")))?;
-    let DecodeWork { runs: run_list, words, raw } = work;
+    let DecodeWork { runs: run_list, words, raw, positions } = work;
     run_list.clear();
     run_list.extend(runs(&decoder.unit, chunk));
     let profiles = decoder.read_profiles(&mut input, mode & RELATIVE != 0, run_list.len())?;
@@ -195,6 +202,19 @@ fn decode_coded<W: Word>(
     let states = varint::take_bytes(&mut input, 4 * lanes, "coder states")?;
     words.fill(varint::take_bytes(&mut input, 2 * word_count, "coder words")?);
     raw.fill(input);
+    if mode & POSITIONS != 0 {
+        let Some(decoder_of) = &decoder.positions else {
+            return Err(Error::corrupt("a chunk of positions in a unit without them"));
+        };
+        out.copy_from_slice(predictions);
+        if !decoder_of.is_plain() {
+            fill_classes(&decoder_of.class_maps, run_list, &profiles, &mut positions.classes, |map, range, out| {
+                let bytes = range.start * W::BYTES..range.end * W::BYTES;
+                decoder.contexts::<W>(map, &predictions[bytes], out);
+            });
+        }
+        return decoder_of.decode::<W>(states, words, raw, predictions, out, positions);
+    }
 
     let mut tokens_in = rans::Decoder::new(decoder.simd, states, words, &decoder.tables)?;
     let mut raw = RawBits { bytes: raw, position: 0 };

@@ -16,6 +16,7 @@ mod chunk;
 mod convert;
 mod decode;
 mod model;
+mod positions;
 mod profile;
 mod scan;
 

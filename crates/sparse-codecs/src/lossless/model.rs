@@ -5,6 +5,7 @@
 //! its rows. A row of small updates and a row of large ones thus differ in profile, a small and a large weight of one
 //! row in key.
 
+use super::positions::Positions;
 use crate::entropy::freq::{self, FreqTable};
 use crate::entropy::token::{MAX_TOKENS, Token, TokenScheme};
 use crate::entropy::{bytes, varint};
@@ -84,6 +85,8 @@ pub(super) struct Model {
     /// Key to table, per profile.
     pub(super) profiles: Vec<[u8; KEYS]>,
     pub(super) tables: Vec<FreqTable>,
+    /// For chunks that hardly change.
+    pub(super) positions: Option<Positions>,
 }
 
 /// The kind of data in a unit, which fixes everything that the parameter block leaves out.
@@ -154,6 +157,17 @@ const SIGNED: u8 = 0x40;
 const SHIFT: u8 = 0x80;
 
 impl Model {
+    /// If all chunks are coded as positions, tables matter as names of classes only: leave one for each class, with
+    /// nothing in it.
+    pub(super) fn drop_tables(&mut self) {
+        let Some(positions) = &mut self.positions else { return };
+        for table in self.profiles.iter_mut().flatten() {
+            *table = positions.classes.get(usize::from(*table)).copied().unwrap_or(0);
+        }
+        positions.classes = (0..positions.coding.len() as u8).collect();
+        self.tables = vec![FreqTable::from_counts(&[]); positions.coding.len()];
+    }
+
     /// Append the serial form.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.push(match self.tokens.scheme {
@@ -180,6 +194,9 @@ impl Model {
         }
         bytes::pack(&steps, out);
         freq::write_tables(&self.tables, out);
+        if let Some(positions) = &self.positions {
+            positions.write(out);
+        }
     }
 
     /// Parse the serial form, which must fill `params`.
@@ -232,10 +249,14 @@ impl Model {
             *slot = last as u8;
         }
         let tables = freq::read_tables(&mut input, table_count, tokens.count())?;
+        let positions = match input {
+            [] => None,
+            _ => Some(Positions::read(&mut input, table_count, tokens.count())?),
+        };
         if !input.is_empty() {
             return Err(Error::corrupt(format!("{} bytes after the parameters", input.len())));
         }
-        Ok(Model { tokens, key: KeyRule { shift, origin }, profiles, tables })
+        Ok(Model { tokens, key: KeyRule { shift, origin }, profiles, tables, positions })
     }
 }
 
@@ -258,6 +279,7 @@ mod tests {
             key: kind().key_rule(),
             profiles,
             tables,
+            positions: None,
         }
     }
 

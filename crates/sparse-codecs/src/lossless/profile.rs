@@ -28,10 +28,7 @@ impl Prices {
     pub(super) fn new(simd: Simd, model: &Model, tokens: &Tokens) -> Prices {
         let count = tokens.count();
         let known = model.tokens.count();
-        let mut prices: Box<PriceTable> = vec![[[NO_CODE; LANES]; MAX_TOKENS]; KEYS]
-            .into_boxed_slice()
-            .try_into()
-            .unwrap_or_else(|_| Box::new([[[NO_CODE; LANES]; MAX_TOKENS]; KEYS]));
+        let mut prices = Self::none();
         for (p, profile) in model.profiles.iter().enumerate().take(LANES) {
             for (key, &table) in profile.iter().enumerate() {
                 let freqs = model.tables[table as usize].freqs();
@@ -47,6 +44,25 @@ impl Prices {
             }
         }
         Prices { simd, prices }
+    }
+
+    /// The given prices, by table and token.
+    pub(super) fn of_tables(simd: Simd, profiles: &[[u8; KEYS]], tables: &[Vec<f32>]) -> Prices {
+        let mut prices = Self::none();
+        for (p, profile) in profiles.iter().enumerate().take(LANES) {
+            for (key, &table) in profile.iter().enumerate() {
+                let slots = prices[key].iter_mut().map(|slot| &mut slot[p]);
+                slots.zip(&tables[table as usize]).for_each(|(slot, &price)| *slot = price);
+            }
+        }
+        Prices { simd, prices }
+    }
+
+    fn none() -> Box<PriceTable> {
+        vec![[[NO_CODE; LANES]; MAX_TOKENS]; KEYS]
+            .into_boxed_slice()
+            .try_into()
+            .unwrap_or_else(|_| Box::new([[[NO_CODE; LANES]; MAX_TOKENS]; KEYS]))
     }
 
     /// What these elements cost under each profile.

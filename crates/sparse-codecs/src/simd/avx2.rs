@@ -1,5 +1,6 @@
 //! AVX2: four vectors of 8 states.
 
+use super::select::{masks_by, select_by};
 use super::{ContextRule, Expansion16, PAGE, Rans, RawBits, Slot, scalar};
 use crate::entropy::freq::{PROB_BITS, PROB_SCALE};
 use std::arch::x86_64::*;
@@ -235,3 +236,26 @@ twins!(
     "avx2,bmi1,bmi2,lzcnt,popcnt":
     contexts32 restore32 encode_rounds split16 split32 put_raw16 put_raw32 price
 );
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn masks(bytes: &[u8], value: u8, out: &mut Vec<u64>) {
+    masks_by(bytes, value, out, |block, value| mask(block, value));
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn select(bytes: &[u8], value: u8, places: &mut [u32]) -> bool {
+    let nth = |mask, n| _pdep_u64(1u64 << n, mask).trailing_zeros();
+    select_by(bytes, value, places, |block, value| mask(block, value), nth)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn mask(block: &[u8; 64], value: u8) -> u64 {
+    let value = _mm256_set1_epi8(value as i8);
+    let half = |i: usize| {
+        // SAFETY: the block has twice 32 bytes.
+        let bytes = unsafe { _mm256_loadu_si256(block.as_ptr().add(32 * i).cast()) };
+        u64::from(_mm256_movemask_epi8(_mm256_cmpeq_epi8(bytes, value)) as u32)
+    };
+    half(0) | half(1) << 32
+}

@@ -1,6 +1,7 @@
 //! AVX-512: kernels over words.
 
 pub(super) use super::avx512_rans::{encode_rounds, rans_rounds};
+use super::select::{masks_by, select_by};
 use super::{ContextRule, Expansion16, Form, PAGE, RawBits, scalar};
 use crate::entropy::bits::BitWriter;
 use std::arch::x86_64::*;
@@ -273,3 +274,28 @@ twins!(
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt":
     restore32 split16 split32 put_raw32 price
 );
+
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
+pub(super) fn masks(bytes: &[u8], value: u8, out: &mut Vec<u64>) {
+    masks_by(bytes, value, out, |block, value| mask(block, value));
+}
+
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
+pub(super) fn select(bytes: &[u8], value: u8, places: &mut [u32]) -> bool {
+    let nth = |mask, n| _pdep_u64(1u64 << n, mask).trailing_zeros();
+    select_by(bytes, value, places, |block, value| mask(block, value), nth)
+}
+
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
+fn mask(block: &[u8; 64], value: u8) -> u64 {
+    // SAFETY: the block has 64 bytes.
+    let block = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+    _mm512_cmpeq_epi8_mask(block, _mm512_set1_epi8(value as i8))
+}

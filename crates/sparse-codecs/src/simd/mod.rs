@@ -22,6 +22,7 @@ mod avx512;
 mod avx512_rans;
 mod padded;
 mod scalar;
+mod select;
 #[cfg(test)]
 mod tests;
 
@@ -373,4 +374,16 @@ pub(crate) type PriceTable = [[[f32; 8]; 256]; 64];
 /// The order of summation is fixed, so all levels agree to the last bit.
 pub(crate) fn price(simd: Simd, prices: &PriceTable, keys: &[u8], tokens: &[u8]) -> [f32; 8] {
     dispatch!(simd, price(prices, keys, tokens))
+}
+
+/// For each 64 bytes one word, whose bit `i` says whether byte `i` is `value`; bits past the end are zero.
+pub(crate) fn masks(simd: Simd, bytes: &[u8], value: u8, out: &mut Vec<u64>) {
+    dispatch!(simd, masks(bytes, value, out));
+}
+
+/// Step from member to member: members are the places where `bytes` has `value`. Each of `places` comes as the number
+/// of members to pass over since the one before and goes as the place of the next. Returns whether there were enough;
+/// what is in `places` does not matter otherwise.
+pub(crate) fn select(simd: Simd, bytes: &[u8], value: u8, places: &mut [u32]) -> bool {
+    dispatch!(simd, select(bytes, value, places))
 }

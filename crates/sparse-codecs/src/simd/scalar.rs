@@ -1,5 +1,6 @@
 //! The kernels without vectors: what the others are compared with, and what other processors run.
 
+pub(super) use super::select::{masks, select};
 use super::{ContextRule, Expanded, Expansion16, Padded, PriceTable, RawBits};
 use crate::entropy::bits::BitWriter;
 use crate::entropy::freq::PROB_SCALE;
