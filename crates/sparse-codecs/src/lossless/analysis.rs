@@ -183,14 +183,16 @@ impl Analysis {
     /// are not told apart, since what would be told is the chance.
     fn rows_are_alike(&self, chunk: u64, scan: &Scan) -> bool {
         let (mut rows, mut dispersion) = (0.0, 0.0);
+        let mut runs = runs(&self.unit, chunk).peekable();
         for segment in segments(&self.unit, chunk) {
             let mean = changed(&scan.tokens[segment.clone()]) as f64 / segment.len().max(1) as f64;
-            let own = runs(&self.unit, chunk).filter(|r| segment.contains(&r.start));
-            for run in own.filter(|_| mean > 0.0) {
+            while let Some(run) = runs.next_if(|r| r.start < segment.end) {
                 let expected = mean * run.len as f64;
-                let n = changed(&scan.tokens[run.start..run.start + run.len]) as f64;
-                dispersion += (n - expected) * (n - expected) / expected;
-                rows += 1.0;
+                if expected > 0.0 {
+                    let n = changed(&scan.tokens[run.start..run.start + run.len]) as f64;
+                    dispersion += (n - expected) * (n - expected) / expected;
+                    rows += 1.0;
+                }
             }
         }
         dispersion < ALIKE * rows
@@ -246,23 +248,27 @@ impl Analysis {
         if counted.chunks == 0 {
             return;
         }
+        let serial_len = |model: &Model| {
+            let mut params = Vec::new();
+            model.write(&mut params);
+            8.0 * params.len() as f64
+        };
         let (positions, bits) = counted.finish();
-        let mut params = Vec::new();
-        positions.write(&mut params);
+        let mut with = model.clone();
+        with.positions = Some(positions);
+        if counted.chunks == sums.coded_chunks {
+            with.drop_tables();
+        }
+        let params = serial_len(&with);
         let total = |costs: &[u64]| costs.iter().sum::<u64>() as f64 / COST_SCALE;
         let (dense, sparse) = (total(&sums.segment_cost), total(&sums.sparse_cost));
         let chunks = counted.chunks as f64;
-        let as_tokens = sparse + 8.0 * chunks * overhead_bytes(sparse / chunks);
+        let as_tokens = sparse + 8.0 * chunks * overhead_bytes(sparse / chunks) + serial_len(model);
         let overhead = 8.0 * chunks * positions_overhead_bytes((counted.changes() / counted.chunks) as usize);
-        if bits + overhead + 8.0 * params.len() as f64 > as_tokens * POSITIONS_SLACK {
+        if bits + overhead + params > as_tokens * POSITIONS_SLACK {
             return;
         }
-        model.positions = Some(positions);
-        if counted.chunks == sums.coded_chunks {
-            model.drop_tables();
-        }
-        let mut params = Vec::new();
-        model.write(&mut params);
+        *model = with;
         let others = sums.coded_chunks - counted.chunks;
         let all = sums.coded_chunks.max(1) as f64;
         let overheads = overhead
@@ -274,7 +280,7 @@ impl Analysis {
                 .collect(),
             per_chunk: overheads / all,
             chunks: sums.coded_chunks,
-            fixed: 8.0 * params.len() as f64,
+            fixed: params,
             entropy: self.estimate.entropy,
         };
     }

@@ -7,7 +7,7 @@ pub(super) fn mask(block: &[u8; 64], value: u8) -> u64 {
     for (i, bytes) in block.as_chunks::<8>().0.iter().enumerate() {
         let x = u64::from_le_bytes(*bytes) ^ (u64::from(value) * ONES);
         // The upper bit of each byte that is zero, exactly: no carry leaves its byte.
-        let zeros = !((x & LOW_BITS) + LOW_BITS | x | LOW_BITS);
+        let zeros = !(((x & LOW_BITS) + LOW_BITS) | x | LOW_BITS);
         // These bits, gathered in the upper byte.
         mask |= ((zeros >> 7).wrapping_mul(GATHER) >> 56) << (8 * i);
     }

@@ -302,3 +302,35 @@ fn levels_have_names() {
     assert_eq!(Level::from_name("mmx"), None);
     assert_eq!(Simd::at_most(Level::Scalar), Simd::SCALAR);
 }
+
+proptest! {
+    #[test]
+    fn masks_and_members(
+        bytes in prop::collection::vec(0u8..6, 0..1500),
+        value in 0u8..7,
+        gaps in prop::collection::vec(prop_oneof![0u32..4, 0u32..400, any::<u32>()], 0..200),
+    ) {
+        let members: Vec<u32> = (0..).zip(&bytes).filter(|b| *b.1 == value).map(|b| b.0).collect();
+        let mut naive = Vec::new();
+        let mut next = 0u64;
+        for &gap in &gaps {
+            next += u64::from(gap);
+            naive.extend(members.get(next as usize).copied());
+            next += 1;
+        }
+        for simd in levels().chain([Simd::SCALAR]) {
+            let mut places = gaps.clone();
+            let enough = select(simd, &bytes, value, &mut places);
+            prop_assert_eq!(enough, naive.len() == gaps.len());
+            if enough {
+                prop_assert_eq!(&places, &naive);
+            }
+            let mut out = vec![7];
+            masks(simd, &bytes, value, &mut out);
+            prop_assert_eq!(out.len(), bytes.len().div_ceil(64));
+            for i in 0..64 * out.len() {
+                prop_assert_eq!(out[i / 64] >> (i % 64) & 1 != 0, bytes.get(i) == Some(&value));
+            }
+        }
+    }
+}

@@ -17,7 +17,7 @@ const CLASSES: usize = 12;
 /// at the whole chunk, which is time and no bits, but has its price here.
 const CLASS_BITS: f64 = 24.0;
 const CLASS_BITS_PER_CHUNK: f64 = 24.0;
-const CLASS_BITS_PER_CHANGE: f64 = 1.0 / 96.0;
+const CLASS_BITS_PER_CHANGE: f64 = 1.0 / 256.0;
 
 /// The changes of a chunk, class by class.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ impl Located {
         ends.clear();
         simd::masks(simd, tokens, 0, changed);
         changed.iter_mut().for_each(|m| *m = !*m);
-        if let Some(last) = changed.last_mut().filter(|_| tokens.len() % 64 != 0) {
+        if let Some(last) = changed.last_mut().filter(|_| !tokens.len().is_multiple_of(64)) {
             *last &= (1 << (tokens.len() % 64)) - 1;
         }
         for class in (0u8..).take(count) {

@@ -8,6 +8,8 @@
 
 mod decode;
 mod encode;
+#[cfg(test)]
+mod tests;
 
 pub(super) use decode::{PositionDecoder, PositionWork, fill_classes};
 pub(super) use encode::{Located, PositionCounts, PositionEncoder, PositionScratch, prices};
@@ -151,7 +153,7 @@ fn take_count(raw: &mut RawBits<'_>, k: u8) -> Result<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+mod serial_tests {
     use super::*;
     use crate::simd::Padded;
     use proptest::prelude::*;
