@@ -116,6 +116,29 @@ fn other_float_types() {
 }
 
 #[test]
+fn widened_models_take_what_the_narrow_ones_take() {
+    let base: Vec<T> = (0..3).map(|i| T::random(&format!("w{i}"), &[200, 64], i)).collect();
+    let target: Vec<T> = base.iter().map(|t| t.tuned(7)).collect();
+    let wide = |tensors: &[T]| tensors.iter().map(as_f32).collect::<Vec<_>>();
+    let (narrow, _) = round_trip(Some(&model(&base)), &model(&target));
+    let (both, _) = round_trip(Some(&model(&wide(&base))), &model(&wide(&target)));
+    assert!(both.delta_bytes < narrow.delta_bytes + 300, "{} {}", both.delta_bytes, narrow.delta_bytes);
+    let (one, _) = round_trip(Some(&model(&base)), &model(&wide(&target)));
+    assert!(one.delta_bytes < narrow.delta_bytes + 400, "{} {}", one.delta_bytes, narrow.delta_bytes);
+    // A tensor that is not widened does not spoil it for the others.
+    let mut mixed = wide(&target);
+    let mut other = as_f32(&T::random("other", &[200, 64], 9));
+    let mut rng = Rng(4);
+    other.bytes.chunks_mut(4).for_each(|w| w[0] = rng.next() as u8);
+    mixed.push(other.clone());
+    let mut mixed_base = wide(&base);
+    mixed_base.push(other);
+    mixed_base[3].bytes.chunks_mut(4).for_each(|w| w[0] ^= 1);
+    let (mixed, _) = round_trip(Some(&model(&mixed_base)), &model(&mixed));
+    assert!(mixed.delta_bytes < narrow.delta_bytes + 2500, "{} {}", mixed.delta_bytes, narrow.delta_bytes);
+}
+
+#[test]
 fn a_base_that_does_not_help_is_left_alone() {
     // Initialised anew: same name and shape, nothing else in common.
     let (old, new) = (T::random("head", &[200, 64], 1), T::random("head", &[200, 64], 2));

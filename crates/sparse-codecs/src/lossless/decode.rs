@@ -10,7 +10,7 @@ use crate::entropy::rans::{self, DecodeTables, MAX_LANES};
 use crate::entropy::{bytes, varint};
 use crate::simd::{self, ContextRule, Expansion16, Padded, RawBits, Simd};
 use crate::word::{Word, magnitude, restore, with_word};
-use sparse_core::{CodecContext, Error, Result, UnitSpec};
+use sparse_core::{CodecContext, Error, Limits, Result, UnitSpec};
 
 /// Weights per block, a multiple of [`MAX_LANES`].
 const BLOCK: usize = 2048;
@@ -72,7 +72,12 @@ struct DecodeWork {
 }
 
 impl Decoder {
-    pub(super) fn new(unit: UnitSpec, model: Model, simd: Simd) -> Decoder {
+    /// For a unit with this parameter block.
+    pub(super) fn read(unit: &UnitSpec, params: &[u8], simd: Simd, limits: &Limits) -> Result<Decoder> {
+        Ok(Decoder::new(unit.clone(), Model::read(Kind::of(unit), params, limits)?, simd))
+    }
+
+    fn new(unit: UnitSpec, model: Model, simd: Simd) -> Decoder {
         let kind = Kind::of(&unit);
         Decoder {
             kind,
@@ -191,7 +196,8 @@ fn decode_coded<W: Word>(
     out: &mut [u8],
     work: &mut DecodeWork,
 ) -> Result<()> {
-    let log_lanes = (mode & !(RELATIVE | POSITIONS)).checked_sub(1).filter(|&l| u32::from(l) <= MAX_LANES.ilog2());
+    let log_lanes =
+        (mode & !(RELATIVE | POSITIONS)).checked_sub(1).filter(|&l| u32::from(l) <= MAX_LANES.ilog2());
     let lanes = 1usize << log_lanes.ok_or_else(|| Error::corrupt(format!("unknown chunk mode {mode}")))?;
     let DecodeWork { runs: run_list, words, raw, positions } = work;
     run_list.clear();
@@ -208,10 +214,16 @@ fn decode_coded<W: Word>(
         };
         out.copy_from_slice(predictions);
         if !decoder_of.is_plain() {
-            fill_classes(&decoder_of.class_maps, run_list, &profiles, &mut positions.classes, |map, range, out| {
-                let bytes = range.start * W::BYTES..range.end * W::BYTES;
-                decoder.contexts::<W>(map, &predictions[bytes], out);
-            });
+            fill_classes(
+                &decoder_of.class_maps,
+                run_list,
+                &profiles,
+                &mut positions.classes,
+                |map, range, out| {
+                    let bytes = range.start * W::BYTES..range.end * W::BYTES;
+                    decoder.contexts::<W>(map, &predictions[bytes], out);
+                },
+            );
         }
         return decoder_of.decode::<W>(states, words, raw, predictions, out, positions);
     }

@@ -16,19 +16,23 @@ mod chunk;
 mod convert;
 mod decode;
 mod model;
+mod narrow;
 mod positions;
 mod profile;
 mod scan;
 
 pub(crate) use scan::Predictor;
 
+pub use narrow::widened_from;
+
 use crate::simd::Simd;
 use analysis::Analysis;
 use chunk::Encoder;
 use decode::Decoder;
-use model::{Kind, Model, base_fits};
+use model::base_fits;
+use narrow::{MaybeNarrow, NARROW};
 use sparse_core::{
-    BaseUse, ChunkDecoder, ChunkEncoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder,
+    BaseUse, ChunkDecoder, ChunkEncoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype,
     Effort, Error, Fidelity, Limits, Result, UnitAnalysis, UnitSpec, check_chunk,
 };
 
@@ -97,18 +101,25 @@ impl DeltaDecoder for LosslessOn {
         check_unit(unit)?;
         let chunk_bytes = u64::from(unit.chunk_len()) * unit.dtype().storage_bytes() as u64;
         Limits::check("chunk", chunk_bytes.min(unit.byte_len()), limits.max_chunk_bytes)?;
-        let model = Model::read(Kind::of(unit), params, limits)?;
-        Ok(Box::new(BoundDecoder {
-            unit: unit.clone(),
-            decoder: Decoder::new(unit.clone(), model, self.simd),
-        }))
+        match params.split_first() {
+            Some((&first, params)) if first & NARROW == NARROW => {
+                narrow::bind(first & !NARROW, unit, params, self.simd, limits)
+            }
+            _ => {
+                let decoder = Decoder::read(unit, params, self.simd, limits)?;
+                Ok(Box::new(BoundDecoder { unit: unit.clone(), decoder }))
+            }
+        }
     }
 }
 
 impl DeltaEncoder for LosslessOn {
     fn analyze(&self, unit: &UnitSpec, effort: Effort) -> Result<Box<dyn UnitAnalysis>> {
         check_unit(unit)?;
-        Ok(Box::new(Analysis::new(self.simd, unit, effort)))
+        Ok(match unit.dtype() {
+            Dtype::F32 | Dtype::F64 => Box::new(MaybeNarrow::new(self.simd, unit, effort)),
+            _ => Box::new(Analysis::new(self.simd, unit, effort)),
+        })
     }
 }
 

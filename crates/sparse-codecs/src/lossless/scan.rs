@@ -3,7 +3,7 @@
 use super::convert::Cast;
 use super::model::{KEYS, KeyRule, Kind, Tokens};
 use crate::simd::{self, ContextRule, Simd};
-use crate::word::{Word, difference, magnitude, with_word};
+use crate::word::{Word, difference, magnitude};
 use sparse_core::{RowRun, UnitSpec};
 
 /// Longest run of one row that has a profile of its own: longer rows are cut, so that a profile can change along
@@ -66,18 +66,11 @@ impl Predictor {
         len: usize,
         scratch: &'a mut Vec<u8>,
     ) -> &'a [u8] {
-        fn cast<W: Word>(cast: Cast, base: &[u8], base_bytes: usize, out: &mut [u8]) {
-            for (o, b) in out.chunks_exact_mut(W::BYTES).zip(base.chunks_exact(base_bytes)) {
-                let mut word = [0; 8];
-                word[..base_bytes].copy_from_slice(b);
-                W::store(cast.apply(u64::from_le_bytes(word)), o);
-            }
-        }
         match (self, base) {
             (Predictor::Same, Some(base)) => base,
             (Predictor::Cast(c, base_bytes), Some(base)) => {
                 scratch.resize(len * word_bytes, 0);
-                with_word!(word_bytes, cast, c, base, base_bytes, scratch);
+                c.apply_all(base_bytes, base, word_bytes, scratch);
                 scratch
             }
             _ => {

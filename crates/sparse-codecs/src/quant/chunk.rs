@@ -87,7 +87,7 @@ impl Encoder {
         let packed = (surrogate.len() / width * bits as usize).div_ceil(8);
         if inner.is_empty() {
             // Stored words have codes, so there are none.
-        } else if inner.len() <= packed || bits > 16 {
+        } else if inner.len() <= packed || !(1..=16).contains(&bits) {
             out.push(CODED);
             varint::put(out, inner.len() as u64);
             out.extend_from_slice(inner);

@@ -6,7 +6,7 @@ use super::select::{ChoiceReport, select};
 use crate::Options;
 use crate::context::Contexts;
 use crate::parallel;
-use sparse_codecs::lossless::Lossless;
+use sparse_codecs::lossless::{Lossless, widened_from};
 use sparse_codecs::low_rank::{LowRank, looks_low_rank};
 use sparse_container::{BaseEntry, BaseStart, Piece, PieceSource};
 use sparse_core::{
@@ -23,6 +23,9 @@ pub(super) const OWN_UNIT: u64 = 4 << 20;
 
 /// Rows that are looked at to see whether a change is of low rank.
 const LOW_RANK_ROWS: u64 = 256;
+
+/// Elements that are looked at to see whether a tensor is widened from a narrower type.
+const WIDENED_SAMPLE: u64 = 1024;
 
 /// Elements that are looked at to decide whether a base helps.
 const TRIAL: u64 = 1 << 15;
@@ -374,8 +377,9 @@ fn count_equal(a: &[u8], b: &[u8], width: usize) -> u64 {
 /// What decides which unit a segment goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Group {
-    /// Shared with others of these types and this encoder, of those that the policy chose.
-    Shared(Dtype, Option<Dtype>, Option<u32>),
+    /// Shared with others of these types and this encoder, of those that the policy chose; and with what they are widened
+    /// from, if they are.
+    Shared(Dtype, Option<Dtype>, Option<u32>, Option<Dtype>),
     /// Changes of low rank of this type; numbered, since the encoder holds the whole unit in memory.
     LowRank(Dtype, usize),
     /// Unit of its own.
@@ -441,10 +445,10 @@ impl Builder<'_> {
             Group::LowRank(job.dtype, (0..).find(room).unwrap_or_default())
         } else if job.segment.len() >= OWN_UNIT {
             let group = Group::Own(self.own.len());
-            self.own.push(Group::Shared(job.dtype, base_dtype, lossy));
+            self.own.push(Group::Shared(job.dtype, base_dtype, lossy, None));
             group
         } else {
-            Group::Shared(job.dtype, base_dtype, lossy)
+            Group::Shared(job.dtype, base_dtype, lossy, self.widened_from(&job)?)
         };
         let segments = self.groups.entry(group).or_default();
         let place = Place { group, segment: segments.len() as u32 };
@@ -455,6 +459,18 @@ impl Builder<'_> {
         Ok(place)
     }
 
+    /// The type that a tensor seems to be widened from, by its first elements: those that are can share a unit which is
+    /// coded in that type.
+    fn widened_from(&self, job: &Job) -> Result<Option<Dtype>> {
+        if job.coding != Coding::Lossless || !matches!(job.dtype, Dtype::F32 | Dtype::F64) {
+            return Ok(None);
+        }
+        let width = job.dtype.storage_bytes();
+        let mut sample = vec![0; job.segment.len().min(WIDENED_SAMPLE) as usize * width];
+        self.pair.target.read_range_into(job.tensor, job.start * width as u64, &mut sample)?;
+        Ok(widened_from(job.dtype, &sample))
+    }
+
     fn units(&mut self) -> Result<(Vec<UnitPlan>, BTreeMap<Group, u32>)> {
         let mut units = Vec::new();
         let mut numbers = BTreeMap::new();
@@ -462,7 +478,7 @@ impl Builder<'_> {
             let kind = if let Group::Own(i) = group { self.own[i] } else { group };
             let (encoder, dtype, base_dtype): (Arc<dyn DeltaEncoder>, _, _) = match kind {
                 Group::LowRank(dtype, _) => (Arc::new(LowRank), dtype, Some(dtype)),
-                Group::Shared(dtype, base_dtype, lossy) => {
+                Group::Shared(dtype, base_dtype, lossy, _) => {
                     let chosen = lossy.and_then(|number| self.encoders.get(number as usize)).cloned();
                     (chosen.unwrap_or_else(|| Arc::new(Lossless)), dtype, base_dtype)
                 }
