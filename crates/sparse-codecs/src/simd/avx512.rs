@@ -224,6 +224,32 @@ pub(super) fn look_up(table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
     scalar::look_up(table, k_rest, o_rest);
 }
 
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
+pub(super) fn bound_tokens(keys: &[u8], tokens: &[u8], bounds: &mut [u8; 64]) {
+    let (ks, k_rest) = keys.as_chunks::<64>();
+    let (ts, t_rest) = tokens.as_chunks::<64>();
+    let most = _mm512_set1_epi8(254u8 as i8);
+    // SAFETY: there are 64 bounds.
+    let mut known = unsafe { _mm512_loadu_si512(bounds.as_ptr().cast()) };
+    for (k, t) in ks.iter().zip(ts) {
+        // SAFETY: 64 bytes each.
+        let above = unsafe {
+            let t = _mm512_min_epu8(_mm512_loadu_si512(t.as_ptr().cast()), most);
+            let known = _mm512_permutexvar_epi8(_mm512_loadu_si512(k.as_ptr().cast()), known);
+            _mm512_cmpge_epu8_mask(t, known)
+        };
+        // Hardly ever, after the first few.
+        if above != 0 {
+            scalar::bound_tokens(k, t, bounds);
+            // SAFETY: as above.
+            known = unsafe { _mm512_loadu_si512(bounds.as_ptr().cast()) };
+        }
+    }
+    scalar::bound_tokens(k_rest, t_rest, bounds);
+}
+
 /// Words whose raw bits are gathered before they are written.
 const BLOCK: usize = 1024;
 
