@@ -6,7 +6,7 @@ use super::chunk::{
 use super::count::{add_counts, group, sum_of_changes};
 use super::model::{KEYS, Kind, Model, Tokens};
 use super::positions::{self, Located, PositionCounts, fill_classes};
-use super::profile::{Choice, LANES as MAX_PROFILES, Prices};
+use super::profile::{Choice, LANES as MAX_PROFILES, Prices, sample_len};
 use super::scan::{Predictor, Scan, Scanner, runs};
 use crate::entropy::cluster::{Cost, Sparse, cluster};
 use crate::entropy::freq::{FreqTable, entropy_bits};
@@ -26,10 +26,11 @@ const MANY_REFINEMENTS: u32 = 3;
 /// Most frequency tables that the encoder makes.
 const MAX_TABLES: usize = 32;
 
-/// A quick analysis counts the first of so many parts of each run ...
+/// A quick look is at the first of so many parts of each run.
 const SAMPLE: usize = 4;
-/// ... if a part has at least so many elements.
-const SAMPLE_MIN: usize = 64;
+
+/// From so many bits an element on, a part of a run suffices to choose its profile, too.
+const DENSE_BITS: f64 = 1.5;
 
 /// Values this frequent get a token of their own, where a token would leave raw bits: one in so many.
 const EXACT_SHARE: u64 = 1000;
@@ -185,8 +186,8 @@ impl Analysis {
             return;
         }
         for run in runs(&self.unit, chunk) {
-            let part = if self.samples() && run.len >= SAMPLE * SAMPLE_MIN { SAMPLE } else { 1 };
-            let range = run.start..run.start + run.len.div_ceil(part);
+            let looked_at = sample_len(run.len, if self.samples() { SAMPLE } else { 1 });
+            let (range, part) = (run.start..run.start + looked_at, run.len.div_ceil(looked_at.max(1)));
             let counts = group(&mut state.counts, self.level(&state.scan, range.clone()), count);
             add_counts(
                 counts,
@@ -371,8 +372,17 @@ impl Analysis {
     fn build(&self, groups: &BTreeMap<i32, Histogram>, bounds: &Bounds) -> Built {
         let count = self.scanner.tokens.count();
         let items: Vec<Sparse> = groups.values().map(|h| Sparse::from_dense(h)).collect();
-        let quick = |cost: Cost| if self.refinements < MANY_REFINEMENTS { cost.quick() } else { cost };
-        let profile_of = cluster(&items, KEYS * count, MAX_PROFILES, quick(Cost::of_profile(count)));
+        let quick = |cost: Cost| match self.refinements {
+            0 => cost.quickest(),
+            MANY_REFINEMENTS.. => cost,
+            _ => cost.quick(),
+        };
+        let cost = match Cost::of_profile(count) {
+            // Levels come in order.
+            cost if self.refinements == 0 => cost.chain(),
+            cost => quick(cost),
+        };
+        let profile_of = cluster(&items, KEYS * count, MAX_PROFILES, cost);
         let profile_count = profile_of.iter().max().map_or(1, |m| m + 1);
         let mut sums = vec![vec![0u64; KEYS * count]; profile_count];
         for (histogram, &p) in groups.values().zip(&profile_of) {
@@ -594,6 +604,15 @@ impl UnitAnalysis for Analysis {
             Some((model, _)) => model,
             None => self.build(&BTreeMap::new(), &Bounds::default()).model,
         };
-        Ok(Box::new(super::BoundEncoder::new(Encoder::new(self.scanner.simd, self.unit, model, self.position_prices))))
+        // Where little changes, a part of a row says too little of the whole.
+        let dense = self.estimate.payload.iter().sum::<f64>() >= DENSE_BITS * self.unit.len() as f64;
+        let part = if self.refinements == 0 && dense { SAMPLE } else { 1 };
+        Ok(Box::new(super::BoundEncoder::new(Encoder::new(
+            self.scanner.simd,
+            self.unit,
+            model,
+            self.position_prices,
+            part,
+        ))))
     }
 }
