@@ -182,7 +182,8 @@ pub fn encode(
         return Err(Error::invalid_argument("tokens and contexts differ in number, or bad number of lanes"));
     }
     let count = tables.symbols.len();
-    if contexts.iter().any(|&c| c as usize >= count) {
+    // The largest, and not whether there is one too large: that is for vectors.
+    if !contexts.is_empty() && contexts.iter().copied().fold(0, u8::max) as usize >= count {
         return Err(Error::invalid_argument("context out of range"));
     }
     // A decoder takes last what is written first, so words are written from the end of a buffer to its front. A token
@@ -216,8 +217,9 @@ pub fn encode(
         out.extend_from_slice(&state.to_le_bytes());
     }
     let words = &job.words[job.first..];
-    out.reserve(2 * words.len());
-    out.extend(words.iter().flat_map(|w| w.to_le_bytes()));
+    let start = out.len();
+    out.resize(start + 2 * words.len(), 0);
+    out[start..].as_chunks_mut().0.iter_mut().zip(words).for_each(|(o, w)| *o = w.to_le_bytes());
     Ok(words.len())
 }
 

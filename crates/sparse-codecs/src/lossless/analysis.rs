@@ -3,9 +3,10 @@
 use super::chunk::{
     Encoder, POSITIONS_SLACK, changed, is_sparse, overhead_bytes, positions_overhead_bytes, write_profiles,
 };
+use super::count::{add_counts, group, sum_of_changes};
 use super::model::{KEYS, Kind, Model, Tokens};
 use super::positions::{self, Located, PositionCounts, fill_classes};
-use super::profile::{Choice, LANES as MAX_PROFILES, Prices};
+use super::profile::{Choice, LANES as MAX_PROFILES, Prices, sample_len};
 use super::scan::{Predictor, Scan, Scanner, runs};
 use crate::entropy::cluster::{Cost, Sparse, cluster};
 use crate::entropy::freq::{FreqTable, entropy_bits};
@@ -25,10 +26,11 @@ const MANY_REFINEMENTS: u32 = 3;
 /// Most frequency tables that the encoder makes.
 const MAX_TABLES: usize = 32;
 
-/// A quick analysis counts the first of so many parts of each run ...
+/// A quick look is at the first of so many parts of each run.
 const SAMPLE: usize = 4;
-/// ... if a part has at least so many elements.
-const SAMPLE_MIN: usize = 64;
+
+/// From so many bits an element on, a part of a run suffices to choose its profile, too.
+const DENSE_BITS: f64 = 1.5;
 
 /// Values this frequent get a token of their own, where a token would leave raw bits: one in so many.
 const EXACT_SHARE: u64 = 1000;
@@ -57,6 +59,26 @@ struct Built {
     counts: Vec<Vec<u64>>,
 }
 
+/// By key, a bound of the tokens.
+#[derive(Clone, Copy, Debug)]
+struct Bounds([u8; KEYS]);
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds([0; KEYS])
+    }
+}
+
+impl Bounds {
+    /// How many tokens must have a code under a key, of so many.
+    fn tokens(&self, key: usize, count: usize) -> usize {
+        match self.0[key] {
+            u8::MAX => count,
+            bound => count.min(bound.into()),
+        }
+    }
+}
+
 /// What the chunks of one pass add up to.
 #[derive(Debug, Default)]
 struct Sums {
@@ -64,8 +86,8 @@ struct Sums {
     groups: BTreeMap<i32, Histogram>,
     /// Candidates for tokens of their own.
     frequent: BTreeMap<u64, u64>,
-    /// By key: the tokens that occur. Empty unless `groups` counts a sample only.
-    seen: Vec<[bool; MAX_TOKENS]>,
+    /// By key: a bound of the tokens that occur, see [`simd::bound_tokens`]. Zeros unless `groups` counts a sample only.
+    bounds: Bounds,
     /// Bits by segment under the prices of the pass before, in units of `1 / COST_SCALE`.
     segment_cost: Vec<u64>,
     /// Chunks that hold anything.
@@ -136,20 +158,18 @@ impl Analysis {
         }
     }
 
-    /// Whether a part of each run is counted only. Then all tokens are given a code that occur anywhere.
+    /// Whether this pass counts a part of each run only. Then all tokens are given a code that may occur anywhere.
     fn samples(&self) -> bool {
-        self.refinements == 0
+        self.pass == 0 && self.refinements < MANY_REFINEMENTS
     }
 
     /// The level of a piece of a run: twice the logarithm of the mean absolute change, relative to the type's one.
     fn level(&self, scan: &Scan, range: Range<usize>) -> i32 {
         let Scanner { kind, key, .. } = &self.scanner;
-        let key_steps = if key.shift < kind.mantissa { 0.5 } else { 1.0 };
         let len = range.len();
         let sum: f64 = if kind.float && kind.has_base && kind.bits > 8 {
             // Key by key, since the unit in the last place depends on it alone.
-            let by_key = with_word!(kind.bits / 8, sum_by_key, scan, range);
-            (0..).zip(by_key).map(|(k, n)| n as f64 * (f64::from(k) * key_steps).exp2()).sum()
+            sum_of_changes(scan, range, kind.bits as usize / 8, key.shift < kind.mantissa)
         } else {
             scan.tokens[range].iter().map(|&t| u64::from(t)).sum::<u64>() as f64
         };
@@ -166,8 +186,8 @@ impl Analysis {
             return;
         }
         for run in runs(&self.unit, chunk) {
-            let part = if self.samples() && run.len >= SAMPLE * SAMPLE_MIN { SAMPLE } else { 1 };
-            let range = run.start..run.start + run.len.div_ceil(part);
+            let looked_at = sample_len(run.len, if self.samples() { SAMPLE } else { 1 });
+            let (range, part) = (run.start..run.start + looked_at, run.len.div_ceil(looked_at.max(1)));
             let counts = group(&mut state.counts, self.level(&state.scan, range.clone()), count);
             add_counts(
                 counts,
@@ -349,19 +369,28 @@ impl Analysis {
     }
 
     /// Make the model from the histograms of `groups`.
-    fn build(&self, groups: &BTreeMap<i32, Histogram>, seen: &[[bool; MAX_TOKENS]]) -> Built {
+    fn build(&self, groups: &BTreeMap<i32, Histogram>, bounds: &Bounds) -> Built {
         let count = self.scanner.tokens.count();
         let items: Vec<Sparse> = groups.values().map(|h| Sparse::from_dense(h)).collect();
-        let quick = |cost: Cost| if self.refinements < MANY_REFINEMENTS { cost.quick() } else { cost };
-        let profile_of = cluster(&items, KEYS * count, MAX_PROFILES, quick(Cost::of_profile(count)));
+        let quick = |cost: Cost| match self.refinements {
+            0 => cost.quickest(),
+            MANY_REFINEMENTS.. => cost,
+            _ => cost.quick(),
+        };
+        let cost = match Cost::of_profile(count) {
+            // Levels come in order.
+            cost if self.refinements == 0 => cost.chain(),
+            cost => quick(cost),
+        };
+        let profile_of = cluster(&items, KEYS * count, MAX_PROFILES, cost);
         let profile_count = profile_of.iter().max().map_or(1, |m| m + 1);
         let mut sums = vec![vec![0u64; KEYS * count]; profile_count];
         for (histogram, &p) in groups.values().zip(&profile_of) {
             sums[p].iter_mut().zip(histogram).for_each(|(a, b)| *a += b);
         }
         // What a sample missed needs a code too, whichever profile its row will choose.
-        for (cells, seen) in sums.iter_mut().flat_map(|s| s.chunks_mut(count).zip(seen)) {
-            cells.iter_mut().zip(seen).filter(|(_, seen)| **seen).for_each(|(n, _)| *n = (*n).max(1));
+        for (key, cells) in sums.iter_mut().flat_map(|s| s.chunks_mut(count).enumerate()) {
+            cells[..bounds.tokens(key, count)].iter_mut().for_each(|n| *n = (*n).max(1));
         }
 
         // One item for each (profile, key) that occurs.
@@ -474,38 +503,6 @@ fn load<W: Word>(bytes: &[u8]) -> u64 {
     W::load(bytes)
 }
 
-/// The sum of absolute changes under each key.
-fn sum_by_key<W: Word>(scan: &Scan, range: Range<usize>) -> [u64; KEYS] {
-    let values = scan.values[range.start * W::BYTES..range.end * W::BYTES].chunks_exact(W::BYTES);
-    // Two sums for each, because one would wait for itself.
-    let mut sums = [[0u64; KEYS]; 2];
-    for (i, (value, &key)) in values.zip(&scan.keys[range]).enumerate() {
-        sums[i % 2][key as usize % KEYS] += W::load(value).div_ceil(2).min(1 << 40);
-    }
-    std::array::from_fn(|k| sums[0][k] + sums[1][k])
-}
-
-fn add_counts(counts: &mut [u32], count: usize, keys: &[u8], tokens: &[u8], weight: u32) {
-    for (&key, &token) in keys.iter().zip(tokens) {
-        counts[key as usize * count + token as usize] += weight;
-    }
-}
-
-/// The tokens that occur under each key.
-fn seen_tokens(scan: &Scan) -> Vec<[bool; MAX_TOKENS]> {
-    let mut seen = vec![[false; MAX_TOKENS]; KEYS];
-    if let Some(seen) = seen.first_chunk_mut::<KEYS>() {
-        for (&key, &token) in scan.keys.iter().zip(&scan.tokens) {
-            seen[key as usize % KEYS][token as usize] = true;
-        }
-    }
-    seen
-}
-
-fn group(counts: &mut BTreeMap<i32, Vec<u32>>, key: i32, tokens: usize) -> &mut Vec<u32> {
-    counts.entry(key).or_insert_with(|| vec![0; KEYS * tokens])
-}
-
 impl UnitAnalysis for Analysis {
     fn observe(&self, chunk: u64, target: &[u8], base: Option<&[u8]>, cx: &mut CodecContext) -> Result<()> {
         cx.cancel.check()?;
@@ -535,13 +532,12 @@ impl UnitAnalysis for Analysis {
                 }
             }
         }
-        let seen = if self.samples() && !unchanged { seen_tokens(&state.scan) } else { Vec::new() };
-        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
-        if sums.seen.is_empty() {
-            sums.seen = seen;
-        } else {
-            sums.seen.as_flattened_mut().iter_mut().zip(seen.as_flattened()).for_each(|(a, &b)| *a |= b);
+        let mut bounds = Bounds::default();
+        if self.samples() && !unchanged {
+            simd::bound_tokens(self.scanner.simd, &state.scan.keys, &state.scan.tokens, &mut bounds.0);
         }
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        sums.bounds.0.iter_mut().zip(bounds.0).for_each(|(a, b)| *a = (*a).max(b));
         for (&key, counts) in &state.counts {
             let total = sums.groups.entry(key).or_insert_with(|| vec![0; counts.len()]);
             total.iter_mut().zip(counts).for_each(|(t, &c)| *t += u64::from(c));
@@ -580,7 +576,7 @@ impl UnitAnalysis for Analysis {
         }
         let again = self.pass < self.refinements;
         let raw_bits = self.raw_bits(&sums.groups);
-        let Built { model, entropy, counts } = self.build(&sums.groups, &sums.seen);
+        let Built { model, entropy, counts } = self.build(&sums.groups, &sums.bounds);
         self.estimate = self.estimate(&model, &sums, raw_bits);
         self.estimate.entropy = entropy + raw_bits as f64;
         if self.pass == 0 && again {
@@ -606,13 +602,17 @@ impl UnitAnalysis for Analysis {
     fn finish(self: Box<Self>) -> Result<Box<dyn ChunkEncoder>> {
         let model = match self.model {
             Some((model, _)) => model,
-            None => self.build(&BTreeMap::new(), &[]).model,
+            None => self.build(&BTreeMap::new(), &Bounds::default()).model,
         };
+        // Where little changes, a part of a row says too little of the whole.
+        let dense = self.estimate.payload.iter().sum::<f64>() >= DENSE_BITS * self.unit.len() as f64;
+        let part = if self.refinements == 0 && dense { SAMPLE } else { 1 };
         Ok(Box::new(super::BoundEncoder::new(Encoder::new(
             self.scanner.simd,
             self.unit,
             model,
             self.position_prices,
+            part,
         ))))
     }
 }

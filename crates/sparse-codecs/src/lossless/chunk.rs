@@ -104,8 +104,15 @@ struct EncodeState {
 }
 
 impl Encoder {
-    /// `positions` are the prices of positions, if the model has them.
-    pub(super) fn new(simd: Simd, unit: UnitSpec, model: Model, positions: Option<Prices>) -> Encoder {
+    /// `positions` are the prices of positions, if the model has them. To choose a run's profile in other chunks, the first of
+    /// `part` parts of it is priced.
+    pub(super) fn new(
+        simd: Simd,
+        unit: UnitSpec,
+        model: Model,
+        positions: Option<Prices>,
+        part: usize,
+    ) -> Encoder {
         Encoder {
             scanner: Scanner {
                 simd,
@@ -115,7 +122,7 @@ impl Encoder {
                 tokens: model.tokens.clone(),
             },
             unit,
-            prices: Prices::new(simd, &model, &model.tokens),
+            prices: Prices::new(simd, &model, &model.tokens).sampled(part),
             tables: EncodeTables::on(simd, &model.tables),
             positions: model.positions.as_ref().map(|p| PositionEncoder::new(simd, &model, p)).zip(positions),
             raw_counts: model.tokens.raw_counts(),

@@ -14,6 +14,7 @@
 mod analysis;
 mod chunk;
 mod convert;
+mod count;
 mod decode;
 mod model;
 mod narrow;

@@ -15,10 +15,20 @@ pub(super) const NO_CODE: f32 = 1e9;
 /// Bits of naming a profile that a segment has not used in this chunk.
 const NEW_PROFILE: f32 = 7.0;
 
+/// A part of a run has at least so many elements.
+const SAMPLE_MIN: usize = 64;
+
+/// How many elements of a run are looked at if a part suffices.
+pub(super) fn sample_len(len: usize, part: usize) -> usize {
+    if len >= part * SAMPLE_MIN { len.div_ceil(part) } else { len }
+}
+
 /// Prices in bits of every token under every key, for all profiles side by side.
 #[derive(Debug)]
 pub(super) struct Prices {
     simd: Simd,
+    /// One in so many elements of a run is priced, and stands for the others.
+    part: usize,
     prices: Box<PriceTable>,
 }
 
@@ -43,7 +53,12 @@ impl Prices {
                 }
             }
         }
-        Prices { simd, prices }
+        Prices { simd, part: 1, prices }
+    }
+
+    /// The same, for runs of which a part is looked at: the first of `part`, where it is long enough to tell.
+    pub(super) fn sampled(self, part: usize) -> Prices {
+        Prices { part, ..self }
     }
 
     /// The given prices, by table and token.
@@ -55,7 +70,7 @@ impl Prices {
                 slots.zip(&tables[table as usize]).for_each(|(slot, &price)| *slot = price);
             }
         }
-        Prices { simd, prices }
+        Prices { simd, part: 1, prices }
     }
 
     fn none() -> Box<PriceTable> {
@@ -67,7 +82,13 @@ impl Prices {
 
     /// What these elements cost under each profile.
     fn cost(&self, keys: &[u8], tokens: &[u8]) -> [f32; LANES] {
-        simd::price(self.simd, &self.prices, keys, tokens)
+        let looked_at = sample_len(keys.len(), self.part);
+        let costs = simd::price(self.simd, &self.prices, &keys[..looked_at], &tokens[..looked_at]);
+        if looked_at == keys.len() {
+            return costs;
+        }
+        let scale = keys.len() as f32 / looked_at as f32;
+        costs.map(|c| c * scale)
     }
 }
 

@@ -185,6 +185,31 @@ pub(super) fn look_up(table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
     scalar::look_up(table, k_rest, o_rest);
 }
 
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn bound_tokens(keys: &[u8], tokens: &[u8], bounds: &mut [u8; 64]) {
+    let (ks, k_rest) = keys.as_chunks::<32>();
+    let (ts, t_rest) = tokens.as_chunks::<32>();
+    let most = _mm256_set1_epi8(254u8 as i8);
+    let mut known = Table::new(bounds);
+    for (k, t) in ks.iter().zip(ts) {
+        // SAFETY: 32 bytes each.
+        let below = unsafe {
+            let t = _mm256_min_epu8(_mm256_loadu_si256(t.as_ptr().cast()), most);
+            let k = _mm256_and_si256(_mm256_loadu_si256(k.as_ptr().cast()), _mm256_set1_epi8(63));
+            // `t < bound` is `max(t + 1, bound) == bound`; no token is 255 here.
+            let bound = known.get(k);
+            let next = _mm256_add_epi8(t, _mm256_set1_epi8(1));
+            _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(next, bound), bound))
+        };
+        // Hardly ever, after the first few.
+        if below != -1 {
+            scalar::bound_tokens(k, t, bounds);
+            known = Table::new(bounds);
+        }
+    }
+    scalar::bound_tokens(k_rest, t_rest, bounds);
+}
+
 /// Words restored at a time: in three passes, each with its buffer in the first-level cache, so that no load waits for
 /// narrower stores.
 const BLOCK: usize = 512;

@@ -4,6 +4,7 @@ pub(super) use super::avx512_rans::{encode_rounds, rans_rounds};
 use super::select::{masks_by, select_by};
 use super::{ContextRule, Expansion16, Form, PAGE, RawBits, scalar};
 use crate::entropy::bits::BitWriter;
+use crate::entropy::token::TokenScheme;
 use std::arch::x86_64::*;
 
 #[target_feature(
@@ -224,6 +225,118 @@ pub(super) fn look_up(table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
     scalar::look_up(table, k_rest, o_rest);
 }
 
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
+pub(super) fn bound_tokens(keys: &[u8], tokens: &[u8], bounds: &mut [u8; 64]) {
+    let (ks, k_rest) = keys.as_chunks::<64>();
+    let (ts, t_rest) = tokens.as_chunks::<64>();
+    let most = _mm512_set1_epi8(254u8 as i8);
+    // SAFETY: there are 64 bounds.
+    let mut known = unsafe { _mm512_loadu_si512(bounds.as_ptr().cast()) };
+    for (k, t) in ks.iter().zip(ts) {
+        // SAFETY: 64 bytes each.
+        let above = unsafe {
+            let t = _mm512_min_epu8(_mm512_loadu_si512(t.as_ptr().cast()), most);
+            let known = _mm512_permutexvar_epi8(_mm512_loadu_si512(k.as_ptr().cast()), known);
+            _mm512_cmpge_epu8_mask(t, known)
+        };
+        // Hardly ever, after the first few.
+        if above != 0 {
+            scalar::bound_tokens(k, t, bounds);
+            // SAFETY: as above.
+            known = unsafe { _mm512_loadu_si512(bounds.as_ptr().cast()) };
+        }
+    }
+    scalar::bound_tokens(k_rest, t_rest, bounds);
+}
+
+/// The tokens of magnitudes below 128 under [`TokenScheme::Signed`] with two bits, signs aside. A larger magnitude has the
+/// token of its upper bits, and four more for each bit shifted out.
+static MAGNITUDES: [u8; 128] = {
+    let mut table = [0; 128];
+    let mut m = 0;
+    while m < 128 {
+        let raw_bits = if m < 8 { 0 } else { (m as u32).ilog2() - 2 };
+        table[m] = (raw_bits << 2) as u8 + (m >> raw_bits) as u8;
+        m += 1;
+    }
+    table
+};
+
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+)]
+pub(super) fn split16(
+    float: bool,
+    scheme: TokenScheme,
+    target: &[[u8; 2]],
+    predictions: &[[u8; 2]],
+    values: &mut [[u8; 2]],
+    tokens: &mut [u8],
+) {
+    if scheme != (TokenScheme::Signed { msb: 2 }) {
+        return scalar::split16(float, scheme, target, predictions, values, tokens);
+    }
+    let (ts, t_rest) = target.as_chunks::<64>();
+    let (ps, p_rest) = predictions.as_chunks::<64>();
+    let (vs, v_rest) = values.as_chunks_mut::<64>();
+    let (os, o_rest) = tokens.as_chunks_mut::<64>();
+    // SAFETY: the table has two halves of 64 bytes.
+    let table = unsafe {
+        [
+            _mm512_loadu_si512(MAGNITUDES.as_ptr().cast()),
+            _mm512_loadu_si512(MAGNITUDES.as_ptr().add(64).cast()),
+        ]
+    };
+    let sign_bit = _mm512_set1_epi16(if float { i16::MIN } else { 0 });
+    let others = _mm512_set1_epi16(if float { i16::MAX } else { 0 });
+    let difference = |t: __m512i, p: __m512i| {
+        let sign = _mm512_and_si512(p, sign_bit);
+        let t = _mm512_xor_si512(t, sign);
+        let below = _mm512_and_si512(_mm512_srai_epi16::<15>(t), others);
+        _mm512_sub_epi16(_mm512_xor_si512(t, below), _mm512_xor_si512(p, sign))
+    };
+    let zigzag = |d: __m512i| _mm512_xor_si512(_mm512_slli_epi16::<1>(d), _mm512_srai_epi16::<15>(d));
+    // The upper bits of a magnitude, and whether 4, 8 or 15 bits were shifted out.
+    let index = |d: __m512i| {
+        let m = _mm512_abs_epi16(d);
+        let four = _mm512_cmpge_epu16_mask(m, _mm512_set1_epi16(1 << 7));
+        let eight = _mm512_cmpge_epu16_mask(m, _mm512_set1_epi16(1 << 11));
+        let all = _mm512_movepi16_mask(m);
+        let i = _mm512_mask_srli_epi16::<4>(m, four, m);
+        let i = _mm512_mask_srli_epi16::<8>(i, eight, m);
+        (_mm512_cvtepi16_epi8(i), [four, eight, all, _mm512_movepi16_mask(d)])
+    };
+    for ((t, p), (v, o)) in ts.iter().zip(ps).zip(vs.iter_mut().zip(os)) {
+        // SAFETY: 128 bytes of either word, and of values; 64 tokens.
+        unsafe {
+            // The next blocks: processors look ahead within a page only.
+            for line in [0, 64] {
+                _mm_prefetch::<_MM_HINT_T0>(t.as_ptr().cast::<i8>().wrapping_add(PAGE + line));
+                _mm_prefetch::<_MM_HINT_T0>(p.as_ptr().cast::<i8>().wrapping_add(PAGE + line));
+            }
+            let load =
+                |words: &[[u8; 2]; 64], i: usize| _mm512_loadu_si512(words.as_ptr().add(32 * i).cast());
+            let (low, high) = (difference(load(t, 0), load(p, 0)), difference(load(t, 1), load(p, 1)));
+            _mm512_storeu_si512(v.as_mut_ptr().cast(), zigzag(low));
+            _mm512_storeu_si512(v.as_mut_ptr().add(32).cast(), zigzag(high));
+            let ((low, low_masks), (high, high_masks)) = (index(low), index(high));
+            let mask = |i: usize| u64::from(low_masks[i]) | u64::from(high_masks[i]) << 32;
+            let index = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+            let token = _mm512_permutex2var_epi8(table[0], index, table[1]);
+            let sixteen = _mm512_set1_epi8(16);
+            let token = _mm512_mask_add_epi8(token, mask(0), token, sixteen);
+            let token = _mm512_mask_add_epi8(token, mask(1), token, sixteen);
+            let token = _mm512_mask_mov_epi8(token, mask(2), _mm512_set1_epi8(56));
+            let token = _mm512_add_epi8(token, token);
+            let token = _mm512_mask_sub_epi8(token, mask(3), token, _mm512_set1_epi8(1));
+            _mm512_storeu_si512(o.as_mut_ptr().cast(), token);
+        }
+    }
+    scalar::split16(float, scheme, t_rest, p_rest, v_rest, o_rest);
+}
+
 /// Words whose raw bits are gathered before they are written.
 const BLOCK: usize = 1024;
 
@@ -272,7 +385,7 @@ pub(super) fn put_raw16(
 
 twins!(
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt":
-    restore32 split16 split32 put_raw32 price
+    restore32 split32 put_raw32 price
 );
 
 #[target_feature(

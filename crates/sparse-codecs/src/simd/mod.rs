@@ -366,6 +366,12 @@ pub(crate) fn put_raw32(
     dispatch!(simd, put_raw32(writer, counts, raw_shift, tokens, values));
 }
 
+/// Raise `bounds` above all tokens under their keys, which are below 64: to one more than the largest token, or 255, which
+/// stands for no bound. Both slices are of equal length.
+pub(crate) fn bound_tokens(simd: Simd, keys: &[u8], tokens: &[u8], bounds: &mut [u8; 64]) {
+    dispatch!(simd, bound_tokens(keys, tokens, bounds));
+}
+
 /// What a token costs under a key, for eight choices side by side.
 pub(crate) type PriceTable = [[[f32; 8]; 256]; 64];
 

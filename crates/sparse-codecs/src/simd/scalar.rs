@@ -361,6 +361,16 @@ pub(super) fn put_raw32(
 }
 
 #[inline(always)]
+pub(super) fn bound_tokens(keys: &[u8], tokens: &[u8], bounds: &mut [u8; 64]) {
+    for (&key, &token) in keys.iter().zip(tokens) {
+        let bound = &mut bounds[key as usize % 64];
+        if token.min(254) >= *bound {
+            *bound = token.min(254) + 1;
+        }
+    }
+}
+
+#[inline(always)]
 pub(super) fn price(prices: &PriceTable, keys: &[u8], tokens: &[u8]) -> [f32; 8] {
     // Four sums, because one would wait for itself. Their order is part of the result.
     let mut sums = [[0f32; 8]; 4];

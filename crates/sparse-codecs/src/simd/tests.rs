@@ -275,6 +275,21 @@ proptest! {
     }
 
     #[test]
+    fn bounds(pairs in prop::collection::vec((0u8..64, any::<u8>()), 0..500), cut in 0u32..8, start in any::<u8>()) {
+        let (keys, tokens): (Vec<u8>, Vec<u8>) = pairs.into_iter().map(|(k, t)| (k >> (cut / 2), t >> cut)).unzip();
+        // As it is documented, and not as any level does it.
+        let mut want = [start; 64];
+        for (&k, &t) in keys.iter().zip(&tokens) {
+            want[k as usize] = want[k as usize].max(t.saturating_add(1));
+        }
+        for simd in levels().chain([Simd::SCALAR]) {
+            let mut bounds = [start; 64];
+            bound_tokens(simd, &keys, &tokens, &mut bounds);
+            prop_assert_eq!(bounds, want);
+        }
+    }
+
+    #[test]
     fn prices(pairs in prop::collection::vec((0u8..64, any::<u8>()), 0..300), seed: u32) {
         let (keys, tokens): (Vec<u8>, Vec<u8>) = pairs.into_iter().unzip();
         let mut table = Box::new([[[0f32; 8]; 256]; 64]);
