@@ -4,7 +4,7 @@ use sparse_bench::args::Args;
 use sparse_bench::compare::{chosen_pairs, report};
 use sparse_bench::measure::{Machine, command};
 use sparse_bench::roundtrip::{RoundTrip, round_trip};
-use sparse_bench::{ablate, cut, estimates, ours, peers, synth, tables};
+use sparse_bench::{ablate, cut, estimates, first_tensor, ours, peers, synth, tables};
 use sparse_core::{Dtype, Error, Result};
 use std::path::Path;
 use std::process::ExitCode;
@@ -25,6 +25,8 @@ sparse-bench estimate BASE FINETUNED ... | --all FOLDER  estimated and real size
 sparse-bench roundtrip BASE FINETUNED                    compress, reconstruct, verify: times and peak memory
     --threads N  --effort fast|default|max  --mmap on|off
     --work DIR      where delta.sparse and restored/ go, and stay (a temporary folder)
+sparse-bench first-tensor BASE DELTA [BASE DELTA ...]    how long a reader takes until it has its first weights
+    --runs N        times it starts, the median counts (7)
 sparse-bench synth --out DIR                             a seeded synthetic pair
     --gb 4  --seed 1  --dtype bf16|f16|f32  --update 1e-4  --threads N
     --lora RANK  --merge sum|product                     a merged adapter (and the adapter)
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Some("ablate") => ablation(args),
         Some("estimate") => estimate(args),
         Some("roundtrip") => roundtrip(args),
+        Some("first-tensor") => first_weights(args),
         Some("synth") => make_synth(args),
         Some("memory") => memory(args),
         Some("cut") => make_cut(args),
@@ -140,6 +143,20 @@ fn roundtrip(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let pool = ours::pool(args.parsed("threads", Machine::describe().cores)?)?;
     let outcome = pool.install(|| round_trip(&what))?;
     print!("{}", outcome.text());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn first_weights(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["runs"])?;
+    let runs = args.parsed("runs", 7)?;
+    let mut rows = Vec::new();
+    for pair in args.positional.chunks(2) {
+        let [base, delta] = pair else {
+            return Err(Error::invalid_argument("wanted: BASE DELTA"));
+        };
+        rows.push(first_tensor::first_tensor(base.as_ref(), delta.as_ref(), runs)?);
+    }
+    println!("{}\n\n{}", Machine::describe(), first_tensor::markdown(&rows));
     Ok(ExitCode::SUCCESS)
 }
 
