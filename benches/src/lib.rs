@@ -11,6 +11,7 @@ pub mod args;
 pub mod compare;
 pub mod cut;
 pub mod estimates;
+pub mod first_tensor;
 pub mod measure;
 pub mod ours;
 pub mod pair;

@@ -4,8 +4,9 @@ use sparse_bench::args::Args;
 use sparse_bench::compare::{chosen_pairs, report};
 use sparse_bench::measure::{Machine, command};
 use sparse_bench::roundtrip::{RoundTrip, round_trip};
-use sparse_bench::{ablate, cut, estimates, ours, peers, synth, tables};
+use sparse_bench::{ablate, cut, estimates, first_tensor, ours, peers, synth, tables};
 use sparse_core::{Dtype, Error, Result};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -17,14 +18,19 @@ sparse-bench pairs --all FOLDER                          ... on each FOLDER/*/{b
     --runs N        times each coder runs, the median counts (3)
     --only A,B      coders whose name contains A or B
     --json FILE     write the figures there too
+    --adapter DIR   Sparse once more, told that this LoRA was merged
 sparse-bench ablate BASE FINETUNED ... | --all FOLDER    what each part of the lossless codec's model buys
 sparse-bench estimate BASE FINETUNED ... | --all FOLDER  estimated and real size
     --share 0.01  --effort fast|default|max  --threads N
 sparse-bench roundtrip BASE FINETUNED                    compress, reconstruct, verify: times and peak memory
     --threads N  --effort fast|default|max  --mmap on|off
     --work DIR      where delta.sparse and restored/ go, and stay (a temporary folder)
+sparse-bench first-tensor BASE DELTA [BASE DELTA ...]    how long a reader takes until it has its first weights
+    --runs N        times it starts, the median counts (7)
 sparse-bench synth --out DIR                             a seeded synthetic pair
     --gb 4  --seed 1  --dtype bf16|f16|f32  --update 1e-4  --threads N
+    --lora RANK  --merge sum|product                     a merged adapter (and the adapter)
+    --matrix ROWSxCOLUMNS                                a model of one projection
 sparse-bench memory -- COMMAND ...                       wall time and peak memory of a command
 sparse-bench cut BASE FINETUNED OUT --tensors A,B* [--rows N] [--dims 384=96,1536=128]
                                                          a small pair out of a large one
@@ -37,6 +43,7 @@ fn main() -> ExitCode {
         Some("ablate") => ablation(args),
         Some("estimate") => estimate(args),
         Some("roundtrip") => roundtrip(args),
+        Some("first-tensor") => first_weights(args),
         Some("synth") => make_synth(args),
         Some("memory") => memory(args),
         Some("cut") => make_cut(args),
@@ -64,12 +71,15 @@ fn list(text: Option<&str>) -> Vec<String> {
 }
 
 fn pairs(args: impl Iterator<Item = String>) -> Result<ExitCode> {
-    let args = Args::parse(args, &["all", "runs", "only", "json"])?;
+    let args = Args::parse(args, &["all", "runs", "only", "json", "adapter"])?;
     let runs: usize = args.parsed("runs", 3)?;
     let only = list(args.get("only"));
     let paths = chosen_pairs(&args.positional, args.get("all"))?;
     let mut peers = peers::all()?;
     peers.extend(ours::peers()?);
+    if let Some(folder) = args.get("adapter") {
+        peers.push(ours::told(Path::new(folder))?);
+    }
     let machine = Machine::describe();
     println!("{machine}; one thread, median of {runs}; MB = 10^6 raw bytes of the fine-tune\n");
     let mut reports = Vec::new();
@@ -136,15 +146,47 @@ fn roundtrip(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn first_weights(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["runs"])?;
+    let runs = args.parsed("runs", 7)?;
+    let mut rows = Vec::new();
+    for pair in args.positional.chunks(2) {
+        let [base, delta] = pair else {
+            return Err(Error::invalid_argument("wanted: BASE DELTA"));
+        };
+        rows.push(first_tensor::first_tensor(base.as_ref(), delta.as_ref(), runs)?);
+    }
+    println!("{}\n\n{}", Machine::describe(), first_tensor::markdown(&rows));
+    Ok(ExitCode::SUCCESS)
+}
+
 fn make_synth(args: impl Iterator<Item = String>) -> Result<ExitCode> {
-    let args = Args::parse(args, &["out", "gb", "seed", "dtype", "update", "threads"])?;
+    let args =
+        Args::parse(args, &["out", "gb", "seed", "dtype", "update", "threads", "lora", "merge", "matrix"])?;
     let dtype = args.get("dtype").unwrap_or("bf16").to_uppercase();
     let gb: f64 = args.parsed("gb", 4.0)?;
     let update: f32 = args.parsed("update", 1e-4)?;
     if !(gb > 0.0 && gb <= 1e6 && update >= 0.0 && update.is_finite()) {
         return Err(Error::invalid_argument("--gb or --update is out of range"));
     }
+    let rank: usize = args.parsed("lora", 0)?;
+    let product = match args.get("merge").unwrap_or("sum") {
+        "sum" => false,
+        "product" => true,
+        _ => return Err(Error::invalid_argument("--merge is sum or product")),
+    };
+    let shape = |text: &str| {
+        let (rows, columns) = text.split_once('x')?;
+        Some((rows.parse().ok()?, columns.parse().ok()?))
+    };
+    let matrix = args.get("matrix").map(|text| {
+        let shape =
+            shape(text).filter(|&(r, c): &(u64, u64)| (1..1 << 24).contains(&r) && (1..1 << 24).contains(&c));
+        shape.ok_or_else(|| Error::invalid_argument("--matrix is as 4096x4096"))
+    });
     let options = synth::Synth {
+        lora: (rank > 0).then_some(synth::Lora { rank, product }),
+        matrix: matrix.transpose()?,
         out: args.required("out")?.into(),
         bytes: (gb * 1e9) as u64,
         seed: args.parsed("seed", 1)?,

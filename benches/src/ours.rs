@@ -31,6 +31,16 @@ pub fn peers() -> Result<Vec<Box<dyn Peer>>> {
     EFFORTS.iter().map(|&(name, effort)| Ok(Box::new(Sparse::new(name, effort)?) as Box<dyn Peer>)).collect()
 }
 
+/// Sparse at the default effort, told which adapter was merged.
+///
+/// # Errors
+/// What opening the adapter reports; `Io` when a thread cannot be started.
+pub fn told(adapter: &Path) -> Result<Box<dyn Peer>> {
+    let mut peer = Sparse::new("default, --adapter", Effort::Default)?;
+    peer.options.adapter = Some(Arc::new(sparse::Adapter::open(adapter, &OpenOptions::default())?));
+    Ok(Box::new(peer))
+}
+
 /// The effort called `name`.
 ///
 /// # Errors
@@ -245,6 +255,8 @@ mod tests {
             dtype: Dtype::Bf16,
             update: 1e-4,
             threads: 1,
+            lora: None,
+            matrix: None,
             shard_bytes: 400_000,
         };
         synth(&options).unwrap();

@@ -1,9 +1,11 @@
 //! The `synth` command: a seeded synthetic base and fine-tune of any size.
 
 mod layout;
+mod lora;
 mod noise;
 
-pub use layout::{Kind, Shape, SynthTensor, layout};
+pub use layout::{Kind, Shape, SynthTensor, layout, one_matrix};
+pub use lora::Lora;
 pub use noise::{Gauss, Rng};
 
 use crate::pair::{header_bytes, show};
@@ -23,7 +25,7 @@ const BASE_STD: f32 = 0.02;
 /// What to make.
 #[derive(Clone, Debug)]
 pub struct Synth {
-    /// Folder that gets `base/` and `finetuned/`.
+    /// Folder that gets `base/` and `finetuned/`, and perhaps `adapter/`.
     pub out: PathBuf,
     /// Size of one model in bytes, about.
     pub bytes: u64,
@@ -35,6 +37,10 @@ pub struct Synth {
     pub update: f32,
     /// Worker threads.
     pub threads: usize,
+    /// The fine-tune is the base with an adapter merged into its projections, and the adapter is written, too.
+    pub lora: Option<Lora>,
+    /// Rows and columns: the model is a single projection of that shape, whatever `bytes` says.
+    pub matrix: Option<(u64, u64)>,
     /// Largest shard, see [`SHARD_BYTES`].
     pub shard_bytes: u64,
 }
@@ -59,7 +65,10 @@ pub fn synth(options: &Synth) -> Result<Made> {
         return Err(Error::invalid_argument(format!("{} is not a type to synthesise", options.dtype)));
     }
     let width = options.dtype.storage_bytes() as u64;
-    let (shape, tensors) = layout(options.bytes / width);
+    let (shape, tensors) = match options.matrix {
+        Some((rows, columns)) => one_matrix(rows, columns),
+        None => layout(options.bytes / width),
+    };
     let mut shards: Vec<Vec<(u64, &SynthTensor)>> = vec![Vec::new()];
     let mut size = 0;
     for (index, tensor) in tensors.iter().enumerate() {
@@ -79,6 +88,9 @@ pub fn synth(options: &Synth) -> Result<Made> {
     for folder in &folders {
         std::fs::create_dir(folder).map_err(|e| Error::io("cannot create", e).in_file(show(folder)))?;
         write(&folder.join("config.json"), shape.config(options.dtype).as_bytes())?;
+    }
+    if let Some(lora) = options.lora {
+        lora::write_adapter(options, lora, &tensors, &options.out.join("adapter"))?;
     }
     let mut made = Made { shards: shards.len(), ..Made::default() };
     let mut index = serde_json::Map::new();
@@ -134,6 +146,8 @@ fn write_shard(
     let gauss = Gauss::new();
     for (index, tensor) in shard {
         let row_bytes = tensor.row_len as usize * options.dtype.storage_bytes();
+        let adapter = options.lora.filter(|_| tensor.kind == Kind::Linear);
+        let adapter = adapter.map(|l| (l, lora::right(options, l, &gauss, *index, tensor)));
         let block_rows = (BLOCK_BYTES / row_bytes).max(1) as u64;
         for start in (0..tensor.rows).step_by(block_rows as usize) {
             let rows = block_rows.min(tensor.rows - start) as usize;
@@ -144,11 +158,17 @@ fn write_shard(
                 let parts = base.chunks_mut(share).zip(target.chunks_mut(share));
                 for (part, (base, target)) in parts.enumerate() {
                     let first = start + (part * share / row_bytes) as u64;
-                    let gauss = &gauss;
+                    let (gauss, adapter) = (&gauss, &adapter);
                     scope.spawn(move || {
                         let rows = base.chunks_mut(row_bytes).zip(target.chunks_mut(row_bytes));
                         for (row, (base, target)) in (first..).zip(rows) {
                             make_row(options, gauss, *index, tensor.kind, row, base, target);
+                            if let Some((lora, right)) = adapter {
+                                let left = lora::left(options, *lora, gauss, *index, row);
+                                lora::merge_row(options.dtype, *lora, &left, right, base, target);
+                            } else if options.lora.is_some() {
+                                target.copy_from_slice(base);
+                            }
                         }
                     });
                 }
@@ -227,6 +247,8 @@ mod tests {
             dtype: Dtype::Bf16,
             update: 1e-4,
             threads,
+            lora: None,
+            matrix: None,
             shard_bytes: 1_000_000,
         }
     }

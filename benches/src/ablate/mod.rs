@@ -172,6 +172,8 @@ mod tests {
             dtype,
             update: 1e-4,
             threads: 1,
+            lora: None,
+            matrix: None,
             shard_bytes: 1 << 30,
         };
         synth(&options).unwrap();

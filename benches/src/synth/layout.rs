@@ -129,6 +129,14 @@ pub fn layout(weights: u64) -> (Shape, Vec<SynthTensor>) {
     (shape, out)
 }
 
+/// A model that is one square or oblong projection.
+pub fn one_matrix(rows: u64, columns: u64) -> (Shape, Vec<SynthTensor>) {
+    let shape = Shape { hidden: columns, kv: rows, intermediate: 0, vocab: 0, layers: 1 };
+    let name = "model.layers.0.self_attn.q_proj.weight".to_owned();
+    let tensor = SynthTensor { name, shape: vec![rows, columns], rows, row_len: columns, kind: Kind::Linear };
+    (shape, vec![tensor])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use super::float::{self, CENTRE, Real, with_real};
 use super::hint::LowRankHint;
 use super::model::{KEYS, KeyRule, Model, TOKENS};
 use super::{LowRank, check_unit, workers};
+use crate::simd::Simd;
 use sparse_core::{
     CancelToken, ChunkEncoder, CodecContext, DeltaEncoder, Effort, Error, EstimatedBits, Result,
     UnitAnalysis, UnitSpec, check_chunk,
@@ -269,7 +270,7 @@ fn cheapest_quantisation<R: Real>(
         cancel.check()?;
         let Some(f) = matrix.quantise::<R>(fit, exponent, product) else { return Ok(None) };
         let residual = matrix.cost::<R>(|i, base, words, fractions| {
-            f.predict(i, 0, columns, base, words, fractions);
+            f.predict(Simd::from_env(), i, 0, columns, base, words, fractions);
         });
         Ok(Some((residual + factors::write::bits::<R>(&segment, &f), f)))
     };
@@ -335,7 +336,7 @@ fn settle<R: Real>(
     if effort == Effort::Fast && factors.iter().all(|f| f.rank == 0) {
         return Err(Error::invalid_argument("no low-rank structure"));
     }
-    let predictor = Predictor { unit: unit.clone(), factors };
+    let predictor = Predictor { unit: unit.clone(), factors, simd: Simd::from_env() };
     let counts = count(&predictor, data, rule)?;
     let symbols = TOKENS.token_count(R::BITS);
     let (model, entropy) = Model::build(rule.origin, &counts.tokens, symbols);

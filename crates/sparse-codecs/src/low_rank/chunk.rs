@@ -14,7 +14,9 @@ use super::model::{KeyRule, Model, TOKENS};
 use crate::entropy::bits::BitReader;
 use crate::entropy::rans::{self, DecodeTables, LANES};
 use crate::entropy::varint;
+use crate::simd::{self, Kernel, Simd};
 use sparse_core::{CodecContext, Error, Result, RowRun, UnitSpec};
+use std::marker::PhantomData;
 
 pub(super) const VERBATIM: u8 = 0;
 
@@ -23,6 +25,7 @@ pub(super) const VERBATIM: u8 = 0;
 pub(super) struct Predictor<R: Real> {
     pub(super) unit: UnitSpec,
     pub(super) factors: Vec<Factors<R>>,
+    pub(super) simd: Simd,
 }
 
 impl<R: Real> Predictor<R> {
@@ -36,6 +39,7 @@ impl<R: Real> Predictor<R> {
             let columns = self.unit.segments()[segment].row_len as usize;
             let (range, next) = (at..at + len, at + len);
             self.factors[segment].predict(
+                self.simd,
                 row as usize,
                 column as usize,
                 columns,
@@ -135,10 +139,10 @@ impl<R: Real> Decoder<R> {
         let lanes =
             1usize << log_lanes.ok_or_else(|| Error::corrupt(format!("unknown chunk mode {mode}")))?;
         let DecodeState { words, fractions, contexts, tokens } = state;
-        contexts.clear();
-        contexts.extend(
-            words.iter().zip(&*fractions).map(|(&w, &f)| self.model.contexts[self.rule.key(w, f) as usize]),
-        );
+        let simd = self.predictor.simd;
+        contexts.resize(words.len(), 0);
+        simd::run(simd, Keys { rule: self.rule, words, fractions, keys: contexts });
+        contexts.iter_mut().for_each(|c| *c = self.model.contexts[*c as usize]);
         let most = input.len() as u64 / 2;
         let word_count = varint::take_max(&mut input, most, "number of words")? as usize;
         let states = varint::take_bytes(&mut input, 4 * lanes, "coder states")?;
@@ -146,20 +150,79 @@ impl<R: Real> Decoder<R> {
         tokens.resize(contexts.len(), 0);
         rans::decode(states, coded, contexts, &self.tables, tokens)?;
         let mut raw = BitReader::new(input);
-        let predictions = words.iter().zip(&*fractions);
-        for ((out, &token), (&word, &fraction)) in
-            out.chunks_exact_mut(R::BYTES).zip(&*tokens).zip(predictions)
-        {
-            let (bits, value) = self.expansions.get(token as usize).copied().unwrap_or_default();
-            // Most tokens are whole values.
-            let extra = if bits == 0 { 0 } else { raw.take(bits) as u32 };
-            let value = value.wrapping_add(extra << TOKENS.raw_shift()) & R::MASK;
-            R::store(restore::<R>(value, word, fraction), out);
+        let mut values = [0u32; BLOCK];
+        let blocks = tokens.chunks(BLOCK).zip(words.chunks(BLOCK)).zip(fractions.chunks(BLOCK));
+        for (out, ((tokens, words), fractions)) in out.chunks_mut(BLOCK * R::BYTES).zip(blocks) {
+            let values = &mut values[..tokens.len()];
+            self.expand(tokens, &mut raw, values);
+            simd::run(simd, Restore::<R> { values, words, fractions, out, width: PhantomData });
         }
         if !raw.is_exact() {
             return Err(Error::corrupt("raw bits do not end where they should"));
         }
         Ok(())
+    }
+
+    /// The zigzag residuals that tokens and raw bits stand for, not yet cut to the type's width.
+    fn expand(&self, tokens: &[u8], raw: &mut BitReader<'_>, values: &mut [u32]) {
+        const STRIP: usize = 32;
+        for (tokens, values) in tokens.chunks(STRIP).zip(values.chunks_mut(STRIP)) {
+            values.iter_mut().zip(tokens).for_each(|(v, &t)| *v = t.into());
+            // Small tokens are values, and few others occur.
+            if tokens.iter().all(|&t| t < FIRST_SPLIT) {
+                continue;
+            }
+            for (value, &token) in values.iter_mut().zip(tokens).filter(|(_, t)| **t >= FIRST_SPLIT) {
+                let (bits, low) = self.expansions.get(token as usize).copied().unwrap_or_default();
+                *value = low.wrapping_add((raw.take(bits) as u32) << TOKENS.raw_shift());
+            }
+        }
+    }
+}
+
+/// Elements that are restored at a time.
+const BLOCK: usize = 2048;
+
+/// Tokens below this are whole values.
+const FIRST_SPLIT: u8 = 8;
+
+/// The keys of predictions.
+struct Keys<'a> {
+    rule: KeyRule,
+    words: &'a [u32],
+    fractions: &'a [u8],
+    keys: &'a mut [u8],
+}
+
+impl Kernel for Keys<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for ((key, &word), &fraction) in self.keys.iter_mut().zip(self.words).zip(self.fractions) {
+            *key = self.rule.key(word, fraction);
+        }
+    }
+}
+
+/// Elements from residuals and predictions.
+struct Restore<'a, R> {
+    values: &'a [u32],
+    words: &'a [u32],
+    fractions: &'a [u8],
+    out: &'a mut [u8],
+    width: PhantomData<R>,
+}
+
+impl<R: Real> Kernel for Restore<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let places = self.out.chunks_exact_mut(R::BYTES).zip(self.values).zip(self.words).zip(self.fractions);
+        for (((out, &value), &word), &fraction) in places {
+            R::store(restore::<R>(value & R::MASK, word, fraction), out);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::entropy::freq;
 use crate::entropy::rans;
 use crate::entropy::token::TokenScheme;
 use crate::entropy::{bytes, varint};
+use crate::simd::{self, Kernel, Simd};
 use sparse_core::{Error, Limits, Result, Segment, UnitSpec};
 
 /// Largest rank of a matrix.
@@ -66,20 +67,29 @@ impl<R: Real> Factors<R> {
     }
 
     /// The sums of row `row` from column `column` on.
-    #[inline]
-    pub(super) fn sums(&self, row: usize, column: usize, columns: usize, sums: &mut [R::Sum]) {
+    #[inline(always)]
+    fn sums(&self, row: usize, column: usize, columns: usize, sums: &mut [R::Sum]) {
         sums.fill(R::Sum::default());
-        let left = self.left.get(row * self.rank..).unwrap_or_default();
-        for (&l, right) in left.iter().zip(self.right.chunks_exact(columns)) {
-            if let Some(right) = right.get(column..column + sums.len()) {
-                R::accumulate(l, right, sums);
-            }
+        let left = self.left.get(row * self.rank..(row + 1) * self.rank).unwrap_or_default();
+        let len = sums.len();
+        let piece = |k: usize| {
+            let start = k * columns + column;
+            self.right.get(start..start + len).unwrap_or_default()
+        };
+        let (fours, rest) = left.as_chunks::<4>();
+        for (i, four) in fours.iter().enumerate() {
+            R::accumulate4(four, std::array::from_fn(|k| piece(4 * i + k)), sums);
+        }
+        for (i, &l) in rest.iter().enumerate() {
+            R::accumulate(l, piece(4 * fours.len() + i), sums);
         }
     }
 
     /// Predict a piece of a row: words and fractions.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn predict(
         &self,
+        simd: Simd,
         row: usize,
         column: usize,
         columns: usize,
@@ -88,27 +98,42 @@ impl<R: Real> Factors<R> {
         fractions: &mut [u8],
     ) {
         if self.product {
-            self.predict_as::<true>(row, column, columns, base, words, fractions);
+            simd::run(
+                simd,
+                Predict::<R, true> { factors: self, row, column, columns, base, words, fractions },
+            );
         } else {
-            self.predict_as::<false>(row, column, columns, base, words, fractions);
+            simd::run(
+                simd,
+                Predict::<R, false> { factors: self, row, column, columns, base, words, fractions },
+            );
         }
     }
+}
 
-    fn predict_as<const PRODUCT: bool>(
-        &self,
-        row: usize,
-        column: usize,
-        columns: usize,
-        base: &[u8],
-        words: &mut [u32],
-        fractions: &mut [u8],
-    ) {
-        let scale = R::scale(self.exponent);
+/// The prediction of a piece of a row.
+struct Predict<'a, R: Real, const PRODUCT: bool> {
+    factors: &'a Factors<R>,
+    row: usize,
+    column: usize,
+    columns: usize,
+    base: &'a [u8],
+    words: &'a mut [u32],
+    fractions: &'a mut [u8],
+}
+
+impl<R: Real, const PRODUCT: bool> Kernel for Predict<'_, R, PRODUCT> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Predict { factors, row, column, columns, base, words, fractions } = self;
+        let scale = R::scale(factors.exponent);
         let mut sums = [R::Sum::default(); TILE];
         let tiles = base.chunks(TILE * R::BYTES).zip(words.chunks_mut(TILE)).zip(fractions.chunks_mut(TILE));
         for (i, ((base, words), fractions)) in tiles.enumerate() {
             let sums = &mut sums[..words.len()];
-            self.sums(row, column + i * TILE, columns, sums);
+            factors.sums(row, column + i * TILE, columns, sums);
             let places = words.iter_mut().zip(fractions).zip(base.chunks_exact(R::BYTES)).zip(sums);
             for (((word, fraction), base), &mut sum) in places {
                 (*word, *fraction) = R::predict::<PRODUCT>(R::load(base), sum, scale);

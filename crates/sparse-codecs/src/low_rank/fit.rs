@@ -7,7 +7,10 @@ use super::linalg::{axpy, combine, dot, dot_wide, eigen, noise, orthonormalise, 
 use super::model::{KEYS, KeyRule, TOKENS};
 use super::{chunk, float, workers};
 use crate::entropy::freq::entropy_bits;
+use crate::simd::{self, Kernel, Simd};
 use sparse_core::{CancelToken, Result};
+use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Row blocks of a pass. A constant, since sums of floats are taken block by block.
 const BLOCKS: usize = 16;
@@ -106,6 +109,7 @@ impl<'a> Matrix<'a> {
         look(Matrix { rows: base.len() / row_bytes, target: &target, base: &base, ..*self })
     }
 
+    #[inline(always)]
     fn row<R: Real>(&self, i: usize, out: &mut Row) {
         let bytes = i * self.columns * R::BYTES..(i + 1) * self.columns * R::BYTES;
         for v in [&mut out.change, &mut out.low, &mut out.high, &mut out.product] {
@@ -158,38 +162,7 @@ impl<'a> Matrix<'a> {
         let per_block = self.rows.div_ceil(BLOCKS).max(32);
         let blocks = workers::map(self.rows.div_ceil(per_block), |block| {
             let rows = block * per_block..((block + 1) * per_block).min(self.rows);
-            let mut pass = Pass { y: Vec::new(), w: vec![0.0; k * n], gram: vec![0.0; k * k], outside: 0 };
-            let (mut row, mut y) = (Row::default(), vec![0.0; k]);
-            for i in rows {
-                self.row::<R>(i, &mut row);
-                if let Some(left) = left {
-                    row.product.fill(0.0);
-                    for (&l, v) in left[i * k..(i + 1) * k].iter().zip(v.chunks_exact(n)) {
-                        axpy(l, v, &mut row.product);
-                    }
-                    let mut outside = 0u32;
-                    let bounds = row.low.iter().zip(&row.high);
-                    for ((z, &p), (&low, &high)) in row.change.iter_mut().zip(&row.product).zip(bounds) {
-                        // Not `clamp`, which cares about NaN.
-                        let above = if p < low { low } else { p };
-                        let nearest = if above > high { high } else { above };
-                        outside += u32::from(nearest != p);
-                        *z = p + RELAXATION * (nearest - p);
-                    }
-                    pass.outside += u64::from(outside);
-                }
-                for (y, v) in y.iter_mut().zip(v.chunks_exact(n)) {
-                    *y = dot(&row.change, v);
-                }
-                for (&y, w) in y.iter().zip(pass.w.chunks_exact_mut(n)) {
-                    axpy(y, &row.change, w);
-                }
-                for (&a, gram) in y.iter().zip(pass.gram.chunks_exact_mut(k)) {
-                    gram.iter_mut().zip(&y).for_each(|(g, &b)| *g += f64::from(a) * f64::from(b));
-                }
-                pass.y.extend_from_slice(&y);
-            }
-            pass
+            simd::run(Simd::from_env(), Block::<R> { matrix: self, rows, v, left, width: PhantomData })
         });
         let mut sum = Pass { y: Vec::new(), w: vec![0.0; k * n], gram: vec![0.0; k * k], outside: 0 };
         for block in blocks {
@@ -360,6 +333,56 @@ impl<'a> Matrix<'a> {
         let step = (width / 8.0).powi(2) * 6.0 * size / (fit.rank.max(1) as f64 * sigma);
         let limit = f64::from(R::MAX_SCALE);
         if step > 0.0 { step.log2().round().clamp(-limit, limit) as i32 } else { -R::MAX_SCALE }
+    }
+}
+
+/// A pass over some rows.
+struct Block<'a, R> {
+    matrix: &'a Matrix<'a>,
+    rows: Range<usize>,
+    v: &'a [f32],
+    left: Option<&'a [f32]>,
+    width: PhantomData<R>,
+}
+
+impl<R: Real> Kernel for Block<'_, R> {
+    type Output = Pass;
+
+    #[inline(always)]
+    fn run(self) -> Pass {
+        let (v, n, k) = (self.v, self.matrix.columns, self.v.len() / self.matrix.columns);
+        let mut pass = Pass { y: Vec::new(), w: vec![0.0; k * n], gram: vec![0.0; k * k], outside: 0 };
+        let (mut row, mut y) = (Row::default(), vec![0.0; k]);
+        for i in self.rows {
+            self.matrix.row::<R>(i, &mut row);
+            if let Some(left) = self.left {
+                row.product.fill(0.0);
+                for (&l, v) in left[i * k..(i + 1) * k].iter().zip(v.chunks_exact(n)) {
+                    axpy(l, v, &mut row.product);
+                }
+                let mut outside = 0u32;
+                let bounds = row.low.iter().zip(&row.high);
+                for ((z, &p), (&low, &high)) in row.change.iter_mut().zip(&row.product).zip(bounds) {
+                    // Not `clamp`, which cares about NaN.
+                    let above = if p < low { low } else { p };
+                    let nearest = if above > high { high } else { above };
+                    outside += u32::from(nearest != p);
+                    *z = p + RELAXATION * (nearest - p);
+                }
+                pass.outside += u64::from(outside);
+            }
+            for (y, v) in y.iter_mut().zip(v.chunks_exact(n)) {
+                *y = dot(&row.change, v);
+            }
+            for (&y, w) in y.iter().zip(pass.w.chunks_exact_mut(n)) {
+                axpy(y, &row.change, w);
+            }
+            for (&a, gram) in y.iter().zip(pass.gram.chunks_exact_mut(k)) {
+                gram.iter_mut().zip(&y).for_each(|(g, &b)| *g += f64::from(a) * f64::from(b));
+            }
+            pass.y.extend_from_slice(&y);
+        }
+        pass
     }
 }
 

@@ -53,6 +53,9 @@ pub(super) trait Real: Copy + Send + Sync + 'static {
     /// Add `left * right[j]` to each sum.
     fn accumulate(left: Self::Factor, right: &[Self::Factor], sums: &mut [Self::Sum]);
 
+    /// Add four such products to each sum.
+    fn accumulate4(left: &[Self::Factor; 4], right: [&[Self::Factor]; 4], sums: &mut [Self::Sum]);
+
     /// The prediction for a base and a sum: the rounded word, and the fraction in units of `2^-8` of a step, counted
     /// (in magnitude) from the lower bound of what rounds to that word. `PRODUCT` is for merges that round the product.
     fn predict<const PRODUCT: bool>(base: u32, sum: Self::Sum, scale: Self::Work) -> (u32, u8);
@@ -132,6 +135,7 @@ macro_rules! narrow_arithmetic {
             bytes.copy_from_slice(&(word as u16).to_le_bytes());
         }
 
+        #[inline(always)]
         fn scale(exponent: i32) -> f32 {
             f32::from_bits(((127 + exponent.clamp(-126, 127)) as u32) << 23)
         }
@@ -141,6 +145,17 @@ macro_rules! narrow_arithmetic {
             let left = i32::from(left);
             for (s, &r) in sums.iter_mut().zip(right) {
                 *s = s.wrapping_add(left * i32::from(r));
+            }
+        }
+
+        #[inline(always)]
+        fn accumulate4(left: &[i16; 4], [a, b, c, d]: [&[i16]; 4], sums: &mut [i32]) {
+            let [la, lb, lc, ld] = left.map(i32::from);
+            for ((((s, &a), &b), &c), &d) in sums.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                // No product of two 16-bit numbers overflows.
+                let one = (la * i32::from(a)).wrapping_add(lb * i32::from(b));
+                let two = (lc * i32::from(c)).wrapping_add(ld * i32::from(d));
+                *s = s.wrapping_add(one).wrapping_add(two);
             }
         }
 
@@ -311,6 +326,7 @@ impl Real for F32 {
         bytes.copy_from_slice(&word.to_le_bytes());
     }
 
+    #[inline(always)]
     fn scale(exponent: i32) -> f64 {
         f64::from_bits(((1023 + exponent.clamp(-1022, 1023)) as u64) << 52)
     }
@@ -320,6 +336,13 @@ impl Real for F32 {
         let left = i64::from(left);
         for (s, &r) in sums.iter_mut().zip(right) {
             *s = s.wrapping_add(left * i64::from(r));
+        }
+    }
+
+    #[inline(always)]
+    fn accumulate4(left: &[i32; 4], right: [&[i32]; 4], sums: &mut [i64]) {
+        for (&l, right) in left.iter().zip(right) {
+            Self::accumulate(l, right, sums);
         }
     }
 

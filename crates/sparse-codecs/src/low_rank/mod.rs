@@ -26,6 +26,7 @@ mod tests;
 #[cfg(feature = "low-rank-encode")]
 mod workers;
 
+use crate::simd::Simd;
 #[cfg(feature = "low-rank-encode")]
 use chunk::{Decoder, Predictor};
 use factors::is_matrix;
@@ -83,7 +84,10 @@ impl DeltaDecoder for LowRank {
         ) -> Result<Box<dyn ChunkDecoder>> {
             let model = Model::read(&mut params, R::BITS)?;
             let factors = factors::read::<R>(unit, params, limits)?;
-            Ok(Box::new(Decoder::new(Predictor { unit: unit.clone(), factors }, model)))
+            Ok(Box::new(Decoder::new(
+                Predictor { unit: unit.clone(), factors, simd: Simd::from_env() },
+                model,
+            )))
         }
         check_unit(unit)?;
         let chunk_bytes = u64::from(unit.chunk_len()) * unit.dtype().storage_bytes() as u64;

@@ -1,5 +1,6 @@
 //! The statistical model of residuals: contexts, tables, and their serial form.
 
+#[cfg(test)]
 use super::float::CENTRE;
 use crate::entropy::freq::{self, FreqTable};
 use crate::entropy::token::TokenScheme;
@@ -25,6 +26,7 @@ pub(super) const TOKENS: TokenScheme = TokenScheme::Signed { msb: 2 };
 const BOUNDS: [u8; PLACES - 1] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 40, 48, 64, 80, 100];
 
 /// The class of each fraction.
+#[cfg(test)]
 const fn places() -> [u8; 256] {
     let mut out = [0; 256];
     let mut f = 0;
@@ -40,7 +42,15 @@ const fn places() -> [u8; 256] {
     out
 }
 
+#[cfg(test)]
 static PLACE_OF: [u8; 256] = places();
+
+/// The class of a fraction, by comparisons, which vectors do many of at once.
+#[inline(always)]
+fn place(fraction: u8) -> u8 {
+    let distance = fraction.min(255 - fraction);
+    BOUNDS.iter().map(|&bound| u8::from(distance >= bound)).sum()
+}
 
 /// From a prediction to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +68,7 @@ impl KeyRule {
     pub(super) fn key(self, prediction: u32, fraction: u8) -> u8 {
         let exponent = (prediction & !self.sign) >> self.mantissa;
         let class = exponent.saturating_sub(self.origin).min(SCALES as u32 - 1);
-        (class as u8) << PLACES.ilog2() | PLACE_OF[fraction as usize]
+        (class as u8) << PLACES.ilog2() | place(fraction)
     }
 }
 
@@ -92,6 +102,14 @@ impl Model {
         }
         let tables = freq::read_tables(input, tables, TOKENS.token_count(bits))?;
         Ok(Model { origin, contexts, tables })
+    }
+}
+
+#[cfg(test)]
+#[test]
+fn places_are_those_of_the_table() {
+    for fraction in 0..=255 {
+        assert_eq!(place(fraction), PLACE_OF[usize::from(fraction)]);
     }
 }
 

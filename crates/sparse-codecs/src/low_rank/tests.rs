@@ -6,6 +6,7 @@ use super::factors::{self, Factors};
 use super::float::{Bf16, F32, Real, with_real};
 use super::model::{KEYS, Model, TOKENS};
 use super::{HintedLowRank, LowRank, LowRankHint, looks_low_rank};
+use crate::simd::{Level, Simd};
 use proptest::prelude::*;
 use sparse_core::{
     CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit, ErrorKind, Segment, UnitSpec,
@@ -256,7 +257,12 @@ fn predictions_are_those_of_the_documentation() {
         for column in [0, 13] {
             let len = columns - column;
             let (mut words, mut fractions) = (vec![0; len], vec![0; len]);
-            f.predict(row, column, columns, &base[2 * column..], &mut words, &mut fractions);
+            f.predict(Simd::SCALAR, row, column, columns, &base[2 * column..], &mut words, &mut fractions);
+            for simd in Level::ALL.map(Simd::at_most) {
+                let (mut also, mut too) = (vec![0; len], vec![0; len]);
+                f.predict(simd, row, column, columns, &base[2 * column..], &mut also, &mut too);
+                assert!(also == words && too == fractions, "{:?}", simd.level());
+            }
             for j in 0..len {
                 let sum: i128 = (0..rank)
                     .map(|k| {
@@ -380,7 +386,8 @@ proptest! {
             let range = |row: usize| row * columns * R::BYTES..(row + 1) * columns * R::BYTES;
             for (row, left) in f.left.chunks_exact(rank.max(1)).enumerate() {
                 let mut words = vec![0; columns];
-                f.predict(row, 0, columns, &base[range(row)], &mut words, &mut vec![0; columns]);
+                let fractions = &mut vec![0; columns];
+                f.predict(Simd::SCALAR, row, 0, columns, &base[range(row)], &mut words, fractions);
                 let decoded: Vec<u32> = out[range(row)].chunks_exact(R::BYTES).map(R::load).collect();
                 assert_eq!(words, decoded, "row {row} of rank {}", left.len());
             }

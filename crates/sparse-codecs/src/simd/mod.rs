@@ -393,3 +393,38 @@ pub(crate) fn masks(simd: Simd, bytes: &[u8], value: u8, out: &mut Vec<u64>) {
 pub(crate) fn select(simd: Simd, bytes: &[u8], value: u8, places: &mut [u32]) -> bool {
     dispatch!(simd, select(bytes, value, places))
 }
+
+/// A loop without vector code of its own, to be compiled for each level; see [`run`].
+pub(crate) trait Kernel {
+    /// What comes out. It must not depend on the level: integers, and floats whose order of operations is spelled out.
+    type Output;
+
+    /// Do it. This must be `#[inline(always)]`, and so must what its loops call.
+    fn run(self) -> Self::Output;
+}
+
+/// Run a kernel, compiled for the features of `simd`.
+#[inline]
+pub(crate) fn run<K: Kernel>(simd: Simd, kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn avx2<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run()
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(
+        enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vbmi,avx512vbmi2"
+    )]
+    fn avx512<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run()
+    }
+    match simd.0 {
+        // SAFETY: a `Simd` of this level exists, so the processor has its features.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { avx2(kernel) },
+        _ => kernel.run(),
+    }
+}

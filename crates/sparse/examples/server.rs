@@ -1,0 +1,57 @@
+//! A server: one base in memory, a fine-tune of it as a delta, read by many threads. Decoders are all it needs:
+//! `default-features = false, features = ["mmap"]`.
+
+use sparse::{BaseCheck, CancelToken, DeltaModel, Error, Options, Result, TensorRead, TensorSource, Threads};
+use std::path::Path;
+use std::sync::Arc;
+
+fn main() -> Result<()> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let base = here.join("../../fixtures/minilm-bf16/base");
+    let delta = here.join("tests/golden/v0_1/minilm-bf16.sparse");
+
+    // Opening reads the delta's index and nothing else. The base is checked here, once, and trusted from then on.
+    let model = DeltaModel::open(base, delta, &Options::default())?.with_executor(Arc::new(Threads::new(2)));
+    model.verify_base()?;
+    let model = model.with_base_check(BaseCheck::Never);
+
+    // All tensors, on two threads, into memory of the caller's.
+    let mut weights: Vec<Vec<u8>> =
+        model.tensors().iter().map(|t| vec![0; t.spec.byte_len() as usize]).collect();
+    let reads = weights.iter_mut().enumerate();
+    let mut reads: Vec<_> = reads.map(|(tensor, out)| TensorRead { tensor, offset: 0, out }).collect();
+    model.read_many(&mut reads)?;
+    println!("{} tensors loaded", weights.len());
+
+    // A tensor-parallel group: each rank decodes just the chunks that hold its rows. A clone is a handle; what is
+    // read through it ends when its token is cancelled, as when a client hangs up.
+    let name = "embeddings.word_embeddings.weight";
+    let index = model.find(name).ok_or_else(|| Error::invalid_argument("no such tensor"))?;
+    let (spec, ranks) = (&model.tensors()[index].spec, 8);
+    let rows = spec.shape()[0] / ranks;
+    std::thread::scope(|scope| -> Result<()> {
+        let workers: Vec<_> = (0..ranks)
+            .map(|rank| {
+                let (request, whole) = (model.clone().with_cancel(CancelToken::new()), &weights[index]);
+                scope.spawn(move || -> Result<()> {
+                    let mut mine = vec![0; whole.len() / ranks as usize];
+                    request.read_part_into(index, 0, rank * rows..(rank + 1) * rows, &mut mine)?;
+                    assert!(whole[rank as usize * mine.len()..].starts_with(&mine));
+                    Ok(())
+                })
+            })
+            .collect();
+        workers.into_iter().try_for_each(|w| w.join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
+    })?;
+    println!("{ranks} ranks have {rows} rows each of {name}");
+
+    // What the delta leaves as it is in the base is borrowed from the base's mapping: no copy.
+    let borrowed = (0..weights.len()).filter(|&i| model.slice(i, 0, weights[i].len()).is_some());
+    println!("{} tensors are the base's own", borrowed.count());
+    Ok(())
+}
+
+#[test]
+fn runs() {
+    main().unwrap();
+}
