@@ -1,15 +1,14 @@
-//! Settling a unit's model: histograms, profiles, tables.
+//! Looking at a unit: histograms by level and by profile, pass after pass.
 
+use super::build::{Bounds, Built, Histogram, MANY_REFINEMENTS, build};
 use super::chunk::{
     Encoder, POSITIONS_SLACK, changed, is_sparse, overhead_bytes, positions_overhead_bytes, write_profiles,
 };
 use super::count::{add_counts, group, sum_of_changes};
 use super::model::{KEYS, Kind, Model, Tokens};
 use super::positions::{self, Located, PositionCounts, fill_classes};
-use super::profile::{Choice, LANES as MAX_PROFILES, Prices, sample_len};
+use super::profile::{Choice, Prices, sample_len};
 use super::scan::{Predictor, Scan, Scanner, runs};
-use crate::entropy::cluster::{Cost, Sparse, cluster};
-use crate::entropy::freq::{FreqTable, entropy_bits};
 use crate::entropy::token::MAX_TOKENS;
 use crate::simd::{self, Simd};
 use crate::word::{Word, with_word};
@@ -19,12 +18,6 @@ use sparse_core::{
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
-
-/// Passes after the first at the highest effort.
-const MANY_REFINEMENTS: u32 = 3;
-
-/// Most frequency tables that the encoder makes.
-const MAX_TABLES: usize = 32;
 
 /// A quick look is at the first of so many parts of each run.
 const SAMPLE: usize = 4;
@@ -47,37 +40,6 @@ const ALIKE: f64 = 2.0;
 
 /// Fraction of a bit in which costs are summed, so that the sum does not depend on its order.
 const COST_SCALE: f64 = 256.0;
-
-type Histogram = Vec<u64>;
-
-/// A model, and what it was made of.
-struct Built {
-    model: Model,
-    /// Of the tokens given their contexts, in bits.
-    entropy: f64,
-    /// By table: counts by token.
-    counts: Vec<Vec<u64>>,
-}
-
-/// By key, a bound of the tokens.
-#[derive(Clone, Copy, Debug)]
-struct Bounds([u8; KEYS]);
-
-impl Default for Bounds {
-    fn default() -> Bounds {
-        Bounds([0; KEYS])
-    }
-}
-
-impl Bounds {
-    /// How many tokens must have a code under a key, of so many.
-    fn tokens(&self, key: usize, count: usize) -> usize {
-        match self.0[key] {
-            u8::MAX => count,
-            bound => count.min(bound.into()),
-        }
-    }
-}
 
 /// What the chunks of one pass add up to.
 #[derive(Debug, Default)]
@@ -368,75 +330,9 @@ impl Analysis {
         groups.values().flat_map(|g| g.chunks(count)).map(bits).sum()
     }
 
-    /// Make the model from the histograms of `groups`.
+    /// Make the model from histograms.
     fn build(&self, groups: &BTreeMap<i32, Histogram>, bounds: &Bounds) -> Built {
-        let count = self.scanner.tokens.count();
-        let items: Vec<Sparse> = groups.values().map(|h| Sparse::from_dense(h)).collect();
-        let quick = |cost: Cost| match self.refinements {
-            0 => cost.quickest(),
-            MANY_REFINEMENTS.. => cost,
-            _ => cost.quick(),
-        };
-        let cost = match Cost::of_profile(count) {
-            // Levels come in order.
-            cost if self.refinements == 0 => cost.chain(),
-            cost => quick(cost),
-        };
-        let profile_of = cluster(&items, KEYS * count, MAX_PROFILES, cost);
-        let profile_count = profile_of.iter().max().map_or(1, |m| m + 1);
-        let mut sums = vec![vec![0u64; KEYS * count]; profile_count];
-        for (histogram, &p) in groups.values().zip(&profile_of) {
-            sums[p].iter_mut().zip(histogram).for_each(|(a, b)| *a += b);
-        }
-        // What a sample missed needs a code too, whichever profile its row will choose.
-        for (key, cells) in sums.iter_mut().flat_map(|s| s.chunks_mut(count).enumerate()) {
-            cells[..bounds.tokens(key, count)].iter_mut().for_each(|n| *n = (*n).max(1));
-        }
-
-        // One item for each (profile, key) that occurs.
-        let cells: Vec<(usize, usize, Sparse)> = sums
-            .iter()
-            .enumerate()
-            .flat_map(|(p, sum)| {
-                sum.chunks(count).enumerate().map(move |(key, h)| (p, key, Sparse::from_dense(h)))
-            })
-            .filter(|c| !c.2.entries.is_empty())
-            .collect();
-        let items: Vec<Sparse> = cells.iter().map(|c| c.2.clone()).collect();
-        let table_of = cluster(&items, count, MAX_TABLES, quick(Cost::of_table(count)));
-        let table_count = table_of.iter().max().map_or(1, |m| m + 1);
-        let mut counts = vec![vec![0u64; count]; table_count];
-        for (item, &t) in items.iter().zip(&table_of) {
-            item.entries.iter().for_each(|&(s, c)| counts[t][s as usize] += c);
-        }
-
-        // In order of the mean token, so that neighbouring keys have neighbouring tables.
-        let mean = |h: &[u64]| {
-            let total: u64 = h.iter().sum();
-            h.iter().enumerate().map(|(s, &c)| s as f64 * c as f64).sum::<f64>() / total.max(1) as f64
-        };
-        let mut order: Vec<usize> = (0..table_count).collect();
-        order.sort_by(|&a, &b| mean(&counts[a]).total_cmp(&mean(&counts[b])).then(a.cmp(&b)));
-        let mut rank = vec![0u8; table_count];
-        (0..).zip(&order).for_each(|(r, &t)| rank[t] = r);
-
-        let mut profiles = vec![[u8::MAX; KEYS]; profile_count];
-        for ((p, key, _), &t) in cells.iter().zip(&table_of) {
-            profiles[*p][*key] = rank[t];
-        }
-        profiles.iter_mut().for_each(fill_gaps);
-        let model = Model {
-            tokens: self.scanner.tokens.clone(),
-            key: self.scanner.key,
-            profiles,
-            tables: order.iter().map(|&t| FreqTable::from_counts(&counts[t])).collect(),
-            positions: None,
-        };
-        Built {
-            model,
-            entropy: counts.iter().map(|c| entropy_bits(c)).sum(),
-            counts: order.iter().map(|&t| std::mem::take(&mut counts[t])).collect(),
-        }
+        build(groups, bounds, &self.scanner.tokens, self.scanner.key, self.refinements)
     }
 
     fn estimate(&self, model: &Model, sums: &Sums, raw_bits: u64) -> EstimatedBits {
@@ -472,18 +368,6 @@ impl Analysis {
             fixed: 8.0 * params.len() as f64,
             entropy: 0.0,
         }
-    }
-}
-
-/// Keys that do not occur get the table of a neighbour, which costs nothing to write.
-fn fill_gaps(profile: &mut [u8; KEYS]) {
-    let first = profile.iter().copied().find(|&t| t != u8::MAX).unwrap_or(0);
-    let mut last = first;
-    for t in profile.iter_mut() {
-        if *t == u8::MAX {
-            *t = last;
-        }
-        last = *t;
     }
 }
 

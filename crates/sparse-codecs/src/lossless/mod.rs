@@ -12,6 +12,7 @@
 //! what each part buys, measured.
 
 mod analysis;
+mod build;
 mod chunk;
 mod convert;
 mod count;
