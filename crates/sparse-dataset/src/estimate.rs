@@ -34,7 +34,7 @@ const PER_GROUP: u64 = 30;
 /// sample is coded, at least a `share` of them.
 ///
 /// # Errors
-/// As [`compress`](crate::compress).
+/// As [`compress`](crate::compress()).
 pub fn estimate(
     base: &Dataset,
     derivative: &Dataset,
