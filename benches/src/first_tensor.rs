@@ -191,6 +191,8 @@ mod tests {
             update: 1e-2,
             threads: 1,
             shard_bytes: 1 << 30,
+            lora: None,
+            matrix: None,
         };
         crate::synth::synth(&synth).unwrap();
         let (base, out) = (dir.path().join("base"), dir.path().join("d.sparse"));

@@ -10,6 +10,8 @@ pub mod ablate;
 pub mod args;
 pub mod compare;
 pub mod cut;
+#[cfg(feature = "dataset")]
+pub mod datasets;
 pub mod estimates;
 pub mod first_tensor;
 pub mod measure;

@@ -34,6 +34,7 @@ sparse-bench synth --out DIR                             a seeded synthetic pair
 sparse-bench memory -- COMMAND ...                       wall time and peak memory of a command
 sparse-bench cut BASE FINETUNED OUT --tensors A,B* [--rows N] [--dims 384=96,1536=128]
                                                          a small pair out of a large one
+sparse-bench datasets PAIR ... | --all FOLDER            deltas of datasets (feature `dataset`)
 sparse-bench machine                                     what is measured on";
 
 fn main() -> ExitCode {
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
         Some("synth") => make_synth(args),
         Some("memory") => memory(args),
         Some("cut") => make_cut(args),
+        #[cfg(feature = "dataset")]
+        Some("datasets") => datasets(args),
         Some("machine") => {
             println!("{}", Machine::describe());
             Ok(ExitCode::SUCCESS)
@@ -157,6 +160,25 @@ fn first_weights(args: impl Iterator<Item = String>) -> Result<ExitCode> {
         rows.push(first_tensor::first_tensor(base.as_ref(), delta.as_ref(), runs)?);
     }
     println!("{}\n\n{}", Machine::describe(), first_tensor::markdown(&rows));
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "dataset")]
+fn datasets(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["all"])?;
+    let mut folders: Vec<std::path::PathBuf> = args.positional.iter().map(Into::into).collect();
+    if let Some(all) = args.get("all") {
+        let error = |e| Error::io("cannot list", e).in_file(all);
+        for entry in std::fs::read_dir(all).map_err(error)? {
+            folders.push(entry.map_err(error)?.path());
+        }
+    }
+    folders.sort();
+    let rows = folders
+        .iter()
+        .map(|f| sparse_bench::datasets::measure(f).map_err(|e| e.in_file(f.display().to_string())))
+        .collect::<Result<Vec<_>>>()?;
+    println!("{}\n\n{}", Machine::describe(), sparse_bench::datasets::markdown(&rows));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -86,6 +86,18 @@ pub(crate) enum Command {
     #[command(override_usage = "sparse estimate [OPTIONS] <BASE> <FINETUNED>\n       \
                                 sparse estimate [OPTIONS] --no-base <MODEL>")]
     Estimate(Estimate),
+
+    /// Make the delta from a base dataset to a derivative
+    #[cfg(feature = "dataset")]
+    DatasetCompress(DatasetCompress),
+
+    /// Restore a derivative dataset from its base and a delta
+    #[cfg(feature = "dataset")]
+    DatasetReconstruct(DatasetReconstruct),
+
+    /// Estimate how large the delta of a derivative dataset would be, and why
+    #[cfg(feature = "dataset")]
+    DatasetEstimate(DatasetEstimate),
 }
 
 impl Command {
@@ -98,6 +110,12 @@ impl Command {
             Command::Quality(_) => "quality",
             Command::Info(_) => "info",
             Command::Estimate(_) => "estimate",
+            #[cfg(feature = "dataset")]
+            Command::DatasetCompress(_) => "dataset-compress",
+            #[cfg(feature = "dataset")]
+            Command::DatasetReconstruct(_) => "dataset-reconstruct",
+            #[cfg(feature = "dataset")]
+            Command::DatasetEstimate(_) => "dataset-estimate",
         }
     }
 }
@@ -208,6 +226,127 @@ pub(crate) struct Estimate {
     /// How much time the delta would be given: fast, default or max
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) effort: EffortArg,
+}
+
+/// What the commands on datasets share.
+#[cfg(feature = "dataset")]
+#[derive(Args, Debug)]
+pub(crate) struct Memory {
+    /// Memory to work with, as 512M or 4G; what does not fit goes to temporary files
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]
+    pub(crate) memory: usize,
+
+    /// The folder for temporary files [default: the system's]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) temporary: Option<PathBuf>,
+}
+
+#[cfg(feature = "dataset")]
+#[derive(Args, Debug)]
+pub(crate) struct DatasetCompress {
+    /// The base: a Parquet, Arrow, JSON Lines or CSV file, or a folder of them
+    pub(crate) base: PathBuf,
+
+    /// The derivative, of any of these formats
+    pub(crate) derivative: PathBuf,
+
+    /// The delta to write
+    #[arg(short, long, value_name = "DELTA")]
+    pub(crate) output: PathBuf,
+
+    /// How much time to spend on a smaller delta: fast, default or max
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    pub(crate) effort: EffortArg,
+
+    /// Replace the output if it exists
+    #[arg(short, long)]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) memory: Memory,
+}
+
+#[cfg(feature = "dataset")]
+#[derive(Args, Debug)]
+pub(crate) struct DatasetReconstruct {
+    /// The delta
+    pub(crate) delta: PathBuf,
+
+    /// The base [default: where it was when the delta was made]
+    #[arg(long, value_name = "BASE")]
+    pub(crate) base: Option<PathBuf>,
+
+    /// The file or folder to write
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: PathBuf,
+
+    /// Write another format: parquet, arrow, arrow-stream, jsonl or csv [default: as it was]
+    #[arg(long, value_enum, hide_possible_values = true)]
+    pub(crate) format: Option<FormatArg>,
+
+    /// Replace the output if it exists
+    #[arg(short, long)]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) memory: Memory,
+}
+
+#[cfg(feature = "dataset")]
+#[derive(Args, Debug)]
+pub(crate) struct DatasetEstimate {
+    /// The base
+    pub(crate) base: PathBuf,
+
+    /// The derivative
+    pub(crate) derivative: PathBuf,
+
+    /// Share of the row groups to code, above 0 and up to 1; all rows are read in any case
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
+    pub(crate) share: f64,
+
+    /// How much time the delta would be given: fast, default or max
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    pub(crate) effort: EffortArg,
+
+    #[command(flatten)]
+    pub(crate) memory: Memory,
+}
+
+/// `--format`.
+#[cfg(feature = "dataset")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatArg {
+    Parquet,
+    Arrow,
+    ArrowStream,
+    Jsonl,
+    Csv,
+}
+
+#[cfg(feature = "dataset")]
+impl From<FormatArg> for sparse_dataset::Format {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::Parquet => sparse_dataset::Format::Parquet,
+            FormatArg::Arrow => sparse_dataset::Format::ArrowFile,
+            FormatArg::ArrowStream => sparse_dataset::Format::ArrowStream,
+            FormatArg::Jsonl => sparse_dataset::Format::JsonLines,
+            FormatArg::Csv => sparse_dataset::Format::Csv,
+        }
+    }
+}
+
+#[cfg(feature = "dataset")]
+fn size(text: &str) -> Result<usize, String> {
+    let (digits, scale) = match text.char_indices().last() {
+        Some((i, 'k' | 'K')) => (text.get(..i), 1 << 10),
+        Some((i, 'm' | 'M')) => (text.get(..i), 1 << 20),
+        Some((i, 'g' | 'G')) => (text.get(..i), 1 << 30),
+        _ => (Some(text), 1),
+    };
+    let bytes = digits.and_then(|d| d.parse::<usize>().ok()).and_then(|n| n.checked_mul(scale));
+    bytes.filter(|&b| b >= 16 << 20).ok_or_else(|| "a size of at least 16M is needed".to_owned())
 }
 
 fn threads(text: &str) -> Result<usize, String> {

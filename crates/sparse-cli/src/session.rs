@@ -61,6 +61,12 @@ impl Session {
             Command::Quality(args) => commands::quality(self, args),
             Command::Info(args) => commands::info(self, &args),
             Command::Estimate(args) => commands::estimate(self, args),
+            #[cfg(feature = "dataset")]
+            Command::DatasetCompress(args) => commands::dataset::compress(self, args),
+            #[cfg(feature = "dataset")]
+            Command::DatasetReconstruct(args) => commands::dataset::reconstruct(self, args),
+            #[cfg(feature = "dataset")]
+            Command::DatasetEstimate(args) => commands::dataset::estimate(self, args),
         });
         self.progress.clear();
         result
@@ -71,11 +77,32 @@ impl Session {
         self.pool.current_num_threads()
     }
 
+    /// Cancelled by Ctrl-C.
+    #[cfg(feature = "dataset")]
+    pub(crate) fn cancel_token(&self) -> CancelToken {
+        self.cancel.clone()
+    }
+
     /// The library's options for this run.
     pub(crate) fn options(&self, effort: Effort) -> Options {
         let mut options = Options::default();
         options.effort = effort;
         options.cancel = self.cancel.clone();
+        options
+    }
+
+    /// The options for a run on datasets.
+    #[cfg(feature = "dataset")]
+    pub(crate) fn dataset_options(
+        &self,
+        effort: Effort,
+        memory: &crate::args::Memory,
+    ) -> sparse_dataset::Options {
+        let mut options = sparse_dataset::Options::default();
+        options.effort = effort;
+        options.cancel = self.cancel.clone();
+        options.memory = memory.memory;
+        options.temporary = memory.temporary.clone();
         options
     }
 

@@ -13,6 +13,9 @@ pub(crate) const TARGET_KIND: u16 = 1;
 /// Value of [`TARGET_KIND`]: a single safetensors file that was named directly.
 pub(crate) const SINGLE_FILE: &[u8] = b"file";
 
+/// The attribute that deltas of datasets have, which the crate `sparse-dataset` reads.
+const DATASET: u16 = 16;
+
 /// An open delta file, with the codecs to decode it.
 ///
 /// Opening reads and checks the index, not the payload. A delta with codecs that the registry lacks can be opened
@@ -48,6 +51,12 @@ impl Delta {
     /// As [`open`](Self::open), without a path.
     pub fn from_source(source: Box<dyn ByteSource>, registry: Registry, limits: &Limits) -> Result<Delta> {
         let reader = Reader::open(Arc::from(source), limits)?;
+        if reader.index().attributes.contains_key(&DATASET) {
+            return Err(Error::new(
+                ErrorKind::NotThisFormat,
+                "a delta of a dataset, not of a model: use `sparse dataset-reconstruct`",
+            ));
+        }
         Ok(Delta { reader, registry, path: None })
     }
 

@@ -1,6 +1,8 @@
 //! One module per command.
 
 mod compress;
+#[cfg(feature = "dataset")]
+pub(crate) mod dataset;
 mod estimate;
 mod info;
 mod quality;

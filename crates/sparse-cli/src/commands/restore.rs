@@ -97,6 +97,12 @@ pub(crate) fn reconstruct(session: &Session, args: Reconstruct) -> Result<(), Fa
 }
 
 pub(crate) fn verify(session: &Session, args: Verify) -> Result<(), Failure> {
+    #[cfg(feature = "dataset")]
+    if let Ok((base, delta)) = split_inputs(args.inputs.clone(), args.no_base, false, "the delta")
+        && sparse_dataset::DatasetDelta::is_one(&delta)
+    {
+        return super::dataset::verify(session, base, &delta);
+    }
     let inputs = Inputs::open(session, args.inputs, args.no_base)?;
     let options = session.options(Effort::Default);
     let done = sparse::verify(inputs.base.as_ref(), &inputs.delta, &options, &session.progress)?;

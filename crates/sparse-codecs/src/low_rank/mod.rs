@@ -27,7 +27,6 @@ mod tests;
 mod workers;
 
 use crate::simd::Simd;
-#[cfg(feature = "low-rank-encode")]
 use chunk::{Decoder, Predictor};
 use factors::is_matrix;
 use float::{Real, is_real, with_real};

@@ -1,0 +1,11 @@
+//! Cells: what predicts them, and how what is left is coded.
+
+mod bytes;
+mod diff;
+mod patch;
+mod rule;
+
+pub(crate) use bytes::{CellCoder, Setting};
+pub(crate) use diff::tokens;
+pub(crate) use patch::similarity;
+pub(crate) use rule::Rule;

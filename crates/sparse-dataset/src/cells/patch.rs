@@ -1,0 +1,229 @@
+//! Text as a patch of its counterpart in the base: which tokens go, which stay, what is put between them.
+
+use super::bytes::{CellCoder, Setting};
+use super::diff::{Tokens, common};
+use crate::cm::{Coder, mix};
+use sparse_core::Result;
+
+/// Texts this short are not patched; their bytes are coded with the counterpart in sight.
+const PATCH_FROM: usize = 20;
+
+/// How many tokens of the shorter text the longer one has, in order, in 1/256.
+pub(crate) fn similarity(a: &[u8], b: &[u8]) -> u32 {
+    let (a, b) = (Tokens::new(a), Tokens::new(b));
+    let shared = common(&a.hashes, &b.hashes).len();
+    (256 * shared / a.len().max(b.len()).max(1)) as u32
+}
+
+/// What happens to the tokens of a counterpart.
+#[derive(Debug, Default)]
+struct Script {
+    /// Per token: whether it stays.
+    keeps: Vec<bool>,
+    /// Per token that stays, and for the end: what comes before it.
+    inserts: Vec<Vec<u8>>,
+}
+
+impl Script {
+    /// The script from `from` to `to`, if they share enough.
+    fn find(from: &Tokens<'_>, to: &[u8]) -> Option<Script> {
+        let to = Tokens::new(to);
+        let pairs = common(&from.hashes, &to.hashes);
+        let shared: usize = pairs.iter().map(|&(i, _)| from.slice(i, i + 1).len()).sum();
+        if shared * 4 < to.text.len() {
+            return None;
+        }
+        let mut keeps = vec![false; from.len()];
+        let mut inserts = Vec::with_capacity(pairs.len() + 1);
+        let mut at = 0;
+        for (i, j) in pairs {
+            // Hashes of different tokens may be equal.
+            if from.slice(i, i + 1) != to.slice(j, j + 1) {
+                return None;
+            }
+            keeps[i] = true;
+            inserts.push(to.slice(at, j).to_vec());
+            at = j + 1;
+        }
+        inserts.push(to.slice(at, to.len()).to_vec());
+        Some(Script { keeps, inserts })
+    }
+}
+
+/// What the decisions on a token are made in the light of.
+struct Trail {
+    history: u64,
+    before: [u64; 2],
+    edits: u64,
+}
+
+impl CellCoder {
+    /// Code `value` given its counterpart `s.aligned`, as a patch if that is possible and useful.
+    ///
+    /// # Errors
+    /// When decoding, as [`value`](Self::value).
+    pub(crate) fn near<C: Coder>(&mut self, coder: &mut C, s: &Setting<'_>, value: &[u8]) -> Result<Vec<u8>> {
+        let Some(base) = s.aligned.filter(|b| b.len() >= PATCH_FROM) else {
+            return self.value(coder, s, value);
+        };
+        let tokens = Tokens::new(base);
+        let script = if C::DECODES { None } else { Script::find(&tokens, value) };
+        if self.model.flag(coder, 43, &[s.column], script.is_some()) {
+            self.patch(coder, s, &tokens, &script.unwrap_or_default())
+        } else {
+            self.value(coder, &Setting { aligned: None, ..*s }, value)
+        }
+    }
+
+    fn patch<C: Coder>(
+        &mut self,
+        coder: &mut C,
+        s: &Setting<'_>,
+        base: &Tokens<'_>,
+        script: &Script,
+    ) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let mut trail = Trail { history: 0, before: [0; 2], edits: 0 };
+        let mut inserts = script.inserts.iter();
+        // Where the tokens begin that went since the last one that stayed.
+        let mut gone = 0;
+        for (j, &token) in base.hashes.iter().enumerate() {
+            let next = base.hashes.get(j + 1).copied().unwrap_or(0);
+            let contexts = trail.contexts(s.column, token, next);
+            let keep = script.keeps.get(j).copied().unwrap_or(false);
+            let keep = self.model.flag(coder, 44, &contexts, keep);
+            if keep {
+                let insert = inserts.next().map_or(&[][..], |i| i);
+                self.insert(coder, s, &mut trail, base, (gone, j), insert, &mut out)?;
+                if C::DECODES {
+                    let kept = base.slice(j, j + 1);
+                    self.allow(kept.len())?;
+                    out.extend_from_slice(kept);
+                }
+                gone = j + 1;
+            } else if trail.history & 1 == 0 {
+                trail.edits += 1;
+            }
+            trail.history = trail.history << 1 | u64::from(!keep);
+            trail.before = [token, trail.before[0]];
+        }
+        let insert = inserts.next().map_or(&[][..], |i| i);
+        self.insert(coder, s, &mut trail, base, (gone, base.len()), insert, &mut out)?;
+        Ok(out)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn insert<C: Coder>(
+        &mut self,
+        coder: &mut C,
+        s: &Setting<'_>,
+        trail: &mut Trail,
+        base: &Tokens<'_>,
+        (gone, at): (usize, usize),
+        insert: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let went = base.hashes.get(gone..at).unwrap_or_default().iter().fold(0, |h, &t| mix(h, t));
+        let token = base.hashes.get(at).copied().unwrap_or(1);
+        let deleted = (at - gone).min(3) as u64;
+        let column = s.column << 8;
+        let contexts = [
+            mix(mix(column | deleted, token), trail.before[0]),
+            mix(mix(column | deleted, trail.before[0]), trail.before[1]),
+            mix(column | deleted, trail.history & 0xff),
+            mix(mix(column, went), token),
+            mix(column | deleted, token),
+            mix(mix(column, went), trail.edits.min(3)),
+            column | deleted | trail.edits.min(7) << 3,
+            mix(column | 1, trail.before[0]),
+        ];
+        if !self.model.flag(coder, 45, &contexts, !insert.is_empty()) {
+            return Ok(());
+        }
+        trail.edits += u64::from(deleted == 0);
+        let setting = Setting {
+            column: s.column | 1 << 20,
+            parents: [went, trail.before[0]],
+            aligned: (gone < at).then(|| base.slice(gone, at)),
+            above: None,
+            bulk: s.bulk,
+        };
+        let text = self.value(coder, &setting, insert)?;
+        out.extend_from_slice(&text);
+        Ok(())
+    }
+
+    /// Count bytes that came out of the base.
+    fn allow(&mut self, bytes: usize) -> Result<()> {
+        self.allowance = self.allowance.checked_sub(bytes).ok_or_else(|| {
+            sparse_core::Error::new(
+                sparse_core::ErrorKind::LimitExceeded,
+                "a row group decodes to more than it may",
+            )
+        })?;
+        Ok(())
+    }
+}
+
+impl Trail {
+    fn contexts(&self, column: u64, token: u64, next: u64) -> [u64; 8] {
+        let column = column << 8;
+        let [b1, b2] = self.before;
+        let h = self.history;
+        [
+            mix(mix(column | h & 1, token), b1),
+            mix(mix(column | h & 3, b1), b2),
+            column | h & 0xff,
+            mix(mix(column, token), next),
+            mix(mix(mix(column | h & 1, b2), b1), token),
+            mix(mix(column, token), self.edits.min(3)),
+            mix(column | h & 1, token),
+            mix(mix(mix(column | h & 1, b1), token), next),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cm::{Decoder, Encoder};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn round_trip(pairs in prop::collection::vec(("[a-c ]{0,60}", "[a-c ]{0,60}"), 1..10), bulk: bool) {
+            let mut e = Encoder::new();
+            let mut c = CellCoder::new(16, Vec::new(), 0);
+            for (base, to) in &pairs {
+                let s = Setting { aligned: Some(base.as_bytes()), bulk, ..Setting::default() };
+                c.near(&mut e, &s, to.as_bytes()).unwrap();
+            }
+            let (bytes, bulk_bytes) = (e.finish(), std::mem::take(&mut c.bulk));
+            let mut d = Decoder::new(&bytes);
+            let mut c = CellCoder::new(16, bulk_bytes, 1 << 20);
+            for (base, to) in &pairs {
+                let s = Setting { aligned: Some(base.as_bytes()), bulk, ..Setting::default() };
+                let got = c.near(&mut d, &s, &[]).unwrap();
+                prop_assert_eq!(&got[..], to.as_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn rules_of_edits_are_learned() {
+        let mut e = Encoder::new();
+        let mut c = CellCoder::new(18, Vec::new(), 0);
+        for i in 0..2000 {
+            let base = format!(
+                "Natalia sold {i}/2 = <<{i}/2={}>>{} clips in May, and then some more.",
+                i / 2,
+                i / 2
+            );
+            let to = format!("Natalia sold {i}/2 = {} clips in May, and then some more.", i / 2);
+            let s = Setting { aligned: Some(base.as_bytes()), ..Setting::default() };
+            c.near(&mut e, &s, to.as_bytes()).unwrap();
+        }
+        let bytes = e.finish();
+        assert!(bytes.len() < 300, "{}", bytes.len());
+    }
+}

@@ -1,0 +1,199 @@
+//! Rules that derive a cell from another one, both as text.
+
+use crate::table::Form;
+use sparse_core::{Error, Result};
+
+/// How a cell follows from its source. Cells that do not follow are exceptions, and coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Rule {
+    /// The same text: also a cast from one type to another.
+    Same,
+    /// Without white space at both ends.
+    Trim,
+    /// ASCII letters in lower case.
+    Lower,
+    /// ASCII letters in upper case.
+    Upper,
+    /// What follows the last such byte (everything, if there is none).
+    AfterLast(u8),
+    /// What precedes the first such byte (everything, if there is none).
+    BeforeFirst(u8),
+    /// A decimal rounded to so many places, without zeros at its end.
+    Round(u8),
+    /// A date of the form `Jun 12 1998` or `June 12, 1998` as `1998-06-12`.
+    IsoDate,
+    /// All such bytes replaced by another.
+    Replace(u8, u8),
+}
+
+impl Rule {
+    /// Rules without parameters worth trying, and those with usual parameters.
+    pub(crate) fn candidates() -> Vec<Rule> {
+        let mut all = vec![Rule::Same, Rule::Trim, Rule::Lower, Rule::Upper, Rule::IsoDate];
+        all.extend(b" \n,/-:|_.;\t".iter().flat_map(|&d| [Rule::AfterLast(d), Rule::BeforeFirst(d)]));
+        all.extend((0..=8).map(Rule::Round));
+        all.extend(
+            [(b'-', b'/'), (b'/', b'-'), (b' ', b'_'), (b'_', b' '), (b' ', b'T'), (b'T', b' ')]
+                .map(|(a, b)| Rule::Replace(a, b)),
+        );
+        all
+    }
+
+    /// Three bytes that stand for the rule.
+    pub(crate) fn code(self) -> [u8; 3] {
+        match self {
+            Rule::Same => [0, 0, 0],
+            Rule::Trim => [1, 0, 0],
+            Rule::Lower => [2, 0, 0],
+            Rule::Upper => [3, 0, 0],
+            Rule::AfterLast(d) => [4, d, 0],
+            Rule::BeforeFirst(d) => [5, d, 0],
+            Rule::Round(n) => [6, n, 0],
+            Rule::IsoDate => [7, 0, 0],
+            Rule::Replace(a, b) => [8, a, b],
+        }
+    }
+
+    /// The inverse of [`code`](Self::code).
+    ///
+    /// # Errors
+    /// `Corrupt` for a code that stands for no rule.
+    pub(crate) fn from_code(code: [u8; 3]) -> Result<Rule> {
+        Ok(match code {
+            [0, 0, 0] => Rule::Same,
+            [1, 0, 0] => Rule::Trim,
+            [2, 0, 0] => Rule::Lower,
+            [3, 0, 0] => Rule::Upper,
+            [4, d, 0] => Rule::AfterLast(d),
+            [5, d, 0] => Rule::BeforeFirst(d),
+            [6, n, 0] => Rule::Round(n),
+            [7, 0, 0] => Rule::IsoDate,
+            [8, a, b] => Rule::Replace(a, b),
+            _ => return Err(Error::corrupt(format!("unknown column rule {code:?}"))),
+        })
+    }
+
+    /// Write what follows from `source` to `out`, which is cleared first.
+    pub(crate) fn apply(self, source: &[u8], out: &mut Form) {
+        out.clear();
+        match self {
+            Rule::Same => out.extend_from_slice(source),
+            Rule::Trim => out.extend_from_slice(source.trim_ascii()),
+            Rule::Lower => out.extend(source.iter().map(u8::to_ascii_lowercase)),
+            Rule::Upper => out.extend(source.iter().map(u8::to_ascii_uppercase)),
+            Rule::AfterLast(d) => {
+                let from = source.iter().rposition(|&b| b == d).map_or(0, |i| i + 1);
+                out.extend_from_slice(source.get(from..).unwrap_or_default());
+            }
+            Rule::BeforeFirst(d) => {
+                out.extend(source.iter().take_while(|&&b| b != d));
+            }
+            Rule::Round(n) => round(source, n.into(), out),
+            Rule::IsoDate => iso_date(source, out),
+            Rule::Replace(a, b) => out.extend(source.iter().map(|&c| if c == a { b } else { c })),
+        }
+    }
+}
+
+/// Round a plain decimal, half away from zero; anything else stays as it is.
+fn round(source: &[u8], places: usize, out: &mut Form) {
+    out.extend_from_slice(source);
+    let digits = source.strip_prefix(b"-").unwrap_or(source);
+    let Some(point) = digits.iter().position(|&b| b == b'.') else { return };
+    let plain = digits.iter().enumerate().all(|(i, b)| b.is_ascii_digit() || i == point);
+    if !plain || digits.len() - point - 1 <= places {
+        return;
+    }
+    let sign = source.len() - digits.len();
+    let keep = sign + point + if places == 0 { 0 } else { places + 1 };
+    let up = digits.get(point + 1 + places).is_some_and(|&d| d >= b'5');
+    out.truncate(keep);
+    if up {
+        let mut carry = true;
+        for digit in out.iter_mut().skip(sign).rev() {
+            match *digit {
+                b'.' => {}
+                b'9' => *digit = b'0',
+                _ => {
+                    *digit += 1;
+                    carry = false;
+                    break;
+                }
+            }
+        }
+        if carry {
+            out.insert(sign, b'1');
+        }
+    }
+    if out.contains(&b'.') {
+        while out.last() == Some(&b'0') {
+            out.pop();
+        }
+        if out.last() == Some(&b'.') {
+            out.pop();
+        }
+    }
+}
+
+const MONTHS: [&[u8; 3]; 12] =
+    [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"];
+
+fn iso_date(source: &[u8], out: &mut Form) {
+    let parsed = || {
+        let mut words = source.split(|&b| b == b' ' || b == b',').filter(|w| !w.is_empty());
+        let (month, day, year) = (words.next()?, words.next()?, words.next()?);
+        let name = month.get(..3)?.to_ascii_lowercase();
+        let month = MONTHS.iter().position(|m| name == **m)? + 1;
+        let digits = |w: &[u8]| w.iter().all(u8::is_ascii_digit);
+        let fits = words.next().is_none() && digits(day) && digits(year) && day.len() <= 2 && year.len() == 4;
+        fits.then(|| {
+            let pad = if day.len() == 1 { "0" } else { "" };
+            let text = |w| String::from_utf8_lossy(w).into_owned();
+            format!("{}-{month:02}-{pad}{}", text(year), text(day))
+        })
+    };
+    match parsed() {
+        Some(date) => out.extend_from_slice(date.as_bytes()),
+        None => out.extend_from_slice(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn apply(rule: Rule, source: &str) -> String {
+        let mut out = Form::new();
+        rule.apply(source.as_bytes(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_rules_do() {
+        assert_eq!(apply(Rule::Trim, "  a b\n"), "a b");
+        assert_eq!(apply(Rule::AfterLast(b' '), "x\n#### 72"), "72");
+        assert_eq!(apply(Rule::BeforeFirst(b','), "Paris, France"), "Paris");
+        assert_eq!(apply(Rule::Round(6), "18.165273000000003"), "18.165273");
+        assert_eq!(apply(Rule::Round(6), "18.458092999999998"), "18.458093");
+        assert_eq!(apply(Rule::Round(2), "-9.999"), "-10");
+        assert_eq!(apply(Rule::Round(0), "1.5"), "2");
+        assert_eq!(apply(Rule::Round(3), "1e5"), "1e5");
+        assert_eq!(apply(Rule::IsoDate, "Jun 2 1998"), "1998-06-02");
+        assert_eq!(apply(Rule::IsoDate, "someday"), "someday");
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_is_too_strange(source: Vec<u8>, code: [u8; 3]) {
+            let mut out = Form::new();
+            for rule in Rule::candidates() {
+                prop_assert_eq!(Rule::from_code(rule.code()).unwrap(), rule);
+                rule.apply(&source, &mut out);
+            }
+            if let Ok(rule) = Rule::from_code(code) {
+                rule.apply(&source, &mut out);
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Making deltas.
+
+use crate::analysis::{Analysis, Table, Tuning, analyse};
+use crate::dataset::{BASE_BLOCK, Dataset, Loaded, ROW_GROUP, columns_digest, load};
+use crate::group::{GroupCoder, Learned};
+use crate::io::FoundSplit;
+use crate::manifest::{ATTRIBUTE, BaseRecord, FileRows, Manifest, SplitRecord, TABLE_CODEC};
+use crate::options::Options;
+use crate::plan::{Plan, Source};
+use crate::rows::{Origin, ops_of};
+use crate::table::Digesting;
+use rayon::prelude::*;
+use sparse_container::{Entry, Index, Piece, PieceSource, Provenance, Writer};
+use sparse_core::{Digest, Effort, Observer, Result};
+use sparse_model::{AtomicFile, Overwrite, refuse_inside};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// What a delta was made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompressReport {
+    /// Size of the delta, in bytes.
+    pub delta_bytes: u64,
+    /// Size of the derivative's files, in bytes.
+    pub target_bytes: u64,
+    /// Rows of the derivative.
+    pub rows: u64,
+    /// Of them, rows that are rows of the base.
+    pub copied: u64,
+    /// ... and rows that are rows of the base with changes.
+    pub edited: u64,
+    /// Columns of the derivative, of all splits.
+    pub columns: u64,
+    /// Of them, columns without a counterpart in the base.
+    pub new_columns: u64,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+}
+
+impl CompressReport {
+    /// Rows that come from nowhere.
+    pub fn new_rows(&self) -> u64 {
+        self.rows - self.copied - self.edited
+    }
+}
+
+pub(crate) fn tuning(options: &Options) -> Tuning {
+    let (modelled_bytes, prime_bytes) = match options.effort {
+        Effort::Fast => (1 << 20, 0),
+        Effort::Max => (64 << 20, 4 << 20),
+        _ => (8 << 20, 1 << 20),
+    };
+    Tuning { modelled_bytes, prime_bytes, lookup_bytes: options.memory / 4 }
+}
+
+/// The level of the fast compressor.
+fn level(options: &Options) -> i32 {
+    match options.effort {
+        Effort::Fast => 3,
+        Effort::Max => 19,
+        _ => 12,
+    }
+}
+
+/// Make a delta from which, with `base`, the dataset `derivative` is restored; written to `out` as a stream.
+///
+/// # Errors
+/// `InvalidInput` when an input is malformed; `LimitExceeded` when a row is too large; `Cancelled`; `Io`.
+pub fn compress<W: Write>(
+    base: &Dataset,
+    derivative: &Dataset,
+    out: W,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<CompressReport> {
+    let mut writer = Writer::new(out)?;
+    let mut report = CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
+    observer.begin("read the base", 0);
+    let loaded = load(base.found(), BASE_BLOCK, options.spill(4), true, options, observer)?;
+    observer.end();
+    let mut index = Index::default();
+    let name = |d: &Dataset| d.path().to_string_lossy().into_owned();
+    index.provenance =
+        Provenance::new(concat!("sparse ", env!("CARGO_PKG_VERSION")), name(base), name(derivative));
+    let kinds = loaded.store.kinds().to_vec();
+    let mut manifest = Manifest {
+        base: BaseRecord {
+            rows: loaded.store.rows(),
+            columns: columns_digest(&loaded.names, &kinds),
+            fingerprint: loaded.fingerprint.unwrap_or(Digest([0; 16])),
+            kinds,
+        },
+        splits: Vec::new(),
+        single: derivative.path().is_file(),
+    };
+    for split in derivative.found() {
+        let record = compress_split(&loaded, split, &mut writer, &mut index, &mut report, options, observer)?;
+        manifest.splits.push(record);
+    }
+    index.attributes.insert(ATTRIBUTE, manifest.write()?);
+    writer.finish(&index)?;
+    Ok(report)
+}
+
+/// As [`compress`], to a file that appears complete or not at all.
+///
+/// # Errors
+/// As [`compress`]; `AlreadyExists`; `InvalidArgument` when the file would lie inside an input.
+pub fn compress_to_path(
+    base: &Dataset,
+    derivative: &Dataset,
+    out: impl AsRef<Path>,
+    overwrite: Overwrite,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<CompressReport> {
+    let out = out.as_ref();
+    refuse_inside(out, &[base.path(), derivative.path()])?;
+    let file = AtomicFile::create(out, overwrite)?;
+    let mut report = compress(base, derivative, BufWriter::with_capacity(1 << 18, &file), options, observer)?;
+    report.delta_bytes = sparse_core::ByteSource::byte_len(&file);
+    file.commit()?;
+    Ok(report)
+}
+
+/// A split that was read and analysed.
+pub(crate) struct Analysed {
+    pub(crate) loaded: Loaded,
+    pub(crate) plan: Plan,
+    pub(crate) origins: Vec<Origin>,
+}
+
+/// Read a split and find out how it follows from the base.
+pub(crate) fn analyse_split(
+    base: &Loaded,
+    split: &FoundSplit,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Analysed> {
+    observer.begin("read the derivative", 0);
+    let loaded = load(std::slice::from_ref(split), ROW_GROUP, options.spill(4), true, options, observer)?;
+    observer.end();
+    observer.begin("match rows", 0);
+    let tables = [base, &loaded].map(|l| Table { names: &l.names, store: &l.store });
+    let Analysis { plan, origins } = analyse(tables[0], tables[1], &tuning(options), &options.cancel)?;
+    observer.end();
+    Ok(Analysed { loaded, plan, origins })
+}
+
+/// A coded row group.
+pub(crate) struct Coded {
+    pub(crate) bytes: Vec<u8>,
+    digest: Digest,
+    len: u64,
+    rows: u64,
+}
+
+impl Analysed {
+    /// Code some of the row groups, several at once, and hand them on in order.
+    pub(crate) fn encode(
+        &self,
+        base: &Loaded,
+        groups: &[usize],
+        options: &Options,
+        observer: &dyn Observer,
+        mut each: impl FnMut(Coded) -> Result<()>,
+    ) -> Result<()> {
+        let store = &self.loaded.store;
+        let learned = Learned::new(&self.plan, &base.store)?;
+        let coder = GroupCoder { plan: &self.plan, base: &base.store, learned: &learned };
+        let encode = |&g: &usize| -> Result<Coded> {
+            options.cancel.check()?;
+            let block = store.block(g)?;
+            let (from, to) = (store.start(g) as usize, store.start(g + 1) as usize);
+            let mut origins = self.origins.get(from..to).unwrap_or_default().to_vec();
+            coder.check_copies(&block, &mut origins)?;
+            let bytes = coder.encode(&block, &ops_of(&origins), level(options))?;
+            let (digest, len) = Digesting::of(&block);
+            observer.advance(block.bytes() as u64);
+            Ok(Coded { bytes, digest, len, rows: block.rows as u64 })
+        };
+        for part in groups.chunks(rayon::current_num_threads().max(1)) {
+            let coded: Vec<Result<Coded>> = part.par_iter().map(encode).collect();
+            coded.into_iter().try_for_each(|c| each(c?))?;
+        }
+        Ok(())
+    }
+}
+
+fn compress_split<W: Write>(
+    base: &Loaded,
+    split: &FoundSplit,
+    writer: &mut Writer<W>,
+    index: &mut Index,
+    report: &mut CompressReport,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<SplitRecord> {
+    let analysed = analyse_split(base, split, options, observer)?;
+    count(&analysed.origins, split, &analysed.plan, report);
+    let groups: Vec<usize> = (0..analysed.loaded.store.blocks()).collect();
+    let mut rows = Vec::new();
+    observer.begin("encode", analysed.loaded.bytes);
+    analysed.encode(base, &groups, options, observer, |coded| {
+        let mut pieces = Vec::new();
+        if coded.len > 0 {
+            let blob = writer.append(&coded.bytes)?;
+            let source = PieceSource::Blob { codec: TABLE_CODEC, blob, base: None };
+            pieces.push(Piece { len: coded.len, source });
+        }
+        index.entries.push(Entry::bytes(split.name.clone(), coded.len, coded.digest, pieces));
+        rows.push(coded.rows);
+        Ok(())
+    })?;
+    observer.end();
+    let file_rows = analysed.loaded.file_rows.first().map_or(&[][..], |f| f);
+    let files = split.files.iter().zip(file_rows).map(|(f, &rows)| FileRows {
+        path: f.relative.clone(),
+        format: f.format,
+        rows,
+    });
+    let files = files.collect();
+    Ok(SplitRecord {
+        name: split.name.clone(),
+        schema: split.schema.clone(),
+        plan: analysed.plan,
+        groups: rows,
+        files,
+    })
+}
+
+pub(crate) fn count(origins: &[Origin], split: &FoundSplit, plan: &Plan, report: &mut CompressReport) {
+    let (mut copied, mut edited) = (0, 0);
+    for o in origins {
+        match o {
+            Origin::Copy(_) => copied += 1,
+            Origin::Edit(_) => edited += 1,
+            Origin::New => {}
+        }
+    }
+    report.rows += origins.len() as u64;
+    report.copied += copied;
+    report.edited += edited;
+    report.columns += plan.columns.len() as u64;
+    for (c, f) in plan.columns.iter().zip(split.schema.fields()) {
+        if c.source == Source::None {
+            report.new_columns += 1;
+            report.notes.push(format!("column {:?} has no counterpart in the base", f.name()));
+        }
+    }
+    if origins.len() > 100 && copied + edited < origins.len() as u64 / 20 {
+        report.notes.push(format!(
+            "split {:?} shares hardly a row with the base: the delta is little more than the dataset",
+            split.name
+        ));
+    }
+}

@@ -1,0 +1,244 @@
+//! Datasets on disk, and loading them as rows of our own.
+
+use crate::arrow::{kind_of, kinds_of, to_block};
+use crate::io::{FoundSplit, find, read_file};
+use crate::options::Options;
+use crate::store::{Spill, Store};
+use crate::table::{Block, Column, Kind};
+use arrow_array::RecordBatch;
+use sparse_container::{Digester, digest};
+use sparse_core::{Digest, Error, ErrorKind, Observer, Result};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+
+/// A dataset: a data file, or a folder of them. Only schemas are read when it is opened.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    path: PathBuf,
+    splits: Vec<FoundSplit>,
+}
+
+impl Dataset {
+    /// Open a Parquet, Arrow IPC, JSON Lines or CSV file, or a folder with such files, in which the names of files and
+    /// folders tell splits apart, as on the Hugging Face Hub.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidInput` when there is no data file, one is malformed, files of a split differ in schema, a
+    /// name is given to two columns, or a type is not handled; `Io`.
+    pub fn open(path: impl AsRef<Path>) -> Result<Dataset> {
+        let path = path.as_ref().to_path_buf();
+        Ok(Dataset { splits: find(&path)?, path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of its splits.
+    pub fn splits(&self) -> impl Iterator<Item = &str> {
+        self.splits.iter().map(|s| &*s.name)
+    }
+
+    /// Bytes of its files.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn byte_len(&self) -> Result<u64> {
+        let files = self.splits.iter().flat_map(|s| &s.files);
+        files
+            .map(|f| std::fs::metadata(&f.path).map(|m| m.len()))
+            .sum::<std::io::Result<u64>>()
+            .map_err(|e| Error::io("cannot read the dataset", e).in_file(self.path.display().to_string()))
+    }
+
+    pub(crate) fn found(&self) -> &[FoundSplit] {
+        &self.splits
+    }
+}
+
+/// How large blocks become.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockSize {
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+}
+
+/// Blocks of the base: small, since rows are fetched from anywhere.
+pub(crate) const BASE_BLOCK: BlockSize = BlockSize { rows: 4096, bytes: 1 << 20 };
+
+/// Row groups of the derivative.
+pub(crate) const ROW_GROUP: BlockSize = BlockSize { rows: 1 << 16, bytes: 16 << 20 };
+
+/// Rows of one or more splits, one after the other.
+pub(crate) struct Loaded {
+    pub(crate) store: Store,
+    pub(crate) names: Vec<String>,
+    /// Rows of each file, split by split.
+    pub(crate) file_rows: Vec<Vec<u64>>,
+    /// Bytes of all cells, roughly.
+    pub(crate) bytes: u64,
+    /// What identifies the rows, if cells were hashed.
+    pub(crate) fingerprint: Option<Digest>,
+}
+
+/// What identifies columns: names and kinds.
+pub(crate) fn columns_digest(names: &[String], kinds: &[Kind]) -> Digest {
+    let mut text = String::new();
+    for (n, k) in names.iter().zip(kinds) {
+        text.push_str(&format!("{n}\0{k:?}\n"));
+    }
+    digest(text.as_bytes())
+}
+
+/// Load splits. Columns are those of all splits, by name and kind; what a split has not is null there.
+///
+/// # Errors
+/// As reading files; `Cancelled`; `LimitExceeded` for cells that are too large.
+pub(crate) fn load(
+    splits: &[FoundSplit],
+    size: BlockSize,
+    spill: Spill,
+    hashed: bool,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Loaded> {
+    let mut columns: Vec<(String, Kind)> = Vec::new();
+    for split in splits {
+        for (f, kind) in split.schema.fields().iter().zip(kinds_of(&split.schema)?) {
+            if !columns.iter().any(|(n, k)| n == f.name() && *k == kind) {
+                columns.push((f.name().clone(), kind));
+            }
+        }
+    }
+    let kinds: Vec<Kind> = columns.iter().map(|c| c.1).collect();
+    let names: Vec<String> = columns.iter().map(|c| c.0.clone()).collect();
+    let mut filler = Filler {
+        store: Store::new(kinds.clone(), spill, hashed),
+        open: Block::new(kinds.iter().copied()),
+        size,
+        bytes: 0,
+        digesters: if hashed { vec![Digester::new(); kinds.len()] } else { Vec::new() },
+    };
+    let mut file_rows = Vec::new();
+    for split in splits {
+        let place: Vec<Option<usize>> = columns
+            .iter()
+            .map(|(n, k)| {
+                let field = split.schema.fields().iter().position(|f| f.name() == n)?;
+                (kind_of(split.schema.field(field).data_type()).ok()? == *k).then_some(field)
+            })
+            .collect();
+        let mut rows_of_files = Vec::new();
+        for file in &split.files {
+            let start = filler.rows();
+            // One thread reads and decodes, this one converts and hashes.
+            std::thread::scope(|scope| -> Result<()> {
+                let (send, receive) = sync_channel::<RecordBatch>(2);
+                let reading = scope.spawn(move || {
+                    read_file(file, &split.schema, |batch| {
+                        options.cancel.check()?;
+                        send.send(batch).map_err(|_| Error::new(ErrorKind::Cancelled, "reading was given up"))
+                    })
+                });
+                let (mut result, mut counted) = (Ok(()), filler.bytes);
+                for batch in receive {
+                    result = filler.add(&batch, &place);
+                    observer.advance(filler.bytes - counted);
+                    counted = filler.bytes;
+                    if result.is_err() {
+                        break;
+                    }
+                }
+                let read = reading.join().unwrap_or_else(|_| {
+                    Err(Error::new(ErrorKind::InvalidInput, "malformed: its reader gave up"))
+                });
+                result.map_err(|e| e.in_file(file.path.display().to_string())).and(read)
+            })?;
+            rows_of_files.push(filler.rows() - start);
+        }
+        file_rows.push(rows_of_files);
+    }
+    filler.flush()?;
+    filler.store.close()?;
+    let fingerprint = hashed.then(|| {
+        let mut all = Digester::new();
+        all.update(&columns_digest(&names, &kinds).0);
+        filler.digesters.iter().for_each(|d| all.update(&d.finish().0));
+        all.finish()
+    });
+    Ok(Loaded { store: filler.store, names, file_rows, bytes: filler.bytes, fingerprint })
+}
+
+/// Collects rows to blocks.
+struct Filler {
+    store: Store,
+    open: Block,
+    size: BlockSize,
+    bytes: u64,
+    digesters: Vec<Digester>,
+}
+
+impl Filler {
+    fn rows(&self) -> u64 {
+        self.store.rows() + self.open.rows as u64
+    }
+
+    fn add(&mut self, batch: &RecordBatch, place: &[Option<usize>]) -> Result<()> {
+        let mut block = to_block(batch)?;
+        self.bytes += block.bytes() as u64;
+        let rows = block.rows;
+        let kinds = self.store.kinds().to_vec();
+        let mut own: Vec<Option<Column>> = block.columns.drain(..).map(Some).collect();
+        let mut columns = Vec::with_capacity(place.len());
+        for (p, &kind) in place.iter().zip(&kinds) {
+            columns.push(match p.and_then(|p| own.get_mut(p)).and_then(Option::take) {
+                Some(c) => c,
+                None => {
+                    let mut c = Column::new(kind);
+                    (0..rows).try_for_each(|_| c.push(None))?;
+                    c
+                }
+            });
+        }
+        self.put(&Block { rows, columns }, 0, rows)
+    }
+
+    /// Append rows, in halves where they are too large for a block.
+    fn put(&mut self, block: &Block, start: usize, len: usize) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let share = block.bytes() / block.rows.max(1) * len;
+        if len > 1 && (share > self.size.bytes || len > self.size.rows) {
+            self.put(block, start, len / 2)?;
+            return self.put(block, start + len / 2, len - len / 2);
+        }
+        if self.open.rows > 0
+            && (self.open.rows + len > self.size.rows || self.open.bytes() + share > self.size.bytes)
+        {
+            self.flush()?;
+        }
+        self.open.extend(block, start, len)?;
+        if self.open.bytes() > 2 * self.size.bytes && self.open.rows > 1 {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let fresh = Block::new(self.store.kinds().iter().copied());
+        let block = std::mem::replace(&mut self.open, fresh);
+        let mut hashes = Vec::new();
+        if !self.digesters.is_empty() {
+            hashes = Store::hash(&block);
+            let mut bytes = Vec::new();
+            for (d, h) in self.digesters.iter_mut().zip(&hashes) {
+                bytes.clear();
+                bytes.extend(h.iter().flat_map(|h| h.to_le_bytes()));
+                d.update(&bytes);
+            }
+        }
+        self.store.push(block, hashes)
+    }
+}

@@ -1,0 +1,375 @@
+//! Reading deltas, and restoring from them.
+
+use crate::arrow::to_batch;
+use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load};
+use crate::group::{GroupCoder, Learned};
+use crate::io::Format;
+use crate::manifest::{ATTRIBUTE, Manifest, SplitRecord, TABLE_CODEC};
+use crate::options::Options;
+use crate::table::{Block, Digesting};
+use arrow_array::{RecordBatch, RecordBatchReader};
+use arrow_schema::{ArrowError, SchemaRef};
+use rayon::prelude::*;
+use sparse_container::{Entry, PieceSource, Reader};
+use sparse_core::{Error, ErrorKind, FileSource, Limits, Observer, Result};
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+
+/// An open dataset delta.
+#[derive(Debug)]
+pub struct DatasetDelta {
+    reader: Reader<FileSource>,
+    pub(crate) manifest: Manifest,
+}
+
+/// What a delta holds of one split.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SplitInfo {
+    /// Its name.
+    pub name: String,
+    /// Its schema.
+    pub schema: SchemaRef,
+    /// Its rows.
+    pub rows: u64,
+    /// Row groups, which can be decoded on their own.
+    pub groups: usize,
+    /// Its files: path, format, rows.
+    pub files: Vec<(String, Format, u64)>,
+}
+
+impl DatasetDelta {
+    /// Open a delta and check its index.
+    ///
+    /// # Errors
+    /// `NotThisFormat` when it is none, or a delta of a model; `Corrupt`, `Truncated`, `UnsupportedVersion`,
+    /// `LimitExceeded`, `NotFound`, `Io`.
+    pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<DatasetDelta> {
+        let path = path.as_ref();
+        let place = path.display().to_string();
+        let open = || {
+            let file = File::open(path).map_err(|e| Error::io("cannot open the delta", e))?;
+            let reader = Reader::open(FileSource::new(file)?, limits)?;
+            let bytes = reader.index().attributes.get(&ATTRIBUTE).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::NotThisFormat,
+                    "a delta of a model, not of a dataset: use `sparse reconstruct`",
+                )
+            })?;
+            let manifest = Manifest::read(bytes)?;
+            let groups: usize = manifest.splits.iter().map(|s| s.groups.len()).sum();
+            if groups != reader.index().entries.len() {
+                return Err(Error::corrupt("the manifest of a dataset does not fit its row groups"));
+            }
+            Ok(DatasetDelta { reader, manifest })
+        };
+        open().map_err(|e| e.in_file(place))
+    }
+
+    /// The base that it was made against, as it was called then.
+    pub fn base_id(&self) -> &str {
+        &self.reader.index().provenance.base_id
+    }
+
+    /// The dataset that it restores, as it was called then.
+    pub fn target_id(&self) -> &str {
+        &self.reader.index().provenance.target_id
+    }
+
+    /// Size of the delta in bytes.
+    pub fn byte_len(&self) -> u64 {
+        self.reader.byte_len()
+    }
+
+    /// Bytes of all cells that it restores.
+    pub fn decoded_bytes(&self) -> u64 {
+        self.reader.index().entries.iter().fold(0, |sum, e| sum.saturating_add(e.spec.byte_len()))
+    }
+
+    /// Whether the file at `path` is a delta of a dataset (and not of a model, or no delta at all).
+    pub fn is_one(path: impl AsRef<Path>) -> bool {
+        let open = || Reader::open(FileSource::new(File::open(path).ok()?).ok()?, &Limits::default()).ok();
+        open().is_some_and(|r| r.index().attributes.contains_key(&ATTRIBUTE))
+    }
+
+    /// Whether the dataset was a single file.
+    pub fn is_single_file(&self) -> bool {
+        self.manifest.single
+    }
+
+    /// What is in it.
+    pub fn splits(&self) -> Vec<SplitInfo> {
+        let info = |s: &SplitRecord| SplitInfo {
+            name: s.name.clone(),
+            schema: s.schema.clone(),
+            rows: s.rows(),
+            groups: s.groups.len(),
+            files: s.files.iter().map(|f| (f.path.clone(), f.format, f.rows)).collect(),
+        };
+        self.manifest.splits.iter().map(info).collect()
+    }
+}
+
+/// A base together with a delta: the derivative, readable from any row.
+pub struct DeltaDataset<'a> {
+    pub(crate) delta: &'a DatasetDelta,
+    base: Loaded,
+    dataset: &'a Dataset,
+    options: Options,
+    learned: Vec<Learned>,
+}
+
+impl<'a> DeltaDataset<'a> {
+    /// Put base and delta together. The base is read once, to memory or, beyond half of `options.memory`, to a
+    /// temporary file.
+    ///
+    /// # Errors
+    /// `BaseMismatch` when the base has other columns or another number of rows than the delta was made against; what
+    /// reading it reports; `Cancelled`.
+    pub fn new(
+        delta: &'a DatasetDelta,
+        base: &'a Dataset,
+        options: &Options,
+        observer: &dyn Observer,
+    ) -> Result<DeltaDataset<'a>> {
+        observer.begin("read the base", 0);
+        let loaded = load(base.found(), BASE_BLOCK, options.spill(2), false, options, observer)?;
+        observer.end();
+        let record = &delta.manifest.base;
+        let mismatch = |what: String| {
+            let id = delta.base_id();
+            Err(Error::new(ErrorKind::BaseMismatch, format!("{what}; the delta was made against {id}"))
+                .in_file(base.path().display().to_string()))
+        };
+        let (rows, kinds) = (loaded.store.rows(), loaded.store.kinds());
+        if kinds != record.kinds || columns_digest(&loaded.names, kinds) != record.columns {
+            return mismatch("the base has other columns".into());
+        }
+        if rows != record.rows {
+            return mismatch(format!("the base has {rows} rows instead of {}", record.rows));
+        }
+        let learned = delta.manifest.splits.iter().map(|s| Learned::new(&s.plan, &loaded.store));
+        let learned = learned.collect::<Result<_>>()?;
+        Ok(DeltaDataset { delta, base: loaded, dataset: base, options: options.clone(), learned })
+    }
+
+    fn split(&self, name: &str) -> Result<usize> {
+        self.delta.manifest.splits.iter().position(|s| s.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.delta.manifest.splits.iter().map(|s| &*s.name).collect();
+            Error::new(ErrorKind::NotFound, format!("no split {name:?}, there are: {}", names.join(", ")))
+        })
+    }
+
+    /// Which entry of the index is a split's first row group.
+    fn first_entry(&self, split: usize) -> usize {
+        self.delta.manifest.splits.iter().take(split).map(|s| s.groups.len()).sum()
+    }
+
+    /// Decode a row group and compare it with its digest.
+    fn group(&self, split: usize, group: usize) -> Result<Block> {
+        let (record, learned) = match (self.delta.manifest.splits.get(split), self.learned.get(split)) {
+            (Some(r), Some(l)) => (r, l),
+            _ => return Err(Error::invalid_argument(format!("split {split}"))),
+        };
+        let reader = &self.delta.reader;
+        let entry = reader.index().entries.get(self.first_entry(split) + group);
+        let (rows, entry) = match (record.groups.get(group), entry) {
+            (Some(&r), Some(e)) => (r, e),
+            _ => {
+                return Err(Error::invalid_argument(format!("row group {group} of split {:?}", record.name)));
+            }
+        };
+        let within = |e: Error| {
+            let text = format!("row group {group} of split {:?}: {}", record.name, e.message());
+            let out = Error::new(e.kind(), text);
+            match e.offset() {
+                Some(at) => out.at_offset(at),
+                None => out,
+            }
+        };
+        let block = self.decode(entry, rows, record, learned).map_err(within)?;
+        let (digest, len) = Digesting::of(&block);
+        if digest != entry.digest || len != entry.spec.byte_len() {
+            return Err(within(Error::corrupt("its rows are not those that were stored")));
+        }
+        Ok(block)
+    }
+
+    fn decode(&self, entry: &Entry, rows: u64, record: &SplitRecord, learned: &Learned) -> Result<Block> {
+        let len = entry.spec.byte_len();
+        let max = self.options.limits.max_chunk_bytes;
+        Limits::check("row group", len, max)?;
+        let empty = Block::new(record.plan.kinds.iter().copied());
+        let [piece] = *entry.pieces else {
+            // A table without columns has rows, but no cells.
+            let rows = usize::try_from(rows).map_err(|_| Error::corrupt("too many rows"))?;
+            let fits = entry.pieces.is_empty() && record.plan.kinds.is_empty();
+            return if fits {
+                Ok(Block { rows, ..empty })
+            } else {
+                Err(Error::corrupt("it has an odd number of pieces"))
+            };
+        };
+        let PieceSource::Blob { codec, blob, base: None } = piece.source else {
+            return Err(Error::corrupt("it is not a blob"));
+        };
+        if codec != TABLE_CODEC {
+            return Err(Error::new(ErrorKind::UnknownCodec, format!("it has codec {}", codec.0)));
+        }
+        if rows > len.max(1) * 8 {
+            return Err(Error::corrupt(format!("{rows} rows in {len} bytes")));
+        }
+        let bytes = self.delta.reader.read_blob(&blob, max)?;
+        let coder = GroupCoder { plan: &record.plan, base: &self.base.store, learned };
+        // Cells and their ends, with room for what is taken before it is known to be too much.
+        coder.decode(
+            &bytes,
+            rows,
+            usize::try_from(len).unwrap_or(usize::MAX).saturating_mul(2).saturating_add(1 << 16),
+        )
+    }
+
+    /// Rows `rows` of split `split`, as record batches: one for each row group, or the part of it that is asked for.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such split, `InvalidArgument` when it has no such rows.
+    pub fn batches(&self, split: &str, rows: Range<u64>) -> Result<Batches<'_>> {
+        let split = self.split(split)?;
+        let record =
+            self.delta.manifest.splits.get(split).ok_or_else(|| Error::invalid_argument("no such split"))?;
+        if rows.start > rows.end || rows.end > record.rows() {
+            return Err(Error::invalid_argument(format!(
+                "rows {}..{} of split {:?}, which has {}",
+                rows.start,
+                rows.end,
+                record.name,
+                record.rows()
+            )));
+        }
+        let (mut group, mut start) = (0, 0);
+        while let Some(&n) = record.groups.get(group).filter(|&&n| start + n <= rows.start) {
+            start += n;
+            group += 1;
+        }
+        Ok(Batches { data: self, split, group, start, rows, schema: record.schema.clone() })
+    }
+
+    /// Decode everything and compare it with its digests. Returns the number of rows.
+    ///
+    /// # Errors
+    /// `BaseMismatch` when the base is not the one that the delta was made against, `Corrupt` when the delta is
+    /// damaged; `Cancelled`, `Io`.
+    pub fn verify(&self, observer: &dyn Observer) -> Result<u64> {
+        observer.begin("verify", self.delta.decoded_bytes());
+        let mut total = 0;
+        for split in 0..self.delta.manifest.splits.len() {
+            self.each_group(split, observer, |block| {
+                total += block.rows as u64;
+                Ok(())
+            })?;
+        }
+        observer.end();
+        Ok(total)
+    }
+
+    /// Decode the row groups of a split, several at once, and hand them on in order. While one round is handled, the
+    /// next is decoded.
+    pub(crate) fn each_group(
+        &self,
+        split: usize,
+        observer: &dyn Observer,
+        mut each: impl FnMut(Block) -> Result<()> + Send,
+    ) -> Result<()> {
+        let groups = self.delta.manifest.splits.get(split).map_or(0, |s| s.groups.len());
+        let at_once = rayon::current_num_threads().clamp(1, 8);
+        let decode = |from: usize| -> Vec<Result<Block>> {
+            (from..groups.min(from + at_once)).into_par_iter().map(|g| self.group(split, g)).collect()
+        };
+        let mut ready = decode(0);
+        let mut next = at_once;
+        while !ready.is_empty() {
+            self.options.cancel.check()?;
+            let handle = || -> Result<()> {
+                for block in ready {
+                    let block = block.map_err(|e| self.blame(e))?;
+                    observer.advance(block.bytes() as u64);
+                    each(block)?;
+                }
+                Ok(())
+            };
+            let (handled, decoded) = rayon::join(handle, || decode(next));
+            handled?;
+            ready = decoded;
+            next += at_once;
+        }
+        Ok(())
+    }
+
+    /// Whether it is the base's fault that a row group does not decode.
+    fn blame(&self, error: Error) -> Error {
+        if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Truncated | ErrorKind::LimitExceeded) {
+            return error;
+        }
+        let spill = self.options.spill(4);
+        match load(self.dataset.found(), BASE_BLOCK, spill, true, &self.options, &sparse_core::Unobserved) {
+            Ok(l) if l.fingerprint.is_some_and(|f| f != self.delta.manifest.base.fingerprint) => {
+                let id = self.delta.base_id();
+                let text = format!("the base has other contents; the delta was made against {id}");
+                Error::new(ErrorKind::BaseMismatch, text).in_file(self.dataset.path().display().to_string())
+            }
+            _ => error,
+        }
+    }
+}
+
+/// Record batches of a range of rows, see [`DeltaDataset::batches`]. A row group is decoded when it is its turn, and
+/// compared with its digest before any row is handed out.
+pub struct Batches<'a> {
+    data: &'a DeltaDataset<'a>,
+    split: usize,
+    group: usize,
+    /// First row of the next row group.
+    start: u64,
+    rows: Range<u64>,
+    schema: SchemaRef,
+}
+
+impl Batches<'_> {
+    fn read(&mut self) -> Result<Option<RecordBatch>> {
+        let groups = self.data.delta.manifest.splits.get(self.split).map_or(&[][..], |s| &s.groups);
+        let Some(&n) = groups.get(self.group).filter(|_| self.start < self.rows.end) else { return Ok(None) };
+        let block = self.data.group(self.split, self.group).map_err(|e| self.data.blame(e))?;
+        let batch = to_batch(&self.schema, &block)?;
+        let from = self.rows.start.saturating_sub(self.start);
+        let to = (self.rows.end - self.start).min(n);
+        self.group += 1;
+        self.start += n;
+        Ok(Some(batch.slice(from as usize, (to - from) as usize)))
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = std::result::Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().map_err(|e| ArrowError::ExternalError(Box::new(e))).transpose()
+    }
+}
+
+impl RecordBatchReader for Batches<'_> {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+}
+
+/// The error inside one that passed through Arrow, as those of [`Batches`] do; any other becomes `Corrupt`.
+pub fn from_arrow(error: ArrowError) -> Error {
+    match error {
+        ArrowError::ExternalError(e) => match e.downcast::<Error>() {
+            Ok(e) => *e,
+            Err(e) => Error::corrupt("not a record batch").with_source(e),
+        },
+        e => Error::corrupt("not a record batch").with_source(e),
+    }
+}

@@ -1,0 +1,87 @@
+//! How large a delta would be, without coding all of it.
+
+use crate::CompressReport;
+use crate::arrow::write_schema;
+use crate::compress::{analyse_split, count};
+use crate::dataset::{BASE_BLOCK, Dataset, load};
+use crate::options::Options;
+use sparse_core::{Observer, Result};
+
+/// What a delta would be like.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Estimate {
+    /// Size of the delta, in bytes.
+    pub delta_bytes: u64,
+    /// Size of the derivative's files, in bytes.
+    pub target_bytes: u64,
+    /// How much of the derivative was coded to find out, from 0 to 1.
+    pub share: f64,
+    /// Twice the standard error of `delta_bytes`, as a share of it; `None` where too little was coded to tell.
+    pub uncertainty: Option<f64>,
+    /// Rows, columns and notes, as of the delta itself.
+    pub report: CompressReport,
+}
+
+/// Row groups that are always coded.
+const AT_LEAST: usize = 6;
+
+/// What the container adds, roughly: header, trailer, and for each row group checksum, digest, length.
+const FRAME: u64 = 180;
+const PER_GROUP: u64 = 30;
+
+/// Estimate the size of the delta from `base` to `derivative`. All rows are read and matched; of the row groups a
+/// sample is coded, at least a `share` of them.
+///
+/// # Errors
+/// As [`compress`](crate::compress()).
+pub fn estimate(
+    base: &Dataset,
+    derivative: &Dataset,
+    share: f64,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Estimate> {
+    let mut report = CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
+    observer.begin("read the base", 0);
+    let loaded = load(base.found(), BASE_BLOCK, options.spill(4), true, options, observer)?;
+    observer.end();
+    let (mut bytes, mut variance) = (FRAME as f64, 0.0);
+    let (mut coded, mut all) = (0u64, 0u64);
+    let mut certain = true;
+    for split in derivative.found() {
+        let analysed = analyse_split(&loaded, split, options, observer)?;
+        count(&analysed.origins, split, &analysed.plan, &mut report);
+        let n = analysed.loaded.store.blocks();
+        let wanted = ((n as f64 * share).ceil() as usize).max(AT_LEAST).min(n);
+        let groups: Vec<usize> = (0..wanted).map(|i| (2 * i + 1) * n / (2 * wanted)).collect();
+        let mut sizes = Vec::new();
+        observer.begin("encode a sample", 0);
+        analysed.encode(&loaded, &groups, options, observer, |c| {
+            sizes.push(c.bytes.len() as f64);
+            Ok(())
+        })?;
+        observer.end();
+        let mut schema = Vec::new();
+        write_schema(&split.schema, &mut schema)?;
+        let schema_len = crate::pack::compress(&schema, &[], 19)?.len() as u64;
+        let mean = sizes.iter().sum::<f64>() / wanted.max(1) as f64;
+        bytes += mean * n as f64 + (PER_GROUP * n as u64 + schema_len) as f64;
+        if wanted < n {
+            let spread = sizes.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / (wanted.max(2) - 1) as f64;
+            let unseen = (n - wanted) as f64 / n as f64;
+            variance += (n as f64).powi(2) * unseen * spread / wanted as f64;
+            certain &= wanted >= AT_LEAST;
+        }
+        coded += wanted as u64;
+        all += n as u64;
+    }
+    report.delta_bytes = bytes as u64;
+    Ok(Estimate {
+        delta_bytes: bytes as u64,
+        target_bytes: report.target_bytes,
+        share: if all == 0 { 1.0 } else { coded as f64 / all as f64 },
+        uncertainty: certain.then(|| 2.0 * variance.sqrt() / bytes.max(1.0)),
+        report,
+    })
+}

@@ -1,0 +1,158 @@
+//! Row groups: the unit in which a split is coded; each is decoded on its own.
+
+mod columns;
+mod gather;
+
+pub(crate) use gather::Gathered;
+
+use crate::cells::CellCoder;
+use crate::cm::{Decoder, Encoder};
+use crate::plan::Plan;
+use crate::rows::{Op, Origin, code_ops, ops_of};
+use crate::store::Store;
+use crate::table::Block;
+use crate::wire::{Input, put_bytes};
+use columns::Columns;
+use sparse_core::{Error, Result};
+
+/// Most bytes that the text of a row group's long values has: what a decompressor is allowed.
+const MAX_BULK: usize = 256 << 20;
+
+/// Most bytes of the base that models learn from.
+const MAX_PRIME: usize = 256 << 20;
+
+/// Bytes of the base that long values are compressed after.
+const MAX_PREFIX: usize = 1 << 20;
+
+/// What models and the fast compressor learn from: rows of the base.
+#[derive(Debug, Default)]
+pub(crate) struct Learned {
+    prime: Block,
+    prefix: Vec<u8>,
+}
+
+impl Learned {
+    /// Collect what a plan asks for.
+    ///
+    /// # Errors
+    /// `Corrupt` when the base has no such rows; `Io`.
+    pub(crate) fn new(plan: &Plan, base: &Store) -> Result<Learned> {
+        let mut prime = Block::new(base.kinds().iter().copied());
+        if plan.prime_rows > 0 && plan.prime_stride == 1 {
+            base.copy(0, plan.prime_rows, &mut prime)?;
+        } else {
+            for i in 0..plan.prime_rows {
+                let row = i * plan.prime_stride;
+                base.copy(row, row.saturating_add(1), &mut prime)?;
+                if prime.bytes() > MAX_PRIME {
+                    return Err(Error::corrupt("a plan asks for too much of the base"));
+                }
+            }
+        }
+        let mut prefix = Vec::new();
+        for c in plan.columns.iter().filter(|c| c.bulk) {
+            if let crate::plan::Source::Base(b) = c.source {
+                let data = prime.columns.get(b).map_or(&[][..], |c| &c.data);
+                let room = MAX_PREFIX.saturating_sub(prefix.len());
+                prefix.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
+            }
+        }
+        Ok(Learned { prime, prefix })
+    }
+}
+
+/// Codes the row groups of a split.
+#[derive(Clone, Copy)]
+pub(crate) struct GroupCoder<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) base: &'a Store,
+    pub(crate) learned: &'a Learned,
+}
+
+impl GroupCoder<'_> {
+    fn coder(&self, bulk: Vec<u8>, allowance: usize) -> CellCoder {
+        CellCoder::new(self.plan.bits, bulk, allowance)
+    }
+
+    /// Rows that were found equal by their hashes are compared; those that differ after all have changes.
+    ///
+    /// # Errors
+    /// `Corrupt` when origins leave the base; `Io`.
+    pub(crate) fn check_copies(&self, block: &Block, origins: &mut [Origin]) -> Result<()> {
+        let gathered = Gathered::new(self.base, &ops_of(origins))?;
+        let pairs: Vec<_> = (0..self.plan.columns.len())
+            .filter_map(|c| {
+                self.plan.exact(c).and_then(|b| Some((block.columns.get(c)?, gathered.block.columns.get(b)?)))
+            })
+            .collect();
+        for (i, o) in origins.iter_mut().enumerate() {
+            if let Origin::Copy(row) = *o {
+                let at = gathered.place(row, 1)?;
+                if pairs.iter().any(|(x, y)| x.get(i) != y.get(at)) {
+                    *o = Origin::Edit(row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Code the rows of `block`, which come from where `ops` say.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the two do not fit; `Io`.
+    pub(crate) fn encode(&self, block: &Block, ops: &[Op], level: i32) -> Result<Vec<u8>> {
+        let mut cells = self.coder(Vec::new(), 0);
+        let mut coder = Encoder::new();
+        code_ops(&mut cells.model, &mut coder, block.rows as u64, self.base.rows(), ops)?;
+        let gathered = Gathered::new(self.base, ops)?;
+        Columns { plan: self.plan, ops, gathered: &gathered, prime: &self.learned.prime }.code(
+            &mut cells,
+            &mut coder,
+            block.rows,
+            Some(block),
+        )?;
+        let mut out = Vec::new();
+        let bulk = std::mem::take(&mut cells.bulk);
+        if bulk.is_empty() {
+            out.push(0);
+        } else {
+            out.push(1);
+            crate::wire::put_uint(&mut out, bulk.len() as u64);
+            let packed = crate::pack::compress(&bulk, &self.learned.prefix, level)?;
+            put_bytes(&mut out, &packed);
+        }
+        out.extend(coder.finish());
+        Ok(out)
+    }
+
+    /// Decode a row group of `rows` rows, whose cells take at most `allowance` bytes.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Truncated`, `LimitExceeded`; `Io` from the base.
+    pub(crate) fn decode(&self, encoded: &[u8], rows: u64, allowance: usize) -> Result<Block> {
+        let mut input = Input(encoded);
+        let bulk = match input.byte()? {
+            0 => Vec::new(),
+            1 => {
+                let len = input.uint()? as usize;
+                if len > MAX_BULK.min(allowance) {
+                    return Err(Error::corrupt(format!("long values of {len} bytes in a row group")));
+                }
+                crate::pack::decompress(input.blob()?, &self.learned.prefix, len)?
+            }
+            other => return Err(Error::corrupt(format!("unknown layout {other} of a row group"))),
+        };
+        let mut cells = self.coder(bulk, allowance);
+        let mut coder = Decoder::new(input.0);
+        let ops = code_ops(&mut cells.model, &mut coder, rows, self.base.rows(), &[])?;
+        coder.check()?;
+        let gathered = Gathered::new(self.base, &ops)?;
+        let columns = Columns { plan: self.plan, ops: &ops, gathered: &gathered, prime: &self.learned.prime };
+        let block = columns.code(&mut cells, &mut coder, rows as usize, None)?;
+        coder.check()?;
+        if !cells.bulk_is_used() {
+            return Err(Error::corrupt("a row group has long values left over"));
+        }
+        Ok(block)
+    }
+}

@@ -1,0 +1,64 @@
+//! Data files: finding them, reading them, writing them.
+
+mod find;
+mod read;
+mod write;
+
+pub(crate) use find::find;
+pub(crate) use read::read_file;
+pub(crate) use write::FileWriter;
+
+use arrow_schema::SchemaRef;
+use std::path::PathBuf;
+
+/// How a data file is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Format {
+    /// Apache Parquet.
+    Parquet,
+    /// An Arrow IPC file, with a footer.
+    ArrowFile,
+    /// An Arrow IPC stream, as Hugging Face `datasets` writes.
+    ArrowStream,
+    /// A JSON object a line.
+    JsonLines,
+    /// Comma-separated text with a header; every column is text.
+    Csv,
+}
+
+impl Format {
+    /// The usual ending of a file's name.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Parquet => "parquet",
+            Format::ArrowFile | Format::ArrowStream => "arrow",
+            Format::JsonLines => "jsonl",
+            Format::Csv => "csv",
+        }
+    }
+
+    pub(crate) const ALL: [Format; 5] =
+        [Format::Parquet, Format::ArrowFile, Format::ArrowStream, Format::JsonLines, Format::Csv];
+
+    pub(crate) fn code(self) -> u8 {
+        Format::ALL.iter().position(|f| *f == self).unwrap_or(0) as u8
+    }
+}
+
+/// A data file of a split.
+#[derive(Clone, Debug)]
+pub(crate) struct DataFile {
+    pub(crate) path: PathBuf,
+    /// Its path in the dataset's folder, with `/`; its name, for a single file.
+    pub(crate) relative: String,
+    pub(crate) format: Format,
+}
+
+/// A part of a dataset: its name, and its files in order.
+#[derive(Clone, Debug)]
+pub(crate) struct FoundSplit {
+    pub(crate) name: String,
+    pub(crate) files: Vec<DataFile>,
+    pub(crate) schema: SchemaRef,
+}

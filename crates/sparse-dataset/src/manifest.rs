@@ -1,0 +1,167 @@
+//! What a delta says about its dataset: attribute 16 of the container's index, laid out as docs/FORMAT.md says.
+
+use crate::arrow::{kinds_of, read_schema, write_schema};
+use crate::io::Format;
+use crate::plan::Plan;
+use crate::table::Kind;
+use crate::wire::{Input, put_bytes, put_uint};
+use arrow_schema::{Schema, SchemaRef};
+use sparse_core::{Digest, Error, ErrorKind, Result, check_path};
+use std::sync::Arc;
+
+/// The key of the attribute.
+pub(crate) const ATTRIBUTE: u16 = 16;
+
+/// The codec of row groups, as the container knows it.
+pub(crate) const TABLE_CODEC: sparse_core::CodecId = sparse_core::CodecId(16);
+
+/// The layout of the manifest and of row groups.
+const VERSION: u8 = 1;
+
+/// A file of a split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileRows {
+    pub(crate) path: String,
+    pub(crate) format: Format,
+    pub(crate) rows: u64,
+}
+
+/// A split.
+#[derive(Clone, Debug)]
+pub(crate) struct SplitRecord {
+    pub(crate) name: String,
+    pub(crate) schema: SchemaRef,
+    pub(crate) plan: Plan,
+    /// Rows of each row group.
+    pub(crate) groups: Vec<u64>,
+    pub(crate) files: Vec<FileRows>,
+}
+
+impl SplitRecord {
+    pub(crate) fn rows(&self) -> u64 {
+        self.groups.iter().fold(0, |a, b| a.saturating_add(*b))
+    }
+}
+
+/// What is known of the base.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BaseRecord {
+    pub(crate) rows: u64,
+    /// Of names and kinds of its columns.
+    pub(crate) columns: Digest,
+    /// Of all its cells.
+    pub(crate) fingerprint: Digest,
+    pub(crate) kinds: Vec<Kind>,
+}
+
+/// The whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Manifest {
+    pub(crate) base: BaseRecord,
+    pub(crate) splits: Vec<SplitRecord>,
+    /// Whether the dataset was a single file.
+    pub(crate) single: bool,
+}
+
+fn write_kind(kind: Kind, out: &mut Vec<u8>) {
+    match kind {
+        Kind::Bool => out.push(0),
+        Kind::Int { width, signed } => out.extend([1 + u8::from(signed), width]),
+        Kind::Float { width } => out.extend([3, width]),
+        Kind::Text => out.push(4),
+        Kind::Bytes => out.push(5),
+        Kind::Fixed { width } => {
+            out.push(6);
+            put_uint(out, width.into());
+        }
+    }
+}
+
+fn read_kind(input: &mut Input<'_>) -> Result<Kind> {
+    Ok(match input.byte()? {
+        0 => Kind::Bool,
+        tag @ (1 | 2) => Kind::Int { width: input.byte()?, signed: tag == 2 },
+        3 => Kind::Float { width: input.byte()? },
+        4 => Kind::Text,
+        5 => Kind::Bytes,
+        6 => Kind::Fixed {
+            width: u32::try_from(input.uint()?)
+                .map_err(|_| Error::corrupt("a cell of the base is too wide"))?,
+        },
+        other => return Err(Error::corrupt(format!("unknown kind {other} of a column of the base"))),
+    })
+}
+
+impl Manifest {
+    pub(crate) fn write(&self) -> Result<Vec<u8>> {
+        let mut out = vec![VERSION, u8::from(self.single)];
+        put_uint(&mut out, self.base.rows);
+        put_uint(&mut out, self.base.kinds.len() as u64);
+        self.base.kinds.iter().for_each(|k| write_kind(*k, &mut out));
+        put_uint(&mut out, self.splits.len() as u64);
+        for s in &self.splits {
+            put_bytes(&mut out, s.name.as_bytes());
+            write_schema(&s.schema, &mut out)?;
+            s.plan.write(&mut out);
+            put_uint(&mut out, s.groups.len() as u64);
+            s.groups.iter().for_each(|g| put_uint(&mut out, *g));
+            put_uint(&mut out, s.files.len() as u64);
+            for f in &s.files {
+                put_bytes(&mut out, f.path.as_bytes());
+                out.push(f.format.code());
+                put_uint(&mut out, f.rows);
+            }
+        }
+        // What does not compress comes last.
+        out.extend(self.base.columns.0);
+        out.extend(self.base.fingerprint.0);
+        Ok(out)
+    }
+
+    /// # Errors
+    /// `Corrupt`, `Truncated`, `UnsupportedVersion`; `InvalidInput` for a path that leaves its folder.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Manifest> {
+        let mut input = Input(bytes);
+        let version = input.byte()?;
+        if version != VERSION {
+            return Err(Error::new(
+                ErrorKind::UnsupportedVersion,
+                format!("the dataset has layout {version}, this program reads only {VERSION}: update Sparse"),
+            ));
+        }
+        let single = input.byte()? != 0;
+        let rows = input.uint()?;
+        let kinds: Vec<Kind> = (0..input.count()?).map(|_| read_kind(&mut input)).collect::<Result<_>>()?;
+        let mut splits = Vec::new();
+        for _ in 0..input.count()? {
+            splits.push(read_split(&mut input, &kinds)?);
+        }
+        let base =
+            BaseRecord { rows, columns: Digest(input.array()?), fingerprint: Digest(input.array()?), kinds };
+        input.end()?;
+        Ok(Manifest { base, splits, single })
+    }
+}
+
+fn read_split(input: &mut Input<'_>, base_kinds: &[Kind]) -> Result<SplitRecord> {
+    let name = input.string()?;
+    let schema: Schema = read_schema(input)?;
+    let kinds = kinds_of(&schema).map_err(|e| Error::corrupt(e.message().to_owned()))?;
+    let plan = Plan::read(input, kinds, base_kinds.to_vec())?;
+    let groups: Vec<u64> = (0..input.count()?).map(|_| input.uint()).collect::<Result<_>>()?;
+    let mut files = Vec::new();
+    for _ in 0..input.count()? {
+        let path = input.string()?;
+        check_path(&path)?;
+        let code = input.byte()?;
+        let format = Format::ALL.get(usize::from(code)).copied();
+        let format = format.ok_or_else(|| Error::corrupt(format!("unknown format {code} of a data file")))?;
+        files.push(FileRows { path, format, rows: input.uint()? });
+    }
+    let by_group = groups.iter().try_fold(0u64, |a, &b| a.checked_add(b));
+    let by_file = files.iter().try_fold(0u64, |a, f| a.checked_add(f.rows));
+    if by_group.is_none() || by_group != by_file {
+        return Err(Error::corrupt(format!("rows of split {name:?} do not add up")));
+    }
+    Ok(SplitRecord { name, schema: Arc::new(schema), plan, groups, files })
+}

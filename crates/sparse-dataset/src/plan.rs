@@ -1,0 +1,145 @@
+//! How the columns of a split are coded: where each comes from.
+
+use crate::cells::Rule;
+use crate::cm::{MAX_BITS, MIN_BITS};
+use crate::table::Kind;
+use crate::wire::{Input, put_uint};
+use sparse_core::{Error, Result};
+
+/// What a column's cells are predicted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Nothing.
+    None,
+    /// A column of the row's counterpart in the base.
+    Base(usize),
+    /// A column of the same row, coded before.
+    Sibling(usize),
+}
+
+/// A column of a split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ColumnPlan {
+    pub(crate) source: Source,
+    pub(crate) rule: Rule,
+    /// Columns of the same row, coded before, that tell most about this one.
+    pub(crate) parents: [Option<usize>; 2],
+    /// A column of the same row whose text this one's resembles.
+    pub(crate) hint: Option<usize>,
+    /// Whether long new values go to the bulk.
+    pub(crate) bulk: bool,
+    /// Whether models learn from the base's column before they code.
+    pub(crate) primed: bool,
+}
+
+impl ColumnPlan {
+    pub(crate) fn new(source: Source) -> ColumnPlan {
+        ColumnPlan { source, rule: Rule::Same, parents: [None; 2], hint: None, bulk: false, primed: false }
+    }
+}
+
+/// A split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) kinds: Vec<Kind>,
+    pub(crate) base_kinds: Vec<Kind>,
+    pub(crate) columns: Vec<ColumnPlan>,
+    /// In which order columns are coded.
+    pub(crate) order: Vec<usize>,
+    /// Size of the models' tables, as a power of two.
+    pub(crate) bits: u8,
+    /// Rows of the base that models learn from: every `prime_stride`th, this many.
+    pub(crate) prime_rows: u64,
+    pub(crate) prime_stride: u64,
+}
+
+impl Plan {
+    /// The base's column that column `c` is taken over from, bit by bit.
+    pub(crate) fn exact(&self, c: usize) -> Option<usize> {
+        let plan = self.columns.get(c)?;
+        match (plan.source, plan.rule) {
+            (Source::Base(b), Rule::Same) if self.base_kinds.get(b) == self.kinds.get(c) => Some(b),
+            _ => None,
+        }
+    }
+
+    /// Append the plan in bytes; kinds are known from the schemas.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.push(self.bits);
+        put_uint(out, self.prime_rows);
+        put_uint(out, self.prime_stride);
+        for &c in &self.order {
+            put_uint(out, c as u64);
+        }
+        let optional = |c: Option<usize>| c.map_or(0, |c| c as u64 + 1);
+        for c in &self.columns {
+            let (tag, column) = match c.source {
+                Source::None => (0, None),
+                Source::Base(b) => (1, Some(b)),
+                Source::Sibling(s) => (2, Some(s)),
+            };
+            out.push(tag | u8::from(c.bulk) << 2 | u8::from(c.primed) << 3);
+            for v in [column, c.parents[0], c.parents[1], c.hint] {
+                put_uint(out, optional(v));
+            }
+            out.extend(c.rule.code());
+        }
+    }
+
+    /// The inverse of [`write`](Self::write), checked.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Truncated`.
+    pub(crate) fn read(input: &mut Input<'_>, kinds: Vec<Kind>, base_kinds: Vec<Kind>) -> Result<Plan> {
+        let bad = |what: &str| Error::corrupt(format!("plan of a split: {what}"));
+        let n = kinds.len();
+        let bits = input.byte()?;
+        let (prime_rows, prime_stride) = (input.uint()?, input.uint()?);
+        if !(MIN_BITS..=MAX_BITS).contains(&bits) || prime_rows.checked_mul(prime_stride).is_none() {
+            return Err(bad("size of its models"));
+        }
+        let mut order = Vec::new();
+        let mut place = vec![None; n];
+        for i in 0..n {
+            let c = input.uint()? as usize;
+            match place.get_mut(c) {
+                Some(p @ None) => *p = Some(i),
+                _ => return Err(bad("order of its columns")),
+            }
+            order.push(c);
+        }
+        let mut columns = Vec::new();
+        for i in 0..n {
+            let before = |c: Option<usize>| match c {
+                Some(c) if place.get(c).copied().flatten() < place[i] => Ok(Some(c)),
+                None => Ok(None),
+                _ => Err(bad("a column that is not coded before")),
+            };
+            let tag = input.byte()?;
+            let mut values = [None; 4];
+            for v in &mut values {
+                *v = (input.uint()? as usize).checked_sub(1);
+            }
+            let [column, p0, p1, hint] = values;
+            let source = match (tag & 3, column) {
+                (0, None) => Source::None,
+                (1, Some(b)) if b < base_kinds.len() => Source::Base(b),
+                (2, Some(s)) => {
+                    before(Some(s))?;
+                    Source::Sibling(s)
+                }
+                _ => return Err(bad("source of a column")),
+            };
+            let rule = Rule::from_code(input.array()?)?;
+            columns.push(ColumnPlan {
+                source,
+                rule,
+                parents: [before(p0)?, before(p1)?],
+                hint: before(hint)?,
+                bulk: tag & 4 != 0,
+                primed: tag & 8 != 0,
+            });
+        }
+        Ok(Plan { kinds, base_kinds, columns, order, bits, prime_rows, prime_stride })
+    }
+}

@@ -1,0 +1,359 @@
+//! Rows in memory or, beyond a budget, in a temporary file; and hashes of their cells.
+
+use crate::table::{Block, Column, Kind, cell_hash};
+use sparse_core::{ByteSource, Error, FileSource, Result};
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where blocks that exceed the budget go.
+#[derive(Clone, Debug)]
+pub(crate) struct Spill {
+    /// Bytes that may stay in memory.
+    pub(crate) budget: usize,
+    /// The folder for temporary files; the system's, if none.
+    pub(crate) folder: Option<PathBuf>,
+}
+
+/// Where a column of a block lies in the file.
+#[derive(Clone, Copy, Debug)]
+struct Spilled {
+    offset: u64,
+    data: u64,
+    ends: u64,
+    nulls: u64,
+    hashes: u64,
+}
+
+enum Held {
+    Memory(Arc<Block>, Vec<Vec<u64>>),
+    File(Vec<Spilled>),
+}
+
+/// Rows of a table, block by block.
+pub(crate) struct Store {
+    kinds: Vec<Kind>,
+    blocks: Vec<Held>,
+    /// First row of each block, and the number of rows.
+    starts: Vec<u64>,
+    in_memory: usize,
+    spill: Spill,
+    hashed: bool,
+    writer: Option<BufWriter<File>>,
+    written: u64,
+    source: Option<FileSource>,
+    /// The temporary file's name, where it could not be removed at once.
+    _guard: Option<tempfile::TempPath>,
+    recent: Mutex<VecDeque<(usize, Arc<Block>)>>,
+}
+
+/// Blocks read back from the file that are kept.
+const RECENT: usize = 8;
+
+fn io(doing: &'static str) -> impl Fn(std::io::Error) -> Error {
+    move |e| Error::io(doing, e)
+}
+
+impl Store {
+    /// An empty store. With `hashed`, hashes of all cells are kept as well.
+    pub(crate) fn new(kinds: Vec<Kind>, spill: Spill, hashed: bool) -> Store {
+        Store {
+            kinds,
+            blocks: Vec::new(),
+            starts: vec![0],
+            in_memory: 0,
+            spill,
+            hashed,
+            writer: None,
+            written: 0,
+            source: None,
+            _guard: None,
+            recent: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn kinds(&self) -> &[Kind] {
+        &self.kinds
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    pub(crate) fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// First row of block `i`.
+    pub(crate) fn start(&self, i: usize) -> u64 {
+        self.starts.get(i).copied().unwrap_or(0)
+    }
+
+    /// The block that holds `row`.
+    pub(crate) fn block_of(&self, row: u64) -> usize {
+        self.starts.partition_point(|&s| s <= row).saturating_sub(1)
+    }
+
+    /// Hashes of a block's cells, column by column.
+    pub(crate) fn hash(block: &Block) -> Vec<Vec<u64>> {
+        block.columns.iter().map(|c| (0..block.rows).map(|i| cell_hash(c.get(i))).collect()).collect()
+    }
+
+    /// Append a block with the hashes of its cells (none in a store without).
+    ///
+    /// # Errors
+    /// `Io` when the temporary file cannot be written.
+    pub(crate) fn push(&mut self, block: Block, hashes: Vec<Vec<u64>>) -> Result<()> {
+        if block.rows == 0 {
+            return Ok(());
+        }
+        self.starts.push(self.rows() + block.rows as u64);
+        let bytes = block.bytes() + hashes.iter().map(|h| 8 * h.len()).sum::<usize>();
+        if self.in_memory + bytes <= self.spill.budget {
+            self.in_memory += bytes;
+            self.blocks.push(Held::Memory(Arc::new(block), hashes));
+            return Ok(());
+        }
+        if self.writer.is_none() {
+            self.open_file()?;
+        }
+        let mut columns = Vec::with_capacity(block.columns.len());
+        for (i, c) in block.columns.iter().enumerate() {
+            columns.push(self.write(c, hashes.get(i).map_or(&[], |h| h))?);
+        }
+        self.blocks.push(Held::File(columns));
+        Ok(())
+    }
+
+    fn open_file(&mut self) -> Result<()> {
+        let doing = "cannot create a temporary file";
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("sparse-dataset-");
+        let file = match &self.spill.folder {
+            Some(folder) => builder.tempfile_in(folder),
+            None => builder.tempfile(),
+        }
+        .map_err(io(doing))?;
+        let (file, path) = file.into_parts();
+        let reader = File::open(&path).map_err(io(doing))?;
+        self.source = Some(FileSource::new(reader)?);
+        self._guard = Some(path);
+        self.writer = Some(BufWriter::with_capacity(1 << 20, file));
+        Ok(())
+    }
+
+    fn write(&mut self, c: &Column, hashes: &[u64]) -> Result<Spilled> {
+        let Some(w) = &mut self.writer else {
+            return Err(Error::invalid_argument("the store is closed"));
+        };
+        let doing = "cannot write a temporary file";
+        w.write_all(&c.data).map_err(io(doing))?;
+        let mut buffer = Vec::with_capacity(1 << 12);
+        for part in c.ends.chunks(1024) {
+            buffer.clear();
+            buffer.extend(part.iter().flat_map(|e| e.to_le_bytes()));
+            w.write_all(&buffer).map_err(io(doing))?;
+        }
+        for part in c.nulls.chunks(4096) {
+            buffer.clear();
+            buffer.extend(part.iter().map(|&n| u8::from(n)));
+            w.write_all(&buffer).map_err(io(doing))?;
+        }
+        for part in hashes.chunks(512) {
+            buffer.clear();
+            buffer.extend(part.iter().flat_map(|e| e.to_le_bytes()));
+            w.write_all(&buffer).map_err(io(doing))?;
+        }
+        let lens = [c.data.len(), 4 * c.ends.len(), c.nulls.len(), 8 * hashes.len()].map(|l| l as u64);
+        let offset = self.written;
+        self.written += lens.iter().sum::<u64>();
+        Ok(Spilled { offset, data: lens[0], ends: lens[1], nulls: lens[2], hashes: lens[3] })
+    }
+
+    /// All rows are in: what was written can be read from here on.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        if let Some(mut w) = self.writer.take() {
+            w.flush().map_err(io("cannot write a temporary file"))?;
+            // The length is taken when the source is made.
+            if let Some(path) = &self._guard {
+                self.source =
+                    Some(FileSource::new(File::open(path).map_err(io("cannot read a temporary file"))?)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, offset: u64, len: u64) -> Result<Cow<'_, [u8]>> {
+        let source = self.source.as_ref().ok_or_else(|| Error::invalid_argument("the store has no file"))?;
+        source.bytes_at(offset, len as usize)
+    }
+
+    /// Block `i`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when there is none, `Io`.
+    pub(crate) fn block(&self, i: usize) -> Result<Arc<Block>> {
+        let columns = match self.blocks.get(i) {
+            Some(Held::Memory(block, _)) => return Ok(block.clone()),
+            Some(Held::File(columns)) => columns,
+            None => return Err(Error::invalid_argument(format!("block {i} of {}", self.blocks.len()))),
+        };
+        let lock = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, block)) = lock().iter().find(|(n, _)| *n == i) {
+            return Ok(block.clone());
+        }
+        let rows = (self.start(i + 1) - self.start(i)) as usize;
+        let mut block = Block { rows, columns: Vec::with_capacity(columns.len()) };
+        for (s, &kind) in columns.iter().zip(&self.kinds) {
+            block.columns.push(self.column(s, kind, rows)?);
+        }
+        let block = Arc::new(block);
+        let mut recent = lock();
+        if recent.len() >= RECENT {
+            recent.pop_front();
+        }
+        recent.push_back((i, block.clone()));
+        Ok(block)
+    }
+
+    fn column(&self, s: &Spilled, kind: Kind, rows: usize) -> Result<Column> {
+        let data = self.read(s.offset, s.data)?.into_owned();
+        let ends = words(&self.read(s.offset + s.data, s.ends)?);
+        let nulls = self.read(s.offset + s.data + s.ends, s.nulls)?.iter().map(|&b| b != 0).collect();
+        Column::from_parts(kind, rows, data, ends, nulls)
+    }
+
+    /// Hashes of column `column` of block `i`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when there are none, `Io`.
+    pub(crate) fn hashes(&self, i: usize, column: usize) -> Result<Cow<'_, [u64]>> {
+        let none = || Error::invalid_argument(format!("hashes of column {column} of block {i}"));
+        match self.blocks.get(i) {
+            Some(Held::Memory(_, hashes)) if self.hashed => {
+                hashes.get(column).map(|h| Cow::Borrowed(h.as_slice())).ok_or_else(none)
+            }
+            Some(Held::File(columns)) if self.hashed => {
+                let s = columns.get(column).ok_or_else(none)?;
+                let bytes = self.read(s.offset + s.data + s.ends + s.nulls, s.hashes)?;
+                let (words, _) = bytes.as_chunks::<8>();
+                Ok(words.iter().map(|w| u64::from_le_bytes(*w)).collect())
+            }
+            _ => Err(none()),
+        }
+    }
+
+    /// Append rows `from..to` to `out`, whose columns are this store's.
+    ///
+    /// # Errors
+    /// `Corrupt` when there are no such rows, `Io`.
+    pub(crate) fn copy(&self, from: u64, to: u64, out: &mut Block) -> Result<()> {
+        if from > to || to > self.rows() {
+            return Err(Error::corrupt(format!("rows {from}..{to} of a table of {}", self.rows())));
+        }
+        let mut at = from;
+        while at < to {
+            let i = self.block_of(at);
+            let (start, end) = (self.start(i), self.start(i + 1).min(to));
+            let len = (end - at) as usize;
+            match self.blocks.get(i) {
+                Some(Held::File(columns)) if len < SINGLE_ROWS && !self.is_recent(i) => {
+                    for (s, c) in columns.iter().zip(&mut out.columns) {
+                        self.copy_few(s, (at - start) as usize, len, c)?;
+                    }
+                    out.rows += len;
+                }
+                _ => out.extend(&*self.block(i)?, (at - start) as usize, len)?,
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    fn is_recent(&self, i: usize) -> bool {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(n, _)| *n == i)
+    }
+
+    /// Read a few rows of a column without the rest of its block.
+    fn copy_few(&self, s: &Spilled, row: usize, len: usize, out: &mut Column) -> Result<()> {
+        let nulls: Vec<bool> = if s.nulls == 0 {
+            Vec::new()
+        } else {
+            self.read(s.offset + s.data + s.ends + row as u64, len as u64)?.iter().map(|&b| b != 0).collect()
+        };
+        let part = match out.kind.width() {
+            Some(w) => {
+                let data = self.read(s.offset + (row * w) as u64, (len * w) as u64)?.into_owned();
+                Column::from_parts(out.kind, len, data, Vec::new(), nulls)?
+            }
+            None => {
+                let before = usize::from(row > 0);
+                let at = s.offset + s.data + 4 * (row - before) as u64;
+                let mut ends = words(&self.read(at, 4 * (len + before) as u64)?);
+                let first = if row > 0 { ends.remove(0) } else { 0 };
+                let last = ends.last().copied().unwrap_or(first);
+                let data = self.read(s.offset + u64::from(first), u64::from(last.saturating_sub(first)))?;
+                ends.iter_mut().for_each(|e| *e = e.saturating_sub(first));
+                Column::from_parts(out.kind, len, data.into_owned(), ends, nulls)?
+            }
+        };
+        out.extend(&part, 0, len)
+    }
+}
+
+/// Fewer rows than this are read one by one.
+const SINGLE_ROWS: usize = 16;
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.as_chunks::<4>().0.iter().map(|w| u32::from_le_bytes(*w)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spilled_rows_come_back() {
+        let kinds = vec![Kind::Text, Kind::Int { width: 4, signed: true }];
+        let mut blocks = Vec::new();
+        for b in 0..5u32 {
+            let mut block = Block::new(kinds.iter().copied());
+            for r in 0..40u32 {
+                let text = format!("block {b} row {r}");
+                block.columns[0].push((r % 7 != b).then_some(text.as_bytes())).unwrap();
+                block.columns[1].push((r % 5 != 1).then_some(&r.to_le_bytes()[..])).unwrap();
+                block.rows += 1;
+            }
+            blocks.push(block);
+        }
+        let fill = |budget| {
+            let mut store = Store::new(kinds.clone(), Spill { budget, folder: None }, true);
+            for b in &blocks {
+                store.push(b.clone(), Store::hash(b)).unwrap();
+            }
+            store.close().unwrap();
+            store
+        };
+        let (memory, mixed) = (fill(1 << 20), fill(3000));
+        assert!(mixed.source.is_some() && memory.source.is_none());
+        for (from, to) in [(0, 200), (3, 4), (39, 41), (100, 109), (75, 180), (199, 200)] {
+            let [mut a, mut b] = [(); 2].map(|()| Block::new(kinds.iter().copied()));
+            memory.copy(from, to, &mut a).unwrap();
+            mixed.copy(from, to, &mut b).unwrap();
+            assert_eq!(a.rows, (to - from) as usize);
+            for (x, y) in a.columns.iter().zip(&b.columns) {
+                assert!((0..a.rows).all(|i| x.get(i) == y.get(i)));
+            }
+        }
+        for i in 0..5 {
+            assert_eq!(memory.hashes(i, 1).unwrap(), mixed.hashes(i, 1).unwrap());
+        }
+        assert!(mixed.copy(150, 201, &mut Block::new(kinds.iter().copied())).is_err());
+    }
+}

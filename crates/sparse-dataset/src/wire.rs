@@ -1,0 +1,84 @@
+//! Small integers and strings of the manifest.
+
+use sparse_core::{Error, Result};
+
+/// Append `value`, seven bits a byte, least significant first.
+pub(crate) fn put_uint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Append bytes behind their length.
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_uint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Bytes that are taken apart from the front.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Input<'a> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8]> {
+        let (head, tail) = self
+            .0
+            .split_at_checked(len)
+            .ok_or_else(|| Error::truncated("the manifest of a dataset ends early"))?;
+        self.0 = tail;
+        Ok(head)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.bytes(N)?);
+        Ok(out)
+    }
+
+    pub(crate) fn byte(&mut self) -> Result<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    pub(crate) fn uint(&mut self) -> Result<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let part = u64::from(byte & 0x7f);
+            if part << shift >> shift != part {
+                break;
+            }
+            value |= part << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(Error::corrupt("an integer of the manifest does not fit 64 bits"))
+    }
+
+    /// A count of things that take at least a byte each.
+    pub(crate) fn count(&mut self) -> Result<usize> {
+        let n = self.uint()?;
+        usize::try_from(n).ok().filter(|&n| n <= self.0.len()).ok_or_else(|| {
+            Error::corrupt(format!("{n} things in the {} bytes left of a manifest", self.0.len()))
+        })
+    }
+
+    /// Bytes behind their length.
+    pub(crate) fn blob(&mut self) -> Result<&'a [u8]> {
+        let n = self.count()?;
+        self.bytes(n)
+    }
+
+    pub(crate) fn string(&mut self) -> Result<String> {
+        String::from_utf8(self.blob()?.to_vec())
+            .map_err(|_| Error::corrupt("a name in the manifest is not UTF-8"))
+    }
+
+    /// # Errors
+    /// `Corrupt` when something is left.
+    pub(crate) fn end(&self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::corrupt("the manifest has bytes left over")) }
+    }
+}

@@ -1,0 +1,222 @@
+//! Every Arrow type, with nulls, edits, removals and new rows.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use arrow_array::builder::{
+    BinaryViewBuilder, FixedSizeBinaryBuilder, FixedSizeListBuilder, Int32Builder, ListBuilder, MapBuilder,
+    StringBuilder, StringDictionaryBuilder, StringRunBuilder, StringViewBuilder,
+};
+use arrow_array::types::{Int8Type, Int16Type, Int32Type, UInt16Type};
+use arrow_array::{ArrayRef, *};
+use arrow_buffer::{IntervalDayTime, IntervalMonthDayNano, NullBuffer, OffsetBuffer, ScalarBuffer, i256};
+use arrow_schema::{DataType, Field, Fields};
+use common::{round_trip, table};
+use proptest::prelude::*;
+use std::sync::Arc;
+
+/// A cell by number: small numbers repeat, `None` is null.
+type Cell = Option<u32>;
+
+fn text(n: u32) -> String {
+    format!("cell {n} \u{e9}{}", "x".repeat(n as usize % 40))
+}
+
+fn float(n: u32) -> f64 {
+    match n % 7 {
+        0 => f64::from_bits(0x7ff8_0000_0000_0000 | u64::from(n)),
+        1 => -0.0,
+        2 => f64::NEG_INFINITY,
+        _ => f64::from(n) / 100.0,
+    }
+}
+
+/// An array of each type, made of the same cells.
+fn arrays(cells: &[Cell]) -> Vec<(&'static str, ArrayRef)> {
+    macro_rules! primitive {
+        ($array:ident, $f:expr) => {
+            Arc::new(cells.iter().map(|c| c.map($f)).collect::<$array>()) as ArrayRef
+        };
+    }
+    let bytes = |n: u32| n.to_le_bytes().repeat(n as usize % 4);
+    let mut out: Vec<(&'static str, ArrayRef)> = vec![
+        ("null", Arc::new(NullArray::new(cells.len()))),
+        ("bool", Arc::new(cells.iter().map(|c| c.map(|n| n % 2 == 0)).collect::<BooleanArray>())),
+        ("i8", primitive!(Int8Array, |n| n as i8)),
+        ("i16", primitive!(Int16Array, |n| n as i16)),
+        ("i32", primitive!(Int32Array, |n| n as i32)),
+        ("i64", primitive!(Int64Array, |n| -i64::from(n) << 20)),
+        ("u8", primitive!(UInt8Array, |n| n as u8)),
+        ("u16", primitive!(UInt16Array, |n| n as u16)),
+        ("u32", primitive!(UInt32Array, |n| u32::MAX - n)),
+        ("u64", primitive!(UInt64Array, |n| u64::MAX - u64::from(n))),
+        ("f16", primitive!(Float16Array, |n| half::f16::from_bits(n as u16))),
+        ("f32", primitive!(Float32Array, |n| float(n) as f32)),
+        ("f64", primitive!(Float64Array, float)),
+        ("date32", primitive!(Date32Array, |n| n as i32)),
+        ("date64", primitive!(Date64Array, |n| i64::from(n) * 86_400_000)),
+        ("time32", primitive!(Time32MillisecondArray, |n| n as i32)),
+        ("time64", primitive!(Time64NanosecondArray, i64::from)),
+        ("duration", primitive!(DurationMicrosecondArray, i64::from)),
+        ("months", primitive!(IntervalYearMonthArray, |n| n as i32)),
+        ("days", primitive!(IntervalDayTimeArray, |n| IntervalDayTime::new(n as i32, -1))),
+        ("nanos", primitive!(IntervalMonthDayNanoArray, |n| IntervalMonthDayNano::new(n as i32, 2, -3))),
+        ("utf8", primitive!(StringArray, text)),
+        ("large_utf8", primitive!(LargeStringArray, text)),
+        (
+            "binary",
+            Arc::new(BinaryArray::from_opt_vec(
+                cells.iter().map(|c| c.map(bytes)).collect::<Vec<_>>().iter().map(|c| c.as_deref()).collect(),
+            )),
+        ),
+        (
+            "large_binary",
+            Arc::new(LargeBinaryArray::from_opt_vec(
+                cells.iter().map(|c| c.map(bytes)).collect::<Vec<_>>().iter().map(|c| c.as_deref()).collect(),
+            )),
+        ),
+    ];
+    let stamps: TimestampNanosecondArray =
+        cells.iter().map(|c| c.map(|n| i64::from(n) * 1_000_003)).collect();
+    out.push(("timestamp", Arc::new(stamps.with_timezone("Europe/Berlin"))));
+    let d32: Decimal32Array = cells.iter().map(|c| c.map(|n| n as i32 % 9999)).collect();
+    out.push(("decimal32", Arc::new(d32.with_precision_and_scale(4, 1).unwrap())));
+    let d64: Decimal64Array = cells.iter().map(|c| c.map(i64::from)).collect();
+    out.push(("decimal64", Arc::new(d64.with_precision_and_scale(18, 3).unwrap())));
+    let d128: Decimal128Array = cells.iter().map(|c| c.map(|n| -i128::from(n) << 60)).collect();
+    out.push(("decimal128", Arc::new(d128.with_precision_and_scale(38, 10).unwrap())));
+    let d256: Decimal256Array = cells.iter().map(|c| c.map(|n| i256::from_i128(i128::from(n)))).collect();
+    out.push(("decimal256", Arc::new(d256.with_precision_and_scale(70, 10).unwrap())));
+
+    let mut fixed = FixedSizeBinaryBuilder::new(5);
+    let mut view = StringViewBuilder::new();
+    let mut bview = BinaryViewBuilder::new();
+    let mut dict = StringDictionaryBuilder::<Int8Type>::new();
+    let mut runs = StringRunBuilder::<Int32Type>::new();
+    let mut list = ListBuilder::new(StringBuilder::new());
+    let mut fsl = FixedSizeListBuilder::new(Int32Builder::new(), 3);
+    let mut map = MapBuilder::new(None, StringBuilder::new(), Int32Builder::new());
+    for c in cells {
+        match c {
+            Some(n) => {
+                fixed.append_value([*n as u8; 5]).unwrap();
+                view.append_value(text(*n));
+                bview.append_value(bytes(*n));
+                dict.append_value(format!("kind {}", n % 5));
+                runs.append_value(format!("run {}", n / 50));
+                (0..n % 4).for_each(|k| list.values().append_option((k != 1).then(|| text(n + k))));
+                list.append(true);
+                (0..3).for_each(|k| fsl.values().append_option((n % 3 != k).then_some((n * k) as i32)));
+                fsl.append(true);
+                for k in 0..n % 3 {
+                    map.keys().append_value(format!("k{k}"));
+                    map.values().append_option((k != 1).then_some(*n as i32));
+                }
+                map.append(true).unwrap();
+            }
+            None => {
+                fixed.append_null();
+                view.append_null();
+                bview.append_null();
+                dict.append_null();
+                runs.append_null();
+                list.append(false);
+                (0..3).for_each(|_| fsl.values().append_null());
+                fsl.append(false);
+                map.append(false).unwrap();
+            }
+        }
+    }
+    out.push(("fixed_binary", Arc::new(fixed.finish())));
+    out.push(("utf8_view", Arc::new(view.finish())));
+    out.push(("binary_view", Arc::new(bview.finish())));
+    out.push(("dictionary", Arc::new(dict.finish())));
+    out.push(("run_ends", Arc::new(runs.finish())));
+    out.push(("list", Arc::new(list.finish())));
+    out.push(("fixed_list", Arc::new(fsl.finish())));
+    out.push(("map", Arc::new(map.finish())));
+
+    // A struct of a number and a list, and a large list and a list view of such structs.
+    let nulls = NullBuffer::from_iter(cells.iter().map(Option::is_some));
+    let mut inner = ListBuilder::new(Int32Builder::new());
+    for c in cells {
+        (0..c.unwrap_or(0) % 3).for_each(|k| inner.values().append_value(k as i32));
+        inner.append(c.is_some());
+    }
+    let parts: Vec<(Field, ArrayRef)> = vec![
+        (Field::new("n", DataType::UInt16, true), primitive!(UInt16Array, |n| n as u16)),
+        (Field::new("l", DataType::new_list(DataType::Int32, true), true), Arc::new(inner.finish())),
+    ];
+    let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = parts.into_iter().unzip();
+    let fields = Fields::from(fields);
+    let structs: ArrayRef = Arc::new(StructArray::new(fields.clone(), columns, Some(nulls.clone())));
+    let item = Arc::new(Field::new("item", DataType::Struct(fields), true));
+    let n = cells.len() as i64;
+    let offsets = OffsetBuffer::new(ScalarBuffer::from((0..=n).collect::<Vec<i64>>()));
+    out.push(("large_list", Arc::new(LargeListArray::new(item.clone(), offsets, structs.clone(), None))));
+    let (starts, sizes): (Vec<i32>, Vec<i32>) = (0..n as i32).map(|i| (i, 1)).unzip();
+    out.push((
+        "list_view",
+        Arc::new(ListViewArray::new(item, starts.into(), sizes.into(), structs.clone(), None)),
+    ));
+    out.push(("struct", structs));
+    out
+}
+
+fn check(base: &[Cell], derivative: &[Cell]) {
+    for ((name, b), (_, d)) in arrays(base).into_iter().zip(arrays(derivative)) {
+        let id = |cells: &[Cell]| -> ArrayRef {
+            Arc::new(cells.iter().map(|c| c.map(|n| format!("row {n}"))).collect::<StringArray>())
+        };
+        let (b, d) =
+            (table(vec![("key", id(base)), (name, b)]), table(vec![("key", id(derivative)), (name, d)]));
+        round_trip(&b, &d);
+    }
+}
+
+#[test]
+fn every_type_survives_typical_changes() {
+    let base: Vec<Cell> = (0..120).map(|n| (n % 11 != 4).then_some(n)).collect();
+    let mut derivative: Vec<Cell> = base.iter().copied().filter(|c| c.is_none_or(|n| n % 5 != 2)).collect();
+    derivative[10] = Some(900);
+    derivative[20] = None;
+    derivative.rotate_left(30);
+    derivative.extend((300..310).map(Some));
+    check(&base, &derivative);
+    check(&base, &[]);
+    check(&[], &base);
+}
+
+#[test]
+fn all_types_in_one_table() {
+    let base: Vec<Cell> = (0..60).map(|n| (n % 7 != 1).then_some(n)).collect();
+    let mut derivative = base.clone();
+    derivative.truncate(50);
+    derivative.swap(3, 40);
+    derivative[12] = Some(444);
+    round_trip(&table(arrays(&base)), &table(arrays(&derivative)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4))]
+    #[test]
+    fn any_cells(
+        base in prop::collection::vec(prop::option::weighted(0.9, 0u32..60), 0..40),
+        derivative in prop::collection::vec(prop::option::weighted(0.9, 0u32..70), 0..40),
+    ) {
+        check(&base, &derivative);
+    }
+}
+
+#[test]
+fn dictionaries_of_other_keys() {
+    let make = |n: u16| -> ArrayRef {
+        let mut b = StringDictionaryBuilder::<UInt16Type>::new();
+        (0..n).for_each(|i| b.append_value(format!("v{}", i % 300)));
+        Arc::new(b.finish())
+    };
+    round_trip(&table(vec![("d", make(1000))]), &table(vec![("d", make(700))]));
+    let runs: RunArray<Int16Type> = vec!["a", "a", "b"].into_iter().collect();
+    round_trip(&table(vec![("r", Arc::new(runs.clone()))]), &table(vec![("r", Arc::new(runs))]));
+}
