@@ -608,6 +608,11 @@ impl UnitAnalysis for Analysis {
             Some((model, _)) => model,
             None => self.build(&BTreeMap::new(), &[]).model,
         };
-        Ok(Box::new(super::BoundEncoder::new(Encoder::new(self.scanner.simd, self.unit, model, self.position_prices))))
+        Ok(Box::new(super::BoundEncoder::new(Encoder::new(
+            self.scanner.simd,
+            self.unit,
+            model,
+            self.position_prices,
+        ))))
     }
 }

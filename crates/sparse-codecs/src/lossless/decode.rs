@@ -191,7 +191,8 @@ fn decode_coded<W: Word>(
     out: &mut [u8],
     work: &mut DecodeWork,
 ) -> Result<()> {
-    let log_lanes = (mode & !(RELATIVE | POSITIONS)).checked_sub(1).filter(|&l| u32::from(l) <= MAX_LANES.ilog2());
+    let log_lanes =
+        (mode & !(RELATIVE | POSITIONS)).checked_sub(1).filter(|&l| u32::from(l) <= MAX_LANES.ilog2());
     let lanes = 1usize << log_lanes.ok_or_else(|| Error::corrupt(format!("unknown chunk mode {mode}")))?;
     let DecodeWork { runs: run_list, words, raw, positions } = work;
     run_list.clear();
@@ -208,10 +209,16 @@ fn decode_coded<W: Word>(
         };
         out.copy_from_slice(predictions);
         if !decoder_of.is_plain() {
-            fill_classes(&decoder_of.class_maps, run_list, &profiles, &mut positions.classes, |map, range, out| {
-                let bytes = range.start * W::BYTES..range.end * W::BYTES;
-                decoder.contexts::<W>(map, &predictions[bytes], out);
-            });
+            fill_classes(
+                &decoder_of.class_maps,
+                run_list,
+                &profiles,
+                &mut positions.classes,
+                |map, range, out| {
+                    let bytes = range.start * W::BYTES..range.end * W::BYTES;
+                    decoder.contexts::<W>(map, &predictions[bytes], out);
+                },
+            );
         }
         return decoder_of.decode::<W>(states, words, raw, predictions, out, positions);
     }

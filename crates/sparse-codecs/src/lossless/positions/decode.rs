@@ -79,7 +79,8 @@ impl PositionDecoder {
         let mut left = len;
         for class in &self.coding {
             let n = take_count(&mut raw, class.order)?;
-            left = left.checked_sub(n as usize).ok_or_else(|| Error::corrupt("more changes than elements"))?;
+            left =
+                left.checked_sub(n as usize).ok_or_else(|| Error::corrupt("more changes than elements"))?;
             counts.push(n);
             contexts.resize(contexts.len() + n as usize, class.gaps);
             contexts.resize(contexts.len() + n as usize, class.values);

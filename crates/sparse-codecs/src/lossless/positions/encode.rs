@@ -1,8 +1,8 @@
 //! Finding positions, settling their tables, encoding them.
 
 use super::{Class, GAP_BITS, GAPS, MAX_CLASSES, MAX_ORDER, Positions, count_bits, put_count};
-use crate::entropy::cluster::{Cost, Sparse, cluster};
 use crate::entropy::bits::BitWriter;
+use crate::entropy::cluster::{Cost, Sparse, cluster};
 use crate::entropy::freq::{FreqTable, entropy_bits};
 use crate::entropy::rans::{self, EncodeScratch, EncodeTables};
 use crate::entropy::token::MAX_TOKENS;
@@ -167,7 +167,12 @@ impl PositionCounts {
     }
 
     /// Count a chunk.
-    pub(in crate::lossless) fn add(&mut self, located: &Located, tokens: &[u8], raw_counts: &[u8; MAX_TOKENS]) {
+    pub(in crate::lossless) fn add(
+        &mut self,
+        located: &Located,
+        tokens: &[u8],
+        raw_counts: &[u8; MAX_TOKENS],
+    ) {
         for (sums, (gaps, places)) in self.sums.iter_mut().zip(located.by_class()) {
             for &gap in gaps {
                 for (shift, counts) in (sums.first_shift..).zip(&mut sums.gaps) {
@@ -258,7 +263,10 @@ pub(in crate::lossless) fn prices(tables: &[Vec<u64>], classes: &[u8], tokens: u
             -(changed / all * value).log2()
         };
         let unchanged = -(1.0 - changed / all).log2();
-        std::iter::once(unchanged).chain(counts.iter().skip(1).map(|&n| of_change(n))).map(|p| p as f32).collect()
+        std::iter::once(unchanged)
+            .chain(counts.iter().skip(1).map(|&n| of_change(n)))
+            .map(|p| p as f32)
+            .collect()
     };
     let by_class: Vec<Vec<f32>> = by_class.iter().map(price).collect();
     classes.iter().map(|&c| by_class[usize::from(c)].clone()).collect()

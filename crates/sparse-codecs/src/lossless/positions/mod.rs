@@ -99,9 +99,7 @@ impl Positions {
             .map(|[order, shift, gaps, values]| Class { order, shift, gaps, values })
             .collect();
         let own = |t: u8| usize::from(t) < own_tables;
-        let valid = |c: &Class| {
-            c.order <= MAX_ORDER && c.shift <= MAX_SHIFT && own(c.gaps) && own(c.values)
-        };
+        let valid = |c: &Class| c.order <= MAX_ORDER && c.shift <= MAX_SHIFT && own(c.gaps) && own(c.values);
         if !coding.iter().all(valid) || classes.iter().any(|&c| usize::from(c) >= count) {
             return Err(Error::corrupt("position class out of range"));
         }
