@@ -14,6 +14,7 @@ pub mod cut;
 pub mod datasets;
 pub mod estimates;
 pub mod first_tensor;
+pub mod ladder;
 pub mod measure;
 pub mod ours;
 pub mod pair;

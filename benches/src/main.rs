@@ -3,8 +3,9 @@
 use sparse_bench::args::Args;
 use sparse_bench::compare::{chosen_pairs, report};
 use sparse_bench::measure::{Machine, command};
+use sparse_bench::pair::Pair;
 use sparse_bench::roundtrip::{RoundTrip, round_trip};
-use sparse_bench::{ablate, cut, estimates, first_tensor, ours, peers, synth, tables};
+use sparse_bench::{ablate, cut, estimates, first_tensor, ladder, ours, peers, synth, tables};
 use sparse_core::{Dtype, Error, Result};
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ sparse-bench pairs --all FOLDER                          ... on each FOLDER/*/{b
 sparse-bench ablate BASE FINETUNED ... | --all FOLDER    what each part of the lossless codec's model buys
 sparse-bench estimate BASE FINETUNED ... | --all FOLDER  estimated and real size
     --share 0.01  --effort fast|default|max  --threads N
+sparse-bench ladder BASE FINETUNED ... | --all FOLDER    codecs that lose something, and others' formats
+    --runs N        times each of our coders runs, the median counts (3)
 sparse-bench roundtrip BASE FINETUNED                    compress, reconstruct, verify: times and peak memory
     --threads N  --effort fast|default|max  --mmap on|off
     --work DIR      where delta.sparse and restored/ go, and stay (a temporary folder)
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Some("pairs") => pairs(args),
         Some("ablate") => ablation(args),
         Some("estimate") => estimate(args),
+        Some("ladder") => make_ladder(args),
         Some("roundtrip") => roundtrip(args),
         Some("first-tensor") => first_weights(args),
         Some("synth") => make_synth(args),
@@ -123,6 +127,17 @@ fn estimate(args: impl Iterator<Item = String>) -> Result<ExitCode> {
         rows.push(pool.install(|| estimates::compare(&path, share, effort))?);
     }
     println!("{}", estimates::markdown(&rows));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn make_ladder(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["all", "runs"])?;
+    let runs: usize = args.parsed("runs", 3)?;
+    println!("{}; one thread, median of {runs}; MB = 10^6 raw bytes of the fine-tune\n", Machine::describe());
+    for path in chosen_pairs(&args.positional, args.get("all"))? {
+        let pair = Pair::load(&path.base, &path.target)?;
+        println!("{}", ladder::ladder(&path.name, &pair, runs)?.markdown());
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -82,6 +82,14 @@ pub(crate) enum Command {
     /// Show what is in a delta
     Info(Info),
 
+    /// Write what changed as a PEFT adapter, as near as a rank allows
+    #[command(override_usage = "sparse export-adapter [OPTIONS] <BASE> <FINETUNED | DELTA> -o <FOLDER>")]
+    ExportAdapter(ExportAdapter),
+
+    /// Package a PEFT adapter; reconstruct restores it, or merges it into a base
+    #[command(override_usage = "sparse compress-adapter [OPTIONS] <BASE> <ADAPTER> -o <DELTA>")]
+    CompressAdapter(CompressAdapter),
+
     /// Estimate from a sample how large a delta would be
     #[command(override_usage = "sparse estimate [OPTIONS] <BASE> <FINETUNED>\n       \
                                 sparse estimate [OPTIONS] --no-base <MODEL>")]
@@ -109,6 +117,8 @@ impl Command {
             Command::Verify(_) => "verify",
             Command::Quality(_) => "quality",
             Command::Info(_) => "info",
+            Command::ExportAdapter(_) => "export-adapter",
+            Command::CompressAdapter(_) => "compress-adapter",
             Command::Estimate(_) => "estimate",
             #[cfg(feature = "dataset")]
             Command::DatasetCompress(_) => "dataset-compress",
@@ -168,6 +178,10 @@ pub(crate) struct Reconstruct {
     #[arg(long)]
     pub(crate) no_base: bool,
 
+    /// Restore only so many layers of tensors that were coded in two: 1 is the base moved by a product of factors
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=2))]
+    pub(crate) layers: Option<u32>,
+
     /// Replace the output if it exists
     #[arg(short, long)]
     pub(crate) force: bool,
@@ -207,6 +221,72 @@ pub(crate) struct Info {
     /// Show the files as well
     #[arg(long)]
     pub(crate) files: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExportAdapter {
+    /// The base, then the fine-tuned model or a delta that restores it
+    #[arg(value_name = "INPUT", required = true, action = ArgAction::Append)]
+    pub(crate) inputs: Vec<PathBuf>,
+
+    /// The folder to write
+    #[arg(short, long, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+
+    /// Directions to keep of each module
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) rank: u32,
+
+    /// Keep as many directions as it takes for this share of each module's energy
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["rank", "size"])]
+    pub(crate) energy: Option<f64>,
+
+    /// Keep as many directions as fit into this size, where they save the most
+    #[arg(long, value_name = "SIZE", conflicts_with = "rank")]
+    pub(crate) size: Option<String>,
+
+    /// For which loaders: portable (one rank, linear layers) or peft (mixed ranks)
+    #[arg(long, default_value = "portable", value_parser = ["portable", "peft"])]
+    pub(crate) profile: String,
+
+    /// Type of the factors: bf16, f16 or f32 [default: that of the weights]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) dtype: Option<String>,
+
+    /// Linear weights are stored as [in, out], as GPT-2 has them
+    #[arg(long)]
+    pub(crate) fan_in_fan_out: bool,
+
+    /// What the configuration calls the base [default: its path]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) base_name: Option<String>,
+
+    /// How much time to spend on finding what rounding hid: fast, default or max
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    pub(crate) effort: EffortArg,
+
+    /// Replace the output if it exists
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompressAdapter {
+    /// The base, which the adapter is checked against, then the adapter's folder
+    #[arg(value_name = "INPUT", required = true, action = ArgAction::Append)]
+    pub(crate) inputs: Vec<PathBuf>,
+
+    /// The delta to write
+    #[arg(short, long, value_name = "DELTA")]
+    pub(crate) output: PathBuf,
+
+    /// How much time to spend on a smaller delta: fast, default or max
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    pub(crate) effort: EffortArg,
+
+    /// Replace the output if it exists
+    #[arg(short, long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Args, Debug)]

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aliases;
 mod args;
 mod commands;
 mod failure;
@@ -21,7 +22,11 @@ use session::{Session, print, print_error};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let (args, note) = aliases::expand(std::env::args_os().collect());
+    if let Some(note) = note {
+        progress::eprint(&note);
+    }
+    let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(not_run(&error)),
     };

@@ -11,7 +11,8 @@ pub(crate) struct PolicyArgs {
     #[arg(long, value_name = "[PATTERN:]WHAT")]
     pub(crate) policy: Vec<String>,
 
-    /// Code all tensors with this codec: lossless, int8, sparse[=ERROR], sparse-int8[=ERROR], sign, ulp-bounded[=K]
+    /// Code all tensors with this codec: lossless, int8, sparse[=ERROR], sparse-int8[=ERROR], sign, ulp-bounded[=K],
+    /// svd[=RANK or share of the energy], layered[=likewise]
     #[arg(long, value_name = "CODEC[=SETTING]", conflicts_with = "policy")]
     pub(crate) codec: Option<String>,
 
@@ -96,7 +97,7 @@ fn one(text: &str) -> Result<Policy, String> {
 }
 
 /// `1500`, `20M`, `1.5G`.
-fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size");
     let digits = text.trim_end_matches('B');
     let (digits, unit) = match digits.chars().last() {

@@ -60,6 +60,8 @@ impl Session {
             Command::Verify(args) => commands::verify(self, args),
             Command::Quality(args) => commands::quality(self, args),
             Command::Info(args) => commands::info(self, &args),
+            Command::ExportAdapter(args) => commands::export_adapter(self, &args),
+            Command::CompressAdapter(args) => commands::compress_adapter(self, &args),
             Command::Estimate(args) => commands::estimate(self, args),
             #[cfg(feature = "dataset")]
             Command::DatasetCompress(args) => commands::dataset::compress(self, args),

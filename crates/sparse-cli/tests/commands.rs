@@ -338,3 +338,46 @@ fn what_may_be_lost() {
     let text = run(["compress", &base, &tuned, "-o", &delta, "-f", "--explain", "--policy", "*:max-ulps=1"]);
     assert!(text.succeeded().stdout.contains("taken, "));
 }
+
+#[test]
+fn adapters_there_and_back() {
+    let pair = Pair::new(2, 256, 128);
+    let (base, tuned) = (pair.arg("base"), pair.arg("finetuned"));
+    let (adapter, packed) = (pair.arg("adapter"), pair.arg("a.sparse"));
+    let made =
+        run(["export-adapter", &base, &tuned, "-o", &adapter, "--rank", "8", "--json"]).succeeded().json();
+    assert_eq!(made["rank"], 8);
+    assert!(made["modules"].as_array().unwrap().len() >= 2, "{made}");
+    // A delta stands for the model that it restores.
+    let delta = pair.arg("d.sparse");
+    run(["compress", &base, &tuned, "-o", &delta]).succeeded();
+    let again = pair.arg("adapter2");
+    run(["export-adapter", &base, &delta, "-o", &again, "--rank", "8"]).succeeded();
+    assert_same(&pair.path("adapter"), &pair.path("adapter2"));
+
+    let made = run(["compress-adapter", &base, &adapter, "-o", &packed, "--json"]).succeeded().json();
+    assert!(made["delta_bytes"].as_u64() < made["target_bytes"].as_u64(), "{made}");
+    let text = run(["info", &packed]).succeeded().stdout;
+    assert!(text.contains("a LoRA adapter of") && text.contains("rank 8 to 8"), "{text}");
+    let back = pair.arg("back");
+    run(["reconstruct", &packed, "-o", &back]).succeeded();
+    assert_same(&pair.path("adapter"), &pair.path("back"));
+    let merged = pair.arg("merged");
+    let text = run(["reconstruct", &base, &packed, "-o", &merged]).succeeded().stdout;
+    assert!(text.contains("with the adapter merged"), "{text}");
+    assert!(pair.path("merged/model.safetensors").exists() || pair.path("merged").is_dir());
+}
+
+#[test]
+fn names_of_an_earlier_program() {
+    let pair = Pair::new(2, 256, 128);
+    let (base, tuned, delta, out) =
+        (pair.arg("base"), pair.arg("finetuned"), pair.arg("d.sparse"), pair.arg("out"));
+    let done = run(["svd-compress", &base, &tuned, "-o", &delta, "--rank", "4"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stderr.contains("stands for: sparse compress --codec svd=4"), "{}", done.stderr);
+    assert_eq!(run(["svd-reconstruct", &base, &delta, "-o", &out]).code, Some(0));
+    let done = run(["compress-lossy", &base, &tuned, "-o", &delta, "-f"]);
+    assert!(done.code == Some(0) && done.stderr.contains("--codec sparse-int8"), "{}", done.stderr);
+    assert_eq!(run(["reconstruct-lossy", &base, &delta, "-o", &out, "-f"]).code, Some(0));
+}

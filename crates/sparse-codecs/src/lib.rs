@@ -7,6 +7,8 @@ pub mod certificate;
 pub mod entropy;
 #[cfg(feature = "int8")]
 pub mod int8;
+#[cfg(any(feature = "low-rank", feature = "svd"))]
+pub mod layers;
 #[cfg(feature = "lossless")]
 pub mod lossless;
 #[cfg(feature = "low-rank")]
@@ -32,8 +34,12 @@ pub mod simd;
 pub mod sparse;
 #[cfg(feature = "sparse-int8")]
 pub mod sparse_int8;
+#[cfg(feature = "svd")]
+pub mod svd;
 #[cfg(feature = "ulp-bounded")]
 pub mod ulp_bounded;
+#[cfg(feature = "lossless")]
+pub mod values;
 #[cfg_attr(not(feature = "lossless"), allow(dead_code, unused_imports, unused_macros))]
 mod word;
 #[cfg(feature = "zstd")]

@@ -16,6 +16,13 @@ pub(crate) const SINGLE_FILE: &[u8] = b"file";
 /// The attribute that deltas of datasets have, which the crate `sparse-dataset` reads.
 const DATASET: u16 = 16;
 
+/// The [attribute](Index::attributes) of the index that says that the target is an adapter, and of which kind.
+pub(crate) const ADAPTER: u16 = 3;
+
+/// Value of [`ADAPTER`]: a LoRA in PEFT's layout.
+#[cfg(feature = "encode")]
+pub(crate) const LORA: &[u8] = b"lora";
+
 /// An open delta file, with the codecs to decode it.
 ///
 /// Opening reads and checks the index, not the payload. A delta with codecs that the registry lacks can be opened
@@ -86,6 +93,11 @@ impl Delta {
         index.attributes.get(&TARGET_KIND).is_some_and(|v| v == SINGLE_FILE)
             && index.files.len() == 1
             && index.folders.is_empty()
+    }
+
+    /// Whether what is restored is an adapter, to be merged into a base, and not a model.
+    pub fn is_adapter(&self) -> bool {
+        self.index().attributes.contains_key(&ADAPTER)
     }
 
     /// Add the delta's path to an error.

@@ -1,6 +1,7 @@
 //! What a delta file holds, for people.
 
-use crate::Delta;
+use crate::restore::certificate_in;
+use crate::{Certificate, Delta};
 use sparse_codecs::zstd;
 use sparse_container::{Entry, EntryKind, Index, Piece, PieceSource, UnitRecord, Version};
 use sparse_core::{CodecId, Digest, Dtype, Registry, UnitSpec};
@@ -39,6 +40,33 @@ pub struct Summary {
     pub entries: Vec<EntrySummary>,
     /// The coded units.
     pub units: Vec<UnitSummary>,
+    /// What the adapter is, if it is one.
+    pub adapter: Option<AdapterSummary>,
+    /// How near the restored model comes to the original, if something may be lost; as the delta says, not measured.
+    pub certificate: Option<Certificate>,
+}
+
+/// An adapter in a delta.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AdapterSummary {
+    /// Weights that it changes.
+    pub modules: u64,
+    /// Their least and largest rank.
+    pub ranks: (u64, u64),
+}
+
+/// By the names and shapes of its tensors.
+fn adapter(delta: &Delta) -> Option<AdapterSummary> {
+    let entries = delta.index().entries.iter();
+    let ranks = entries
+        .filter(|e| e.name.ends_with(".lora_A.weight") || e.name.ends_with(".lora_embedding_A"))
+        .filter_map(|e| e.spec.shape().first().copied());
+    let ranks: Vec<u64> = ranks.collect();
+    delta.is_adapter().then(|| AdapterSummary {
+        modules: ranks.len() as u64,
+        ranks: (ranks.iter().min().copied().unwrap_or(0), ranks.iter().max().copied().unwrap_or(0)),
+    })
 }
 
 /// One tensor, or run of bytes, of a delta. Sizes in bytes.
@@ -115,6 +143,9 @@ pub fn inspect(delta: &Delta) -> Summary {
         folders: index.folders.clone(),
         entries: index.entries.iter().map(|e| entry(e, &units, delta.registry())).collect(),
         units: units.iter().map(|u| u.summary(delta.registry())).collect(),
+        adapter: adapter(delta),
+        // What cannot be read is shown by whoever measures again.
+        certificate: certificate_in(&index.attributes).ok().flatten(),
     }
 }
 

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "encode")]
+mod adapter;
+#[cfg(feature = "encode")]
 mod compress;
 mod context;
 mod delta;
@@ -21,6 +23,11 @@ mod restore;
 mod source;
 
 #[cfg(feature = "encode")]
+pub use adapter::{
+    AdapterRank, ExportOptions, ExportReport, ExportedModule, LeftOut, MergeReport, Profile, check_adapter,
+    export_adapter, merge_adapter, reconstruct_merged,
+};
+#[cfg(feature = "encode")]
 pub use compress::{CandidateReport, ChoiceReport, CompressReport, compress, compress_to_path};
 pub use delta::Delta;
 #[cfg(feature = "encode")]
@@ -28,7 +35,7 @@ pub use estimate::{Estimate, TensorEstimate, estimate};
 #[cfg(feature = "parallel")]
 pub use executor::CurrentPool;
 pub use executor::{Executor, Inline, Threads};
-pub use inspect::{EntrySummary, Summary, UnitSummary, inspect};
+pub use inspect::{AdapterSummary, EntrySummary, Summary, UnitSummary, inspect};
 pub use options::Options;
 pub use quality::{Quality, TensorQuality, quality};
 pub use registry::default_registry;

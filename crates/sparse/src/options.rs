@@ -19,6 +19,9 @@ pub struct Options {
     /// What may be lost: nothing, unless told otherwise.
     #[cfg(feature = "encode")]
     pub policy: sparse_select::Policy,
+    /// How many layers to restore of tensors that were coded in two: one, or all. With one, such tensors come back as the base moved by
+    /// the product of their factors, and are not compared with their digests (the base's are checked instead).
+    pub layers: Option<u32>,
     /// Storage elements per chunk: the granularity of random access and of parallel work.
     pub chunk_len: u32,
     /// Budgets for sizes that untrusted files declare.
@@ -37,6 +40,7 @@ impl Default for Options {
             effort: Effort::Default,
             #[cfg(feature = "encode")]
             policy: sparse_select::Policy::Lossless,
+            layers: None,
             chunk_len: DEFAULT_CHUNK_LEN,
             limits: Limits::default(),
             #[cfg(feature = "encode")]

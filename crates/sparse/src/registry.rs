@@ -7,6 +7,7 @@ use sparse_codecs::raw::Raw;
 use sparse_codecs::sign::Sign;
 use sparse_codecs::sparse::Sparse;
 use sparse_codecs::sparse_int8::SparseInt8;
+use sparse_codecs::svd::Svd;
 use sparse_codecs::ulp_bounded::UlpBounded;
 use sparse_core::Registry;
 use std::sync::Arc;
@@ -24,5 +25,6 @@ pub fn default_registry() -> Registry {
     let _ = registry.add(Arc::new(SparseInt8::default()));
     let _ = registry.add(Arc::new(Sign::default()));
     let _ = registry.add(Arc::new(UlpBounded::default()));
+    let _ = registry.add(Arc::new(Svd::default()));
     registry
 }

@@ -68,13 +68,16 @@ fn write_v0_2() {
     for codec in GOLDEN_CODECS {
         let path = golden("v0_2").join(format!("{}.sparse", codec.replace('=', "-")));
         if !path.exists() {
-            let mut options = Options::default();
-            options.policy = sparse::Policy::Fixed(sparse::Setting::parse(codec).unwrap());
-            let (base, target) = (open("base"), open("target"));
-            sparse::compress_to_path(Some(&base), &target, &path, Overwrite::Refuse, &options, &Unobserved)
-                .unwrap();
+            write(&open("base"), &open("target"), &path, codec);
         }
     }
+}
+
+#[cfg(feature = "encode")]
+fn write(base: &Model, target: &Model, path: &Path, codec: &str) {
+    let mut options = Options::default();
+    options.policy = sparse::Policy::Fixed(sparse::Setting::parse(codec).unwrap());
+    sparse::compress_to_path(Some(base), target, path, Overwrite::Refuse, &options, &Unobserved).unwrap();
 }
 
 /// Writes the files anew; for a new version of the format, into a new folder.

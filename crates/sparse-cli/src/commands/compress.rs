@@ -90,7 +90,6 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
     let start = Instant::now();
     let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
     let target = session.open("fine-tuned", &target_path)?;
-    let mut options = session.options(args.effort.into());
     if let Some(folder) = &args.adapter {
         options.adapter = Some(Arc::new(Adapter::open(folder, &OpenOptions::default())?));
     }

@@ -20,6 +20,9 @@ struct Body<'a> {
     target_id: &'a str,
     needs_base: bool,
     single_file: bool,
+    is_adapter: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<super::quality::Numbers>,
     delta_bytes: u64,
     target_bytes: u64,
     ratio: Option<f64>,
@@ -77,6 +80,8 @@ pub(crate) fn info(session: &Session, args: &args::Info) -> Result<(), Failure> 
         target_id: &summary.target_id,
         needs_base: summary.needs_base,
         single_file: summary.is_single_file,
+        is_adapter: summary.adapter.is_some(),
+        certificate: summary.certificate.as_ref().map(Into::into),
         delta_bytes: summary.delta_bytes,
         target_bytes: summary.target_bytes,
         ratio: human::ratio(summary.target_bytes, summary.delta_bytes),
@@ -102,6 +107,18 @@ fn text(body: &Body<'_>, summary: &Summary, args: &args::Info) -> String {
         human::plain(body.format_version),
         human::plain(body.tool),
     );
+    if let Some(a) = summary.adapter {
+        let _ = writeln!(
+            out,
+            "a LoRA adapter of {}, rank {} to {}",
+            human::count(a.modules, "module"),
+            a.ranks.0,
+            a.ranks.1
+        );
+    }
+    if let Some(c) = &summary.certificate {
+        let _ = writeln!(out, "certified: {}", super::quality::sentence(c));
+    }
     let base = if body.needs_base { named(body.base_id) } else { "none needed".to_owned() };
     let _ = writeln!(out, "base: {base}\nfine-tuned: {}\n", named(body.target_id));
     out.push_str(&tensor_table(&body.tensors));

@@ -1,5 +1,6 @@
 //! One module per command.
 
+mod adapter;
 mod compress;
 #[cfg(feature = "dataset")]
 pub(crate) mod dataset;
@@ -8,6 +9,7 @@ mod info;
 mod quality;
 mod restore;
 
+pub(crate) use adapter::{compress as compress_adapter, export as export_adapter};
 pub(crate) use compress::compress;
 pub(crate) use estimate::estimate;
 pub(crate) use info::info;

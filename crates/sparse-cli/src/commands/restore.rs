@@ -83,12 +83,28 @@ fn amount(done: &RestoreReport, time: Duration) -> String {
 
 pub(crate) fn reconstruct(session: &Session, args: Reconstruct) -> Result<(), Failure> {
     let inputs = Inputs::open(session, args.inputs, args.no_base)?;
+    let mut options = session.options(Effort::Default);
+    options.layers = args.layers;
+    if let Some(base) = inputs.base.as_ref().filter(|_| inputs.delta.is_adapter()) {
+        let force = overwrite(&args.output, args.force)?;
+        let done = sparse::reconstruct_merged(
+            base,
+            &inputs.delta,
+            &args.output,
+            force,
+            &options,
+            &session.progress,
+        )?;
+        return inputs.report(session, &done, Some(&args.output), || {
+            format!("{} is the base with the adapter merged", human::plain(&args.output.to_string_lossy()))
+        });
+    }
     let done = sparse::reconstruct(
         inputs.base.as_ref(),
         &inputs.delta,
         &args.output,
         overwrite(&args.output, args.force)?,
-        &session.options(Effort::Default),
+        &options,
         &session.progress,
     )?;
     inputs.report(session, &done, Some(&args.output), || {

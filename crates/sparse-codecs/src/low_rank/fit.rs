@@ -36,7 +36,7 @@ pub(super) struct Matrix<'a> {
     pub(super) target: &'a [u8],
     pub(super) base: &'a [u8],
     /// Changes are multiplied by this, a power of two, to be about one.
-    unit: f32,
+    pub(super) unit: f32,
     pub(super) rule: KeyRule,
 }
 
@@ -63,8 +63,8 @@ struct Pass {
 #[derive(Clone)]
 pub(super) struct Fit {
     pub(super) rank: usize,
-    left: Vec<f32>,
-    right: Vec<f32>,
+    pub(super) left: Vec<f32>,
+    pub(super) right: Vec<f32>,
     /// Singular values, of the scaled change.
     pub(super) sigma: Vec<f64>,
 }

@@ -4,7 +4,7 @@
 
 /// The inner product, in sixteen partial sums.
 #[inline(always)]
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a, a_rest) = a.as_chunks::<16>();
     let (b, b_rest) = b.as_chunks::<16>();
     let mut sums = [0f32; 16];
@@ -18,7 +18,7 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 /// `y += a * x`.
 #[inline(always)]
-pub(super) fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
+pub(crate) fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
     for (y, x) in y.iter_mut().zip(x) {
         *y += a * x;
     }
@@ -57,7 +57,7 @@ pub(super) fn orthonormalise(rows: &mut [f32], n: usize) {
 }
 
 /// Eigenvalues (descending) and eigenvectors (one per row) of a symmetric matrix, by Jacobi's rotations.
-pub(super) fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
+pub(crate) fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
     let mut a = matrix.to_vec();
     // Row `k` of `v` is the `k`-th eigenvector.
     let mut v = vec![0.0; n * n];
@@ -112,7 +112,7 @@ pub(super) fn rotate_rows(rows: &mut [f32], m: &[f64], k: usize) {
 }
 
 /// Combine rows of length `n`: row `i` of the result is the sum of `m[i, k]` times row `k`; `m` has rows of `k`.
-pub(super) fn combine(rows: &[f32], n: usize, m: &[f64]) -> Vec<f32> {
+pub(crate) fn combine(rows: &[f32], n: usize, m: &[f64]) -> Vec<f32> {
     let k = rows.len() / n;
     let mut out = vec![0f32; m.len() / k * n];
     for (out, m) in out.chunks_exact_mut(n).zip(m.chunks_exact(k)) {
@@ -124,7 +124,7 @@ pub(super) fn combine(rows: &[f32], n: usize, m: &[f64]) -> Vec<f32> {
 }
 
 /// Pseudo-random numbers of mean zero, near enough to normal ones, from a fixed seed.
-pub(super) fn noise(len: usize) -> Vec<f32> {
+pub(crate) fn noise(len: usize) -> Vec<f32> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut uniform = || {
         // xorshift64* (Vigna 2016).

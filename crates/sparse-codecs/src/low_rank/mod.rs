@@ -10,6 +10,8 @@
 #[cfg(feature = "low-rank-encode")]
 mod analysis;
 mod chunk;
+#[cfg(feature = "low-rank-encode")]
+mod export;
 mod factors;
 #[cfg(feature = "low-rank-encode")]
 mod fit;
@@ -19,15 +21,17 @@ mod glance;
 #[cfg(feature = "low-rank-encode")]
 mod hint;
 #[cfg(feature = "low-rank-encode")]
-mod linalg;
+pub(crate) mod linalg;
 mod model;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "low-rank-encode")]
-mod workers;
+pub(crate) mod workers;
 
 use crate::simd::Simd;
 use chunk::{Decoder, Predictor};
+#[cfg(feature = "low-rank-encode")]
+pub use export::{FloatFactors, factorise};
 use factors::is_matrix;
 use float::{Real, is_real, with_real};
 #[cfg(feature = "low-rank-encode")]

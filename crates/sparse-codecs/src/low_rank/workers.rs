@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 /// Call `work` for each index below `count`, on as many threads as there are cores; results in order of index.
 ///
 /// Where no thread can be had, the caller's does it all.
-pub(super) fn map<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+pub(crate) fn map<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(count)));
     let worker = || {
         loop {

@@ -17,6 +17,9 @@ use sparse_core::{ChunkDecoder, ChunkEncoder, CodecContext, Error, Result, RowRu
 /// First byte of a chunk whose codes the lossless codec has coded.
 const CODED: u8 = 0;
 
+/// Weights that are looked at together.
+const BLOCK: usize = 256;
+
 /// Scratch memory of a worker.
 #[derive(Default)]
 pub(super) struct Scratch {
@@ -180,12 +183,14 @@ fn decode_words<R: Real>(
             p
         }
     };
-    let mut words = out.chunks_exact_mut(width).zip(predictions.chunks_exact(width));
+    let mut at = 0;
     for RowRun { segment, row, len, .. } in decoder.unit.row_runs(decoder.unit.chunk_range(chunk)) {
-        let words = words.by_ref().take(len);
+        let range = at..at + len * width;
+        at = range.end;
+        let (out, predictions) = (&mut out[range.clone()], &predictions[range]);
         match &decoder.rule {
             Rule::Ulps(k) => {
-                for (o, p) in words {
+                for (o, p) in out.chunks_exact_mut(width).zip(predictions.chunks_exact(width)) {
                     let (surrogate, p) = (R::W::load(o), R::W::load(p));
                     if surrogate != p {
                         let code = ulps::<R>(surrogate, p);
@@ -197,15 +202,26 @@ fn decode_words<R: Real>(
             Rule::Steps(steps) => {
                 let step = Step::new::<R>(steps, decoder.groups.of(segment, row));
                 if step.is_exact() {
-                    words.for_each(drop);
                     continue;
                 }
                 let stored_code = -(steps.max_code as i64) - 1;
-                for (o, p) in words {
-                    let (surrogate, p) = (R::W::load(o), R::W::load(p));
-                    if surrogate != p {
-                        let code = ulps::<R>(surrogate, p);
-                        R::W::store(if code == stored_code { next(p) } else { step.apply::<R>(code, p) }, o);
+                // A block without stored words takes no branch.
+                let blocks = out.chunks_mut(BLOCK * width).zip(predictions.chunks(BLOCK * width));
+                for (out, predictions) in blocks {
+                    let pairs = out.chunks_exact(width).zip(predictions.chunks_exact(width));
+                    let code = |o: &[u8], p: &[u8]| ulps::<R>(R::W::load(o), R::W::load(p));
+                    let any_stored = pairs.fold(false, |any, (o, p)| any | (code(o, p) == stored_code));
+                    for (o, p) in out.chunks_exact_mut(width).zip(predictions.chunks_exact(width)) {
+                        let code = code(o, p);
+                        let (surrogate, p) = (R::W::load(o), R::W::load(p));
+                        if any_stored && code == stored_code {
+                            R::W::store(next(p), o);
+                            continue;
+                        }
+                        // Where units in the last place are counted, the surrogate is the word.
+                        let moves = (code != 0) & !step.counts_ulps::<R>(p);
+                        let moved = step.moved::<R>(code, p);
+                        R::W::store(if moves { moved } else { surrogate }, o);
                     }
                 }
             }

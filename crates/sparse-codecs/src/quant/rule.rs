@@ -191,10 +191,16 @@ impl Step {
         if self.is_exact() || self.counts_ulps::<R>(prediction) {
             return restore::<R::W>(zigzag::<R>(code), prediction, true);
         }
-        let magnitude = code.unsigned_abs();
-        let point = magnitude as f64 - self.shifts[usize::from(magnitude != 1)];
-        let change = point * self.size;
-        R::round(R::value(prediction) + if code < 0 { -change } else { change })
+        self.moved::<R>(code, prediction)
+    }
+
+    /// The prediction moved by the reconstruction point of a code, which is not zero and fits 32 bits.
+    #[inline(always)]
+    pub(super) fn moved<R: Real>(&self, code: i64, prediction: u64) -> u64 {
+        let code = f64::from(code as i32);
+        let magnitude = code.abs();
+        let shift = if magnitude == 1.0 { self.shifts[0] } else { self.shifts[1] };
+        R::round(R::value(prediction) + ((magnitude - shift) * self.size).copysign(code))
     }
 }
 

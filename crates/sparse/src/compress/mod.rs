@@ -16,7 +16,7 @@ use pair::examine;
 use unit::Models;
 
 use crate::context::Contexts;
-use crate::delta::{SINGLE_FILE, TARGET_KIND};
+use crate::delta::{ADAPTER, LORA, SINGLE_FILE, TARGET_KIND};
 use crate::{Certificate, Options, parallel};
 use files::{Run, base_run, store};
 use sparse_container::{BaseEntry, Entry, FileRecord, Index, Provenance, UnitRecord, Writer};
@@ -101,6 +101,10 @@ fn write_delta<W: Write + Send>(
     );
     if target.is_file() {
         index.attributes.insert(TARGET_KIND, SINGLE_FILE.to_vec());
+    }
+    let has = |name: &str| target.files().iter().any(|f| f.path == name);
+    if base.is_none() && has("adapter_config.json") && has("adapter_model.safetensors") {
+        index.attributes.insert(ADAPTER, LORA.to_vec());
     }
     index.bases.clone_from(&plan.bases);
     index.units = units;

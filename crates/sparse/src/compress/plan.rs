@@ -8,6 +8,7 @@ use crate::context::Contexts;
 use crate::parallel;
 use sparse_codecs::lossless::{Lossless, widened_from};
 use sparse_codecs::low_rank::{LowRank, looks_low_rank};
+use sparse_codecs::svd::Svd;
 use sparse_container::{BaseEntry, BaseStart, Piece, PieceSource};
 use sparse_core::{
     BaseUse, DeltaDecoder, DeltaEncoder, Digest, Dtype, DtypeClass, Effort, Error, ErrorKind, Result,
@@ -382,6 +383,8 @@ enum Group {
     Shared(Dtype, Option<Dtype>, Option<u32>, Option<Dtype>),
     /// Changes of low rank of this type; numbered, since the encoder holds the whole unit in memory.
     LowRank(Dtype, usize),
+    /// As `Shared`, for an encoder that holds the whole unit in memory; numbered.
+    Held(Dtype, Option<Dtype>, Option<u32>, usize),
     /// Unit of its own.
     Own(usize),
 }
@@ -436,13 +439,18 @@ impl Builder<'_> {
             Coding::Lossy(number) => Some(number),
             _ => None,
         };
-        let group = if job.coding == Coding::LowRank {
+        let held = lossy.and_then(|n| self.encoders.get(n as usize)).is_some_and(|e| e.info().id == Svd::ID);
+        let group = if job.coding == Coding::LowRank || held {
+            let group = |n| match job.coding {
+                Coding::LowRank => Group::LowRank(job.dtype, n),
+                _ => Group::Held(job.dtype, base_dtype, lossy, n),
+            };
             let filled = |n| {
-                let segments = self.groups.get(&Group::LowRank(job.dtype, n));
+                let segments = self.groups.get(&group(n));
                 segments.map_or(0, |s: &Vec<(Segment, SegmentPlan)>| s.iter().map(|s| s.0.len()).sum())
             };
             let room = |n: &usize| filled(*n) == 0 || filled(*n) + job.segment.len() <= OWN_UNIT;
-            Group::LowRank(job.dtype, (0..).find(room).unwrap_or_default())
+            group((0..).find(room).unwrap_or_default())
         } else if job.segment.len() >= OWN_UNIT {
             let group = Group::Own(self.own.len());
             self.own.push(Group::Shared(job.dtype, base_dtype, lossy, None));
@@ -478,7 +486,7 @@ impl Builder<'_> {
             let kind = if let Group::Own(i) = group { self.own[i] } else { group };
             let (encoder, dtype, base_dtype): (Arc<dyn DeltaEncoder>, _, _) = match kind {
                 Group::LowRank(dtype, _) => (Arc::new(LowRank), dtype, Some(dtype)),
-                Group::Shared(dtype, base_dtype, lossy, _) => {
+                Group::Shared(dtype, base_dtype, lossy, _) | Group::Held(dtype, base_dtype, lossy, _) => {
                     let chosen = lossy.and_then(|number| self.encoders.get(number as usize)).cloned();
                     (chosen.unwrap_or_else(|| Arc::new(Lossless)), dtype, base_dtype)
                 }

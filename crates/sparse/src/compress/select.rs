@@ -12,6 +12,7 @@ use sparse_codecs::low_rank::LowRank;
 use sparse_codecs::sign::Sign;
 use sparse_codecs::sparse::Sparse;
 use sparse_codecs::sparse_int8::SparseInt8;
+use sparse_codecs::svd::{Rank, Svd};
 use sparse_codecs::ulp_bounded::UlpBounded;
 use sparse_core::{DeltaEncoder, Error, ErrorKind, Result, TensorSource, UnitSpec, decode_unit, encode_unit};
 use sparse_model::Model;
@@ -144,12 +145,29 @@ pub(crate) fn encoder(setting: &Setting) -> Result<Option<Arc<dyn DeltaEncoder>>
             }
             k => return Err(Error::invalid_argument(format!("{k} is no number of units in the last place"))),
         },
+        "svd" => Arc::new(Svd::new(rank(setting)?)),
+        "layered" => Arc::new(Svd::layered(rank(setting)?)),
         other => {
             return Err(Error::invalid_argument(format!(
-                "there is no codec {other:?}; there are lossless, int8, sparse, sparse-int8, sign, ulp-bounded"
+                "there is no codec {other:?}; there are lossless, int8, sparse, sparse-int8, sign, ulp-bounded, \
+                 svd, layered"
             )));
         }
     }))
+}
+
+/// A rank, or below 1 a share of the energy.
+fn rank(setting: &Setting) -> Result<Rank> {
+    match setting.value.unwrap_or(16.0) {
+        share if share > 0.0 && share < 1.0 => Ok(Rank::Energy(share)),
+        rank if rank.fract() == 0.0 && (1.0..=4096.0).contains(&rank) => Ok(Rank::Fixed(rank as u32)),
+        other => Err(Error::invalid_argument(format!("{other} is neither a rank nor a share of the energy"))),
+    }
+}
+
+/// Whether a codec is by factors of matrices.
+fn has_factors(setting: &Setting) -> bool {
+    matches!(setting.codec.as_str(), "svd" | "layered")
 }
 
 fn setting(codec: &str, value: Option<f64>) -> Setting {
@@ -274,6 +292,10 @@ fn try_all(
         Policy::Within(Bound::Relative(e)) => {
             settings.extend(["sparse-int8", "sparse"].map(|c| setting(c, Some(e.min(1.0)))));
             settings.extend(["int8", "sign"].map(|c| setting(c, None)));
+            if *e > 0.0 && *e < 1.0 {
+                // The energy that is left, with room for the rounding of what comes back.
+                settings.push(setting("svd", Some(1.0 - (CLEAR * e).powi(2))));
+            }
         }
         Policy::Within(Bound::Absolute(e)) => settings.push(setting("sparse-int8-absolute", Some(*e))),
         Policy::Within(Bound::Ulps(k)) if *k > 0 => {
@@ -282,13 +304,21 @@ fn try_all(
         Policy::TargetSize(_) => {
             settings.extend(MENU.map(|e| setting("sparse-int8", Some(e))));
             settings.push(setting("sign", None));
+            settings.extend([8.0, 32.0].map(|rank| setting("svd", Some(rank))));
         }
         _ => {}
     }
+    // Vectors have no factors worth the name, and what is of low rank is in two layers already.
+    let is_matrix = job.segment.rows >= 32 && job.segment.row_len >= 32;
+    let layered = job.coding == Coding::LowRank;
+    settings.retain(|s| !has_factors(s) || (is_matrix && !(layered && s.codec == "layered")));
+    let whole =
+        settings.iter().any(has_factors).then(|| Sample::take(pair, job, LOW_RANK_TRIAL)).transpose()?;
     let sample = Sample::take(pair, job, TRIAL)?;
     let mut trials = Vec::new();
     for setting in settings {
         let Some(encoder) = encoder(&setting)? else { continue };
+        let sample = whole.as_ref().filter(|_| has_factors(&setting)).unwrap_or(&sample);
         if let Some(trial) = sample.attempt(job, setting, encoder, policy, options, contexts)? {
             trials.push(trial);
         }
@@ -380,7 +410,8 @@ impl Sample {
         let rows = (job.segment.rows as f64 - self.unit.segments()[0].rows as f64).max(0.0);
         let by_rows = if matches!(setting.codec.as_str(), "int8" | "sign") { 10.0 * rows } else { 0.0 };
         // Factors grow with rows and columns.
-        let params = if job.coding == Coding::LowRank && setting.codec == "lossless" {
+        let factors = has_factors(&setting) || (job.coding == Coding::LowRank && setting.codec == "lossless");
+        let params = if factors {
             let len = |s: sparse_core::Segment| (s.rows + s.row_len) as f64;
             params * len(job.segment) / len(self.unit.segments()[0]).max(1.0)
         } else {

@@ -16,6 +16,7 @@ pub(crate) fn certificate_in(attributes: &sparse_container::Attributes) -> Resul
 }
 
 /// What was measured.
+#[cfg_attr(not(feature = "encode"), allow(dead_code))]
 #[derive(Debug, Default)]
 pub(crate) struct Measured {
     /// Of each entry, in the order of the index.

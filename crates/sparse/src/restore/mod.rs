@@ -22,7 +22,8 @@ use bases::{ModelBases, filled};
 use measure::Measure;
 use output::{Output, Sink};
 use plan::{Task, Tasks};
-use sparse_container::{Digester, EntryKind, Index, digest};
+use sparse_codecs::layers::has_layers;
+use sparse_container::{Digester, EntryKind, Index, PieceSource, digest};
 use sparse_core::{Digest, Error, ErrorKind, Observer, Result};
 use sparse_model::{Model, Overwrite};
 use std::path::Path;
@@ -113,6 +114,30 @@ struct Watch<'a> {
     compare: bool,
 }
 
+/// Whether an entry comes from a unit of two layers.
+pub(crate) fn is_layered(index: &Index, entry: u32) -> bool {
+    let pieces = index.entries.get(entry as usize).map_or(&[][..], |e| &e.pieces);
+    pieces.iter().any(|p| match p.source {
+        PieceSource::Unit { unit, .. } => index.units.get(unit as usize).is_some_and(|u| has_layers(u.codec)),
+        _ => false,
+    })
+}
+
+/// Check the bases of layered entries, of which the first layer alone has no digest to be compared with.
+fn check_bases(bases: &ModelBases<'_>, index: &Index, options: &Options) -> Result<()> {
+    let layered = index.files.iter().flat_map(|f| f.parts.iter().copied()).filter(|&e| is_layered(index, e));
+    for (number, (record, _)) in
+        (0..).zip(index.bases.iter().zip(needed(index, layered))).filter(|(_, (_, n))| *n)
+    {
+        let found = digest_of(bases, index, number, &options.cancel)?;
+        if found != record.digest {
+            let why = format!("its content differs, expected digest {}, found {found}", record.digest);
+            return Err(mismatch(index, record, &why));
+        }
+    }
+    Ok(())
+}
+
 /// What can be checked without decoding.
 fn prepare<'a>(base: Option<&'a Model>, delta: &Delta, options: &Options) -> Result<ModelBases<'a>> {
     let index = delta.index();
@@ -126,7 +151,13 @@ fn prepare<'a>(base: Option<&'a Model>, delta: &Delta, options: &Options) -> Res
             );
         }
     }
-    ModelBases::link(base, index, entries(), &options.cancel)
+    let bases = ModelBases::link(base, index, entries(), &options.cancel)?;
+    match options.layers {
+        None | Some(2..) => {}
+        Some(1) => check_bases(&bases, index, options)?,
+        Some(0) => return Err(Error::invalid_argument("there is no model without any layer")),
+    }
+    Ok(bases)
 }
 
 fn restore(
@@ -340,7 +371,9 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
                 self.file.update(bytes);
                 if part.file_offset + bytes.len() as u64 == file_len {
                     let found = std::mem::take(&mut self.file).finish();
-                    let compare = self.watch.as_ref().is_none_or(|w| w.compare);
+                    let alone = self.engine.options.layers == Some(1)
+                        && file.parts.iter().any(|&p| is_layered(index, p));
+                    let compare = !alone && self.watch.as_ref().is_none_or(|w| w.compare);
                     if compare && found != file.digest {
                         // All its parts are right, so the base is not to blame.
                         return Err(delta.place(Error::corrupt(format!(
@@ -371,7 +404,8 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
                 return Ok(());
             }
         }
-        if index.entries.get(entry as usize).is_some_and(|e| e.digest == found) {
+        let alone = self.engine.options.layers == Some(1) && is_layered(index, entry);
+        if alone || index.entries.get(entry as usize).is_some_and(|e| e.digest == found) {
             return Ok(());
         }
         let e = Error::corrupt("what was restored does not have the recorded digest");

@@ -5,6 +5,7 @@ use super::diagnose::segments_within;
 use super::plan::{Fragment, Work};
 use crate::context::Contexts;
 use crate::{Delta, Options};
+use sparse_codecs::layers::{FirstLayer, has_layers};
 use sparse_codecs::zstd;
 use sparse_container::{BaseRange, BlobRef, PieceSource};
 use sparse_core::{CancelToken, ChunkDecoder, CodecContext, CodecId, Error, ErrorKind, Result};
@@ -96,6 +97,8 @@ pub(crate) struct PayloadDecoder {
     units: Recent<u32, Box<dyn ChunkDecoder>>,
     chunks: Recent<(u32, u64), Vec<u8>>,
     contexts: Contexts,
+    /// Whether only the first layer is wanted of what has two.
+    first_layer: bool,
 }
 
 impl PayloadDecoder {
@@ -108,6 +111,7 @@ impl PayloadDecoder {
             units: Recent::new(kept_units),
             chunks: Recent::new(chunks.clamp(1, 16)),
             contexts: Contexts::new(options),
+            first_layer: options.layers == Some(1),
         }
     }
 
@@ -130,7 +134,13 @@ impl PayloadDecoder {
                 let spec = reader.unit(unit as usize).ok_or_else(missing)?;
                 let decoder = delta.registry().decoder(record.codec)?;
                 let params = reader.read_params(unit as usize)?;
-                let bound = decoder.bind(spec, &params, &cx.limits);
+                let bound = decoder.bind(spec, &params, &cx.limits).map(|bound| -> Box<dyn ChunkDecoder> {
+                    if self.first_layer && has_layers(record.codec) {
+                        Box::new(FirstLayer::of(bound))
+                    } else {
+                        bound
+                    }
+                });
                 bound.map_err(|e| e.at_offset(record.params.offset))
             })?;
             let encoded = reader.read_chunk(unit as usize, chunk)?;

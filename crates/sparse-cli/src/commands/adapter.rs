@@ -1,0 +1,200 @@
+//! `sparse export-adapter` and `sparse compress-adapter`.
+
+use super::{lossy, open_delta};
+use crate::args::{CompressAdapter, ExportAdapter};
+use crate::failure::Failure;
+use crate::human::{self, Align::Left, Align::Right};
+use crate::policy::size;
+use crate::session::{Session, overwrite};
+use serde::Serialize;
+use sparse::{
+    Adapter, AdapterRank, DeltaModel, Dtype, ExportOptions, ExportReport, OpenOptions, Profile, TensorSource,
+};
+use std::fmt::Write;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+#[derive(Serialize)]
+struct Exported {
+    base: String,
+    finetuned: String,
+    output: String,
+    rank: usize,
+    bytes: u64,
+    energy_kept: f64,
+    modules: Vec<Module>,
+    left_out: Vec<LeftOut>,
+}
+
+#[derive(Serialize)]
+struct Module {
+    path: String,
+    rank: usize,
+    energy_kept: f64,
+}
+
+#[derive(Serialize)]
+struct LeftOut {
+    tensor: String,
+    reason: &'static str,
+    share: f64,
+}
+
+/// Share of the energy of all changes.
+fn share(part: f64, report: &ExportReport) -> f64 {
+    let modules: f64 = report.modules.iter().map(|m| m.energy).sum();
+    let all = modules + report.left_out.iter().map(|l| l.energy).sum::<f64>();
+    if all > 0.0 { part / all } else { 0.0 }
+}
+
+/// Whether a file begins as a delta does.
+fn is_delta(path: &Path) -> bool {
+    let mut start = [0; 5];
+    path.is_file()
+        && std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut start)).is_ok()
+        && start == *b"\xd3SPRS"
+}
+
+pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Failure> {
+    let [base_path, target_path] = args.inputs.as_slice() else {
+        let what = "two inputs are needed: the base, and the fine-tuned model or a delta that restores it";
+        return Err(Failure::Usage(what.to_owned()));
+    };
+    let mut export = ExportOptions::default();
+    export.rank = match (args.energy, &args.size) {
+        (Some(share), _) => AdapterRank::Energy(share),
+        (None, Some(text)) => AdapterRank::Bytes(size(text).map_err(Failure::Usage)?),
+        (None, None) => AdapterRank::Fixed(args.rank),
+    };
+    export.profile = if args.profile == "peft" { Profile::Peft } else { Profile::Portable };
+    export.dtype = match args.dtype.as_deref() {
+        None => None,
+        Some(name) => match Dtype::from_name(&name.to_uppercase()) {
+            Some(dtype @ (Dtype::Bf16 | Dtype::F16 | Dtype::F32)) => Some(dtype),
+            _ => return Err(Failure::Usage("factors are of type bf16, f16 or f32".to_owned())),
+        },
+    };
+    export.fan_in_fan_out = args.fan_in_fan_out;
+    export.base_name = args.base_name.clone().unwrap_or_else(|| lossy(base_path));
+    let options = session.options(args.effort.into());
+    let start = Instant::now();
+    let base = Arc::new(session.open("base", base_path)?);
+    let target: Box<dyn TensorSource> = if is_delta(target_path) {
+        let delta = Arc::new(open_delta(session, target_path)?);
+        Box::new(DeltaModel::new(Some(base.clone()), delta, &options)?)
+    } else {
+        Box::new(session.open("fine-tuned", target_path)?)
+    };
+    let report = sparse::export_adapter(
+        &*base,
+        &*target,
+        &args.output,
+        overwrite(&args.output, args.force)?,
+        &export,
+        &options,
+        &session.progress,
+    )?;
+    let kept = |m: &sparse::ExportedModule| if m.energy > 0.0 { 1.0 - m.missed / m.energy } else { 1.0 };
+    let body = Exported {
+        base: lossy(base_path),
+        finetuned: lossy(target_path),
+        output: lossy(&args.output),
+        rank: report.rank,
+        bytes: report.bytes,
+        energy_kept: report.energy_kept(),
+        modules: report
+            .modules
+            .iter()
+            .map(|m| Module { path: m.path.clone(), rank: m.rank, energy_kept: kept(m) })
+            .collect(),
+        left_out: report
+            .left_out
+            .iter()
+            .map(|l| LeftOut { tensor: l.tensor.clone(), reason: l.reason, share: share(l.energy, &report) })
+            .collect(),
+    };
+    session.report(&body, || {
+        let mut out = String::new();
+        if session.verbose() {
+            let rows: Vec<_> = body
+                .modules
+                .iter()
+                .map(|m| {
+                    let kept = format!("{:.2} %", 100.0 * m.energy_kept);
+                    [human::plain(&m.path).into_owned(), m.rank.to_string(), kept]
+                })
+                .collect();
+            out = human::table([("module", Left), ("rank", Right), ("energy kept", Right)], &rows);
+        }
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            out,
+            "{}: rank {}, {} of {}, in {}; {:.2} % of the energy of all changes",
+            human::plain(&body.output),
+            body.rank,
+            human::bytes(body.bytes),
+            human::count(body.modules.len() as u64, "module"),
+            human::duration(start.elapsed()),
+            100.0 * body.energy_kept,
+        );
+        for l in &body.left_out {
+            let _ = writeln!(
+                out,
+                "left out: {}, {:.2} % of the energy: {}",
+                human::plain(&l.tensor),
+                100.0 * l.share,
+                l.reason
+            );
+        }
+        out
+    })
+}
+
+#[derive(Serialize)]
+struct Packed {
+    base: String,
+    adapter: String,
+    output: String,
+    modules: usize,
+    delta_bytes: u64,
+    target_bytes: u64,
+    ratio: Option<f64>,
+}
+
+pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), Failure> {
+    let [base_path, adapter_path] = args.inputs.as_slice() else {
+        return Err(Failure::Usage("two inputs are needed: the base and the adapter's folder".to_owned()));
+    };
+    let base = session.open("base", base_path)?;
+    let adapter = Adapter::open(adapter_path, &OpenOptions::default())?;
+    sparse::check_adapter(&base, &adapter)?;
+    let report = sparse::compress_to_path(
+        None,
+        adapter.model(),
+        &args.output,
+        overwrite(&args.output, args.force)?,
+        &session.options(args.effort.into()),
+        &session.progress,
+    )?;
+    let body = Packed {
+        base: lossy(base_path),
+        adapter: lossy(adapter_path),
+        output: lossy(&args.output),
+        modules: adapter.modules().len(),
+        delta_bytes: report.delta_bytes,
+        target_bytes: report.target_bytes,
+        ratio: human::ratio(report.target_bytes, report.delta_bytes),
+    };
+    session.report(&body, || {
+        format!(
+            "{}: {} from {} ({}), {} that fit the base\n",
+            human::plain(&body.output),
+            human::bytes(body.delta_bytes),
+            human::bytes(body.target_bytes),
+            human::ratio_text(body.ratio),
+            human::count(body.modules as u64, "module"),
+        )
+    })
+}

@@ -1,0 +1,42 @@
+//! The first of two layers, alone.
+//!
+//! [`low_rank`](crate::low_rank), and [`svd`](crate::svd) if it was told to keep what the factors miss, are codecs of two layers:
+//! factors in the parameter block, and in the chunks what makes the weights whole. A reader may stop after the first, and not even
+//! read the second.
+
+use sparse_core::{ChunkDecoder, CodecContext, CodecId, Result};
+
+/// The number of the codec `svd`, which may be left out of a build.
+const SVD: CodecId = CodecId(9);
+
+/// The number of the codec `low-rank`, likewise.
+const LOW_RANK: CodecId = CodecId(3);
+
+/// Whether a codec has a first layer of its own.
+pub fn has_layers(codec: CodecId) -> bool {
+    codec == SVD || codec == LOW_RANK
+}
+
+/// What the first layer of a unit restores, given the unit's decoder: the base moved by the product of the factors.
+pub struct FirstLayer(Box<dyn ChunkDecoder>);
+
+impl FirstLayer {
+    /// The first layer of a decoder of a codec that [has layers](has_layers).
+    pub fn of(decoder: Box<dyn ChunkDecoder>) -> FirstLayer {
+        FirstLayer(decoder)
+    }
+}
+
+impl ChunkDecoder for FirstLayer {
+    fn decode_chunk(
+        &self,
+        chunk: u64,
+        _encoded: &[u8],
+        base: Option<&[u8]>,
+        out: &mut [u8],
+        cx: &mut CodecContext,
+    ) -> Result<()> {
+        // An empty chunk: everything is as predicted.
+        self.0.decode_chunk(chunk, &[], base, out, cx)
+    }
+}

@@ -1,0 +1,100 @@
+//! Factors of a change in floating point, as an adapter has them.
+
+use super::fit::{Matrix, key_rule};
+use super::float::{Real, with_real};
+use sparse_core::{CancelToken, Dtype, Error, Result};
+
+/// The leading directions of a matrix' change.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct FloatFactors {
+    /// Number of columns of `left` and rows of `right`.
+    pub rank: usize,
+    /// Row by row, `rank` numbers each; each column has the root of its singular value.
+    pub left: Vec<f32>,
+    /// Row by row, as many numbers as the matrix has columns; likewise.
+    pub right: Vec<f32>,
+    /// Squared Frobenius norm of the change.
+    pub change: f64,
+    /// Squared Frobenius norm of what the product misses of it.
+    pub missed: f64,
+}
+
+/// The best product of rank `rank` for the change from `base` to `target`, matrices of one type (bf16, f16 or f32) by rows.
+///
+/// With `rounds` above zero the product is moved towards the changes that would round to the same target, by so many alternating
+/// projections: what rounding hid of a merged adapter then shows again. `None` if nothing changed.
+///
+/// # Errors
+/// `InvalidArgument` for another type or wrong lengths; `Cancelled`.
+pub fn factorise(
+    dtype: Dtype,
+    (rows, columns): (usize, usize),
+    target: &[u8],
+    base: &[u8],
+    rank: usize,
+    rounds: usize,
+    cancel: &CancelToken,
+) -> Result<Option<FloatFactors>> {
+    fn find<R: Real>(
+        (rows, columns): (usize, usize),
+        target: &[u8],
+        base: &[u8],
+        rank: usize,
+        rounds: usize,
+        cancel: &CancelToken,
+    ) -> Result<Option<FloatFactors>> {
+        let Some(matrix) = Matrix::new::<R>((rows, columns), target, base, key_rule::<R>(base)) else {
+            return Ok(None);
+        };
+        // Some more directions are sought than wanted, so that the last ones are found well.
+        let mut fit = matrix.sketch::<R>(rank + 8, cancel)?;
+        fit.truncate(columns, rank);
+        if rounds > 0 {
+            matrix.project::<R>(&mut fit, rounds, cancel)?;
+        }
+        let k = fit.rank;
+        let scale = f64::from(matrix.unit).recip();
+        let mut found = FloatFactors {
+            rank: k,
+            left: fit.left.clone(),
+            right: fit.right.clone(),
+            ..FloatFactors::default()
+        };
+        for (c, &sigma) in fit.sigma.iter().enumerate().take(k) {
+            // `left` holds the singular values.
+            let root = (sigma * scale).sqrt();
+            let (of_left, of_right) = if sigma > 0.0 { (root / sigma, root) } else { (0.0, 0.0) };
+            found.left.iter_mut().skip(c).step_by(k).for_each(|x| *x = (f64::from(*x) * of_left) as f32);
+            found.right[c * columns..(c + 1) * columns]
+                .iter_mut()
+                .for_each(|x| *x = (f64::from(*x) * of_right) as f32);
+        }
+        let mut product = vec![0f32; columns];
+        for (i, left) in found.left.chunks_exact(k.max(1)).enumerate() {
+            product.fill(0.0);
+            for (&l, right) in left.iter().zip(found.right.chunks_exact(columns)) {
+                super::linalg::axpy(l, right, &mut product);
+            }
+            let bytes = i * columns * R::BYTES..(i + 1) * columns * R::BYTES;
+            let words = target[bytes.clone()].chunks_exact(R::BYTES).zip(base[bytes].chunks_exact(R::BYTES));
+            for ((t, b), &p) in words.zip(&product) {
+                let (t, b) = (R::load(t), R::load(b));
+                if !R::is_special(t) && !R::is_special(b) {
+                    let change = R::cell(t).0 - R::cell(b).0;
+                    found.change += change * change;
+                    found.missed += (change - f64::from(p)).powi(2);
+                }
+            }
+        }
+        Ok(Some(found))
+    }
+    let len = rows * columns * dtype.storage_bytes();
+    if target.len() != len || base.len() != len || len == 0 {
+        return Err(Error::invalid_argument(format!(
+            "a {rows} x {columns} matrix has {len} bytes of {dtype}"
+        )));
+    }
+    let other = || Err(Error::invalid_argument(format!("adapters are of bf16, f16 or f32, not of {dtype}")));
+    with_real!(dtype, find((rows, columns), target, base, rank, rounds, cancel), other())
+}

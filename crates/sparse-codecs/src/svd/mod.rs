@@ -1,0 +1,149 @@
+//! `svd`: the leading singular vectors of each matrix' change.
+//!
+//! What a LoRA of the same rank could express at best, in the Frobenius norm. Factors are integers, in steps that add next to nothing
+//! to what truncation loses, and entropy-coded by the lossless codec: about half the size of bf16 factors. Vectors, and matrices for
+//! which no rank pays, come back bit for bit, as do infinities and numbers that are none.
+//!
+//! Takes bf16, f16 and f32 with a base of any float type or none. The encoder (feature `svd-encode`) holds the unit in memory.
+//! `docs/codecs/svd.md` has the format and measurements.
+
+#[cfg(feature = "svd-encode")]
+mod analysis;
+mod factors;
+mod product;
+#[cfg(feature = "svd-encode")]
+pub(crate) mod range;
+#[cfg(test)]
+mod tests;
+
+use crate::entropy::varint;
+use crate::lossless::{Lossless, Predictor};
+use crate::real::{is_castable, is_real, with_real};
+use factors::Bound;
+use sparse_core::{
+    BaseUse, ChunkDecoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, Error, Fidelity, Limits, Result,
+    UnitSpec, check_chunk,
+};
+
+/// How many singular vectors are kept of each matrix.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rank {
+    /// So many, or all that the matrix has.
+    Fixed(u32),
+    /// As many as it takes to keep this share of the squared Frobenius norm of the change; matrices that would take more than they
+    /// gain are coded exactly.
+    Energy(f64),
+}
+
+/// The codec, see the [module](self).
+#[derive(Clone, Debug)]
+pub struct Svd {
+    rank: Rank,
+    info: CodecInfo,
+}
+
+impl Svd {
+    /// The codec's number in files.
+    pub const ID: CodecId = CodecId(9);
+
+    /// Most elements of a unit that the encoder takes, since it holds them in memory.
+    pub const MAX_ELEMENTS: u64 = 1 << 27;
+
+    /// Keep this much.
+    pub const fn new(rank: Rank) -> Self {
+        Svd { rank, info: INFO }
+    }
+
+    /// Keep this much as a first layer, and all the rest as a second: every bit comes back, or the best product alone if a
+    /// reader [stops after the first](crate::layers).
+    pub const fn layered(rank: Rank) -> Self {
+        Svd { rank, info: CodecInfo { fidelity: Fidelity::Lossless, ..INFO } }
+    }
+}
+
+impl Default for Svd {
+    /// Rank 16.
+    fn default() -> Self {
+        Svd::new(Rank::Fixed(16))
+    }
+}
+
+const INFO: CodecInfo =
+    CodecInfo { id: Svd::ID, name: "svd", fidelity: Fidelity::Lossy, base: BaseUse::Optional };
+
+fn check_unit(unit: &UnitSpec) -> Result<()> {
+    if is_real(unit.dtype()) && unit.base_dtype().is_none_or(is_castable) {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!(
+        "svd codes bf16, f16 and f32, against floats or nothing, not {} against {}",
+        unit.dtype(),
+        unit.base_dtype().map_or("nothing", |b| b.name())
+    )))
+}
+
+/// The unit of what the factors do not predict: against the prediction.
+fn residual_unit(unit: &UnitSpec) -> Result<UnitSpec> {
+    UnitSpec::new(unit.dtype(), Some(unit.dtype()), unit.chunk_len(), unit.segments())
+}
+
+impl DeltaDecoder for Svd {
+    fn info(&self) -> &CodecInfo {
+        &self.info
+    }
+
+    fn bind(&self, unit: &UnitSpec, mut params: &[u8], limits: &Limits) -> Result<Box<dyn ChunkDecoder>> {
+        check_unit(unit)?;
+        Limits::check("parameters", params.len() as u64, limits.max_params_bytes)?;
+        let chunk_bytes = u64::from(unit.chunk_len()) * unit.dtype().storage_bytes() as u64;
+        Limits::check("chunk", chunk_bytes.min(unit.byte_len()), limits.max_chunk_bytes)?;
+        let most = params.len() as u64;
+        let len = varint::take_max(&mut params, most, "length of tables")? as usize;
+        let tables = varint::take_bytes(&mut params, len, "tables")?;
+        let inner = Lossless.bind(&residual_unit(unit)?, tables, limits)?;
+        let factors = factors::read(&mut params, unit, limits)?;
+        if !params.is_empty() {
+            return Err(Error::corrupt(format!("{} bytes after the factors", params.len())));
+        }
+        Ok(Box::new(Decoder { unit: unit.clone(), predictor: Predictor::of(unit), factors, inner }))
+    }
+}
+
+struct Decoder {
+    unit: UnitSpec,
+    predictor: Predictor,
+    factors: Vec<Bound>,
+    inner: Box<dyn ChunkDecoder>,
+}
+
+/// Scratch memory of a worker.
+#[derive(Default)]
+struct Scratch {
+    base: Vec<u8>,
+    changes: Vec<f32>,
+    predictions: Vec<u8>,
+}
+
+impl ChunkDecoder for Decoder {
+    fn decode_chunk(
+        &self,
+        chunk: u64,
+        encoded: &[u8],
+        base: Option<&[u8]>,
+        out: &mut [u8],
+        cx: &mut CodecContext,
+    ) -> Result<()> {
+        cx.cancel.check()?;
+        check_chunk(&self.unit, chunk, out.len(), base.map(<[u8]>::len))?;
+        let mut scratch = cx.take::<Scratch>();
+        let Scratch { base: cast, changes, predictions } = &mut *scratch;
+        let dtype = self.unit.dtype();
+        let base =
+            self.predictor.predict(base, dtype.storage_bytes(), out.len() / dtype.storage_bytes(), cast);
+        use product::predict;
+        with_real!(dtype, predict, &self.unit, &self.factors, chunk, base, changes, predictions);
+        let result = self.inner.decode_chunk(chunk, encoded, Some(predictions), out, cx);
+        cx.put(scratch);
+        result
+    }
+}

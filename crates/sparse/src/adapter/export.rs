@@ -1,0 +1,420 @@
+//! From a change to an adapter.
+
+use super::peft::{Config, Stored, config, weights};
+use crate::Options;
+use sparse_codecs::low_rank::factorise;
+use sparse_core::{Dtype, Effort, Error, Observer, Result, TensorEntry, TensorSource};
+use sparse_model::{AtomicDir, Overwrite};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Which loaders an adapter is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Profile {
+    /// Loads everywhere: one rank for all modules, filled up with zeros, attention and MLP linears only.
+    #[default]
+    Portable,
+    /// For PEFT itself: each module has the rank that it needs.
+    Peft,
+}
+
+/// How many directions an adapter keeps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum AdapterRank {
+    /// So many of each module.
+    Fixed(u32),
+    /// As many as keep this share of the energy (the squared Frobenius norm of the change) of each module, up to 256.
+    Energy(f64),
+    /// As many as fit into so many bytes of factors, where they save the most error per byte.
+    Bytes(u64),
+}
+
+/// How to export.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ExportOptions {
+    /// How many directions to keep.
+    pub rank: AdapterRank,
+    /// For which loaders.
+    pub profile: Profile,
+    /// Type of the factors: bf16, f16 or f32; the type of the weights if `None`.
+    pub dtype: Option<Dtype>,
+    /// Whether the model stores its linear weights as `[in, out]`, as GPT-2 does.
+    pub fan_in_fan_out: bool,
+    /// What the base is called in the adapter's configuration.
+    pub base_name: String,
+}
+
+impl Default for ExportOptions {
+    /// Rank 16, portable.
+    fn default() -> Self {
+        ExportOptions {
+            rank: AdapterRank::Fixed(16),
+            profile: Profile::Portable,
+            dtype: None,
+            fan_in_fan_out: false,
+            base_name: String::new(),
+        }
+    }
+}
+
+/// A module of an exported adapter.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ExportedModule {
+    /// Its path in the base; its weight is called `<path>.weight`.
+    pub path: String,
+    /// Rank, without zeros to fill it up.
+    pub rank: usize,
+    /// Squared Frobenius norm of its change.
+    pub energy: f64,
+    /// What the adapter misses of that.
+    pub missed: f64,
+}
+
+/// A tensor that an adapter cannot express.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct LeftOut {
+    /// Its name.
+    pub tensor: String,
+    /// Why.
+    pub reason: &'static str,
+    /// Squared Frobenius norm of its change; of a tensor that the base lacks, of the tensor.
+    pub energy: f64,
+}
+
+/// What [`export_adapter`] did.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ExportReport {
+    /// The modules that have factors, sorted by path.
+    pub modules: Vec<ExportedModule>,
+    /// What could not be expressed, the largest first.
+    pub left_out: Vec<LeftOut>,
+    /// The rank that the configuration gives.
+    pub rank: usize,
+    /// Bytes of the adapter's weights.
+    pub bytes: u64,
+}
+
+impl ExportReport {
+    /// Share of the energy of all changes that the adapter brings.
+    pub fn energy_kept(&self) -> f64 {
+        let kept: f64 = self.modules.iter().map(|m| (m.energy - m.missed).max(0.0)).sum();
+        let all = self.modules.iter().map(|m| m.energy).sum::<f64>()
+            + self.left_out.iter().map(|l| l.energy).sum::<f64>();
+        if all > 0.0 { kept / all } else { 1.0 }
+    }
+}
+
+/// Most directions of a module; what loaders take.
+const MAX_RANK: usize = 256;
+
+/// The ranks that portable adapters have.
+const PORTABLE_RANKS: [usize; 6] = [8, 16, 32, 64, 128, 256];
+
+/// Projections that look for what rounding hid: at the default effort, and at the highest.
+const ROUNDS: usize = 15;
+const MANY_ROUNDS: usize = 40;
+
+/// A changed linear weight.
+struct Linear {
+    path: String,
+    base: usize,
+    target: usize,
+    rows: usize,
+    columns: usize,
+    changed: bool,
+}
+
+/// Write the best adapter for the change from `base` to `target` (a model, or a base and a delta as one) as a PEFT folder at `out`.
+///
+/// Every key is that of a weight of the base. Whatever else changed is in the report.
+///
+/// # Errors
+/// `InvalidArgument` when no linear weight changed, or for a rank of zero; what reading and writing reports; `Cancelled`.
+pub fn export_adapter(
+    base: &dyn TensorSource,
+    target: &dyn TensorSource,
+    out: &Path,
+    overwrite: Overwrite,
+    export: &ExportOptions,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<ExportReport> {
+    if matches!(export.rank, AdapterRank::Fixed(0)) {
+        return Err(Error::invalid_argument("an adapter of rank 0 changes nothing"));
+    }
+    let (linears, mut left_out) = sort_out(base, target, options)?;
+    if !linears.iter().any(|l| l.changed) {
+        return Err(Error::invalid_argument(
+            "no linear weight changed, so there is nothing that an adapter could bring",
+        ));
+    }
+    let bytes_of = |l: &Linear| base.tensors()[l.base].spec.byte_len();
+    observer.begin("factoring", linears.iter().map(bytes_of).sum());
+    let wanted = match export.rank {
+        AdapterRank::Fixed(rank) => (rank as usize).min(MAX_RANK),
+        AdapterRank::Energy(_) | AdapterRank::Bytes(_) => MAX_RANK,
+    };
+    let rounds = match options.effort {
+        Effort::Fast => 0,
+        Effort::Max => MANY_ROUNDS,
+        _ => ROUNDS,
+    };
+    let fixed = matches!(export.rank, AdapterRank::Fixed(_));
+    let factor = |l: &Linear, rank: usize, rounds: usize| {
+        let rank = rank.min(l.rows).min(l.columns);
+        if !l.changed || rank == 0 {
+            return Ok(None);
+        }
+        let name = &base.tensors()[l.base].name;
+        let (b, t) = (base.bytes(l.base)?, target.bytes(l.target)?);
+        let dtype = base.tensors()[l.base].spec.dtype();
+        factorise(dtype, (l.rows, l.columns), &t, &b, rank, rounds, &options.cancel)
+            .map_err(|e| e.in_tensor(&**name))
+    };
+    // One after the other: each uses all threads, and memory for one matrix.
+    let mut found = Vec::with_capacity(linears.len());
+    for l in &linears {
+        options.cancel.check()?;
+        found.push(factor(l, wanted, if fixed { rounds } else { 0 })?);
+        observer.advance(bytes_of(l));
+    }
+    observer.end();
+    if !fixed {
+        let spectra: Vec<Vec<f64>> = found
+            .iter()
+            .map(|f| {
+                f.as_ref().map_or_else(Vec::new, |f| {
+                    let columns = f.right.len() / f.rank.max(1);
+                    // Each right row has the root of its singular value as length.
+                    f.right
+                        .chunks_exact(columns.max(1))
+                        .map(|r| r.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().powi(2))
+                        .collect()
+                })
+            })
+            .collect();
+        let ranks = match export.rank {
+            AdapterRank::Energy(share) => {
+                let all = found.iter().map(|f| f.as_ref().map_or(0.0, |f| f.change));
+                spectra.iter().zip(all).map(|(s, all)| rank_for(s, all, share)).collect()
+            }
+            AdapterRank::Bytes(bytes) => {
+                let width = export.dtype.map_or(2, Dtype::storage_bytes);
+                spread_ranks(&spectra, &linears, bytes / width as u64)
+            }
+            AdapterRank::Fixed(_) => Vec::new(),
+        };
+        for ((found, l), rank) in found.iter_mut().zip(&linears).zip(ranks) {
+            *found = factor(l, rank, rounds)?;
+        }
+    }
+
+    let largest = found.iter().flatten().map(|f| f.rank).max().unwrap_or(0);
+    let rank = match export.profile {
+        Profile::Portable => PORTABLE_RANKS.into_iter().find(|&r| r >= largest).unwrap_or(largest),
+        Profile::Peft => largest,
+    };
+    let mut modules = Vec::new();
+    let mut stored = Vec::new();
+    for (l, found) in linears.iter().zip(found) {
+        let found = found.unwrap_or_default();
+        if export.profile == Profile::Peft && found.rank == 0 {
+            if l.changed {
+                left_out.push(LeftOut {
+                    tensor: weight(&l.path),
+                    reason: "no direction of it was worth its bytes",
+                    energy: energy(base, target, l)?,
+                });
+            }
+            continue;
+        }
+        let own = if export.profile == Profile::Portable { rank } else { found.rank };
+        stored.push(stored_module(l, &found, own, export.fan_in_fan_out));
+        modules.push(ExportedModule {
+            path: l.path.clone(),
+            rank: found.rank,
+            energy: found.change,
+            missed: found.missed,
+        });
+    }
+    left_out.sort_by(|a, b| b.energy.total_cmp(&a.energy).then_with(|| a.tensor.cmp(&b.tensor)));
+    let targets: BTreeSet<String> = match export.profile {
+        // By last name, which all loaders understand; every weight of such a name has factors.
+        Profile::Portable => linears.iter().map(|l| last(&l.path).to_owned()).collect(),
+        Profile::Peft => modules.iter().map(|m| m.path.clone()).collect(),
+    };
+    let dtype = export
+        .dtype
+        .unwrap_or_else(|| linears.first().map_or(Dtype::Bf16, |l| base.tensors()[l.base].spec.dtype()));
+    let weights = weights(&stored, dtype);
+    let text = config(
+        &Config {
+            base: &export.base_name,
+            rank,
+            targets: targets.into_iter().collect(),
+            patterns: export.profile == Profile::Peft,
+            fan_in_fan_out: export.fan_in_fan_out,
+        },
+        &modules,
+    );
+    let folder = AtomicDir::create(out, overwrite)?;
+    folder.create_file("adapter_config.json", text.len() as u64)?.write_all_at(0, text.as_bytes())?;
+    folder.create_file("adapter_model.safetensors", weights.len() as u64)?.write_all_at(0, &weights)?;
+    folder.commit()?;
+    Ok(ExportReport { modules, left_out, rank, bytes: weights.len() as u64 })
+}
+
+fn weight(path: &str) -> String {
+    format!("{path}.weight")
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
+/// Whether a matrix of this name is the weight of an embedding, which portable adapters leave alone.
+fn is_embedding(path: &str) -> bool {
+    let name = last(path);
+    path.contains("embed") || matches!(name, "wte" | "wpe" | "lm_head" | "shared" | "tok_embeddings")
+}
+
+/// The linear weights, and what else changed.
+fn sort_out(
+    base: &dyn TensorSource,
+    target: &dyn TensorSource,
+    options: &Options,
+) -> Result<(Vec<Linear>, Vec<LeftOut>)> {
+    let mut linears = Vec::new();
+    let mut left_out = Vec::new();
+    for (number, entry) in target.tensors().iter().enumerate() {
+        options.cancel.check()?;
+        let Some(of_base) = base.find(&entry.name) else {
+            left_out.push(LeftOut {
+                tensor: entry.name.clone(),
+                reason: "the base has no such tensor",
+                energy: norm(target, number, None)?,
+            });
+            continue;
+        };
+        let spec = &base.tensors()[of_base].spec;
+        if *spec != entry.spec {
+            let reason = "it has another type or shape in the base";
+            left_out.push(LeftOut {
+                tensor: entry.name.clone(),
+                reason,
+                energy: norm(target, number, None)?,
+            });
+            continue;
+        }
+        let changed = target.bytes(number)? != base.bytes(of_base)?;
+        let reason = match (entry.name.strip_suffix(".weight"), spec.shape()) {
+            (Some(path), &[rows, columns]) if !is_embedding(path) && is_float(entry) => {
+                linears.push(Linear {
+                    path: path.to_owned(),
+                    base: of_base,
+                    target: number,
+                    rows: rows as usize,
+                    columns: columns as usize,
+                    changed,
+                });
+                continue;
+            }
+            _ if !changed => continue,
+            (Some(path), [_, _]) if is_embedding(path) => "an embedding",
+            (_, [_]) => "a vector (bias or norm)",
+            _ => "not the weight of a linear layer",
+        };
+        left_out.push(LeftOut {
+            tensor: entry.name.clone(),
+            reason,
+            energy: norm(target, number, Some((base, of_base)))?,
+        });
+    }
+    // A portable adapter names modules by their last part, and has factors for all of such a name.
+    let names: BTreeSet<String> =
+        linears.iter().filter(|l| l.changed).map(|l| last(&l.path).to_owned()).collect();
+    linears.retain(|l| names.contains(last(&l.path)));
+    Ok((linears, left_out))
+}
+
+fn is_float(entry: &TensorEntry) -> bool {
+    matches!(entry.spec.dtype(), Dtype::Bf16 | Dtype::F16 | Dtype::F32)
+}
+
+/// Squared Frobenius norm of a tensor, or of its change.
+fn norm(target: &dyn TensorSource, tensor: usize, base: Option<(&dyn TensorSource, usize)>) -> Result<f64> {
+    let spec = &target.tensors()[tensor].spec;
+    let bytes = target.bytes(tensor)?;
+    let of_base = base.map(|(source, number)| source.bytes(number)).transpose()?;
+    let mut tally = sparse_codecs::certificate::Tally::default();
+    tally.observe(spec.dtype(), &bytes, &bytes, of_base.as_deref().map(|b| (spec.dtype(), b)))?;
+    Ok(tally.certificate().change.powi(2))
+}
+
+fn energy(base: &dyn TensorSource, target: &dyn TensorSource, l: &Linear) -> Result<f64> {
+    norm(target, l.target, Some((base, l.base)))
+}
+
+/// The least rank that keeps a share of the energy.
+fn rank_for(spectrum: &[f64], all: f64, share: f64) -> usize {
+    let mut sum = 0.0;
+    for (i, s) in spectrum.iter().enumerate() {
+        sum += s;
+        if sum >= share * all {
+            return i + 1;
+        }
+    }
+    spectrum.len()
+}
+
+/// Ranks so that the factors are at most `numbers` numbers: directions by what they save per number.
+fn spread_ranks(spectra: &[Vec<f64>], linears: &[Linear], numbers: u64) -> Vec<usize> {
+    let mut offers: Vec<(f64, usize, u64)> = Vec::new();
+    for (i, (spectrum, l)) in spectra.iter().zip(linears).enumerate() {
+        let cost = (l.rows + l.columns) as u64;
+        offers.extend(spectrum.iter().map(|s| (s / cost as f64, i, cost)));
+    }
+    offers.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let (mut ranks, mut spent) = (vec![0; spectra.len()], 0);
+    for (_, module, cost) in offers {
+        if spent + cost <= numbers {
+            spent += cost;
+            ranks[module] += 1;
+        }
+    }
+    ranks
+}
+
+/// Factors as PEFT wants them, filled up with zeros to `rank`.
+fn stored_module(
+    l: &Linear,
+    found: &sparse_codecs::low_rank::FloatFactors,
+    rank: usize,
+    fan_in_fan_out: bool,
+) -> Stored {
+    let k = found.rank;
+    // The left factor, columns added; the right one, rows added.
+    let mut left = vec![0f32; l.rows * rank];
+    for (row, out) in found.left.chunks_exact(k.max(1)).zip(left.chunks_exact_mut(rank.max(1))) {
+        out[..k].copy_from_slice(row);
+    }
+    let mut right = found.right.clone();
+    right.resize(rank * l.columns, 0.0);
+    let transposed = |m: &[f32], rows: usize, columns: usize| -> Vec<f32> {
+        (0..columns).flat_map(|j| (0..rows).map(move |i| m[i * columns + j])).collect()
+    };
+    let (a, b) = if fan_in_fan_out {
+        // The weight is `[in, out]`, and its change the transpose of `B A`.
+        let a = (transposed(&left, l.rows, rank), [rank, l.rows]);
+        (a, (transposed(&right, rank, l.columns), [l.columns, rank]))
+    } else {
+        ((right, [rank, l.columns]), (left, [l.rows, rank]))
+    };
+    Stored { path: l.path.clone(), a, b }
+}

@@ -1,0 +1,130 @@
+//! The two files of a PEFT adapter.
+
+use super::export::ExportedModule;
+use sparse_core::Dtype;
+use std::fmt::Write;
+
+/// A matrix by rows, and its shape.
+pub(super) type Matrix = (Vec<f32>, [usize; 2]);
+
+/// A module's factors, ready to be stored.
+pub(super) struct Stored {
+    pub(super) path: String,
+    /// `A`, `[rank, in]`, and `B`, `[out, rank]`.
+    pub(super) a: Matrix,
+    pub(super) b: Matrix,
+}
+
+/// `adapter_model.safetensors`.
+pub(super) fn weights(modules: &[Stored], dtype: Dtype) -> Vec<u8> {
+    let mut tensors: Vec<(String, &Matrix)> = Vec::new();
+    for m in modules {
+        tensors.push((format!("base_model.model.{}.lora_A.weight", m.path), &m.a));
+        tensors.push((format!("base_model.model.{}.lora_B.weight", m.path), &m.b));
+    }
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    let width = dtype.storage_bytes();
+    let mut header = String::from("{\"__metadata__\":{\"format\":\"pt\"}");
+    let mut at = 0;
+    for (name, (values, shape)) in &tensors {
+        let end = at + values.len() * width;
+        // Writing to a string does not fail.
+        let _ = write!(
+            header,
+            ",{}:{{\"dtype\":\"{}\",\"shape\":[{},{}],\"data_offsets\":[{at},{end}]}}",
+            quoted(name),
+            dtype.name(),
+            shape[0],
+            shape[1]
+        );
+        at = end;
+    }
+    header.push('}');
+    // Tensors begin at a multiple of eight bytes, as other writers have it.
+    while header.len() % 8 != 0 {
+        header.push(' ');
+    }
+    let mut out = (header.len() as u64).to_le_bytes().to_vec();
+    out.extend_from_slice(header.as_bytes());
+    for (_, (values, _)) in &tensors {
+        for &x in values {
+            sparse_codecs::values::put(dtype, f64::from(x), &mut out);
+        }
+    }
+    out
+}
+
+/// What `adapter_config.json` says beside the modules.
+pub(super) struct Config<'a> {
+    pub(super) base: &'a str,
+    pub(super) rank: usize,
+    pub(super) targets: Vec<String>,
+    /// Whether ranks differ, and each module's own is listed.
+    pub(super) patterns: bool,
+    pub(super) fan_in_fan_out: bool,
+}
+
+/// `adapter_config.json`. Alpha is the rank, so the product is merged as it is.
+pub(super) fn config(config: &Config<'_>, modules: &[ExportedModule]) -> String {
+    let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
+    let targets = list(&mut config.targets.iter().map(|t| quoted(t)));
+    let own = modules.iter().filter(|m| config.patterns && m.rank != config.rank);
+    // Patterns are regular expressions.
+    let pattern = |m: &ExportedModule| format!("{}: {}", quoted(&m.path.replace('.', "\\.")), m.rank);
+    let pattern = list(&mut own.map(pattern));
+    format!(
+        r#"{{
+  "peft_type": "LORA",
+  "task_type": null,
+  "base_model_name_or_path": {},
+  "revision": null,
+  "r": {},
+  "lora_alpha": {},
+  "target_modules": [{targets}],
+  "bias": "none",
+  "lora_dropout": 0.0,
+  "fan_in_fan_out": {},
+  "inference_mode": true,
+  "use_rslora": false,
+  "use_dora": false,
+  "lora_bias": false,
+  "init_lora_weights": true,
+  "modules_to_save": null,
+  "rank_pattern": {{{pattern}}},
+  "alpha_pattern": {{{pattern}}}
+}}
+"#,
+        quoted(config.base),
+        config.rank,
+        config.rank,
+        config.fan_in_fan_out,
+    )
+}
+
+/// A JSON string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if (c as u32) < 0x20 => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_quoted() {
+        assert_eq!(quoted("a.b"), "\"a.b\"");
+        assert_eq!(quoted("a\"\\\n"), "\"a\\\"\\\\\\u000a\"");
+    }
+}

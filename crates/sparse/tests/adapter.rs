@@ -1,0 +1,162 @@
+//! Adapters out of a merged pair, and into a base.
+
+#![cfg(feature = "encode")]
+#![allow(clippy::unwrap_used)]
+
+use sparse::{
+    Adapter, AdapterRank, ExportOptions, Model, OpenOptions, Options, Overwrite, Profile, Unobserved,
+    export_adapter, merge_adapter,
+};
+use std::path::Path;
+
+fn put(path: &Path, tensors: &[(&str, [usize; 2], Vec<f32>)], bf16: bool) {
+    let (mut header, mut data) = (Vec::new(), Vec::new());
+    for (name, shape, values) in tensors {
+        let start = data.len();
+        for x in values {
+            if bf16 {
+                let bits = x.to_bits();
+                let rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+                data.extend((rounded as u16).to_le_bytes());
+            } else {
+                data.extend(x.to_le_bytes());
+            }
+        }
+        let dtype = if bf16 { "BF16" } else { "F32" };
+        let shape = if shape[0] == 1 { format!("[{}]", shape[1]) } else { format!("{shape:?}") };
+        header.push(format!(
+            r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{start},{}]}}"#,
+            data.len()
+        ));
+    }
+    let header = format!("{{{}}}", header.join(","));
+    std::fs::create_dir_all(path).unwrap();
+    let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat();
+    std::fs::write(path.join("model.safetensors"), file).unwrap();
+    std::fs::write(path.join("config.json"), r#"{"model_type": "test"}"#).unwrap();
+}
+
+fn random(len: usize, seed: u64, size: f32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut uniform = move || {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (0..len).map(|_| size * 2.0 * (uniform() + uniform() + uniform())).collect()
+}
+
+const ROWS: usize = 192;
+const COLUMNS: usize = 160;
+const RANK: usize = 4;
+
+/// A base, and the same with a product of rank four merged into one of two linear weights, in bf16.
+fn pair(folder: &Path) -> Vec<f32> {
+    let q = random(ROWS * COLUMNS, 1, 0.02);
+    // The base's own rounding is not what is looked at.
+    let q: Vec<f32> = q.iter().map(|x| f32::from_bits(x.to_bits() & 0xffff_0000)).collect();
+    let (b, a) = (random(ROWS * RANK, 2, 0.02), random(RANK * COLUMNS, 3, 0.02));
+    let product: Vec<f32> = (0..ROWS * COLUMNS)
+        .map(|at| (0..RANK).map(|k| b[at / COLUMNS * RANK + k] * a[k * COLUMNS + at % COLUMNS]).sum())
+        .collect();
+    let merged = q.iter().zip(&product).map(|(x, p)| x + p).collect();
+    let bias = random(ROWS, 4, 0.1);
+    let moved = bias.iter().map(|x| x * 1.5).collect();
+    let embedding = random(50 * COLUMNS, 5, 0.02);
+    let k = random(ROWS * COLUMNS, 6, 0.02);
+    let tensors = |q: Vec<f32>, bias: Vec<f32>| {
+        vec![
+            ("layer.0.q_proj.weight", [ROWS, COLUMNS], q),
+            ("layer.0.q_proj.bias", [1, ROWS], bias),
+            ("layer.1.q_proj.weight", [ROWS, COLUMNS], k.clone()),
+            ("embed_tokens.weight", [50, COLUMNS], embedding.clone()),
+        ]
+    };
+    put(&folder.join("base"), &tensors(q, bias), true);
+    put(&folder.join("finetuned"), &tensors(merged, moved), true);
+    product
+}
+
+fn relative(found: &[f32], want: &[f32]) -> f64 {
+    let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    norm(&mut found.iter().zip(want).map(|(a, b)| a - b)) / norm(&mut want.iter().copied())
+}
+
+#[test]
+fn what_was_merged_is_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let product = pair(dir.path());
+    let open = |name: &str| Model::open(dir.path().join(name), &OpenOptions::default()).unwrap();
+    let (base, target) = (open("base"), open("finetuned"));
+    let mut export = ExportOptions::default();
+    export.rank = AdapterRank::Fixed(RANK as u32);
+    let options = Options::default();
+    let out = dir.path().join("adapter");
+    let report =
+        export_adapter(&base, &target, &out, Overwrite::Refuse, &export, &options, &Unobserved).unwrap();
+    // Portable: filled up to a usual rank, and the untouched layer of the same name has factors, too.
+    assert_eq!((report.rank, report.modules.len()), (8, 2));
+    assert_eq!(report.modules[1].rank, 0);
+    assert_eq!(report.left_out.len(), 1);
+    assert_eq!(report.left_out[0].tensor, "layer.0.q_proj.bias");
+    assert!(report.energy_kept() < 1.0 && report.left_out[0].energy > 0.0);
+
+    let adapter = Adapter::open(&out, &OpenOptions::default()).unwrap();
+    let module = adapter.modules().iter().find(|m| m.path == "layer.0.q_proj").unwrap();
+    let factors = adapter.factors(module).unwrap();
+    let found: Vec<f32> = (0..ROWS * COLUMNS)
+        .map(|at| {
+            let (i, j) = (at / COLUMNS, at % COLUMNS);
+            let sum: f32 = (0..factors.rank)
+                .map(|k| factors.left[i * factors.rank + k] * factors.right[k * COLUMNS + j])
+                .sum();
+            sum * factors.scale as f32
+        })
+        .collect();
+    // Although rounding to bf16 hides a third of it.
+    let e = relative(&found, &product);
+    assert!(e < 0.1, "{e}");
+
+    let merged = dir.path().join("merged");
+    let done = merge_adapter(&base, &adapter, &merged, Overwrite::Refuse, &options, &Unobserved).unwrap();
+    assert_eq!((done.merged, done.replaced), (2, 0));
+    let read = |name: &str| std::fs::read(dir.path().join(name).join("model.safetensors")).unwrap();
+    let (merged, want, before) = (read("merged"), read("finetuned"), read("base"));
+    let differing = |a: &[u8], b: &[u8]| a.chunks(2).zip(b.chunks(2)).filter(|(a, b)| a != b).count();
+    assert!(differing(&merged, &want) * 4 < differing(&before, &want));
+    assert!(dir.path().join("merged/config.json").exists());
+}
+
+#[test]
+fn mixed_ranks_and_refusals() {
+    let dir = tempfile::tempdir().unwrap();
+    pair(dir.path());
+    let open = |name: &str| Model::open(dir.path().join(name), &OpenOptions::default()).unwrap();
+    let (base, target) = (open("base"), open("finetuned"));
+    let mut export = ExportOptions::default();
+    export.profile = Profile::Peft;
+    export.rank = AdapterRank::Energy(0.5);
+    let options = Options::default();
+    let out = dir.path().join("adapter");
+    let run = |export: &ExportOptions, target: &Model, out: &Path| {
+        export_adapter(&base, target, out, Overwrite::Replace, export, &options, &Unobserved)
+    };
+    let report = run(&export, &target, &out).unwrap();
+    assert_eq!(report.modules.len(), 1);
+    let rank = report.modules[0].rank;
+    assert!((1..=RANK).contains(&rank), "{rank}");
+    export.rank = AdapterRank::Bytes((2 * 2 * (ROWS + COLUMNS)) as u64);
+    assert_eq!(run(&export, &target, &out).unwrap().modules[0].rank, 2);
+    let adapter = Adapter::open(&out, &OpenOptions::default()).unwrap();
+    assert_eq!(adapter.modules()[0].scale, 1.0);
+
+    // Nothing changed: nothing to export.
+    assert!(run(&export, &base, &dir.path().join("none")).is_err());
+    // An adapter of another model has no place here.
+    let other = dir.path().join("other");
+    put(&other, &[("layer.9.q_proj.weight", [ROWS, COLUMNS], random(ROWS * COLUMNS, 9, 0.1))], true);
+    let other = Model::open(&other, &OpenOptions::default()).unwrap();
+    let e = merge_adapter(&other, &adapter, &dir.path().join("m"), Overwrite::Refuse, &options, &Unobserved);
+    assert_eq!(e.unwrap_err().kind(), sparse::ErrorKind::InvalidInput);
+}
