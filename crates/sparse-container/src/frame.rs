@@ -21,10 +21,10 @@ impl fmt::Display for Version {
 }
 
 /// The version that this crate writes, and the newest that it reads.
-pub const FORMAT_VERSION: Version = Version { major: 0, minor: 2 };
+pub const FORMAT_VERSION: Version = Version { major: 0, minor: 3 };
 
-/// The oldest version that this crate reads. Its layout is that of 0.2, which has more codecs and attributes.
-const OLDEST: Version = Version { major: 0, minor: 1 };
+/// The oldest version that this crate reads.
+const OLDEST: Version = Version { major: 0, minor: 3 };
 
 /// Finds out transfers that strip the eighth bit, change line ends, or stop at end-of-file characters (as PNG's).
 pub(crate) const MAGIC: [u8; 8] = *b"\xd3SPRS\r\n\x1a";
@@ -64,7 +64,7 @@ pub(crate) fn check_header(head: &[u8]) -> Result<Version> {
     if version < OLDEST {
         return Err(Error::new(
             ErrorKind::UnsupportedVersion,
-            format!("the file has format version {version}, this program reads {OLDEST} to {FORMAT_VERSION}"),
+            format!("the file has format version {version}, this program reads {OLDEST} to {FORMAT_VERSION}: restore it with the release that wrote it"),
         ));
     }
     Ok(version)

@@ -5,6 +5,7 @@
 mod common;
 
 use common::*;
+use sparse_core::ErrorKind;
 
 fn golden(name: &str) -> Vec<u8> {
     std::fs::read(folder().join(name)).unwrap()
@@ -30,23 +31,30 @@ fn check(version: (u16, u16), name: &str, id: &str) {
     assert_eq!(open(&compressed).unwrap().id().to_string(), id);
 }
 
+/// Their layout was the same, but not what their codecs wrote.
 #[test]
-fn v0_1_is_read() {
-    check((0, 1), "v0_1", "c333323ad3aeccc630dc9390f0e41388");
+fn older_versions_are_refused() {
+    for version in ["0.1", "0.2"] {
+        for end in [".sparse", "_stored.sparse"] {
+            let e = open(&golden(&format!("v{}{end}", version.replace('.', "_")))).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::UnsupportedVersion);
+            assert!(e.message().contains(version), "{e}");
+        }
+    }
 }
 
 #[test]
-fn v0_2_is_read() {
-    check((0, 2), "v0_2", "13e2faa182f689c46e3caa832da139a4");
+fn v0_3_is_read() {
+    check((0, 3), "v0_3", "7f1e9637680804ee797ebe6f1b4b0783");
 }
 
 /// How the files were made. For the next version: copy, run once with `--ignored`, commit.
 #[test]
 #[ignore = "writes golden files"]
-fn write_v0_2() {
+fn write_v0_3() {
     let (file, _) = small();
     let (payload, plain) = unframe(&file);
-    for (name, bytes) in [("v0_2.sparse", &file), ("v0_2_stored.sparse", &frame(&payload, &plain))] {
+    for (name, bytes) in [("v0_3.sparse", &file), ("v0_3_stored.sparse", &frame(&payload, &plain))] {
         let mut out = std::fs::File::create_new(folder().join(name)).unwrap();
         std::io::Write::write_all(&mut out, bytes).unwrap();
     }

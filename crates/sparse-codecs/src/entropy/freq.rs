@@ -6,7 +6,7 @@ use sparse_core::{Error, Result};
 use std::sync::LazyLock;
 
 /// Probabilities are multiples of `2^-PROB_BITS`.
-pub const PROB_BITS: u32 = 12;
+pub const PROB_BITS: u32 = 11;
 
 /// What the frequencies of a table sum to.
 pub const PROB_SCALE: u32 = 1 << PROB_BITS;

@@ -84,7 +84,7 @@ impl DecodeTables {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct EncodeSymbol {
-    /// `(x + increment) * reciprocal >> (31 + shift)` is `x / freq` for `x < freq << 20`. Zero for a token without a
+    /// `(x + increment) * reciprocal >> (31 + shift)` is `x / freq` for `x < freq << (32 - PROB_BITS)`. Zero for a token without a
     /// code.
     reciprocal: u32,
     /// `PROB_SCALE - freq` in bits 0..12, the sum of the frequencies before in bits 12..24, shift in bits 24..28,
@@ -105,7 +105,7 @@ impl EncodeSymbol {
             let one = 1u64 << (32 + log);
             let down = one / u64::from(freq);
             let error = (down + 1) * u64::from(freq) - one;
-            let up_is_exact = (u64::from(freq) << 20) * error <= one;
+            let up_is_exact = (u64::from(freq) << (32 - PROB_BITS)) * error <= one;
             if up_is_exact { (down as u32 + 1, log + 1, 0) } else { (down as u32, log + 1, 1) }
         };
         EncodeSymbol { reciprocal, packed: (PROB_SCALE - freq) | cum << 12 | shift << 24 | increment << 28 }
@@ -450,7 +450,8 @@ mod tests {
             let symbol = EncodeSymbol::new(freq, 0);
             let complement = PROB_SCALE - freq;
             // Around multiples, where an inexact quotient would show; the largest state comes last.
-            for k in (0..1u32 << 20).step_by(4093).chain([1, 2, (1 << 20) - 1]) {
+            let most = 1u32 << (32 - PROB_BITS);
+            for k in (0..most).step_by(4093).chain([1, 2, most - 1]) {
                 for x in [k * freq, k * freq + freq / 2, k * freq + (freq - 1)] {
                     let mut state = x;
                     assert!(!symbol.step(&mut state));
