@@ -14,6 +14,7 @@ pub mod lossless_round_trip;
 pub mod low_rank_chunk;
 pub mod quantised_chunk;
 pub mod safetensors_header;
+pub mod svd_chunk;
 mod units;
 
 /// An input, under the name of its file.
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "low_rank_chunk", run: low_rank_chunk::run, seeds: low_rank_chunk::seeds },
     Target { name: "quantised_chunk", run: quantised_chunk::run, seeds: quantised_chunk::seeds },
     Target { name: "safetensors_header", run: safetensors_header::run, seeds: safetensors_header::seeds },
+    Target { name: "svd_chunk", run: svd_chunk::run, seeds: svd_chunk::seeds },
 ];
 
 /// The folder of a target's committed inputs.

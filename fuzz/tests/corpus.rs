@@ -52,6 +52,11 @@ fn safetensors_header() {
 }
 
 #[test]
+fn svd_chunk() {
+    replay("svd_chunk");
+}
+
+#[test]
 fn every_target_is_replayed_and_listed() {
     let manifest = include_str!("../Cargo.toml");
     let tests = include_str!("corpus.rs");
