@@ -71,11 +71,9 @@ impl Real for F16 {
     #[inline(always)]
     fn value(word: u64) -> f64 {
         let magnitude = word & 0x7fff;
-        let x = if magnitude < 0x400 {
-            magnitude as f64 * F16_STEP
-        } else {
-            f64::from_bits((magnitude << 42) + ((1023 - 15) << 52))
-        };
+        let (small, normal) =
+            (f64::from(magnitude as i32) * F16_STEP, f64::from_bits((magnitude << 42) + ((1023 - 15) << 52)));
+        let x = if magnitude < 0x400 { small } else { normal };
         if word & 0x8000 == 0 { x } else { -x }
     }
 
@@ -84,16 +82,13 @@ impl Real for F16 {
         let bits = value.to_bits();
         let sign = bits >> 48 & 0x8000;
         let magnitude = bits & (u64::MAX >> 1);
-        if magnitude >= (1023 + 16) << 52 {
-            return sign | 0x7c00;
-        }
-        if magnitude < (1023 - 14) << 52 {
-            // Adding 2^52 rounds to an integer.
-            let whole = f64::from_bits(magnitude) / F16_STEP + 4_503_599_627_370_496.0;
-            return sign | (whole.to_bits() & 0x7fff);
-        }
-        let rounded = magnitude + ((1 << 41) - 1) + (magnitude >> 42 & 1);
-        sign | ((rounded >> 42) - ((1023 - 15) << 10)).min(0x7c00)
+        // Adding 2^52 rounds to an integer.
+        let small = (f64::from_bits(magnitude) / F16_STEP + 4_503_599_627_370_496.0).to_bits() & 0x7fff;
+        let rounded = magnitude.wrapping_add(((1 << 41) - 1) + (magnitude >> 42 & 1));
+        let normal = (rounded >> 42).wrapping_sub((1023 - 15) << 10).min(0x7c00);
+        // All three are computed, so that there is no branch.
+        let finite = if magnitude < (1023 - 14) << 52 { small } else { normal };
+        sign | if magnitude >= (1023 + 16) << 52 { 0x7c00 } else { finite }
     }
 }
 

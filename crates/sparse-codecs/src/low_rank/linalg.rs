@@ -2,6 +2,8 @@
 //!
 //! Results steer the encoder only. Nothing here is part of a prediction, so nothing depends on its last bits.
 
+use crate::simd::{self, Kernel, Simd};
+
 /// The inner product, in sixteen partial sums.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -25,6 +27,7 @@ pub(crate) fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
 }
 
 /// The inner product in double precision, in eight partial sums.
+#[inline(always)]
 pub(super) fn dot_wide(a: &[f32], b: &[f32]) -> f64 {
     let (a, a_rest) = a.as_chunks::<8>();
     let (b, b_rest) = b.as_chunks::<8>();
@@ -39,64 +42,101 @@ pub(super) fn dot_wide(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// Make the rows (of length `n`) orthonormal, by Gram and Schmidt, twice; rows that depend on others become zero.
-pub(super) fn orthonormalise(rows: &mut [f32], n: usize) {
-    for i in 0..rows.len() / n {
-        let (done, rest) = rows.split_at_mut(i * n);
-        let row = &mut rest[..n];
-        let before = dot_wide(row, row);
-        for _ in 0..2 {
-            for other in done.chunks_exact(n) {
-                let c = dot_wide(row, other) as f32;
-                axpy(-c, other, row);
+pub(crate) fn orthonormalise(rows: &mut [f32], n: usize) {
+    simd::run(Simd::from_env(), Orthonormalise { rows, n });
+}
+
+struct Orthonormalise<'a> {
+    rows: &'a mut [f32],
+    n: usize,
+}
+
+impl Kernel for Orthonormalise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Orthonormalise { rows, n } = self;
+        for i in 0..rows.len() / n.max(1) {
+            let (done, rest) = rows.split_at_mut(i * n);
+            let row = &mut rest[..n];
+            let before = dot_wide(row, row);
+            for _ in 0..2 {
+                for other in done.chunks_exact(n) {
+                    let c = dot_wide(row, other) as f32;
+                    axpy(-c, other, row);
+                }
             }
+            let norm = dot_wide(row, row);
+            let factor = if norm > before * 1e-10 && norm > 0.0 { norm.sqrt().recip() } else { 0.0 };
+            row.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
         }
-        let norm = dot_wide(row, row);
-        let factor = if norm > before * 1e-10 && norm > 0.0 { norm.sqrt().recip() } else { 0.0 };
-        row.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
     }
 }
 
 /// Eigenvalues (descending) and eigenvectors (one per row) of a symmetric matrix, by Jacobi's rotations.
 pub(crate) fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
-    let mut a = matrix.to_vec();
-    // Row `k` of `v` is the `k`-th eigenvector.
-    let mut v = vec![0.0; n * n];
-    (0..n).for_each(|i| v[i * n + i] = 1.0);
-    let total: f64 = a.iter().map(|x| x * x).sum();
-    for _ in 0..30 {
-        let off: f64 =
-            (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a[i * n + j].powi(2)).sum();
-        if off <= 1e-22 * total {
-            break;
-        }
-        for p in 0..n {
-            for q in p + 1..n {
-                let apq = a[p * n + q];
-                if apq == 0.0 {
-                    continue;
-                }
-                let theta = (a[q * n + q] - a[p * n + p]) / (2.0 * apq);
-                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
-                let c = (t * t + 1.0).sqrt().recip();
-                let s = t * c;
-                for k in 0..n {
-                    let (x, y) = (a[k * n + p], a[k * n + q]);
-                    (a[k * n + p], a[k * n + q]) = (c * x - s * y, s * x + c * y);
-                }
-                for k in 0..n {
-                    let (x, y) = (a[p * n + k], a[q * n + k]);
-                    (a[p * n + k], a[q * n + k]) = (c * x - s * y, s * x + c * y);
-                    let (x, y) = (v[p * n + k], v[q * n + k]);
-                    (v[p * n + k], v[q * n + k]) = (c * x - s * y, s * x + c * y);
+    simd::run(Simd::from_env(), Eigen { matrix, n })
+}
+
+struct Eigen<'a> {
+    matrix: &'a [f64],
+    n: usize,
+}
+
+impl Kernel for Eigen<'_> {
+    type Output = (Vec<f64>, Vec<f64>);
+
+    #[inline(always)]
+    fn run(self) -> (Vec<f64>, Vec<f64>) {
+        let n = self.n;
+        let mut a = self.matrix.to_vec();
+        // Row `k` of `v` is the `k`-th eigenvector.
+        let mut v = vec![0.0; n * n];
+        (0..n).for_each(|i| v[i * n + i] = 1.0);
+        let total: f64 = a.iter().map(|x| x * x).sum();
+        for _ in 0..30 {
+            let off: f64 = (0..n).map(|i| a[i * n..i * n + i].iter().map(|x| x * x).sum::<f64>()).sum();
+            if off <= 1e-22 * total {
+                break;
+            }
+            for p in 0..n {
+                for q in p + 1..n {
+                    let (app, aqq, apq) = (a[p * n + p], a[q * n + q], a[p * n + q]);
+                    // What is lost in rounding beside its diagonal needs no rotation.
+                    if apq * apq <= 1e-26 * (app * aqq).abs() {
+                        continue;
+                    }
+                    let theta = (aqq - app) / (2.0 * apq);
+                    let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
+                    let c = (t * t + 1.0).sqrt().recip();
+                    let s = t * c;
+                    rotate(&mut a, n, (p, q), (c, s));
+                    rotate(&mut v, n, (p, q), (c, s));
+                    (a[p * n + p], a[q * n + q]) = (app - t * apq, aqq + t * apq);
+                    (a[p * n + q], a[q * n + p]) = (0.0, 0.0);
+                    // The matrix stays symmetric.
+                    for k in (0..n).filter(|&k| k != p && k != q) {
+                        (a[k * n + p], a[k * n + q]) = (a[p * n + k], a[q * n + k]);
+                    }
                 }
             }
         }
+        let mut order: Vec<usize> = (0..n).collect();
+        order.sort_by(|&i, &j| a[j * n + j].total_cmp(&a[i * n + i]));
+        let values = order.iter().map(|&i| a[i * n + i]).collect();
+        let vectors = order.iter().flat_map(|&i| v[i * n..(i + 1) * n].iter().copied()).collect();
+        (values, vectors)
     }
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|&i, &j| a[j * n + j].total_cmp(&a[i * n + i]));
-    let values = order.iter().map(|&i| a[i * n + i]).collect();
-    let vectors = order.iter().flat_map(|&i| v[i * n..(i + 1) * n].iter().copied()).collect();
-    (values, vectors)
+}
+
+/// Turn two rows of a matrix of `n` columns, the first of which comes first.
+#[inline(always)]
+fn rotate(matrix: &mut [f64], n: usize, (p, q): (usize, usize), (c, s): (f64, f64)) {
+    let (before, from_q) = matrix.split_at_mut(q * n);
+    for (x, y) in before[p * n..(p + 1) * n].iter_mut().zip(&mut from_q[..n]) {
+        (*x, *y) = (c * *x - s * *y, s * *x + c * *y);
+    }
 }
 
 /// Multiply rows of `k` numbers with a `k` by `k` matrix: `row := row * m`.
@@ -113,14 +153,30 @@ pub(super) fn rotate_rows(rows: &mut [f32], m: &[f64], k: usize) {
 
 /// Combine rows of length `n`: row `i` of the result is the sum of `m[i, k]` times row `k`; `m` has rows of `k`.
 pub(crate) fn combine(rows: &[f32], n: usize, m: &[f64]) -> Vec<f32> {
-    let k = rows.len() / n;
-    let mut out = vec![0f32; m.len() / k * n];
-    for (out, m) in out.chunks_exact_mut(n).zip(m.chunks_exact(k)) {
-        for (&c, row) in m.iter().zip(rows.chunks_exact(n)) {
-            axpy(c as f32, row, out);
+    simd::run(Simd::from_env(), Combine { rows, n, m })
+}
+
+struct Combine<'a> {
+    rows: &'a [f32],
+    n: usize,
+    m: &'a [f64],
+}
+
+impl Kernel for Combine<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<f32> {
+        let Combine { rows, n, m } = self;
+        let k = rows.len() / n;
+        let mut out = vec![0f32; m.len() / k * n];
+        for (out, m) in out.chunks_exact_mut(n).zip(m.chunks_exact(k)) {
+            for (&c, row) in m.iter().zip(rows.chunks_exact(n)) {
+                axpy(c as f32, row, out);
+            }
         }
+        out
     }
-    out
 }
 
 /// Pseudo-random numbers of mean zero, near enough to normal ones, from a fixed seed.

@@ -3,7 +3,7 @@
 use super::chunk::{Encoder, Scratch, surrogates};
 use super::quantise::{Choice, Quantiser};
 use super::rule::{Groups, Rule, Steps, step_code};
-use super::{Goal, fit};
+use super::{Goal, fit, kernel};
 use crate::lossless::{Lossless, Predictor};
 use crate::real::{Real, with_real};
 use crate::word::Word;
@@ -21,8 +21,12 @@ const ROW_STEP_BITS: u32 = 4;
 /// Mantissa bits of a segment's step.
 pub(super) const STEP_BITS: u32 = 7;
 
-/// Pairs of weights that are kept of a segment to find its step with, about.
-const SAMPLES: u64 = 1 << 13;
+/// Changed weights of a segment that its step is found with, at most.
+const SAMPLES: usize = 1 << 13;
+/// As many times more are kept at first, for changes that are not spread evenly.
+const SPARE: u64 = 2;
+/// At least so many are kept of a chunk.
+const LEAST_SAMPLES: u64 = 64;
 
 /// Where codes of a step get their value from: less than one half, so that the codes nearer to zero, which are more
 /// frequent, get more.
@@ -43,8 +47,35 @@ pub(super) struct Part {
     groups: Vec<(usize, f64, f64, u64)>,
     /// Segment, squared error, squared change.
     errors: Vec<(usize, f64, f64)>,
-    /// Segment, target and prediction.
-    samples: Vec<(usize, u64, u64)>,
+    samples: Vec<Samples>,
+}
+
+/// Changed weights of a part of a segment: those whose position has a hash of at most `below`, so that samples of several parts can be
+/// thinned to a common share.
+#[derive(Debug)]
+struct Samples {
+    segment: usize,
+    below: u64,
+    /// Hash, target and prediction.
+    words: Vec<(u64, u64, u64)>,
+}
+
+/// A bijection that looks like chance (the end of SplitMix64).
+fn hash(position: u64) -> u64 {
+    let z = (position ^ (position >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Targets and predictions of some of a segment's changed weights, each as likely as any other.
+fn thinned<'a>(parts: impl Iterator<Item = &'a Samples> + Clone) -> Vec<(u64, u64)> {
+    let below = parts.clone().map(|s| s.below).min().unwrap_or(0);
+    let mut words: Vec<_> = parts.flat_map(|s| &s.words).filter(|w| w.0 <= below).copied().collect();
+    if words.len() > SAMPLES {
+        words.select_nth_unstable_by_key(SAMPLES, |w| w.0);
+        words.truncate(SAMPLES);
+    }
+    words.into_iter().map(|(_, t, p)| (t, p)).collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,10 +178,12 @@ impl Analysis {
                 }
             }
             Goal::Sparse { .. } | Goal::SparseInt8 { .. } => {
-                let mut samples = vec![Vec::new(); quantiser.unit.segments().len()];
-                for &(segment, t, p) in parts.values().flat_map(|p| &p.samples) {
-                    samples[segment].push((t, p));
+                let mut of_segment: Vec<Vec<&Samples>> = Vec::new();
+                of_segment.resize_with(quantiser.unit.segments().len(), Vec::new);
+                for samples in parts.values().flat_map(|p| &p.samples) {
+                    of_segment[samples.segment].push(samples);
                 }
+                let samples: Vec<_> = of_segment.iter().map(|s| thinned(s.iter().copied())).collect();
                 with_real!(quantiser.unit.dtype(), settle_segments, quantiser, *goal, &samples);
             }
             Goal::UlpBounded(_) => {}
@@ -177,7 +210,9 @@ impl Analysis {
             }
             kept = false;
             // NaN where squares overflow, which is not worth the trouble.
-            let less = if last || !found.is_finite() { 0.0 } else { 0.97 * error / found };
+            // Each time more: the error of coarse steps hardly falls with them.
+            let less = (0.97 * error / found).powi(self.measurements as i32);
+            let less = if last || !found.is_finite() { 0.0 } else { less };
             match (&mut self.quantiser.choice, &mut self.quantiser.rule) {
                 (Choice::Larger(least), _) => {
                     if let Some(l) = least.get_mut(segment) {
@@ -230,75 +265,50 @@ fn settle_segments<R: Real>(quantiser: &mut Quantiser, goal: Goal, samples: &[Ve
 /// Statistics of a chunk.
 fn look<R: Real>(quantiser: &Quantiser, chunk: u64, target: &[u8], predictions: &[u8], part: &mut Part) {
     let Rule::Steps(steps) = &quantiser.rule else { return };
-    let width = R::W::BYTES;
+    let (width, unit) = (R::W::BYTES, &quantiser.unit);
+    let range = unit.chunk_range(chunk);
     let mut at = 0;
-    for RowRun { segment, row, column, len } in quantiser.unit.row_runs(quantiser.unit.chunk_range(chunk)) {
-        let range = at..at + len * width;
-        at = range.end;
-        let words = || {
-            let words =
-                target[range.clone()].chunks_exact(width).zip(predictions[range.clone()].chunks_exact(width));
-            words.map(|(t, p)| (R::W::load(t), R::W::load(p)))
-        };
-        if steps.by_rows {
-            let (mut max, mut sum, mut count) = (0.0f64, 0.0, 0);
-            for (t, p) in words().filter(|&(t, p)| t != p && !R::is_special(t) && !R::is_special(p)) {
-                let change = (R::value(t) - R::value(p)).abs();
-                max = max.max(change);
-                sum += change;
-                count += 1;
-            }
-            if count > 0 {
-                part.groups.push((quantiser.groups.of(segment, row), max, sum, count));
-            }
-        } else {
-            let s = quantiser.unit.segments()[segment];
-            // Odd, so that all columns of an even number get their turn.
-            let stride = (s.len() / SAMPLES) | 1;
-            let first = (row * s.row_len + column).next_multiple_of(stride) - (row * s.row_len + column);
-            let samples = words().skip(first as usize).step_by(stride as usize);
-            part.samples.extend(samples.map(|(t, p)| (segment, t, p)));
+    for RowRun { segment, row, len, .. } in unit.row_runs(range.clone()).filter(|_| steps.by_rows) {
+        let bytes = at..at + len * width;
+        at = bytes.end;
+        let (max, sum, count) = kernel::changes::<R>(&target[bytes.clone()], &predictions[bytes]);
+        if count > 0 {
+            part.groups.push((quantiser.groups.of(segment, row), max, sum, count));
         }
+    }
+    if steps.by_rows {
+        return;
+    }
+    for (segment, (shape, &start)) in unit.segments().iter().zip(unit.segment_starts()).enumerate() {
+        let (first, end) = (start.max(range.start), (start + shape.len()).min(range.end));
+        if first >= end {
+            continue;
+        }
+        let bytes = (first - range.start) as usize * width..(end - range.start) as usize * width;
+        let words = target[bytes.clone()].chunks_exact(width).zip(predictions[bytes].chunks_exact(width));
+        let changed = words.clone().map(|(t, p)| u64::from(t != p)).sum::<u64>();
+        let share = (end - first) as f64 / shape.len() as f64;
+        let most = ((SPARE * SAMPLES as u64) as f64 * share).max(LEAST_SAMPLES as f64);
+        // Saturates where all are kept.
+        let below = (u64::MAX as f64 * (most / changed as f64)) as u64;
+        let kept = (first..end).zip(words).filter(|(_, (t, p))| t != p).map(|(i, w)| (hash(i), w));
+        let kept = kept.filter(|(hash, _)| *hash <= below);
+        let words = kept.map(|(hash, (t, p))| (hash, R::W::load(t), R::W::load(p))).collect();
+        part.samples.push(Samples { segment, below, words });
     }
 }
 
 /// Squared errors and changes of a chunk, by segment.
 fn measure<R: Real>(quantiser: &Quantiser, chunk: u64, target: &[u8], predictions: &[u8], part: &mut Part) {
-    let (mut at, mut wrong, mut all) = (usize::MAX, 0.0, 0.0);
-    let mut errors = Vec::new();
-    quantiser.each::<R>(chunk, target, predictions, |segment, t, p, coded| {
-        if segment != at {
-            errors.push((at, wrong, all));
-            (at, wrong, all) = (segment, 0.0, 0.0);
+    for (segment, range, rules) in quantiser.runs::<R>(chunk) {
+        let (wrong, all) = rules.errors::<R>(&target[range.clone()], &predictions[range]);
+        match part.errors.last_mut() {
+            Some(last) if last.0 == segment => {
+                last.1 += wrong;
+                last.2 += all;
+            }
+            _ => part.errors.push((segment, wrong, all)),
         }
-        if t != p && !R::is_special(t) && !R::is_special(p) {
-            let value = R::value(t);
-            all += (value - R::value(p)).powi(2);
-            wrong += (value - R::value(coded.word)).powi(2);
-        }
-    });
-    errors.push((at, wrong, all));
-    part.errors.extend(errors.into_iter().filter(|e| e.0 != usize::MAX));
-}
-
-/// Stored words by segment.
-fn count_stored<R: Real>(
-    quantiser: &Quantiser,
-    chunk: u64,
-    target: &[u8],
-    predictions: &[u8],
-    counts: &[AtomicU64],
-) {
-    let (mut at, mut count) = (0, 0);
-    quantiser.each::<R>(chunk, target, predictions, |segment, _, _, coded| {
-        if segment != at {
-            counts[at].fetch_add(count, Ordering::Relaxed);
-            (at, count) = (segment, 0);
-        }
-        count += u64::from(coded.stored);
-    });
-    if let Some(c) = counts.get(at) {
-        c.fetch_add(count, Ordering::Relaxed);
     }
 }
 
@@ -324,10 +334,22 @@ impl UnitAnalysis for Analysis {
             }
             Stage::Inner => {
                 self.seen.fetch_add((target.len() / width) as u64, Ordering::Relaxed);
-                with_real!(dtype, surrogates, quantiser, chunk, target, predictions, surrogate, stored);
-                if !stored.is_empty() {
-                    with_real!(dtype, count_stored, quantiser, chunk, target, predictions, &self.stored);
-                }
+                let count = |segment: usize, n: usize| {
+                    if let Some(stored) = self.stored.get(segment) {
+                        stored.fetch_add(n as u64, Ordering::Relaxed);
+                    }
+                };
+                with_real!(
+                    dtype,
+                    surrogates,
+                    quantiser,
+                    chunk,
+                    target,
+                    predictions,
+                    surrogate,
+                    stored,
+                    count
+                );
                 match &self.inner {
                     Some(inner) => inner.observe(chunk, surrogate, Some(predictions), cx),
                     None => Ok(()),

@@ -6,6 +6,7 @@
 //! bits  codes  words              codes of so many bits each, two's complement; stored words
 //! ```
 
+use super::kernel::{BLOCK, move_block, multiply_block};
 use super::quantise::Quantiser;
 use super::rule::{Groups, Rule, Step, apply_ulps, stored_ulps, ulps, zigzag};
 use crate::entropy::{bits::BitReader, bits::BitWriter, varint};
@@ -16,9 +17,6 @@ use sparse_core::{ChunkDecoder, ChunkEncoder, CodecContext, Error, Result, RowRu
 
 /// First byte of a chunk whose codes the lossless codec has coded.
 const CODED: u8 = 0;
-
-/// Weights that are looked at together.
-const BLOCK: usize = 256;
 
 /// Scratch memory of a worker.
 #[derive(Default)]
@@ -40,7 +38,7 @@ pub(super) struct Encoder {
 }
 
 /// Words that differ from their predictions by the codes; returns the widest code in bits. Stored words are appended to
-/// `stored`.
+/// `stored`, and counted by segment.
 pub(super) fn surrogates<R: Real>(
     quantiser: &Quantiser,
     chunk: u64,
@@ -48,24 +46,30 @@ pub(super) fn surrogates<R: Real>(
     predictions: &[u8],
     surrogate: &mut Vec<u8>,
     stored: &mut Vec<u8>,
+    mut count: impl FnMut(usize, usize),
 ) -> u32 {
+    let width = R::W::BYTES;
     surrogate.clear();
     surrogate.resize(target.len(), 0);
     stored.clear();
-    let mut out = surrogate.chunks_exact_mut(R::W::BYTES);
     let mut widest = 0u64;
-    quantiser.each::<R>(chunk, target, predictions, |_, t, p, coded| {
-        let z = zigzag::<R>(coded.code);
-        widest |= z;
-        if let Some(out) = out.next() {
-            R::W::store(restore::<R::W>(z, p, true), out);
+    for (segment, range, rules) in quantiser.runs::<R>(chunk) {
+        let (target, predictions) = (&target[range.clone()], &predictions[range.clone()]);
+        let out = &mut surrogate[range];
+        let (bits, any) = rules.surrogates::<R>(target, predictions, out);
+        widest |= bits;
+        if any {
+            let (before, code) = (stored.len(), rules.stored_code::<R>());
+            let words =
+                target.chunks_exact(width).zip(out.chunks_exact(width).zip(predictions.chunks_exact(width)));
+            for (t, (o, p)) in words {
+                if ulps::<R>(R::W::load(o), R::W::load(p)) == code {
+                    stored.extend_from_slice(t);
+                }
+            }
+            count(segment, (stored.len() - before) / width);
         }
-        if coded.stored {
-            let at = stored.len();
-            stored.resize(at + R::W::BYTES, 0);
-            R::W::store(t, &mut stored[at..]);
-        }
-    });
+    }
     64 - widest.leading_zeros()
 }
 
@@ -83,8 +87,17 @@ impl Encoder {
         let Scratch { predictions, surrogate, stored, inner, writer } = &mut *scratch;
         let predictions = self.predictor.predict(base, width, target.len() / width, predictions);
         let dtype = self.quantiser.unit.dtype();
-        let bits =
-            with_real!(dtype, surrogates, &self.quantiser, chunk, target, predictions, surrogate, stored);
+        let bits = with_real!(
+            dtype,
+            surrogates,
+            &self.quantiser,
+            chunk,
+            target,
+            predictions,
+            surrogate,
+            stored,
+            |_, _| {}
+        );
         inner.clear();
         self.inner.encode_chunk(chunk, surrogate, Some(predictions), inner, cx)?;
         let packed = (surrogate.len() / width * bits as usize).div_ceil(8);
@@ -187,13 +200,17 @@ fn decode_words<R: Real>(
     for RowRun { segment, row, len, .. } in decoder.unit.row_runs(decoder.unit.chunk_range(chunk)) {
         let range = at..at + len * width;
         at = range.end;
-        let (out, predictions) = (&mut out[range.clone()], &predictions[range]);
+        let blocks =
+            out[range.clone()].chunks_mut(BLOCK * width).zip(predictions[range].chunks(BLOCK * width));
         match &decoder.rule {
             Rule::Ulps(k) => {
-                for (o, p) in out.chunks_exact_mut(width).zip(predictions.chunks_exact(width)) {
-                    let (surrogate, p) = (R::W::load(o), R::W::load(p));
-                    if surrogate != p {
-                        let code = ulps::<R>(surrogate, p);
+                for (out, predictions) in blocks {
+                    if multiply_block::<R>(*k, out, predictions) {
+                        continue;
+                    }
+                    for (o, p) in out.chunks_exact_mut(width).zip(predictions.chunks_exact(width)) {
+                        let p = R::W::load(p);
+                        let code = ulps::<R>(R::W::load(o), p);
                         let is_stored = code == stored_ulps::<R>();
                         R::W::store(if is_stored { next(p) } else { apply_ulps::<R>(code, *k, p) }, o);
                     }
@@ -204,24 +221,14 @@ fn decode_words<R: Real>(
                 if step.is_exact() {
                     continue;
                 }
-                let stored_code = -(steps.max_code as i64) - 1;
-                // A block without stored words takes no branch.
-                let blocks = out.chunks_mut(BLOCK * width).zip(predictions.chunks(BLOCK * width));
                 for (out, predictions) in blocks {
-                    let pairs = out.chunks_exact(width).zip(predictions.chunks_exact(width));
-                    let code = |o: &[u8], p: &[u8]| ulps::<R>(R::W::load(o), R::W::load(p));
-                    let any_stored = pairs.fold(false, |any, (o, p)| any | (code(o, p) == stored_code));
+                    if move_block::<R>(&step, out, predictions) {
+                        continue;
+                    }
                     for (o, p) in out.chunks_exact_mut(width).zip(predictions.chunks_exact(width)) {
-                        let code = code(o, p);
                         let (surrogate, p) = (R::W::load(o), R::W::load(p));
-                        if any_stored && code == stored_code {
-                            R::W::store(next(p), o);
-                            continue;
-                        }
-                        // Where units in the last place are counted, the surrogate is the word.
-                        let moves = (code != 0) & !step.counts_ulps::<R>(p);
-                        let moved = step.moved::<R>(code, p);
-                        R::W::store(if moves { moved } else { surrogate }, o);
+                        let is_stored = ulps::<R>(surrogate, p) == step.stored_code();
+                        R::W::store(if is_stored { next(p) } else { step.restored::<R>(surrogate, p) }, o);
                     }
                 }
             }

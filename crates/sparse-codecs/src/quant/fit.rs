@@ -1,9 +1,11 @@
 //! Steps and thresholds that keep an error bound, found on samples of a segment.
 
 use super::analysis::STEP_BITS;
-use super::quantise::nearest;
+use super::kernel::Rules;
+use super::quantise::Nearest;
 use super::rule::{Groups, SHIFT_PARTS, Step, Steps, step_code};
 use crate::real::Real;
+use crate::word::Word;
 
 /// Part of the bound that is aimed at, since what holds for a sample does not quite hold for the whole.
 const AIM: f64 = 0.985;
@@ -48,16 +50,19 @@ pub(super) fn step<R: Real>(samples: &[Pair], error: f64, offset: f64, steps: &S
         return 0;
     }
     let room = (AIM * error).powi(2) * all;
+    let words = |of: fn(&Pair) -> u64| {
+        let mut out = vec![0; samples.len() * R::W::BYTES];
+        out.chunks_exact_mut(R::W::BYTES).zip(samples).for_each(|(o, s)| R::W::store(of(s), o));
+        out
+    };
+    let (targets, predictions) = (words(|s| s.0), words(|s| s.1));
     let wrong = |code: u16| -> f64 {
         let step = with_step::<R>(steps, code);
-        let errors = samples.iter().map(|&(t, p)| {
-            if R::is_special(t) || R::is_special(p) {
-                return 0.0;
-            }
-            let coded = nearest::<R>(t, p, &step, offset, f64::INFINITY);
-            (R::value(t) - R::value(coded.word)).powi(2)
-        });
-        errors.sum()
+        let rules = match step.is_exact() {
+            true => Rules::Exact,
+            false => Rules::Nearest(Nearest { step, offset, bound: f64::INFINITY }),
+        };
+        rules.errors::<R>(&targets, &predictions).0
     };
     // Codes are ordered as steps are, and errors grow with them, near enough.
     let (mut low, mut high) = (step_code(largest * 1e-6, STEP_BITS), step_code(largest * 4.0, STEP_BITS));

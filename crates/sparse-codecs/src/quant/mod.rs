@@ -12,6 +12,7 @@
 mod analysis;
 mod chunk;
 mod fit;
+mod kernel;
 mod quantise;
 mod rule;
 #[cfg(test)]
@@ -77,6 +78,13 @@ pub(crate) fn bind(
     Ok(Box::new(Decoder { unit: unit.clone(), rule, groups, predictor: Predictor::of(unit), inner }))
 }
 
+/// Bytes of a parameter block that steps take: they grow with the rows, tables do not.
+pub(crate) fn step_bytes(unit: &UnitSpec, params: &[u8]) -> Result<u64> {
+    let mut rest = params;
+    Rule::read(&mut rest, unit, |by_rows| Groups::new(unit, by_rows))?;
+    Ok((params.len() - rest.len()) as u64)
+}
+
 /// [`DeltaEncoder::analyze`](sparse_core::DeltaEncoder::analyze) of all quantised codecs.
 pub(crate) fn analyze(
     name: &str,
@@ -125,6 +133,16 @@ impl ChunkEncoder for Encoder {
 /// The codec traits for a type with a method `goal`.
 macro_rules! quantised {
     ($codec:ty) => {
+        impl $codec {
+            /// Bytes of a parameter block of this codec that steps take: they grow with the rows, tables do not.
+            ///
+            /// # Errors
+            /// `Corrupt`, `Truncated`.
+            pub fn step_bytes(unit: &sparse_core::UnitSpec, params: &[u8]) -> sparse_core::Result<u64> {
+                crate::quant::step_bytes(unit, params)
+            }
+        }
+
         impl sparse_core::DeltaDecoder for $codec {
             fn info(&self) -> &sparse_core::CodecInfo {
                 &self.info

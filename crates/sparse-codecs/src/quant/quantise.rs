@@ -1,10 +1,12 @@
 //! From weights to codes.
 
+use super::kernel::Rules;
 use super::rule::{Groups, Rule, Step, apply_ulps, stored_ulps, ulps};
 use crate::certificate::distance;
 use crate::real::Real;
 use crate::word::Word;
 use sparse_core::{RowRun, UnitSpec};
+use std::ops::Range;
 
 /// How an encoder picks codes where the rule leaves a choice.
 #[derive(Clone, Debug)]
@@ -40,132 +42,151 @@ pub(super) struct Quantiser {
 }
 
 impl Quantiser {
-    /// Quantise a chunk; `visit` gets segment, target, prediction and result of each element in order.
-    #[inline(always)]
-    pub(super) fn each<R: Real>(
-        &self,
-        chunk: u64,
-        target: &[u8],
-        predictions: &[u8],
-        mut visit: impl FnMut(usize, u64, u64, Coded),
-    ) {
-        let width = R::W::BYTES;
-        let mut words = target.chunks_exact(width).zip(predictions.chunks_exact(width));
-        for RowRun { segment, row, len, .. } in self.unit.row_runs(self.unit.chunk_range(chunk)) {
-            let words = words.by_ref().take(len).map(|(t, p)| (R::W::load(t), R::W::load(p)));
-            match &self.rule {
-                Rule::Ulps(k) => {
-                    words.for_each(|(t, p)| visit(segment, t, p, nearest_ulps::<R>(t, p, *k)));
-                }
-                Rule::Steps(steps) => {
-                    let step = Step::new::<R>(steps, self.groups.of(segment, row));
-                    match &self.choice {
-                        Choice::Steps { offset, bound } => words.for_each(|(t, p)| {
-                            visit(segment, t, p, nearest::<R>(t, p, &step, *offset, *bound));
-                        }),
-                        Choice::Sign => {
-                            words.for_each(|(t, p)| visit(segment, t, p, sign::<R>(t, p, &step)));
-                        }
-                        Choice::Larger(least) => {
-                            let least = least.get(segment).copied().unwrap_or(0.0);
-                            words.for_each(|(t, p)| visit(segment, t, p, larger::<R>(t, p, least)));
-                        }
-                        Choice::Ulps => {}
-                    }
-                }
+    /// The runs of a chunk: segment, place in its bytes, and how its weights become codes.
+    pub(super) fn runs<R: Real>(&self, chunk: u64) -> impl Iterator<Item = (usize, Range<usize>, Rules)> {
+        let mut at = 0;
+        self.unit.row_runs(self.unit.chunk_range(chunk)).map(move |RowRun { segment, row, len, .. }| {
+            let range = at..at + len * R::W::BYTES;
+            at = range.end;
+            (segment, range, self.rules::<R>(segment, row))
+        })
+    }
+
+    fn rules<R: Real>(&self, segment: usize, row: u64) -> Rules {
+        let steps = match &self.rule {
+            Rule::Ulps(k) => return Rules::Ulps(NearestUlps { k: *k }),
+            Rule::Steps(steps) => steps,
+        };
+        if let Choice::Larger(least) = &self.choice {
+            return Rules::Larger(Larger { least: least.get(segment).copied().unwrap_or(0.0) });
+        }
+        let step = Step::new::<R>(steps, self.groups.of(segment, row));
+        match &self.choice {
+            _ if step.is_exact() => Rules::Exact,
+            Choice::Steps { offset, bound } => {
+                Rules::Nearest(Nearest { step, offset: *offset, bound: *bound })
             }
+            _ => Rules::Sign(Sign { step }),
         }
     }
 }
 
-/// No change.
-#[inline(always)]
-const fn same(prediction: u64) -> Coded {
-    Coded { code: 0, word: prediction, stored: false }
+/// A way to pick the code of a weight, without a branch on it.
+pub(super) trait Pick<R: Real>: Copy {
+    /// The code of a target, given its prediction. This must be `#[inline(always)]`.
+    fn code(self, t: u64, p: u64) -> Coded;
 }
 
-#[inline(always)]
-fn stored(word: u64, step: &Step) -> Coded {
-    Coded { code: -(step.max_code as i64) - 1, word, stored: true }
+/// The difference in units in the last place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exact;
+
+impl<R: Real> Pick<R> for Exact {
+    #[inline(always)]
+    fn code(self, t: u64, p: u64) -> Coded {
+        Coded { code: ulps::<R>(t, p), word: t, stored: false }
+    }
 }
 
-/// What does not depend on sizes: equal words, exact steps, numbers that are none. The target then comes back.
+/// A code and what comes of it, unless target and prediction are equal or the word is to be stored.
 #[inline(always)]
-fn settled<R: Real>(t: u64, p: u64, step: &Step) -> Option<Coded> {
-    if t == p {
-        return Some(same(p));
-    }
-    if step.is_exact() {
-        return Some(Coded { code: ulps::<R>(t, p), word: t, stored: false });
-    }
-    if R::is_special(t) || R::is_special(p) {
-        return Some(stored(t, step));
-    }
-    if step.counts_ulps::<R>(p) {
-        let code = ulps::<R>(t, p);
-        let fits = code.unsigned_abs() <= step.max_code;
-        return Some(if fits { Coded { code, word: t, stored: false } } else { stored(t, step) });
-    }
-    None
+fn settled(t: u64, p: u64, (code, word): (i64, u64), kept: bool, stored_code: i64) -> Coded {
+    let stored = (t != p) & !kept;
+    let (code, word) = if stored { (stored_code, t) } else { (code, word) };
+    Coded { code: if t == p { 0 } else { code }, word: if t == p { p } else { word }, stored }
 }
 
-#[inline(always)]
-pub(super) fn nearest<R: Real>(t: u64, p: u64, step: &Step, offset: f64, bound: f64) -> Coded {
-    if let Some(coded) = settled::<R>(t, p, step) {
-        return coded;
-    }
-    let change = R::value(t) - R::value(p);
-    let magnitude = change.abs() * step.inverse + offset;
-    if magnitude >= (step.max_code + 1) as f64 {
-        return stored(t, step);
-    }
-    let code = if change < 0.0 { -(magnitude as i64) } else { magnitude as i64 };
-    let word = if code == 0 { p } else { step.apply::<R>(code, p) };
-    if R::is_special(word) || (R::value(word) - R::value(t)).abs() > bound {
-        return stored(t, step);
-    }
-    Coded { code, word, stored: false }
+/// See [`Choice::Steps`]. The step is not exact.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Nearest {
+    pub(super) step: Step,
+    pub(super) offset: f64,
+    pub(super) bound: f64,
 }
 
-#[inline(always)]
-fn sign<R: Real>(t: u64, p: u64, step: &Step) -> Coded {
-    if let Some(coded) = settled::<R>(t, p, step) {
-        return coded;
+impl<R: Real> Pick<R> for Nearest {
+    #[inline(always)]
+    fn code(self, t: u64, p: u64) -> Coded {
+        let step = self.step;
+        let numbers = !R::is_special(t) & !R::is_special(p);
+        let (value, ulps) = (R::value(t), ulps::<R>(t, p));
+        let change = value - R::value(p);
+        let magnitude = change.abs() * step.inverse + self.offset;
+        // What does not fit 32 bits is stored, see below.
+        let count = magnitude as i32;
+        let code = i64::from(if change < 0.0 { -count } else { count });
+        let word = if count == 0 { p } else { step.moved::<R>(code, p) };
+        let near = (R::value(word) - value).abs() <= self.bound;
+        let kept = (magnitude < (step.max_code + 1) as f64) & !R::is_special(word) & near;
+        let exact = ulps.unsigned_abs() <= step.max_code;
+        let (coded, kept) = if step.counts_ulps::<R>(p) { ((ulps, t), exact) } else { ((code, word), kept) };
+        settled(t, p, coded, numbers & kept, step.stored_code())
     }
-    let change = R::value(t) - R::value(p);
-    let code = if change < 0.0 { -1 } else { 1 };
-    let word = step.apply::<R>(code, p);
-    if R::is_special(word) {
-        return stored(t, step);
-    }
-    // Where the step is lost in rounding, so is the sign.
-    if word == p || change == 0.0 { same(p) } else { Coded { code, word, stored: false } }
 }
 
-#[inline(always)]
-fn larger<R: Real>(t: u64, p: u64, least: f64) -> Coded {
-    let special = R::is_special(t) || R::is_special(p);
-    // Not the other way round: what is no number counts as large.
-    if t == p || (!special && (R::value(t) - R::value(p)).abs() < least) {
-        return same(p);
-    }
-    Coded { code: ulps::<R>(t, p), word: t, stored: false }
+/// See [`Choice::Sign`]. The step is not exact.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sign {
+    pub(super) step: Step,
 }
 
-#[inline(always)]
-fn nearest_ulps<R: Real>(t: u64, p: u64, k: u32) -> Coded {
-    if t == p {
-        return same(p);
+impl<R: Real> Pick<R> for Sign {
+    #[inline(always)]
+    fn code(self, t: u64, p: u64) -> Coded {
+        let step = self.step;
+        let numbers = !R::is_special(t) & !R::is_special(p);
+        let ulps = ulps::<R>(t, p);
+        let change = R::value(t) - R::value(p);
+        let code = if change < 0.0 { -1 } else { 1 };
+        let word = step.moved::<R>(code, p);
+        let kept = !R::is_special(word);
+        // Where the step is lost in rounding, so is the sign.
+        let coded = if (word == p) | (change == 0.0) { (0, p) } else { (code, word) };
+        let exact = ulps.unsigned_abs() <= step.max_code;
+        let (coded, kept) = if step.counts_ulps::<R>(p) { ((ulps, t), exact) } else { (coded, kept) };
+        settled(t, p, coded, numbers & kept, step.stored_code())
     }
-    let size = 2 * i64::from(k) + 1;
-    let d = ulps::<R>(t, p);
-    let code = (d + d.signum() * i64::from(k)) / size;
-    let word = apply_ulps::<R>(code, k, p);
-    // Infinities and numbers that are none come back as they are, numbers as numbers; and the order of the type has an end.
-    let kept = word == t || !(R::is_special(word) || R::is_special(t));
-    if kept && distance::<R>(word, t) <= u64::from(k) && code != stored_ulps::<R>() {
-        Coded { code, word, stored: false }
-    } else {
-        Coded { code: stored_ulps::<R>(), word: t, stored: true }
+}
+
+/// See [`Choice::Larger`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Larger {
+    pub(super) least: f64,
+}
+
+impl<R: Real> Pick<R> for Larger {
+    #[inline(always)]
+    fn code(self, t: u64, p: u64) -> Coded {
+        let numbers = !R::is_special(t) & !R::is_special(p);
+        // What is no number counts as large.
+        let small = numbers & ((R::value(t) - R::value(p)).abs() < self.least);
+        if (t == p) | small {
+            Coded { code: 0, word: p, stored: false }
+        } else {
+            Coded { code: ulps::<R>(t, p), word: t, stored: false }
+        }
+    }
+}
+
+/// See [`Choice::Ulps`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NearestUlps {
+    pub(super) k: u32,
+}
+
+impl<R: Real> Pick<R> for NearestUlps {
+    #[inline(always)]
+    fn code(self, t: u64, p: u64) -> Coded {
+        let k = self.k;
+        // Differences of words of 32 bits at most; the quotient of integers of so many bits is exact but for its fraction.
+        let d = f64::from(ulps::<R>(t, p) as i32);
+        let count = ((d.abs() + f64::from(k)) / (2.0 * f64::from(k) + 1.0)) as i32;
+        let code = i64::from(if d < 0.0 { -count } else { count });
+        let word = apply_ulps::<R>(code, k, p);
+        // Infinities and numbers that are none come back as they are, numbers as numbers; and the order of the type has an end.
+        let kept = (word == t) | !(R::is_special(word) | R::is_special(t));
+        let near = distance::<R>(word, t) <= u64::from(k);
+        let kept = kept & near & (code != stored_ulps::<R>());
+        settled(t, p, (code, word), kept, stored_ulps::<R>())
     }
 }

@@ -185,13 +185,20 @@ impl Step {
         R::exponent(prediction) >= self.lattice_from
     }
 
-    /// The word that a code other than zero stands for, unless it is the one for a stored word.
+    /// The code of a stored word.
     #[inline(always)]
-    pub(super) fn apply<R: Real>(&self, code: i64, prediction: u64) -> u64 {
-        if self.is_exact() || self.counts_ulps::<R>(prediction) {
-            return restore::<R::W>(zigzag::<R>(code), prediction, true);
-        }
-        self.moved::<R>(code, prediction)
+    pub(super) fn stored_code(&self) -> i64 {
+        -(self.max_code as i64) - 1
+    }
+
+    /// The word that a surrogate stands for, unless the word is stored. The step is not exact.
+    #[inline(always)]
+    pub(super) fn restored<R: Real>(&self, surrogate: u64, prediction: u64) -> u64 {
+        let code = ulps::<R>(surrogate, prediction);
+        // Where units in the last place are counted, the surrogate is the word.
+        let moves = (code != 0) & !self.counts_ulps::<R>(prediction);
+        let moved = self.moved::<R>(code, prediction);
+        if moves { moved } else { surrogate }
     }
 
     /// The prediction moved by the reconstruction point of a code, which is not zero and fits 32 bits.

@@ -62,6 +62,24 @@ fn integers(unit: &UnitSpec, ranks: &[u64]) -> Result<UnitSpec> {
     UnitSpec::new(Dtype::I16, None, DEFAULT_CHUNK_LEN, sides.collect::<Vec<_>>())
 }
 
+/// Bytes of a parameter block that do not grow with its matrices: tables, of the residual and of the factors.
+pub(super) fn table_bytes(unit: &UnitSpec, mut params: &[u8]) -> Result<u64> {
+    let block = |input: &mut &[u8]| -> Result<u64> {
+        let most = input.len() as u64;
+        let len = varint::take_max(input, most, "length of tables")?;
+        varint::take_bytes(input, len as usize, "tables")?;
+        Ok(len)
+    };
+    let tables = block(&mut params)?;
+    let mut coded = 0;
+    for segment in unit.segments().iter().filter(|s| is_matrix(s)) {
+        let most = MAX_RANK.min(segment.rows).min(segment.row_len);
+        coded += usize::from(varint::take_max(&mut params, most, "rank")? > 0);
+    }
+    varint::take_bytes(&mut params, 8 * coded, "steps")?;
+    Ok(tables + block(&mut params)?)
+}
+
 /// Read the serial form off the front of `input`. One entry per segment; rank zero for what is coded exactly.
 pub(super) fn read(input: &mut &[u8], unit: &UnitSpec, limits: &Limits) -> Result<Vec<Bound>> {
     let mut ranks = Vec::new();

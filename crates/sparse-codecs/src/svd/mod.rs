@@ -59,6 +59,14 @@ impl Svd {
     pub const fn layered(rank: Rank) -> Self {
         Svd { rank, info: CodecInfo { fidelity: Fidelity::Lossless, ..INFO } }
     }
+
+    /// Bytes of a parameter block that do not grow with its matrices: tables, of the residual and of the factors.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Truncated`.
+    pub fn table_bytes(unit: &UnitSpec, params: &[u8]) -> Result<u64> {
+        factors::table_bytes(unit, params)
+    }
 }
 
 impl Default for Svd {

@@ -2,8 +2,10 @@
 
 use super::factors::Bound;
 use crate::real::Real;
+use crate::simd::{self, Kernel, Simd};
 use crate::word::Word;
 use sparse_core::{RowRun, UnitSpec};
+use std::marker::PhantomData;
 
 /// Columns whose right factors stay in the cache while the rows of a chunk go by.
 const TILE: usize = 1024;
@@ -19,6 +21,7 @@ pub(super) fn predict<R: Real>(
     changes: &mut Vec<f32>,
     out: &mut Vec<u8>,
 ) {
+    let simd = Simd::from_env();
     out.clear();
     out.extend_from_slice(base);
     changes.clear();
@@ -42,21 +45,66 @@ pub(super) fn predict<R: Real>(
                 continue;
             }
             let columns = f.right.len() / f.rank;
-            let out = &mut changes[start + range.start - first..start + range.end - first];
+            let sums = &mut changes[start + range.start - first..start + range.end - first];
             let left = &f.left[run.row as usize * f.rank..(run.row as usize + 1) * f.rank];
-            for (&l, right) in left.iter().zip(f.right.chunks_exact(columns)) {
-                // Multiplied, rounded, added, rounded.
-                out.iter_mut().zip(&right[range.clone()]).for_each(|(o, r)| *o += l * r);
+            simd::run(simd, Sums { left, right: &f.right, columns, first: range.start, sums });
+        }
+    }
+    simd::run(simd, Move::<R> { changes, words: out, real: PhantomData });
+}
+
+/// A piece of a row of the product.
+struct Sums<'a> {
+    left: &'a [f32],
+    right: &'a [f32],
+    columns: usize,
+    first: usize,
+    sums: &'a mut [f32],
+}
+
+impl Kernel for Sums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let len = self.sums.len();
+        let piece = |c: usize| {
+            let start = c * self.columns + self.first;
+            self.right.get(start..start + len).unwrap_or_default()
+        };
+        let (fours, rest) = self.left.as_chunks::<4>();
+        for (i, l) in fours.iter().enumerate() {
+            let [a, b, c, d] = std::array::from_fn(|k| piece(4 * i + k));
+            for ((((sum, a), b), c), d) in self.sums.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                // Multiplied, rounded, added, rounded, one after the other.
+                *sum = *sum + l[0] * a + l[1] * b + l[2] * c + l[3] * d;
+            }
+        }
+        for (i, l) in rest.iter().enumerate() {
+            for (sum, r) in self.sums.iter_mut().zip(piece(4 * fours.len() + i)) {
+                *sum += l * r;
             }
         }
     }
-    for (word, &change) in out.chunks_exact_mut(R::W::BYTES).zip(changes.iter()) {
-        let p = R::W::load(word);
-        if change != 0.0 && change.is_finite() && !R::is_special(p) {
+}
+
+/// Words moved by their changes.
+struct Move<'a, R> {
+    changes: &'a [f32],
+    words: &'a mut [u8],
+    real: PhantomData<R>,
+}
+
+impl<R: Real> Kernel for Move<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (word, &change) in self.words.chunks_exact_mut(R::W::BYTES).zip(self.changes) {
+            let p = R::W::load(word);
             let moved = R::round(R::value(p) + f64::from(change));
-            if !R::is_special(moved) {
-                R::W::store(moved, word);
-            }
+            let moves = (change != 0.0) & change.is_finite() & !R::is_special(p) & !R::is_special(moved);
+            R::W::store(if moves { moved } else { p }, word);
         }
     }
 }

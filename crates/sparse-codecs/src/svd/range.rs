@@ -1,8 +1,10 @@
 //! Truncated singular value decomposition of a dense matrix: a randomised range finder with two power steps (Halko,
 //! Martinsson and Tropp 2011). It steers the encoder only: nothing here is part of what a decoder computes.
 
-use crate::low_rank::linalg::{axpy, combine, eigen, noise};
+use crate::low_rank::linalg::{axpy, combine, eigen, noise, orthonormalise};
 use crate::low_rank::workers;
+use crate::simd::{self, Kernel, Simd};
+use std::ops::Range;
 
 /// Directions that are sought beyond the wanted rank, so that the last wanted ones are found well.
 const OVERSAMPLING: usize = 10;
@@ -40,7 +42,6 @@ impl Dense<'_> {
         let n = self.columns;
         let size = (rank + OVERSAMPLING).min(n).min(self.rows);
         let mut v = noise(size * n);
-        orthonormalise(&mut v, n);
         for _ in 0..POWERS {
             let y = self.times(&v);
             v = self.transposed_times(&y, size);
@@ -67,38 +68,12 @@ impl Dense<'_> {
 
     /// `A v^T`, by rows of as many numbers as `v` has rows.
     fn times(&self, v: &[f32]) -> Vec<f32> {
-        let (n, k) = (self.columns, v.len() / self.columns);
-        workers::map(self.rows.div_ceil(BLOCK), |block| {
+        let blocks = self.rows.div_ceil(BLOCK);
+        let times = |block: usize| {
             let rows = block * BLOCK..((block + 1) * BLOCK).min(self.rows);
-            let mut y = vec![0f32; rows.len() * k];
-            for tile in (0..n).step_by(TILE) {
-                let tile = tile..(tile + TILE).min(n);
-                let row = |i: usize| &self.entries[i * n..(i + 1) * n][tile.clone()];
-                let of_v = |c: usize| &v[c * n..(c + 1) * n][tile.clone()];
-                for (pair, y) in y.chunks_mut(2 * k).enumerate() {
-                    let i = rows.start + 2 * pair;
-                    let (y0, y1) = y.split_at_mut(k);
-                    // An odd last row is paired with itself.
-                    let (a0, a1) = (row(i), if y1.is_empty() { row(i) } else { row(i + 1) });
-                    for c in (0..k).step_by(2) {
-                        let d = (c + 1).min(k - 1);
-                        let sums = dots(a0, a1, of_v(c), of_v(d));
-                        y0[c] += sums[0];
-                        if d > c {
-                            y0[d] += sums[1];
-                        }
-                        if !y1.is_empty() {
-                            y1[c] += sums[2];
-                            if d > c {
-                                y1[d] += sums[3];
-                            }
-                        }
-                    }
-                }
-            }
-            y
-        })
-        .concat()
+            simd::run(Simd::from_env(), Times { matrix: self, rows, v })
+        };
+        workers::map(blocks, times).concat()
     }
 
     /// `y^T A`, by rows of the matrix' length.
@@ -106,30 +81,8 @@ impl Dense<'_> {
         let n = self.columns;
         // By columns, so that every sum is taken in the order of the rows.
         let tiles = workers::map(n.div_ceil(TILE), |t| {
-            let tile = t * TILE..((t + 1) * TILE).min(n);
-            let mut w = vec![0f32; k * tile.len()];
-            for i in (0..self.rows).step_by(4) {
-                let row = |i: usize| self.entries.get(i * n..(i + 1) * n).and_then(|r| r.get(tile.clone()));
-                match (row(i), row(i + 1), row(i + 2), row(i + 3)) {
-                    (Some(a), Some(b), Some(c), Some(d)) => {
-                        for (j, w) in w.chunks_exact_mut(tile.len()).enumerate() {
-                            let y =
-                                [y[i * k + j], y[(i + 1) * k + j], y[(i + 2) * k + j], y[(i + 3) * k + j]];
-                            for ((((w, a), b), c), d) in w.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-                                *w += y[0] * a + y[1] * b + y[2] * c + y[3] * d;
-                            }
-                        }
-                    }
-                    _ => {
-                        for i in i..self.rows {
-                            for (j, w) in w.chunks_exact_mut(tile.len()).enumerate() {
-                                axpy(y[i * k + j], row(i).unwrap_or_default(), w);
-                            }
-                        }
-                    }
-                }
-            }
-            w
+            let columns = t * TILE..((t + 1) * TILE).min(n);
+            simd::run(Simd::from_env(), TransposedTimes { matrix: self, columns, y, k })
         });
         (0..k)
             .flat_map(|j| {
@@ -142,10 +95,90 @@ impl Dense<'_> {
     }
 }
 
+/// Some rows of `A v^T`.
+struct Times<'a> {
+    matrix: &'a Dense<'a>,
+    rows: Range<usize>,
+    v: &'a [f32],
+}
+
+impl Kernel for Times<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<f32> {
+        let Times { matrix, rows, v } = self;
+        let (n, k) = (matrix.columns, v.len() / matrix.columns);
+        let mut y = vec![0f32; rows.len() * k];
+        for start in (0..n).step_by(TILE) {
+            let end = (start + TILE).min(n);
+            let row = |i: usize| &matrix.entries[i * n + start..i * n + end];
+            let of_v = |c: usize| &v[c * n + start..c * n + end];
+            for (pair, y) in y.chunks_mut(2 * k).enumerate() {
+                let i = rows.start + 2 * pair;
+                let (y0, y1) = y.split_at_mut(k);
+                // An odd last row is paired with itself.
+                let (a0, a1) = (row(i), if y1.is_empty() { row(i) } else { row(i + 1) });
+                for c in (0..k).step_by(2) {
+                    let d = (c + 1).min(k - 1);
+                    let sums = dots(a0, a1, of_v(c), of_v(d));
+                    y0[c] += sums[0];
+                    if d > c {
+                        y0[d] += sums[1];
+                    }
+                    if !y1.is_empty() {
+                        y1[c] += sums[2];
+                        if d > c {
+                            y1[d] += sums[3];
+                        }
+                    }
+                }
+            }
+        }
+        y
+    }
+}
+
+/// Some columns of `y^T A`.
+struct TransposedTimes<'a> {
+    matrix: &'a Dense<'a>,
+    columns: Range<usize>,
+    y: &'a [f32],
+    k: usize,
+}
+
+impl Kernel for TransposedTimes<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<f32> {
+        let TransposedTimes { matrix, columns, y, k } = self;
+        let len = columns.len();
+        let mut w = vec![0f32; k * len];
+        let row = |i: usize| &matrix.entries[i * matrix.columns + columns.start..][..len];
+        let whole = matrix.rows / 4 * 4;
+        for i in (0..whole).step_by(4) {
+            let (a, b, c, d) = (row(i), row(i + 1), row(i + 2), row(i + 3));
+            for (j, w) in w.chunks_exact_mut(len).enumerate() {
+                let y = [y[i * k + j], y[(i + 1) * k + j], y[(i + 2) * k + j], y[(i + 3) * k + j]];
+                for ((((w, a), b), c), d) in w.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                    *w += y[0] * a + y[1] * b + y[2] * c + y[3] * d;
+                }
+            }
+        }
+        for i in whole..matrix.rows {
+            for (j, w) in w.chunks_exact_mut(len).enumerate() {
+                axpy(y[i * k + j], row(i), w);
+            }
+        }
+        w
+    }
+}
+
 /// The four inner products of two rows with two others.
-#[inline]
+#[inline(always)]
 fn dots(a0: &[f32], a1: &[f32], b0: &[f32], b1: &[f32]) -> [f32; 4] {
-    const LANES: usize = 8;
+    const LANES: usize = 16;
     let mut sums = [[0f32; LANES]; 4];
     let (x0, r0) = a0.as_chunks::<LANES>();
     let (x1, r1) = a1.as_chunks::<LANES>();
@@ -184,38 +217,6 @@ fn gram(y: &[f32], k: usize) -> Vec<f64> {
         all.iter_mut().zip(block).for_each(|(a, b)| *a += b);
         all
     })
-}
-
-/// Make the rows (of length `n`) an orthonormal basis of what they span, by the eigenvectors of their inner products; twice, since
-/// the first time rounding shows. Rows that depend on others become zero.
-fn orthonormalise(rows: &mut Vec<f32>, n: usize) {
-    let k = rows.len() / n.max(1);
-    for _ in 0..2 {
-        let lines: Vec<&[f32]> = rows.chunks_exact(n).collect();
-        let products =
-            workers::map(k, |i| (0..=i).map(|j| wide_dot(lines[i], lines[j])).collect::<Vec<f64>>());
-        let mut gram = vec![0.0; k * k];
-        for (i, products) in products.iter().enumerate() {
-            for (j, &p) in products.iter().enumerate() {
-                gram[i * k + j] = p;
-                gram[j * k + i] = p;
-            }
-        }
-        let (values, mut vectors) = eigen(&gram, k);
-        let least = values.first().copied().unwrap_or(0.0) * 1e-12;
-        for (value, vector) in values.iter().zip(vectors.chunks_exact_mut(k)) {
-            let factor = if *value > least && *value > 0.0 { value.sqrt().recip() } else { 0.0 };
-            vector.iter_mut().for_each(|x| *x *= factor);
-        }
-        let parts = workers::map(k, |i| combine(rows, n, &vectors[i * k..(i + 1) * k]));
-        *rows = parts.concat();
-    }
-}
-
-/// The inner product, in binary64 sums of binary32 products of eight.
-fn wide_dot(a: &[f32], b: &[f32]) -> f64 {
-    let blocks = a.chunks(256).zip(b.chunks(256));
-    blocks.map(|(a, b)| f64::from(crate::low_rank::linalg::dot(a, b))).sum()
 }
 
 #[cfg(test)]

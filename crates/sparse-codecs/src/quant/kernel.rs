@@ -1,0 +1,248 @@
+//! The loops over runs of weights, compiled for each level of vector instructions: they take no branch on a weight.
+//!
+//! Sums of floats are taken in the same lanes on every level.
+
+use super::quantise::{Coded, Exact, Larger, Nearest, NearestUlps, Pick, Sign};
+use super::rule::{Step, apply_ulps, stored_ulps, ulps, zigzag};
+use crate::real::Real;
+use crate::simd::{self, Kernel, Simd};
+use crate::word::{Word, restore};
+use std::marker::PhantomData;
+
+/// Weights that are looked at together.
+pub(super) const BLOCK: usize = 256;
+
+/// Partial sums.
+const LANES: usize = 8;
+
+/// How the weights of one run become codes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rules {
+    Exact,
+    Nearest(Nearest),
+    Sign(Sign),
+    Larger(Larger),
+    Ulps(NearestUlps),
+}
+
+/// Run a kernel that is generic over the rule.
+macro_rules! with_rule {
+    ($rules:expr, |$pick:ident| $kernel:expr) => {
+        match $rules {
+            Rules::Exact => {
+                let $pick = Exact;
+                simd::run(Simd::from_env(), $kernel)
+            }
+            Rules::Nearest($pick) => simd::run(Simd::from_env(), $kernel),
+            Rules::Sign($pick) => simd::run(Simd::from_env(), $kernel),
+            Rules::Larger($pick) => simd::run(Simd::from_env(), $kernel),
+            Rules::Ulps($pick) => simd::run(Simd::from_env(), $kernel),
+        }
+    };
+}
+
+impl Rules {
+    /// Write words that differ from the predictions by the codes. Returns all bits that occur in zig-zags of codes, and whether
+    /// some word is stored.
+    pub(super) fn surrogates<R: Real>(
+        self,
+        target: &[u8],
+        predictions: &[u8],
+        out: &mut [u8],
+    ) -> (u64, bool) {
+        with_rule!(self, |pick| Surrogates::<R, _> { pick, target, predictions, out, real: PhantomData })
+    }
+
+    /// Squared errors and squared changes, summed.
+    pub(super) fn errors<R: Real>(self, target: &[u8], predictions: &[u8]) -> (f64, f64) {
+        with_rule!(self, |pick| Errors::<R, _> { pick, target, predictions, real: PhantomData })
+    }
+
+    /// The code of a stored word.
+    pub(super) fn stored_code<R: Real>(&self) -> i64 {
+        match self {
+            Rules::Nearest(Nearest { step, .. }) | Rules::Sign(Sign { step }) => step.stored_code(),
+            _ => stored_ulps::<R>(),
+        }
+    }
+}
+
+struct Surrogates<'a, R, P> {
+    pick: P,
+    target: &'a [u8],
+    predictions: &'a [u8],
+    out: &'a mut [u8],
+    real: PhantomData<R>,
+}
+
+impl<R: Real, P: Pick<R>> Kernel for Surrogates<'_, R, P> {
+    type Output = (u64, bool);
+
+    #[inline(always)]
+    fn run(self) -> (u64, bool) {
+        let width = R::W::BYTES;
+        let words = self.target.chunks_exact(width).zip(self.predictions.chunks_exact(width));
+        let (mut widest, mut any) = (0, 0);
+        for ((t, p), o) in words.zip(self.out.chunks_exact_mut(width)) {
+            let (t, p) = (R::W::load(t), R::W::load(p));
+            let Coded { code, stored, .. } = self.pick.code(t, p);
+            let z = zigzag::<R>(code);
+            widest |= z;
+            any |= u64::from(stored);
+            R::W::store(restore::<R::W>(z, p, true), o);
+        }
+        (widest, any != 0)
+    }
+}
+
+/// The sum of a block.
+#[inline(always)]
+fn sum(block: &[f64; BLOCK]) -> f64 {
+    let mut sums = [0.0; LANES];
+    for part in block.as_chunks::<LANES>().0 {
+        sums.iter_mut().zip(part).for_each(|(s, x)| *s += x);
+    }
+    sums.iter().sum()
+}
+
+struct Errors<'a, R, P> {
+    pick: P,
+    target: &'a [u8],
+    predictions: &'a [u8],
+    real: PhantomData<R>,
+}
+
+impl<R: Real, P: Pick<R>> Kernel for Errors<'_, R, P> {
+    type Output = (f64, f64);
+
+    #[inline(always)]
+    fn run(self) -> (f64, f64) {
+        let bytes = BLOCK * R::W::BYTES;
+        let (mut wrong, mut all) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let mut sums = (0.0, 0.0);
+        for (target, predictions) in self.target.chunks(bytes).zip(self.predictions.chunks(bytes)) {
+            if target.len() < bytes {
+                (wrong, all) = ([0.0; BLOCK], [0.0; BLOCK]);
+            }
+            let words = target.chunks_exact(R::W::BYTES).zip(predictions.chunks_exact(R::W::BYTES));
+            for (((t, p), wrong), all) in words.zip(&mut wrong).zip(&mut all) {
+                let (t, p) = (R::W::load(t), R::W::load(p));
+                let word = self.pick.code(t, p).word;
+                let counts = (t != p) & !R::is_special(t) & !R::is_special(p);
+                let (error, change) = (R::value(t) - R::value(word), R::value(t) - R::value(p));
+                *wrong = if counts { error * error } else { 0.0 };
+                *all = if counts { change * change } else { 0.0 };
+            }
+            sums.0 += sum(&wrong);
+            sums.1 += sum(&all);
+        }
+        sums
+    }
+}
+
+/// The largest change of a run, the sum of all, and their number.
+pub(super) fn changes<R: Real>(target: &[u8], predictions: &[u8]) -> (f64, f64, u64) {
+    simd::run(Simd::from_env(), Changes::<R> { target, predictions, real: PhantomData })
+}
+
+struct Changes<'a, R> {
+    target: &'a [u8],
+    predictions: &'a [u8],
+    real: PhantomData<R>,
+}
+
+impl<R: Real> Kernel for Changes<'_, R> {
+    type Output = (f64, f64, u64);
+
+    #[inline(always)]
+    fn run(self) -> (f64, f64, u64) {
+        let bytes = BLOCK * R::W::BYTES;
+        let mut changes = [0.0; BLOCK];
+        let (mut largest, mut total, mut count) = (0.0f64, 0.0, 0);
+        for (target, predictions) in self.target.chunks(bytes).zip(self.predictions.chunks(bytes)) {
+            if target.len() < bytes {
+                changes = [0.0; BLOCK];
+            }
+            let words = target.chunks_exact(R::W::BYTES).zip(predictions.chunks_exact(R::W::BYTES));
+            for ((t, p), change) in words.zip(&mut changes) {
+                let (t, p) = (R::W::load(t), R::W::load(p));
+                let counts = (t != p) & !R::is_special(t) & !R::is_special(p);
+                let size = (R::value(t) - R::value(p)).abs();
+                *change = if counts { size } else { 0.0 };
+                count += u64::from(counts);
+            }
+            total += sum(&changes);
+            let mut most = [0.0; LANES];
+            for part in changes.as_chunks::<LANES>().0 {
+                most.iter_mut().zip(part).for_each(|(m, &x)| *m = if x > *m { x } else { *m });
+            }
+            largest = most.into_iter().fold(largest, f64::max);
+        }
+        (largest, total, count)
+    }
+}
+
+/// Turn the surrogates of a block into words. Returns `false`, and leaves the block as it is, where a word is stored.
+pub(super) fn move_block<R: Real>(step: &Step, surrogates: &mut [u8], predictions: &[u8]) -> bool {
+    simd::run(Simd::from_env(), Moved::<R> { step, surrogates, predictions, real: PhantomData })
+}
+
+struct Moved<'a, R> {
+    step: &'a Step,
+    surrogates: &'a mut [u8],
+    predictions: &'a [u8],
+    real: PhantomData<R>,
+}
+
+impl<R: Real> Kernel for Moved<'_, R> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run(self) -> bool {
+        let (step, width) = (*self.step, R::W::BYTES);
+        let stored = step.stored_code();
+        let pairs = self.surrogates.chunks_exact(width).zip(self.predictions.chunks_exact(width));
+        let any =
+            pairs.fold(0, |any, (s, p)| any | u64::from(ulps::<R>(R::W::load(s), R::W::load(p)) == stored));
+        if any != 0 {
+            return false;
+        }
+        for (s, p) in self.surrogates.chunks_exact_mut(width).zip(self.predictions.chunks_exact(width)) {
+            R::W::store(step.restored::<R>(R::W::load(s), R::W::load(p)), s);
+        }
+        true
+    }
+}
+
+/// As [`move_block`], where codes count multiples of units in the last place.
+pub(super) fn multiply_block<R: Real>(k: u32, surrogates: &mut [u8], predictions: &[u8]) -> bool {
+    simd::run(Simd::from_env(), Multiplied::<R> { k, surrogates, predictions, real: PhantomData })
+}
+
+struct Multiplied<'a, R> {
+    k: u32,
+    surrogates: &'a mut [u8],
+    predictions: &'a [u8],
+    real: PhantomData<R>,
+}
+
+impl<R: Real> Kernel for Multiplied<'_, R> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run(self) -> bool {
+        let width = R::W::BYTES;
+        let pairs = self.surrogates.chunks_exact(width).zip(self.predictions.chunks_exact(width));
+        let any = pairs.fold(0, |any, (s, p)| {
+            any | u64::from(ulps::<R>(R::W::load(s), R::W::load(p)) == stored_ulps::<R>())
+        });
+        if any != 0 {
+            return false;
+        }
+        for (s, p) in self.surrogates.chunks_exact_mut(width).zip(self.predictions.chunks_exact(width)) {
+            let p = R::W::load(p);
+            R::W::store(apply_ulps::<R>(ulps::<R>(R::W::load(s), p), self.k, p), s);
+        }
+        true
+    }
+}
