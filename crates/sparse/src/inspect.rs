@@ -162,6 +162,21 @@ fn codec_name(registry: &Registry, codec: CodecId) -> String {
     }
 }
 
+/// What each coded piece of a delta's tensor takes, in order; nothing for a name that is not there.
+#[cfg(feature = "encode")]
+pub(crate) fn coded_pieces(delta: &Delta, tensor: &str) -> Vec<u64> {
+    let (index, reader) = (delta.index(), delta.reader());
+    let entry = index.entries.iter().find(|e| e.kind == EntryKind::Tensor && e.name == tensor);
+    let share = |piece: &Piece| match piece.source {
+        PieceSource::Unit { unit, segment, offset } => {
+            let unit = Unit { record: index.units.get(unit as usize)?, spec: reader.unit(unit as usize)? };
+            Some(unit.share(segment, offset, piece).ceil() as u64)
+        }
+        _ => None,
+    };
+    entry.into_iter().flat_map(|e| e.pieces.iter().filter_map(share)).collect()
+}
+
 fn entry(entry: &Entry, units: &[Unit<'_>], registry: &Registry) -> EntrySummary {
     let mut names: Vec<String> = Vec::new();
     let mut stored = 0.0;

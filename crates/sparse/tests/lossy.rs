@@ -3,15 +3,22 @@
 #![cfg(feature = "encode")]
 #![allow(clippy::unwrap_used)]
 
+#[path = "restore_support/mod.rs"]
+mod support;
+
 use sparse::{
     Bound, Delta, Limits, Model, OpenOptions, Options, Overwrite, Policy, Rule, Setting, Unobserved,
     compress, compress_to_path, default_registry, quality, reconstruct, verify,
 };
 use std::path::{Path, PathBuf};
 
-fn fixture(part: &str) -> Model {
-    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../fixtures/minilm-bf16", part].iter().collect();
+fn pair_part(pair: &str, part: &str) -> Model {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../fixtures", pair, part].iter().collect();
     Model::open(path, &OpenOptions::default()).unwrap()
+}
+
+fn fixture(part: &str) -> Model {
+    pair_part("minilm-bf16", part)
 }
 
 fn options(policy: Policy) -> Options {
@@ -63,6 +70,41 @@ fn within_an_error() {
     }
     let exact = make(Policy::Within(Bound::Relative(0.0)));
     assert_eq!(exact.report.certificate.unwrap().max_ulps, 0);
+}
+
+/// What the selector expects, and what comes of it, tables included: within 5 %, or half a kilobyte for each type of weights, whose
+/// tables are a good part of so little.
+#[test]
+fn estimates_are_near() {
+    const SLACK: u64 = 512;
+    for pair in ["minilm-bf16", "minilm-f32", "minilm-narrow"] {
+        let (base, target) = (pair_part(pair, "base"), pair_part(pair, "finetuned"));
+        for codec in [
+            "lossless",
+            "int8",
+            "sign",
+            "sparse=0.2",
+            "sparse-int8=0.02",
+            "sparse-int8=0.2",
+            "ulp-bounded=1",
+            "ulp-bounded=8",
+            "svd=4",
+            "layered=4",
+        ] {
+            let (_, report) =
+                compress(Some(&base), &target, std::io::sink(), &options(fixed(codec)), &Unobserved).unwrap();
+            let sum = |of: fn(&sparse::ChoiceReport) -> u64| report.choices.iter().map(of).sum::<u64>();
+            let (estimated, achieved) = (sum(|c| c.estimated_bytes), sum(|c| c.achieved_bytes));
+            println!(
+                "{pair} {codec}: {estimated}, {achieved}, {:+.1} %",
+                100.0 * estimated as f64 / achieved as f64 - 100.0
+            );
+            assert!(
+                estimated.abs_diff(achieved) <= achieved / 20 + SLACK,
+                "{pair} {codec}: {estimated} {achieved}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -164,4 +206,82 @@ fn on_disk_as_in_memory_and_on_any_number_of_threads() {
     let e = reconstruct(Some(&target), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved);
     assert_eq!(e.unwrap_err().kind(), sparse::ErrorKind::BaseMismatch);
     assert!(!Path::exists(&out));
+}
+
+mod bounds {
+    //! Any weights, infinities and what is no number among them.
+    use super::*;
+    use crate::support::{Files, T, put, safetensors};
+    use proptest::prelude::*;
+    use sparse::{Dtype, TensorSpec};
+
+    /// Base and target of a tensor: type, rows, columns, and for each weight its bits and those that change.
+    type Weights = (Dtype, u64, u64, Vec<(u32, u32)>);
+
+    fn weights() -> impl Strategy<Value = Weights> {
+        let shape = (prop::sample::select(vec![Dtype::Bf16, Dtype::F16, Dtype::F32]), 1u64..40, 1u64..30);
+        shape.prop_flat_map(|(dtype, rows, columns)| {
+            // Of 20 weights one is any word, the others are about as large as weights are, and move a little.
+            let usual = (0x3c00_0000u32..0x3d80_0000, 0u32..0x0002_0000);
+            let weight = prop_oneof![19 => usual, 1 => (any::<u32>(), any::<u32>())];
+            let len = (rows * columns) as usize;
+            (Just(dtype), Just(rows), Just(columns), prop::collection::vec(weight, len))
+        })
+    }
+
+    fn tensors(list: &[Weights]) -> [Vec<T>; 2] {
+        let of = |target: bool| {
+            let tensor = |(i, (dtype, rows, columns, words)): (usize, &Weights)| {
+                let word = |&(word, change): &(u32, u32)| {
+                    let word = if target { word ^ change } else { word };
+                    word.to_le_bytes()[4 - dtype.storage_bytes()..].to_vec()
+                };
+                T {
+                    name: format!("t{i}"),
+                    spec: TensorSpec::new(*dtype, [*rows, *columns]).unwrap(),
+                    bytes: words.iter().flat_map(word).collect(),
+                }
+            };
+            list.iter().enumerate().map(tensor).collect()
+        };
+        [of(false), of(true)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn hold_and_never_cost_more_than_losing_nothing(
+            list in prop::collection::vec(weights(), 1..4),
+            relative in prop::sample::select(vec![0.0, 0.01, 0.1, 0.5, 1.0]),
+            absolute in prop::sample::select(vec![0.0, 1e-6, 1e-3, 1e3]),
+            ulps in prop::sample::select(vec![0u32, 1, 5, 1000]),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let [base, target] = tensors(&list);
+            for (name, tensors) in [("base", &base), ("target", &target)] {
+                put(&dir.path().join(name), &Files::from([("m.safetensors".to_owned(), safetensors(tensors))]));
+            }
+            let open = |name| Model::open(dir.path().join(name), &OpenOptions::default()).unwrap();
+            let (base, target) = (open("base"), open("target"));
+            let make = |policy| {
+                compress(Some(&base), &target, Vec::new(), &options(policy), &Unobserved).unwrap().0
+            };
+            let most = make(Policy::Lossless).len();
+            for bound in [Bound::Relative(relative), Bound::Absolute(absolute), Bound::Ulps(ulps)] {
+                let bytes = make(Policy::Within(bound));
+                // The certificate of a delta that lost nothing takes its place.
+                prop_assert!(bytes.len() <= most + 128, "{bound:?}: {} {most}", bytes.len());
+                let delta = Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+                let found = quality(Some(&base), &target, &delta, &Options::default(), &Unobserved).unwrap();
+                prop_assert!(found.agrees());
+                for t in &found.tensors {
+                    match bound {
+                        Bound::Relative(e) => prop_assert!(t.found.relative_error() <= e, "{e} {t:?}"),
+                        Bound::Absolute(e) => prop_assert!(t.found.max_error <= e, "{e} {t:?}"),
+                        _ => prop_assert!(t.found.max_ulps <= u64::from(ulps), "{ulps} {t:?}"),
+                    }
+                }
+            }
+        }
+    }
 }

@@ -4,10 +4,11 @@ use super::pair::{Pair, examine, windows};
 use super::plan::plan_within;
 use super::{CompressReport, Counting, files_size, write_delta};
 use crate::delta::Delta;
+use crate::inspect::coded_pieces;
 use crate::restore::{CERTIFICATE, Measured, measure};
-use crate::{Certificate, Options, default_registry, inspect};
+use crate::{Certificate, Options, default_registry};
 use sparse_container::{Index, Writer, digest};
-use sparse_core::{ByteSource, Error, Observer, Result, TensorSource};
+use sparse_core::{ByteSource, Error, Observer, Result, TensorSource, Unobserved};
 use sparse_model::{AtomicFile, Model, Overwrite};
 use sparse_select::{Bound, Policy};
 use std::io::{BufWriter, Write};
@@ -54,6 +55,7 @@ pub(super) fn compress<W: Write + Send>(
         None => 0,
     };
     let mut lossless = vec![false; target.tensors().len()];
+    let mut compared = false;
     for _ in 0..ATTEMPTS {
         options.cancel.check()?;
         let budget = wanted.map(|n| n.saturating_sub(overhead));
@@ -82,10 +84,19 @@ pub(super) fn compress<W: Write + Send>(
         if broken {
             continue;
         }
-        let summary = inspect(&delta);
-        for choice in &mut report.choices {
-            let of = summary.entries.iter().filter(|e| e.is_tensor && e.name == choice.tensor);
-            choice.achieved_bytes = of.map(|e| e.stored_bytes).sum();
+        if !std::mem::replace(&mut compared, true) && saves_little(&delta, &report, options) {
+            let all = vec![true; lossless.len()];
+            let plan = plan_within(&pair, options, budget, &all)?;
+            let (other, ..) = provisional(&pair, &plan, scratch, options, &Unobserved)?;
+            if other.reader().byte_len() <= delta.reader().byte_len() {
+                lossless = all;
+                continue;
+            }
+        }
+        // The choices of a tensor are in the order of its pieces.
+        for choices in report.choices.chunk_by_mut(|a, b| a.tensor == b.tensor) {
+            let pieces = choices.first().map(|c| coded_pieces(&delta, &c.tensor)).unwrap_or_default();
+            choices.iter_mut().zip(pieces).for_each(|(choice, bytes)| choice.achieved_bytes = bytes);
         }
         let total = measured.total.certificate();
         let index = settled(index, &measured, &total);
@@ -98,6 +109,22 @@ pub(super) fn compress<W: Write + Send>(
         Some(wanted) => format!("a delta of {wanted} bytes cannot be made; try a few per cent more"),
         None => "the bound cannot be kept".to_owned(),
     }))
+}
+
+/// Whether a policy chose codecs that lose something, for a size, and they save so little that tables, certificates and units that
+/// are not shared might take more: then it is worth looking what lossless coding comes to.
+fn saves_little(delta: &Delta, report: &CompressReport, options: &Options) -> bool {
+    const LITTLE: f64 = 0.9;
+    let lossless: u64 = report
+        .choices
+        .iter()
+        .flat_map(|c| c.candidates.iter().filter(|o| o.codec == "lossless"))
+        .map(|o| o.estimated_bytes)
+        .sum();
+    let payload = delta.reader().payload();
+    matches!(options.policy, Policy::Within(_))
+        && report.choices.iter().any(|c| c.codec != "lossless")
+        && (payload.end - payload.start) as f64 > LITTLE * lossless as f64
 }
 
 /// Write the delta to scratch space and open it. Its index is the returned one, whose digests are those of the target.

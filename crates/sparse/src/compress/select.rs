@@ -14,9 +14,13 @@ use sparse_codecs::sparse::Sparse;
 use sparse_codecs::sparse_int8::SparseInt8;
 use sparse_codecs::svd::{Rank, Svd};
 use sparse_codecs::ulp_bounded::UlpBounded;
-use sparse_core::{DeltaEncoder, Error, ErrorKind, Result, TensorSource, UnitSpec, decode_unit, encode_unit};
+use sparse_core::{
+    DeltaEncoder, Dtype, EncodedUnit, Error, ErrorKind, Result, TensorSource, UnitSpec, decode_unit,
+    encode_unit,
+};
 use sparse_model::Model;
 use sparse_select::{Bound, Offer, Policy, Sampler, Setting, spread};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Elements of a tensor that candidates are tried on ...
@@ -31,6 +35,9 @@ const WORTH: f64 = 0.97;
 /// A codec without a bound of its own must keep the policy's by this factor on the sample; the certificate is checked in
 /// the end.
 const CLEAR: f64 = 0.9;
+
+/// Where a sample takes less, what chunks cost by themselves counts, and is measured.
+const SMALL: usize = 4096;
 
 /// Relative errors that are offered where bytes are spread.
 const MENU: [f64; 10] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0];
@@ -170,6 +177,11 @@ fn has_factors(setting: &Setting) -> bool {
     matches!(setting.codec.as_str(), "svd" | "layered")
 }
 
+/// Whether parameters of a job so coded are mostly factors.
+fn is_by_factors(job: &Job, setting: &Setting) -> bool {
+    has_factors(setting) || (job.coding == Coding::LowRank && setting.codec == "lossless")
+}
+
 fn setting(codec: &str, value: Option<f64>) -> Setting {
     Setting { codec: codec.to_owned(), value }
 }
@@ -196,13 +208,22 @@ pub(super) fn select(
         .flat_map(|(tensor, parts)| (0..parts.len()).map(move |part| (tensor, part)))
         .filter(|&(tensor, part)| matches!(parts[tensor][part], Part::Code(_)))
         .collect();
+    let mut shares: BTreeMap<Kind, u64> = BTreeMap::new();
+    for &(tensor, part) in &jobs {
+        if let Part::Code(job) = &parts[tensor][part] {
+            *shares.entry(kind(pair, job)).or_default() += job.segment.len();
+        }
+    }
     let trials = parallel::map(jobs.len(), |i| {
         let (tensor, part) = jobs[i];
         let Part::Code(job) = &parts[tensor][part] else { return Ok(Vec::new()) };
         let name = &pair.target.tensors()[tensor].name;
         let policy =
             if lossless.get(tensor) == Some(&true) { &Policy::Lossless } else { options.policy.of(name) };
-        try_all(pair, job, policy, options, contexts).map_err(|e| e.in_tensor(&**name))
+        // Small tensors share a unit, and with it tables.
+        let all = shares.get(&kind(pair, job)).copied().unwrap_or(0).max(job.segment.len()).max(1);
+        let shared = if is_own(job) { 1.0 } else { job.segment.len() as f64 / all as f64 };
+        try_all(pair, job, shared, policy, options, contexts).map_err(|e| e.in_tensor(&**name))
     })?;
     let chosen: Vec<usize> = match budget {
         Some(budget) => {
@@ -255,6 +276,19 @@ pub(super) fn select(
     Ok((encoders, reports))
 }
 
+/// What tensors have in common that share a unit if they are small and get the same codec.
+type Kind = (bool, Dtype, Option<Dtype>);
+
+fn kind(pair: &Pair<'_>, job: &Job) -> Kind {
+    let base = job.base.zip(pair.base).map(|(tensor, model)| model.tensors()[tensor].spec.dtype());
+    (is_own(job), job.dtype, base)
+}
+
+/// Whether a tensor is a unit of its own.
+fn is_own(job: &Job) -> bool {
+    job.segment.len() >= OWN_UNIT
+}
+
 fn check(policy: &Policy) -> Result<()> {
     match policy {
         Policy::Fixed(setting) => encoder(setting).map(|_| ()),
@@ -277,6 +311,7 @@ fn smallest(trials: &[Trial]) -> usize {
 fn try_all(
     pair: &Pair<'_>,
     job: &Job,
+    shared: f64,
     policy: &Policy,
     options: &Options,
     contexts: &Contexts,
@@ -319,7 +354,7 @@ fn try_all(
     for setting in settings {
         let Some(encoder) = encoder(&setting)? else { continue };
         let sample = whole.as_ref().filter(|_| has_factors(&setting)).unwrap_or(&sample);
-        if let Some(trial) = sample.attempt(job, setting, encoder, policy, options, contexts)? {
+        if let Some(trial) = sample.attempt(job, shared, setting, encoder, policy, options, contexts)? {
             trials.push(trial);
         }
     }
@@ -328,9 +363,9 @@ fn try_all(
         let lossless = setting("lossless", None);
         let trial = if job.coding == Coding::LowRank {
             let sample = Sample::take(pair, job, LOW_RANK_TRIAL)?;
-            sample.attempt(job, lossless, Arc::new(LowRank), &Policy::Lossless, options, contexts)?
+            sample.attempt(job, shared, lossless, Arc::new(LowRank), &Policy::Lossless, options, contexts)?
         } else {
-            sample.attempt(job, lossless, Arc::new(Lossless), &Policy::Lossless, options, contexts)?
+            sample.attempt(job, shared, lossless, Arc::new(Lossless), &Policy::Lossless, options, contexts)?
         };
         trials.extend(trial.map(|t| Trial { coding: None, error: 0.0, allowed: true, ..t }));
         trials.rotate_right(1);
@@ -380,10 +415,19 @@ impl Sample {
         })
     }
 
-    /// Code the sample, decode it, and measure. `None` if the codec does not take such weights.
+    /// How much longer the rows and columns of the job are than those of the sample.
+    fn factor_growth(&self, job: &Job) -> f64 {
+        let len = |s: sparse_core::Segment| (s.rows + s.row_len) as f64;
+        len(job.segment) / len(self.unit.segments()[0]).max(1.0)
+    }
+
+    /// Code the sample, decode it, and measure. `None` if the codec does not take such weights. `shared` is the job's part of the
+    /// tables of its unit.
+    #[allow(clippy::too_many_arguments)]
     fn attempt(
         &self,
         job: &Job,
+        shared: f64,
         setting: Setting,
         encoder: Arc<dyn DeltaEncoder>,
         policy: &Policy,
@@ -403,21 +447,36 @@ impl Sample {
         tally.observe(job.dtype, &self.target, &restored, self.unit.base_dtype().zip(base))?;
         let found = tally.certificate();
 
-        let chunks: usize = encoded.chunks.iter().map(Vec::len).sum();
+        let bytes = |unit: &EncodedUnit| unit.chunks.iter().map(Vec::len).sum::<usize>();
+        let chunks = bytes(&encoded);
+        // States and the like, which do not grow with the weights.
+        let mut by_chunk = 0.0;
+        if chunks < SMALL && self.unit.len() >= 4 {
+            let halves = self.unit.len().div_ceil(2) as u32;
+            let unit = UnitSpec::new(job.dtype, self.unit.base_dtype(), halves, self.unit.segments())?;
+            let halved =
+                contexts.with(|cx| encode_unit(&*encoder, &unit, &self.target, base, options.effort, cx))?;
+            by_chunk = bytes(&halved).saturating_sub(chunks) as f64;
+        }
+        let count = job.segment.len() as f64 / f64::from(options.chunk_len.max(1));
+        let payload = (chunks as f64 - by_chunk).max(0.0) * self.scale + by_chunk * count;
         let params = encoded.params.len() as f64;
-        // Small tensors share a unit, and with it tables. Steps by rows grow with the rows.
-        let shared = (job.segment.len() as f64 / OWN_UNIT as f64).min(1.0);
-        let rows = (job.segment.rows as f64 - self.unit.segments()[0].rows as f64).max(0.0);
-        let by_rows = if matches!(setting.codec.as_str(), "int8" | "sign") { 10.0 * rows } else { 0.0 };
-        // Factors grow with rows and columns.
-        let factors = has_factors(&setting) || (job.coding == Coding::LowRank && setting.codec == "lossless");
-        let params = if factors {
-            let len = |s: sparse_core::Segment| (s.rows + s.row_len) as f64;
-            params * len(job.segment) / len(self.unit.segments()[0]).max(1.0)
-        } else {
-            params * shared
+        // Of a parameter block, tables are shared, steps by rows grow with the rows, factors with rows and columns.
+        let (grown, growth) = match setting.codec.as_str() {
+            "int8" => (Int8::step_bytes(&self.unit, &encoded.params)? as f64, self.scale),
+            "sign" => (Sign::step_bytes(&self.unit, &encoded.params)? as f64, self.scale),
+            "svd" | "layered" => {
+                let tables = Svd::table_bytes(&self.unit, &encoded.params)? as f64;
+                (params - tables, self.factor_growth(job))
+            }
+            "lossless" if is_by_factors(job, &setting) => (params, self.factor_growth(job)),
+            _ => (0.0, 1.0),
         };
-        let bits = 8.0 * (chunks as f64 * self.scale + params) + by_rows;
+        // Units of factors are no larger than this.
+        let least =
+            if is_by_factors(job, &setting) { job.segment.len() as f64 / OWN_UNIT as f64 } else { 0.0 };
+        let tables = (params - grown) * shared.max(least.min(1.0));
+        let bits = 8.0 * (payload + tables + grown * growth);
         let relative = found.relative_error();
         let allowed = match policy {
             Policy::Within(Bound::Relative(e)) => {
