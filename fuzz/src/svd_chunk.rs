@@ -55,7 +55,8 @@ pub fn seeds() -> Vec<Seed> {
         let target = plausible(SEED + 1, example.unit.dtype(), len);
         for (name, codec) in &codecs {
             let mut cx = CodecContext::with(limits(), CancelToken::new());
-            let encoded = encode_unit(codec, &example.unit, &target, base.as_deref(), Effort::Default, &mut cx);
+            let encoded =
+                encode_unit(codec, &example.unit, &target, base.as_deref(), Effort::Default, &mut cx);
             // The codec is for floats of 16 and 32 bits.
             let Ok(encoded) = encoded else { continue };
             let mut seed = example.description.clone();
