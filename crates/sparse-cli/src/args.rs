@@ -306,6 +306,10 @@ pub(crate) struct Estimate {
     /// How much time the delta would be given: fast, default or max
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) effort: EffortArg,
+
+    /// The adapter that was merged into the base (a PEFT folder), if it will be given as a hint
+    #[arg(long, value_name = "FOLDER", conflicts_with = "no_base")]
+    pub(crate) adapter: Option<PathBuf>,
 }
 
 /// What the commands on datasets share.
@@ -419,13 +423,8 @@ impl From<FormatArg> for sparse_dataset::Format {
 
 #[cfg(feature = "dataset")]
 fn size(text: &str) -> Result<usize, String> {
-    let (digits, scale) = match text.char_indices().last() {
-        Some((i, 'k' | 'K')) => (text.get(..i), 1 << 10),
-        Some((i, 'm' | 'M')) => (text.get(..i), 1 << 20),
-        Some((i, 'g' | 'G')) => (text.get(..i), 1 << 30),
-        _ => (Some(text), 1),
-    };
-    let bytes = digits.and_then(|d| d.parse::<usize>().ok()).and_then(|n| n.checked_mul(scale));
+    let (digits, power) = crate::human::size_parts(text);
+    let bytes = digits.parse::<usize>().ok().and_then(|n| n.checked_mul(1024usize.pow(power)));
     bytes.filter(|&b| b >= 16 << 20).ok_or_else(|| "a size of at least 16M is needed".to_owned())
 }
 

@@ -122,33 +122,18 @@ pub(crate) fn table<const N: usize>(head: [(&str, Align); N], rows: &[[String; N
 
 /// Whether `name` contains `pattern`, in which `*` stands for any text and `?` for one character.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
-    // Wildcards on both sides turn "contains" into "is"; then the usual search, which goes back to the last `*` only,
-    // so that no pattern takes more than (pattern x name) steps.
-    let pattern: Vec<char> =
-        std::iter::once('*').chain(pattern.chars()).chain(std::iter::once('*')).collect();
-    let name: Vec<char> = name.chars().collect();
-    let (mut p, mut n) = (0, 0);
-    let mut back: Option<(usize, usize)> = None;
-    while let Some(&c) = name.get(n) {
-        match pattern.get(p) {
-            Some('*') => {
-                back = Some((p + 1, n));
-                p += 1;
-            }
-            Some(&want) if want == '?' || want == c => {
-                p += 1;
-                n += 1;
-            }
-            _ => match &mut back {
-                Some((after, from)) => {
-                    *from += 1;
-                    (p, n) = (*after, *from);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.get(p..).is_none_or(|rest| rest.iter().all(|&c| c == '*'))
+    sparse::matches(&format!("*{pattern}*"), name)
+}
+
+/// The number in front of a size's suffix `k`, `M` or `G`, in either case, and the power of a thousand (or of 1024) that it stands for.
+pub(crate) fn size_parts(text: &str) -> (&str, u32) {
+    let power = match text.chars().last() {
+        Some('k' | 'K') => 1,
+        Some('m' | 'M') => 2,
+        Some('g' | 'G') => 3,
+        _ => return (text, 0),
+    };
+    (text.get(..text.len() - 1).unwrap_or_default(), power)
 }
 
 #[cfg(test)]

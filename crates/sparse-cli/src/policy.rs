@@ -99,15 +99,9 @@ fn one(text: &str) -> Result<Policy, String> {
 /// `1500`, `20M`, `1.5G`.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size");
-    let digits = text.trim_end_matches('B');
-    let (digits, unit) = match digits.chars().last() {
-        Some('k' | 'K') => (digits.get(..digits.len() - 1), 1e3),
-        Some('M') => (digits.get(..digits.len() - 1), 1e6),
-        Some('G') => (digits.get(..digits.len() - 1), 1e9),
-        _ => (Some(digits), 1.0),
-    };
-    let value: f64 = digits.unwrap_or_default().parse().map_err(|_| wrong())?;
-    let bytes = value * unit;
+    let (digits, power) = crate::human::size_parts(text.trim_end_matches('B'));
+    let value: f64 = digits.parse().map_err(|_| wrong())?;
+    let bytes = value * 1000f64.powi(power as i32);
     if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
 }
 

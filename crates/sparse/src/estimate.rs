@@ -108,6 +108,12 @@ pub fn estimate(
     Ok(result)
 }
 
+/// A share of so many rows, evenly spread.
+fn spread_rows(rows: u64, share: f64) -> Vec<u64> {
+    let count = ((rows as f64 * share).ceil() as u64).clamp(rows.min(1), rows);
+    (0..count).map(|i| i * rows / count).collect()
+}
+
 struct UnitEstimate {
     segment_bits: Vec<f64>,
     overhead_bits: f64,
@@ -126,11 +132,22 @@ fn estimate_unit(
     // How well factors fit is not seen in few rows.
     let is_low_rank = unit.encoder.info().id == LowRank::ID;
     let share = if is_low_rank { share.max(LOW_RANK_AT_LEAST / spec.len().max(1) as f64) } else { share };
+    // What an adapter says, it says of whole rows.
+    let rows: Option<Vec<Vec<u64>>> = (is_low_rank && options.adapter.is_some())
+        .then(|| spec.segments().iter().map(|s| spread_rows(s.rows, share)).collect());
+    let hinted = unit.hinted_rows(options, rows.as_deref())?;
     let mut sampler = Sampler::new(seed);
     let (mut target, mut base) = (Vec::new(), Vec::new());
     let mut shapes: Vec<Segment> = Vec::new();
-    for (segment, place) in spec.segments().iter().zip(&unit.segments) {
-        let (shape, runs) = sampler.pick(*segment, share);
+    for (i, (segment, place)) in spec.segments().iter().zip(&unit.segments).enumerate() {
+        let len = segment.row_len;
+        let (shape, runs) = match rows.as_ref().and_then(|r| r.get(i)) {
+            Some(rows) => (
+                Segment { rows: rows.len() as u64, row_len: len },
+                rows.iter().map(|r| r * len..(r + 1) * len).collect(),
+            ),
+            None => sampler.pick(*segment, share),
+        };
         shapes.push(shape);
         for run in runs {
             options.cancel.check()?;
@@ -148,8 +165,9 @@ fn estimate_unit(
     }
     let sample = UnitSpec::new(spec.dtype(), spec.base_dtype(), spec.chunk_len(), shapes)?;
     let base = spec.base_dtype().map(|_| base.as_slice());
+    let encoder = hinted.as_deref().unwrap_or(&*unit.encoder);
     let bits = contexts
-        .with(|cx| sparse_select::estimate(&*unit.encoder, &sample, &target, base, options.effort, cx))?
+        .with(|cx| sparse_select::estimate(encoder, &sample, &target, base, options.effort, cx))?
         .unwrap_or_else(|| EstimatedBits { fixed: 8.0 * spec.byte_len() as f64, ..EstimatedBits::default() });
     let segment_bits = (spec.segments().iter().zip(sample.segments()).zip(&bits.payload))
         .map(|((whole, part), bits)| bits * whole.len() as f64 / part.len().max(1) as f64)

@@ -51,7 +51,7 @@ pub use sparse_core::{
 pub use sparse_model::Adapter;
 pub use sparse_model::{Model, OpenOptions, Overwrite};
 #[cfg(feature = "encode")]
-pub use sparse_select::{Bound, Policy, Rule, Setting};
+pub use sparse_select::{Bound, Policy, Rule, Setting, matches};
 
 /// The README's examples, compiled.
 #[cfg(all(doctest, feature = "encode"))]

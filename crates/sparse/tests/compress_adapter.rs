@@ -115,6 +115,9 @@ fn round_trips(dir: &Path, parts: &[Files; 3], effort: Effort) -> [CompressRepor
         options.effort = effort;
         options.adapter = adapter;
         let (bytes, report) = compress(Some(&base), &tuned, Vec::new(), &options, &Unobserved).unwrap();
+        // All of so little is looked at.
+        let expected = estimate(Some(&base), &tuned, 0.01, &options, &Unobserved).unwrap().delta_bytes;
+        assert!(expected.abs_diff(report.delta_bytes) < report.delta_bytes / 20, "{expected} {report:?}");
         let delta = Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
         let out = dir.join(format!("out-{}", options.adapter.is_some()));
         reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved).unwrap();

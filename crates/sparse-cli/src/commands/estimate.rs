@@ -6,6 +6,8 @@ use crate::failure::Failure;
 use crate::human;
 use crate::session::Session;
 use serde::Serialize;
+use sparse::{Adapter, OpenOptions};
+use std::sync::Arc;
 use std::time::Instant;
 
 #[derive(Serialize)]
@@ -37,7 +39,10 @@ pub(crate) fn estimate(session: &Session, args: args::Estimate) -> Result<(), Fa
     let start = Instant::now();
     let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
     let target = session.open("fine-tuned", &target_path)?;
-    let options = session.options(args.effort.into());
+    let mut options = session.options(args.effort.into());
+    if let Some(folder) = &args.adapter {
+        options.adapter = Some(Arc::new(Adapter::open(folder, &OpenOptions::default())?));
+    }
     let found = sparse::estimate(base.as_ref(), &target, args.share, &options, &session.progress)?;
     let time = start.elapsed();
     let body = Body {

@@ -54,6 +54,16 @@ impl DeltaEncoder for HintedLowRank {
 }
 
 impl LowRankHint {
+    /// What it says of some rows.
+    pub fn of_rows(&self, rows: &[u64]) -> LowRankHint {
+        let row = |&row: &u64| {
+            let start = usize::try_from(row).ok().and_then(|row| row.checked_mul(self.rank));
+            start.and_then(|start| self.left.get(start..start + self.rank)).unwrap_or_default()
+        };
+        let left = rows.iter().flat_map(row).copied().collect();
+        LowRankHint { rank: self.rank, left, right: self.right.clone() }
+    }
+
     /// Whether this is the change of a sample of whole rows of a matrix: `left` has the rows of the sample. 64 rows are
     /// a good sample. Cheap, and to be asked before the analysis, which is not.
     ///

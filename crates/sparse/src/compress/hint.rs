@@ -45,9 +45,7 @@ pub(super) fn explanation(
     };
     let (new, old) = (read(pair.target, target)?, read(base_model, base)?);
     let all = hint(adapter, module, 0..module.rows)?;
-    let left = rows.iter().flat_map(|&row| all.left.chunks_exact(all.rank).skip(row as usize).take(1));
-    let sample = LowRankHint { left: left.flatten().copied().collect(), ..all.clone() };
-    let explains = sample.explains(dtype, segment.row_len as usize, &new, &old);
+    let explains = all.of_rows(&rows).explains(dtype, segment.row_len as usize, &new, &old);
     Ok(if explains { adapter.modules().iter().position(|m| m == module) } else { None })
 }
 
@@ -70,16 +68,29 @@ pub(super) fn most_elements(dtype: Dtype) -> u64 {
 impl UnitPlan {
     /// An encoder that knows what the adapter says, if it says something of this unit.
     pub(super) fn hinted(&self, options: &Options) -> Result<Option<Box<dyn DeltaEncoder>>> {
+        self.hinted_rows(options, None)
+    }
+
+    /// As [`hinted`](Self::hinted), of a unit that has only these rows of each segment.
+    pub(crate) fn hinted_rows(
+        &self,
+        options: &Options,
+        picked: Option<&[Vec<u64>]>,
+    ) -> Result<Option<Box<dyn DeltaEncoder>>> {
         let Some(adapter) = &options.adapter else { return Ok(None) };
         let told = self.encoder.info().id == LowRank::ID && self.segments.iter().any(|s| s.module.is_some());
         if !told {
             return Ok(None);
         }
         let mut hints = Vec::with_capacity(self.segments.len());
-        for (segment, plan) in self.spec.segments().iter().zip(&self.segments) {
+        for (i, (segment, plan)) in self.spec.segments().iter().zip(&self.segments).enumerate() {
             let module = plan.module.and_then(|m| adapter.modules().get(m));
             let first = plan.start.checked_div(segment.row_len).unwrap_or(0);
-            hints.push(module.map(|m| hint(adapter, m, first..first + segment.rows)).transpose()?);
+            let all = module.map(|m| hint(adapter, m, first..first + segment.rows)).transpose()?;
+            hints.push(all.map(|all| match picked.and_then(|p| p.get(i)) {
+                Some(rows) => all.of_rows(rows),
+                None => all,
+            }));
         }
         Ok(Some(Box::new(HintedLowRank::new(hints))))
     }
