@@ -1,9 +1,9 @@
-//! The `estimate` command: how far estimates are from what is then written.
+//! The `estimate` command: how far estimates are from what is then written, of whole deltas, and of the weights under each codec.
 
 use crate::compare::PairPath;
 use crate::pair::resolve;
 use crate::tables::{Table, thousands};
-use sparse::{Effort, OpenOptions, Options, Result, Unobserved};
+use sparse::{Effort, Model, OpenOptions, Options, Policy, Result, Setting, Unobserved};
 use std::time::Instant;
 
 /// One pair's estimate beside the truth. Sizes in bytes, of the whole folder.
@@ -23,13 +23,17 @@ pub struct Comparison {
     pub seconds: [f64; 2],
 }
 
+fn open(path: &PairPath) -> Result<(Model, Model)> {
+    let open = |path| Model::open(resolve(path)?, &OpenOptions::default());
+    Ok((open(&path.base)?, open(&path.target)?))
+}
+
 /// Estimate from a sample of `share` of the weights, compress, and compare. On the current rayon pool.
 ///
 /// # Errors
 /// What opening, estimating and compressing report.
 pub fn compare(path: &PairPath, share: f64, effort: Effort) -> Result<Comparison> {
-    let open = |path| sparse::Model::open(resolve(path)?, &OpenOptions::default());
-    let (base, target) = (open(&path.base)?, open(&path.target)?);
+    let (base, target) = open(path)?;
     let mut options = Options::default();
     options.effort = effort;
     let start = Instant::now();
@@ -45,6 +49,71 @@ pub fn compare(path: &PairPath, share: f64, effort: Effort) -> Result<Comparison
         real: report.delta_bytes,
         seconds: [estimating, start.elapsed().as_secs_f64()],
     })
+}
+
+/// Codecs that [`by_codec`] tries.
+pub const CODECS: [&str; 13] = [
+    "lossless",
+    "ulp-bounded=1",
+    "ulp-bounded=8",
+    "int8",
+    "sparse-int8=0.02",
+    "sparse-int8=0.05",
+    "sparse-int8=0.2",
+    "sparse-int8=0.5",
+    "sparse=0.2",
+    "sign",
+    "svd=8",
+    "svd=64",
+    "layered=8",
+];
+
+/// What the selector expected of a codec, and what came of it: bytes of the weights, tables included, the index left out.
+#[derive(Clone, Debug)]
+pub struct Expectation {
+    /// The codec, with its setting.
+    pub codec: &'static str,
+    /// Expected bytes.
+    pub estimated: u64,
+    /// Real bytes.
+    pub achieved: u64,
+}
+
+impl Expectation {
+    /// How far the estimate is off, as a share of what came of it.
+    pub fn error(&self) -> f64 {
+        self.estimated as f64 / self.achieved.max(1) as f64 - 1.0
+    }
+}
+
+/// Compress with each of [`CODECS`] for all tensors that it takes. On the current rayon pool.
+///
+/// # Errors
+/// What opening and compressing report.
+pub fn by_codec(path: &PairPath, effort: Effort) -> Result<Vec<Expectation>> {
+    let (base, target) = open(path)?;
+    let expect = |codec: &'static str| {
+        let mut options = Options::default();
+        options.effort = effort;
+        options.policy = Policy::Fixed(Setting::parse(codec)?);
+        let (_, report) = sparse::compress(Some(&base), &target, std::io::sink(), &options, &Unobserved)?;
+        let sum = |of: fn(&sparse::ChoiceReport) -> u64| report.choices.iter().map(of).sum();
+        Ok(Expectation { codec, estimated: sum(|c| c.estimated_bytes), achieved: sum(|c| c.achieved_bytes) })
+    };
+    CODECS.into_iter().map(expect).collect()
+}
+
+/// As a table of what came of each codec, and by how much its estimate was off.
+pub fn markdown_by_codec(pairs: &[(String, Vec<Expectation>)]) -> String {
+    let mut columns = vec!["codec"];
+    columns.extend(pairs.iter().map(|p| p.0.as_str()));
+    let mut table = Table::new(&columns);
+    for (i, codec) in CODECS.iter().enumerate() {
+        let cells = pairs.iter().filter_map(|p| p.1.get(i));
+        let cells = cells.map(|e| format!("{}, {:+.1} %", thousands(e.achieved), 100.0 * e.error()));
+        table.row(&std::iter::once((*codec).to_owned()).chain(cells).collect::<Vec<String>>());
+    }
+    table.finish()
 }
 
 /// As a table.

@@ -235,20 +235,8 @@ fn duel(peer: Rung, lossless: &Rung, groups: &[Group]) -> Result<Duel> {
     Ok(Duel { peer, at_its_bytes, at_its_error })
 }
 
-/// Measure a pair; each of our coders `runs` times.
-///
-/// # Errors
-/// `InvalidArgument` when the models have nothing in common; what a codec reports.
-pub fn ladder(name: &str, pair: &Pair, runs: usize) -> Result<Ladder> {
-    let groups = groups(pair)?;
-    let weights: u64 = groups.iter().map(|g| g.unit.len()).sum();
-    if weights == 0 {
-        return Err(Error::invalid_argument("the models have no tensors in common"));
-    }
-    let rungs = codecs()
-        .iter()
-        .map(|(name, codec)| rung(name, &**codec, &groups, runs))
-        .collect::<Result<Vec<Rung>>>()?;
+/// Others' formats, and our answers to them.
+fn duels(rungs: &[Rung], groups: &[Group]) -> Result<Vec<Duel>> {
     let formats: [(&str, Format); 3] = [
         ("int8 per tensor", plain_int8),
         ("deltatensors int4", deltatensors_int4),
@@ -258,10 +246,27 @@ pub fn ladder(name: &str, pair: &Pair, runs: usize) -> Result<Ladder> {
     if lossless.found.exact != lossless.found.weights {
         return Err(Error::corrupt("the lossless codec lost something"));
     }
-    let duels = formats
+    formats.iter().map(|(name, format)| duel(peer(name, *format, groups)?, &lossless, groups)).collect()
+}
+
+/// Measure a pair; each of our coders `runs` times. With `only`, just the coders whose name contains one of these, and no formats of
+/// others.
+///
+/// # Errors
+/// `InvalidArgument` when the models have nothing in common; what a codec reports.
+pub fn ladder(name: &str, pair: &Pair, runs: usize, only: &[String]) -> Result<Ladder> {
+    let groups = groups(pair)?;
+    let weights: u64 = groups.iter().map(|g| g.unit.len()).sum();
+    if weights == 0 {
+        return Err(Error::invalid_argument("the models have no tensors in common"));
+    }
+    let chosen = |name: &str| only.is_empty() || only.iter().any(|o| name.contains(o.as_str()));
+    let rungs = codecs()
         .iter()
-        .map(|(name, format)| duel(peer(name, *format, &groups)?, &lossless, &groups))
-        .collect::<Result<Vec<Duel>>>()?;
+        .filter(|(name, _)| chosen(name))
+        .map(|(name, codec)| rung(name, &**codec, &groups, runs))
+        .collect::<Result<Vec<Rung>>>()?;
+    let duels = if only.is_empty() { duels(&rungs, &groups)? } else { Vec::new() };
     let bytes = groups.iter().map(|g| g.unit.byte_len()).sum();
     Ok(Ladder { pair: name.to_owned(), weights, bytes, rungs, duels })
 }
@@ -271,65 +276,72 @@ impl Ladder {
         format!("{:.3}", 8.0 * rung.bytes as f64 / self.weights as f64)
     }
 
-    /// Two tables.
-    pub fn markdown(&self) -> String {
-        let mut table = Table::new(&[
-            "codec",
-            "bits/weight",
-            "relative error",
-            "p99 ULP",
-            "exact",
-            "encode MB/s",
-            "decode MB/s",
-        ]);
-        let percent = |x: f64| format!("{:.2} %", 100.0 * x);
-        for r in &self.rungs {
-            let speed = |time: Option<Duration>| {
-                time.map_or("-".to_owned(), |t| format!("{:.0}", mb_per_s(self.bytes, t)))
-            };
-            table.row(&[
-                r.name.clone(),
-                self.bits(r),
-                percent(r.found.relative_error()),
-                r.found.p99_ulps.to_string(),
-                percent(r.found.exact_rate()),
-                speed(r.times.map(|t| t.0)),
-                speed(r.times.map(|t| t.1)),
-            ]);
-        }
-        let mut duels = Table::new(&[
-            "format",
-            "bits/weight",
-            "relative error",
-            "our error in its bytes",
-            "our bits/weight at its error",
-            "wins",
-        ]);
-        for d in &self.duels {
-            let less_error = d.at_its_bytes.found.relative_error() < d.peer.found.relative_error();
-            let fewer_bytes = d.at_its_error.bytes < d.peer.bytes;
-            duels.row(&[
-                d.peer.name.clone(),
-                self.bits(&d.peer),
-                percent(d.peer.found.relative_error()),
-                percent(d.at_its_bytes.found.relative_error()),
-                self.bits(&d.at_its_error),
-                match (less_error, fewer_bytes) {
-                    (true, true) => "both".to_owned(),
-                    (true, false) => "error".to_owned(),
-                    (false, true) => "bytes".to_owned(),
-                    (false, false) => "neither".to_owned(),
-                },
-            ]);
-        }
-        let (weights, bytes) = (thousands(self.weights), thousands(self.bytes));
-        format!(
-            "### {}\n\n{weights} weights, {bytes} bytes\n\n{}\n{}",
-            self.pair,
-            table.finish(),
-            duels.finish()
-        )
+    /// Encode and decode, in MB/s.
+    fn speed(&self, rung: &Rung) -> String {
+        let speed = |t| format!("{:.0}", mb_per_s(self.bytes, t));
+        rung.times.map_or("-".to_owned(), |t| format!("{} / {}", speed(t.0), speed(t.1)))
     }
+}
+
+fn percent(x: f64) -> String {
+    format!("{:.2} %", 100.0 * x)
+}
+
+/// Three tables: what codecs come to, how fast they are, and others' formats.
+pub fn markdown(ladders: &[Ladder]) -> String {
+    let mut columns = vec!["codec"];
+    columns.extend(ladders.iter().map(|l| l.pair.as_str()));
+    let (mut table, mut speeds) = (Table::new(&columns), Table::new(&columns));
+    for i in 0..ladders.iter().map(|l| l.rungs.len()).max().unwrap_or(0) {
+        let rungs: Vec<(&Ladder, &Rung)> =
+            ladders.iter().filter_map(|l| Some((l, l.rungs.get(i)?))).collect();
+        let row = |cell: &dyn Fn(&Ladder, &Rung) -> String| -> Vec<String> {
+            let name = rungs.first().map(|r| r.1.name.clone());
+            name.into_iter().chain(rungs.iter().map(|(l, r)| cell(l, r))).collect()
+        };
+        table.row(&row(&|ladder, rung| {
+            let Certificate { p99_ulps, .. } = &rung.found;
+            let (error, exact) = (percent(rung.found.relative_error()), percent(rung.found.exact_rate()));
+            format!("{}, {error}, {p99_ulps}, {exact}", ladder.bits(rung))
+        }));
+        speeds.row(&row(&|ladder, rung| ladder.speed(rung)));
+    }
+    let mut duels = Table::new(&[
+        "pair",
+        "format",
+        "bits/weight",
+        "relative error",
+        "our error in its bytes",
+        "our bits/weight at its error",
+        "wins",
+    ]);
+    for (ladder, d) in ladders.iter().flat_map(|l| l.duels.iter().map(move |d| (l, d))) {
+        let less_error = d.at_its_bytes.found.relative_error() < d.peer.found.relative_error();
+        let fewer_bytes = d.at_its_error.bytes < d.peer.bytes;
+        let wins = match (less_error, fewer_bytes) {
+            (true, true) => "both",
+            (true, false) => "error",
+            (false, true) => "bytes",
+            (false, false) => "neither",
+        };
+        duels.row(&[
+            ladder.pair.clone(),
+            d.peer.name.clone(),
+            ladder.bits(&d.peer),
+            percent(d.peer.found.relative_error()),
+            percent(d.at_its_bytes.found.relative_error()),
+            ladder.bits(&d.at_its_error),
+            wins.to_owned(),
+        ]);
+    }
+    let mut sizes = Table::new(&["pair", "weights", "bytes"]);
+    for l in ladders {
+        sizes.row(&[l.pair.clone(), thousands(l.weights), thousands(l.bytes)]);
+    }
+    let [sizes, table, speeds, duels] = [sizes, table, speeds, duels].map(Table::finish);
+    format!(
+        "{sizes}\nBits per weight, relative error, p99 ULP, exact:\n\n{table}\nEncode / decode, MB/s:\n\n{speeds}\n{duels}"
+    )
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ablate;
+pub mod adapters;
 pub mod args;
 pub mod compare;
 pub mod cut;

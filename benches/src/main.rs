@@ -5,7 +5,7 @@ use sparse_bench::compare::{chosen_pairs, report};
 use sparse_bench::measure::{Machine, command};
 use sparse_bench::pair::Pair;
 use sparse_bench::roundtrip::{RoundTrip, round_trip};
-use sparse_bench::{ablate, cut, estimates, first_tensor, ladder, ours, peers, synth, tables};
+use sparse_bench::{ablate, adapters, cut, estimates, first_tensor, ladder, ours, peers, synth, tables};
 use sparse_core::{Dtype, Error, Result};
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,8 +23,11 @@ sparse-bench pairs --all FOLDER                          ... on each FOLDER/*/{b
 sparse-bench ablate BASE FINETUNED ... | --all FOLDER    what each part of the lossless codec's model buys
 sparse-bench estimate BASE FINETUNED ... | --all FOLDER  estimated and real size
     --share 0.01  --effort fast|default|max  --threads N
+    --by size|codec what is estimated: deltas (size), or what each codec makes of the weights
 sparse-bench ladder BASE FINETUNED ... | --all FOLDER    codecs that lose something, and others' formats
     --runs N        times each of our coders runs, the median counts (3)
+    --only A,B      coders whose name contains A or B, and no others' formats
+sparse-bench adapter BASE FINETUNED ADAPTER              what exporting finds of a merged adapter, and a layered delta
 sparse-bench roundtrip BASE FINETUNED                    compress, reconstruct, verify: times and peak memory
     --threads N  --effort fast|default|max  --mmap on|off
     --work DIR      where delta.sparse and restored/ go, and stay (a temporary folder)
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Some("ablate") => ablation(args),
         Some("estimate") => estimate(args),
         Some("ladder") => make_ladder(args),
+        Some("adapter") => adapter(args),
         Some("roundtrip") => roundtrip(args),
         Some("first-tensor") => first_weights(args),
         Some("synth") => make_synth(args),
@@ -118,26 +122,49 @@ fn ablation(args: impl Iterator<Item = String>) -> Result<ExitCode> {
 }
 
 fn estimate(args: impl Iterator<Item = String>) -> Result<ExitCode> {
-    let args = Args::parse(args, &["all", "share", "effort", "threads"])?;
+    let args = Args::parse(args, &["all", "share", "effort", "threads", "by"])?;
     let share: f64 = args.parsed("share", 0.01)?;
     let effort = ours::effort(args.get("effort").unwrap_or("default"))?;
     let pool = ours::pool(args.parsed("threads", 1)?)?;
-    let mut rows = Vec::new();
-    for path in chosen_pairs(&args.positional, args.get("all"))? {
-        rows.push(pool.install(|| estimates::compare(&path, share, effort))?);
-    }
-    println!("{}", estimates::markdown(&rows));
+    let paths = chosen_pairs(&args.positional, args.get("all"))?;
+    let text = match args.get("by").unwrap_or("size") {
+        "size" => {
+            let rows = paths.iter().map(|path| pool.install(|| estimates::compare(path, share, effort)));
+            estimates::markdown(&rows.collect::<Result<Vec<_>>>()?)
+        }
+        "codec" => {
+            let columns = paths
+                .iter()
+                .map(|path| Ok((path.name.clone(), pool.install(|| estimates::by_codec(path, effort))?)));
+            estimates::markdown_by_codec(&columns.collect::<Result<Vec<_>>>()?)
+        }
+        _ => return Err(Error::invalid_argument("--by is size or codec")),
+    };
+    println!("{text}");
     Ok(ExitCode::SUCCESS)
 }
 
 fn make_ladder(args: impl Iterator<Item = String>) -> Result<ExitCode> {
-    let args = Args::parse(args, &["all", "runs"])?;
+    let args = Args::parse(args, &["all", "runs", "only"])?;
     let runs: usize = args.parsed("runs", 3)?;
+    let only = list(args.get("only"));
     println!("{}; one thread, median of {runs}; MB = 10^6 raw bytes of the fine-tune\n", Machine::describe());
+    let mut ladders = Vec::new();
     for path in chosen_pairs(&args.positional, args.get("all"))? {
         let pair = Pair::load(&path.base, &path.target)?;
-        println!("{}", ladder::ladder(&path.name, &pair, runs)?.markdown());
+        eprintln!("{}", path.name);
+        ladders.push(ladder::ladder(&path.name, &pair, runs, &only)?);
     }
+    println!("{}", ladder::markdown(&ladders));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn adapter(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &[])?;
+    let [base, target, adapter] = args.positional.as_slice() else {
+        return Err(Error::invalid_argument("wanted: BASE FINETUNED ADAPTER"));
+    };
+    println!("{}", adapters::report(Path::new(base), Path::new(target), Path::new(adapter))?);
     Ok(ExitCode::SUCCESS)
 }
 
