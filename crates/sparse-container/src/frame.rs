@@ -64,7 +64,9 @@ pub(crate) fn check_header(head: &[u8]) -> Result<Version> {
     if version < OLDEST {
         return Err(Error::new(
             ErrorKind::UnsupportedVersion,
-            format!("the file has format version {version}, this program reads {OLDEST} to {FORMAT_VERSION}: restore it with the release that wrote it"),
+            format!(
+                "the file has format version {version}, this program reads {OLDEST} to {FORMAT_VERSION}: restore it with the release that wrote it"
+            ),
         ));
     }
     Ok(version)

@@ -9,7 +9,8 @@
 mod support;
 
 use sparse::{
-    Delta, ErrorKind, Limits, Model, OpenOptions, Options, Overwrite, Unobserved, default_registry, reconstruct,
+    Delta, ErrorKind, Limits, Model, OpenOptions, Options, Overwrite, Unobserved, default_registry,
+    reconstruct,
 };
 use std::path::{Path, PathBuf};
 use support::tree;

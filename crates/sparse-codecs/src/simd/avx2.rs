@@ -1,7 +1,7 @@
 //! AVX2: four vectors of 8 states.
 
-use super::select::{masks_by, select_by};
 pub(super) use super::avx2_restore::restore16;
+use super::select::{masks_by, select_by};
 use super::{ContextRule, PAGE, Rans, Slot, scalar};
 use crate::entropy::freq::{PROB_BITS, PROB_SCALE};
 use std::arch::x86_64::*;

@@ -58,16 +58,16 @@ fn expand<const SCHEME: u8>(bits: __m128i, tokens: __m256i) -> ([__m256i; 2], [_
         let zero = _mm256_setzero_si256();
         let u = if SCHEME == SIGNED { _mm256_avg_epu8(tokens, zero) } else { tokens };
         let kept = _mm256_srl_epi16(_mm256_set1_epi16(0xff), bits);
-        let above = _mm256_and_si256(_mm256_srl_epi16(u, bits), _mm256_or_si256(kept, _mm256_slli_epi16::<8>(kept)));
+        let above =
+            _mm256_and_si256(_mm256_srl_epi16(u, bits), _mm256_or_si256(kept, _mm256_slli_epi16::<8>(kept)));
         let counts = _mm256_subs_epu8(above, _mm256_set1_epi8(1));
         // A table may have no such token, but then none is decoded; memory is read by what is here.
         let counts = _mm256_min_epu8(counts, _mm256_set1_epi8(Expansion16::MAX_RAW as i8));
         (counts, _mm256_sub_epi8(u, _mm256_sll_epi16(counts, bits)))
     };
     // SAFETY: both tables have 32 bytes.
-    let [low, high] = [0, 1].map(|i| unsafe {
-        _mm256_shuffle_epi8(_mm256_loadu_si256(MASKS[i].as_ptr().cast()), counts)
-    });
+    let [low, high] =
+        [0, 1].map(|i| unsafe { _mm256_shuffle_epi8(_mm256_loadu_si256(MASKS[i].as_ptr().cast()), counts) });
     let (zero, one) = (_mm256_setzero_si256(), _mm256_set1_epi16(1));
     let masks = [_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)];
     let heads = [_mm256_unpacklo_epi8(heads, zero), _mm256_unpackhi_epi8(heads, zero)];

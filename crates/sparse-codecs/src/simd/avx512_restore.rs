@@ -22,7 +22,8 @@ const fn of_groups(half: usize, within: [u8; 8]) -> [u8; 64] {
 static FIRST: [[u8; 64]; 2] = [of_groups(0, [0; 8]), of_groups(1, [0; 8])];
 
 /// Each byte twice.
-static TWICE: [[u8; 64]; 2] = [of_groups(0, [0, 0, 1, 1, 2, 2, 3, 3]), of_groups(1, [0, 0, 1, 1, 2, 2, 3, 3])];
+static TWICE: [[u8; 64]; 2] =
+    [of_groups(0, [0, 0, 1, 1, 2, 2, 3, 3]), of_groups(1, [0, 0, 1, 1, 2, 2, 3, 3])];
 
 /// How tokens of a scheme become numbers of raw bits, and what is above these.
 struct Heads {

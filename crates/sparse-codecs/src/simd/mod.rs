@@ -31,7 +31,7 @@ mod select;
 mod tests;
 
 pub use padded::Padded;
-pub(crate) use scalar::{EncodeRounds, Rans, Words, rans_step};
+pub(crate) use scalar::{EncodeRounds, Rans, Words, rans_step, rounds_by};
 
 use crate::entropy::bits::BitWriter;
 use crate::entropy::rans::{EncodeSymbol, Slot};

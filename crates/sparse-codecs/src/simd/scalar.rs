@@ -45,7 +45,8 @@ pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8
     }
 }
 
-fn rounds_by<const LANES: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
+/// Decode whole rounds of so many states. What is left over is not touched.
+pub(crate) fn rounds_by<const LANES: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
     let (slots, _) = rans.slots.as_chunks::<{ PROB_SCALE as usize }>();
     let Some(last) = slots.len().checked_sub(1) else { return };
     let mut x = [0; LANES];
