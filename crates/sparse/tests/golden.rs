@@ -1,102 +1,231 @@
 //! Files of every format version, written once and read for ever.
 //!
-//! `golden/v0_1` holds a base, a target and the delta between them, and the delta of a fixture. Until format 1.0 a version may be dropped when the
-//! format changes; a file that has landed is never rewritten.
+//! `golden/vX_Y` holds what [`CASES`] names, as version X.Y writes it, and `digests.txt`: what each restores to. Before format 1.0 a version
+//! may be dropped when the format changes; a file that has landed is never rewritten. A new version: raise
+//! `sparse_container::FORMAT_VERSION`, then once `cargo test -p sparse --test golden -- --ignored`, and commit the folder that it wrote.
 
 #![allow(clippy::unwrap_used)]
 
+mod golden_pairs;
 #[path = "restore_support/mod.rs"]
 mod support;
 
+use golden_pairs::Pair;
 use sparse::{
     Delta, ErrorKind, Limits, Model, OpenOptions, Options, Overwrite, Unobserved, default_registry,
     reconstruct,
 };
+use sparse_codecs::entropy::{bytes, freq, varint};
+use sparse_container::{FORMAT_VERSION, digest};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use support::tree;
+
+/// Versions that are no longer read. Their tables were of another resolution.
+const REFUSED: [&str; 2] = ["v0_1", "v0_2"];
+
+/// Where base and target of a case come from.
+#[derive(Clone, Copy)]
+enum Source {
+    /// The folders `base` and `target` of `golden/v0_1`.
+    Small,
+    /// The fixture of this name.
+    Fixture(&'static str),
+    /// Made anew each time.
+    Made(fn() -> Pair),
+}
+
+use Source::{Fixture, Made, Small};
+
+/// Name of the delta, what it stands for, the codec that it was made with, and what is in it (see [`kinds`]).
+type Case = (&'static str, Source, &'static str, &'static [&'static str]);
+
+const CASES: &[Case] = &[
+    ("delta", Small, "lossless", &["codec 1", "BF16", "F32", "without base"]),
+    ("minilm-bf16", Fixture("minilm-bf16"), "lossless", &["codec 1", "4 lanes", "32 lanes", "64 lanes"]),
+    ("positions", Made(golden_pairs::hardly_changed), "lossless", &["codec 1", "positions"]),
+    ("wide", Made(golden_pairs::wide), "lossless", &["codec 1", "F32 widened", "F64 widened"]),
+    ("f64", Made(golden_pairs::doubles), "lossless", &["codec 1", "F64"]),
+    ("fp8", Made(golden_pairs::bytes), "lossless", &["F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E8M0"]),
+    ("integers", Made(golden_pairs::integers), "lossless", &["BOOL", "U8", "I8", "I16", "I32", "I64"]),
+    ("alone", Made(golden_pairs::alone), "lossless", &["without base", "BF16", "F16", "F32", "U8"]),
+    ("cast", Made(golden_pairs::cast), "lossless", &["BF16 from F32", "F32 from BF16"]),
+    ("low-rank-sum", Made(golden_pairs::merged_sum), "lossless", &["codec 3", "sum rounded"]),
+    ("low-rank-product", Made(golden_pairs::merged_product), "lossless", &["codec 3", "product rounded"]),
+    ("sparse", Made(golden_pairs::lossy), "sparse=0.3", &["codec 4", "BF16", "F16", "F32"]),
+    ("int8", Made(golden_pairs::lossy), "int8", &["codec 5", "BF16", "F16", "F32"]),
+    ("sparse-int8", Made(golden_pairs::lossy), "sparse-int8=0.1", &["codec 6", "BF16", "F16", "F32"]),
+    ("sparse-int8-absolute", Made(golden_pairs::lossy), "sparse-int8-absolute=0.0001", &["codec 6", "F32"]),
+    ("sign", Made(golden_pairs::lossy), "sign", &["codec 7", "BF16", "F16", "F32"]),
+    ("ulp-bounded", Made(golden_pairs::lossy), "ulp-bounded=2", &["codec 8", "BF16", "F16", "F32"]),
+    ("svd", Made(golden_pairs::lossy), "svd=4", &["codec 9", "BF16", "F16", "F32"]),
+    ("svd-energy", Made(golden_pairs::lossy), "svd=0.9", &["codec 9", "BF16", "F16", "F32"]),
+    ("layered", Made(golden_pairs::lossy), "layered=4", &["codec 9", "BF16", "F16", "F32"]),
+];
 
 fn golden(version: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "golden", version].iter().collect()
 }
 
-fn check(base: &Path, delta: &Path, target: &Path) {
-    let base = Model::open(base, &OpenOptions::default()).unwrap();
-    let delta = Delta::open(delta, default_registry(), &Limits::default()).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("out");
-    reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved).unwrap();
-    assert_eq!(tree(&out), tree(target));
+fn current() -> String {
+    format!("v{}_{}", FORMAT_VERSION.major, FORMAT_VERSION.minor)
 }
 
-/// Their tables were of another resolution.
-#[test]
-fn older_versions_are_refused() {
-    for (version, file) in [("0.1", "v0_1/delta.sparse"), ("0.2", "v0_2/int8.sparse")] {
-        let e = Delta::open(&golden(file), default_registry(), &Limits::default()).unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::UnsupportedVersion);
-        assert!(e.to_string().contains(version), "{e}");
+/// Base and target of a case, on disk.
+fn folders(source: Source, room: &Path) -> (Option<PathBuf>, PathBuf) {
+    match source {
+        Small => (Some(golden("v0_1").join("base")), golden("v0_1").join("target")),
+        Fixture(name) => {
+            let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../fixtures", name].iter().collect();
+            (Some(path.join("base")), path.join("finetuned"))
+        }
+        Made(pair) => pair().put(room),
     }
 }
 
-const GOLDEN_CODECS: [&str; 6] =
-    ["sparse=0.3", "int8", "sparse-int8=0.1", "sign", "ulp-bounded=2", "sparse-int8-absolute=0.001"];
+fn open(path: &Path) -> Model {
+    Model::open(path, &OpenOptions::default()).unwrap()
+}
 
-/// Writes the files of version 0.2, those that are not there.
-#[cfg(feature = "encode")]
+/// What a delta has in it.
+fn kinds(delta: &Delta) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (u, unit) in delta.index().units.iter().enumerate() {
+        found.extend([format!("codec {}", unit.codec.0), unit.dtype.name().to_owned()]);
+        match unit.base_dtype {
+            None => drop(found.insert("without base".to_owned())),
+            Some(base) if base != unit.dtype => drop(found.insert(format!("{} from {base}", unit.dtype))),
+            Some(_) => {}
+        }
+        let params = delta.reader().read_params(u).unwrap();
+        match unit.codec.0 {
+            1 if params.first().is_some_and(|b| *b >= 0xc0) => {
+                found.insert(format!("{} widened", unit.dtype));
+            }
+            3 => drop(found.insert(merge(&params).to_owned())),
+            _ => {}
+        }
+        for chunk in (0..unit.chunks.len() as u64).filter(|_| unit.codec.0 == 1) {
+            found.insert(match delta.reader().read_chunk(u, chunk).unwrap().first() {
+                None => "unchanged".to_owned(),
+                Some(0 | 0xff) => "verbatim".to_owned(),
+                Some(b) if b & 0x20 != 0 => "positions".to_owned(),
+                Some(b) => format!("{} lanes", 1 << ((b & 0x1f) - 1)),
+            });
+        }
+    }
+    found
+}
+
+/// How the first matrix of a low-rank unit was rounded, by its parameters (`docs/codecs/low-rank.md`).
+fn merge(mut params: &[u8]) -> &'static str {
+    let input = &mut params;
+    varint::take(input).unwrap();
+    let tables = varint::take(input).unwrap() as usize;
+    bytes::unpack(input, 256).unwrap();
+    freq::read_tables(input, tables, 256).unwrap();
+    assert!(varint::take(input).unwrap() > 0, "a rank");
+    if varint::take(input).unwrap() & 1024 == 0 { "sum rounded" } else { "product rounded" }
+}
+
+/// A digest of all files, and their paths.
+fn digest_of(folder: &Path) -> String {
+    let mut all = Vec::new();
+    for (path, bytes) in tree(folder) {
+        all.extend(format!("{path} {}\n", bytes.len()).into_bytes());
+        all.extend(bytes);
+    }
+    digest(&all).to_string()
+}
+
+/// Restore; returns what the delta has in it, and the digest.
+fn restore(case: &Case, delta: &Path) -> (BTreeSet<String>, String) {
+    let (name, source, codec, _) = *case;
+    let room = tempfile::tempdir().unwrap();
+    let (base, target) = folders(source, room.path());
+    let base = base.map(|b| open(&b));
+    let delta = Delta::open(delta, default_registry(), &Limits::default()).unwrap();
+    let out = room.path().join("out");
+    reconstruct(base.as_ref(), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved).unwrap();
+    let is_lossless = codec == "lossless" || codec.starts_with("layered");
+    assert_eq!(tree(&out) == tree(&target), is_lossless, "{name}");
+    (kinds(&delta), digest_of(&out))
+}
+
+fn digests(version: &str) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(golden(version).join("digests.txt")).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.map(|(name, digest)| (name.to_owned(), digest.to_owned())).collect()
+}
+
 #[test]
-#[ignore = "golden files are immutable"]
-fn write_v0_2() {
-    let open = |name| Model::open(golden("v0_1").join(name), &OpenOptions::default()).unwrap();
-    for codec in GOLDEN_CODECS {
-        let path = golden("v0_2").join(format!("{}.sparse", codec.replace('=', "-")));
-        if !path.exists() {
-            write(&open("base"), &open("target"), &path, codec);
+fn every_file_restores_what_it_did() {
+    let mut versions: Vec<String> = std::fs::read_dir(golden(""))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|version| !REFUSED.contains(&&**version))
+        .collect();
+    versions.sort();
+    assert!(versions.contains(&current()), "{} is missing", current());
+    for version in versions {
+        let digests = digests(&version);
+        for case @ (name, _, _, expected) in CASES {
+            // Cases that came later are not in older folders.
+            let Some(digest) = digests.get(*name) else {
+                assert_ne!(version, current(), "{name} is missing");
+                continue;
+            };
+            let (found, restored) = restore(case, &golden(&version).join(format!("{name}.sparse")));
+            assert_eq!(&restored, digest, "{version} {name}");
+            for kind in *expected {
+                assert!(found.contains(*kind), "{version} {name} has {found:?}, not {kind}");
+            }
+        }
+        assert!(digests.keys().all(|d| CASES.iter().any(|c| c.0 == d)), "{version} has others");
+    }
+}
+
+#[test]
+fn older_versions_are_refused() {
+    for version in REFUSED {
+        for entry in std::fs::read_dir(golden(version)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|e| e != "sparse") {
+                continue;
+            }
+            let e = Delta::open(&path, default_registry(), &Limits::default()).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::UnsupportedVersion);
+            assert!(e.to_string().contains(&version[1..].replace('_', ".")), "{e}");
         }
     }
 }
 
-#[cfg(feature = "encode")]
-fn write(base: &Model, target: &Model, path: &Path, codec: &str) {
-    let mut options = Options::default();
-    options.policy = sparse::Policy::Fixed(sparse::Setting::parse(codec).unwrap());
-    sparse::compress_to_path(Some(base), target, path, Overwrite::Refuse, &options, &Unobserved).unwrap();
-}
-
-/// Writes the files anew; for a new version of the format, into a new folder.
+/// Writes the files of the current version that are not there, and what they restore to.
 #[cfg(feature = "encode")]
 #[test]
 #[ignore = "golden files are immutable"]
-fn write_v0_1() {
-    use sparse::{Dtype, TensorSpec};
-    use support::{Files, T, put, safetensors};
-
-    let folder = golden("v0_1");
-    let wide = |t: &T, step: u8| T {
-        name: format!("{}.wide", t.name),
-        spec: TensorSpec::new(Dtype::F32, t.spec.shape()).unwrap(),
-        bytes: t.bytes.chunks(2).zip(0u8..=255).flat_map(|(w, i)| [i % 7 * step, 0, w[0], w[1]]).collect(),
-    };
-    let (a, b, c) = (T::random("a", &[30, 40], 1), T::random("b", &[40], 2), T::random("c", &[12, 40], 3));
-    let old = [a.clone(), b.clone(), c.clone(), wide(&b, 1), T::random("gone", &[3], 4)];
-    let new =
-        [a.tuned(5), b.clone(), c.tuned(6).with_rows(12, 2, 7), wide(&b, 3), T::random("added", &[64], 8)];
-    let files = |tensors: &[T], config: &str| {
-        Files::from([
-            ("model.safetensors".to_owned(), safetensors(tensors)),
-            ("config.json".to_owned(), format!("{{\"name\": \"{config}\", \"layers\": 3}}").into_bytes()),
-            ("nested/same.txt".to_owned(), b"the same in both".to_vec()),
-        ])
-    };
-    put(&folder.join("base"), &files(&old, "base"));
-    put(&folder.join("target"), &files(&new, "fine-tuned"));
-    let open = |name| Model::open(folder.join(name), &OpenOptions::default()).unwrap();
-    sparse::compress_to_path(
-        Some(&open("base")),
-        &open("target"),
-        &folder.join("delta.sparse"),
-        Overwrite::Replace,
-        &Options::default(),
-        &Unobserved,
-    )
-    .unwrap();
+fn write() {
+    let folder = golden(&current());
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut digests = digests(&current());
+    for case @ (name, source, codec, _) in CASES {
+        let path = folder.join(format!("{name}.sparse"));
+        if path.exists() {
+            continue;
+        }
+        let room = tempfile::tempdir().unwrap();
+        let (base, target) = folders(*source, room.path());
+        let (base, target) = (base.map(|b| open(&b)), open(&target));
+        let mut options = Options::default();
+        if *codec != "lossless" {
+            options.policy = sparse::Policy::Fixed(sparse::Setting::parse(codec).unwrap());
+        }
+        sparse::compress_to_path(base.as_ref(), &target, &path, Overwrite::Refuse, &options, &Unobserved)
+            .unwrap();
+        let (found, digest) = restore(case, &path);
+        println!("{name}: {} bytes, {found:?}", path.metadata().unwrap().len());
+        digests.insert((*name).to_owned(), digest);
+    }
+    let lines: String = digests.iter().map(|(name, digest)| format!("{name} {digest}\n")).collect();
+    std::fs::write(folder.join("digests.txt"), lines).unwrap();
 }
