@@ -275,34 +275,20 @@ impl<'a> Decoder<'a> {
         let (whole_tokens, tokens) = tokens.split_at_mut(whole);
         simd::rans_rounds(self.simd, &mut self.rans, &contexts[..whole], whole_tokens);
         let contexts = &contexts[whole..];
+        // Few states stay in registers.
         match self.rans.lanes {
-            1 => self.decode_few::<1>(contexts, tokens),
-            2 => self.decode_few::<2>(contexts, tokens),
-            4 => self.decode_few::<4>(contexts, tokens),
-            8 => self.decode_few::<8>(contexts, tokens),
-            _ => self.decode_rest(contexts, tokens),
-        }
-        Ok(())
-    }
-
-    /// Decode with few states, which then stay in registers.
-    fn decode_few<const LANES: usize>(&mut self, contexts: &[u8], tokens: &mut [u8]) {
-        let (tables, _) = self.rans.slots.as_chunks::<{ PROB_SCALE as usize }>();
-        let Some(last) = tables.len().checked_sub(1) else { return };
-        let mut x = [0; LANES];
-        x.copy_from_slice(&self.rans.states[..LANES]);
-        let mut words = Words { bytes: self.rans.words.bytes, next: self.rans.words.next };
-        let (rounds, rest) = contexts.as_chunks::<LANES>();
-        let (out, rest_out) = tokens.as_chunks_mut::<LANES>();
-        for (contexts, tokens) in rounds.iter().zip(out) {
-            for i in 0..LANES {
-                let slot = tables[(contexts[i] as usize).min(last)][(x[i] & SLOT_MASK) as usize];
-                tokens[i] = simd::rans_step(&mut x[i], &mut words, slot);
+            1 => simd::rounds_by::<1>(&mut self.rans, contexts, tokens),
+            2 => simd::rounds_by::<2>(&mut self.rans, contexts, tokens),
+            4 => simd::rounds_by::<4>(&mut self.rans, contexts, tokens),
+            8 => simd::rounds_by::<8>(&mut self.rans, contexts, tokens),
+            _ => {
+                self.decode_rest(contexts, tokens);
+                return Ok(());
             }
         }
-        self.rans.states[..LANES].copy_from_slice(&x);
-        self.rans.words.next = words.next;
-        self.decode_rest(rest, rest_out);
+        let whole = contexts.len() - contexts.len() % self.rans.lanes;
+        self.decode_rest(&contexts[whole..], &mut tokens[whole..]);
+        Ok(())
     }
 
     fn decode_rest(&mut self, contexts: &[u8], tokens: &mut [u8]) {

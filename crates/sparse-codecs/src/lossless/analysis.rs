@@ -5,8 +5,8 @@ use super::chunk::{
     Encoder, POSITIONS_SLACK, changed, is_sparse, overhead_bytes, positions_overhead_bytes, write_profiles,
 };
 use super::count::{add_counts, group, sum_of_changes};
-use super::model::{KEYS, Kind, Model, Tokens};
-use super::positions::{self, Located, PositionCounts, fill_classes};
+use super::model::{Kind, Model, Tokens};
+use super::positions::{self, Located, PositionCounts, class_maps, fill_classes};
 use super::profile::{Choice, Prices, sample_len};
 use super::scan::{Predictor, Scan, Scanner, runs};
 use crate::entropy::token::MAX_TOKENS;
@@ -213,9 +213,7 @@ impl Analysis {
         }
         let empty = self.positions.as_ref().filter(|_| sparse)?;
         let mut counts = empty.clone();
-        let class = |&t: &u8| empty.classes()[usize::from(t)];
-        let maps: Vec<[u8; KEYS]> =
-            model.profiles.iter().map(|p| std::array::from_fn(|key| class(&p[key]))).collect();
+        let maps = class_maps(model, empty.classes());
         fill_classes(&maps, &choice.runs, &choice.profiles, classes, |map, range, out| {
             simd::look_up(self.scanner.simd, map, &scan.keys[range], out);
         });

@@ -185,8 +185,8 @@ impl Encoder {
     /// Append the chunk as positions, if it is sparse enough. Returns whether it was.
     fn encode_positions(&self, chunk: u64, state: &mut EncodeState, out: &mut Vec<u8>) -> bool {
         let EncodeState { scan, choice, contexts: classes, symbols, raw, rans, located, positions } = state;
-        let changed = changed(&scan.tokens);
         let Some((encoder, prices)) = &self.positions else { return false };
+        let changed = changed(&scan.tokens);
         if !is_sparse(scan.tokens.len(), changed) {
             return false;
         }

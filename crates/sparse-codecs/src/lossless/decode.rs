@@ -49,7 +49,7 @@ impl Expansion {
         let of = |i| expansions.get(i).copied().unwrap_or_default();
         let wide = || Box::new(std::array::from_fn(|i| (of(i).0, of(i).1 as u32)));
         match kind.bits {
-            16 => Expansion16::new(&expansions, shift).map(|e| Expansion::Narrow(Box::new(e))),
+            16 => Expansion16::new(&expansions, model.tokens.scheme).map(|e| Expansion::Narrow(Box::new(e))),
             32 => Some(Expansion::Wide(wide(), shift)),
             _ => None,
         }

@@ -87,21 +87,7 @@ impl Narrowing {
     }
 
     fn widen(self, words: &[u8], out: &mut [u8]) {
-        fn by_cast<W: Word>(narrowing: Narrowing, words: &[u8], out: &mut [u8]) {
-            let small = words.chunks_exact(narrowing.narrow.storage_bytes());
-            for (small, wide) in small.zip(out.chunks_exact_mut(W::BYTES)) {
-                let mut word = [0; 8];
-                word[..small.len()].copy_from_slice(small);
-                W::store(narrowing.up.apply(u64::from_le_bytes(word)), wide);
-            }
-        }
-        if self.is_upper_half() {
-            for (wide, small) in out.as_chunks_mut::<4>().0.iter_mut().zip(words.as_chunks::<2>().0) {
-                *wide = [0, 0, small[0], small[1]];
-            }
-            return;
-        }
-        with_word!(self.wide.storage_bytes(), by_cast, self, words, out);
+        self.up.apply_all(self.narrow.storage_bytes(), words, self.wide.storage_bytes(), out);
     }
 }
 

@@ -1,7 +1,8 @@
 //! AVX2: four vectors of 8 states.
 
+pub(super) use super::avx2_restore::restore16;
 use super::select::{masks_by, select_by};
-use super::{ContextRule, Expansion16, PAGE, Rans, RawBits, Slot, scalar};
+use super::{ContextRule, PAGE, Rans, Slot, scalar};
 use crate::entropy::freq::{PROB_BITS, PROB_SCALE};
 use std::arch::x86_64::*;
 
@@ -208,53 +209,6 @@ pub(super) fn bound_tokens(keys: &[u8], tokens: &[u8], bounds: &mut [u8; 64]) {
         }
     }
     scalar::bound_tokens(k_rest, t_rest, bounds);
-}
-
-/// Words restored at a time: in three passes, each with its buffer in the first-level cache, so that no load waits for
-/// narrower stores.
-const BLOCK: usize = 512;
-
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn restore16(
-    float: bool,
-    expansion: &Expansion16,
-    tokens: &[u8],
-    predictions: &[[u8; 2]],
-    raw: &mut RawBits<'_>,
-    out: &mut [[u8; 2]],
-) {
-    // The place of raw bits, and the value, in one load.
-    let mut expanded = [0u32; 256];
-    for (packed, e) in expanded.iter_mut().zip(&expansion.by_token) {
-        let mask = ((1u32 << e.count) - 1) << expansion.raw_shift;
-        *packed = u32::from(e.value) << 16 | mask & 0xffff;
-    }
-    let (mut masks, mut values) = ([[0u16; 4]; BLOCK / 4], [0u16; BLOCK]);
-    let tokens = tokens.chunks(BLOCK).zip(predictions.chunks(BLOCK)).zip(out.chunks_mut(BLOCK));
-    for ((tokens, predictions), out) in tokens {
-        let n = tokens.len();
-        let (masks, values) = (&mut masks[..n.div_ceil(4)], &mut values[..n]);
-        if let Some(last) = masks.last_mut() {
-            *last = [0; 4];
-        }
-        for ((mask, value), &token) in masks.as_flattened_mut().iter_mut().zip(&mut *values).zip(tokens) {
-            let e = expanded[token as usize];
-            (*mask, *value) = (e as u16, (e >> 16) as u16);
-        }
-        // The mask of four words becomes their raw bits. Four have at most 56 (`Expansion16::MAX_RAW`).
-        for four in &mut *masks {
-            let [a, b, c, d] = *four;
-            let mask = u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
-            let bits = _pdep_u64(raw.bytes.window(raw.position), mask);
-            raw.position += mask.count_ones() as usize;
-            *four = [bits as u16, (bits >> 16) as u16, (bits >> 32) as u16, (bits >> 48) as u16];
-        }
-        let bits = masks.as_flattened().iter().zip(values);
-        for ((o, p), (&bits, value)) in out.iter_mut().zip(predictions).zip(bits) {
-            let z = value.wrapping_add(bits);
-            *o = scalar::restore_word16(z, u16::from_le_bytes(*p), float).to_le_bytes();
-        }
-    }
 }
 
 twins!(

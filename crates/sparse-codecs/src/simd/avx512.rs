@@ -1,8 +1,9 @@
 //! AVX-512: kernels over words.
 
 pub(super) use super::avx512_rans::{encode_rounds, rans_rounds};
+pub(super) use super::avx512_restore::restore16;
 use super::select::{masks_by, select_by};
-use super::{ContextRule, Expansion16, Form, PAGE, RawBits, scalar};
+use super::{ContextRule, PAGE, scalar};
 use crate::entropy::bits::BitWriter;
 use crate::entropy::token::TokenScheme;
 use std::arch::x86_64::*;
@@ -84,128 +85,6 @@ fn look_up_word(table: &Table, index: __m512i, upper: __mmask32) -> __m512i {
     let low = _mm512_permutex2var_epi16(table[0], index, table[1]);
     let high = _mm512_permutex2var_epi16(table[2], index, table[3]);
     _mm512_mask_blend_epi16(upper, low, high)
-}
-
-/// The number of raw bits before each of 32 words, from the number in each: `starts[i] = counts[..i].sum()`. And the
-/// sum of all.
-#[inline]
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
-)]
-fn starts(counts: __m512i) -> (__m512i, usize) {
-    // Sums within each quarter, ...
-    let p = _mm512_add_epi16(counts, _mm512_bslli_epi128::<2>(counts));
-    let p = _mm512_add_epi16(p, _mm512_bslli_epi128::<4>(p));
-    let p = _mm512_add_epi16(p, _mm512_bslli_epi128::<8>(p));
-    // ... and the last one of the quarter before, of the two before.
-    let one_back = _mm512_set_epi64(LAST[2], LAST[2], LAST[1], LAST[1], LAST[0], LAST[0], 0, 0);
-    let p = _mm512_add_epi16(p, _mm512_maskz_permutexvar_epi16(0xffff_ff00, one_back, p));
-    let two_back = _mm512_set_epi64(LAST[1], LAST[1], LAST[0], LAST[0], 0, 0, 0, 0);
-    let p = _mm512_add_epi16(p, _mm512_maskz_permutexvar_epi16(0xffff_0000, two_back, p));
-    let sum = _mm_extract_epi16::<7>(_mm512_extracti32x4_epi32::<3>(p));
-    (_mm512_sub_epi16(p, counts), sum as usize)
-}
-
-/// The indices of the last words of the first three quarters, each four times.
-const LAST: [i64; 3] = [0x0007_0007_0007_0007, 0x000f_000f_000f_000f, 0x0017_0017_0017_0017];
-
-/// What [`decode16`] needs to expand tokens.
-struct Expander {
-    counts: Table,
-    values: Table,
-    raw_shift: __m128i,
-    form: Form,
-    sign_bit: __m512i,
-    others: __m512i,
-}
-
-impl Expander {
-    #[inline]
-    #[target_feature(
-        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
-    )]
-    fn new(expansion: &Expansion16, float: bool) -> Expander {
-        Expander {
-            counts: load_table(&expansion.by_token.map(|e| e.count)),
-            values: load_table(&expansion.by_token.map(|e| e.value)),
-            raw_shift: _mm_cvtsi32_si128(expansion.raw_shift as i32),
-            form: expansion.form,
-            sign_bit: _mm512_set1_epi16(if float { i16::MIN } else { 0 }),
-            others: _mm512_set1_epi16(if float { i16::MAX } else { 0 }),
-        }
-    }
-
-    /// The words of 32 tokens, which are in the low bytes of their lanes.
-    #[inline]
-    #[target_feature(
-        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
-    )]
-    fn restore(&self, tokens: __m512i, predictions: __m512i, raw: &mut RawBits<'_>) -> __m512i {
-        let (counts, values) = if let Form::Shift(shift) = self.form {
-            let tokens = _mm512_and_si512(tokens, _mm512_set1_epi16(255));
-            (_mm512_set1_epi16(shift as i16), _mm512_sll_epi16(tokens, _mm_cvtsi32_si128(shift as i32)))
-        } else {
-            let upper = _mm512_test_epi16_mask(tokens, _mm512_set1_epi16(64));
-            (look_up_word(&self.counts, tokens, upper), look_up_word(&self.values, tokens, upper))
-        };
-        let (starts, sum) = starts(counts);
-        let at = raw.position.min(8 * raw.bytes.len());
-        raw.position += sum;
-        // SAFETY: the position is at most the length, behind which 128 bytes are readable.
-        let window = unsafe { _mm512_loadu_si512(raw.bytes.as_ptr().add(at / 8).cast()) };
-        let starts = _mm512_add_epi16(starts, _mm512_set1_epi16((at % 8) as i16));
-        // Bytes n, n + 1 and n + 2, n + 3 of the window for each word, n being where its raw bits start. They end before the
-        // window does: 7 + 31 * 14 bits, three bytes.
-        let first = _mm512_srli_epi16::<3>(starts);
-        let first = _mm512_or_si512(first, _mm512_slli_epi16::<8>(first));
-        let first = _mm512_add_epi16(first, _mm512_set1_epi16(0x0100));
-        let second = _mm512_add_epi16(first, _mm512_set1_epi16(0x0202));
-        let low = _mm512_permutexvar_epi8(first, window);
-        let high = _mm512_permutexvar_epi8(second, window);
-        let bits = _mm512_shrdv_epi16(low, high, _mm512_and_si512(starts, _mm512_set1_epi16(7)));
-        // Shifted out of ones into zeros: as many ones as there are raw bits.
-        let mask = _mm512_shldv_epi16(_mm512_setzero_si512(), _mm512_set1_epi16(-1), counts);
-        let bits = _mm512_and_si512(bits, mask);
-        let z = _mm512_add_epi16(values, _mm512_sll_epi16(bits, self.raw_shift));
-        let negative = _mm512_sub_epi16(_mm512_setzero_si512(), _mm512_and_si512(z, _mm512_set1_epi16(1)));
-        let d = _mm512_xor_si512(_mm512_srli_epi16::<1>(z), negative);
-        let sign = _mm512_and_si512(predictions, self.sign_bit);
-        let ordered = _mm512_add_epi16(_mm512_xor_si512(predictions, sign), d);
-        let below = _mm512_and_si512(_mm512_srai_epi16::<15>(ordered), self.others);
-        // ordered ^ below ^ sign
-        _mm512_ternarylogic_epi32::<0x96>(ordered, below, sign)
-    }
-}
-
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
-)]
-pub(super) fn restore16(
-    float: bool,
-    expansion: &Expansion16,
-    tokens: &[u8],
-    predictions: &[[u8; 2]],
-    raw: &mut RawBits<'_>,
-    out: &mut [[u8; 2]],
-) {
-    if expansion.form == Form::Other {
-        return scalar::restore16(float, expansion, tokens, predictions, raw, out);
-    }
-    let expander = Expander::new(expansion, float);
-    let mut raw_bits = RawBits { bytes: raw.bytes, position: raw.position };
-    let (ts, t_rest) = tokens.as_chunks::<32>();
-    let (ps, p_rest) = predictions.as_chunks::<32>();
-    let (os, o_rest) = out.as_chunks_mut::<32>();
-    for ((t, p), o) in ts.iter().zip(ps).zip(os) {
-        // SAFETY: 32 tokens of one byte, 32 words of two.
-        unsafe {
-            let t = _mm512_cvtepu8_epi16(_mm256_loadu_si256(t.as_ptr().cast()));
-            let w = expander.restore(t, _mm512_loadu_si512(p.as_ptr().cast()), &mut raw_bits);
-            _mm512_storeu_si512(o.as_mut_ptr().cast(), w);
-        }
-    }
-    raw.position = raw_bits.position;
-    scalar::restore16(float, expansion, t_rest, p_rest, raw, o_rest);
 }
 
 #[target_feature(

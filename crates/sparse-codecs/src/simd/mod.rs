@@ -17,9 +17,13 @@ mod twins;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2_restore;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_rans;
+#[cfg(target_arch = "x86_64")]
+mod avx512_restore;
 mod padded;
 mod scalar;
 mod select;
@@ -27,7 +31,7 @@ mod select;
 mod tests;
 
 pub use padded::Padded;
-pub(crate) use scalar::{EncodeRounds, Rans, Words, rans_step};
+pub(crate) use scalar::{EncodeRounds, Rans, Words, rans_step, rounds_by};
 
 use crate::entropy::bits::BitWriter;
 use crate::entropy::rans::{EncodeSymbol, Slot};
@@ -231,35 +235,29 @@ struct Expanded {
 /// What vector units make of an expansion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// No token above 127: look-ups.
-    Small,
-    /// All tokens have so many raw bits, and the value is the token, shifted by as much.
-    Shift(u32),
+    /// All tokens are those of a scheme: arithmetic.
+    Scheme(TokenScheme),
+    /// Look-ups.
     Other,
 }
 
 impl Expansion16 {
-    /// The raw bits of 32 words then fit a vector of 64 bytes, and four bytes hold those of any one.
+    /// The raw bits of four words then fit seven bytes.
     const MAX_RAW: u32 = 14;
 
-    /// From the number of raw bits and the value of each token, and the place of raw bits; `None` if there are too
-    /// many.
-    pub(crate) fn new(expansions: &[(u32, u64)], raw_shift: u32) -> Option<Expansion16> {
+    /// From the number of raw bits and the value of each token, of which the first are those of `scheme`; `None` if there
+    /// are too many bits.
+    pub(crate) fn new(expansions: &[(u32, u64)], scheme: TokenScheme) -> Option<Expansion16> {
         let mut by_token = [Expanded::default(); 256];
+        let raw_shift = scheme.raw_shift();
         for (i, &(bits, value)) in expansions.iter().enumerate() {
             if bits > Self::MAX_RAW || raw_shift + bits > 16 || i > 255 {
                 return None;
             }
             by_token[i] = Expanded { count: bits as u16, value: value as u16 };
         }
-        let shift = expansions.first().map_or(0, |e| e.0);
-        let form = if expansions.len() <= 128 {
-            Form::Small
-        } else if raw_shift == 0 && (0..).zip(expansions).all(|(t, &e)| e == (shift, t << shift)) {
-            Form::Shift(shift)
-        } else {
-            Form::Other
-        };
+        let regular = (0..).zip(expansions).all(|(t, &e)| e == scheme.expand(t));
+        let form = if regular { Form::Scheme(scheme) } else { Form::Other };
         Some(Expansion16 { by_token, raw_shift, form })
     }
 }

@@ -45,7 +45,8 @@ pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8
     }
 }
 
-fn rounds_by<const LANES: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
+/// Decode whole rounds of so many states. What is left over is not touched.
+pub(crate) fn rounds_by<const LANES: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
     let (slots, _) = rans.slots.as_chunks::<{ PROB_SCALE as usize }>();
     let Some(last) = slots.len().checked_sub(1) else { return };
     let mut x = [0; LANES];
@@ -135,8 +136,8 @@ pub(super) fn contexts32(rule: ContextRule, table: &[u8; 64], predictions: &[[u8
 
 /// [`restore`](crate::word::restore) in arithmetic that compilers turn into vectors.
 #[inline(always)]
-pub(super) fn restore_word16(zigzag: u16, prediction: u16, float: bool) -> u16 {
-    let d = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
+fn restore_word16(zigzag: u32, prediction: u16, float: bool) -> u16 {
+    let d = ((zigzag >> 1) ^ (zigzag & 1).wrapping_neg()) as u16;
     let sign = if float { prediction & 0x8000 } else { 0 };
     let ordered = (prediction ^ sign).wrapping_add(d);
     let below = if float { (ordered as i16 >> 15) as u16 & 0x7fff } else { 0 };
@@ -158,7 +159,8 @@ pub(super) fn restore16(
         let Expanded { count, value } = expansion.by_token[token as usize];
         let bits = raw.bytes.window(position) as u16 & !(u16::MAX << (count & 15));
         position += count as usize;
-        let value = value.wrapping_add(bits << shift);
+        // No valid value has more than 16 bits, but the magnitude of one may before its sign is applied, and all levels agree.
+        let value = u32::from(value) + (u32::from(bits) << shift);
         *o = restore_word16(value, u16::from_le_bytes(*p), float).to_le_bytes();
     }
     raw.position = position;

@@ -29,11 +29,25 @@ fn tables(seed: u64) -> Vec<FreqTable> {
         .collect()
 }
 
-fn expansions(count: usize, bits: u32, word: u32) -> Vec<(u32, u64)> {
-    if count == 256 && word == 16 {
-        return (0..256).map(|t| (bits, t << bits)).collect();
-    }
-    (0..count).map(|t| (t as u32 % (bits + 1), (t as u64).wrapping_mul(0x9e37_79b9) >> (32 - word))).collect()
+/// Of words of 32 bits.
+fn expansions(bits: u32) -> [(u32, u32); 256] {
+    std::array::from_fn(|t| (t as u32 % (bits + 1), (t as u32).wrapping_mul(0x9e37_79b9)))
+}
+
+/// A scheme for words of 16 bits.
+fn scheme() -> impl Strategy<Value = TokenScheme> {
+    prop_oneof![
+        (1u32..=4).prop_map(|msb| TokenScheme::Hybrid { msb }),
+        (1u32..=2).prop_map(|msb| TokenScheme::Signed { msb }),
+        (8u32..=14).prop_map(|shift| TokenScheme::Shift { shift }),
+    ]
+}
+
+/// Its expansions, and those of some exact values.
+fn expansion16(scheme: TokenScheme, exact: &[u16]) -> (usize, Expansion16) {
+    let regular = (0..scheme.token_count(16) as u32).map(|t| scheme.expand(t));
+    let all: Vec<_> = regular.chain(exact.iter().map(|&v| (0, v.into()))).take(256).collect();
+    (all.len(), Expansion16::new(&all, scheme).unwrap())
 }
 
 /// States, words taken, and output of everything.
@@ -145,29 +159,29 @@ proptest! {
         raw in prop::collection::vec(any::<u8>(), 0..400),
         start in 0usize..100,
         float: bool,
-        raw_shift in 0u32..2,
-        count in prop::sample::select(vec![60usize, 112, 128, 250, 256]),
-        bits in 0u32..=14,
+        scheme in scheme(),
+        exact in prop_oneof![4 => Just(vec![]), 1 => prop::collection::vec(any::<u16>(), 1..5)],
+        few in 1usize..=256,
+        bits in 0u32..=28,
     ) {
         let n = tokens.len();
         let raw = padded(&raw);
         let wide: Vec<[u8; 4]> = predictions[..n].iter().map(|p| p.to_le_bytes()).collect();
         let narrow: Vec<[u8; 2]> = predictions[..n].iter().map(|&p| (p as u16).to_le_bytes()).collect();
-        let expansion = Expansion16::new(&expansions(count, bits, 16), raw_shift).unwrap();
+        let (count, expansion) = expansion16(scheme, &exact);
         // A token without an expansion is the twin's own business.
-        let tokens: Vec<u8> = tokens.iter().map(|&t| (usize::from(t) % count) as u8).collect();
+        let tokens: Vec<u8> = tokens.iter().map(|&t| (usize::from(t) % count.min(few)) as u8).collect();
         let run16 = |simd| {
             let mut bits = RawBits { bytes: &raw, position: start };
             let mut out = vec![[0xAA; 2]; n];
             restore16(simd, float, &expansion, &tokens, &narrow, &mut bits, &mut out);
             (bits.position, out)
         };
-        let all = expansions(256, 2 * bits, 32);
-        let wide_expansion = std::array::from_fn(|i| (all[i].0, all[i].1 as u32));
+        let wide_expansion = expansions(bits);
         let run32 = |simd| {
             let mut bits = RawBits { bytes: &raw, position: start };
             let mut out = vec![[0xAA; 4]; n];
-            restore32(simd, float, &wide_expansion, raw_shift, &tokens, &wide, &mut bits, &mut out);
+            restore32(simd, float, &wide_expansion, scheme.raw_shift(), &tokens, &wide, &mut bits, &mut out);
             (bits.position, out)
         };
         for simd in levels() {
@@ -186,8 +200,7 @@ proptest! {
         contexts in prop::collection::vec(any::<u8>(), 0..20),
         predictions in prop::collection::vec(any::<u16>(), 40 * 32),
         float: bool,
-        raw_shift in 0u32..2,
-        count in prop::sample::select(vec![112usize, 128, 256]),
+        scheme in scheme().prop_filter("tokens of the tables", |s| s.token_count(16) >= 112),
     ) {
         let tables = DecodeTables::new(&tables(seed));
         let (words, raw) = (padded(&words), padded(&raw));
@@ -196,7 +209,7 @@ proptest! {
         let contexts: Vec<u8> = contexts.iter().flat_map(|&c| (0..64).map(move |i| c.wrapping_mul(i))).collect();
         let predictions = &predictions[..contexts.len()];
         let states: [u32; 64] = std::array::from_fn(|i| states[i]);
-        let expansion = Expansion16::new(&expansions(count, 14, 16), raw_shift).unwrap();
+        let (_, expansion) = expansion16(scheme, &[]);
         let run = |simd| {
             let mut rans = Rans { states, lanes, words: Words { bytes: &words, next: 0 }, slots: tables.slots() };
             let mut bits = RawBits { bytes: &raw, position: 0 };

@@ -1,6 +1,6 @@
 //! Decoding positions.
 
-use super::{Class, GAPS, Positions, take_count};
+use super::{Class, GAPS, Positions, class_maps, take_count};
 use crate::entropy::rans::{self, DecodeTables};
 use crate::lossless::model::{KEYS, Model};
 use crate::lossless::scan::Run;
@@ -38,7 +38,7 @@ pub(in crate::lossless) struct PositionWork {
 impl PositionDecoder {
     pub(in crate::lossless) fn new(model: &Model, positions: &Positions, simd: Simd, float: bool) -> Self {
         PositionDecoder {
-            class_maps: positions.class_maps(model),
+            class_maps: class_maps(model, &positions.classes),
             coding: positions.coding.clone(),
             tables: DecodeTables::new(&positions.tables),
             gaps: (0..=u8::MAX)

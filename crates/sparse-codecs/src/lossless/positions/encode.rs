@@ -1,6 +1,6 @@
 //! Finding positions, settling their tables, encoding them.
 
-use super::{Class, GAP_BITS, GAPS, MAX_CLASSES, MAX_ORDER, Positions, count_bits, put_count};
+use super::{Class, GAP_BITS, GAPS, MAX_CLASSES, MAX_ORDER, Positions, class_maps, count_bits, put_count};
 use crate::entropy::bits::BitWriter;
 use crate::entropy::cluster::{Cost, Sparse, cluster};
 use crate::entropy::freq::{FreqTable, entropy_bits};
@@ -325,7 +325,7 @@ pub(in crate::lossless) struct PositionEncoder {
 impl PositionEncoder {
     pub(in crate::lossless) fn new(simd: Simd, model: &Model, positions: &Positions) -> PositionEncoder {
         PositionEncoder {
-            class_maps: positions.class_maps(model),
+            class_maps: class_maps(model, &positions.classes),
             coding: positions.coding.clone(),
             tables: EncodeTables::on(simd, &positions.tables),
         }

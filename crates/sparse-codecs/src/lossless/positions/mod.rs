@@ -112,12 +112,12 @@ impl Positions {
         }
         Ok(Positions { classes, coding, tables })
     }
+}
 
-    /// From key to class, per profile.
-    fn class_maps(&self, model: &Model) -> Vec<[u8; KEYS]> {
-        let class = |&table: &u8| self.classes.get(usize::from(table)).copied().unwrap_or(0);
-        model.profiles.iter().map(|profile| std::array::from_fn(|key| class(&profile[key]))).collect()
-    }
+/// From key to class, per profile, given the class of each frequency table.
+pub(super) fn class_maps(model: &Model, classes: &[u8]) -> Vec<[u8; KEYS]> {
+    let class = |&table: &u8| classes.get(usize::from(table)).copied().unwrap_or(0);
+    model.profiles.iter().map(|profile| std::array::from_fn(|key| class(&profile[key]))).collect()
 }
 
 /// Write `n` in an exponential Golomb code of order `k`: the number of bits of `(n >> k) + 1` less one in unary, as ones
