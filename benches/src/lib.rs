@@ -21,5 +21,7 @@ pub mod ours;
 pub mod pair;
 pub mod peers;
 pub mod roundtrip;
+#[cfg(feature = "dataset")]
+pub mod rows;
 pub mod synth;
 pub mod tables;

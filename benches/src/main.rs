@@ -41,6 +41,8 @@ sparse-bench memory -- COMMAND ...                       wall time and peak memo
 sparse-bench cut BASE FINETUNED OUT --tensors A,B* [--rows N] [--dims 384=96,1536=128]
                                                          a small pair out of a large one
 sparse-bench datasets PAIR ... | --all FOLDER            deltas of datasets (feature `dataset`)
+sparse-bench synth-dataset --from PARQUET --out DIR      a seeded pair of tables grown from real text (feature `dataset`)
+    --rows 1000000  --seed 1
 sparse-bench machine                                     what is measured on";
 
 fn main() -> ExitCode {
@@ -58,6 +60,8 @@ fn main() -> ExitCode {
         Some("cut") => make_cut(args),
         #[cfg(feature = "dataset")]
         Some("datasets") => datasets(args),
+        #[cfg(feature = "dataset")]
+        Some("synth-dataset") => make_rows(args),
         Some("machine") => {
             println!("{}", Machine::describe());
             Ok(ExitCode::SUCCESS)
@@ -221,6 +225,31 @@ fn datasets(args: impl Iterator<Item = String>) -> Result<ExitCode> {
         .map(|f| sparse_bench::datasets::measure(f).map_err(|e| e.in_file(f.display().to_string())))
         .collect::<Result<Vec<_>>>()?;
     println!("{}\n\n{}", Machine::describe(), sparse_bench::datasets::markdown(&rows));
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "dataset")]
+fn make_rows(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["from", "out", "rows", "seed"])?;
+    let options = sparse_bench::rows::Rows {
+        from: args.required("from")?.into(),
+        out: args.required("out")?.into(),
+        rows: args.parsed("rows", 1_000_000)?,
+        seed: args.parsed("seed", 1)?,
+    };
+    let made = sparse_bench::rows::make(&options)?;
+    println!(
+        "base {} rows, {} bytes of text, {} of cells; derivative {} rows, {} bytes of text, {} of cells; {} edited, {} removed, {} added",
+        made.rows[0],
+        made.text[0],
+        made.cells[0],
+        made.rows[1],
+        made.text[1],
+        made.cells[1],
+        made.edited,
+        made.removed,
+        made.added
+    );
     Ok(ExitCode::SUCCESS)
 }
 

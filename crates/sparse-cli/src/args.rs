@@ -342,6 +342,14 @@ pub(crate) struct DatasetCompress {
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) effort: EffortArg,
 
+    /// Keep the very bytes of the derivative's files, not only their rows
+    #[arg(long)]
+    pub(crate) exact: bool,
+
+    /// A column that tells rows apart, in base and derivative (several times, if it takes several)
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) key: Vec<String>,
+
     /// Replace the output if it exists
     #[arg(short, long)]
     pub(crate) force: bool,

@@ -46,6 +46,23 @@ fn there_and_back() {
 }
 
 #[test]
+fn exact_files() {
+    let (_dir, path) = folder();
+    let (base, new, delta, out) =
+        (path("base.jsonl"), path("new.jsonl"), path("d.sparse"), path("out.jsonl"));
+    // As no program writes it by itself.
+    let text = fs::read_to_string(&new).unwrap().replace(":", " :  ");
+    fs::write(&new, &text).unwrap();
+    let done = run(["dataset-compress", &base, &new, "-o", &delta, "--exact", "--json"]).succeeded().json();
+    assert_eq!(done["exactness"], "bytes");
+    let text = run(["verify", &base, &delta]).succeeded().stdout;
+    assert!(text.contains("bit for bit"), "{text}");
+    let done = run(["dataset-reconstruct", &delta, "-o", &out, "--json"]).succeeded().json();
+    assert_eq!(done["exactness"], "bytes");
+    assert!(fs::read(&out).unwrap() == fs::read(&new).unwrap());
+}
+
+#[test]
 fn estimates_say_why() {
     let (_dir, path) = folder();
     let (base, new, delta) = (path("base.jsonl"), path("new.jsonl"), path("d.sparse"));

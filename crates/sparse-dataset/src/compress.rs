@@ -1,18 +1,22 @@
 //! Making deltas.
 
 use crate::analysis::{Analysis, Table, Tuning, analyse};
-use crate::dataset::{BASE_BLOCK, Dataset, Loaded, ROW_GROUP, columns_digest, load};
+use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load, row_group};
+use crate::exact::{Kept, Style, keep, regenerate};
 use crate::group::{GroupCoder, Learned};
 use crate::io::FoundSplit;
 use crate::manifest::{ATTRIBUTE, BaseRecord, FileRows, Manifest, SplitRecord, TABLE_CODEC};
 use crate::options::Options;
 use crate::plan::{Plan, Source};
-use crate::rows::{Origin, ops_of};
+use crate::restore::Target;
+use crate::rows::{Origin, Origins, ops_of};
+use crate::store::temporary_folder;
 use crate::table::Digesting;
 use rayon::prelude::*;
 use sparse_container::{Entry, Index, Piece, PieceSource, Provenance, Writer};
 use sparse_core::{Digest, Effort, Observer, Result};
-use sparse_model::{AtomicFile, Overwrite, refuse_inside};
+use sparse_model::{AtomicDir, AtomicFile, Overwrite, refuse_inside};
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -46,12 +50,19 @@ impl CompressReport {
 }
 
 pub(crate) fn tuning(options: &Options) -> Tuning {
-    let (modelled_bytes, prime_bytes) = match options.effort {
-        Effort::Fast => (1 << 20, 0),
-        Effort::Max => (64 << 20, 4 << 20),
-        _ => (8 << 20, 1 << 20),
+    let (modelled_bytes, modelled_share, prime_bytes) = match options.effort {
+        Effort::Fast => (1 << 20, 512, 0),
+        Effort::Max => (64 << 20, 8, 4 << 20),
+        _ => (8 << 20, 128, 1 << 20),
     };
-    Tuning { modelled_bytes, prime_bytes, lookup_bytes: options.memory / 4 }
+    Tuning {
+        modelled_bytes,
+        modelled_share,
+        prime_bytes,
+        lookup_bytes: options.memory / 4,
+        key: options.key.clone(),
+        spill: options.spill(16),
+    }
 }
 
 /// The level of the fast compressor.
@@ -93,10 +104,19 @@ pub fn compress<W: Write>(
         },
         splits: Vec::new(),
         single: derivative.path().is_file(),
+        exact: Vec::new(),
     };
+    let mut exact = options.exact.then(|| Exact::new(options)).transpose()?;
     for split in derivative.found() {
-        let record = compress_split(&loaded, split, &mut writer, &mut index, &mut report, options, observer)?;
+        let to = (&mut writer, &mut index, &mut report);
+        let record = compress_split(&loaded, split, to, exact.as_mut(), options, observer)?;
         manifest.splits.push(record);
+    }
+    if let Some(exact) = exact {
+        observer.begin("keep the files", 0);
+        let files = exact.files(derivative)?;
+        manifest.exact = keep(&files, base, &mut writer, &mut index, options, observer)?;
+        observer.end();
     }
     index.attributes.insert(ATTRIBUTE, manifest.write()?);
     writer.finish(&index)?;
@@ -128,7 +148,7 @@ pub fn compress_to_path(
 pub(crate) struct Analysed {
     pub(crate) loaded: Loaded,
     pub(crate) plan: Plan,
-    pub(crate) origins: Vec<Origin>,
+    pub(crate) origins: Origins,
 }
 
 /// Read a split and find out how it follows from the base.
@@ -139,7 +159,8 @@ pub(crate) fn analyse_split(
     observer: &dyn Observer,
 ) -> Result<Analysed> {
     observer.begin("read the derivative", 0);
-    let loaded = load(std::slice::from_ref(split), ROW_GROUP, options.spill(4), true, options, observer)?;
+    let loaded =
+        load(std::slice::from_ref(split), row_group(options), options.spill(4), true, options, observer)?;
     observer.end();
     observer.begin("match rows", 0);
     let tables = [base, &loaded].map(|l| Table { names: &l.names, store: &l.store });
@@ -172,10 +193,9 @@ impl Analysed {
         let encode = |&g: &usize| -> Result<Coded> {
             options.cancel.check()?;
             let block = store.block(g)?;
-            let (from, to) = (store.start(g) as usize, store.start(g + 1) as usize);
-            let mut origins = self.origins.get(from..to).unwrap_or_default().to_vec();
-            coder.check_copies(&block, &mut origins)?;
-            let bytes = coder.encode(&block, &ops_of(&origins), level(options))?;
+            let mut origins = self.origins.range(store.start(g), store.start(g + 1))?;
+            let gathered = coder.check_copies(&block, &mut origins)?;
+            let bytes = coder.encode(&block, &ops_of(&origins), &gathered, level(options))?;
             let (digest, len) = Digesting::of(&block);
             observer.advance(block.bytes() as u64);
             Ok(Coded { bytes, digest, len, rows: block.rows as u64 })
@@ -191,14 +211,13 @@ impl Analysed {
 fn compress_split<W: Write>(
     base: &Loaded,
     split: &FoundSplit,
-    writer: &mut Writer<W>,
-    index: &mut Index,
-    report: &mut CompressReport,
+    (writer, index, report): (&mut Writer<W>, &mut Index, &mut CompressReport),
+    exact: Option<&mut Exact>,
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<SplitRecord> {
     let analysed = analyse_split(base, split, options, observer)?;
-    count(&analysed.origins, split, &analysed.plan, report);
+    count(&analysed.origins, split, &analysed.plan, report)?;
     let groups: Vec<usize> = (0..analysed.loaded.store.blocks()).collect();
     let mut rows = Vec::new();
     observer.begin("encode", analysed.loaded.bytes);
@@ -221,25 +240,66 @@ fn compress_split<W: Write>(
         rows,
     });
     let files = files.collect();
-    Ok(SplitRecord {
+    let record = SplitRecord {
         name: split.name.clone(),
         schema: split.schema.clone(),
         plan: analysed.plan,
         groups: rows,
         files,
-    })
+    };
+    if let Some(exact) = exact {
+        exact.regenerate(&analysed.loaded, split, &record)?;
+    }
+    Ok(record)
 }
 
-pub(crate) fn count(origins: &[Origin], split: &FoundSplit, plan: &Plan, report: &mut CompressReport) {
-    let (mut copied, mut edited) = (0, 0);
-    for o in origins {
-        match o {
-            Origin::Copy(_) => copied += 1,
-            Origin::Edit(_) => edited += 1,
-            Origin::New => {}
-        }
+/// What is written to find out how the very files come back.
+struct Exact {
+    written: AtomicDir,
+    styles: BTreeMap<String, Style>,
+    /// Goes with this.
+    _folder: tempfile::TempDir,
+}
+
+impl Exact {
+    fn new(options: &Options) -> Result<Exact> {
+        let folder = temporary_folder(options.temporary.as_deref())?;
+        let written = AtomicDir::create(folder.path().join("written"), Overwrite::Refuse)?;
+        Ok(Exact { written, styles: BTreeMap::new(), _folder: folder })
     }
-    report.rows += origins.len() as u64;
+
+    /// Write a split's files as restoring does.
+    fn regenerate(&mut self, loaded: &Loaded, split: &FoundSplit, record: &SplitRecord) -> Result<()> {
+        let files = split.files.iter().map(|f| (f.path.clone(), f.relative.clone(), f.format));
+        let files: Vec<_> = files.collect();
+        self.styles.extend(regenerate(&Target::Folder(&self.written), &loaded.store, record, &files)?);
+        Ok(())
+    }
+
+    /// All files of the derivative.
+    fn files(&self, derivative: &Dataset) -> Result<Vec<Kept>> {
+        let written = |relative: &str| {
+            let style = *self.styles.get(relative)?;
+            Some((self.written.temporary_path().join(relative), style))
+        };
+        let files = derivative.all_files()?.into_iter();
+        Ok(files.map(|(path, relative)| Kept { written: written(&relative), path, relative }).collect())
+    }
+}
+
+pub(crate) fn count(
+    origins: &Origins,
+    split: &FoundSplit,
+    plan: &Plan,
+    report: &mut CompressReport,
+) -> Result<()> {
+    let (mut copied, mut edited) = (0, 0);
+    origins.each(|_, o| match o {
+        Origin::Copy(_) => copied += 1,
+        Origin::Edit(_) => edited += 1,
+        Origin::New => {}
+    })?;
+    report.rows += origins.len();
     report.copied += copied;
     report.edited += edited;
     report.columns += plan.columns.len() as u64;
@@ -249,10 +309,11 @@ pub(crate) fn count(origins: &[Origin], split: &FoundSplit, plan: &Plan, report:
             report.notes.push(format!("column {:?} has no counterpart in the base", f.name()));
         }
     }
-    if origins.len() > 100 && copied + edited < origins.len() as u64 / 20 {
+    if origins.len() > 100 && copied + edited < origins.len() / 20 {
         report.notes.push(format!(
             "split {:?} shares hardly a row with the base: the delta is little more than the dataset",
             split.name
         ));
     }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Datasets on disk, and loading them as rows of our own.
 
 use crate::arrow::{kind_of, kinds_of, to_block};
-use crate::io::{FoundSplit, find, read_file};
+use crate::io::{FoundSplit, all_files, find, read_file};
 use crate::options::Options;
 use crate::store::{Spill, Store};
 use crate::table::{Block, Column, Kind};
@@ -52,6 +52,14 @@ impl Dataset {
             .map_err(|e| Error::io("cannot read the dataset", e).in_file(self.path.display().to_string()))
     }
 
+    /// All files, also those without rows: where they are, and their paths in the dataset's folder.
+    ///
+    /// # Errors
+    /// `Io`; `InvalidInput` for a name that is not UTF-8.
+    pub(crate) fn all_files(&self) -> Result<Vec<(PathBuf, String)>> {
+        all_files(&self.path)
+    }
+
     pub(crate) fn found(&self) -> &[FoundSplit] {
         &self.splits
     }
@@ -65,10 +73,16 @@ pub(crate) struct BlockSize {
 }
 
 /// Blocks of the base: small, since rows are fetched from anywhere.
-pub(crate) const BASE_BLOCK: BlockSize = BlockSize { rows: 4096, bytes: 1 << 20 };
+pub(crate) const BASE_BLOCK: BlockSize = BlockSize { rows: 2048, bytes: 1 << 18 };
 
 /// Row groups of the derivative.
-pub(crate) const ROW_GROUP: BlockSize = BlockSize { rows: 1 << 16, bytes: 16 << 20 };
+pub(crate) fn row_group(options: &Options) -> BlockSize {
+    // Several are in memory at once.
+    BlockSize {
+        rows: options.group_rows.clamp(1, 1 << 20),
+        bytes: (options.memory / 32).clamp(1 << 20, 16 << 20),
+    }
+}
 
 /// Rows of one or more splits, one after the other.
 pub(crate) struct Loaded {

@@ -2,6 +2,7 @@
 
 use crate::arrow::to_batch;
 use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load};
+use crate::exact::ExactFiles;
 use crate::group::{GroupCoder, Learned};
 use crate::io::Format;
 use crate::manifest::{ATTRIBUTE, Manifest, SplitRecord, TABLE_CODEC};
@@ -10,8 +11,9 @@ use crate::table::{Block, Digesting};
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::{ArrowError, SchemaRef};
 use rayon::prelude::*;
-use sparse_container::{Entry, PieceSource, Reader};
+use sparse_container::{BlobRef, Entry, PieceSource, Reader};
 use sparse_core::{Error, ErrorKind, FileSource, Limits, Observer, Result};
+use std::borrow::Cow;
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
@@ -59,7 +61,7 @@ impl DatasetDelta {
             })?;
             let manifest = Manifest::read(bytes)?;
             let groups: usize = manifest.splits.iter().map(|s| s.groups.len()).sum();
-            if groups != reader.index().entries.len() {
+            if groups.saturating_add(manifest.exact.len()) != reader.index().entries.len() {
                 return Err(Error::corrupt("the manifest of a dataset does not fit its row groups"));
             }
             Ok(DatasetDelta { reader, manifest })
@@ -84,7 +86,26 @@ impl DatasetDelta {
 
     /// Bytes of all cells that it restores.
     pub fn decoded_bytes(&self) -> u64 {
-        self.reader.index().entries.iter().fold(0, |sum, e| sum.saturating_add(e.spec.byte_len()))
+        let entries = self.reader.index().entries.iter().take(self.groups());
+        entries.fold(0, |sum, e| sum.saturating_add(e.spec.byte_len()))
+    }
+
+    fn groups(&self) -> usize {
+        self.manifest.splits.iter().map(|s| s.groups.len()).sum()
+    }
+
+    /// Whether the very bytes of the dataset's files come back, not only their rows.
+    pub fn is_exact(&self) -> bool {
+        !self.manifest.exact.is_empty()
+    }
+
+    /// The entry of an exact file.
+    pub(crate) fn exact_entry(&self, file: usize) -> Option<&Entry> {
+        self.reader.index().entries.get(self.groups().checked_add(file)?)
+    }
+
+    pub(crate) fn read_blob(&self, blob: &BlobRef, max: u64) -> Result<Cow<'_, [u8]>> {
+        self.reader.read_blob(blob, max)
     }
 
     /// Whether the file at `path` is a delta of a dataset (and not of a model, or no delta at all).
@@ -115,13 +136,13 @@ impl DatasetDelta {
 pub struct DeltaDataset<'a> {
     pub(crate) delta: &'a DatasetDelta,
     base: Loaded,
-    dataset: &'a Dataset,
-    options: Options,
+    pub(crate) dataset: &'a Dataset,
+    pub(crate) options: Options,
     learned: Vec<Learned>,
 }
 
 impl<'a> DeltaDataset<'a> {
-    /// Put base and delta together. The base is read once, to memory or, beyond half of `options.memory`, to a
+    /// Put base and delta together. The base is read once, to memory or, beyond a quarter of `options.memory`, to a
     /// temporary file.
     ///
     /// # Errors
@@ -134,7 +155,7 @@ impl<'a> DeltaDataset<'a> {
         observer: &dyn Observer,
     ) -> Result<DeltaDataset<'a>> {
         observer.begin("read the base", 0);
-        let loaded = load(base.found(), BASE_BLOCK, options.spill(2), false, options, observer)?;
+        let loaded = load(base.found(), BASE_BLOCK, options.spill(4), false, options, observer)?;
         observer.end();
         let record = &delta.manifest.base;
         let mismatch = |what: String| {
@@ -255,7 +276,7 @@ impl<'a> DeltaDataset<'a> {
         Ok(Batches { data: self, split, group, start, rows, schema: record.schema.clone() })
     }
 
-    /// Decode everything and compare it with its digests. Returns the number of rows.
+    /// Decode everything, rows and exact files, and compare it with its digests. Returns the number of rows.
     ///
     /// # Errors
     /// `BaseMismatch` when the base is not the one that the delta was made against, `Corrupt` when the delta is
@@ -268,6 +289,11 @@ impl<'a> DeltaDataset<'a> {
                 total += block.rows as u64;
                 Ok(())
             })?;
+        }
+        if self.delta.is_exact() {
+            let files = ExactFiles::new(self, observer)?;
+            (0..self.delta.manifest.exact.len())
+                .try_for_each(|i| files.restore(i, &mut std::io::sink()).map(|_| ()))?;
         }
         observer.end();
         Ok(total)

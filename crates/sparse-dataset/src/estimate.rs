@@ -51,7 +51,7 @@ pub fn estimate(
     let mut certain = true;
     for split in derivative.found() {
         let analysed = analyse_split(&loaded, split, options, observer)?;
-        count(&analysed.origins, split, &analysed.plan, &mut report);
+        count(&analysed.origins, split, &analysed.plan, &mut report)?;
         let n = analysed.loaded.store.blocks();
         let wanted = ((n as f64 * share).ceil() as usize).max(AT_LEAST).min(n);
         let groups: Vec<usize> = (0..wanted).map(|i| (2 * i + 1) * n / (2 * wanted)).collect();

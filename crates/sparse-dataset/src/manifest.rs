@@ -1,6 +1,7 @@
 //! What a delta says about its dataset: attribute 16 of the container's index, laid out as docs/FORMAT.md says.
 
 use crate::arrow::{kinds_of, read_schema, write_schema};
+use crate::exact::ExactFile;
 use crate::io::Format;
 use crate::plan::Plan;
 use crate::table::Kind;
@@ -17,6 +18,9 @@ pub(crate) const TABLE_CODEC: sparse_core::CodecId = sparse_core::CodecId(16);
 
 /// The layout of the manifest and of row groups.
 const VERSION: u8 = 1;
+
+/// The layout with files that come back byte by byte.
+const EXACT_VERSION: u8 = 2;
 
 /// A file of a split.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +65,8 @@ pub(crate) struct Manifest {
     pub(crate) splits: Vec<SplitRecord>,
     /// Whether the dataset was a single file.
     pub(crate) single: bool,
+    /// Files that come back byte by byte: all of the dataset's, or none. Their entries follow those of row groups.
+    pub(crate) exact: Vec<ExactFile>,
 }
 
 fn write_kind(kind: Kind, out: &mut Vec<u8>) {
@@ -94,7 +100,8 @@ fn read_kind(input: &mut Input<'_>) -> Result<Kind> {
 
 impl Manifest {
     pub(crate) fn write(&self) -> Result<Vec<u8>> {
-        let mut out = vec![VERSION, u8::from(self.single)];
+        let version = if self.exact.is_empty() { VERSION } else { EXACT_VERSION };
+        let mut out = vec![version, u8::from(self.single)];
         put_uint(&mut out, self.base.rows);
         put_uint(&mut out, self.base.kinds.len() as u64);
         self.base.kinds.iter().for_each(|k| write_kind(*k, &mut out));
@@ -112,6 +119,10 @@ impl Manifest {
                 put_uint(&mut out, f.rows);
             }
         }
+        if !self.exact.is_empty() {
+            put_uint(&mut out, self.exact.len() as u64);
+            self.exact.iter().for_each(|f| f.write(&mut out));
+        }
         // What does not compress comes last.
         out.extend(self.base.columns.0);
         out.extend(self.base.fingerprint.0);
@@ -123,10 +134,12 @@ impl Manifest {
     pub(crate) fn read(bytes: &[u8]) -> Result<Manifest> {
         let mut input = Input(bytes);
         let version = input.byte()?;
-        if version != VERSION {
+        if version != VERSION && version != EXACT_VERSION {
             return Err(Error::new(
                 ErrorKind::UnsupportedVersion,
-                format!("the dataset has layout {version}, this program reads only {VERSION}: update Sparse"),
+                format!(
+                    "the dataset has layout {version}, this program reads only {VERSION} and {EXACT_VERSION}: update Sparse"
+                ),
             ));
         }
         let single = input.byte()? != 0;
@@ -136,10 +149,14 @@ impl Manifest {
         for _ in 0..input.count()? {
             splits.push(read_split(&mut input, &kinds)?);
         }
+        let mut exact = Vec::new();
+        if version == EXACT_VERSION {
+            exact = (0..input.count()?).map(|_| ExactFile::read(&mut input)).collect::<Result<_>>()?;
+        }
         let base =
             BaseRecord { rows, columns: Digest(input.array()?), fingerprint: Digest(input.array()?), kinds };
         input.end()?;
-        Ok(Manifest { base, splits, single })
+        Ok(Manifest { base, splits, single, exact })
     }
 }
 

@@ -13,6 +13,15 @@ pub struct Options {
     pub memory: usize,
     /// The folder for temporary files; the system's if none.
     pub temporary: Option<PathBuf>,
+    /// Columns that tell rows apart: a row that is not in the base as it is counts as an edit of the base's row with the
+    /// same cells in these. If none, rows are found by what they share.
+    pub key: Vec<String>,
+    /// Rows of the derivative in a row group, which is what is decoded to reach one of its rows: at most this many, and
+    /// about 16 MB, or less with little memory.
+    pub group_rows: usize,
+    /// Whether the very bytes of the derivative's files are to come back, not only their rows. Costs little where files
+    /// are text or hardly changed; Parquet files that were written anew can cost as much as they are large.
+    pub exact: bool,
     /// Budgets for what a delta declares.
     pub limits: Limits,
     /// Stops the work.
@@ -20,12 +29,15 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// 1 GiB of memory, default effort.
+    /// 1 GiB of memory, default effort, 65,536 rows in a row group.
     fn default() -> Self {
         Options {
             effort: Effort::Default,
             memory: 1 << 30,
             temporary: None,
+            key: Vec::new(),
+            group_rows: 1 << 16,
+            exact: false,
             limits: Limits::default(),
             cancel: CancelToken::new(),
         }

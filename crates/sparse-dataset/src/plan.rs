@@ -46,14 +46,22 @@ pub(crate) struct Plan {
     pub(crate) columns: Vec<ColumnPlan>,
     /// In which order columns are coded.
     pub(crate) order: Vec<usize>,
-    /// Size of the models' tables, as a power of two.
+    /// Size of the models' tables, as a power of two; [`PLAIN`] if nothing is modelled.
     pub(crate) bits: u8,
     /// Rows of the base that models learn from: every `prime_stride`th, this many.
     pub(crate) prime_rows: u64,
     pub(crate) prime_stride: u64,
 }
 
+/// The size of models that stands for none: there is so much to code that a fast compressor takes all of it.
+pub(crate) const PLAIN: u8 = 0;
+
 impl Plan {
+    /// Whether everything goes to the fast compressor.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.bits == PLAIN
+    }
+
     /// The base's column that column `c` is taken over from, bit by bit.
     pub(crate) fn exact(&self, c: usize) -> Option<usize> {
         let plan = self.columns.get(c)?;
@@ -95,7 +103,9 @@ impl Plan {
         let n = kinds.len();
         let bits = input.byte()?;
         let (prime_rows, prime_stride) = (input.uint()?, input.uint()?);
-        if !(MIN_BITS..=MAX_BITS).contains(&bits) || prime_rows.checked_mul(prime_stride).is_none() {
+        if !(bits == PLAIN || (MIN_BITS..=MAX_BITS).contains(&bits))
+            || prime_rows.checked_mul(prime_stride).is_none()
+        {
             return Err(bad("size of its models"));
         }
         let mut order = Vec::new();

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where blocks that exceed the budget go.
@@ -40,6 +40,8 @@ pub(crate) struct Store {
     /// First row of each block, and the number of rows.
     starts: Vec<u64>,
     in_memory: usize,
+    /// Bytes of all cells, roughly.
+    bytes: u64,
     spill: Spill,
     hashed: bool,
     writer: Option<BufWriter<File>>,
@@ -50,11 +52,40 @@ pub(crate) struct Store {
     recent: Mutex<VecDeque<(usize, Arc<Block>)>>,
 }
 
-/// Blocks read back from the file that are kept.
+/// Blocks read back from the file that are kept, and the share of the budget that they may take.
 const RECENT: usize = 8;
+const RECENT_SHARE: usize = 4;
 
 fn io(doing: &'static str) -> impl Fn(std::io::Error) -> Error {
     move |e| Error::io(doing, e)
+}
+
+/// A new temporary file in `folder`, or in the system's, and what removes it.
+///
+/// # Errors
+/// `Io`.
+pub(crate) fn temporary_file(folder: Option<&Path>) -> Result<(File, tempfile::TempPath)> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("sparse-dataset-");
+    let file = match folder {
+        Some(folder) => builder.tempfile_in(folder),
+        None => builder.tempfile(),
+    };
+    Ok(file.map_err(io("cannot create a temporary file"))?.into_parts())
+}
+
+/// A new temporary folder in `folder`, or in the system's.
+///
+/// # Errors
+/// `Io`.
+pub(crate) fn temporary_folder(folder: Option<&Path>) -> Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("sparse-dataset-");
+    match folder {
+        Some(folder) => builder.tempdir_in(folder),
+        None => builder.tempdir(),
+    }
+    .map_err(io("cannot create a temporary folder"))
 }
 
 impl Store {
@@ -65,6 +96,7 @@ impl Store {
             blocks: Vec::new(),
             starts: vec![0],
             in_memory: 0,
+            bytes: 0,
             spill,
             hashed,
             writer: None,
@@ -81,6 +113,11 @@ impl Store {
 
     pub(crate) fn rows(&self) -> u64 {
         self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// Bytes of all cells, roughly.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(crate) fn blocks(&self) -> usize {
@@ -111,6 +148,7 @@ impl Store {
             return Ok(());
         }
         self.starts.push(self.rows() + block.rows as u64);
+        self.bytes += block.bytes() as u64;
         let bytes = block.bytes() + hashes.iter().map(|h| 8 * h.len()).sum::<usize>();
         if self.in_memory + bytes <= self.spill.budget {
             self.in_memory += bytes;
@@ -129,15 +167,8 @@ impl Store {
     }
 
     fn open_file(&mut self) -> Result<()> {
-        let doing = "cannot create a temporary file";
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("sparse-dataset-");
-        let file = match &self.spill.folder {
-            Some(folder) => builder.tempfile_in(folder),
-            None => builder.tempfile(),
-        }
-        .map_err(io(doing))?;
-        let (file, path) = file.into_parts();
+        let (file, path) = temporary_file(self.spill.folder.as_deref())?;
+        let doing = "cannot read a temporary file";
         let reader = File::open(&path).map_err(io(doing))?;
         self.source = Some(FileSource::new(reader)?);
         self._guard = Some(path);
@@ -215,10 +246,14 @@ impl Store {
         }
         let block = Arc::new(block);
         let mut recent = lock();
-        if recent.len() >= RECENT {
-            recent.pop_front();
+        let room = (self.spill.budget / RECENT_SHARE).max(1 << 16);
+        if block.bytes() <= room {
+            let taken = |r: &VecDeque<(usize, Arc<Block>)>| r.iter().map(|b| b.1.bytes()).sum::<usize>();
+            while recent.len() >= RECENT || taken(&recent) + block.bytes() > room {
+                recent.pop_front();
+            }
+            recent.push_back((i, block.clone()));
         }
-        recent.push_back((i, block.clone()));
         Ok(block)
     }
 

@@ -59,7 +59,9 @@ struct CompressBody {
 pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), Failure> {
     let start = Instant::now();
     let (base, derivative) = (Dataset::open(&args.base)?, Dataset::open(&args.derivative)?);
-    let options = session.dataset_options(args.effort.into(), &args.memory);
+    let mut options = session.dataset_options(args.effort.into(), &args.memory);
+    options.exact = args.exact;
+    options.key = args.key;
     let overwrite = overwrite(&args.output, args.force)?;
     let report = sparse_dataset::compress_to_path(
         &base,
@@ -75,7 +77,7 @@ pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), F
         derivative: lossy(&args.derivative),
         output: lossy(&args.output),
         effort: args.effort.name(),
-        exactness: "logical",
+        exactness: exactness(args.exact),
         threads: session.threads(),
         delta_bytes: report.delta_bytes,
         target_bytes: report.target_bytes,
@@ -119,6 +121,11 @@ struct RestoreBody {
     bytes_per_second: f64,
 }
 
+/// What comes back.
+fn exactness(exact: bool) -> &'static str {
+    if exact { "bytes" } else { "logical" }
+}
+
 /// Where the base is: as given, or where the delta says it was.
 fn base_path(given: Option<PathBuf>, delta: &DatasetDelta) -> PathBuf {
     given.unwrap_or_else(|| PathBuf::from(delta.base_id()))
@@ -136,13 +143,19 @@ pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result
     let done = data.write(&args.output, args.format.map(Into::into), overwrite, &session.progress)?;
     let time = start.elapsed();
     let body = restore_body(session, &base_path, &args.delta, &delta, done.rows, time);
-    let body = RestoreBody { output: Some(lossy(&args.output)), files: Some(done.files), ..body };
+    let body = RestoreBody {
+        output: Some(lossy(&args.output)),
+        exactness: exactness(done.exact),
+        files: Some(done.files),
+        ..body
+    };
     session.report(&body, || {
         format!(
-            "{}: {} in {} ({}, all checksums match)\n",
+            "{}: {} in {}{} ({}, all checksums match)\n",
             human::plain(&args.output.to_string_lossy()),
             human::count(done.rows, "row"),
             human::count(done.files, "file"),
+            if done.exact { ", bit for bit" } else { "" },
             human::duration(time),
         )
     })
@@ -160,7 +173,7 @@ fn restore_body(
         base: lossy(base),
         delta: lossy(path),
         output: None,
-        exactness: "logical",
+        exactness: exactness(delta.is_exact()),
         threads: session.threads(),
         rows,
         files: None,
@@ -183,9 +196,10 @@ pub(crate) fn verify(session: &Session, base: Option<PathBuf>, path: &Path) -> R
     let time = start.elapsed();
     session.report(restore_body(session, &base_path, path, &delta, rows, time), || {
         format!(
-            "{} is intact: {} come back with the same values ({})\n",
+            "{} is intact: {} come back with the same values{} ({})\n",
             human::plain(&path.to_string_lossy()),
             human::count(rows, "row"),
+            if delta.is_exact() { ", and the files bit for bit" } else { "" },
             human::duration(time),
         )
     })

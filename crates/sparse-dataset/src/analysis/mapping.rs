@@ -1,10 +1,12 @@
 //! Which columns correspond: by name, and by the values that they share.
 
 use super::Table;
+use crate::rows::{Filter, Index};
 use crate::store::Store;
 use crate::table::Kind;
+use rayon::prelude::*;
 use sparse_core::{CancelToken, Result};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 /// Two tables.
 #[derive(Clone, Copy)]
@@ -44,16 +46,34 @@ fn sketch(store: &Store, column: usize) -> Result<BTreeSet<u64>> {
     Ok(smallest)
 }
 
-/// How many of a sketch's values a column has.
-fn shared(store: &Store, column: usize, sketch: &BTreeSet<u64>) -> Result<f64> {
-    let limit = sketch.last().copied().unwrap_or(0);
-    let wanted: HashSet<u64> = sketch.iter().copied().collect();
-    let mut found: HashSet<u64> = HashSet::new();
-    for i in 0..store.blocks() {
-        let hashes = store.hashes(i, column)?;
-        found.extend(hashes.iter().filter(|h| **h <= limit && wanted.contains(h)));
+/// Which share of each sketch's values a column has.
+fn shared(store: &Store, column: usize, sketches: &[BTreeSet<u64>]) -> Result<Vec<f64>> {
+    let mut wanted: Index<Vec<u32>> = Index::default();
+    for (n, sketch) in sketches.iter().enumerate() {
+        for &h in sketch {
+            wanted.entry(h).or_default().push(n as u32);
+        }
     }
-    Ok(found.len() as f64 / sketch.len().max(1) as f64)
+    let filter = Filter::new(wanted.keys().copied());
+    let mut found = vec![0u32; sketches.len()];
+    let mut last = None;
+    for i in 0..store.blocks() {
+        for &h in store.hashes(i, column)?.iter() {
+            if last == Some(h) || !filter.may_have(h) {
+                continue;
+            }
+            last = Some(h);
+            // Each counts once.
+            if let Some(list) = wanted.get_mut(&h) {
+                for n in std::mem::take(list) {
+                    if let Some(f) = found.get_mut(n as usize) {
+                        *f += 1;
+                    }
+                }
+            }
+        }
+    }
+    Ok(found.iter().zip(sketches).map(|(&f, s)| f64::from(f) / s.len().max(1) as f64).collect())
 }
 
 /// A name without case and punctuation.
@@ -73,24 +93,35 @@ fn castable(a: Kind, b: Kind) -> bool {
 /// For each column of the derivative, the column of the base that it corresponds to.
 pub(crate) fn map(named: &Named<'_>, cancel: &CancelToken) -> Result<Vec<Option<Mapping>>> {
     let (base, derivative) = (named.base, named.derivative);
+    let (base_kinds, kinds) = (base.store.kinds(), derivative.store.kinds());
+    let sketches = (0..kinds.len()).into_par_iter().map(|c| {
+        cancel.check()?;
+        sketch(derivative.store, c)
+    });
+    let sketches: Vec<BTreeSet<u64>> = sketches.collect::<Result<_>>()?;
+    // Of each column of the base: what share of each column's sketch it has.
+    let shares = (0..base_kinds.len()).into_par_iter().map(|b| {
+        cancel.check()?;
+        let any = kinds.contains(&base_kinds[b]);
+        if any { shared(base.store, b, &sketches) } else { Ok(vec![0.0; kinds.len()]) }
+    });
+    let shares: Vec<Vec<f64>> = shares.collect::<Result<_>>()?;
     let mut out = Vec::new();
     for (d, name) in derivative.names.iter().enumerate() {
-        cancel.check()?;
-        let kind = derivative.store.kinds()[d];
-        let own = sketch(derivative.store, d)?;
+        let kind = kinds[d];
         // A handful of values is shared by chance.
-        let weight = if own.len() < 8 { 0.25 } else { 1.0 };
+        let weight = if sketches[d].len() < 8 { 0.25 } else { 1.0 };
         let mut best: Option<(f64, Mapping)> = None;
         for (b, base_name) in base.names.iter().enumerate() {
-            let same_kind = base.store.kinds()[b] == kind;
+            let same_kind = base_kinds[b] == kind;
             let by_name = match () {
                 () if base_name == name => 1.2,
                 () if names_alike(base_name, name) => 1.0,
                 () => 0.0,
             };
-            let shared = if same_kind { shared(base.store, b, &own)? } else { 0.0 };
+            let shared = if same_kind { shares[b][d] } else { 0.0 };
             let score = by_name + weight * shared;
-            let fits = same_kind || (by_name > 0.0 && castable(base.store.kinds()[b], kind));
+            let fits = same_kind || (by_name > 0.0 && castable(base_kinds[b], kind));
             if fits && score >= 0.3 && best.as_ref().is_none_or(|(s, _)| score > *s) {
                 best = Some((score, Mapping { base: b, same_kind, shared }));
             }

@@ -5,12 +5,13 @@ mod parents;
 mod sources;
 
 use crate::cm::{MAX_BITS, MIN_BITS, mix};
-use crate::plan::{ColumnPlan, Plan, Source};
-use crate::rows::{Origin, Similar, match_exact, match_similar};
-use crate::store::Store;
+use crate::numbers::Numbers;
+use crate::plan::{ColumnPlan, PLAIN, Plan, Source};
+use crate::rows::{NONE, Origin, Origins, Similar, match_exact, match_similar};
+use crate::store::{Spill, Store};
 use crate::table::Kind;
 use mapping::{Mapping, Named};
-use sparse_core::{CancelToken, Result};
+use sparse_core::{CancelToken, Error, Result};
 
 /// A table to be analysed.
 #[derive(Clone, Copy)]
@@ -20,20 +21,26 @@ pub(crate) struct Table<'a> {
 }
 
 /// How hard to try.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Tuning {
     /// New text beyond this many bytes goes to the fast compressor.
     pub(crate) modelled_bytes: u64,
+    /// Where there are several row groups, everything goes to it if models would code more than one in so many bytes.
+    pub(crate) modelled_share: u64,
     /// Bytes of the base that models may learn from.
     pub(crate) prime_bytes: u64,
     /// Memory for looking up rows, in bytes.
     pub(crate) lookup_bytes: usize,
+    /// Columns that tell rows apart.
+    pub(crate) key: Vec<String>,
+    /// Where numbers of rows go.
+    pub(crate) spill: Spill,
 }
 
 /// The result.
 pub(crate) struct Analysis {
     pub(crate) plan: Plan,
-    pub(crate) origins: Vec<Origin>,
+    pub(crate) origins: Origins,
 }
 
 /// Find out how `derivative` follows from `base`.
@@ -54,7 +61,13 @@ pub(crate) fn analyse(
         .filter_map(|(d, m)| m.as_ref().filter(|m| m.same_kind).map(|m| (d, m.base)))
         .collect();
     let mut origins = match_rows(&named, &mapping, &exact, tuning, cancel)?;
-    let similar = Similar { base: base.store, derivative: derivative.store, pairs: &exact, cancel };
+    let similar = Similar {
+        base: base.store,
+        derivative: derivative.store,
+        pairs: &exact,
+        budget: tuning.lookup_bytes,
+        cancel,
+    };
     match_similar(&similar, &mut origins)?;
     let kinds = derivative.store.kinds().to_vec();
     let base_kinds = base.store.kinds().to_vec();
@@ -72,7 +85,7 @@ pub(crate) fn analyse(
         prime_stride: 1,
     };
     sources::choose(&named, &origins, &mut plan)?;
-    demote(&named, &exact, &plan, &mut origins)?;
+    demote(&named, &exact, &plan, tuning, &mut origins)?;
     let new = parents::choose(&named, &origins, &mut plan)?;
     size(&named, tuning, &new, &mut plan)?;
     Ok(Analysis { plan, origins })
@@ -86,85 +99,134 @@ fn match_rows(
     exact: &[(usize, usize)],
     tuning: &Tuning,
     cancel: &CancelToken,
-) -> Result<Vec<Origin>> {
-    let rows = named.derivative.store.rows() as usize;
-    let mut origins = vec![Origin::New; rows];
+) -> Result<Origins> {
+    let mut origins = Origins::new(named.derivative.store.rows(), &tuning.spill)?;
     let stable: Vec<(usize, usize)> = exact
         .iter()
         .copied()
         .filter(|&(d, _)| mapping[d].as_ref().is_some_and(|m| m.shared >= 0.5))
         .collect();
     let mut tries = vec![(exact.to_vec(), true)];
+    let key = key_pairs(named, exact, &tuning.key)?;
+    if !key.is_empty() {
+        tries.push((key, false));
+    }
     if stable.len() < exact.len() {
         tries.push((stable, false));
     }
     for (pairs, whole) in tries {
         cancel.check()?;
-        let missing = origins.iter().filter(|o| **o == Origin::New).count();
-        if pairs.is_empty() || missing == 0 {
+        if pairs.is_empty() || origins.count(|o| o == Origin::New)? == 0 {
             continue;
         }
-        let b = row_hashes(named.base.store, &pairs.iter().map(|p| p.1).collect::<Vec<_>>())?;
-        let d = row_hashes(named.derivative.store, &pairs.iter().map(|p| p.0).collect::<Vec<_>>())?;
-        for (o, found) in origins.iter_mut().zip(match_exact(&b, &d, tuning.lookup_bytes)) {
-            if let (Origin::New, Some(row)) = (*o, found) {
-                *o = if whole { Origin::Copy(row) } else { Origin::Edit(row) };
+        let b = row_hashes(named.base.store, pairs.iter().map(|p| p.1), &tuning.spill)?;
+        let d = row_hashes(named.derivative.store, pairs.iter().map(|p| p.0), &tuning.spill)?;
+        let found = match_exact(&b, &d, tuning.lookup_bytes, &tuning.spill)?;
+        let (mut found, mut cursor) = (found.reader(), origins.cursor());
+        for i in 0..cursor.len() {
+            let row = found.get(i)?;
+            if row != NONE && cursor.get(i)? == Origin::New {
+                cursor.set(i, if whole { Origin::Copy(row) } else { Origin::Edit(row) })?;
             }
         }
+        cursor.finish()?;
     }
     Ok(origins)
 }
 
+/// The key's columns, of derivative and base.
+fn key_pairs(named: &Named<'_>, exact: &[(usize, usize)], key: &[String]) -> Result<Vec<(usize, usize)>> {
+    let find = |name: &String| {
+        let names = named.derivative.names;
+        let pair = exact.iter().copied().find(|p| names.get(p.0) == Some(name));
+        pair.ok_or_else(|| {
+            let what = if names.contains(name) {
+                "has no counterpart of its type in the base"
+            } else {
+                "is not there"
+            };
+            Error::invalid_argument(format!("the key column {name:?} {what}"))
+        })
+    };
+    key.iter().map(find).collect()
+}
+
 /// Hashes of rows over some columns.
-fn row_hashes(store: &Store, columns: &[usize]) -> Result<Vec<u64>> {
-    let mut out = Vec::with_capacity(store.rows() as usize);
+fn row_hashes(store: &Store, columns: impl Iterator<Item = usize>, spill: &Spill) -> Result<Numbers> {
+    let columns: Vec<usize> = columns.collect();
+    let mut out = Numbers::new(store.rows(), 0, spill)?;
+    let mut cursor = out.cursor();
+    let mut rows: Vec<u64> = Vec::new();
     for i in 0..store.blocks() {
-        let start = out.len();
-        out.resize(start + (store.start(i + 1) - store.start(i)) as usize, 0x5eed);
-        for &c in columns {
-            for (o, &h) in out.iter_mut().skip(start).zip(store.hashes(i, c)?.iter()) {
+        rows.clear();
+        rows.resize((store.start(i + 1) - store.start(i)) as usize, 0x5eed);
+        for &c in &columns {
+            for (o, &h) in rows.iter_mut().zip(store.hashes(i, c)?.iter()) {
                 *o = mix(*o, h);
             }
         }
+        rows.iter().zip(store.start(i)..).try_for_each(|(&h, row)| cursor.set(row, h))?;
     }
+    cursor.finish()?;
     Ok(out)
 }
 
 /// Rows that were found equal must be so in all columns that are taken over now.
-fn demote(named: &Named<'_>, compared: &[(usize, usize)], plan: &Plan, origins: &mut [Origin]) -> Result<()> {
+fn demote(
+    named: &Named<'_>,
+    compared: &[(usize, usize)],
+    plan: &Plan,
+    tuning: &Tuning,
+    origins: &mut Origins,
+) -> Result<()> {
     let taken: Vec<(usize, usize)> =
         (0..plan.kinds.len()).filter_map(|c| plan.exact(c).map(|b| (c, b))).collect();
-    if taken.iter().all(|t| compared.contains(t)) {
-        if taken.is_empty() {
-            for o in origins.iter_mut() {
-                if let Origin::Copy(r) = *o {
-                    *o = Origin::Edit(r);
-                }
-            }
-        }
+    let compared = taken.iter().all(|t| compared.contains(t));
+    if compared && !taken.is_empty() {
         return Ok(());
     }
-    let b = row_hashes(named.base.store, &taken.iter().map(|p| p.1).collect::<Vec<_>>())?;
-    let d = row_hashes(named.derivative.store, &taken.iter().map(|p| p.0).collect::<Vec<_>>())?;
-    for (o, h) in origins.iter_mut().zip(d) {
-        if let Origin::Copy(r) | Origin::Edit(r) = *o {
-            *o = if b.get(r as usize) == Some(&h) { Origin::Copy(r) } else { Origin::Edit(r) };
+    let hashes = if compared {
+        None
+    } else {
+        let b = row_hashes(named.base.store, taken.iter().map(|p| p.1), &tuning.spill)?;
+        Some((b, row_hashes(named.derivative.store, taken.iter().map(|p| p.0), &tuning.spill)?))
+    };
+    let mut readers = hashes.as_ref().map(|(b, d)| (b.reader(), d.reader()));
+    let mut cursor = origins.cursor();
+    for i in 0..cursor.len() {
+        if let Origin::Copy(r) | Origin::Edit(r) = cursor.get(i)? {
+            let same = match &mut readers {
+                Some((b, d)) => b.get(r)? == d.get(i)?,
+                // Nothing is taken over.
+                None => false,
+            };
+            cursor.set(i, if same { Origin::Copy(r) } else { Origin::Edit(r) })?;
         }
     }
-    Ok(())
+    cursor.finish()
 }
+
+/// Models may always code this much.
+const MIN_MODELLED: u64 = 256 << 10;
+
+/// What row groups learn from, at least, in bytes.
+const MIN_PRIME: u64 = 16 << 10;
 
 /// Sizes of models, what they learn from, and what goes to the bulk.
 fn size(named: &Named<'_>, tuning: &Tuning, new: &[u64], plan: &mut Plan) -> Result<()> {
     let total: u64 = new.iter().sum();
     let base_rows = named.base.store.rows();
+    let groups = named.derivative.store.blocks().max(1) as u64;
+    // Models are slow: of a large table they code only so much.
+    let share = named.derivative.store.bytes() / tuning.modelled_share;
+    let plain = groups > 1 && total > share.clamp(MIN_MODELLED, tuning.modelled_bytes);
     let mut prime_row = 0;
     let first = if base_rows > 0 { Some(named.base.store.block(0)?) } else { None };
     for (c, &new) in new.iter().enumerate() {
         let exact = plan.exact(c);
         let text = matches!(plan.kinds[c], Kind::Text | Kind::Bytes);
-        plan.columns[c].bulk = text && total > tuning.modelled_bytes && new * 8 > total;
-        let primed = new > 512 && !plan.columns[c].bulk;
+        plan.columns[c].bulk = text && (plain || total > tuning.modelled_bytes) && new * 8 > total;
+        let primed = new > 512 && !plan.columns[c].bulk && !plain;
         if let (true, Some(column)) = (primed, exact.zip(first.as_ref()).and_then(|(b, f)| f.columns.get(b)))
         {
             plan.columns[c].primed = true;
@@ -178,11 +240,17 @@ fn size(named: &Named<'_>, tuning: &Tuning, new: &[u64], plan: &mut Plan) -> Res
         }
     }
     let bulk = plan.columns.iter().any(|c| c.bulk);
+    // What models code, in how many row groups.
+    let coded = new.iter().zip(&plan.columns).map(|(n, c)| if c.bulk { n / 64 } else { *n }).sum::<u64>();
     if bulk && prime_row == 0 {
         prime_row = 400;
     }
     if prime_row > 0 && base_rows > 0 {
-        let room = if bulk { 512 << 10 } else { tuning.prime_bytes.min(total * 24) };
+        let mut room = if bulk { 512 << 10 } else { tuning.prime_bytes.min(total * 24) };
+        // Every row group learns anew: many of them learn no more than they code.
+        if groups > 1 {
+            room = room.min((coded / groups).max(MIN_PRIME));
+        }
         let rows = (room / prime_row).clamp(1, base_rows);
         // Every so manieth row, all of them if they fit.
         plan.prime_stride = base_rows.div_ceil(rows);
@@ -191,8 +259,8 @@ fn size(named: &Named<'_>, tuning: &Tuning, new: &[u64], plan: &mut Plan) -> Res
     if plan.prime_rows == 0 {
         plan.columns.iter_mut().for_each(|c| c.primed = false);
     }
-    let coded = if bulk { total / 8 } else { total } + plan.prime_rows * prime_row;
+    let coded = coded / groups + plan.prime_rows * prime_row;
     let bits = 64 - (coded * 12).leading_zeros();
-    plan.bits = (bits.min(MAX_BITS.into()) as u8).max(14);
+    plan.bits = if plain { PLAIN } else { (bits.min(MAX_BITS.into()) as u8).max(14) };
     Ok(())
 }

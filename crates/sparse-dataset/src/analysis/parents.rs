@@ -1,10 +1,9 @@
 //! Which columns tell most about which others, and how much there is to code.
 
 use super::mapping::Named;
-use super::sources::spread;
 use crate::cm::mix;
 use crate::plan::{Plan, Source};
-use crate::rows::Origin;
+use crate::rows::{Origin, Origins, spread};
 use crate::table::{Block, Form, Kind, cell_hash, to_form};
 use sparse_core::Result;
 use std::collections::HashMap;
@@ -38,26 +37,23 @@ fn bits(cells: &[u64], lens: &[f64], given: &[u64]) -> f64 {
 }
 
 /// Choose parents and hints. Returns for each column the bytes of text that are about to be coded, roughly.
-pub(super) fn choose(named: &Named<'_>, origins: &[Origin], plan: &mut Plan) -> Result<Vec<u64>> {
+pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> Result<Vec<u64>> {
     let store = named.derivative.store;
-    let uncovered: Vec<u64> =
-        origins.iter().zip(0..).filter(|(o, _)| matches!(o, Origin::New)).map(|(_, i)| i).collect();
-    let edited: Vec<u64> =
-        origins.iter().zip(0..).filter(|(o, _)| matches!(o, Origin::Edit(_))).map(|(_, i)| i).collect();
+    let uncovered = origins.count(|o| o == Origin::New)?;
+    let edited = origins.count(|o| matches!(o, Origin::Edit(_)))?;
     let n = plan.columns.len();
     let mut new = vec![0u64; n];
     // Columns of all rows, where something has no source at all; else of new rows, else of edited ones.
-    let all: Vec<u64> = (0..store.rows()).collect();
     let everywhere = plan.columns.iter().any(|c| c.source == Source::None);
-    let rows = match (uncovered.len(), edited.len()) {
-        _ if everywhere => &all,
+    let rows = match (uncovered, edited) {
+        _ if everywhere => spread(store.rows(), SAMPLE),
         (0, 0) => return Ok(new),
-        (0, _) => &edited,
-        _ => &uncovered,
+        (0, _) => origins.sample(SAMPLE, |o| matches!(o, Origin::Edit(_)))?,
+        _ => origins.sample(SAMPLE, |o| o == Origin::New)?,
     };
     // Neighbours, so that what follows from the row above does not look unlike itself.
     let mut block = Block::new(store.kinds().iter().copied());
-    for row in spread(rows, SAMPLE) {
+    for row in rows {
         store.copy(row, row + 1, &mut block)?;
     }
     let mut form = Form::new();
@@ -79,7 +75,7 @@ pub(super) fn choose(named: &Named<'_>, origins: &[Origin], plan: &mut Plan) -> 
         let mean = lens[c].iter().sum::<f64>() / block.rows.max(1) as f64;
         let rows = match plan.columns[c].source {
             Source::None => store.rows() as f64,
-            Source::Base(_) => uncovered.len() as f64 + 0.2 * edited.len() as f64,
+            Source::Base(_) => uncovered as f64 + 0.2 * edited as f64,
             Source::Sibling(_) => 0.1 * store.rows() as f64,
         };
         new[c] = (mean * rows) as u64;

@@ -3,7 +3,7 @@
 use super::mapping::Named;
 use crate::cells::{Rule, similarity};
 use crate::plan::{Plan, Source};
-use crate::rows::Origin;
+use crate::rows::{Origin, Origins};
 use crate::table::{Block, Form, to_form};
 use sparse_core::Result;
 
@@ -23,7 +23,7 @@ struct Sample {
     pairs: Vec<(usize, usize)>,
 }
 
-fn sample(named: &Named<'_>, origins: &[Origin]) -> Result<Sample> {
+fn sample(named: &Named<'_>, origins: &Origins) -> Result<Sample> {
     let (base, derivative) = (named.base.store, named.derivative.store);
     let mut s = Sample {
         derivative: Block::new(derivative.kinds().iter().copied()),
@@ -31,31 +31,18 @@ fn sample(named: &Named<'_>, origins: &[Origin]) -> Result<Sample> {
         pairs: Vec::new(),
     };
     // Rows with changes say more than those without; both take part.
-    let edited: Vec<u64> = rows(origins, |o| matches!(o, Origin::Edit(_)));
-    let others: Vec<u64> = rows(origins, |o| !matches!(o, Origin::Edit(_)));
-    let mut chosen = spread(&edited, SAMPLE / 2);
-    chosen.extend(spread(&others, SAMPLE - chosen.len()));
+    let mut chosen = origins.sample(SAMPLE / 2, |o| matches!(o, Origin::Edit(_)))?;
+    chosen.extend(origins.sample(SAMPLE - chosen.len(), |o| !matches!(o, Origin::Edit(_)))?);
     chosen.sort_unstable();
+    let mut origins = origins.reader();
     for row in chosen {
         derivative.copy(row, row + 1, &mut s.derivative)?;
-        if let Some(Origin::Copy(r) | Origin::Edit(r)) = origins.get(row as usize) {
+        if let Origin::Copy(r) | Origin::Edit(r) = origins.get(row)? {
             s.pairs.push((s.derivative.rows - 1, s.base.rows));
-            base.copy(*r, r + 1, &mut s.base)?;
+            base.copy(r, r + 1, &mut s.base)?;
         }
     }
     Ok(s)
-}
-
-fn rows(origins: &[Origin], f: impl Fn(&Origin) -> bool) -> Vec<u64> {
-    origins.iter().zip(0..).filter(|(o, _)| f(o)).map(|(_, i)| i).collect()
-}
-
-/// `n` of `rows`, evenly.
-pub(super) fn spread(rows: &[u64], n: usize) -> Vec<u64> {
-    if rows.len() <= n {
-        return rows.to_vec();
-    }
-    (0..n).filter_map(|i| rows.get(i * rows.len() / n).copied()).collect()
 }
 
 /// What a candidate is worth: the share of cells that it gets right, or nearly so.
@@ -98,7 +85,7 @@ fn worth(s: &Sample, c: usize, source: Source, rule: Rule, texts: bool) -> f64 {
 }
 
 /// Choose sources and rules, and the order of columns.
-pub(super) fn choose(named: &Named<'_>, origins: &[Origin], plan: &mut Plan) -> Result<()> {
+pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> Result<()> {
     let s = sample(named, origins)?;
     let n = plan.columns.len();
     // What share of rows has a counterpart.

@@ -1,6 +1,6 @@
 //! Bytes of cells, one after the other, each predicted by what came before in its cell, its column and its row.
 
-use crate::cm::{CELL_SELECTORS, Coder, MAX_CONTEXTS, Model, mix};
+use crate::cm::{CELL_SELECTORS, COLUMNS, Coder, MAX_CONTEXTS, Model, Streams, mix};
 use sparse_core::{Error, ErrorKind, Result};
 
 /// What a cell is coded in the light of.
@@ -24,6 +24,9 @@ const BULK_FROM: usize = 24;
 /// Bytes that the search for repetitions hashes.
 const MATCH_MIN: usize = 5;
 const MATCH_BITS: u32 = 18;
+
+/// The stream of lengths of cells.
+const BYTES_LEN: usize = 63;
 
 /// Codes cells, and remembers them.
 pub(crate) struct CellCoder {
@@ -54,6 +57,40 @@ impl CellCoder {
         }
     }
 
+    /// A coder that writes everything to streams, or reads it from them.
+    pub(crate) fn plain(streams: Streams, allowance: usize) -> CellCoder {
+        CellCoder {
+            model: Model::plain(streams),
+            history: Vec::new(),
+            last_seen: Vec::new(),
+            repeat: None,
+            bulk: Vec::new(),
+            bulk_at: 0,
+            allowance,
+        }
+    }
+
+    /// Bytes of a cell, to a column's stream or from it.
+    ///
+    /// # Errors
+    /// When decoding, `Corrupt` or `LimitExceeded`.
+    pub(crate) fn plain_bytes<C: Coder>(&mut self, column: u64, value: &[u8]) -> Result<Vec<u8>> {
+        let key = COLUMNS + column as usize;
+        let Some(streams) = &mut self.model.streams else {
+            return Err(Error::invalid_argument("no streams"));
+        };
+        if !C::DECODES {
+            streams.put_uint(BYTES_LEN, value.len() as u64);
+            streams.put(key, value);
+            return Ok(Vec::new());
+        }
+        let len = usize::try_from(streams.take_uint(BYTES_LEN)).unwrap_or(usize::MAX);
+        let cell = streams.take(key, len).to_vec();
+        streams.check()?;
+        self.spend(cell.len())?;
+        Ok(cell)
+    }
+
     /// Whether the bulk was used up.
     pub(crate) fn bulk_is_used(&self) -> bool {
         self.bulk_at == self.bulk.len()
@@ -77,6 +114,9 @@ impl CellCoder {
         s: &Setting<'_>,
         value: &[u8],
     ) -> Result<Vec<u8>> {
+        if self.model.streams.is_some() {
+            return self.plain_bytes::<C>(s.column, value);
+        }
         if s.bulk {
             let c = [s.column, s.column << 1 | u64::from(s.aligned.is_some())];
             if self.model.flag(coder, 40, &c, value.len() >= BULK_FROM) {

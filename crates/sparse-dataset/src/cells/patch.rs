@@ -3,7 +3,7 @@
 use super::bytes::{CellCoder, Setting};
 use super::diff::{Tokens, common};
 use crate::cm::{Coder, mix};
-use sparse_core::Result;
+use sparse_core::{Error, Result};
 
 /// Texts this short are not patched; their bytes are coded with the counterpart in sight.
 const PATCH_FROM: usize = 20;
@@ -50,6 +50,38 @@ impl Script {
     }
 }
 
+/// A part of a patch: tokens that go, bytes that are put in, tokens that stay.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run<'a> {
+    gone: usize,
+    insert: &'a [u8],
+    stays: usize,
+}
+
+impl Script {
+    fn runs(&self) -> Vec<Run<'_>> {
+        let mut out: Vec<Run<'_>> = Vec::new();
+        let mut inserts = self.inserts.iter();
+        let mut gone = 0;
+        for &keep in &self.keeps {
+            if !keep {
+                gone += 1;
+                continue;
+            }
+            let insert = inserts.next().map_or(&[][..], |i| i);
+            match out.last_mut() {
+                Some(run) if gone == 0 && insert.is_empty() => run.stays += 1,
+                _ => out.push(Run { gone, insert, stays: 1 }),
+            }
+            gone = 0;
+        }
+        if let Some(insert) = inserts.next().filter(|i| !i.is_empty()) {
+            out.push(Run { gone: 0, insert, stays: 0 });
+        }
+        out
+    }
+}
+
 /// What the decisions on a token are made in the light of.
 struct Trail {
     history: u64,
@@ -69,6 +101,9 @@ impl CellCoder {
         let tokens = Tokens::new(base);
         let script = if C::DECODES { None } else { Script::find(&tokens, value) };
         if self.model.flag(coder, 43, &[s.column], script.is_some()) {
+            if self.model.streams.is_some() {
+                return self.plain_patch(coder, s, &tokens, &script.unwrap_or_default());
+            }
             self.patch(coder, s, &tokens, &script.unwrap_or_default())
         } else {
             self.value(coder, &Setting { aligned: None, ..*s }, value)
@@ -109,6 +144,41 @@ impl CellCoder {
         }
         let insert = inserts.next().map_or(&[][..], |i| i);
         self.insert(coder, s, &mut trail, base, (gone, base.len()), insert, &mut out)?;
+        Ok(out)
+    }
+
+    /// A patch as runs: how many tokens go, what is put in, how many tokens stay.
+    fn plain_patch<C: Coder>(
+        &mut self,
+        coder: &mut C,
+        s: &Setting<'_>,
+        base: &Tokens<'_>,
+        script: &Script,
+    ) -> Result<Vec<u8>> {
+        let runs = if C::DECODES { Vec::new() } else { script.runs() };
+        let count = self.model.uint(coder, 45, &[0, 0], runs.len() as u64);
+        let mut runs = runs.into_iter();
+        let mut out = Vec::new();
+        let mut at = 0usize;
+        for _ in 0..count {
+            let run = runs.next().unwrap_or_default();
+            let gone = self.model.uint(coder, 46, &[0, 0], run.gone as u64);
+            let stays = self.model.uint(coder, 47, &[0, 0], run.stays as u64);
+            let insert = self.plain_bytes::<C>(s.column, run.insert)?;
+            if C::DECODES {
+                let add = |at: usize, n: u64| usize::try_from(n).ok().and_then(|n| at.checked_add(n));
+                let start = add(at, gone).filter(|&e| e <= base.len());
+                let end = start.and_then(|s| add(s, stays)).filter(|&e| e <= base.len());
+                let (Some(start), Some(end)) = (start, end) else {
+                    return Err(Error::corrupt("a patch leaves its text"));
+                };
+                let kept = base.slice(start, end);
+                self.allow(kept.len() + 1)?;
+                out.extend_from_slice(&insert);
+                out.extend_from_slice(kept);
+                at = end;
+            }
+        }
         Ok(out)
     }
 

@@ -5,6 +5,7 @@
 //! Mahoney's lpaq (2007), in integers only, so that every machine predicts the same.
 
 use super::coder::Coder;
+use super::streams::Streams;
 use std::sync::OnceLock;
 
 /// The most contexts of one decision.
@@ -106,6 +107,8 @@ pub(crate) struct Model {
     slots: Vec<Slot>,
     shift: u32,
     sets: Vec<Weights>,
+    /// Where decisions go instead, if nothing is modelled.
+    pub(crate) streams: Option<Streams>,
 }
 
 /// Selectors are below this.
@@ -124,7 +127,14 @@ impl Model {
             slots: vec![EMPTY; 1 << bits],
             shift: 64 - u32::from(bits),
             sets: vec![Weights { weight: [20_000; MAX_CONTEXTS], seen: 0 }; SELECTORS],
+            streams: None,
         }
+    }
+
+    /// A model that predicts nothing: decisions are written to streams, or read from them.
+    pub(crate) fn plain(streams: Streams) -> Model {
+        let sets = Vec::new();
+        Model { tables: Tables::get(), slots: Vec::new(), shift: 0, sets, streams: Some(streams) }
     }
 
     /// Code one decision in `contexts` (hashes, at most [`MAX_CONTEXTS`]), mixed with the weights of two selectors.

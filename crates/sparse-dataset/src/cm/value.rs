@@ -13,6 +13,13 @@ pub(crate) const CELL_SELECTORS: usize = 512;
 impl Model {
     /// Code a decision of kind `kind`, in the given contexts.
     pub(crate) fn flag<C: Coder>(&mut self, coder: &mut C, kind: u64, contexts: &[u64], bit: bool) -> bool {
+        if let Some(s) = &mut self.streams {
+            if C::DECODES {
+                return s.take(kind as usize, 1).first().is_some_and(|&b| b != 0);
+            }
+            s.put(kind as usize, &[u8::from(bit)]);
+            return bit;
+        }
         let mut hashes = [0u64; super::model::MAX_CONTEXTS];
         let n = contexts.len().min(hashes.len());
         for (i, (h, &c)) in hashes.iter_mut().zip(contexts).enumerate() {
@@ -30,6 +37,13 @@ impl Model {
         contexts: &[u64; 2],
         value: u64,
     ) -> u64 {
+        if let Some(s) = &mut self.streams {
+            if C::DECODES {
+                return s.take_uint(kind as usize);
+            }
+            s.put_uint(kind as usize, value);
+            return value;
+        }
         let want = 64 - value.leading_zeros();
         // Bit length 0 to 64 as a unary code in contexts: lengths repeat.
         let mut len = 0;

@@ -6,7 +6,7 @@ mod gather;
 pub(crate) use gather::Gathered;
 
 use crate::cells::CellCoder;
-use crate::cm::{Decoder, Encoder};
+use crate::cm::{Decoder, Encoder, Streams};
 use crate::plan::Plan;
 use crate::rows::{Op, Origin, code_ops, ops_of};
 use crate::store::Store;
@@ -71,14 +71,18 @@ pub(crate) struct GroupCoder<'a> {
 
 impl GroupCoder<'_> {
     fn coder(&self, bulk: Vec<u8>, allowance: usize) -> CellCoder {
+        if self.plan.is_plain() {
+            return CellCoder::plain(Streams::default(), allowance);
+        }
         CellCoder::new(self.plan.bits, bulk, allowance)
     }
 
-    /// Rows that were found equal by their hashes are compared; those that differ after all have changes.
+    /// Rows that were found equal by their hashes are compared; those that differ after all have changes. Returns the
+    /// rows of the base.
     ///
     /// # Errors
     /// `Corrupt` when origins leave the base; `Io`.
-    pub(crate) fn check_copies(&self, block: &Block, origins: &mut [Origin]) -> Result<()> {
+    pub(crate) fn check_copies(&self, block: &Block, origins: &mut [Origin]) -> Result<Gathered> {
         let gathered = Gathered::new(self.base, &ops_of(origins))?;
         let pairs: Vec<_> = (0..self.plan.columns.len())
             .filter_map(|c| {
@@ -93,26 +97,35 @@ impl GroupCoder<'_> {
                 }
             }
         }
-        Ok(())
+        drop(pairs);
+        Ok(gathered)
     }
 
-    /// Code the rows of `block`, which come from where `ops` say.
+    /// Code the rows of `block`, which come from where `ops` say, given the rows of the base that they refer to.
     ///
     /// # Errors
     /// `InvalidArgument` when the two do not fit; `Io`.
-    pub(crate) fn encode(&self, block: &Block, ops: &[Op], level: i32) -> Result<Vec<u8>> {
+    pub(crate) fn encode(
+        &self,
+        block: &Block,
+        ops: &[Op],
+        gathered: &Gathered,
+        level: i32,
+    ) -> Result<Vec<u8>> {
         let mut cells = self.coder(Vec::new(), 0);
         let mut coder = Encoder::new();
         code_ops(&mut cells.model, &mut coder, block.rows as u64, self.base.rows(), ops)?;
-        let gathered = Gathered::new(self.base, ops)?;
-        Columns { plan: self.plan, ops, gathered: &gathered, prime: &self.learned.prime }.code(
+        Columns { plan: self.plan, ops, gathered, prime: &self.learned.prime }.code(
             &mut cells,
             &mut coder,
             block.rows,
             Some(block),
         )?;
         let mut out = Vec::new();
-        let bulk = std::mem::take(&mut cells.bulk);
+        let mut bulk = std::mem::take(&mut cells.bulk);
+        if let Some(streams) = &cells.model.streams {
+            bulk = streams.write();
+        }
         if bulk.is_empty() {
             out.push(0);
         } else {
@@ -135,21 +148,27 @@ impl GroupCoder<'_> {
             0 => Vec::new(),
             1 => {
                 let len = input.uint()? as usize;
-                if len > MAX_BULK.min(allowance) {
+                // Streams take more than the cells they are of.
+                if len > MAX_BULK.min(allowance.saturating_mul(2)) {
                     return Err(Error::corrupt(format!("long values of {len} bytes in a row group")));
                 }
                 crate::pack::decompress(input.blob()?, &self.learned.prefix, len)?
             }
             other => return Err(Error::corrupt(format!("unknown layout {other} of a row group"))),
         };
-        let mut cells = self.coder(bulk, allowance);
+        let mut cells = match self.plan.is_plain() {
+            true => CellCoder::plain(Streams::read(&bulk)?, allowance),
+            false => self.coder(bulk, allowance),
+        };
         let mut coder = Decoder::new(input.0);
         let ops = code_ops(&mut cells.model, &mut coder, rows, self.base.rows(), &[])?;
         coder.check()?;
+        cells.model.streams.as_ref().map_or(Ok(()), Streams::check)?;
         let gathered = Gathered::new(self.base, &ops)?;
         let columns = Columns { plan: self.plan, ops: &ops, gathered: &gathered, prime: &self.learned.prime };
         let block = columns.code(&mut cells, &mut coder, rows as usize, None)?;
         coder.check()?;
+        cells.model.streams.as_ref().map_or(Ok(()), Streams::check_end)?;
         if !cells.bulk_is_used() {
             return Err(Error::corrupt("a row group has long values left over"));
         }

@@ -5,9 +5,10 @@ use super::{DataFile, Format, FoundSplit};
 use arrow_schema::{Field, Schema};
 use sparse_core::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The name of the only split, where files do not say.
@@ -117,6 +118,42 @@ fn walk(folder: &Path, relative: &str, depth: usize, out: &mut Vec<DataFile>) ->
         }
     }
     Ok(())
+}
+
+/// All files of the dataset at `path`, and their paths in its folder; what begins with a dot is left out.
+///
+/// # Errors
+/// `Io`; `InvalidInput` for a name that is not UTF-8.
+pub(crate) fn all_files(path: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let text = |name: &OsStr, place: &Path| {
+        name.to_str().map(str::to_owned).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, "a name that is not UTF-8")
+                .in_file(place.display().to_string())
+        })
+    };
+    if path.is_file() {
+        return Ok(vec![(path.to_path_buf(), text(path.file_name().unwrap_or_default(), path)?)]);
+    }
+    let mut out = Vec::new();
+    let mut folders = vec![(path.to_path_buf(), String::new(), 0)];
+    while let Some((folder, inside, depth)) = folders.pop() {
+        let error = |e| Error::io("cannot list", e).in_file(folder.display().to_string());
+        for entry in std::fs::read_dir(&folder).map_err(error)? {
+            let path = entry.map_err(error)?.path();
+            let name = text(path.file_name().unwrap_or_default(), &path)?;
+            if name.starts_with('.') {
+                continue;
+            }
+            let relative = if inside.is_empty() { name } else { format!("{inside}/{name}") };
+            match path.is_dir() {
+                true if depth < MAX_DEPTH => folders.push((path, relative, depth + 1)),
+                true => {}
+                false => out.push((path, relative)),
+            }
+        }
+    }
+    out.sort_by(|a, b| a.1.cmp(&b.1));
+    Ok(out)
 }
 
 /// Files of `datasets` that describe data, and its caches of indices.

@@ -4,7 +4,7 @@ mod find;
 mod read;
 mod write;
 
-pub(crate) use find::find;
+pub(crate) use find::{all_files, find};
 pub(crate) use read::read_file;
 pub(crate) use write::FileWriter;
 

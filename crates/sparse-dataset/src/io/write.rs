@@ -4,6 +4,7 @@ use super::Format;
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::{FileWriter as IpcFile, StreamWriter};
 use arrow_json::LineDelimitedWriter;
+use arrow_json::writer::LineDelimited;
 use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -28,11 +29,11 @@ fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
 }
 
 impl<W: Write + Send> FileWriter<W> {
-    /// Begin a file.
+    /// Begin a file; with `nulls`, JSON has keys of nulls.
     ///
     /// # Errors
     /// `Io`; `InvalidArgument` when the format cannot hold the schema.
-    pub(crate) fn new(out: W, format: Format, schema: &SchemaRef) -> Result<Self> {
+    pub(crate) fn new(out: W, format: Format, schema: &SchemaRef, nulls: bool) -> Result<Self> {
         Ok(match format {
             Format::Parquet => {
                 let level = ZstdLevel::try_new(1).map_err(failed)?;
@@ -51,7 +52,9 @@ impl<W: Write + Send> FileWriter<W> {
             Format::ArrowStream => {
                 FileWriter::ArrowStream(Box::new(StreamWriter::try_new(out, schema).map_err(failed)?))
             }
-            Format::JsonLines => FileWriter::JsonLines(LineDelimitedWriter::new(out)),
+            Format::JsonLines => FileWriter::JsonLines(
+                arrow_json::WriterBuilder::new().with_explicit_nulls(nulls).build::<_, LineDelimited>(out),
+            ),
             Format::Csv => {
                 FileWriter::Csv(Box::new(arrow_csv::WriterBuilder::new().with_header(true).build(out)))
             }

@@ -1,59 +1,91 @@
 //! Rows that are equal to one of the base.
 
+use crate::numbers::Numbers;
+use crate::store::Spill;
+use sparse_core::Result;
+
 /// Stands for no row.
-const NONE: u64 = u64::MAX;
+pub(crate) const NONE: u64 = u64::MAX;
 
 /// Memory of one entry while a part of the base's rows is looked up, in bytes.
-const ENTRY: usize = 16;
+const ENTRY: u64 = 16;
 
-/// For each row of the derivative, by the hash of its cells, a row of the base with the same hash.
+/// For each row of the derivative, by the hash of its cells, a row of the base with the same hash, or [`NONE`].
 ///
 /// Where there are several, the successor of the row before is preferred, so that runs stay long; then the predecessor
 /// of the row after. Equal hashes are believed to be equal rows here: the caller compares the cells.
 ///
 /// Rows are looked up part by part of the hash space, so that no more than `budget` bytes are taken beyond the input
 /// and the result.
-pub(crate) fn match_exact(base: &[u64], derivative: &[u64], budget: usize) -> Vec<Option<u64>> {
-    let parts = (base.len().saturating_mul(ENTRY)).div_ceil(budget.max(1 << 20)).max(1).next_power_of_two();
+///
+/// # Errors
+/// `Io` from temporary files.
+pub(crate) fn match_exact(
+    base: &Numbers,
+    derivative: &Numbers,
+    budget: usize,
+    spill: &Spill,
+) -> Result<Numbers> {
+    let parts =
+        (base.len().saturating_mul(ENTRY)).div_ceil(budget.max(1 << 20) as u64).max(1).next_power_of_two();
     let bits = parts.trailing_zeros();
-    let part_of = |h: u64| if bits == 0 { 0 } else { (h >> (64 - bits)) as usize };
-    let mut found = vec![NONE; derivative.len()];
+    let part_of = |h: u64| if bits == 0 { 0 } else { h >> (64 - bits) };
+    let mut result = Numbers::new(derivative.len(), NONE, spill)?;
+    let mut found = result.cursor();
     for part in 0..parts {
-        let mut rows: Vec<(u64, u64)> =
-            base.iter().zip(0..).filter(|&(&h, _)| part_of(h) == part).map(|(&h, r)| (h, r)).collect();
+        let mut rows: Vec<(u64, u64)> = Vec::new();
+        let mut reader = base.reader();
+        for row in 0..base.len() {
+            let hash = reader.get(row)?;
+            if part_of(hash) == part {
+                rows.push((hash, row));
+            }
+        }
         rows.sort_unstable();
         rows.dedup_by_key(|r| r.0);
         let table = Table::new(&rows, bits);
-        for (&h, found) in derivative.iter().zip(&mut found) {
-            if part_of(h) == part {
-                *found = table.find(h).unwrap_or(NONE);
+        let mut reader = derivative.reader();
+        for i in 0..derivative.len() {
+            let hash = reader.get(i)?;
+            if let Some(row) = (part_of(hash) == part).then(|| table.find(hash)).flatten() {
+                found.set(i, row)?;
             }
         }
     }
-    let hash = |r: u64| base.get(r as usize).copied();
+    let (mut base_hash, mut hash) = (base.reader(), derivative.reader());
+    let mut same =
+        |row: u64, hash: u64| -> Result<bool> { Ok(row < base.len() && base_hash.get(row)? == hash) };
     let mut before = NONE;
-    for (&h, found) in derivative.iter().zip(&mut found) {
-        if *found != NONE {
-            let next = before.wrapping_add(1);
-            if before != NONE && hash(next) == Some(h) {
-                *found = next;
-            }
-            before = *found;
+    for i in 0..derivative.len() {
+        let here = found.get(i)?;
+        if here == NONE {
+            continue;
+        }
+        let next = before.wrapping_add(1);
+        if before != NONE && here != next && same(next, hash.get(i)?)? {
+            found.set(i, next)?;
+            before = next;
+        } else {
+            before = here;
         }
     }
     for i in (1..derivative.len()).rev() {
-        let (after, here) = (found[i], found[i - 1]);
+        let (after, here) = (found.get(i)?, found.get(i - 1)?);
         let wanted = after.wrapping_sub(1);
-        if after == NONE || here == NONE || here == wanted || hash(wanted) != Some(derivative[i - 1]) {
+        if after == NONE || here == NONE || here == wanted || !same(wanted, hash.get(i - 1)?)? {
             continue;
         }
         // Not at the price of a run that is there already.
-        let runs_on = i >= 2 && found[i - 2] != NONE && found[i - 2].wrapping_add(1) == here;
+        let runs_on = i >= 2 && {
+            let earlier = found.get(i - 2)?;
+            earlier != NONE && earlier.wrapping_add(1) == here
+        };
         if !runs_on {
-            found[i - 1] = wanted;
+            found.set(i - 1, wanted)?;
         }
     }
-    found.into_iter().map(|f| (f != NONE).then_some(f)).collect()
+    found.finish()?;
+    Ok(result)
 }
 
 /// Sorted (hash, row), and where each range of hashes begins, so that a look-up touches few places.
@@ -95,11 +127,25 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn numbers(list: &[u64], budget: usize) -> Numbers {
+        let mut out = Numbers::new(list.len() as u64, 0, &Spill { budget, folder: None }).unwrap();
+        let mut cursor = out.cursor();
+        list.iter().zip(0..).for_each(|(&n, i)| cursor.set(i, n).unwrap());
+        cursor.finish().unwrap();
+        out
+    }
+
+    fn found(base: &[u64], derivative: &[u64], budget: usize) -> Vec<Option<u64>> {
+        let spill = Spill { budget, folder: None };
+        let out = match_exact(&numbers(base, budget), &numbers(derivative, budget), budget, &spill).unwrap();
+        out.range(0, out.len()).unwrap().into_iter().map(|n| (n != NONE).then_some(n)).collect()
+    }
+
     #[test]
     fn runs_stay_long() {
         // 7 occurs three times; its neighbours say which one is meant.
         let base = [7, 1, 2, 7, 3, 7, 4];
-        let found = match_exact(&base, &[2, 7, 3, 7, 4, 9, 7, 4], 1 << 20);
+        let found = found(&base, &[2, 7, 3, 7, 4, 9, 7, 4], 1 << 20);
         assert_eq!(found, [Some(2), Some(3), Some(4), Some(5), Some(6), None, Some(5), Some(6)]);
     }
 
@@ -108,8 +154,7 @@ mod tests {
         fn finds_all(base in prop::collection::vec(0u64..40, 0..100), derivative in prop::collection::vec(0u64..50, 0..100)) {
             let spread = |v: &[u64]| v.iter().map(|x| x.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect::<Vec<_>>();
             let (base, derivative) = (spread(&base), spread(&derivative));
-            let found = match_exact(&base, &derivative, 64);
-            for (h, f) in derivative.iter().zip(found) {
+            for (h, f) in derivative.iter().zip(found(&base, &derivative, 64)) {
                 match f {
                     Some(r) => prop_assert_eq!(base[r as usize], *h),
                     None => prop_assert!(!base.contains(h)),

@@ -1,11 +1,17 @@
 //! Rows: which row of the base each row of the derivative comes from, and how that is written down.
 
 mod exact;
+mod index;
 mod ops;
+mod origins;
+mod rare;
 mod similar;
+mod text;
 
-pub(crate) use exact::match_exact;
+pub(crate) use exact::{NONE, match_exact};
+pub(crate) use index::{Filter, Index};
 pub(crate) use ops::{Op, code_ops, ops_of};
+pub(crate) use origins::{OriginCursor, Origins, spread};
 
 /// Where a row comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

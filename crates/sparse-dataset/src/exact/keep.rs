@@ -1,0 +1,165 @@
+//! Making patches.
+
+use super::patch::{CHUNK, prefix};
+use super::{ExactFile, PATCH_CODEC, Reference, Style};
+use crate::arrow::to_batch;
+use crate::dataset::Dataset;
+use crate::io::Format;
+use crate::manifest::SplitRecord;
+use crate::options::Options;
+use crate::restore::{Files, Target};
+use crate::store::Store;
+use sparse_container::{Digester, Entry, Index, Piece, PieceSource, Writer};
+use sparse_core::{ByteSource, Digest, Effort, Error, FileSource, Observer, Result};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+/// A file to be kept byte by byte.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) path: PathBuf,
+    /// Its path in the dataset's folder.
+    pub(crate) relative: String,
+    /// What this program writes in its place, and in which style.
+    pub(crate) written: Option<(PathBuf, Style)>,
+}
+
+/// What is read of a text file to tell its style.
+const HEAD: u64 = 64 << 10;
+
+/// Files this large are compressed as well as it goes, larger ones by effort.
+const SMALL: u64 = 4 * CHUNK;
+
+fn open(path: &Path) -> Result<FileSource> {
+    let place = || path.display().to_string();
+    let file = File::open(path).map_err(|e| Error::io("cannot read", e).in_file(place()))?;
+    FileSource::new(file).map_err(|e| e.in_file(place()))
+}
+
+fn style_of(path: &Path, format: Format) -> Result<Style> {
+    if !matches!(format, Format::JsonLines | Format::Csv) {
+        return Ok(Style::default());
+    }
+    let error = |e| Error::io("cannot read", e).in_file(path.display().to_string());
+    let mut head = Vec::new();
+    File::open(path).map_err(error)?.take(HEAD).read_to_end(&mut head).map_err(error)?;
+    Ok(if format == Format::Csv { Style::of_csv(&head) } else { Style::of_json(&head) })
+}
+
+/// Write the files of a split as restoring does, from the rows as they were read, in the styles of the `originals`
+/// (path and format, by path in the dataset).
+///
+/// # Errors
+/// As writing and reading files.
+pub(crate) fn regenerate(
+    target: &Target<'_>,
+    store: &Store,
+    record: &SplitRecord,
+    originals: &[(PathBuf, String, Format)],
+) -> Result<BTreeMap<String, Style>> {
+    let mut styles = BTreeMap::new();
+    for (path, relative, format) in originals {
+        styles.insert(relative.clone(), style_of(path, *format)?);
+    }
+    let mut report = crate::restore::RestoreReport::default();
+    {
+        let mut files = Files::new(target, None, record, &styles, &mut report);
+        files.advance()?;
+        for i in 0..store.blocks() {
+            files.rows(&to_batch(&record.schema, &*store.block(i)?)?)?;
+        }
+        files.end()?;
+    }
+    Ok(styles)
+}
+
+fn digest_of(source: &dyn ByteSource) -> Result<Digest> {
+    let mut digester = Digester::new();
+    let mut at = 0;
+    while at < source.byte_len() {
+        let n = (source.byte_len() - at).min(1 << 20);
+        digester.update(&source.bytes_at(at, n as usize)?);
+        at += n;
+    }
+    Ok(digester.finish())
+}
+
+/// The file of the base that has a file's place, and its path in the base.
+fn counterpart(base: &Dataset, relative: &str) -> Option<(PathBuf, String)> {
+    if base.path().is_file() {
+        let name = base.path().file_name()?.to_string_lossy().into_owned();
+        return Some((base.path().to_path_buf(), name));
+    }
+    let path = base.path().join(relative);
+    path.is_file().then(|| (path, relative.to_owned()))
+}
+
+/// Store files as patches: one entry each.
+///
+/// # Errors
+/// `Cancelled`, `Io`.
+pub(crate) fn keep<W: Write>(
+    files: &[Kept],
+    base: &Dataset,
+    writer: &mut Writer<W>,
+    index: &mut Index,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Vec<ExactFile>> {
+    let window = ((options.memory / 16).max(1).ilog2() as u8).clamp(16, 26);
+    let mut out = Vec::new();
+    for file in files {
+        let source = open(&file.path)?;
+        let mut references: Vec<(Reference, Option<FileSource>)> = vec![(Reference::Nothing, None)];
+        if let Some((path, style)) = &file.written {
+            references.push((Reference::Written(*style), Some(open(path)?)));
+        }
+        if let Some((path, name)) = counterpart(base, &file.relative) {
+            let source = open(&path)?;
+            // The digest is taken if the file is used.
+            let reference = Reference::Base { path: name, len: source.byte_len(), digest: Digest([0; 16]) };
+            references.push((reference, Some(source)));
+        }
+        let level = match options.effort {
+            Effort::Fast => 3,
+            Effort::Default if source.byte_len() > SMALL => 9,
+            _ => 19,
+        };
+        let patch = |at: u64, from: &Option<FileSource>| -> Result<Vec<u8>> {
+            options.cancel.check()?;
+            let chunk = source.bytes_at(at, (source.byte_len() - at).min(CHUNK) as usize)?;
+            let from = prefix(from.as_ref().map(|f| f as &dyn ByteSource), at, source.byte_len(), window)?;
+            crate::pack::compress(&chunk, &from, level)
+        };
+        // A chunk from the middle tells which reference is best.
+        let middle = source.byte_len() / CHUNK / 2 * CHUNK;
+        let mut best: Option<(Vec<u8>, usize)> = None;
+        for (i, (_, from)) in references.iter().enumerate().filter(|_| source.byte_len() > 0) {
+            let packed = patch(middle, from)?;
+            if best.as_ref().is_none_or(|b| packed.len() < b.0.len()) {
+                best = Some((packed, i));
+            }
+        }
+        let (first, chosen) = best.unwrap_or_default();
+        let (mut reference, from) = references.swap_remove(chosen);
+        if let (Reference::Base { digest, .. }, Some(from)) = (&mut reference, &from) {
+            *digest = digest_of(from)?;
+        }
+        let mut pieces = Vec::new();
+        let mut at = 0;
+        while at < source.byte_len() {
+            let len = (source.byte_len() - at).min(CHUNK);
+            let packed = if at == middle { first.clone() } else { patch(at, &from)? };
+            let blob = writer.append(&packed)?;
+            pieces.push(Piece { len, source: PieceSource::Blob { codec: PATCH_CODEC, blob, base: None } });
+            observer.advance(len);
+            at += len;
+        }
+        let digest = digest_of(&source)?;
+        index.entries.push(Entry::bytes(file.relative.clone(), source.byte_len(), digest, pieces));
+        out.push(ExactFile { path: file.relative.clone(), reference, window });
+    }
+    Ok(out)
+}

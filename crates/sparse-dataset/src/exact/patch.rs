@@ -1,0 +1,48 @@
+//! Patches: a file in chunks, each compressed after the part of a reference that lies about there.
+
+use sparse_core::{ByteSource, Error, Result};
+
+/// Bytes of a file that are compressed at once.
+pub(super) const CHUNK: u64 = 8 << 20;
+
+/// The part of a reference of `reference` bytes that the chunk at `offset` of a file of `len` bytes sees.
+pub(super) fn window(offset: u64, len: u64, reference: u64, window: u8) -> (u64, usize) {
+    let size = reference.min(1 << window);
+    let middle = u128::from(offset) * u128::from(reference) / u128::from(len.max(1));
+    let start = (middle as u64).saturating_sub(size / 2).min(reference - size);
+    (start, size as usize)
+}
+
+/// Read what a chunk sees of its reference.
+///
+/// # Errors
+/// `Io`; `LimitExceeded` when memory does not suffice.
+pub(super) fn prefix(source: Option<&dyn ByteSource>, offset: u64, len: u64, log: u8) -> Result<Vec<u8>> {
+    let Some(source) = source else { return Ok(Vec::new()) };
+    let (start, size) = window(offset, len, source.byte_len(), log);
+    let mut out = Vec::new();
+    out.try_reserve_exact(size).map_err(|_| {
+        Error::new(sparse_core::ErrorKind::LimitExceeded, "a patch's reference does not fit in memory")
+    })?;
+    out.resize(size, 0);
+    source.read_exact_at(start, &mut out)?;
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_lie_inside() {
+        for reference in [0, 1, 1000, 5000, 1 << 20] {
+            for offset in [0, 1, 900, 10_000] {
+                let (start, size) = window(offset, 10_000, reference, 11);
+                assert!(start + size as u64 <= reference && size <= 2048);
+                assert!(size == 2048 || size as u64 == reference);
+            }
+        }
+        assert_eq!(window(0, 100, 10_000, 10), (0, 1024));
+        assert_eq!(window(100, 100, 10_000, 10), (8976, 1024));
+    }
+}

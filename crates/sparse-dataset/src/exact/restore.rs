@@ -1,0 +1,116 @@
+//! Applying patches.
+
+use super::patch::{CHUNK, prefix};
+use super::{ExactFile, PATCH_CODEC, Reference};
+use crate::delta::DeltaDataset;
+use crate::restore::{RestoreReport, Target};
+use sparse_container::{Digester, Entry, PieceSource};
+use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Observer, Result};
+use sparse_model::{AtomicDir, Overwrite};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+/// Restores files byte by byte.
+pub(crate) struct ExactFiles<'a> {
+    data: &'a DeltaDataset<'a>,
+    /// What this program writes, where a patch needs it. The folder goes with this.
+    written: Option<(AtomicDir, tempfile::TempDir)>,
+}
+
+impl<'a> ExactFiles<'a> {
+    /// Write what patches need.
+    ///
+    /// # Errors
+    /// As writing the dataset.
+    pub(crate) fn new(data: &'a DeltaDataset<'a>, observer: &dyn Observer) -> Result<ExactFiles<'a>> {
+        let mut styles = BTreeMap::new();
+        for f in &data.delta.manifest.exact {
+            if let Reference::Written(style) = f.reference {
+                styles.insert(f.path.clone(), style);
+            }
+        }
+        let mut written = None;
+        if !styles.is_empty() {
+            let folder = crate::store::temporary_folder(data.options.temporary.as_deref())?;
+            let out = AtomicDir::create(folder.path().join("written"), Overwrite::Refuse)?;
+            data.write_splits(&Target::Folder(&out), None, &styles, &mut RestoreReport::default(), observer)?;
+            written = Some((out, folder));
+        }
+        Ok(ExactFiles { data, written })
+    }
+
+    /// What file `file` is a patch against, checked.
+    fn reference(&self, file: &ExactFile) -> Result<Option<FileSource>> {
+        let open = |path: &Path| -> Result<FileSource> {
+            let place = || path.display().to_string();
+            let file = File::open(path).map_err(|e| Error::io("cannot read", e).in_file(place()))?;
+            FileSource::new(file).map_err(|e| e.in_file(place()))
+        };
+        match (&file.reference, &self.written) {
+            (Reference::Nothing, _) => Ok(None),
+            (Reference::Written(_), None) => Err(Error::corrupt("a patch against nothing")),
+            (Reference::Written(_), Some((folder, _))) => {
+                open(&folder.temporary_path().join(&file.path)).map(Some)
+            }
+            (Reference::Base { path, len, digest }, _) => {
+                let base = self.data.dataset.path();
+                let path = if base.is_file() { base.to_path_buf() } else { base.join(path) };
+                let source = open(&path)?;
+                let mut own = Digester::new();
+                let mut at = 0;
+                while at < source.byte_len() && source.byte_len() == *len {
+                    let n = (source.byte_len() - at).min(1 << 20);
+                    own.update(&source.bytes_at(at, n as usize)?);
+                    at += n;
+                }
+                if source.byte_len() != *len || own.finish() != *digest {
+                    let text = "this file of the base has other bytes than the delta was made against";
+                    return Err(Error::new(ErrorKind::BaseMismatch, text).in_file(path.display().to_string()));
+                }
+                Ok(Some(source))
+            }
+        }
+    }
+
+    /// Write file number `i` to `out`, and compare it with its digest. Returns its length.
+    ///
+    /// # Errors
+    /// `BaseMismatch`, `Corrupt`, `LimitExceeded`, `Io`.
+    pub(crate) fn restore(&self, i: usize, out: &mut dyn Write) -> Result<u64> {
+        let delta = self.data.delta;
+        let file = delta.manifest.exact.get(i).ok_or_else(|| Error::invalid_argument("no such file"))?;
+        let entry = delta.exact_entry(i).ok_or_else(|| Error::corrupt("a file without its entry"))?;
+        self.patch(file, entry, out)
+            .map_err(|e| if e.file().is_some() { e } else { e.in_file(file.path.clone()) })
+    }
+
+    fn patch(&self, file: &ExactFile, entry: &Entry, out: &mut dyn Write) -> Result<u64> {
+        let reference = self.reference(file)?;
+        let len = entry.spec.byte_len();
+        let (mut at, mut digester) = (0, Digester::new());
+        for piece in &entry.pieces {
+            self.data.options.cancel.check()?;
+            let PieceSource::Blob { codec, blob, base: None } = piece.source else {
+                return Err(Error::corrupt("a patch is not a blob"));
+            };
+            if codec != PATCH_CODEC {
+                return Err(Error::new(ErrorKind::UnknownCodec, format!("a patch has codec {}", codec.0)));
+            }
+            if piece.len > CHUNK {
+                return Err(Error::corrupt(format!("a patch makes {} bytes", piece.len)));
+            }
+            let packed = self.data.delta.read_blob(&blob, self.data.options.limits.max_chunk_bytes)?;
+            let from = prefix(reference.as_ref().map(|r| r as &dyn ByteSource), at, len, file.window)?;
+            let bytes = crate::pack::decompress(&packed, &from, piece.len as usize)?;
+            digester.update(&bytes);
+            out.write_all(&bytes).map_err(|e| Error::io("cannot write", e))?;
+            at += piece.len;
+        }
+        if at != len || digester.finish() != entry.digest {
+            return Err(Error::corrupt("its bytes are not those that were stored"));
+        }
+        Ok(at)
+    }
+}
