@@ -6,18 +6,25 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sparse_codecs::entropy::freq::FreqTable;
+use sparse_bench::peers::{Bitx, TensorCoder};
+use sparse_codecs::entropy::freq::{FreqTable, PROB_SCALE};
 use sparse_codecs::entropy::rans::{self, DecodeTables, EncodeScratch, EncodeTables};
 use sparse_codecs::lossless::{Lossless, LosslessOn};
 use sparse_codecs::simd::{Level, Padded, Simd};
 use sparse_core::{
     CodecContext, DEFAULT_CHUNK_LEN, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit, Segment,
-    UnitSpec, decode_unit, encode_unit,
+    TensorSpec, UnitSpec, decode_unit, encode_unit,
 };
 use std::hint::black_box;
 
+/// 4 MiB of 16-bit weights.
 const ROWS: u64 = 1024;
 const COLUMNS: u64 = 2048;
+
+/// Rows of what is analysed, too: a matrix of this size is a unit of its own. As a test, a few will do.
+fn encoded_rows() -> u64 {
+    if std::env::args().any(|a| a == "--bench") { 4096 } else { 128 }
+}
 
 /// Standard deviations of the update; that of the base is 0.02. In bf16, about 99, 68, 32, 12 and 4 % of the weights
 /// stay the same.
@@ -51,9 +58,13 @@ struct Pair {
 
 impl Pair {
     fn new(dtype: Dtype, update: f64) -> Pair {
+        Pair::with_rows(dtype, update, ROWS)
+    }
+
+    fn with_rows(dtype: Dtype, update: f64, rows: u64) -> Pair {
         let mut random = Random(0x5eed);
         let (mut base, mut target) = (Vec::new(), Vec::new());
-        for _ in 0..ROWS {
+        for _ in 0..rows {
             let spread = (0.35 * random.normal()).exp2();
             for _ in 0..COLUMNS {
                 let (b, d) = (0.02 * spread * random.normal(), update * spread * random.normal());
@@ -76,7 +87,7 @@ impl Pair {
                 }
             }
         }
-        let segment = Segment { rows: ROWS, row_len: COLUMNS };
+        let segment = Segment { rows, row_len: COLUMNS };
         let unit = UnitSpec::new(dtype, Some(dtype), DEFAULT_CHUNK_LEN, [segment]).unwrap();
         Pair { unit, base, target }
     }
@@ -158,13 +169,40 @@ fn decode(c: &mut Criterion) {
     group.finish();
 }
 
+/// A peer on the same pairs: BitX, the delta scheme of ZipLLM.
+fn bitx(c: &mut Criterion) {
+    let mut group = c.benchmark_group("BitX");
+    for (update, pair) in pairs() {
+        let spec = TensorSpec::new(pair.unit.dtype(), [ROWS, COLUMNS]).unwrap();
+        let mut bitx = Bitx::new().unwrap();
+        let encoded = bitx.encode(&spec, &pair.target, Some(&pair.base)).unwrap();
+        let mut out = vec![0; pair.target.len()];
+        bitx.decode(&spec, &encoded, Some(&pair.base), &mut out).unwrap();
+        assert!(out == pair.target, "the round trip is not exact");
+        group.throughput(Throughput::Bytes(out.len() as u64));
+        let id = |what| BenchmarkId::new(what, format!("{}/{update:.0e}", pair.unit.dtype()));
+        group.bench_function(id("decode"), |b| {
+            b.iter(|| bitx.decode(&spec, &encoded, Some(&pair.base), &mut out).unwrap())
+        });
+        group.bench_function(id("encode"), |b| {
+            b.iter(|| bitx.encode(&spec, &pair.target, Some(&pair.base)).unwrap())
+        });
+    }
+    group.finish();
+}
+
+/// What is encoded: at three densities, and other types.
+const ENCODED: [(Dtype, f64); 5] =
+    [(Dtype::Bf16, 1e-6), (Dtype::Bf16, 1e-4), (Dtype::Bf16, 1e-3), (Dtype::F16, 1e-4), (Dtype::F32, 1e-4)];
+
 /// Analysis and encoding.
 fn encode(c: &mut Criterion) {
     let mut cx = CodecContext::new();
     for (name, effort) in [("encode fast", Effort::Fast), ("encode default", Effort::Default)] {
         let mut group = c.benchmark_group(name);
         group.sample_size(10);
-        for (update, pair) in pairs() {
+        for (dtype, update) in ENCODED {
+            let pair = Pair::with_rows(dtype, update, encoded_rows());
             group.throughput(Throughput::Bytes(pair.target.len() as u64));
             for level in levels() {
                 let codec = Lossless.on(level);
@@ -232,7 +270,7 @@ fn entropy_coder(c: &mut Criterion) {
     let tokens: Vec<u8> = contexts
         .iter()
         .map(|&context| {
-            let mut at = (random.next() % 4096) as u16;
+            let mut at = (random.next() % u64::from(PROB_SCALE)) as u16;
             let freqs = tables[context as usize].freqs();
             freqs.iter().position(|&f| at.checked_sub(f).map(|rest| at = rest).is_none()).unwrap() as u8
         })
@@ -269,5 +307,5 @@ fn entropy_coder(c: &mut Criterion) {
     }
 }
 
-criterion_group!(kernels, memcpy, decode, encode_chunks, encode, entropy_coder);
+criterion_group!(kernels, memcpy, decode, bitx, encode_chunks, encode, entropy_coder);
 criterion_main!(kernels);
