@@ -340,9 +340,10 @@ pub fn markdown(ladders: &[Ladder]) -> String {
         sizes.row(&[l.pair.clone(), thousands(l.weights), thousands(l.bytes)]);
     }
     let [sizes, table, speeds, duels] = [sizes, table, speeds, duels].map(Table::finish);
-    format!(
-        "{sizes}\nBits per weight, relative error, p99 ULP, exact:\n\n{table}\nEncode / decode, MB per second of the processor's time:\n\n{speeds}\n{duels}"
-    )
+    let text = format!(
+        "{sizes}\nBits per weight, relative error, p99 ULP, exact:\n\n{table}\nEncode / decode, MB per second of the processor's time:\n\n{speeds}"
+    );
+    if ladders.iter().all(|l| l.duels.is_empty()) { text } else { format!("{text}\n{duels}") }
 }
 
 #[cfg(test)]
