@@ -152,7 +152,8 @@ fn make_ladder(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let args = Args::parse(args, &["all", "runs", "only"])?;
     let runs: usize = args.parsed("runs", 3)?;
     let only = list(args.get("only"));
-    println!("{}; one thread, median of {runs}; MB = 10^6 raw bytes of the fine-tune\n", Machine::describe());
+    let machine = Machine::describe();
+    println!("{machine}; processor's time, median of {runs}; MB = 10^6 raw bytes of the fine-tune\n");
     let mut ladders = Vec::new();
     for path in chosen_pairs(&args.positional, args.get("all"))? {
         let pair = Pair::load(&path.base, &path.target)?;

@@ -38,6 +38,7 @@ pub enum Rank {
 /// The codec, see the [module](self).
 #[derive(Clone, Debug)]
 pub struct Svd {
+    /// Decoders do not care.
     #[cfg_attr(not(feature = "svd-encode"), allow(dead_code))]
     rank: Rank,
     info: CodecInfo,
