@@ -95,7 +95,7 @@ impl Pool {
         if pool.sentences.len() < 100 { Err(bad("fewer than 100 sentences of text")) } else { Ok(pool) }
     }
 
-    fn pick<'a>(list: &'a [String], n: u64) -> &'a str {
+    fn pick(list: &[String], n: u64) -> &str {
         list.get((n % list.len().max(1) as u64) as usize).map_or("", |s| s)
     }
 }
