@@ -45,8 +45,8 @@ pub(super) fn changed(tokens: &[u8]) -> usize {
 const FEW_BITS: f64 = 8.0 * 8192.0;
 const FEW_LANES: usize = 4;
 
-/// From so many bits on, the states of 64 lanes are no more than 0.25 % of the chunk above those of 32.
-const MANY_BITS: f64 = 8.0 * 49152.0;
+/// From so many bits on, the states of 64 lanes are no more than 0.5 % of the chunk above those of 32, which take a third longer.
+const MANY_BITS: f64 = 8.0 * 24576.0;
 
 fn lanes_for(token_bits: f64) -> usize {
     match token_bits {
