@@ -1,7 +1,6 @@
 //! AVX2: 16-bit words from tokens and raw bits, in three passes over a block that stays in the first-level cache.
 
-use super::{Expansion16, Form, RawBits, scalar};
-use crate::entropy::token::TokenScheme;
+use super::{Expansion16, RawBits, SHIFT, SIGNED, scalar};
 use std::arch::x86_64::*;
 
 /// Words per block.
@@ -20,11 +19,6 @@ static MASKS: [[u8; 32]; 2] = {
     table
 };
 
-/// [`TokenScheme`]s, as parameters.
-const HYBRID: u8 = 0;
-const SIGNED: u8 = 1;
-const SHIFT: u8 = 2;
-
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 pub(super) fn restore16(
     float: bool,
@@ -34,18 +28,7 @@ pub(super) fn restore16(
     raw: &mut RawBits<'_>,
     out: &mut [[u8; 2]],
 ) {
-    match expansion.form {
-        Form::Scheme(TokenScheme::Hybrid { msb }) => {
-            restore::<HYBRID>(float, expansion, msb, tokens, predictions, raw, out);
-        }
-        Form::Scheme(TokenScheme::Signed { msb }) => {
-            restore::<SIGNED>(float, expansion, msb, tokens, predictions, raw, out);
-        }
-        Form::Scheme(TokenScheme::Shift { shift }) => {
-            restore::<SHIFT>(float, expansion, shift, tokens, predictions, raw, out);
-        }
-        Form::Other => scalar::restore16(float, expansion, tokens, predictions, raw, out),
-    }
+    by_scheme!(restore, expansion, (float, tokens, predictions, raw, out));
 }
 
 /// Masks as wide as the raw bits of 32 tokens, and the rest of their values.
@@ -78,9 +61,9 @@ fn expand<const SCHEME: u8>(bits: __m128i, tokens: __m256i) -> ([__m256i; 2], [_
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn restore<const SCHEME: u8>(
-    float: bool,
-    expansion: &Expansion16,
     bits: u32,
+    expansion: &Expansion16,
+    float: bool,
     tokens: &[u8],
     predictions: &[[u8; 2]],
     raw: &mut RawBits<'_>,

@@ -3,8 +3,7 @@
 //! Four words have at most 56 raw bits, so eight bytes hold those of a group of four wherever they begin. A group's
 //! bytes are looked up in the stream, and each word's bits taken from them by a multishift.
 
-use super::{Expansion16, Form, RawBits, scalar};
-use crate::entropy::token::TokenScheme;
+use super::{Expansion16, RawBits, SHIFT, SIGNED, scalar};
 use std::arch::x86_64::*;
 
 /// Indices of bytes for half of the words, each eight bytes those of a group: `within` says which of its four.
@@ -34,11 +33,6 @@ struct Heads {
     fixed: __m512i,
 }
 
-/// [`TokenScheme`]s, as parameters.
-const HYBRID: u8 = 0;
-const SIGNED: u8 = 1;
-const SHIFT: u8 = 2;
-
 #[target_feature(
     enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
 )]
@@ -50,18 +44,7 @@ pub(super) fn restore16(
     raw: &mut RawBits<'_>,
     out: &mut [[u8; 2]],
 ) {
-    match expansion.form {
-        Form::Scheme(TokenScheme::Hybrid { msb }) => {
-            restore::<HYBRID>(float, expansion, msb, tokens, predictions, raw, out);
-        }
-        Form::Scheme(TokenScheme::Signed { msb }) => {
-            restore::<SIGNED>(float, expansion, msb, tokens, predictions, raw, out);
-        }
-        Form::Scheme(TokenScheme::Shift { shift }) => {
-            restore::<SHIFT>(float, expansion, shift, tokens, predictions, raw, out);
-        }
-        Form::Other => scalar::restore16(float, expansion, tokens, predictions, raw, out),
-    }
+    by_scheme!(restore, expansion, (float, tokens, predictions, raw, out));
 }
 
 impl Heads {
@@ -100,9 +83,9 @@ impl Heads {
     enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
 )]
 fn restore<const SCHEME: u8>(
-    float: bool,
-    expansion: &Expansion16,
     bits: u32,
+    expansion: &Expansion16,
+    float: bool,
     tokens: &[u8],
     predictions: &[[u8; 2]],
     raw: &mut RawBits<'_>,

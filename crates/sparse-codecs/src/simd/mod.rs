@@ -262,6 +262,14 @@ impl Expansion16 {
     }
 }
 
+/// [`TokenScheme`]s, as parameters of kernels.
+#[cfg(target_arch = "x86_64")]
+const HYBRID: u8 = 0;
+#[cfg(target_arch = "x86_64")]
+const SIGNED: u8 = 1;
+#[cfg(target_arch = "x86_64")]
+const SHIFT: u8 = 2;
+
 /// Restore 16-bit words: expand `tokens` with raw bits, apply the differences to `predictions`. All three are of
 /// equal length.
 pub(crate) fn restore16(

@@ -50,3 +50,19 @@ macro_rules! twin {
 macro_rules! twins {
     ($features:literal: $($function:ident)*) => { $(twin!($function $features);)* };
 }
+
+/// Call the kernel `$restore` for an expansion's scheme, with the scheme's number as its parameter and its bits as the first
+/// argument; without a scheme, the scalar one.
+#[cfg(target_arch = "x86_64")]
+macro_rules! by_scheme {
+    ($restore:ident, $expansion:ident, ($float:ident, $($args:ident),*)) => {{
+        use crate::entropy::token::TokenScheme;
+        use $crate::simd::{Form, HYBRID};
+        match $expansion.form {
+            Form::Scheme(TokenScheme::Hybrid { msb }) => $restore::<HYBRID>(msb, $expansion, $float, $($args),*),
+            Form::Scheme(TokenScheme::Signed { msb }) => $restore::<SIGNED>(msb, $expansion, $float, $($args),*),
+            Form::Scheme(TokenScheme::Shift { shift }) => $restore::<SHIFT>(shift, $expansion, $float, $($args),*),
+            Form::Other => scalar::restore16($float, $expansion, $($args),*),
+        }
+    }};
+}
