@@ -20,12 +20,21 @@ pub fn median(mut times: Vec<Duration>) -> Duration {
 ///
 /// # Errors
 /// The first that `work` returns.
-pub fn timed<T>(runs: usize, mut work: impl FnMut() -> Result<T>) -> Result<(Duration, T)> {
+pub fn timed<T>(runs: usize, work: impl FnMut() -> Result<T>) -> Result<(Duration, T)> {
+    let start = Instant::now();
+    timed_by(|| start.elapsed(), runs, work)
+}
+
+fn timed_by<T>(
+    clock: impl Fn() -> Duration,
+    runs: usize,
+    mut work: impl FnMut() -> Result<T>,
+) -> Result<(Duration, T)> {
     let mut times = Vec::new();
     loop {
-        let start = Instant::now();
+        let start = clock();
         let value = work()?;
-        times.push(start.elapsed());
+        times.push(clock().saturating_sub(start));
         // A value is dropped outside the measured time.
         if times.len() >= runs {
             return Ok((median(times), value));
@@ -51,16 +60,8 @@ fn computed() -> Duration {
 ///
 /// # Errors
 /// The first that `work` returns.
-pub fn cpu_timed<T>(runs: usize, mut work: impl FnMut() -> Result<T>) -> Result<(Duration, T)> {
-    let mut times = Vec::new();
-    loop {
-        let start = computed();
-        let value = work()?;
-        times.push(computed().saturating_sub(start));
-        if times.len() >= runs {
-            return Ok((median(times), value));
-        }
-    }
+pub fn cpu_timed<T>(runs: usize, work: impl FnMut() -> Result<T>) -> Result<(Duration, T)> {
+    timed_by(computed, runs, work)
 }
 
 /// Megabytes (10^6) per second.
