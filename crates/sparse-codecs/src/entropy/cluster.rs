@@ -1,6 +1,7 @@
 //! Clustering: many histograms into few, with the least loss of coded size.
 
-use super::freq::{Log2, entropy_bits};
+use super::freq::{entropy_bits, log2, weighted_log2};
+use crate::simd::{self, Kernel, Simd};
 use std::ops::Range;
 
 /// What a table costs in the parameter block, roughly: this much per symbol that occurs ...
@@ -78,30 +79,46 @@ impl Cost {
         Cost { chain: CHAIN, pairwise: usize::MAX, ..self }
     }
 
-    fn bits(self, dense: &[u64], blocks: &[Range<usize>]) -> f64 {
-        self.bits_of(blocks, |i| dense[i])
-    }
-
     /// The cost of two histograms in one.
     fn joint_bits(self, a: &[u64], b: &[u64], blocks: &[Range<usize>]) -> f64 {
-        let b = &b[..a.len()];
-        self.bits_of(blocks, |i| a[i] + b[i])
+        simd::run(Simd::from_env(), Joint { cost: self, a, b, blocks })
     }
+}
+
+struct Joint<'a> {
+    cost: Cost,
+    a: &'a [u64],
+    b: &'a [u64],
+    blocks: &'a [Range<usize>],
+}
+
+/// Sums side by side, each in the order of its symbols: the result does not depend on vectors.
+const SUMS: usize = 8;
+
+impl Kernel for Joint<'_> {
+    type Output = f64;
 
     #[inline(always)]
-    fn bits_of(self, blocks: &[Range<usize>], count: impl Fn(usize) -> u64) -> f64 {
-        let log = Log2::new();
+    fn run(self) -> f64 {
         let mut bits = 0.0;
-        for block in blocks {
-            let (mut total, mut used, mut sum) = (0, 0, 0.0);
-            for c in block.clone().map(&count).filter(|&c| c > 0) {
-                total += c;
-                used += 1;
-                sum += c as f64 * log.of(c as f64);
-            }
+        for block in self.blocks {
+            let (mut totals, mut used, mut sums) = ([0u64; SUMS], [0u64; SUMS], [0f64; SUMS]);
+            let mut add = |a: &[u64], b: &[u64]| {
+                for i in 0..a.len().min(SUMS) {
+                    let c = a[i] + b[i];
+                    totals[i] += c;
+                    used[i] += u64::from(c > 0);
+                    sums[i] += weighted_log2(c);
+                }
+            };
+            let (a, a_rest) = self.a[block.clone()].as_chunks::<SUMS>();
+            let (b, b_rest) = self.b[block.clone()].as_chunks::<SUMS>();
+            a.iter().zip(b).for_each(|(a, b)| add(a, b));
+            add(a_rest, b_rest);
+            let used: u64 = used.iter().sum();
             if used > 0 {
-                let entropy = (total as f64 * log.of(total as f64) - sum).max(0.0);
-                bits += entropy + self.symbol * f64::from(used) + self.used_block;
+                let entropy = weighted_log2(totals.iter().sum()) - sums.iter().sum::<f64>();
+                bits += entropy.max(0.0) + self.cost.symbol * used as f64 + self.cost.used_block;
             }
         }
         bits
@@ -166,7 +183,8 @@ fn add(dense: &mut [u64], item: &Sparse) {
 /// Greedy merging; renumbers `assigned`.
 fn merge(sums: &mut [Vec<u64>], blocks: &[Range<usize>], limit: usize, cost: Cost, assigned: &mut [usize]) {
     let n = sums.len();
-    let mut own: Vec<f64> = sums.iter().map(|s| cost.bits(s, blocks)).collect();
+    let nothing = vec![0; sums.first().map_or(0, Vec::len)];
+    let mut own: Vec<f64> = sums.iter().map(|s| cost.joint_bits(s, &nothing, blocks)).collect();
     let mut alive: Vec<bool> = vec![true; n];
     let mut target: Vec<usize> = (0..n).collect();
     let joint = |a: &[u64], b: &[u64]| cost.joint_bits(a, b, blocks);
@@ -194,7 +212,7 @@ fn merge(sums: &mut [Vec<u64>], blocks: &[Range<usize>], limit: usize, cost: Cos
         }
         let absorbed = std::mem::take(&mut sums[j]);
         sums[i].iter_mut().zip(&absorbed).for_each(|(a, b)| *a += b);
-        own[i] = cost.bits(&sums[i], blocks);
+        own[i] = joint(&sums[i], &nothing);
         alive[j] = false;
         target[j] = i;
         left -= 1;
@@ -230,14 +248,13 @@ fn merge(sums: &mut [Vec<u64>], blocks: &[Range<usize>], limit: usize, cost: Cos
 
 /// Bits per symbol under smoothed frequencies, for every block of a sum.
 fn prices(sum: &[u64], blocks: &[Range<usize>], out: &mut [f32]) {
-    let log = Log2::new();
     for block in blocks {
         let (counts, out) = (&sum[block.clone()], &mut out[block.clone()]);
         let total: u64 = counts.iter().sum();
         let smooth = 0.02;
-        let all = log.of(total as f64 + smooth * counts.len() as f64);
+        let all = log2(total as f64 + smooth * counts.len() as f64);
         for (o, &c) in out.iter_mut().zip(counts) {
-            *o = (all - log.of(c as f64 + smooth)) as f32;
+            *o = (all - log2(c as f64 + smooth)) as f32;
         }
     }
 }

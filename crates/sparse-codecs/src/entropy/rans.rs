@@ -24,7 +24,7 @@ pub const LOW: u32 = 1 << 16;
 
 const SLOT_MASK: u32 = PROB_SCALE - 1;
 
-/// One decoding step, by slot: symbol in bits 0..8, frequency less one in bits 8..20, offset in bits 20..32.
+/// One decoding step, by slot: symbol in bits 0..8, frequency in bits 8..20, offset in bits 20..32.
 ///
 /// Four bytes, so that a vector unit gathers the whole step at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,8 @@ pub struct Slot(pub u32);
 
 impl Slot {
     fn new(symbol: usize, freq: u32, offset: u32) -> Self {
-        Slot(symbol as u32 | (freq - 1) << 8 | offset << 20)
+        const { assert!(PROB_BITS < 12) };
+        Slot(symbol as u32 | freq << 8 | offset << 20)
     }
 
     /// The symbol.
@@ -45,7 +46,7 @@ impl Slot {
     /// The state before, given the state after.
     #[inline(always)]
     pub fn step(self, state: u32) -> u32 {
-        ((self.0 >> 8 & SLOT_MASK) + 1) * (state >> PROB_BITS) + (self.0 >> 20)
+        (self.0 >> 8 & 0xfff) * (state >> PROB_BITS) + (self.0 >> 20)
     }
 }
 
@@ -84,11 +85,10 @@ impl DecodeTables {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct EncodeSymbol {
-    /// `(x + increment) * reciprocal >> (31 + shift)` is `x / freq` for `x < freq << (32 - PROB_BITS)`. Zero for a token without a
-    /// code.
+    /// `(x + increment) * reciprocal >> (31 + shift)` is `x / freq` for `x < freq << (32 - PROB_BITS)`.
     reciprocal: u32,
     /// `PROB_SCALE - freq` in bits 0..12, the sum of the frequencies before in bits 12..24, shift in bits 24..28,
-    /// increment in bit 28.
+    /// increment in bit 28. Zero for a token without a code, and for no other.
     packed: u32,
 }
 
@@ -114,7 +114,7 @@ impl EncodeSymbol {
     /// Whether this token cannot be encoded.
     #[inline(always)]
     pub(crate) fn is_missing(self) -> bool {
-        self.reciprocal == 0
+        self.packed == 0
     }
 
     /// Encode one symbol. The word to shed is the low half of what the state was; returns whether to shed it.
@@ -156,6 +156,11 @@ impl EncodeTables {
             }
         }
         EncodeTables { simd, symbols }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn symbols(&self) -> &[[EncodeSymbol; MAX_TOKENS]] {
+        &self.symbols
     }
 }
 

@@ -131,7 +131,8 @@ impl Analysis {
         let len = range.len();
         let sum: f64 = if kind.float && kind.has_base && kind.bits > 8 {
             // Key by key, since the unit in the last place depends on it alone.
-            sum_of_changes(scan, range, kind.bits as usize / 8, key.shift < kind.mantissa)
+            let (bytes, halves) = (kind.bits as usize / 8, key.shift < kind.mantissa);
+            sum_of_changes(self.scanner.simd, scan, range, bytes, halves).into()
         } else {
             scan.tokens[range].iter().map(|&t| u64::from(t)).sum::<u64>() as f64
         };

@@ -1,120 +1,11 @@
-//! AVX2: four vectors of 8 states.
+//! AVX2: kernels over words.
 
+pub(super) use super::avx2_rans::{encode_rounds, rans_rounds};
 pub(super) use super::avx2_restore::restore16;
 use super::select::{masks_by, select_by};
-use super::{ContextRule, PAGE, Rans, Slot, scalar};
-use crate::entropy::freq::{PROB_BITS, PROB_SCALE};
+use super::{ContextRule, PAGE, scalar};
+use crate::entropy::token::TokenScheme;
 use std::arch::x86_64::*;
-
-/// For each set of states that want a word, which of the next eight words each one gets; one byte per state.
-static REFILL: [[u8; 8]; 256] = {
-    let mut table = [[0; 8]; 256];
-    let mut set = 0;
-    while set < 256 {
-        let (mut i, mut n) = (0, 0);
-        while i < 8 {
-            table[set][i] = n;
-            n += (set >> i & 1) as u8;
-            i += 1;
-        }
-        set += 1;
-    }
-    table
-};
-
-/// Eight decoding steps: the states, their slots, and how many words they took.
-///
-/// # Safety
-/// 16 bytes are readable at `base`; the eight bytes at `contexts` are below the number of tables in `slots`.
-#[inline]
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-unsafe fn eight(
-    x: __m256i,
-    contexts: __m128i,
-    slots: *const Slot,
-    base: *const u8,
-) -> (__m256i, __m256i, usize) {
-    let low = _mm256_set1_epi32(PROB_SCALE as i32 - 1);
-    let table = _mm256_slli_epi32::<{ PROB_BITS as i32 }>(_mm256_cvtepu8_epi32(contexts));
-    let index = _mm256_or_si256(table, _mm256_and_si256(x, low));
-    // SAFETY: an index is below the number of tables times `PROB_SCALE`.
-    let slot = unsafe { _mm256_i32gather_epi32::<4>(slots.cast(), index) };
-    let quotient = _mm256_srli_epi32::<{ PROB_BITS as i32 }>(x);
-    let freq_less_one = _mm256_and_si256(_mm256_srli_epi32::<8>(slot), low);
-    let rest = _mm256_add_epi32(quotient, _mm256_srli_epi32::<20>(slot));
-    let y = _mm256_add_epi32(_mm256_mullo_epi32(freq_less_one, quotient), rest);
-    let refill = _mm256_cmpeq_epi32(_mm256_srli_epi32::<16>(y), _mm256_setzero_si256());
-    let set = _mm256_movemask_ps(_mm256_castsi256_ps(refill)) as usize & 255;
-    // SAFETY: 16 bytes are readable at `base`, 8 in an entry of the table.
-    let (words, order) = unsafe {
-        (
-            _mm256_cvtepu16_epi32(_mm_loadu_si128(base.cast())),
-            _mm256_cvtepu8_epi32(_mm_loadl_epi64(REFILL[set].as_ptr().cast())),
-        )
-    };
-    let words = _mm256_permutevar8x32_epi32(words, order);
-    let refilled = _mm256_or_si256(_mm256_slli_epi32::<16>(y), words);
-    (_mm256_blendv_epi8(y, refilled, refill), slot, set.count_ones() as usize)
-}
-
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
-    if rans.lanes == 64 {
-        rounds_by::<8>(rans, contexts, tokens);
-    } else {
-        rounds_by::<4>(rans, contexts, tokens);
-    }
-}
-
-/// With `V` vectors of states, 4 or 8.
-#[inline]
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn rounds_by<const V: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
-    const { assert!(V == 4 || V == 8) };
-    // With 256 tables at most, indices fit the gather's 32 bits, signed.
-    let Some(last) = (rans.slots.len() >> PROB_BITS).checked_sub(1) else { return };
-    let last = _mm_set1_epi8(last.min(255) as u8 as i8);
-    let byte = _mm256_set1_epi32(255);
-    // Undoes what packing within halves does.
-    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    let bytes = rans.words.bytes;
-    let mut next = 2 * rans.words.next;
-    // SAFETY: there are 64 states, and at most eight vectors of 8.
-    let mut x: [__m256i; V] =
-        std::array::from_fn(|i| unsafe { _mm256_loadu_si256(rans.states.as_ptr().add(8 * i).cast()) });
-    for (contexts, tokens) in contexts.chunks_exact(8 * V).zip(tokens.chunks_exact_mut(8 * V)) {
-        let start = next.min(bytes.len());
-        let mut taken = 0;
-        let quarters = contexts.as_chunks::<32>().0.iter().zip(tokens.as_chunks_mut::<32>().0);
-        for (x, (contexts, tokens)) in x.chunks_exact_mut(4).zip(quarters) {
-            let mut slot = [_mm256_setzero_si256(); 4];
-            // SAFETY: 32 contexts and tokens. Words: `start` is at most at the words' end, every step takes at most 16 bytes and
-            // reads 16, and there are at most eight: 128 bytes are readable behind the end. Contexts are clamped to the
-            // last table.
-            unsafe {
-                for i in 0..4 {
-                    let c = _mm_min_epu8(_mm_loadl_epi64(contexts.as_ptr().add(8 * i).cast()), last);
-                    let (y, s, n) = eight(x[i], c, rans.slots.as_ptr(), bytes.as_ptr().add(start + taken));
-                    x[i] = y;
-                    slot[i] = _mm256_and_si256(s, byte);
-                    taken += 2 * n;
-                }
-                let t = _mm256_packus_epi16(
-                    _mm256_packus_epi32(slot[0], slot[1]),
-                    _mm256_packus_epi32(slot[2], slot[3]),
-                );
-                let t = _mm256_permutevar8x32_epi32(t, order);
-                _mm256_storeu_si256(tokens.as_mut_ptr().cast(), t);
-            }
-        }
-        next += taken;
-    }
-    for (i, x) in x.iter().enumerate() {
-        // SAFETY: there are 64 states, and at most eight vectors of 8.
-        unsafe { _mm256_storeu_si256(rans.states.as_mut_ptr().add(8 * i).cast(), *x) };
-    }
-    rans.words.next = next / 2;
-}
 
 /// A table of 64 bytes, each quarter in both halves of a vector.
 struct Table([__m256i; 4]);
@@ -211,9 +102,76 @@ pub(super) fn bound_tokens(keys: &[u8], tokens: &[u8], bounds: &mut [u8; 64]) {
     scalar::bound_tokens(k_rest, t_rest, bounds);
 }
 
+/// The tokens of magnitudes under [`TokenScheme::Signed`] with two bits, signs aside: from 4 on, the exponent and the two upper
+/// bits of the mantissa, as a float has them.
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn tokens_of(magnitudes: __m256i) -> __m256i {
+    let upper = |m: __m128i| {
+        let float = _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(m));
+        _mm256_srli_epi32::<21>(_mm256_castps_si256(float))
+    };
+    let halves =
+        [upper(_mm256_castsi256_si128(magnitudes)), upper(_mm256_extracti128_si256::<1>(magnitudes))];
+    let packed = _mm256_permute4x64_epi64::<0xD8>(_mm256_packus_epi32(halves[0], halves[1]));
+    let large = _mm256_sub_epi16(packed, _mm256_set1_epi16(4 * 128));
+    // Above 2^15 there is one magnitude, which is negative here.
+    let small = _mm256_cmpeq_epi16(_mm256_min_epu16(magnitudes, _mm256_set1_epi16(3)), magnitudes);
+    _mm256_blendv_epi8(large, magnitudes, small)
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn split16(
+    float: bool,
+    scheme: TokenScheme,
+    target: &[[u8; 2]],
+    predictions: &[[u8; 2]],
+    values: &mut [[u8; 2]],
+    tokens: &mut [u8],
+) {
+    if scheme != (TokenScheme::Signed { msb: 2 }) {
+        return scalar::split16(float, scheme, target, predictions, values, tokens);
+    }
+    let (ts, t_rest) = target.as_chunks::<32>();
+    let (ps, p_rest) = predictions.as_chunks::<32>();
+    let (vs, v_rest) = values.as_chunks_mut::<32>();
+    let (os, o_rest) = tokens.as_chunks_mut::<32>();
+    let sign_bit = _mm256_set1_epi16(if float { i16::MIN } else { 0 });
+    let others = _mm256_set1_epi16(if float { i16::MAX } else { 0 });
+    for ((t, p), (v, o)) in ts.iter().zip(ps).zip(vs.iter_mut().zip(os)) {
+        let half = |i: usize, v: &mut [[u8; 2]; 32]| {
+            // SAFETY: of 32 words each, these are halves.
+            unsafe {
+                let t = _mm256_loadu_si256(t.as_ptr().add(16 * i).cast());
+                let p = _mm256_loadu_si256(p.as_ptr().add(16 * i).cast());
+                let sign = _mm256_and_si256(p, sign_bit);
+                let t = _mm256_xor_si256(t, sign);
+                let below = _mm256_and_si256(_mm256_srai_epi16::<15>(t), others);
+                let d = _mm256_sub_epi16(_mm256_xor_si256(t, below), _mm256_xor_si256(p, sign));
+                let negative = _mm256_srai_epi16::<15>(d);
+                let zigzag = _mm256_xor_si256(_mm256_add_epi16(d, d), negative);
+                _mm256_storeu_si256(v.as_mut_ptr().add(16 * i).cast(), zigzag);
+                let token = tokens_of(_mm256_abs_epi16(d));
+                // A negative sign takes one off.
+                _mm256_add_epi16(_mm256_add_epi16(token, token), negative)
+            }
+        };
+        // The next blocks: processors look ahead within a page only.
+        _mm_prefetch::<_MM_HINT_T0>(t.as_ptr().cast::<i8>().wrapping_add(PAGE));
+        _mm_prefetch::<_MM_HINT_T0>(p.as_ptr().cast::<i8>().wrapping_add(PAGE));
+        let token = _mm256_packus_epi16(half(0, v), half(1, v));
+        // SAFETY: 32 tokens.
+        unsafe {
+            let token = _mm256_permute4x64_epi64::<0xD8>(token);
+            _mm256_storeu_si256(o.as_mut_ptr().cast(), token);
+        }
+    }
+    scalar::split16(float, scheme, t_rest, p_rest, v_rest, o_rest);
+}
+
 twins!(
     "avx2,bmi1,bmi2,lzcnt,popcnt":
-    contexts32 restore32 encode_rounds split16 split32 put_raw16 put_raw32 price
+    contexts32 restore32 split32 put_raw16 put_raw32 price
 );
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]

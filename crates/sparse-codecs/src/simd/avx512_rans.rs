@@ -31,11 +31,9 @@ unsafe fn look_up(x: __m512i, contexts: __m128i, slots: *const Slot) -> __m512i 
     enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
 )]
 unsafe fn advance(x: __m512i, slot: __m512i, base: *const u8) -> (__m512i, usize) {
-    let low = _mm512_set1_epi32(PROB_SCALE as i32 - 1);
-    let quotient = _mm512_srli_epi32::<PROB_BITS>(x);
-    let freq_less_one = _mm512_and_si512(_mm512_srli_epi32::<8>(slot), low);
-    let rest = _mm512_add_epi32(quotient, _mm512_srli_epi32::<20>(slot));
-    let y = _mm512_add_epi32(_mm512_mullo_epi32(freq_less_one, quotient), rest);
+    let freq = _mm512_and_si512(_mm512_srli_epi32::<8>(slot), _mm512_set1_epi32(0xfff));
+    let product = _mm512_mullo_epi32(freq, _mm512_srli_epi32::<PROB_BITS>(x));
+    let y = _mm512_add_epi32(product, _mm512_srli_epi32::<20>(slot));
     let refill = _mm512_cmplt_epu32_mask(y, _mm512_set1_epi32(1 << 16));
     // SAFETY: 32 bytes are readable.
     let words = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(base.cast()) });
@@ -148,6 +146,10 @@ fn rounds_by<const V: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut 
 /// Sixteen encoding steps: the states after, the words to shed (the first so many of the vector) and their number,
 /// and which tokens have no code.
 ///
+/// The division is one of floats. The state is below `2^21` times the frequency, so the quotient is below `2^21`, and four roundings by
+/// at most `2^-24` of it miss by less than a half: less one half, it rounds to the quotient or to one less, and the
+/// remainder tells which.
+///
 /// # Safety
 /// `contexts` are below the number of tables, each of 256, at `tables`.
 #[inline]
@@ -163,10 +165,7 @@ unsafe fn encode_sixteen(
     let index = _mm512_slli_epi32::<8>(_mm512_cvtepu8_epi32(contexts));
     let index = _mm512_or_si512(index, _mm512_cvtepu8_epi32(tokens));
     // SAFETY: an index is below the number of symbols; a symbol is two words of 32 bits.
-    let (reciprocal, packed) = unsafe {
-        let p = tables.cast::<i32>();
-        (_mm512_i32gather_epi32::<8>(index, p), _mm512_i32gather_epi32::<8>(index, p.add(1)))
-    };
+    let packed = unsafe { _mm512_i32gather_epi32::<8>(index, tables.cast::<i32>().add(1)) };
     let low = _mm512_set1_epi32(PROB_SCALE as i32 - 1);
     let complement = _mm512_and_si512(packed, low);
     let freq = _mm512_sub_epi32(_mm512_set1_epi32(PROB_SCALE as i32), complement);
@@ -174,18 +173,16 @@ unsafe fn encode_sixteen(
     let shed = _mm512_cmpge_epu32_mask(_mm512_srli_epi32::<{ 32 - PROB_BITS }>(x), freq);
     let words = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(shed, x));
     let x = _mm512_mask_srli_epi32::<16>(x, shed, x);
-    // The quotient, of the even and the odd states.
-    let numerator = _mm512_add_epi32(x, _mm512_srli_epi32::<28>(packed));
-    let shift = _mm512_and_si512(_mm512_srli_epi32::<24>(packed), _mm512_set1_epi32(15));
-    let shift = _mm512_add_epi32(shift, _mm512_set1_epi32(31));
-    let even = _mm512_mul_epu32(numerator, reciprocal);
-    let even = _mm512_srlv_epi64(even, _mm512_and_si512(shift, _mm512_set1_epi64(0xffff_ffff)));
-    let odd = _mm512_mul_epu32(_mm512_srli_epi64::<32>(numerator), _mm512_srli_epi64::<32>(reciprocal));
-    let odd = _mm512_srlv_epi64(odd, _mm512_srli_epi64::<32>(shift));
-    let quotient = _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64::<32>(odd));
-    let x = _mm512_add_epi32(_mm512_add_epi32(x, bias), _mm512_mullo_epi32(quotient, complement));
-    let missing = _mm512_testn_epi32_mask(reciprocal, reciprocal);
-    (x, words, shed.count_ones() as usize, missing)
+    let divisor = _mm512_cvtepi32_ps(freq);
+    let r = _mm512_rcp14_ps(divisor);
+    let r = _mm512_fmadd_ps(r, _mm512_fnmadd_ps(divisor, r, _mm512_set1_ps(1.0)), r);
+    let quotient = _mm512_cvttps_epi32(_mm512_fmsub_ps(_mm512_cvtepu32_ps(x), r, _mm512_set1_ps(0.5)));
+    let rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, freq));
+    let one_more = _mm512_cmpge_epu32_mask(rest, freq);
+    // x -> (x / freq) * SCALE + x % freq + cum; where the quotient is one more, the remainder is less by the frequency.
+    let x = _mm512_add_epi32(_mm512_slli_epi32::<PROB_BITS>(quotient), _mm512_add_epi32(rest, bias));
+    let x = _mm512_mask_add_epi32(x, one_more, x, complement);
+    (x, words, shed.count_ones() as usize, _mm512_testn_epi32_mask(packed, packed))
 }
 
 #[target_feature(

@@ -17,6 +17,8 @@ mod twins;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2_rans;
+#[cfg(target_arch = "x86_64")]
 mod avx2_restore;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -401,7 +403,6 @@ pub(crate) fn select(simd: Simd, bytes: &[u8], value: u8, places: &mut [u32]) ->
 }
 
 /// A loop without vector code of its own, to be compiled for each level; see [`run`].
-#[cfg_attr(not(feature = "low-rank"), allow(dead_code))]
 pub(crate) trait Kernel {
     /// What comes out. It must not depend on the level: integers, and floats whose order of operations is spelled out.
     type Output;
@@ -411,7 +412,6 @@ pub(crate) trait Kernel {
 }
 
 /// Run a kernel, compiled for the features of `simd`.
-#[cfg_attr(not(feature = "low-rank"), allow(dead_code))]
 #[inline]
 pub(crate) fn run<K: Kernel>(simd: Simd, kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]

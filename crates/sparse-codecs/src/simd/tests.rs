@@ -362,3 +362,57 @@ proptest! {
         }
     }
 }
+
+/// Quotients at which a division that is off by a little shows: states next to multiples of the frequency, for all of these.
+#[test]
+fn states_are_divided_exactly() {
+    use crate::entropy::freq::{PROB_BITS, PROB_SCALE};
+    let mut seed = 1u64;
+    for freq in 1..=PROB_SCALE {
+        let freqs = [u64::from(freq), u64::from(PROB_SCALE - freq)];
+        let tables = [FreqTable::from_counts(&freqs)];
+        assert_eq!(u32::from(tables[0].freqs()[0]), freq);
+        let limit = u64::from(freq) << (32 - PROB_BITS);
+        let states: [u32; 64] = std::array::from_fn(|i| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let quotient = (seed >> 33) >> (10 + i % 11);
+            let x = match i {
+                0 => limit - 1,
+                1 => limit,
+                _ => quotient * u64::from(freq) + u64::from(freq) - 1 + (seed >> 20) % 3,
+            };
+            x.clamp(1 << 16, u32::MAX.into()) as u32
+        });
+        let run = |simd| {
+            let mut words = vec![0; 128];
+            let encoded = EncodeTables::on(simd, &tables);
+            let first = words.len();
+            let (lanes, tables, missing) = (64, encoded.symbols(), false);
+            let mut job = EncodeRounds { states, lanes, tables, words: &mut words, first, missing };
+            encode_rounds(simd, &mut job, &[0; 64], &[0; 64]);
+            let (states, first) = (job.states, job.first);
+            (states, words[first..].to_vec())
+        };
+        let want = run(Simd::SCALAR);
+        for simd in levels() {
+            assert_eq!(run(simd), want, "{simd:?} {freq}");
+        }
+    }
+}
+
+#[test]
+fn every_difference_of_16_bits() {
+    let scheme = TokenScheme::Signed { msb: 2 };
+    let target: Vec<[u8; 2]> = (0..=u16::MAX).map(u16::to_le_bytes).collect();
+    for prediction in [0u16, 0x3f80, 0xbf80, 0x8000] {
+        let predictions = vec![prediction.to_le_bytes(); target.len()];
+        let run = |simd, float| {
+            let (mut values, mut tokens) = (vec![[0; 2]; target.len()], vec![0; target.len()]);
+            split16(simd, float, scheme, &target, &predictions, &mut values, &mut tokens);
+            (values, tokens)
+        };
+        for (simd, float) in levels().flat_map(|l| [(l, false), (l, true)]) {
+            assert_eq!(run(simd, float), run(Simd::SCALAR, float));
+        }
+    }
+}

@@ -17,9 +17,6 @@ macro_rules! twin {
     (restore32 $f:literal) => {
         twin!(@ $f restore32(float: bool, expansion: &[(u32, u32); 256], raw_shift: u32, tokens: &[u8], predictions: &[[u8; 4]], raw: &mut $crate::simd::RawBits<'_>, out: &mut [[u8; 4]]));
     };
-    (encode_rounds $f:literal) => {
-        twin!(@ $f encode_rounds(job: &mut $crate::simd::EncodeRounds<'_>, contexts: &[u8], tokens: &[u8]));
-    };
     (split16 $f:literal) => {
         twin!(@ $f split16(float: bool, scheme: $crate::entropy::token::TokenScheme, target: &[[u8; 2]], predictions: &[[u8; 2]], values: &mut [[u8; 2]], tokens: &mut [u8]));
     };
