@@ -259,8 +259,18 @@ fn prices(sum: &[u64], blocks: &[Range<usize>], out: &mut [f32]) {
     }
 }
 
-fn price(item: &Sparse, prices: &[f32]) -> f64 {
-    item.entries.iter().map(|&(s, c)| c as f64 * f64::from(prices[s as usize])).sum()
+/// Symbols and how often they occur.
+type Weights = Vec<(u32, f64)>;
+
+fn price(item: &[(u32, f64)], prices: &[f32]) -> f64 {
+    // Four sums, because one would wait for itself.
+    let mut sums = [0.0; 4];
+    let price = |&(s, n): &(u32, f64)| n * f64::from(prices[s as usize]);
+    let (fours, rest) = item.as_chunks::<4>();
+    for four in fours {
+        sums.iter_mut().zip(four).for_each(|(sum, entry)| *sum += price(entry));
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(price).sum::<f64>()
 }
 
 /// Lloyd's algorithm: seeds by largest excess over the item's own entropy, then a few rounds.
@@ -273,6 +283,8 @@ fn lloyd(items: &[Sparse], symbols: usize, blocks: &[Range<usize>], count: usize
             blocks.iter().map(|b| entropy_bits(&dense[b.clone()])).sum()
         })
         .collect();
+    let weights: Vec<Weights> =
+        items.iter().map(|item| item.entries.iter().map(|&(s, n)| (s, n as f64)).collect()).collect();
     let mut table = vec![0f32; symbols];
     let mut dense = vec![0u64; symbols];
     let mut best = vec![f64::INFINITY; items.len()];
@@ -282,7 +294,7 @@ fn lloyd(items: &[Sparse], symbols: usize, blocks: &[Range<usize>], count: usize
         dense.fill(0);
         add(&mut dense, &items[seed]);
         prices(&dense, blocks, &mut table);
-        for (i, item) in items.iter().enumerate() {
+        for (i, item) in weights.iter().enumerate() {
             let bits = price(item, &table);
             if bits < best[i] {
                 best[i] = bits;
@@ -304,7 +316,7 @@ fn lloyd(items: &[Sparse], symbols: usize, blocks: &[Range<usize>], count: usize
         best.fill(f64::INFINITY);
         for (c, sum) in sums.iter().enumerate().filter(|s| s.1.iter().any(|&n| n > 0)) {
             prices(sum, blocks, &mut table);
-            for (i, item) in items.iter().enumerate() {
+            for (i, item) in weights.iter().enumerate() {
                 let bits = price(item, &table);
                 if bits < best[i] {
                     best[i] = bits;

@@ -307,7 +307,6 @@ impl Analysis {
 
     /// Bits by segment, raw bits included, in units of `1 / COST_SCALE`.
     fn segment_costs(&self, state: &ObserveState) -> Vec<(usize, u64)> {
-        let raw_counts = self.scanner.tokens.raw_counts();
         let ObserveState { choice, scan, .. } = state;
         choice
             .runs
@@ -315,7 +314,7 @@ impl Analysis {
             .zip(&choice.bits)
             .map(|(run, &bits)| {
                 let tokens = &scan.tokens[run.start..run.start + run.len];
-                let raw: u64 = tokens.iter().map(|&t| u64::from(raw_counts[t as usize])).sum();
+                let raw = self.scanner.tokens.raw_bits(tokens);
                 (run.segment, (f64::from(bits) * COST_SCALE) as u64 + raw * COST_SCALE as u64)
             })
             .collect()
@@ -483,13 +482,13 @@ impl UnitAnalysis for Analysis {
     }
 
     fn finish(self: Box<Self>) -> Result<Box<dyn ChunkEncoder>> {
+        // Where little changes, a part of a row says too little of the whole.
+        let dense = self.estimate.payload.iter().sum::<f64>() >= DENSE_BITS * self.unit.len() as f64;
+        let part = if self.refinements == 0 && dense { SAMPLE } else { 1 };
         let model = match self.model {
             Some((model, _)) => model,
             None => self.build(&BTreeMap::new(), &Bounds::default()).model,
         };
-        // Where little changes, a part of a row says too little of the whole.
-        let dense = self.estimate.payload.iter().sum::<f64>() >= DENSE_BITS * self.unit.len() as f64;
-        let part = if self.refinements == 0 && dense { SAMPLE } else { 1 };
         Ok(Box::new(super::BoundEncoder::new(Encoder::new(
             self.scanner.simd,
             self.unit,

@@ -52,7 +52,7 @@ impl<W: Word> Kernel for Sum<'_, W> {
             let change = ((v >> 1) + (v & 1)).min(1 << 40);
             let change = if W::BITS <= 32 { change as u32 as f32 } else { change as f32 };
             let key = u32::from(key) % KEYS as u32;
-            *sum += change * f32::from_bits((127 + (key >> half)) << 23 | (key & half) * HALF);
+            *sum += change * f32::from_bits(((127 + (key >> half)) << 23) | ((key & half) * HALF));
         };
         let mut sums = [0f32; SUMS];
         let (blocks, rest) = keys.as_chunks::<SUMS>();
