@@ -8,11 +8,13 @@
 
 pub mod ablate;
 pub mod adapters;
+pub mod alone;
 pub mod args;
 pub mod compare;
 pub mod cut;
 #[cfg(feature = "dataset")]
 pub mod datasets;
+pub mod disk;
 pub mod estimates;
 pub mod first_tensor;
 pub mod ladder;

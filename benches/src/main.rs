@@ -1,13 +1,15 @@
 //! The `sparse-bench` program.
 
 use sparse_bench::args::Args;
-use sparse_bench::compare::{chosen_pairs, report};
+use sparse_bench::compare::{chosen_pairs, find_pairs, report};
 use sparse_bench::measure::{Machine, command};
 use sparse_bench::pair::Pair;
 use sparse_bench::roundtrip::{RoundTrip, round_trip};
-use sparse_bench::{ablate, adapters, cut, estimates, first_tensor, ladder, ours, peers, synth, tables};
+use sparse_bench::{
+    ablate, adapters, alone, cut, disk, estimates, first_tensor, ladder, ours, peers, synth, tables,
+};
 use sparse_core::{Dtype, Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -31,6 +33,11 @@ sparse-bench adapter BASE FINETUNED ADAPTER              what exporting finds of
 sparse-bench roundtrip BASE FINETUNED                    compress, reconstruct, verify: times and peak memory
     --threads N  --effort fast|default|max  --mmap on|off
     --work DIR      where delta.sparse and restored/ go, and stay (a temporary folder)
+sparse-bench alone MODEL ... | --all FOLDER              models without a base; --all: each FOLDER/*/finetuned
+    --effort fast|default|max  --runs 3
+sparse-bench disk BASE FINETUNED                         restoring to files beside a copy of them; one thread and more
+    --threads N  --effort fast|default|max  --runs 5
+    --work DIR      where files are written (a temporary folder)
 sparse-bench first-tensor BASE DELTA [BASE DELTA ...]    how long a reader takes until it has its first weights
     --runs N        times it starts, the median counts (7)
 sparse-bench synth --out DIR                             a seeded synthetic pair
@@ -54,6 +61,8 @@ fn main() -> ExitCode {
         Some("ladder") => make_ladder(args),
         Some("adapter") => adapter(args),
         Some("roundtrip") => roundtrip(args),
+        Some("alone") => without_base(args),
+        Some("disk") => on_disk(args),
         Some("first-tensor") => first_weights(args),
         Some("synth") => make_synth(args),
         Some("memory") => memory(args),
@@ -193,6 +202,35 @@ fn roundtrip(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let pool = ours::pool(args.parsed("threads", Machine::describe().cores)?)?;
     let outcome = pool.install(|| round_trip(&what))?;
     print!("{}", outcome.text());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn without_base(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["all", "effort", "runs"])?;
+    let effort = ours::effort(args.get("effort").unwrap_or("default"))?;
+    let runs: usize = args.parsed("runs", 3)?;
+    let mut models: Vec<(String, PathBuf)> =
+        args.positional.iter().map(|path| (path.clone(), path.into())).collect();
+    if let Some(folder) = args.get("all") {
+        models.extend(find_pairs(Path::new(folder))?.into_iter().map(|pair| (pair.name, pair.target)));
+    }
+    println!("{}; processor's time, one thread, median of {runs}; MB = 10^6 bytes\n", Machine::describe());
+    let rows = models.iter().map(|(name, path)| alone::alone(name, path, effort, runs));
+    println!("{}", alone::markdown(&rows.collect::<Result<Vec<_>>>()?));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn on_disk(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["threads", "effort", "runs", "work"])?;
+    let [base, target] = args.positional.as_slice() else {
+        return Err(Error::invalid_argument("wanted: BASE FINETUNED"));
+    };
+    let work = args.get("work").map_or_else(std::env::temp_dir, Into::into);
+    let effort = ours::effort(args.get("effort").unwrap_or("default"))?;
+    let machine = Machine::describe();
+    let (threads, runs) = (args.parsed("threads", machine.cores)?, args.parsed("runs", 5)?);
+    let measured = disk::disk(Path::new(base), Path::new(target), &work, effort, threads, runs)?;
+    println!("{machine}; wall time, median of {runs}; MB = 10^6 bytes\n\n{}", measured.markdown());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -97,7 +97,7 @@ fn step<T>(steps: &mut Vec<Step>, name: &'static str, work: impl FnOnce() -> Res
 }
 
 /// Whether two files have the same bytes.
-fn same_content(a: &Path, b: &Path) -> Result<bool> {
+pub(crate) fn same_content(a: &Path, b: &Path) -> Result<bool> {
     let open = |path: &Path| File::open(path).map_err(|e| Error::io("cannot open", e).in_file(show(path)));
     let (mut a, mut b) = (open(a)?, open(b)?);
     let (mut x, mut y) = (Vec::new(), Vec::new());

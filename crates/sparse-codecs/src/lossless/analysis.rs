@@ -134,7 +134,18 @@ impl Analysis {
             let (bytes, halves) = (kind.bits as usize / 8, key.shift < kind.mantissa);
             sum_of_changes(self.scanner.simd, scan, range, bytes, halves).into()
         } else {
-            scan.tokens[range].iter().map(|&t| u64::from(t)).sum::<u64>() as f64
+            let tokens = &scan.tokens[range];
+            let sum = tokens.iter().map(|&t| u64::from(t)).sum::<u64>() as f64;
+            if let Some(in_an_exponent) = self.scanner.tokens.in_an_exponent(*kind) {
+                // Tokens are logarithms themselves. Zeros are no sizes.
+                let sizes = changed(tokens) as f64;
+                return if sum == 0.0 {
+                    i32::MIN
+                } else {
+                    (2.0 * sum / sizes / in_an_exponent).round() as i32
+                };
+            }
+            sum
         };
         if sum == 0.0 { i32::MIN } else { (2.0 * (sum / len as f64).log2()).round() as i32 }
     }

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! `mode` is `1 + log2(lanes)`, plus `0x40` if the profiles are relative to their predecessors, plus `0x20` if the words
-//! and the raw bits are of [positions](super::positions).
+//! and the raw bits are of [positions](super::positions), plus `0x10` if the raw bits are [planes](super::planes).
 
 use super::model::{Kind, Model};
+use super::planes;
 use super::positions::{Located, PositionEncoder, PositionScratch, fill_classes};
 use super::profile::{Choice, NO_CODE, Prices};
 use super::scan::{Predictor, Scan, Scanner, runs};
@@ -22,6 +23,7 @@ use sparse_core::{CodecContext, Result, UnitSpec};
 pub(super) const VERBATIM: u8 = 0;
 pub(super) const RELATIVE: u8 = 0x40;
 pub(super) const POSITIONS: u8 = 0x20;
+pub(super) const PLANES: u8 = 0x10;
 
 /// A chunk is tried as positions if at most one element in so many changed: beyond, the decoder is quicker with a token
 /// for each.
@@ -170,7 +172,12 @@ impl Encoder {
             };
             if coded {
                 self.put_raw(scan, raw);
+                let raw_start = out.len();
                 raw.finish_into(out);
+                let planes = planes::count(&self.model.tokens);
+                if planes.is_some_and(|n| planes::write(self.scanner.simd, n, out, raw_start)) {
+                    out[start] |= PLANES;
+                }
             }
             if !coded || out.len() - start > target.len() {
                 out.truncate(start);

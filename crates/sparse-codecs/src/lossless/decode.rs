@@ -2,8 +2,9 @@
 //!
 //! A chunk is decoded in blocks small enough for a block's contexts and tokens to stay in the first-level cache.
 
-use super::chunk::{POSITIONS, RELATIVE, VERBATIM};
+use super::chunk::{PLANES, POSITIONS, RELATIVE, VERBATIM};
 use super::model::{KEYS, Kind, Model};
+use super::planes::{self, PlaneWork};
 use super::positions::{PositionDecoder, PositionWork, fill_classes};
 use super::scan::{Predictor, Run, runs};
 use crate::entropy::rans::{self, DecodeTables, MAX_LANES};
@@ -27,6 +28,8 @@ pub(super) struct Decoder {
     expansion: Expansion,
     tables: DecodeTables,
     positions: Option<PositionDecoder>,
+    /// How many planes raw bits may be.
+    planes: Option<usize>,
     simd: Simd,
 }
 
@@ -69,6 +72,7 @@ struct DecodeWork {
     words: Padded,
     raw: Padded,
     positions: PositionWork,
+    planes: PlaneWork,
 }
 
 impl Decoder {
@@ -90,6 +94,7 @@ impl Decoder {
                 .positions
                 .as_ref()
                 .map(|positions| PositionDecoder::new(&model, positions, simd, kind.float)),
+            planes: planes::count(&model.tokens),
             profiles: model.profiles,
             simd,
         }
@@ -196,10 +201,11 @@ fn decode_coded<W: Word>(
     out: &mut [u8],
     work: &mut DecodeWork,
 ) -> Result<()> {
-    let log_lanes =
-        (mode & !(RELATIVE | POSITIONS)).checked_sub(1).filter(|&l| u32::from(l) <= MAX_LANES.ilog2());
+    let log_lanes = (mode & !(RELATIVE | POSITIONS | PLANES))
+        .checked_sub(1)
+        .filter(|&l| u32::from(l) <= MAX_LANES.ilog2());
     let lanes = 1usize << log_lanes.ok_or_else(|| Error::corrupt(format!("unknown chunk mode {mode}")))?;
-    let DecodeWork { runs: run_list, words, raw, positions } = work;
+    let DecodeWork { runs: run_list, words, raw, positions, planes } = work;
     run_list.clear();
     run_list.extend(runs(&decoder.unit, chunk));
     let profiles = decoder.read_profiles(&mut input, mode & RELATIVE != 0, run_list.len())?;
@@ -207,7 +213,13 @@ fn decode_coded<W: Word>(
     let word_count = varint::take_max(&mut input, most, "number of words")? as usize;
     let states = varint::take_bytes(&mut input, 4 * lanes, "coder states")?;
     words.fill(varint::take_bytes(&mut input, 2 * word_count, "coder words")?);
-    raw.fill(input);
+    if mode & PLANES == 0 {
+        raw.fill(input);
+    } else {
+        let count = decoder.planes.filter(|_| mode & POSITIONS == 0);
+        let count = count.ok_or_else(|| Error::corrupt("planes in a unit without them"))?;
+        planes::read(decoder.simd, input, count, out.len() / W::BYTES, planes, raw)?;
+    }
     if mode & POSITIONS != 0 {
         let Some(decoder_of) = &decoder.positions else {
             return Err(Error::corrupt("a chunk of positions in a unit without them"));

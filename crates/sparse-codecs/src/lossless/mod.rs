@@ -19,6 +19,7 @@ mod count;
 mod decode;
 mod model;
 mod narrow;
+mod planes;
 mod positions;
 mod profile;
 mod scan;

@@ -95,6 +95,17 @@ impl Tokens {
         }
     }
 
+    /// Where tokens are upper bits of a float, exponent first: how many there are to an exponent.
+    pub(super) fn in_an_exponent(&self, kind: Kind) -> Option<f64> {
+        match self.scheme {
+            TokenScheme::Shift { shift } if kind.float && !kind.has_base => {
+                // The lowest bit of a value is its sign.
+                Some(f64::from(kind.mantissa as i32 + 1 - shift as i32).exp2())
+            }
+            _ => None,
+        }
+    }
+
     /// For each token, the raw bits that follow it and the value they are added to.
     pub(super) fn expansions(&self) -> Vec<(u32, u64)> {
         let regular = (0..self.regular as u32).map(|t| self.scheme.expand(t));

@@ -1,0 +1,233 @@
+//! Raw bits as planes: where the low bytes of wide words without a base are not uniform after all.
+//!
+//! Such bytes come from weights that once were narrower numbers, and of which a part was then scaled: a row of an embedding that only
+//! weight decay moved has few low bytes. A plane is the byte at one place of all elements' raw bits, coded on its own.
+
+use crate::entropy::freq::{self, FreqTable, entropy_bits};
+use crate::entropy::rans::{self, DecodeTables, EncodeScratch, EncodeTables, LANES};
+use crate::entropy::token::{MAX_TOKENS, TokenScheme};
+use crate::entropy::varint;
+use crate::lossless::model::Tokens;
+use crate::simd::{Padded, Simd};
+use sparse_core::{Error, Result};
+
+/// A plane begins with its number of frequency tables, each for as many elements; without any, its bytes follow as they are.
+const STORED: u8 = 0;
+const MAX_PARTS: u8 = 16;
+
+/// In how many parts an encoder tries a plane, if each has so many elements at least: rows that only weight decay moved lie
+/// together.
+const PARTS: usize = 4;
+const PART: usize = 16_384;
+
+/// The number of planes of the raw bits of such tokens, if they can be taken as planes. Where there is a single one it is sign and
+/// mantissa, which is not worth the time.
+pub(super) fn count(tokens: &Tokens) -> Option<usize> {
+    match tokens.scheme {
+        TokenScheme::Shift { shift } if shift >= 16 && shift % 8 == 0 && tokens.exact.is_empty() => {
+            Some(shift as usize / 8)
+        }
+        _ => None,
+    }
+}
+
+/// One in so many elements tells whether planes are worth looking at.
+const STRIDE: usize = 31;
+
+/// How many bytes of `planes` planes a chunk of raw bits takes, by a look at some elements.
+fn estimate(raw: &[u8], planes: usize) -> f64 {
+    let mut counts = vec![[0u64; 256]; planes];
+    for element in raw.chunks_exact(planes).step_by(STRIDE) {
+        for (counts, &byte) in counts.iter_mut().zip(element) {
+            counts[usize::from(byte)] += 1;
+        }
+    }
+    // So few elements leave every histogram narrower than it is, by about half a bit for each symbol that occurs.
+    let cost = |c: &[u64; 256]| entropy_bits(c) + 0.72 * c.iter().filter(|&&n| n > 0).count() as f64;
+    let seen: u64 = counts.iter().map(|c| c.iter().sum::<u64>()).sum();
+    let bits: f64 = counts.iter().map(|c| cost(c).min(8.0 * c.iter().sum::<u64>() as f64)).sum();
+    raw.len() as f64 * bits / (8.0 * seen.max(1) as f64)
+}
+
+/// Replace the raw bits that are the end of `out`, from `start` on, by planes if these are shorter; returns whether they are.
+pub(super) fn write(simd: Simd, planes: usize, out: &mut Vec<u8>, start: usize) -> bool {
+    let raw = &out[start..];
+    // The decoder takes half again as long: a few percent should come of it.
+    let worth = |len: usize| len + len / 32 <= raw.len();
+    if !worth(estimate(raw, planes) as usize) {
+        return false;
+    }
+    let elements = raw.len() / planes;
+    let (mut coded, mut scratch) = (Vec::new(), EncodeScratch::default());
+    for i in 0..planes {
+        let plane: Vec<u8> = raw.iter().skip(i).step_by(planes).copied().collect();
+        let start = coded.len();
+        let tables = tables_of(&plane);
+        coded.push(tables.len() as u8);
+        freq::write_tables(&tables, &mut coded);
+        let contexts = contexts(elements, tables.len());
+        let mut words = Vec::new();
+        let tables = EncodeTables::on(simd, &tables);
+        let encoded = rans::encode(&plane, &contexts, &tables, LANES, &mut scratch, &mut words);
+        // Every byte that occurs has a code.
+        if let Ok(n) = encoded {
+            varint::put(&mut coded, n as u64);
+            coded.extend_from_slice(&words);
+        }
+        if encoded.is_err() || coded.len() - start > plane.len() {
+            coded.truncate(start);
+            coded.push(STORED);
+            coded.extend_from_slice(&plane);
+        }
+    }
+    if !worth(coded.len()) {
+        return false;
+    }
+    out.truncate(start);
+    out.extend_from_slice(&coded);
+    true
+}
+
+/// The frequency tables of a plane: of its parts, or of the whole if that is as good.
+fn tables_of(plane: &[u8]) -> Vec<FreqTable> {
+    let parts = if plane.len() >= PARTS * PART { PARTS } else { 1 };
+    let counts = |bytes: &[u8]| {
+        let mut counts = [0u64; 256];
+        bytes.iter().for_each(|&b| counts[usize::from(b)] += 1);
+        counts
+    };
+    let by_part: Vec<_> = plane.chunks(part_len(plane.len(), parts)).map(counts).collect();
+    let whole = counts(plane);
+    // A frequency takes about a byte.
+    let bits = |c: &[u64; 256]| entropy_bits(c) + 8.0 * c.iter().filter(|&&n| n > 0).count() as f64;
+    if by_part.iter().map(bits).sum::<f64>() < bits(&whole) {
+        by_part.iter().map(|c| FreqTable::from_counts(c)).collect()
+    } else {
+        vec![FreqTable::from_counts(&whole)]
+    }
+}
+
+/// Elements of a part, of which the last may have fewer.
+fn part_len(elements: usize, parts: usize) -> usize {
+    elements.div_ceil(parts).max(1)
+}
+
+/// The number of the frequency table of each element.
+fn contexts(elements: usize, parts: usize) -> Vec<u8> {
+    let len = part_len(elements, parts);
+    let mut contexts = vec![0; elements];
+    (0..).zip(contexts.chunks_mut(len)).for_each(|(part, these)| these.fill(part));
+    contexts
+}
+
+/// Scratch memory of [`read`].
+#[derive(Default)]
+pub(super) struct PlaneWork {
+    words: Padded,
+    plane: Vec<u8>,
+    raw: Vec<u8>,
+}
+
+/// Read `planes` planes of `elements` bytes, all that `input` is, into `raw`, element by element.
+///
+/// # Errors
+/// `Corrupt`, `Truncated`.
+pub(super) fn read(
+    simd: Simd,
+    mut input: &[u8],
+    planes: usize,
+    elements: usize,
+    work: &mut PlaneWork,
+    raw: &mut Padded,
+) -> Result<()> {
+    let PlaneWork { words, plane, raw: bytes } = work;
+    bytes.resize(planes * elements, 0);
+    plane.resize(elements, 0);
+    for i in 0..planes {
+        let stored;
+        let these = match varint::take_bytes(&mut input, 1, "plane")? {
+            [STORED] => {
+                stored = varint::take_bytes(&mut input, elements, "plane")?;
+                stored
+            }
+            &[parts @ 1..=MAX_PARTS] => {
+                let parts = usize::from(parts);
+                let tables = DecodeTables::new(&freq::read_tables(&mut input, parts, MAX_TOKENS)?);
+                let most = input.len() as u64 / 2;
+                let count = varint::take_max(&mut input, most, "number of words of a plane")? as usize;
+                let states = varint::take_bytes(&mut input, 4 * LANES, "coder states of a plane")?;
+                words.fill(varint::take_bytes(&mut input, 2 * count, "words of a plane")?);
+                let mut decoder = rans::Decoder::new(simd, states, words, &tables)?;
+                decoder.decode(&contexts(elements, parts), plane)?;
+                decoder.finish()?;
+                &plane[..]
+            }
+            other => return Err(Error::corrupt(format!("unknown kind of plane {other:?}"))),
+        };
+        match planes {
+            2 => spread::<2>(i, these, bytes),
+            3 => spread::<3>(i, these, bytes),
+            _ => bytes.chunks_exact_mut(planes).zip(these).for_each(|(element, &byte)| element[i] = byte),
+        }
+    }
+    if !input.is_empty() {
+        return Err(Error::corrupt("bytes behind the last plane"));
+    }
+    raw.fill(bytes);
+    Ok(())
+}
+
+/// Put a plane's bytes in place `i` of elements of `N` bytes.
+fn spread<const N: usize>(i: usize, plane: &[u8], bytes: &mut [u8]) {
+    bytes.as_chunks_mut::<N>().0.iter_mut().zip(plane).for_each(|(element, &byte)| element[i] = byte);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn decoded(input: &[u8], planes: usize, elements: usize) -> Result<Vec<u8>> {
+        let mut raw = Padded::new();
+        read(Simd::from_env(), input, planes, elements, &mut PlaneWork::default(), &mut raw)?;
+        Ok(raw.bytes().to_vec())
+    }
+
+    proptest! {
+        #[test]
+        fn planes_come_back(seed: u64, elements in prop_oneof![0usize..3000, 60_000usize..70_000], planes in 2usize..=7, few in 1u64..200) {
+            let mut x = seed | 1;
+            let raw: Vec<u8> = (0..elements * planes)
+                .map(|i| {
+                    x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+                    if i % planes == 0 { (x >> 40) as u8 } else { ((x >> 40) % few) as u8 }
+                })
+                .collect();
+            let mut out = vec![7];
+            out.extend_from_slice(&raw);
+            if write(Simd::from_env(), planes, &mut out, 1) {
+                prop_assert!(out.len() < 1 + raw.len());
+                prop_assert_eq!(decoded(&out[1..], planes, elements).unwrap(), raw);
+                prop_assert!(decoded(&out[1..out.len() - 1], planes, elements).is_err());
+            } else {
+                prop_assert_eq!(&out[1..], &raw[..]);
+            }
+        }
+
+        #[test]
+        fn garbage(bytes: Vec<u8>, planes in 2usize..=7, elements in 0usize..300) {
+            let _ = decoded(&bytes, planes, elements);
+        }
+    }
+
+    #[test]
+    fn narrow_bytes_shrink_and_noise_stays() {
+        let few: Vec<u8> = (0..60_000u32).flat_map(|i| [(i * 31) as u8 % 5, (i >> 3) as u8, 9]).collect();
+        let mut out = few.clone();
+        assert!(write(Simd::from_env(), 3, &mut out, 0) && out.len() < few.len() / 2);
+        assert_eq!(decoded(&out, 3, 60_000).unwrap(), few);
+        let noise: Vec<u8> = (0..90_000u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 17) as u8).collect();
+        let mut out = noise.clone();
+        assert!(!write(Simd::from_env(), 3, &mut out, 0) && out == noise);
+    }
+}
