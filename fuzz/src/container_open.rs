@@ -9,8 +9,8 @@ use crate::input::Input;
 use sparse_container::{PieceSource, Reader, Writer, checksum};
 use sparse_core::{Limits, Result};
 
-const GOLDEN: &[u8] = include_bytes!("../../crates/sparse-container/tests/golden/v0_3.sparse");
-const GOLDEN_STORED: &[u8] = include_bytes!("../../crates/sparse-container/tests/golden/v0_3_stored.sparse");
+const GOLDEN: &[u8] = include_bytes!("../../crates/sparse-container/tests/golden/v1_0.sparse");
+const GOLDEN_STORED: &[u8] = include_bytes!("../../crates/sparse-container/tests/golden/v1_0_stored.sparse");
 
 const HEADER_LEN: usize = 12;
 const TRAILER_LEN: usize = 40;
@@ -116,8 +116,8 @@ pub fn seeds() -> Vec<Seed> {
     let plain_len = (plain.len() as u16).to_le_bytes();
     let header = &GOLDEN[..HEADER_LEN];
     vec![
-        ("golden-v0_3".into(), GOLDEN.to_vec()),
-        ("golden-v0_3-stored".into(), GOLDEN_STORED.to_vec()),
+        ("golden-v1_0".into(), GOLDEN.to_vec()),
+        ("golden-v1_0-stored".into(), GOLDEN_STORED.to_vec()),
         ("empty-index".into(), frame(header, &[0; 20], 20, 0)),
         ("index-plain".into(), [&[0], plain].concat()),
         ("index-compressed".into(), [&[1], &plain_len[..], compressed].concat()),

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 pub struct Version {
     /// Changes when older readers can no longer read the file.
     pub major: u16,
-    /// Changes when something is added that older readers may ignore; as long as `major` is 0, like `major`.
+    /// Changes when something is added that older readers may ignore; while `major` was 0, like `major`.
     pub minor: u16,
 }
 
@@ -20,11 +20,11 @@ impl fmt::Display for Version {
     }
 }
 
-/// The version that this crate writes, and the newest that it reads.
-pub const FORMAT_VERSION: Version = Version { major: 0, minor: 3 };
+/// The version that this crate writes. It reads all with this major version.
+pub const FORMAT_VERSION: Version = Version { major: 1, minor: 0 };
 
 /// The oldest version that this crate reads.
-const OLDEST: Version = Version { major: 0, minor: 3 };
+const OLDEST: Version = Version { major: 1, minor: 0 };
 
 /// Finds out transfers that strip the eighth bit, change line ends, or stop at end-of-file characters (as PNG's).
 pub(crate) const MAGIC: [u8; 8] = *b"\xd3SPRS\r\n\x1a";
@@ -53,11 +53,12 @@ pub(crate) fn check_header(head: &[u8]) -> Result<Version> {
         return Err(Error::truncated(format!("the file ends after {} bytes, within its header", head.len())));
     };
     let version = Version { major: u16::from_le_bytes([a0, a1]), minor: u16::from_le_bytes([i0, i1]) };
-    if version > FORMAT_VERSION {
+    if version.major > FORMAT_VERSION.major {
         return Err(Error::new(
             ErrorKind::UnsupportedVersion,
             format!(
-                "the file has format version {version}, this program reads up to {FORMAT_VERSION}: update Sparse"
+                "the file has format version {version}, this program reads {}.x: update Sparse",
+                FORMAT_VERSION.major
             ),
         ));
     }
@@ -65,7 +66,7 @@ pub(crate) fn check_header(head: &[u8]) -> Result<Version> {
         return Err(Error::new(
             ErrorKind::UnsupportedVersion,
             format!(
-                "the file has format version {version}, this program reads {OLDEST} to {FORMAT_VERSION}: restore it with the release that wrote it"
+                "the file has format version {version}, this program reads from {OLDEST} on: restore it with the release that wrote it"
             ),
         ));
     }

@@ -1,4 +1,4 @@
-//! The Sparse delta file, format version 0.3: `docs/FORMAT.md` is its specification.
+//! The Sparse delta file, format version 1.0: `docs/FORMAT.md` is its specification.
 //!
 //! A delta file is a header, the payload (parameter blocks, chunks, blobs, in any order), the [`Index`] that says
 //! what all of it is, and a fixed-size trailer. It is written as a pure stream ([`Writer`]) and read by position

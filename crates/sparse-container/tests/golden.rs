@@ -44,17 +44,17 @@ fn older_versions_are_refused() {
 }
 
 #[test]
-fn v0_3_is_read() {
-    check((0, 3), "v0_3", "7f1e9637680804ee797ebe6f1b4b0783");
+fn v1_0_is_read() {
+    check((1, 0), "v1_0", "d8338d16a54e31e934059fa4a812252f");
 }
 
 /// How the files were made. For the next version: copy, run once with `--ignored`, commit.
 #[test]
 #[ignore = "writes golden files"]
-fn write_v0_3() {
+fn write_v1_0() {
     let (file, _) = small();
     let (payload, plain) = unframe(&file);
-    for (name, bytes) in [("v0_3.sparse", &file), ("v0_3_stored.sparse", &frame(&payload, &plain))] {
+    for (name, bytes) in [("v1_0.sparse", &file), ("v1_0_stored.sparse", &frame(&payload, &plain))] {
         let mut out = std::fs::File::create_new(folder().join(name)).unwrap();
         std::io::Write::write_all(&mut out, bytes).unwrap();
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 fn main() -> Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let base = here.join("../../fixtures/minilm-bf16/base");
-    let delta = here.join("tests/golden/v0_3/minilm-bf16.sparse");
+    let delta = here.join("tests/golden/v1_0/minilm-bf16.sparse");
 
     // Opening reads the delta's index and nothing else. The base is checked here, once, and trusted from then on.
     let model = DeltaModel::open(base, delta, &Options::default())?.with_executor(Arc::new(Threads::new(2)));

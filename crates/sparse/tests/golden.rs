@@ -49,6 +49,8 @@ const CASES: &[Case] = &[
     ("fp8", Made(golden_pairs::bytes), "lossless", &["F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E8M0"]),
     ("integers", Made(golden_pairs::integers), "lossless", &["BOOL", "U8", "I8", "I16", "I32", "I64"]),
     ("alone", Made(golden_pairs::alone), "lossless", &["without base", "BF16", "F16", "F32", "U8"]),
+    ("planes", Made(golden_pairs::planes), "lossless", &["F32", "F64", "planes"]),
+    ("verbatim", Made(golden_pairs::noise_at_the_end), "lossless", &["U8", "verbatim"]),
     ("cast", Made(golden_pairs::cast), "lossless", &["BF16 from F32", "F32 from BF16"]),
     ("low-rank-sum", Made(golden_pairs::merged_sum), "lossless", &["codec 3", "sum rounded"]),
     ("low-rank-product", Made(golden_pairs::merged_product), "lossless", &["codec 3", "product rounded"]),
@@ -110,7 +112,8 @@ fn kinds(delta: &Delta) -> BTreeSet<String> {
                 None => "unchanged".to_owned(),
                 Some(0 | 0xff) => "verbatim".to_owned(),
                 Some(b) if b & 0x20 != 0 => "positions".to_owned(),
-                Some(b) => format!("{} lanes", 1 << ((b & 0x1f) - 1)),
+                Some(b) if b & 0x10 != 0 => "planes".to_owned(),
+                Some(b) => format!("{} lanes", 1 << ((b & 0xf) - 1)),
             });
         }
     }

@@ -376,7 +376,7 @@ fn what_is_no_delta_is_refused_with_its_path() {
 fn summary() {
     let place = Place::new();
     let s = inspect(&place.delta());
-    assert_eq!((s.version.as_str(), s.tool.as_str(), s.base_id.as_str()), ("0.3", "test", "org/base"));
+    assert_eq!((s.version.as_str(), s.tool.as_str(), s.base_id.as_str()), ("1.0", "test", "org/base"));
     assert!(s.needs_base && !s.is_single_file);
     assert_eq!(s.delta_bytes, place.pair.delta.len() as u64);
     assert_eq!(s.target_bytes, place.pair.target.values().map(|f| f.len() as u64).sum::<u64>());

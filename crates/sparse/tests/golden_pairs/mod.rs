@@ -236,3 +236,33 @@ pub(crate) fn cast() -> Pair {
         vec![tensor("a", Dtype::Bf16, &[60, 50], &after), tensor("b", Dtype::F32, &[60, 50], &after)];
     Pair { base: Some(base), target }
 }
+
+/// A model alone, of wide floats: few mantissas in each quarter of one tensor, noise above constant bytes in the other.
+pub(crate) fn planes() -> Pair {
+    let mut rng = Rng(130);
+    let count = 260 * 256u32;
+    let single = (0..count).map(|i| {
+        let r = rng.next();
+        let exponent = 118 + (r >> 60).min(5) as u32;
+        let mantissa = (1 + i * 4 / count) * 0x0001_2345 * (1 + (r >> 40) as u32 % 3);
+        (exponent << 23 | mantissa & 0x7f_ffff | (r as u32 & 1) << 31).to_le_bytes()
+    });
+    let single = raw("single", Dtype::F32, &[260, 256], single.collect::<Vec<_>>().concat());
+    let double = (0..2000).map(|_| {
+        let r = rng.next();
+        ((1015 + (r >> 61)) << 52 | (r & 0xfff_ffff_ff) << 12 | 0x123).to_le_bytes()
+    });
+    let double = raw("double", Dtype::F64, &[40, 50], double.collect::<Vec<_>>().concat());
+    Pair { base: None, target: vec![double, single] }
+}
+
+/// A model alone: a chunk that hardly says anything, and one of noise.
+pub(crate) fn noise_at_the_end() -> Pair {
+    let mut rng = Rng(140);
+    let (calm, noise) = (262_144u64, 12_000);
+    let bytes = (0..calm + noise).map(|i| {
+        let r = rng.next();
+        if i >= calm { (r >> 8) as u8 } else { u8::from(r.is_multiple_of(100)) }
+    });
+    Pair { base: None, target: vec![raw("w", Dtype::U8, &[calm + noise], bytes.collect())] }
+}
