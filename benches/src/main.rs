@@ -21,7 +21,8 @@ sparse-bench pairs --all FOLDER                          ... on each FOLDER/*/{b
     --json FILE     write the figures there too
     --adapter DIR   Sparse once more, told that this LoRA was merged
 sparse-bench ablate BASE FINETUNED ... | --all FOLDER    what each part of the lossless codec's model buys
-sparse-bench estimate BASE FINETUNED ... | --all FOLDER  estimated and real size
+sparse-bench estimate BASE FINETUNED ... | --all FOLDER  estimated and real size; fails if
+                                                         one is off by more than 5 % and 512 bytes
     --share 0.01  --effort fast|default|max  --threads N
     --by size|codec what is estimated: deltas (size), or what each codec makes of the weights
 sparse-bench ladder BASE FINETUNED ... | --all FOLDER    codecs that lose something, and others' formats
@@ -131,21 +132,24 @@ fn estimate(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let effort = ours::effort(args.get("effort").unwrap_or("default"))?;
     let pool = ours::pool(args.parsed("threads", 1)?)?;
     let paths = chosen_pairs(&args.positional, args.get("all"))?;
-    let text = match args.get("by").unwrap_or("size") {
+    let (text, near) = match args.get("by").unwrap_or("size") {
         "size" => {
             let rows = paths.iter().map(|path| pool.install(|| estimates::compare(path, share, effort)));
-            estimates::markdown(&rows.collect::<Result<Vec<_>>>()?)
+            let rows = rows.collect::<Result<Vec<_>>>()?;
+            (estimates::markdown(&rows), rows.iter().all(estimates::Comparison::is_near))
         }
         "codec" => {
             let columns = paths
                 .iter()
                 .map(|path| Ok((path.name.clone(), pool.install(|| estimates::by_codec(path, effort))?)));
-            estimates::markdown_by_codec(&columns.collect::<Result<Vec<_>>>()?)
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            let near = columns.iter().flat_map(|c| &c.1).all(estimates::Expectation::is_near);
+            (estimates::markdown_by_codec(&columns), near)
         }
         _ => return Err(Error::invalid_argument("--by is size or codec")),
     };
     println!("{text}");
-    Ok(ExitCode::SUCCESS)
+    Ok(if near { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn make_ladder(args: impl Iterator<Item = String>) -> Result<ExitCode> {

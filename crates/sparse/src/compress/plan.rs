@@ -95,6 +95,8 @@ pub(super) struct Job {
     pub(super) dtype: Dtype,
     pub(super) base: Option<usize>,
     pub(super) coding: Coding,
+    /// Whether it is a unit of its own, whatever its size.
+    pub(super) alone: bool,
     /// The module of the adapter that explains the change.
     pub(super) module: Option<usize>,
 }
@@ -201,7 +203,7 @@ fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts)
         return Ok(Vec::new());
     }
     let (dtype, coding) = (spec.dtype(), Coding::Lossless);
-    let whole = |base| Job { tensor, start: 0, segment, dtype, base, coding, module: None };
+    let whole = |base| Job { tensor, start: 0, segment, dtype, base, coding, alone: false, module: None };
     let Some((base_model, base)) = pair.base.zip(m.counterpart.base()) else {
         return Ok(vec![Part::Code(whole(None))]);
     };
@@ -451,7 +453,7 @@ impl Builder<'_> {
             };
             let room = |n: &usize| filled(*n) == 0 || filled(*n) + job.segment.len() <= OWN_UNIT;
             group((0..).find(room).unwrap_or_default())
-        } else if job.segment.len() >= OWN_UNIT {
+        } else if job.alone || job.segment.len() >= OWN_UNIT {
             let group = Group::Own(self.own.len());
             self.own.push(Group::Shared(job.dtype, base_dtype, lossy, None));
             group

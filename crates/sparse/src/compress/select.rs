@@ -36,6 +36,10 @@ const WORTH: f64 = 0.97;
 /// the end.
 const CLEAR: f64 = 0.9;
 
+/// From this size on, tensors of narrow types have tables of their own under `sparse-int8`: the points that codes come back at are
+/// shared with tables, and belong elsewhere for each, since changes come in few sizes.
+const ALONE: f64 = 16384.0;
+
 /// Where a sample takes less, what chunks cost by themselves counts, and is measured.
 const SMALL: usize = 4096;
 
@@ -85,6 +89,8 @@ struct Trial {
     error: f64,
     change: f64,
     allowed: bool,
+    /// Whether it was counted as a unit of its own.
+    alone: bool,
 }
 
 impl Trial {
@@ -247,6 +253,7 @@ pub(super) fn select(
         let Some(trial) = trials.get(chosen) else { continue };
         if let Some(encoder) = &trial.coding {
             job.coding = Coding::Lossy(encoders.number(&trial.setting, encoder));
+            job.alone = trial.alone;
         }
         let entry = &pair.target.tensors()[tensor];
         let reason = match (&trial.coding, budget) {
@@ -462,9 +469,10 @@ impl Sample {
         let payload = (chunks as f64 - by_chunk).max(0.0) * self.scale + by_chunk * count;
         let params = encoded.params.len() as f64;
         // Of a parameter block, tables are shared, steps by rows grow with the rows, factors with rows and columns.
+        let steps = |(now, then): (u64, f64)| (now as f64, then / (now as f64).max(1.0));
         let (grown, growth) = match setting.codec.as_str() {
-            "int8" => (Int8::step_bytes(&self.unit, &encoded.params)? as f64, self.scale),
-            "sign" => (Sign::step_bytes(&self.unit, &encoded.params)? as f64, self.scale),
+            "int8" => steps(Int8::step_bytes(&self.unit, &encoded.params, self.scale)?),
+            "sign" => steps(Sign::step_bytes(&self.unit, &encoded.params, self.scale)?),
             "svd" | "layered" => {
                 let tables = Svd::table_bytes(&self.unit, &encoded.params)? as f64;
                 (params - tables, self.factor_growth(job))
@@ -475,7 +483,9 @@ impl Sample {
         // Units of factors are no larger than this.
         let least =
             if is_by_factors(job, &setting) { job.segment.len() as f64 / OWN_UNIT as f64 } else { 0.0 };
-        let tables = (params - grown) * shared.max(least.min(1.0));
+        let alone = setting.codec == "sparse-int8" && job.dtype.storage_bytes() == 2 && payload >= ALONE;
+        let shared = if alone { 1.0 } else { shared.max(least.min(1.0)) };
+        let tables = (params - grown) * shared;
         let bits = 8.0 * (payload + tables + grown * growth);
         let relative = found.relative_error();
         let allowed = match policy {
@@ -492,6 +502,7 @@ impl Sample {
             error: found.error.powi(2) * self.scale,
             change: found.change.powi(2) * self.scale,
             allowed,
+            alone,
         }))
     }
 }
