@@ -13,6 +13,7 @@ pub mod compare;
 pub mod cut;
 #[cfg(feature = "dataset")]
 pub mod datasets;
+pub mod decompose;
 pub mod estimates;
 pub mod first_tensor;
 pub mod ladder;

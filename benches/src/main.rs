@@ -5,7 +5,9 @@ use sparse_bench::compare::{chosen_pairs, report};
 use sparse_bench::measure::{Machine, command};
 use sparse_bench::pair::Pair;
 use sparse_bench::roundtrip::{RoundTrip, round_trip};
-use sparse_bench::{ablate, adapters, cut, estimates, first_tensor, ladder, ours, peers, synth, tables};
+use sparse_bench::{
+    ablate, adapters, cut, decompose, estimates, first_tensor, ladder, ours, peers, synth, tables,
+};
 use sparse_core::{Dtype, Error, Result};
 use std::path::Path;
 use std::process::ExitCode;
@@ -34,6 +36,7 @@ sparse-bench roundtrip BASE FINETUNED                    compress, reconstruct, 
     --work DIR      where delta.sparse and restored/ go, and stay (a temporary folder)
 sparse-bench first-tensor BASE DELTA [BASE DELTA ...]    how long a reader takes until it has its first weights
     --runs N        times it starts, the median counts (7)
+sparse-bench svd --matrix ROWSxCOLUMNS --rank N          how long singular vectors take (4096x11008, rank 64)
 sparse-bench synth --out DIR                             a seeded synthetic pair
     --gb 4  --seed 1  --dtype bf16|f16|f32  --update 1e-4  --threads N
     --lora RANK  --merge sum|product                     a merged adapter (and the adapter)
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Some("adapter") => adapter(args),
         Some("roundtrip") => roundtrip(args),
         Some("first-tensor") => first_weights(args),
+        Some("svd") => svd(args),
         Some("synth") => make_synth(args),
         Some("memory") => memory(args),
         Some("cut") => make_cut(args),
@@ -258,6 +262,21 @@ fn make_rows(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn svd(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["matrix", "rank"])?;
+    let (rows, columns) = shape(args.get("matrix").unwrap_or("4096x11008"))?;
+    println!("{}", decompose::decompose(rows, columns, args.parsed("rank", 64)?)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A shape as `4096x4096`.
+fn shape(text: &str) -> Result<(u64, u64)> {
+    let parsed = text.split_once('x').and_then(|(r, c)| Some((r.parse().ok()?, c.parse().ok()?)));
+    parsed
+        .filter(|&(r, c): &(u64, u64)| (1..1 << 24).contains(&r) && (1..1 << 24).contains(&c))
+        .ok_or_else(|| Error::invalid_argument("--matrix is as 4096x4096"))
+}
+
 fn make_synth(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let args =
         Args::parse(args, &["out", "gb", "seed", "dtype", "update", "threads", "lora", "merge", "matrix"])?;
@@ -273,18 +292,9 @@ fn make_synth(args: impl Iterator<Item = String>) -> Result<ExitCode> {
         "product" => true,
         _ => return Err(Error::invalid_argument("--merge is sum or product")),
     };
-    let shape = |text: &str| {
-        let (rows, columns) = text.split_once('x')?;
-        Some((rows.parse().ok()?, columns.parse().ok()?))
-    };
-    let matrix = args.get("matrix").map(|text| {
-        let shape =
-            shape(text).filter(|&(r, c): &(u64, u64)| (1..1 << 24).contains(&r) && (1..1 << 24).contains(&c));
-        shape.ok_or_else(|| Error::invalid_argument("--matrix is as 4096x4096"))
-    });
     let options = synth::Synth {
         lora: (rank > 0).then_some(synth::Lora { rank, product }),
-        matrix: matrix.transpose()?,
+        matrix: args.get("matrix").map(shape).transpose()?,
         out: args.required("out")?.into(),
         bytes: (gb * 1e9) as u64,
         seed: args.parsed("seed", 1)?,

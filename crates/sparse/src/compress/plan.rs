@@ -2,7 +2,7 @@
 
 use super::hint;
 use super::pair::{Pair, equal_prefix};
-use super::select::{ChoiceReport, select};
+use super::select::{ChoiceReport, Trials, select, try_jobs};
 use crate::Options;
 use crate::context::Contexts;
 use crate::parallel;
@@ -102,6 +102,7 @@ pub(super) struct Job {
 }
 
 /// How one tensor is made up.
+#[derive(Clone)]
 pub(super) enum Part {
     /// So many elements from the start of a base tensor.
     Copy { base: usize, len: u64 },
@@ -115,20 +116,35 @@ pub(crate) fn plan(pair: &Pair<'_>, options: &Options) -> Result<Plan> {
         Policy::TargetSize(bytes) => Some(bytes),
         _ => None,
     };
-    plan_within(pair, options, budget, &[])
+    plan_within(pair, options, &Tried::new(pair, options)?, budget, &[])
+}
+
+/// What plans are made from: how tensors are made up, and what was tried for their parts.
+pub(super) struct Tried {
+    parts: Vec<Vec<Part>>,
+    trials: Trials,
+}
+
+impl Tried {
+    pub(super) fn new(pair: &Pair<'_>, options: &Options) -> Result<Tried> {
+        let contexts = Contexts::new(options);
+        let parts =
+            parallel::map(pair.target.tensors().len(), |tensor| parts(pair, tensor, options, &contexts))?;
+        let trials = try_jobs(pair, &parts, options, &contexts)?;
+        Ok(Tried { parts, trials })
+    }
 }
 
 /// As [`plan`]; `budget` is what the weights may take, and the tensors marked in `lossless` are to be coded so.
 pub(super) fn plan_within(
     pair: &Pair<'_>,
     options: &Options,
+    tried: &Tried,
     budget: Option<u64>,
     lossless: &[bool],
 ) -> Result<Plan> {
-    let contexts = Contexts::new(options);
-    let mut parts =
-        parallel::map(pair.target.tensors().len(), |tensor| parts(pair, tensor, options, &contexts))?;
-    let (encoders, choices) = select(pair, &mut parts, options, &contexts, budget, lossless)?;
+    let mut parts = tried.parts.clone();
+    let (encoders, choices) = select(pair, &mut parts, &tried.trials, budget, lossless)?;
     let mut builder = Builder {
         pair,
         options,

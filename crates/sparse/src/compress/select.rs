@@ -192,19 +192,19 @@ fn setting(codec: &str, value: Option<f64>) -> Setting {
     Setting { codec: codec.to_owned(), value }
 }
 
-/// Settle the coding of each job. `budget` is what tensors may take, where the policy spreads bytes; `lossless` names tensors for
-/// which nothing else is to be taken any more.
-pub(super) fn select(
+/// What was tried for the jobs of a plan: tensor, part, and the ways to code it. Empty where nothing may be lost.
+#[derive(Default)]
+pub(super) struct Trials(Vec<(usize, usize, Vec<Trial>)>);
+
+/// Try what the policy may have for each job.
+pub(super) fn try_jobs(
     pair: &Pair<'_>,
-    parts: &mut [Vec<Part>],
+    parts: &[Vec<Part>],
     options: &Options,
     contexts: &Contexts,
-    budget: Option<u64>,
-    lossless: &[bool],
-) -> Result<(Encoders, Vec<ChoiceReport>)> {
-    let mut encoders = Encoders::default();
+) -> Result<Trials> {
     if options.policy.is_lossless() {
-        return Ok((encoders, Vec::new()));
+        return Ok(Trials::default());
     }
     // A wrong name is an error even if no tensor comes to it.
     check(&options.policy)?;
@@ -224,18 +224,31 @@ pub(super) fn select(
         let (tensor, part) = jobs[i];
         let Part::Code(job) = &parts[tensor][part] else { return Ok(Vec::new()) };
         let name = &pair.target.tensors()[tensor].name;
-        let policy =
-            if lossless.get(tensor) == Some(&true) { &Policy::Lossless } else { options.policy.of(name) };
         // Small tensors share a unit, and with it tables.
         let all = shares.get(&kind(pair, job)).copied().unwrap_or(0).max(job.segment.len()).max(1);
         let shared = if is_own(job) { 1.0 } else { job.segment.len() as f64 / all as f64 };
-        try_all(pair, job, shared, policy, options, contexts).map_err(|e| e.in_tensor(&**name))
+        try_all(pair, job, shared, options.policy.of(name), options, contexts)
+            .map_err(|e| e.in_tensor(&**name))
     })?;
+    Ok(Trials(jobs.into_iter().zip(trials).map(|((tensor, part), t)| (tensor, part, t)).collect()))
+}
+
+/// Settle the coding of each job. `budget` is what tensors may take, where the policy spreads bytes; `lossless` names tensors for
+/// which nothing else is to be taken any more.
+pub(super) fn select(
+    pair: &Pair<'_>,
+    parts: &mut [Vec<Part>],
+    trials: &Trials,
+    budget: Option<u64>,
+    lossless: &[bool],
+) -> Result<(Encoders, Vec<ChoiceReport>)> {
+    let Trials(trials) = trials;
+    let mut encoders = Encoders::default();
     let chosen: Vec<usize> = match budget {
         Some(budget) => {
             let offers: Vec<Vec<Offer>> = trials
                 .iter()
-                .map(|t| t.iter().map(|t| Offer { bytes: t.bits / 8.0, error: t.error }).collect())
+                .map(|(.., t)| t.iter().map(|t| Offer { bytes: t.bits / 8.0, error: t.error }).collect())
                 .collect();
             let least: f64 =
                 offers.iter().map(|o| o.iter().map(|o| o.bytes).fold(f64::INFINITY, f64::min)).sum();
@@ -245,10 +258,16 @@ pub(super) fn select(
                 ))
             })?
         }
-        None => trials.iter().map(|t| smallest(t)).collect(),
+        None => trials
+            .iter()
+            .map(|(tensor, _, trials)| {
+                let is_lossless = |t: &Trial| t.coding.is_none() && lossless.get(*tensor) == Some(&true);
+                trials.iter().position(is_lossless).unwrap_or_else(|| smallest(trials))
+            })
+            .collect(),
     };
     let mut reports = Vec::new();
-    for ((&(tensor, part), trials), chosen) in jobs.iter().zip(&trials).zip(chosen) {
+    for (&(tensor, part, ref trials), chosen) in trials.iter().zip(chosen) {
         let Part::Code(job) = &mut parts[tensor][part] else { continue };
         let Some(trial) = trials.get(chosen) else { continue };
         if let Some(encoder) = &trial.coding {
@@ -354,9 +373,15 @@ fn try_all(
     let is_matrix = job.segment.rows >= 32 && job.segment.row_len >= 32;
     let layered = job.coding == Coding::LowRank;
     settings.retain(|s| !has_factors(s) || (is_matrix && !(layered && s.codec == "layered")));
+    let sample = Sample::take(pair, job, TRIAL)?;
+    if let Policy::Within(Bound::Relative(e)) = policy
+        && settings.iter().any(has_factors)
+        && !sample.may_have_factors(job, *e, options, contexts)?
+    {
+        settings.retain(|s| !has_factors(s));
+    }
     let whole =
         settings.iter().any(has_factors).then(|| Sample::take(pair, job, LOW_RANK_TRIAL)).transpose()?;
-    let sample = Sample::take(pair, job, TRIAL)?;
     let mut trials = Vec::new();
     for setting in settings {
         let Some(encoder) = encoder(&setting)? else { continue };
@@ -420,6 +445,16 @@ impl Sample {
             base: of_base.map(|b| b.1),
             scale: job.segment.len() as f64 / shape.len().max(1) as f64,
         })
+    }
+
+    /// Whether a quarter as many directions as there are rows in the sample leave no more than a relative error of `e`. Where
+    /// that fails, the rows of the whole share even less, and it is not worth decomposing.
+    fn may_have_factors(&self, job: &Job, e: f64, options: &Options, contexts: &Contexts) -> Result<bool> {
+        let rows = self.unit.segments().first().map_or(0, |s| s.rows.min(s.row_len));
+        let setting = setting("svd", Some((rows / 4).clamp(8, 4096) as f64));
+        let Some(encoder) = encoder(&setting)? else { return Ok(false) };
+        let trial = self.attempt(job, 1.0, setting, encoder, &Policy::Lossless, options, contexts)?;
+        Ok(trial.is_some_and(|t| t.relative() <= e))
     }
 
     /// How much longer the rows and columns of the job are than those of the sample.
