@@ -57,6 +57,12 @@ pub(super) fn compress<W: Write + Send>(
     let mut lossless = vec![false; target.tensors().len()];
     let mut compared = false;
     let tried = Tried::new(&pair, options)?;
+    if let Some(wanted) = wanted.filter(|&n| overhead + tried.least_bytes() > n) {
+        return Err(Error::invalid_argument(format!(
+            "a delta of {wanted} bytes cannot be made: at their coarsest the weights take about {} bytes, and all else about {overhead}",
+            tried.least_bytes()
+        )));
+    }
     for _ in 0..ATTEMPTS {
         options.cancel.check()?;
         let budget = wanted.map(|n| n.saturating_sub(overhead));

@@ -126,6 +126,11 @@ pub(super) struct Tried {
 }
 
 impl Tried {
+    /// See [`Trials::least_bytes`].
+    pub(super) fn least_bytes(&self) -> u64 {
+        self.trials.least_bytes()
+    }
+
     pub(super) fn new(pair: &Pair<'_>, options: &Options) -> Result<Tried> {
         let contexts = Contexts::new(options);
         let parts =

@@ -196,6 +196,14 @@ fn setting(codec: &str, value: Option<f64>) -> Setting {
 #[derive(Default)]
 pub(super) struct Trials(Vec<(usize, usize, Vec<Trial>)>);
 
+impl Trials {
+    /// The bytes that all weights are expected to take at their coarsest.
+    pub(super) fn least_bytes(&self) -> u64 {
+        let least = |t: &[Trial]| t.iter().map(|t| t.bits / 8.0).fold(f64::INFINITY, f64::min);
+        self.0.iter().map(|(.., t)| least(t)).sum::<f64>() as u64
+    }
+}
+
 /// Try what the policy may have for each job.
 pub(super) fn try_jobs(
     pair: &Pair<'_>,
@@ -242,23 +250,22 @@ pub(super) fn select(
     budget: Option<u64>,
     lossless: &[bool],
 ) -> Result<(Encoders, Vec<ChoiceReport>)> {
-    let Trials(trials) = trials;
+    let Trials(all) = trials;
     let mut encoders = Encoders::default();
     let chosen: Vec<usize> = match budget {
         Some(budget) => {
-            let offers: Vec<Vec<Offer>> = trials
+            let offers: Vec<Vec<Offer>> = all
                 .iter()
                 .map(|(.., t)| t.iter().map(|t| Offer { bytes: t.bits / 8.0, error: t.error }).collect())
                 .collect();
-            let least: f64 =
-                offers.iter().map(|o| o.iter().map(|o| o.bytes).fold(f64::INFINITY, f64::min)).sum();
             spread(&offers, budget as f64).ok_or_else(|| {
+                let least = trials.least_bytes();
                 Error::invalid_argument(format!(
-                    "the weights take {least:.0} bytes even at their coarsest, and {budget} are left for them"
+                    "the weights take about {least} bytes even at their coarsest, and {budget} are left for them"
                 ))
             })?
         }
-        None => trials
+        None => all
             .iter()
             .map(|(tensor, _, trials)| {
                 let is_lossless = |t: &Trial| t.coding.is_none() && lossless.get(*tensor) == Some(&true);
@@ -267,7 +274,7 @@ pub(super) fn select(
             .collect(),
     };
     let mut reports = Vec::new();
-    for (&(tensor, part, ref trials), chosen) in trials.iter().zip(chosen) {
+    for (&(tensor, part, ref trials), chosen) in all.iter().zip(chosen) {
         let Part::Code(job) = &mut parts[tensor][part] else { continue };
         let Some(trial) = trials.get(chosen) else { continue };
         if let Some(encoder) = &trial.coding {
