@@ -23,8 +23,9 @@ use sparse_select::{Bound, Offer, Policy, Sampler, Setting, spread};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Elements of a tensor that candidates are tried on ...
-const TRIAL: u64 = 1 << 17;
+/// Elements of a tensor that candidates are tried on: a part of it, within bounds ...
+const TRIAL: std::ops::RangeInclusive<u64> = 1 << 17..=1 << 20;
+const TRIAL_PART: u64 = 64;
 /// ... and that changes of low rank are tried on, which few rows do not show.
 const LOW_RANK_TRIAL: u64 = 1 << 22;
 
@@ -380,15 +381,19 @@ fn try_all(
     let is_matrix = job.segment.rows >= 32 && job.segment.row_len >= 32;
     let layered = job.coding == Coding::LowRank;
     settings.retain(|s| !has_factors(s) || (is_matrix && !(layered && s.codec == "layered")));
-    let sample = Sample::take(pair, job, TRIAL)?;
+    let sample =
+        Sample::take(pair, job, (job.segment.len() / TRIAL_PART).clamp(*TRIAL.start(), *TRIAL.end()), false)?;
     if let Policy::Within(Bound::Relative(e)) = policy
         && settings.iter().any(has_factors)
         && !sample.may_have_factors(job, *e, options, contexts)?
     {
         settings.retain(|s| !has_factors(s));
     }
-    let whole =
-        settings.iter().any(has_factors).then(|| Sample::take(pair, job, LOW_RANK_TRIAL)).transpose()?;
+    let whole = settings
+        .iter()
+        .any(has_factors)
+        .then(|| Sample::take(pair, job, LOW_RANK_TRIAL, true))
+        .transpose()?;
     let mut trials = Vec::new();
     for setting in settings {
         let Some(encoder) = encoder(&setting)? else { continue };
@@ -401,7 +406,7 @@ fn try_all(
     if with_lossless || trials.is_empty() {
         let lossless = setting("lossless", None);
         let trial = if job.coding == Coding::LowRank {
-            let sample = Sample::take(pair, job, LOW_RANK_TRIAL)?;
+            let sample = Sample::take(pair, job, LOW_RANK_TRIAL, true)?;
             sample.attempt(job, shared, lossless, Arc::new(LowRank), &Policy::Lossless, options, contexts)?
         } else {
             sample.attempt(job, shared, lossless, Arc::new(Lossless), &Policy::Lossless, options, contexts)?
@@ -422,9 +427,12 @@ struct Sample {
 }
 
 impl Sample {
-    fn take(pair: &Pair<'_>, job: &Job, elements: u64) -> Result<Sample> {
+    /// About so many elements; `by_rows` takes whole rows.
+    fn take(pair: &Pair<'_>, job: &Job, elements: u64, by_rows: bool) -> Result<Sample> {
         let share = elements as f64 / job.segment.len().max(1) as f64;
-        let (shape, runs) = Sampler::new(job.tensor as u64).pick(job.segment, share);
+        let mut sampler = Sampler::new(job.tensor as u64);
+        let (shape, runs) =
+            if by_rows { sampler.pick_rows(job.segment, share) } else { sampler.pick(job.segment, share) };
         let read = |model: &Model, tensor: usize, start: u64, width: usize| -> Result<Vec<u8>> {
             let mut out = vec![0; shape.len() as usize * width];
             let mut at = 0;
