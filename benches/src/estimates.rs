@@ -3,8 +3,18 @@
 use crate::compare::PairPath;
 use crate::pair::resolve;
 use crate::tables::{Table, thousands};
-use sparse::{Effort, Model, OpenOptions, Options, Policy, Result, Setting, Unobserved};
+use sparse::{Effort, Model, Observer, OpenOptions, Options, Policy, Result, Setting, Unobserved};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+
+/// An estimate may be off by this share of what comes of it ...
+const TOLERANCE: f64 = 0.05;
+/// ... and by so many bytes, which is what tables take of tensors that hardly changed.
+const SLACK: u64 = 512;
+
+fn is_near(estimated: u64, achieved: u64) -> bool {
+    estimated.abs_diff(achieved) as f64 <= TOLERANCE * achieved as f64 + SLACK as f64
+}
 
 /// One pair's estimate beside the truth. Sizes in bytes, of the whole folder.
 #[derive(Clone, Debug)]
@@ -51,6 +61,13 @@ pub fn compare(path: &PairPath, share: f64, effort: Effort) -> Result<Comparison
     })
 }
 
+impl Comparison {
+    /// Whether the estimate is within 5 % of the real size, or 512 bytes beyond.
+    pub fn is_near(&self) -> bool {
+        is_near(self.estimated, self.real)
+    }
+}
+
 /// Codecs that [`by_codec`] tries.
 pub const CODECS: [&str; 13] = [
     "lossless",
@@ -77,12 +94,47 @@ pub struct Expectation {
     pub estimated: u64,
     /// Real bytes.
     pub achieved: u64,
+    /// Seconds that sampling, estimating and planning took, and all of compressing, that included.
+    pub seconds: [f64; 2],
 }
 
 impl Expectation {
     /// How far the estimate is off, as a share of what came of it.
     pub fn error(&self) -> f64 {
         self.estimated as f64 / self.achieved.max(1) as f64 - 1.0
+    }
+
+    /// Whether the estimate is within 5 % of what came of it, or 512 bytes beyond.
+    pub fn is_near(&self) -> bool {
+        is_near(self.estimated, self.achieved)
+    }
+}
+
+/// Notes when phases begin and end: what lies between reading and compressing is planning.
+#[derive(Default)]
+struct Phases(Mutex<Vec<Instant>>);
+
+impl Phases {
+    fn note(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+    }
+
+    /// From the end of the first phase to the beginning of the second, in seconds.
+    fn planning(&self) -> f64 {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_slice() {
+            [_, read, compressing, ..] => (*compressing - *read).as_secs_f64(),
+            _ => 0.0,
+        }
+    }
+}
+
+impl Observer for Phases {
+    fn begin(&self, _phase: &str, _total: u64) {
+        self.note();
+    }
+
+    fn end(&self) {
+        self.note();
     }
 }
 
@@ -96,9 +148,12 @@ pub fn by_codec(path: &PairPath, effort: Effort) -> Result<Vec<Expectation>> {
         let mut options = Options::default();
         options.effort = effort;
         options.policy = Policy::Fixed(Setting::parse(codec)?);
-        let (_, report) = sparse::compress(Some(&base), &target, std::io::sink(), &options, &Unobserved)?;
+        let (phases, start) = (Phases::default(), Instant::now());
+        let (_, report) = sparse::compress(Some(&base), &target, std::io::sink(), &options, &phases)?;
+        let seconds = [phases.planning(), start.elapsed().as_secs_f64()];
         let sum = |of: fn(&sparse::ChoiceReport) -> u64| report.choices.iter().map(of).sum();
-        Ok(Expectation { codec, estimated: sum(|c| c.estimated_bytes), achieved: sum(|c| c.achieved_bytes) })
+        let (estimated, achieved) = (sum(|c| c.estimated_bytes), sum(|c| c.achieved_bytes));
+        Ok(Expectation { codec, estimated, achieved, seconds })
     };
     CODECS.into_iter().map(expect).collect()
 }
@@ -113,7 +168,16 @@ pub fn markdown_by_codec(pairs: &[(String, Vec<Expectation>)]) -> String {
         let cells = cells.map(|e| format!("{}, {:+.1} %", thousands(e.achieved), 100.0 * e.error()));
         table.row(&std::iter::once((*codec).to_owned()).chain(cells).collect::<Vec<String>>());
     }
-    table.finish()
+    let all = || pairs.iter().flat_map(|p| &p.1);
+    let near = all().filter(|e| e.is_near()).count();
+    let within = all().filter(|e| e.error().abs() <= TOLERANCE).count();
+    let seconds = |i: usize| all().filter_map(|e| e.seconds.get(i)).sum::<f64>();
+    format!(
+        "{}\n{near} of {} are near (within 5 % and 512 bytes), {within} within 5 %; estimating took {:.0} % of the time\n",
+        table.finish(),
+        all().count(),
+        100.0 * seconds(0) / seconds(1).max(1e-9)
+    )
 }
 
 /// As a table.

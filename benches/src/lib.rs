@@ -14,6 +14,7 @@ pub mod compare;
 pub mod cut;
 #[cfg(feature = "dataset")]
 pub mod datasets;
+pub mod decompose;
 pub mod disk;
 pub mod estimates;
 pub mod first_tensor;

@@ -6,7 +6,8 @@ use sparse_bench::measure::{Machine, command};
 use sparse_bench::pair::Pair;
 use sparse_bench::roundtrip::{RoundTrip, round_trip};
 use sparse_bench::{
-    ablate, adapters, alone, cut, disk, estimates, first_tensor, ladder, ours, peers, synth, tables,
+    ablate, adapters, alone, cut, decompose, disk, estimates, first_tensor, ladder, ours, peers, synth,
+    tables,
 };
 use sparse_core::{Dtype, Error, Result};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ sparse-bench pairs --all FOLDER                          ... on each FOLDER/*/{b
     --json FILE     write the figures there too
     --adapter DIR   Sparse once more, told that this LoRA was merged
 sparse-bench ablate BASE FINETUNED ... | --all FOLDER    what each part of the lossless codec's model buys
-sparse-bench estimate BASE FINETUNED ... | --all FOLDER  estimated and real size
+sparse-bench estimate BASE FINETUNED ... | --all FOLDER  estimated and real size; fails if
+                                                         one is off by more than 5 % and 512 bytes
     --share 0.01  --effort fast|default|max  --threads N
     --by size|codec what is estimated: deltas (size), or what each codec makes of the weights
 sparse-bench ladder BASE FINETUNED ... | --all FOLDER    codecs that lose something, and others' formats
@@ -40,6 +42,7 @@ sparse-bench disk BASE FINETUNED                         restoring to files besi
     --work DIR      where files are written (a temporary folder)
 sparse-bench first-tensor BASE DELTA [BASE DELTA ...]    how long a reader takes until it has its first weights
     --runs N        times it starts, the median counts (7)
+sparse-bench svd --matrix ROWSxCOLUMNS --rank N          how long singular vectors take (4096x11008, rank 64)
 sparse-bench synth --out DIR                             a seeded synthetic pair
     --gb 4  --seed 1  --dtype bf16|f16|f32  --update 1e-4  --threads N
     --lora RANK  --merge sum|product                     a merged adapter (and the adapter)
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Some("alone") => without_base(args),
         Some("disk") => on_disk(args),
         Some("first-tensor") => first_weights(args),
+        Some("svd") => svd(args),
         Some("synth") => make_synth(args),
         Some("memory") => memory(args),
         Some("cut") => make_cut(args),
@@ -140,21 +144,24 @@ fn estimate(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let effort = ours::effort(args.get("effort").unwrap_or("default"))?;
     let pool = ours::pool(args.parsed("threads", 1)?)?;
     let paths = chosen_pairs(&args.positional, args.get("all"))?;
-    let text = match args.get("by").unwrap_or("size") {
+    let (text, near) = match args.get("by").unwrap_or("size") {
         "size" => {
             let rows = paths.iter().map(|path| pool.install(|| estimates::compare(path, share, effort)));
-            estimates::markdown(&rows.collect::<Result<Vec<_>>>()?)
+            let rows = rows.collect::<Result<Vec<_>>>()?;
+            (estimates::markdown(&rows), rows.iter().all(estimates::Comparison::is_near))
         }
         "codec" => {
             let columns = paths
                 .iter()
                 .map(|path| Ok((path.name.clone(), pool.install(|| estimates::by_codec(path, effort))?)));
-            estimates::markdown_by_codec(&columns.collect::<Result<Vec<_>>>()?)
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            let near = columns.iter().flat_map(|c| &c.1).all(estimates::Expectation::is_near);
+            (estimates::markdown_by_codec(&columns), near)
         }
         _ => return Err(Error::invalid_argument("--by is size or codec")),
     };
     println!("{text}");
-    Ok(ExitCode::SUCCESS)
+    Ok(if near { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn make_ladder(args: impl Iterator<Item = String>) -> Result<ExitCode> {
@@ -292,6 +299,21 @@ fn make_rows(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn svd(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["matrix", "rank"])?;
+    let (rows, columns) = shape(args.get("matrix").unwrap_or("4096x11008"))?;
+    println!("{}", decompose::decompose(rows, columns, args.parsed("rank", 64)?)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A shape as `4096x4096`.
+fn shape(text: &str) -> Result<(u64, u64)> {
+    let parsed = text.split_once('x').and_then(|(r, c)| Some((r.parse().ok()?, c.parse().ok()?)));
+    parsed
+        .filter(|&(r, c): &(u64, u64)| (1..1 << 24).contains(&r) && (1..1 << 24).contains(&c))
+        .ok_or_else(|| Error::invalid_argument("--matrix is as 4096x4096"))
+}
+
 fn make_synth(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let args =
         Args::parse(args, &["out", "gb", "seed", "dtype", "update", "threads", "lora", "merge", "matrix"])?;
@@ -307,18 +329,9 @@ fn make_synth(args: impl Iterator<Item = String>) -> Result<ExitCode> {
         "product" => true,
         _ => return Err(Error::invalid_argument("--merge is sum or product")),
     };
-    let shape = |text: &str| {
-        let (rows, columns) = text.split_once('x')?;
-        Some((rows.parse().ok()?, columns.parse().ok()?))
-    };
-    let matrix = args.get("matrix").map(|text| {
-        let shape =
-            shape(text).filter(|&(r, c): &(u64, u64)| (1..1 << 24).contains(&r) && (1..1 << 24).contains(&c));
-        shape.ok_or_else(|| Error::invalid_argument("--matrix is as 4096x4096"))
-    });
     let options = synth::Synth {
         lora: (rank > 0).then_some(synth::Lora { rank, product }),
-        matrix: matrix.transpose()?,
+        matrix: args.get("matrix").map(shape).transpose()?,
         out: args.required("out")?.into(),
         bytes: (gb * 1e9) as u64,
         seed: args.parsed("seed", 1)?,

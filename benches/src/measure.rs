@@ -43,7 +43,7 @@ fn timed_by<T>(
 }
 
 /// What all threads of this process have computed so far; where that cannot be asked, the time that has passed.
-fn computed() -> Duration {
+pub fn computed() -> Duration {
     #[cfg(target_os = "linux")]
     {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);

@@ -17,11 +17,11 @@ pub(crate) struct PolicyArgs {
     pub(crate) codec: Option<String>,
 
     /// Keep each tensor's error within this share of its change (Frobenius norm)
-    #[arg(long, value_name = "X", conflicts_with_all = ["policy", "codec"])]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with_all = ["policy", "codec"])]
     pub(crate) max_error: Option<f64>,
 
     /// Keep each weight's error within this
-    #[arg(long, value_name = "X", conflicts_with_all = ["policy", "codec", "max_error"])]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with_all = ["policy", "codec", "max_error"])]
     pub(crate) max_abs_error: Option<f64>,
 
     /// Keep each weight within this many units in the last place

@@ -337,6 +337,16 @@ fn what_may_be_lost() {
     assert!(choice["reason"].as_str().unwrap().contains("budget"));
     let text = run(["compress", &base, &tuned, "-o", &delta, "-f", "--explain", "--policy", "*:max-ulps=1"]);
     assert!(text.succeeded().stdout.contains("taken, "));
+    let text = run(["compress", &base, &tuned, "-o", &delta, "-f", "--explain"]);
+    assert!(text.succeeded().stdout.contains("nothing may be lost"));
+    for (option, value, says) in [
+        ("--target-size", "10", "cannot be made"),
+        ("--max-error", "-1", "no bound"),
+        ("--max-abs-error", "-1", "no bound"),
+    ] {
+        let failed = run(["compress", &base, &tuned, "-o", &delta, "-f", option, value]);
+        assert!(failed.code == Some(2) && failed.stderr.contains(says), "{}", failed.stderr);
+    }
 }
 
 #[test]

@@ -34,11 +34,20 @@ impl Sampler {
     /// Runs of elements of `segment` that make up about `share` of it (all of it from 1.0 on), ascending, of one
     /// length each: whole rows, or blocks of long rows and vectors. Returns the shape of the sample, too.
     pub fn pick(&mut self, segment: Segment, share: f64) -> (Segment, Vec<Range<u64>>) {
+        let block = if segment.rows == 1 { VECTOR_BLOCK } else { BLOCK }.min(segment.row_len);
+        self.pick_blocks(segment, share, block)
+    }
+
+    /// As [`pick`](Self::pick), but always whole rows: factors of matrices are lost in pieces of rows.
+    pub fn pick_rows(&mut self, segment: Segment, share: f64) -> (Segment, Vec<Range<u64>>) {
+        self.pick_blocks(segment, share, segment.row_len)
+    }
+
+    fn pick_blocks(&mut self, segment: Segment, share: f64, block: u64) -> (Segment, Vec<Range<u64>>) {
         let len = segment.len();
         if len == 0 || share >= 1.0 {
             return (segment, Some(0..len).filter(|all| !all.is_empty()).into_iter().collect());
         }
-        let block = if segment.rows == 1 { VECTOR_BLOCK } else { BLOCK }.min(segment.row_len);
         // Blocks do not cross rows; what is left over at the end of a row is never picked.
         let per_row = segment.row_len / block;
         let blocks = segment.rows * per_row;
@@ -72,6 +81,8 @@ mod tests {
             prop_assert!(runs.last().is_none_or(|r| r.end <= segment.len()));
             prop_assert_eq!(runs.is_empty(), segment.is_empty());
             prop_assert_eq!(Sampler::new(seed).pick(segment, share).1, runs);
+            let (shape, rows) = Sampler::new(seed).pick_rows(segment, share);
+            prop_assert!(rows.is_empty() || shape.row_len == row_len);
         }
     }
 

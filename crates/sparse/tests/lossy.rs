@@ -86,6 +86,7 @@ fn estimates_are_near() {
             "sparse=0.2",
             "sparse-int8=0.02",
             "sparse-int8=0.2",
+            "sparse-int8=0.5",
             "ulp-bounded=1",
             "ulp-bounded=8",
             "svd=4",

@@ -39,6 +39,22 @@ pub fn pack(data: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// What [`pack`] would take, nearly, of `growth` times as many bytes like these: their entropy grows, a table does not.
+pub fn grown_len(data: &[u8], growth: f64) -> f64 {
+    let mut counts = [0u64; 256];
+    data.iter().for_each(|&b| counts[b as usize] += 1);
+    let kinds = counts.iter().filter(|&&c| c > 0).count();
+    if growth <= 1.0 || kinds <= 1 {
+        let mut packed = Vec::new();
+        pack(data, &mut packed);
+        return packed.len() as f64;
+    }
+    // Few bytes look more certain than they are, by this much on average (Miller and Madow).
+    let unseen = (kinds - 1) as f64 / (2.0 * std::f64::consts::LN_2);
+    let coded = (entropy_bits(&counts) + unseen) * growth + 10.0 * kinds as f64 + 48.0;
+    1.0 + (coded / 8.0).min(data.len() as f64 * growth)
+}
+
 /// The table: number of symbols less one; per symbol the gap to the one before and the frequency, but for the
 /// last. Then the length of the rANS bytes, then these.
 fn encode(data: &[u8], counts: &[u64; 256], out: &mut Vec<u8>) {

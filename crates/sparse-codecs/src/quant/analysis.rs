@@ -1,7 +1,7 @@
 //! Settling steps, thresholds and tables of a quantised unit.
 
 use super::chunk::{Encoder, Scratch, surrogates};
-use super::quantise::{Choice, Quantiser};
+use super::quantise::{Choice, Quantiser, Thinned};
 use super::rule::{Groups, Rule, Steps, step_code};
 use super::{Goal, fit, kernel};
 use crate::lossless::{Lossless, Predictor};
@@ -61,7 +61,8 @@ struct Samples {
 }
 
 /// A bijection that looks like chance (the end of SplitMix64).
-fn hash(position: u64) -> u64 {
+#[inline(always)]
+pub(super) fn hash(position: u64) -> u64 {
     let z = (position ^ (position >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
@@ -95,6 +96,11 @@ pub(super) struct Analysis {
     quantiser: Quantiser,
     stage: Stage,
     measurements: u32,
+    /// Segments that are measured in the present pass, in order; the others keep their bounds.
+    measured: Vec<usize>,
+    /// By segment: what steps are found with, and the error that is aimed at.
+    samples: Vec<Vec<(u64, u64)>>,
+    aims: Vec<f64>,
     parts: Mutex<BTreeMap<u64, Part>>,
     inner: Option<Box<dyn UnitAnalysis>>,
     /// Stored words by segment, in the present pass.
@@ -111,12 +117,13 @@ impl Analysis {
     pub(super) fn new(unit: &UnitSpec, goal: Goal, effort: Effort) -> Result<Analysis> {
         let by_rows = matches!(goal, Goal::Int8 | Goal::Sign);
         let groups = Groups::new(unit, by_rows);
+        let steps = |offset, bound| Choice::Steps { offset, bound, thinned: Vec::new() };
         let (choice, max_code) = match goal {
-            Goal::Int8 => (Choice::Steps { offset: 0.5, bound: f64::INFINITY }, 127),
+            Goal::Int8 => (steps(0.5, f64::INFINITY), 127),
             Goal::Sign => (Choice::Sign, 1),
             Goal::Sparse { .. } => (Choice::Larger(Vec::new()), 1),
-            Goal::SparseInt8 { bound: Some(bound), .. } => (Choice::Steps { offset: 0.5, bound }, 127),
-            Goal::SparseInt8 { .. } => (Choice::Steps { offset: OFFSET, bound: f64::INFINITY }, 127),
+            Goal::SparseInt8 { bound: Some(bound), .. } => (steps(0.5, bound), 127),
+            Goal::SparseInt8 { .. } => (steps(OFFSET, f64::INFINITY), 127),
             Goal::UlpBounded(_) => (Choice::Ulps, 1),
         };
         let rule = match goal {
@@ -136,6 +143,9 @@ impl Analysis {
             quantiser: Quantiser { unit: unit.clone(), rule, groups, choice },
             stage: Stage::Look,
             measurements: 0,
+            measured: (0..unit.segments().len()).collect(),
+            samples: Vec::new(),
+            aims: Vec::new(),
             parts: Mutex::default(),
             inner: None,
             stored: unit.segments().iter().map(|_| AtomicU64::new(0)).collect(),
@@ -149,6 +159,7 @@ impl Analysis {
 
     fn begin_inner(&mut self) -> Result<()> {
         self.stage = Stage::Inner;
+        self.samples = Vec::new();
         self.inner = Some(Lossless.analyze(&inner_unit(&self.quantiser.unit)?, self.effort)?);
         Ok(())
     }
@@ -160,7 +171,7 @@ impl Analysis {
     /// The first pass is over: settle steps.
     fn settle(&mut self) {
         let parts = self.take_parts();
-        let Analysis { goal, quantiser, .. } = self;
+        let Analysis { goal, quantiser, samples: kept, aims, .. } = self;
         match goal {
             Goal::Int8 | Goal::Sign => {
                 let Rule::Steps(steps) = &mut quantiser.rule else { return };
@@ -185,6 +196,9 @@ impl Analysis {
                 }
                 let samples: Vec<_> = of_segment.iter().map(|s| thinned(s.iter().copied())).collect();
                 with_real!(quantiser.unit.dtype(), settle_segments, quantiser, *goal, &samples);
+                if let Goal::SparseInt8 { error: Some(error), .. } = *goal {
+                    (*aims, *kept) = (vec![error; samples.len()], samples);
+                }
             }
             Goal::UlpBounded(_) => {}
         }
@@ -202,33 +216,58 @@ impl Analysis {
             sums[segment].1 += change;
         }
         let last = self.measurements >= MEASUREMENTS;
-        let mut kept = true;
+        let mut again = Vec::new();
         for (segment, (wrong, change)) in sums.into_iter().enumerate() {
             let found = (wrong / change).sqrt();
             if wrong == 0.0 || found <= error {
                 continue;
             }
-            kept = false;
+            again.push(segment);
             // NaN where squares overflow, which is not worth the trouble.
             // Each time more: the error of coarse steps hardly falls with them.
             let less = (0.97 * error / found).powi(self.measurements as i32);
             let less = if last || !found.is_finite() { 0.0 } else { less };
-            match (&mut self.quantiser.choice, &mut self.quantiser.rule) {
-                (Choice::Larger(least), _) => {
+            match &mut self.quantiser.choice {
+                Choice::Larger(least) => {
                     if let Some(l) = least.get_mut(segment) {
                         *l *= less;
                     }
                 }
-                (_, Rule::Steps(steps)) => {
-                    for code in &mut steps.codes[self.quantiser.groups.of_segment(segment)] {
-                        let step = f64::from(f32::from_bits(u32::from(*code) << 16)) * less;
-                        *code = if step > 1e-37 { step_code(step * 0.992, STEP_BITS) } else { 0 };
+                _ => {
+                    if let Some(aim) = self.aims.get_mut(segment) {
+                        *aim *= less;
                     }
                 }
-                _ => {}
             }
         }
-        kept
+        let Analysis { quantiser, samples, aims, .. } = self;
+        if !aims.is_empty() {
+            with_real!(quantiser.unit.dtype(), settle_again, quantiser, samples, aims, &again);
+        }
+        self.measured = again;
+        self.measured.is_empty()
+    }
+}
+
+/// Steps of some segments anew, by what is aimed at now.
+fn settle_again<R: Real>(
+    quantiser: &mut Quantiser,
+    samples: &[Vec<(u64, u64)>],
+    aims: &[f64],
+    segments: &[usize],
+) {
+    let Quantiser { rule: Rule::Steps(steps), choice: Choice::Steps { thinned, .. }, groups, .. } = quantiser
+    else {
+        return;
+    };
+    for &segment in segments {
+        let (Some(samples), Some(&aim)) = (samples.get(segment), aims.get(segment)) else { continue };
+        let (code, thin) = fit::step::<R>(samples, aim, OFFSET, steps);
+        let code = if aim > 0.0 { code } else { 0 };
+        steps.codes[groups.of_segment(segment)].fill(code);
+        if let Some(t) = thinned.get_mut(segment) {
+            *t = thin;
+        }
     }
 }
 
@@ -245,10 +284,16 @@ fn settle_segments<R: Real>(quantiser: &mut Quantiser, goal: Goal, samples: &[Ve
             let by_bound = bound.map(|b| step_code(power(b.min(1e37)), STEP_BITS));
             steps.max_code = (1 << (R::W::BITS - 1).min(15)) - 1;
             for _ in 0..2 {
+                let mut thin = Vec::new();
                 for (segment, samples) in samples.iter().enumerate() {
                     let by_error = error.map(|e| fit::step::<R>(samples, e, OFFSET, steps));
-                    let code = by_bound.into_iter().chain(by_error).min().unwrap_or(0);
+                    let code = by_bound.into_iter().chain(by_error.map(|e| e.0)).min().unwrap_or(0);
                     steps.codes[quantiser.groups.of_segment(segment)].fill(code);
+                    // A bound on each weight is kept by storing what breaks it: nothing may be dropped besides.
+                    thin.push(by_error.filter(|_| bound.is_none()).map_or(Thinned::default(), |e| e.1));
+                }
+                if let Choice::Steps { thinned, .. } = &mut quantiser.choice {
+                    *thinned = thin;
                 }
                 if bound.is_none() {
                     steps.shifts = fit::shifts::<R>(samples, OFFSET, steps, &quantiser.groups);
@@ -285,22 +330,28 @@ fn look<R: Real>(quantiser: &Quantiser, chunk: u64, target: &[u8], predictions: 
             continue;
         }
         let bytes = (first - range.start) as usize * width..(end - range.start) as usize * width;
-        let words = target[bytes.clone()].chunks_exact(width).zip(predictions[bytes].chunks_exact(width));
-        let changed = words.clone().map(|(t, p)| u64::from(t != p)).sum::<u64>();
+        let (target, predictions) = (&target[bytes.clone()], &predictions[bytes]);
+        let changed = kernel::count_changed::<R>(target, predictions);
         let share = (end - first) as f64 / shape.len() as f64;
         let most = ((SPARE * SAMPLES as u64) as f64 * share).max(LEAST_SAMPLES as f64);
         // Saturates where all are kept.
         let below = (u64::MAX as f64 * (most / changed as f64)) as u64;
-        let kept = (first..end).zip(words).filter(|(_, (t, p))| t != p).map(|(i, w)| (hash(i), w));
-        let kept = kept.filter(|(hash, _)| *hash <= below);
-        let words = kept.map(|(hash, (t, p))| (hash, R::W::load(t), R::W::load(p))).collect();
+        let words = kernel::sampled::<R>(first, target, predictions, below);
         part.samples.push(Samples { segment, below, words });
     }
 }
 
-/// Squared errors and changes of a chunk, by segment.
-fn measure<R: Real>(quantiser: &Quantiser, chunk: u64, target: &[u8], predictions: &[u8], part: &mut Part) {
-    for (segment, range, rules) in quantiser.runs::<R>(chunk) {
+/// Squared errors and changes of a chunk, by segment, of the segments that are to be measured.
+fn measure<R: Real>(
+    quantiser: &Quantiser,
+    measured: &[usize],
+    chunk: u64,
+    target: &[u8],
+    predictions: &[u8],
+    part: &mut Part,
+) {
+    let runs = quantiser.runs::<R>(chunk).filter(|r| measured.binary_search(&r.0).is_ok());
+    for (segment, range, rules) in runs {
         let (wrong, all) = rules.errors::<R>(&target[range.clone()], &predictions[range]);
         match part.errors.last_mut() {
             Some(last) if last.0 == segment => {
@@ -329,7 +380,7 @@ impl UnitAnalysis for Analysis {
                 Ok(())
             }
             Stage::Measure => {
-                with_real!(dtype, measure, quantiser, chunk, target, predictions, &mut part);
+                with_real!(dtype, measure, quantiser, &self.measured, chunk, target, predictions, &mut part);
                 Ok(())
             }
             Stage::Inner => {

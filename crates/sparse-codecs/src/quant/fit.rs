@@ -2,7 +2,7 @@
 
 use super::analysis::STEP_BITS;
 use super::kernel::Rules;
-use super::quantise::Nearest;
+use super::quantise::{Nearest, Thinned};
 use super::rule::{Groups, SHIFT_PARTS, Step, Steps, step_code};
 use crate::real::Real;
 use crate::word::Word;
@@ -42,12 +42,13 @@ fn with_step<R: Real>(steps: &Steps, code: u16) -> Step {
     Step::new::<R>(&Steps { codes: vec![code], ..steps.clone() }, 0)
 }
 
-/// The largest step (as a code) whose relative error stays below `error`; 0 if there is none.
-pub(super) fn step<R: Real>(samples: &[Pair], error: f64, offset: f64, steps: &Steps) -> u16 {
+/// The largest step (as a code) whose relative error stays below `error`, 0 if there is none; and in what part of the rows what the
+/// next step would drop can be dropped besides.
+pub(super) fn step<R: Real>(samples: &[Pair], error: f64, offset: f64, steps: &Steps) -> (u16, Thinned) {
     let all: f64 = samples.iter().map(|s| change::<R>(s).powi(2)).sum();
     let largest = samples.iter().map(|s| change::<R>(s).abs()).fold(0.0, f64::max);
     if all == 0.0 || !all.is_finite() {
-        return 0;
+        return (0, Thinned::default());
     }
     let room = (AIM * error).powi(2) * all;
     let words = |of: fn(&Pair) -> u64| {
@@ -56,28 +57,32 @@ pub(super) fn step<R: Real>(samples: &[Pair], error: f64, offset: f64, steps: &S
         out
     };
     let (targets, predictions) = (words(|s| s.0), words(|s| s.1));
-    let wrong = |code: u16| -> f64 {
+    let wrong = |code: u16, least: f64| -> f64 {
         let step = with_step::<R>(steps, code);
         let rules = match step.is_exact() {
             true => Rules::Exact,
-            false => Rules::Nearest(Nearest { step, offset, bound: f64::INFINITY }),
+            false => Rules::Nearest(Nearest { step, offset, bound: f64::INFINITY, least }),
         };
         rules.errors::<R>(&targets, &predictions).0
     };
     // Codes are ordered as steps are, and errors grow with them, near enough.
     let (mut low, mut high) = (step_code(largest * 1e-6, STEP_BITS), step_code(largest * 4.0, STEP_BITS));
-    if wrong(low) > room {
-        return 0;
+    if wrong(low, 0.0) > room {
+        return (0, Thinned::default());
     }
     while low + 1 < high {
         let middle = low + (high - low) / 2;
-        if wrong(middle) <= room {
+        if wrong(middle, 0.0) <= room {
             low = middle;
         } else {
             high = middle;
         }
     }
-    low
+    let least = (1.0 - offset) * with_step::<R>(steps, high).size;
+    let (now, then) = (wrong(low, 0.0), wrong(low, least));
+    let share = if then > room { (room - now) / (then - now) } else { 1.0 };
+    // Saturates where it is all rows.
+    (low, Thinned { least, share: (share * 2f64.powi(64)) as u64 })
 }
 
 /// Codes and changes in steps, of the samples that are coded in steps.

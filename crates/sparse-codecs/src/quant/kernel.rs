@@ -2,11 +2,13 @@
 //!
 //! Sums of floats are taken in the same lanes on every level.
 
-use super::quantise::{Coded, Exact, Larger, Nearest, NearestUlps, Pick, Sign};
-use super::rule::{Step, apply_ulps, stored_ulps, ulps, zigzag};
+use super::analysis::hash;
+use super::block::{Block, surrogate, zigzag};
+use super::quantise::{Exact, Larger, Nearest, NearestUlps, Pick, Sign};
+use super::rule::{Step, apply_ulps, stored_ulps, ulps};
 use crate::real::Real;
 use crate::simd::{self, Kernel, Simd};
-use crate::word::{Word, restore};
+use crate::word::Word;
 use std::marker::PhantomData;
 
 /// Weights that are looked at together.
@@ -80,18 +82,24 @@ impl<R: Real, P: Pick<R>> Kernel for Surrogates<'_, R, P> {
 
     #[inline(always)]
     fn run(self) -> (u64, bool) {
-        let width = R::W::BYTES;
-        let words = self.target.chunks_exact(width).zip(self.predictions.chunks_exact(width));
-        let (mut widest, mut any) = (0, 0);
-        for ((t, p), o) in words.zip(self.out.chunks_exact_mut(width)) {
-            let (t, p) = (R::W::load(t), R::W::load(p));
-            let Coded { code, stored, .. } = self.pick.code(t, p);
-            let z = zigzag::<R>(code);
-            widest |= z;
-            any |= u64::from(stored);
-            R::W::store(restore::<R::W>(z, p, true), o);
+        let bytes = BLOCK * R::W::BYTES;
+        let mut block = Block::new();
+        let (mut widest, mut any) = (0u32, 0);
+        let inputs = self.target.chunks(bytes).zip(self.predictions.chunks(bytes));
+        for ((target, predictions), out) in inputs.zip(self.out.chunks_mut(bytes)) {
+            if target == predictions {
+                out.copy_from_slice(predictions);
+                continue;
+            }
+            let n = block.code::<R>(self.pick, target, predictions);
+            let coded = block.codes[..n].iter().zip(&block.predictions[..n]);
+            for (o, (&code, &p)) in out.chunks_exact_mut(R::W::BYTES).zip(coded) {
+                widest |= zigzag::<R>(code);
+                R::W::store(surrogate::<R>(code, p).into(), o);
+            }
+            any |= block.stored[..n].iter().fold(0, |any, s| any | s);
         }
-        (widest, any != 0)
+        (widest.into(), any != 0)
     }
 }
 
@@ -120,16 +128,20 @@ impl<R: Real, P: Pick<R>> Kernel for Errors<'_, R, P> {
         let bytes = BLOCK * R::W::BYTES;
         let (mut wrong, mut all) = ([0.0; BLOCK], [0.0; BLOCK]);
         let mut sums = (0.0, 0.0);
+        let mut block = Block::new();
         for (target, predictions) in self.target.chunks(bytes).zip(self.predictions.chunks(bytes)) {
+            if target == predictions {
+                continue;
+            }
             if target.len() < bytes {
                 (wrong, all) = ([0.0; BLOCK], [0.0; BLOCK]);
             }
-            let words = target.chunks_exact(R::W::BYTES).zip(predictions.chunks_exact(R::W::BYTES));
-            for (((t, p), wrong), all) in words.zip(&mut wrong).zip(&mut all) {
-                let (t, p) = (R::W::load(t), R::W::load(p));
-                let word = self.pick.code(t, p).word;
-                let counts = (t != p) & !R::is_special(t) & !R::is_special(p);
-                let (error, change) = (R::value(t) - R::value(word), R::value(t) - R::value(p));
+            let n = block.code::<R>(self.pick, target, predictions);
+            let words = block.targets[..n].iter().zip(&block.predictions[..n]).zip(&block.words[..n]);
+            for (((&t, &p), &word), (wrong, all)) in words.zip(wrong.iter_mut().zip(&mut all)) {
+                let counts = (t != p) & !R::is_special(t.into()) & !R::is_special(p.into());
+                let value = R::value(t.into());
+                let (error, change) = (value - R::value(word.into()), value - R::value(p.into()));
                 *wrong = if counts { error * error } else { 0.0 };
                 *all = if counts { change * change } else { 0.0 };
             }
@@ -137,6 +149,83 @@ impl<R: Real, P: Pick<R>> Kernel for Errors<'_, R, P> {
             sums.1 += sum(&all);
         }
         sums
+    }
+}
+
+/// How many weights changed.
+pub(super) fn count_changed<R: Real>(target: &[u8], predictions: &[u8]) -> u64 {
+    simd::run(Simd::from_env(), Changed::<R> { target, predictions, real: PhantomData })
+}
+
+struct Changed<'a, R> {
+    target: &'a [u8],
+    predictions: &'a [u8],
+    real: PhantomData<R>,
+}
+
+impl<R: Real> Kernel for Changed<'_, R> {
+    type Output = u64;
+
+    #[inline(always)]
+    fn run(self) -> u64 {
+        let bytes = BLOCK * R::W::BYTES;
+        let blocks = self.target.chunks(bytes).zip(self.predictions.chunks(bytes));
+        let count = |(t, p): (&[u8], &[u8])| {
+            let words = t.chunks_exact(R::W::BYTES).zip(p.chunks_exact(R::W::BYTES));
+            // A block has no more than fit.
+            words.map(|(t, p)| u16::from(R::W::load(t) != R::W::load(p))).sum::<u16>()
+        };
+        blocks.map(|b| u64::from(count(b))).sum()
+    }
+}
+
+/// The changed weights whose place, counted from `first` on, has a hash of at most `below`: hash, target, prediction.
+pub(super) fn sampled<R: Real>(
+    first: u64,
+    target: &[u8],
+    predictions: &[u8],
+    below: u64,
+) -> Vec<(u64, u64, u64)> {
+    simd::run(Simd::from_env(), Sampled::<R> { first, target, predictions, below, real: PhantomData })
+}
+
+struct Sampled<'a, R> {
+    first: u64,
+    target: &'a [u8],
+    predictions: &'a [u8],
+    below: u64,
+    real: PhantomData<R>,
+}
+
+impl<R: Real> Kernel for Sampled<'_, R> {
+    type Output = Vec<(u64, u64, u64)>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Output {
+        let (width, bytes) = (R::W::BYTES, BLOCK * R::W::BYTES);
+        let mut out = Vec::new();
+        let mut hashes = [0u64; BLOCK];
+        let blocks = self.target.chunks(bytes).zip(self.predictions.chunks(bytes));
+        for (start, (target, predictions)) in (self.first..).step_by(BLOCK).zip(blocks) {
+            if target == predictions {
+                continue;
+            }
+            let mut least = u64::MAX;
+            for (place, h) in (start..).zip(&mut hashes) {
+                *h = hash(place);
+                least = least.min(*h);
+            }
+            // Few blocks have one that is wanted.
+            if least > self.below {
+                continue;
+            }
+            let words = target.chunks_exact(width).zip(predictions.chunks_exact(width));
+            for (&hash, (t, p)) in hashes.iter().zip(words).filter(|(h, (t, p))| **h <= self.below && t != p)
+            {
+                out.push((hash, R::W::load(t), R::W::load(p)));
+            }
+        }
+        out
     }
 }
 

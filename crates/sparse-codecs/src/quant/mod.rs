@@ -10,6 +10,7 @@
 //! machine. `docs/codecs/quantised.md` has the format and what each part buys.
 
 mod analysis;
+mod block;
 mod chunk;
 mod fit;
 mod kernel;
@@ -78,11 +79,11 @@ pub(crate) fn bind(
     Ok(Box::new(Decoder { unit: unit.clone(), rule, groups, predictor: Predictor::of(unit), inner }))
 }
 
-/// Bytes of a parameter block that steps take: they grow with the rows, tables do not.
-pub(crate) fn step_bytes(unit: &UnitSpec, params: &[u8]) -> Result<u64> {
+/// Bytes of a parameter block that steps take, and what they would take of `growth` times as many rows like these.
+pub(crate) fn step_bytes(unit: &UnitSpec, params: &[u8], growth: f64) -> Result<(u64, f64)> {
     let mut rest = params;
-    Rule::read(&mut rest, unit, |by_rows| Groups::new(unit, by_rows))?;
-    Ok((params.len() - rest.len()) as u64)
+    let (rule, _) = Rule::read(&mut rest, unit, |by_rows| Groups::new(unit, by_rows))?;
+    Ok(((params.len() - rest.len()) as u64, rule.grown_bytes(growth)))
 }
 
 /// [`DeltaEncoder::analyze`](sparse_core::DeltaEncoder::analyze) of all quantised codecs.
@@ -134,12 +135,17 @@ impl ChunkEncoder for Encoder {
 macro_rules! quantised {
     ($codec:ty) => {
         impl $codec {
-            /// Bytes of a parameter block of this codec that steps take: they grow with the rows, tables do not.
+            /// Bytes of a parameter block of this codec that steps take, which grow with the rows as tables do not; and what
+            /// they would take, nearly, of `growth` times as many rows like these.
             ///
             /// # Errors
             /// `Corrupt`, `Truncated`.
-            pub fn step_bytes(unit: &sparse_core::UnitSpec, params: &[u8]) -> sparse_core::Result<u64> {
-                crate::quant::step_bytes(unit, params)
+            pub fn step_bytes(
+                unit: &sparse_core::UnitSpec,
+                params: &[u8],
+                growth: f64,
+            ) -> sparse_core::Result<(u64, f64)> {
+                crate::quant::step_bytes(unit, params, growth)
             }
         }
 

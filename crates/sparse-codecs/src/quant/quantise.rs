@@ -1,5 +1,6 @@
 //! From weights to codes.
 
+use super::block::{self, Block};
 use super::kernel::Rules;
 use super::rule::{Groups, Rule, Step, apply_ulps, stored_ulps, ulps};
 use crate::certificate::distance;
@@ -12,14 +13,34 @@ use std::ops::Range;
 #[derive(Clone, Debug)]
 pub(super) enum Choice {
     /// The step that `floor(change / step + offset)` names: 0.5 is the nearest, less makes a dead zone. Where the weight would
-    /// come back farther off than `bound`, it is stored.
-    Steps { offset: f64, bound: f64 },
+    /// come back farther off than `bound`, it is stored. Some rows of each segment drop more.
+    Steps { offset: f64, bound: f64, thinned: Vec<Thinned> },
     /// One step up or down.
     Sign,
     /// Changes of at least this size, by segment.
     Larger(Vec<f64>),
     /// The nearest multiple.
     Ulps,
+}
+
+/// Rows of a segment that drop more than the step's dead zone does.
+///
+/// Changes of narrow types come in few sizes, so that the error jumps with the step: from one step to the next, all changes of a size
+/// are dropped. Dropping them in a part of the rows reaches what lies between, in error and in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Thinned {
+    /// Changes below this are dropped there.
+    pub(super) least: f64,
+    /// How many of the rows, in parts of `2^64`.
+    pub(super) share: u64,
+}
+
+impl Thinned {
+    fn least_of(self, row: u64) -> f64 {
+        // Multiples of the golden ratio: any run of rows holds its share.
+        let place = row.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        if place < self.share { self.least } else { 0.0 }
+    }
 }
 
 /// What becomes of a weight.
@@ -63,8 +84,9 @@ impl Quantiser {
         let step = Step::new::<R>(steps, self.groups.of(segment, row));
         match &self.choice {
             _ if step.is_exact() => Rules::Exact,
-            Choice::Steps { offset, bound } => {
-                Rules::Nearest(Nearest { step, offset: *offset, bound: *bound })
+            Choice::Steps { offset, bound, thinned } => {
+                let least = thinned.get(segment).map_or(0.0, |t| t.least_of(row));
+                Rules::Nearest(Nearest { step, offset: *offset, bound: *bound, least })
             }
             _ => Rules::Sign(Sign { step }),
         }
@@ -75,6 +97,18 @@ impl Quantiser {
 pub(super) trait Pick<R: Real>: Copy {
     /// The code of a target, given its prediction. This must be `#[inline(always)]`.
     fn code(self, t: u64, p: u64) -> Coded;
+
+    /// The codes of the first `n` weights of a block. This must be `#[inline(always)]`.
+    #[inline(always)]
+    fn codes(self, block: &mut Block, n: usize) {
+        let Block { targets, predictions, codes, words, stored } = block;
+        let out = codes.iter_mut().zip(words.iter_mut()).zip(stored.iter_mut());
+        for (((code, word), stored), (&t, &p)) in out.zip(targets[..n].iter().zip(&predictions[..n])) {
+            let coded = self.code(t.into(), p.into());
+            // Codes are differences of words of 32 bits at most.
+            (*code, *word, *stored) = (coded.code as i32, coded.word as u32, u32::from(coded.stored));
+        }
+    }
 }
 
 /// The difference in units in the last place.
@@ -102,6 +136,8 @@ pub(super) struct Nearest {
     pub(super) step: Step,
     pub(super) offset: f64,
     pub(super) bound: f64,
+    /// Smaller changes are dropped.
+    pub(super) least: f64,
 }
 
 impl<R: Real> Pick<R> for Nearest {
@@ -120,7 +156,18 @@ impl<R: Real> Pick<R> for Nearest {
         let kept = (magnitude < (step.max_code + 1) as f64) & !R::is_special(word) & near;
         let exact = ulps.unsigned_abs() <= step.max_code;
         let (coded, kept) = if step.counts_ulps::<R>(p) { ((ulps, t), exact) } else { ((code, word), kept) };
+        let dropped = change.abs() < self.least;
+        let (coded, kept) = if dropped { ((0, p), true) } else { (coded, kept) };
         settled(t, p, coded, numbers & kept, step.stored_code())
+    }
+
+    #[inline(always)]
+    fn codes(self, block: &mut Block, n: usize) {
+        if self.bound.is_finite() {
+            block::nearest::<R, true>(self, block, n);
+        } else {
+            block::nearest::<R, false>(self, block, n);
+        }
     }
 }
 

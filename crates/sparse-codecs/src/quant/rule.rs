@@ -97,6 +97,20 @@ impl Rule {
         }
     }
 
+    /// What the serial form would take, nearly, if there were `growth` times as many steps like these.
+    pub(super) fn grown_bytes(&self, growth: f64) -> f64 {
+        let mut head = Vec::new();
+        let Rule::Steps(s) = self else {
+            self.write(&mut head);
+            return head.len() as f64;
+        };
+        Rule::Steps(Steps { codes: Vec::new(), ..s.clone() }).write(&mut head);
+        let halves: [fn(u16) -> u8; 2] = [|c| (c >> 8) as u8, |c| c as u8];
+        let sizes = halves
+            .map(|half| bytes::grown_len(&s.codes.iter().map(|&c| half(c)).collect::<Vec<u8>>(), growth));
+        head.len() as f64 + sizes.iter().sum::<f64>()
+    }
+
     /// Take the serial form off the front of `input`.
     ///
     /// # Errors
@@ -205,9 +219,14 @@ impl Step {
     #[inline(always)]
     pub(super) fn moved<R: Real>(&self, code: i64, prediction: u64) -> u64 {
         let code = f64::from(code as i32);
-        let magnitude = code.abs();
+        R::round(R::value(prediction) + self.point(code.abs()).copysign(code))
+    }
+
+    /// The size of the change that a code of this magnitude stands for.
+    #[inline(always)]
+    pub(super) fn point(&self, magnitude: f64) -> f64 {
         let shift = if magnitude == 1.0 { self.shifts[0] } else { self.shifts[1] };
-        R::round(R::value(prediction) + ((magnitude - shift) * self.size).copysign(code))
+        (magnitude - shift) * self.size
     }
 }
 

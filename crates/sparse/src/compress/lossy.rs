@@ -1,7 +1,7 @@
 //! Deltas that do not bring back every bit: written twice, because digests and certificates are of what comes back.
 
 use super::pair::{Pair, examine, windows};
-use super::plan::plan_within;
+use super::plan::{Tried, plan_within};
 use super::{CompressReport, Counting, files_size, write_delta};
 use crate::delta::Delta;
 use crate::inspect::coded_pieces;
@@ -56,10 +56,17 @@ pub(super) fn compress<W: Write + Send>(
     };
     let mut lossless = vec![false; target.tensors().len()];
     let mut compared = false;
+    let tried = Tried::new(&pair, options)?;
+    if let Some(wanted) = wanted.filter(|&n| overhead + tried.least_bytes() > n) {
+        return Err(Error::invalid_argument(format!(
+            "a delta of {wanted} bytes cannot be made: at their coarsest the weights take about {} bytes, and all else about {overhead}",
+            tried.least_bytes()
+        )));
+    }
     for _ in 0..ATTEMPTS {
         options.cancel.check()?;
         let budget = wanted.map(|n| n.saturating_sub(overhead));
-        let plan = plan_within(&pair, options, budget, &lossless)?;
+        let plan = plan_within(&pair, options, &tried, budget, &lossless)?;
         let (delta, index, mut report) = provisional(&pair, &plan, scratch, options, observer)?;
         if let Some(wanted) = wanted {
             let lossy = plan.choices.iter().filter(|c| c.codec != "lossless").count() as u64;
@@ -86,7 +93,7 @@ pub(super) fn compress<W: Write + Send>(
         }
         if !std::mem::replace(&mut compared, true) && saves_little(&delta, &report, options) {
             let all = vec![true; lossless.len()];
-            let plan = plan_within(&pair, options, budget, &all)?;
+            let plan = plan_within(&pair, options, &tried, budget, &all)?;
             let (other, ..) = provisional(&pair, &plan, scratch, options, &Unobserved)?;
             if other.reader().byte_len() <= delta.reader().byte_len() {
                 lossless = all;

@@ -2,7 +2,7 @@
 
 use super::hint;
 use super::pair::{Pair, equal_prefix};
-use super::select::{ChoiceReport, select};
+use super::select::{ChoiceReport, Trials, select, try_jobs};
 use crate::Options;
 use crate::context::Contexts;
 use crate::parallel;
@@ -95,11 +95,14 @@ pub(super) struct Job {
     pub(super) dtype: Dtype,
     pub(super) base: Option<usize>,
     pub(super) coding: Coding,
+    /// Whether it is a unit of its own, whatever its size.
+    pub(super) alone: bool,
     /// The module of the adapter that explains the change.
     pub(super) module: Option<usize>,
 }
 
 /// How one tensor is made up.
+#[derive(Clone)]
 pub(super) enum Part {
     /// So many elements from the start of a base tensor.
     Copy { base: usize, len: u64 },
@@ -113,20 +116,40 @@ pub(crate) fn plan(pair: &Pair<'_>, options: &Options) -> Result<Plan> {
         Policy::TargetSize(bytes) => Some(bytes),
         _ => None,
     };
-    plan_within(pair, options, budget, &[])
+    plan_within(pair, options, &Tried::new(pair, options)?, budget, &[])
+}
+
+/// What plans are made from: how tensors are made up, and what was tried for their parts.
+pub(super) struct Tried {
+    parts: Vec<Vec<Part>>,
+    trials: Trials,
+}
+
+impl Tried {
+    /// See [`Trials::least_bytes`].
+    pub(super) fn least_bytes(&self) -> u64 {
+        self.trials.least_bytes()
+    }
+
+    pub(super) fn new(pair: &Pair<'_>, options: &Options) -> Result<Tried> {
+        let contexts = Contexts::new(options);
+        let parts =
+            parallel::map(pair.target.tensors().len(), |tensor| parts(pair, tensor, options, &contexts))?;
+        let trials = try_jobs(pair, &parts, options, &contexts)?;
+        Ok(Tried { parts, trials })
+    }
 }
 
 /// As [`plan`]; `budget` is what the weights may take, and the tensors marked in `lossless` are to be coded so.
 pub(super) fn plan_within(
     pair: &Pair<'_>,
     options: &Options,
+    tried: &Tried,
     budget: Option<u64>,
     lossless: &[bool],
 ) -> Result<Plan> {
-    let contexts = Contexts::new(options);
-    let mut parts =
-        parallel::map(pair.target.tensors().len(), |tensor| parts(pair, tensor, options, &contexts))?;
-    let (encoders, choices) = select(pair, &mut parts, options, &contexts, budget, lossless)?;
+    let mut parts = tried.parts.clone();
+    let (encoders, choices) = select(pair, &mut parts, &tried.trials, budget, lossless)?;
     let mut builder = Builder {
         pair,
         options,
@@ -201,7 +224,7 @@ fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts)
         return Ok(Vec::new());
     }
     let (dtype, coding) = (spec.dtype(), Coding::Lossless);
-    let whole = |base| Job { tensor, start: 0, segment, dtype, base, coding, module: None };
+    let whole = |base| Job { tensor, start: 0, segment, dtype, base, coding, alone: false, module: None };
     let Some((base_model, base)) = pair.base.zip(m.counterpart.base()) else {
         return Ok(vec![Part::Code(whole(None))]);
     };
@@ -451,7 +474,7 @@ impl Builder<'_> {
             };
             let room = |n: &usize| filled(*n) == 0 || filled(*n) + job.segment.len() <= OWN_UNIT;
             group((0..).find(room).unwrap_or_default())
-        } else if job.segment.len() >= OWN_UNIT {
+        } else if job.alone || job.segment.len() >= OWN_UNIT {
             let group = Group::Own(self.own.len());
             self.own.push(Group::Shared(job.dtype, base_dtype, lossy, None));
             group

@@ -23,8 +23,9 @@ use sparse_select::{Bound, Offer, Policy, Sampler, Setting, spread};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Elements of a tensor that candidates are tried on ...
-const TRIAL: u64 = 1 << 17;
+/// Elements of a tensor that candidates are tried on: a part of it, within bounds ...
+const TRIAL: std::ops::RangeInclusive<u64> = 1 << 17..=1 << 20;
+const TRIAL_PART: u64 = 64;
 /// ... and that changes of low rank are tried on, which few rows do not show.
 const LOW_RANK_TRIAL: u64 = 1 << 22;
 
@@ -35,6 +36,10 @@ const WORTH: f64 = 0.97;
 /// A codec without a bound of its own must keep the policy's by this factor on the sample; the certificate is checked in
 /// the end.
 const CLEAR: f64 = 0.9;
+
+/// From this size on, tensors of narrow types have tables of their own under `sparse-int8`: the points that codes come back at are
+/// shared with tables, and belong elsewhere for each, since changes come in few sizes.
+const ALONE: f64 = 16384.0;
 
 /// Where a sample takes less, what chunks cost by themselves counts, and is measured.
 const SMALL: usize = 4096;
@@ -85,6 +90,8 @@ struct Trial {
     error: f64,
     change: f64,
     allowed: bool,
+    /// Whether it was counted as a unit of its own.
+    alone: bool,
 }
 
 impl Trial {
@@ -186,19 +193,27 @@ fn setting(codec: &str, value: Option<f64>) -> Setting {
     Setting { codec: codec.to_owned(), value }
 }
 
-/// Settle the coding of each job. `budget` is what tensors may take, where the policy spreads bytes; `lossless` names tensors for
-/// which nothing else is to be taken any more.
-pub(super) fn select(
+/// What was tried for the jobs of a plan: tensor, part, and the ways to code it. Empty where nothing may be lost.
+#[derive(Default)]
+pub(super) struct Trials(Vec<(usize, usize, Vec<Trial>)>);
+
+impl Trials {
+    /// The bytes that all weights are expected to take at their coarsest.
+    pub(super) fn least_bytes(&self) -> u64 {
+        let least = |t: &[Trial]| t.iter().map(|t| t.bits / 8.0).fold(f64::INFINITY, f64::min);
+        self.0.iter().map(|(.., t)| least(t)).sum::<f64>() as u64
+    }
+}
+
+/// Try what the policy may have for each job.
+pub(super) fn try_jobs(
     pair: &Pair<'_>,
-    parts: &mut [Vec<Part>],
+    parts: &[Vec<Part>],
     options: &Options,
     contexts: &Contexts,
-    budget: Option<u64>,
-    lossless: &[bool],
-) -> Result<(Encoders, Vec<ChoiceReport>)> {
-    let mut encoders = Encoders::default();
+) -> Result<Trials> {
     if options.policy.is_lossless() {
-        return Ok((encoders, Vec::new()));
+        return Ok(Trials::default());
     }
     // A wrong name is an error even if no tensor comes to it.
     check(&options.policy)?;
@@ -218,35 +233,54 @@ pub(super) fn select(
         let (tensor, part) = jobs[i];
         let Part::Code(job) = &parts[tensor][part] else { return Ok(Vec::new()) };
         let name = &pair.target.tensors()[tensor].name;
-        let policy =
-            if lossless.get(tensor) == Some(&true) { &Policy::Lossless } else { options.policy.of(name) };
         // Small tensors share a unit, and with it tables.
         let all = shares.get(&kind(pair, job)).copied().unwrap_or(0).max(job.segment.len()).max(1);
         let shared = if is_own(job) { 1.0 } else { job.segment.len() as f64 / all as f64 };
-        try_all(pair, job, shared, policy, options, contexts).map_err(|e| e.in_tensor(&**name))
+        try_all(pair, job, shared, options.policy.of(name), options, contexts)
+            .map_err(|e| e.in_tensor(&**name))
     })?;
+    Ok(Trials(jobs.into_iter().zip(trials).map(|((tensor, part), t)| (tensor, part, t)).collect()))
+}
+
+/// Settle the coding of each job. `budget` is what tensors may take, where the policy spreads bytes; `lossless` names tensors for
+/// which nothing else is to be taken any more.
+pub(super) fn select(
+    pair: &Pair<'_>,
+    parts: &mut [Vec<Part>],
+    trials: &Trials,
+    budget: Option<u64>,
+    lossless: &[bool],
+) -> Result<(Encoders, Vec<ChoiceReport>)> {
+    let Trials(all) = trials;
+    let mut encoders = Encoders::default();
     let chosen: Vec<usize> = match budget {
         Some(budget) => {
-            let offers: Vec<Vec<Offer>> = trials
+            let offers: Vec<Vec<Offer>> = all
                 .iter()
-                .map(|t| t.iter().map(|t| Offer { bytes: t.bits / 8.0, error: t.error }).collect())
+                .map(|(.., t)| t.iter().map(|t| Offer { bytes: t.bits / 8.0, error: t.error }).collect())
                 .collect();
-            let least: f64 =
-                offers.iter().map(|o| o.iter().map(|o| o.bytes).fold(f64::INFINITY, f64::min)).sum();
             spread(&offers, budget as f64).ok_or_else(|| {
+                let least = trials.least_bytes();
                 Error::invalid_argument(format!(
-                    "the weights take {least:.0} bytes even at their coarsest, and {budget} are left for them"
+                    "the weights take about {least} bytes even at their coarsest, and {budget} are left for them"
                 ))
             })?
         }
-        None => trials.iter().map(|t| smallest(t)).collect(),
+        None => all
+            .iter()
+            .map(|(tensor, _, trials)| {
+                let is_lossless = |t: &Trial| t.coding.is_none() && lossless.get(*tensor) == Some(&true);
+                trials.iter().position(is_lossless).unwrap_or_else(|| smallest(trials))
+            })
+            .collect(),
     };
     let mut reports = Vec::new();
-    for ((&(tensor, part), trials), chosen) in jobs.iter().zip(&trials).zip(chosen) {
+    for (&(tensor, part, ref trials), chosen) in all.iter().zip(chosen) {
         let Part::Code(job) = &mut parts[tensor][part] else { continue };
         let Some(trial) = trials.get(chosen) else { continue };
         if let Some(encoder) = &trial.coding {
             job.coding = Coding::Lossy(encoders.number(&trial.setting, encoder));
+            job.alone = trial.alone;
         }
         let entry = &pair.target.tensors()[tensor];
         let reason = match (&trial.coding, budget) {
@@ -347,9 +381,19 @@ fn try_all(
     let is_matrix = job.segment.rows >= 32 && job.segment.row_len >= 32;
     let layered = job.coding == Coding::LowRank;
     settings.retain(|s| !has_factors(s) || (is_matrix && !(layered && s.codec == "layered")));
-    let whole =
-        settings.iter().any(has_factors).then(|| Sample::take(pair, job, LOW_RANK_TRIAL)).transpose()?;
-    let sample = Sample::take(pair, job, TRIAL)?;
+    let sample =
+        Sample::take(pair, job, (job.segment.len() / TRIAL_PART).clamp(*TRIAL.start(), *TRIAL.end()), false)?;
+    if let Policy::Within(Bound::Relative(e)) = policy
+        && settings.iter().any(has_factors)
+        && !sample.may_have_factors(job, *e, options, contexts)?
+    {
+        settings.retain(|s| !has_factors(s));
+    }
+    let whole = settings
+        .iter()
+        .any(has_factors)
+        .then(|| Sample::take(pair, job, LOW_RANK_TRIAL, true))
+        .transpose()?;
     let mut trials = Vec::new();
     for setting in settings {
         let Some(encoder) = encoder(&setting)? else { continue };
@@ -362,7 +406,7 @@ fn try_all(
     if with_lossless || trials.is_empty() {
         let lossless = setting("lossless", None);
         let trial = if job.coding == Coding::LowRank {
-            let sample = Sample::take(pair, job, LOW_RANK_TRIAL)?;
+            let sample = Sample::take(pair, job, LOW_RANK_TRIAL, true)?;
             sample.attempt(job, shared, lossless, Arc::new(LowRank), &Policy::Lossless, options, contexts)?
         } else {
             sample.attempt(job, shared, lossless, Arc::new(Lossless), &Policy::Lossless, options, contexts)?
@@ -383,9 +427,12 @@ struct Sample {
 }
 
 impl Sample {
-    fn take(pair: &Pair<'_>, job: &Job, elements: u64) -> Result<Sample> {
+    /// About so many elements; `by_rows` takes whole rows.
+    fn take(pair: &Pair<'_>, job: &Job, elements: u64, by_rows: bool) -> Result<Sample> {
         let share = elements as f64 / job.segment.len().max(1) as f64;
-        let (shape, runs) = Sampler::new(job.tensor as u64).pick(job.segment, share);
+        let mut sampler = Sampler::new(job.tensor as u64);
+        let (shape, runs) =
+            if by_rows { sampler.pick_rows(job.segment, share) } else { sampler.pick(job.segment, share) };
         let read = |model: &Model, tensor: usize, start: u64, width: usize| -> Result<Vec<u8>> {
             let mut out = vec![0; shape.len() as usize * width];
             let mut at = 0;
@@ -413,6 +460,16 @@ impl Sample {
             base: of_base.map(|b| b.1),
             scale: job.segment.len() as f64 / shape.len().max(1) as f64,
         })
+    }
+
+    /// Whether a quarter as many directions as there are rows in the sample leave no more than a relative error of `e`. Where
+    /// that fails, the rows of the whole share even less, and it is not worth decomposing.
+    fn may_have_factors(&self, job: &Job, e: f64, options: &Options, contexts: &Contexts) -> Result<bool> {
+        let rows = self.unit.segments().first().map_or(0, |s| s.rows.min(s.row_len));
+        let setting = setting("svd", Some((rows / 4).clamp(8, 4096) as f64));
+        let Some(encoder) = encoder(&setting)? else { return Ok(false) };
+        let trial = self.attempt(job, 1.0, setting, encoder, &Policy::Lossless, options, contexts)?;
+        Ok(trial.is_some_and(|t| t.relative() <= e))
     }
 
     /// How much longer the rows and columns of the job are than those of the sample.
@@ -462,9 +519,10 @@ impl Sample {
         let payload = (chunks as f64 - by_chunk).max(0.0) * self.scale + by_chunk * count;
         let params = encoded.params.len() as f64;
         // Of a parameter block, tables are shared, steps by rows grow with the rows, factors with rows and columns.
+        let steps = |(now, then): (u64, f64)| (now as f64, then / (now as f64).max(1.0));
         let (grown, growth) = match setting.codec.as_str() {
-            "int8" => (Int8::step_bytes(&self.unit, &encoded.params)? as f64, self.scale),
-            "sign" => (Sign::step_bytes(&self.unit, &encoded.params)? as f64, self.scale),
+            "int8" => steps(Int8::step_bytes(&self.unit, &encoded.params, self.scale)?),
+            "sign" => steps(Sign::step_bytes(&self.unit, &encoded.params, self.scale)?),
             "svd" | "layered" => {
                 let tables = Svd::table_bytes(&self.unit, &encoded.params)? as f64;
                 (params - tables, self.factor_growth(job))
@@ -475,7 +533,9 @@ impl Sample {
         // Units of factors are no larger than this.
         let least =
             if is_by_factors(job, &setting) { job.segment.len() as f64 / OWN_UNIT as f64 } else { 0.0 };
-        let tables = (params - grown) * shared.max(least.min(1.0));
+        let alone = setting.codec == "sparse-int8" && job.dtype.storage_bytes() == 2 && payload >= ALONE;
+        let shared = if alone { 1.0 } else { shared.max(least.min(1.0)) };
+        let tables = (params - grown) * shared;
         let bits = 8.0 * (payload + tables + grown * growth);
         let relative = found.relative_error();
         let allowed = match policy {
@@ -492,6 +552,7 @@ impl Sample {
             error: found.error.powi(2) * self.scale,
             change: found.change.powi(2) * self.scale,
             allowed,
+            alone,
         }))
     }
 }
