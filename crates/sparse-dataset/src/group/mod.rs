@@ -24,6 +24,16 @@ const MAX_PRIME: usize = 256 << 20;
 /// Bytes of the base that long values are compressed after.
 const MAX_PREFIX: usize = 1 << 20;
 
+/// Layouts of a row group: modelled; with long values, or all streams if the plan models nothing, before it; or all in
+/// streams although the plan has models.
+const MODELLED: u8 = 0;
+const IN_STREAMS: u8 = 1;
+const MODELLED_IN_STREAMS: u8 = 2;
+
+/// Streams beside models are compressed hard up to this length.
+const TRY_HARD: usize = 4 << 20;
+const HARD_LEVEL: i32 = 19;
+
 /// What models and the fast compressor learn from: rows of the base.
 #[derive(Debug, Default)]
 pub(crate) struct Learned {
@@ -70,13 +80,6 @@ pub(crate) struct GroupCoder<'a> {
 }
 
 impl GroupCoder<'_> {
-    fn coder(&self, bulk: Vec<u8>, allowance: usize) -> CellCoder {
-        if self.plan.is_plain() {
-            return CellCoder::plain(Streams::default(), allowance);
-        }
-        CellCoder::new(self.plan.bits, bulk, allowance)
-    }
-
     /// Rows that were found equal by their hashes are compared; those that differ after all have changes. Returns the
     /// rows of the base.
     ///
@@ -112,30 +115,46 @@ impl GroupCoder<'_> {
         gathered: &Gathered,
         level: i32,
     ) -> Result<Vec<u8>> {
-        let mut cells = self.coder(Vec::new(), 0);
+        let mut out = if self.plan.is_plain() { vec![IN_STREAMS] } else { vec![MODELLED_IN_STREAMS] };
+        let mut cells = CellCoder::plain(Streams::default(), 0);
+        let tail = self.code(&mut cells, block, ops, gathered)?;
+        let streams = cells.model.streams.as_ref().map(Streams::write).unwrap_or_default();
+        if self.plan.is_plain() {
+            self.pack(&streams, level, &mut out)?;
+            out.extend(tail);
+            return Ok(out);
+        }
+        // Models see what Zstandard does not, and the other way round: long repetitions.
+        let level = if streams.len() <= TRY_HARD { level.max(HARD_LEVEL.min(2 * level)) } else { level };
+        self.pack(&streams, level, &mut out)?;
+        out.extend(tail);
+        let mut cells = CellCoder::new(self.plan.bits, Vec::new(), 0);
+        let tail = self.code(&mut cells, block, ops, gathered)?;
+        let mut modelled = Vec::new();
+        if cells.bulk.is_empty() {
+            modelled.push(MODELLED);
+        } else {
+            modelled.push(IN_STREAMS);
+            self.pack(&cells.bulk, level, &mut modelled)?;
+        }
+        modelled.extend(tail);
+        Ok(if out.len() < modelled.len() { out } else { modelled })
+    }
+
+    /// Code everything with `cells`; returns what the arithmetic coder made.
+    fn code(&self, cells: &mut CellCoder, block: &Block, ops: &[Op], gathered: &Gathered) -> Result<Vec<u8>> {
         let mut coder = Encoder::new();
         code_ops(&mut cells.model, &mut coder, block.rows as u64, self.base.rows(), ops)?;
-        Columns { plan: self.plan, ops, gathered, prime: &self.learned.prime }.code(
-            &mut cells,
-            &mut coder,
-            block.rows,
-            Some(block),
-        )?;
-        let mut out = Vec::new();
-        let mut bulk = std::mem::take(&mut cells.bulk);
-        if let Some(streams) = &cells.model.streams {
-            bulk = streams.write();
-        }
-        if bulk.is_empty() {
-            out.push(0);
-        } else {
-            out.push(1);
-            crate::wire::put_uint(&mut out, bulk.len() as u64);
-            let packed = crate::pack::compress(&bulk, &self.learned.prefix, level)?;
-            put_bytes(&mut out, &packed);
-        }
-        out.extend(coder.finish());
-        Ok(out)
+        let columns = Columns { plan: self.plan, ops, gathered, prime: &self.learned.prime };
+        columns.code(cells, &mut coder, block.rows, Some(block))?;
+        Ok(coder.finish())
+    }
+
+    /// Append bytes that Zstandard takes.
+    fn pack(&self, bytes: &[u8], level: i32, out: &mut Vec<u8>) -> Result<()> {
+        crate::wire::put_uint(out, bytes.len() as u64);
+        put_bytes(out, &crate::pack::compress(bytes, &self.learned.prefix, level)?);
+        Ok(())
     }
 
     /// Decode a row group of `rows` rows, whose cells take at most `allowance` bytes.
@@ -144,9 +163,10 @@ impl GroupCoder<'_> {
     /// `Corrupt`, `Truncated`, `LimitExceeded`; `Io` from the base.
     pub(crate) fn decode(&self, encoded: &[u8], rows: u64, allowance: usize) -> Result<Block> {
         let mut input = Input(encoded);
-        let bulk = match input.byte()? {
-            0 => Vec::new(),
-            1 => {
+        let layout = input.byte()?;
+        let bulk = match layout {
+            MODELLED => Vec::new(),
+            IN_STREAMS | MODELLED_IN_STREAMS => {
                 let len = input.uint()? as usize;
                 // Streams take more than the cells they are of.
                 if len > MAX_BULK.min(allowance.saturating_mul(2)) {
@@ -156,9 +176,9 @@ impl GroupCoder<'_> {
             }
             other => return Err(Error::corrupt(format!("unknown layout {other} of a row group"))),
         };
-        let mut cells = match self.plan.is_plain() {
+        let mut cells = match self.plan.is_plain() || layout == MODELLED_IN_STREAMS {
             true => CellCoder::plain(Streams::read(&bulk)?, allowance),
-            false => self.coder(bulk, allowance),
+            false => CellCoder::new(self.plan.bits, bulk, allowance),
         };
         let mut coder = Decoder::new(input.0);
         let ops = code_ops(&mut cells.model, &mut coder, rows, self.base.rows(), &[])?;
