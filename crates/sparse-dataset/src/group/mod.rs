@@ -2,6 +2,8 @@
 
 mod columns;
 mod gather;
+#[cfg(test)]
+mod hostile;
 
 pub(crate) use gather::Gathered;
 
@@ -24,11 +26,11 @@ const MAX_PRIME: usize = 256 << 20;
 /// Bytes of the base that long values are compressed after.
 const MAX_PREFIX: usize = 1 << 20;
 
-/// Layouts of a row group: modelled; with long values, or all streams if the plan models nothing, before it; or all in
-/// streams although the plan has models.
+/// Layouts of a row group: modelled; what Zstandard takes in a frame before it, long values or, if the plan models nothing,
+/// all streams; all streams in that frame although the plan has models.
 const MODELLED: u8 = 0;
-const IN_STREAMS: u8 = 1;
-const MODELLED_IN_STREAMS: u8 = 2;
+const WITH_FRAME: u8 = 1;
+const IN_STREAMS: u8 = 2;
 
 /// Streams beside models are compressed hard up to this length.
 const TRY_HARD: usize = 4 << 20;
@@ -115,30 +117,35 @@ impl GroupCoder<'_> {
         gathered: &Gathered,
         level: i32,
     ) -> Result<Vec<u8>> {
-        let mut out = if self.plan.is_plain() { vec![IN_STREAMS] } else { vec![MODELLED_IN_STREAMS] };
+        let layouts = self.layouts(block, ops, gathered, level)?;
+        Ok(layouts.into_iter().min_by_key(Vec::len).unwrap_or_default())
+    }
+
+    /// The row group in each layout that the plan allows, the modelled one first.
+    fn layouts(&self, block: &Block, ops: &[Op], gathered: &Gathered, level: i32) -> Result<Vec<Vec<u8>>> {
+        let plain = self.plan.is_plain();
         let mut cells = CellCoder::plain(Streams::default(), 0);
         let tail = self.code(&mut cells, block, ops, gathered)?;
         let streams = cells.model.streams.as_ref().map(Streams::write).unwrap_or_default();
-        if self.plan.is_plain() {
-            self.pack(&streams, level, &mut out)?;
-            out.extend(tail);
-            return Ok(out);
-        }
         // Models see what Zstandard does not, and the other way round: long repetitions.
-        let level = if streams.len() <= TRY_HARD { level.max(HARD_LEVEL.min(2 * level)) } else { level };
+        let hard = !plain && streams.len() <= TRY_HARD;
+        let level = if hard { level.max(HARD_LEVEL.min(2 * level)) } else { level };
+        let mut all = Vec::new();
+        if !plain {
+            let mut cells = CellCoder::new(self.plan.bits, Vec::new(), 0);
+            let tail = self.code(&mut cells, block, ops, gathered)?;
+            let mut out = vec![if cells.bulk.is_empty() { MODELLED } else { WITH_FRAME }];
+            if !cells.bulk.is_empty() {
+                self.pack(&cells.bulk, level, &mut out)?;
+            }
+            out.extend(tail);
+            all.push(out);
+        }
+        let mut out = vec![if plain { WITH_FRAME } else { IN_STREAMS }];
         self.pack(&streams, level, &mut out)?;
         out.extend(tail);
-        let mut cells = CellCoder::new(self.plan.bits, Vec::new(), 0);
-        let tail = self.code(&mut cells, block, ops, gathered)?;
-        let mut modelled = Vec::new();
-        if cells.bulk.is_empty() {
-            modelled.push(MODELLED);
-        } else {
-            modelled.push(IN_STREAMS);
-            self.pack(&cells.bulk, level, &mut modelled)?;
-        }
-        modelled.extend(tail);
-        Ok(if out.len() < modelled.len() { out } else { modelled })
+        all.push(out);
+        Ok(all)
     }
 
     /// Code everything with `cells`; returns what the arithmetic coder made.
@@ -166,7 +173,7 @@ impl GroupCoder<'_> {
         let layout = input.byte()?;
         let bulk = match layout {
             MODELLED => Vec::new(),
-            IN_STREAMS | MODELLED_IN_STREAMS => {
+            WITH_FRAME | IN_STREAMS => {
                 let len = input.uint()? as usize;
                 // Streams take more than the cells they are of.
                 if len > MAX_BULK.min(allowance.saturating_mul(2)) {
@@ -176,7 +183,7 @@ impl GroupCoder<'_> {
             }
             other => return Err(Error::corrupt(format!("unknown layout {other} of a row group"))),
         };
-        let mut cells = match self.plan.is_plain() || layout == MODELLED_IN_STREAMS {
+        let mut cells = match self.plan.is_plain() || layout == IN_STREAMS {
             true => CellCoder::plain(Streams::read(&bulk)?, allowance),
             false => CellCoder::new(self.plan.bits, bulk, allowance),
         };
