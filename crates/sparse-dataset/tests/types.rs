@@ -180,7 +180,7 @@ fn more(cells: &[Cell], out: &mut Vec<(&'static str, ArrayRef)>) {
     primitive!("duration_s", DurationSecondArray, i64::from);
     primitive!("duration_ms", DurationMillisecondArray, |n| -i64::from(n));
     primitive!("duration_ns", DurationNanosecondArray, i64::from);
-    primitive!("f32 bits", Float32Array, |n| f32::from_bits(0x7f80_0000 | n * 3));
+    primitive!("f32 bits", Float32Array, |n| f32::from_bits(0x7f80_0000 | (n * 3)));
     primitive!("f64 bits", Float64Array, |n| f64::from_bits(0xfff0_0000_0000_0000 | u64::from(n)));
 
     let offsets: Vec<i32> = cells
