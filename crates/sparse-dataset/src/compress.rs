@@ -51,9 +51,9 @@ impl CompressReport {
 
 pub(crate) fn tuning(options: &Options) -> Tuning {
     let (modelled_bytes, modelled_share, prime_bytes) = match options.effort {
-        Effort::Fast => (1 << 20, 512, 0),
+        Effort::Fast => (1 << 20, 1024, 0),
         Effort::Max => (64 << 20, 8, 4 << 20),
-        _ => (8 << 20, 128, 1 << 20),
+        _ => (8 << 20, 256, 1 << 20),
     };
     Tuning {
         modelled_bytes,
@@ -87,9 +87,7 @@ pub fn compress<W: Write>(
 ) -> Result<CompressReport> {
     let mut writer = Writer::new(out)?;
     let mut report = CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
-    observer.begin("read the base", 0);
-    let loaded = load(base.found(), BASE_BLOCK, options.spill(4), true, options, observer)?;
-    observer.end();
+    let (loaded, mut first) = load_both(base, derivative, options, observer)?;
     let mut index = Index::default();
     let name = |d: &Dataset| d.path().to_string_lossy().into_owned();
     index.provenance =
@@ -109,7 +107,8 @@ pub fn compress<W: Write>(
     let mut exact = options.exact.then(|| Exact::new(options)).transpose()?;
     for split in derivative.found() {
         let to = (&mut writer, &mut index, &mut report);
-        let record = compress_split(&loaded, split, to, exact.as_mut(), options, observer)?;
+        let analysed = analyse_split(&loaded, split, first.take(), options, observer)?;
+        let record = compress_split(&loaded, split, analysed, to, exact.as_mut(), options, observer)?;
         manifest.splits.push(record);
     }
     if let Some(exact) = exact {
@@ -144,6 +143,26 @@ pub fn compress_to_path(
     Ok(report)
 }
 
+/// Load the base, and at the same time the derivative's first split.
+pub(crate) fn load_both(
+    base: &Dataset,
+    derivative: &Dataset,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<(Loaded, Option<Loaded>)> {
+    observer.begin("read both", 0);
+    let (base, first) = rayon::join(
+        || load(base.found(), BASE_BLOCK, options.spill(4), true, options, observer),
+        || derivative.found().first().map(|s| load_split(s, options, observer)).transpose(),
+    );
+    observer.end();
+    Ok((base?, first?))
+}
+
+fn load_split(split: &FoundSplit, options: &Options, observer: &dyn Observer) -> Result<Loaded> {
+    load(std::slice::from_ref(split), row_group(options), options.spill(4), true, options, observer)
+}
+
 /// A split that was read and analysed.
 pub(crate) struct Analysed {
     pub(crate) loaded: Loaded,
@@ -151,17 +170,23 @@ pub(crate) struct Analysed {
     pub(crate) origins: Origins,
 }
 
-/// Read a split and find out how it follows from the base.
+/// Read a split, if that is not done yet, and find out how it follows from the base.
 pub(crate) fn analyse_split(
     base: &Loaded,
     split: &FoundSplit,
+    loaded: Option<Loaded>,
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<Analysed> {
-    observer.begin("read the derivative", 0);
-    let loaded =
-        load(std::slice::from_ref(split), row_group(options), options.spill(4), true, options, observer)?;
-    observer.end();
+    let loaded = match loaded {
+        Some(loaded) => loaded,
+        None => {
+            observer.begin("read the derivative", 0);
+            let loaded = load_split(split, options, observer)?;
+            observer.end();
+            loaded
+        }
+    };
     observer.begin("match rows", 0);
     let tables = [base, &loaded].map(|l| Table { names: &l.names, store: &l.store });
     let Analysis { plan, origins } = analyse(tables[0], tables[1], &tuning(options), &options.cancel)?;
@@ -211,12 +236,12 @@ impl Analysed {
 fn compress_split<W: Write>(
     base: &Loaded,
     split: &FoundSplit,
+    analysed: Analysed,
     (writer, index, report): (&mut Writer<W>, &mut Index, &mut CompressReport),
     exact: Option<&mut Exact>,
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<SplitRecord> {
-    let analysed = analyse_split(base, split, options, observer)?;
     count(&analysed.origins, split, &analysed.plan, report)?;
     let groups: Vec<usize> = (0..analysed.loaded.store.blocks()).collect();
     let mut rows = Vec::new();

@@ -5,7 +5,6 @@ use crate::io::{FoundSplit, all_files, find, read_file};
 use crate::options::Options;
 use crate::store::{Spill, Store};
 use crate::table::{Block, Column, Kind};
-use arrow_array::RecordBatch;
 use sparse_container::{Digester, digest};
 use sparse_core::{Digest, Error, ErrorKind, Observer, Result};
 use std::path::{Path, PathBuf};
@@ -146,18 +145,20 @@ pub(crate) fn load(
         let mut rows_of_files = Vec::new();
         for file in &split.files {
             let start = filler.rows();
-            // One thread reads and decodes, this one converts and hashes.
+            // One thread reads, decodes and converts, this one hashes and stores.
             std::thread::scope(|scope| -> Result<()> {
-                let (send, receive) = sync_channel::<RecordBatch>(2);
+                let (send, receive) = sync_channel::<Block>(2);
+                let in_file = |e: Error| e.in_file(file.path.display().to_string());
                 let reading = scope.spawn(move || {
                     read_file(file, &split.schema, |batch| {
                         options.cancel.check()?;
-                        send.send(batch).map_err(|_| Error::new(ErrorKind::Cancelled, "reading was given up"))
+                        let block = to_block(&batch).map_err(in_file)?;
+                        send.send(block).map_err(|_| Error::new(ErrorKind::Cancelled, "reading was given up"))
                     })
                 });
                 let (mut result, mut counted) = (Ok(()), filler.bytes);
-                for batch in receive {
-                    result = filler.add(&batch, &place);
+                for block in receive {
+                    result = filler.add(block, &place);
                     observer.advance(filler.bytes - counted);
                     counted = filler.bytes;
                     if result.is_err() {
@@ -167,7 +168,7 @@ pub(crate) fn load(
                 let read = reading.join().unwrap_or_else(|_| {
                     Err(Error::new(ErrorKind::InvalidInput, "malformed: its reader gave up"))
                 });
-                result.map_err(|e| e.in_file(file.path.display().to_string())).and(read)
+                result.map_err(in_file).and(read)
             })?;
             rows_of_files.push(filler.rows() - start);
         }
@@ -198,8 +199,7 @@ impl Filler {
         self.store.rows() + self.open.rows as u64
     }
 
-    fn add(&mut self, batch: &RecordBatch, place: &[Option<usize>]) -> Result<()> {
-        let mut block = to_block(batch)?;
+    fn add(&mut self, mut block: Block, place: &[Option<usize>]) -> Result<()> {
         self.bytes += block.bytes() as u64;
         let rows = block.rows;
         let kinds = self.store.kinds().to_vec();

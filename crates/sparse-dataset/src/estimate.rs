@@ -2,8 +2,8 @@
 
 use crate::CompressReport;
 use crate::arrow::write_schema;
-use crate::compress::{analyse_split, count};
-use crate::dataset::{BASE_BLOCK, Dataset, load};
+use crate::compress::{analyse_split, count, load_both};
+use crate::dataset::Dataset;
 use crate::options::Options;
 use sparse_core::{Observer, Result};
 
@@ -43,14 +43,12 @@ pub fn estimate(
     observer: &dyn Observer,
 ) -> Result<Estimate> {
     let mut report = CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
-    observer.begin("read the base", 0);
-    let loaded = load(base.found(), BASE_BLOCK, options.spill(4), true, options, observer)?;
-    observer.end();
+    let (loaded, mut first) = load_both(base, derivative, options, observer)?;
     let (mut bytes, mut variance) = (FRAME as f64, 0.0);
     let (mut coded, mut all) = (0u64, 0u64);
     let mut certain = true;
     for split in derivative.found() {
-        let analysed = analyse_split(&loaded, split, options, observer)?;
+        let analysed = analyse_split(&loaded, split, first.take(), options, observer)?;
         count(&analysed.origins, split, &analysed.plan, &mut report)?;
         let n = analysed.loaded.store.blocks();
         let wanted = ((n as f64 * share).ceil() as usize).max(AT_LEAST).min(n);

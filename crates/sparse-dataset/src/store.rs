@@ -311,6 +311,74 @@ impl Store {
         Ok(())
     }
 
+    /// Whether block `i` is in memory, so that all of it is to be had for nothing.
+    pub(crate) fn is_in_memory(&self, i: usize) -> bool {
+        matches!(self.blocks.get(i), Some(Held::Memory(..)))
+    }
+
+    /// Bytes of block `i`, roughly.
+    pub(crate) fn block_bytes(&self, i: usize) -> usize {
+        match self.blocks.get(i) {
+            Some(Held::Memory(block, _)) => block.bytes(),
+            Some(Held::File(columns)) => {
+                columns.iter().map(|s| (s.data + s.ends + s.nulls) as usize).sum::<usize>()
+            }
+            None => 0,
+        }
+    }
+
+    /// Append row `row` of block `i`, in some columns, to columns of the same kinds, and read nothing else.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when there is no such row, `Io`.
+    pub(crate) fn copy_cells(
+        &self,
+        (i, row): (usize, usize),
+        columns: &[usize],
+        out: &mut [Column],
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        let none = || Error::invalid_argument(format!("row {row} of block {i}"));
+        if row as u64 >= self.start(i + 1).saturating_sub(self.start(i)) {
+            return Err(none());
+        }
+        for (&c, out) in columns.iter().zip(out) {
+            match self.blocks.get(i).ok_or_else(none)? {
+                Held::Memory(block, _) => out.extend(block.columns.get(c).ok_or_else(none)?, row, 1)?,
+                Held::File(spilled) => self.copy_cell(spilled.get(c).ok_or_else(none)?, row, out, buffer)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_cell(&self, s: &Spilled, row: usize, out: &mut Column, buffer: &mut Vec<u8>) -> Result<()> {
+        let source = self.source.as_ref().ok_or_else(|| Error::invalid_argument("the store has no file"))?;
+        let mut null = [0u8];
+        if s.nulls > 0 {
+            source.read_exact_at(s.offset + s.data + s.ends + row as u64, &mut null)?;
+        }
+        if null != [0] {
+            return out.push(None);
+        }
+        let (from, to) = match out.kind.width() {
+            Some(w) => ((row * w) as u64, ((row + 1) * w) as u64),
+            None => {
+                // Its own end, and that of the cell before.
+                let mut ends = [0u8; 8];
+                let at = s.offset + s.data;
+                match row.checked_sub(1) {
+                    None => source.read_exact_at(at, &mut ends[4..])?,
+                    Some(before) => source.read_exact_at(at + 4 * before as u64, &mut ends)?,
+                }
+                let [from, to] = [0, 1].map(|i| ends.as_chunks::<4>().0[i]).map(u32::from_le_bytes);
+                (from.into(), to.into())
+            }
+        };
+        buffer.resize(to.saturating_sub(from) as usize, 0);
+        source.read_exact_at(s.offset + from, buffer)?;
+        out.push(Some(buffer))
+    }
+
     fn is_recent(&self, i: usize) -> bool {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(n, _)| *n == i)
     }
@@ -385,6 +453,14 @@ mod tests {
             for (x, y) in a.columns.iter().zip(&b.columns) {
                 assert!((0..a.rows).all(|i| x.get(i) == y.get(i)));
             }
+        }
+        let mut buffer = Vec::new();
+        for (store, i, row) in [&memory, &mixed].into_iter().flat_map(|s| (0..5).map(move |i| (s, i, i * 9)))
+        {
+            let mut out = [Column::new(kinds[1]), Column::new(kinds[0])];
+            store.copy_cells((i, row), &[1, 0], &mut out, &mut buffer).unwrap();
+            assert!((0..2).all(|c| out[c].get(0) == blocks[i].columns[1 - c].get(row)));
+            assert!(store.copy_cells((i, 40), &[1, 0], &mut out, &mut buffer).is_err());
         }
         for i in 0..5 {
             assert_eq!(memory.hashes(i, 1).unwrap(), mixed.hashes(i, 1).unwrap());

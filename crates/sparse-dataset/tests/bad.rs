@@ -5,6 +5,8 @@
 mod common;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_ipc::CompressionType;
+use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
 use arrow_schema::{DataType, Field, Schema};
 use common::{Pair, table, write_ipc, write_parquet};
 use sparse_core::{Error, ErrorKind, Limits, Result, Unobserved};
@@ -116,6 +118,84 @@ fn damaged_parquet() {
             assert!(matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::LimitExceeded), "{e}");
         }
     });
+}
+
+fn damaged_file(name: &str, bytes: &[u8], places: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    let mut refused = 0;
+    damage(bytes, places, |damaged| {
+        fs::write(&path, damaged).unwrap();
+        if let Err(e) = read(&path) {
+            assert!(matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::LimitExceeded), "{name}: {e}");
+            assert!(e.file().is_some_and(|f| f.contains(name)), "{name}: {e}");
+            refused += 1;
+        }
+    });
+    assert!(refused > places / 2, "{name}: {refused}");
+}
+
+#[test]
+fn damaged_arrow_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("d.arrow");
+    write_ipc(&path, &batch(20));
+    damaged_file("file.arrow", &fs::read(&path).unwrap(), 120);
+}
+
+#[test]
+fn damaged_arrow_streams() {
+    let batch = batch(20);
+    let mut w = arrow_ipc::writer::StreamWriter::try_new(Vec::new(), batch.schema_ref()).unwrap();
+    w.write(&batch).unwrap();
+    w.finish().unwrap();
+    damaged_file("stream.arrow", &w.into_inner().unwrap(), 120);
+}
+
+#[test]
+fn damaged_text() {
+    let mut json = String::new();
+    let mut csv = String::from("a,b,c\n");
+    for i in 0..20 {
+        json += &format!("{{\"a\": {i}, \"b\": {{\"c\": [{}, null], \"d\": \"text \\u00e9\"}}}}\n", i * 7);
+        csv += &format!("{i},\"quoted, {i}\",x\n");
+    }
+    damaged_file("d.jsonl", json.as_bytes(), 100);
+    damaged_file("d.csv", csv.as_bytes(), 20);
+}
+
+/// Lengths that a file declares are not believed before they are compared with what is there.
+#[test]
+fn huge_lengths_in_arrow_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("d.arrow");
+    write_ipc(&path, &batch(20));
+    huge_lengths(&path);
+    // Each buffer of a compressed file says how long it becomes.
+    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD)).unwrap();
+    let (file, batch) = (fs::File::create(&path).unwrap(), batch(200));
+    let mut w = FileWriter::try_new_with_options(file, batch.schema_ref(), options).unwrap();
+    w.write(&batch).unwrap();
+    w.finish().unwrap();
+    read(&path).unwrap();
+    huge_lengths(&path);
+}
+
+fn huge_lengths(path: &Path) {
+    let bytes = fs::read(path).unwrap();
+    let words = |huge: &[u8]| {
+        for at in (0..bytes.len() - 8).step_by(4) {
+            let mut damaged = bytes.clone();
+            damaged[at..at + huge.len()].copy_from_slice(huge);
+            fs::write(path, damaged).unwrap();
+            if let Err(e) = read(path) {
+                assert!(matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::LimitExceeded), "{e}");
+            }
+        }
+    };
+    words(&i64::MAX.to_le_bytes());
+    words(&(1i64 << 46).to_le_bytes());
+    words(&i32::MAX.to_le_bytes());
 }
 
 #[test]

@@ -161,7 +161,73 @@ fn arrays(cells: &[Cell]) -> Vec<(&'static str, ArrayRef)> {
         Arc::new(ListViewArray::new(item, starts.into(), sizes.into(), structs.clone(), None)),
     ));
     out.push(("struct", structs));
+    more(cells, &mut out);
     out
+}
+
+/// Other units, and what lists hold in datasets for learning: token numbers, embeddings, labels, flags.
+fn more(cells: &[Cell], out: &mut Vec<(&'static str, ArrayRef)>) {
+    macro_rules! primitive {
+        ($name:expr, $array:ident, $f:expr) => {
+            out.push(($name, Arc::new(cells.iter().map(|c| c.map($f)).collect::<$array>()) as ArrayRef))
+        };
+    }
+    primitive!("timestamp_s", TimestampSecondArray, i64::from);
+    primitive!("timestamp_ms", TimestampMillisecondArray, |n| -i64::from(n));
+    primitive!("timestamp_us", TimestampMicrosecondArray, |n| i64::from(n) << 30);
+    primitive!("time32_s", Time32SecondArray, |n| n as i32);
+    primitive!("time64_us", Time64MicrosecondArray, i64::from);
+    primitive!("duration_s", DurationSecondArray, i64::from);
+    primitive!("duration_ms", DurationMillisecondArray, |n| -i64::from(n));
+    primitive!("duration_ns", DurationNanosecondArray, i64::from);
+    primitive!("f32 bits", Float32Array, |n| f32::from_bits(0x7f80_0000 | (n * 3)));
+    primitive!("f64 bits", Float64Array, |n| f64::from_bits(0xfff0_0000_0000_0000 | u64::from(n)));
+
+    let offsets: Vec<i32> = cells
+        .iter()
+        .scan(0, |end, c| {
+            *end += c.map_or(0, |n| n as i32 % 4);
+            Some(*end)
+        })
+        .collect();
+    let total = offsets.last().copied().unwrap_or(0) as u32;
+    let seed = cells.iter().flatten().sum::<u32>() % 50;
+    let item = |k: u32| (k % 6 != 5).then_some(k * 7 % (50 + seed));
+    let offsets = OffsetBuffer::new(ScalarBuffer::from([vec![0], offsets].concat()));
+    let nulls = NullBuffer::from_iter(cells.iter().map(Option::is_some));
+    let mut list = |name, items: ArrayRef| {
+        let field = Arc::new(Field::new("item", items.data_type().clone(), true));
+        out.push((
+            name,
+            Arc::new(ListArray::new(field, offsets.clone(), items, Some(nulls.clone()))) as ArrayRef,
+        ));
+    };
+    list("list of bool", Arc::new((0..total).map(|k| item(k).map(|n| n % 2 == 0)).collect::<BooleanArray>()));
+    list(
+        "list of f16",
+        Arc::new(
+            (0..total)
+                .map(|k| item(k).map(|n| half::f16::from_bits((n as u16).wrapping_mul(997))))
+                .collect::<Float16Array>(),
+        ),
+    );
+    list("list of views", Arc::new((0..total).map(|k| item(k).map(text)).collect::<StringViewArray>()));
+    list("list of large text", Arc::new((0..total).map(|k| item(k).map(text)).collect::<LargeStringArray>()));
+    let labels: DictionaryArray<Int8Type> =
+        (0..total).map(|k| item(k).map(|n| if n % 2 == 0 { "even" } else { "odd" })).collect();
+    list("list of labels", Arc::new(labels));
+    list("list of nulls", Arc::new(NullArray::new(total as usize)));
+
+    let embedding: Float32Array =
+        cells.iter().flat_map(|c| (0..4).map(|k| c.map(|n| (n * k) as f32 / 3.0))).collect();
+    let field = Arc::new(Field::new("item", DataType::Float32, true));
+    out.push(("embedding", Arc::new(FixedSizeListArray::new(field, 4, Arc::new(embedding), Some(nulls)))));
+    let n = cells.len() as i64;
+    let values: ArrayRef = Arc::new(cells.iter().map(|c| c.map(text)).collect::<StringArray>());
+    let field = Arc::new(Field::new("item", DataType::Utf8, true));
+    let (starts, sizes): (Vec<i64>, Vec<i64>) = (0..n).map(|i| (i, 1)).unzip();
+    let views = LargeListViewArray::new(field, starts.into(), sizes.into(), values, None);
+    out.push(("large_list_view", Arc::new(views)));
 }
 
 fn check(base: &[Cell], derivative: &[Cell]) {
@@ -186,6 +252,41 @@ fn every_type_survives_typical_changes() {
     check(&base, &derivative);
     check(&base, &[]);
     check(&[], &base);
+}
+
+#[test]
+fn every_type_survives_every_kind_of_change() {
+    let base: Vec<Cell> = (0..24).map(|n| (n % 11 != 4).then_some(n)).collect();
+    let changed = |change: &dyn Fn(&mut Vec<Cell>)| {
+        let mut cells = base.clone();
+        change(&mut cells);
+        cells
+    };
+    for derivative in [
+        changed(&|c| c[7] = Some(91)),
+        changed(&|c| c[9] = None),
+        changed(&|c| c[4] = Some(3)),
+        changed(&|c| c.insert(5, Some(77))),
+        changed(&|c| drop(c.drain(3..9))),
+        changed(&|c| c.rotate_left(10)),
+        changed(&|c| c.extend_from_within(2..8)),
+    ] {
+        check(&base, &derivative);
+    }
+    let all = arrays(&base);
+    let id: ArrayRef = Arc::new((0..24).map(Some).collect::<Int64Array>());
+    for (i, (name, array)) in all.iter().enumerate() {
+        let own = || (*name, array.clone());
+        let both = table(vec![("id", id.clone()), own()]);
+        // Added, removed, reordered, renamed.
+        round_trip(&table(vec![("id", id.clone())]), &both);
+        round_trip(&both, &table(vec![("id", id.clone())]));
+        round_trip(&both, &table(vec![own(), ("id", id.clone())]));
+        round_trip(&both, &table(vec![("id", id.clone()), ("another name", array.clone())]));
+        // Of one name, but of another type.
+        let other = &all[(i + 1) % all.len()].1;
+        round_trip(&both, &table(vec![("id", id.clone()), (name, other.clone())]));
+    }
 }
 
 #[test]

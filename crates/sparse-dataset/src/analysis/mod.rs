@@ -1,5 +1,6 @@
 //! What is found out before anything is coded: which columns correspond, where rows come from, what predicts what.
 
+mod effort;
 mod mapping;
 mod parents;
 mod sources;
@@ -87,7 +88,8 @@ pub(crate) fn analyse(
     sources::choose(&named, &origins, &mut plan)?;
     demote(&named, &exact, &plan, tuning, &mut origins)?;
     let new = parents::choose(&named, &origins, &mut plan)?;
-    size(&named, tuning, &new, &mut plan)?;
+    let edits = effort::edits(&named, &origins, &plan)?;
+    size(&named, tuning, &new, edits, &mut plan)?;
     Ok(Analysis { plan, origins })
 }
 
@@ -119,8 +121,7 @@ fn match_rows(
         if pairs.is_empty() || origins.count(|o| o == Origin::New)? == 0 {
             continue;
         }
-        let b = row_hashes(named.base.store, pairs.iter().map(|p| p.1), &tuning.spill)?;
-        let d = row_hashes(named.derivative.store, pairs.iter().map(|p| p.0), &tuning.spill)?;
+        let (b, d) = both_hashes(named, &pairs, &tuning.spill)?;
         let found = match_exact(&b, &d, tuning.lookup_bytes, &tuning.spill)?;
         let (mut found, mut cursor) = (found.reader(), origins.cursor());
         for i in 0..cursor.len() {
@@ -171,6 +172,15 @@ fn row_hashes(store: &Store, columns: impl Iterator<Item = usize>, spill: &Spill
     Ok(out)
 }
 
+/// Hashes of the rows of base and derivative over columns that correspond: (of the base, of the derivative).
+fn both_hashes(named: &Named<'_>, pairs: &[(usize, usize)], spill: &Spill) -> Result<(Numbers, Numbers)> {
+    let (b, d) = rayon::join(
+        || row_hashes(named.base.store, pairs.iter().map(|p| p.1), spill),
+        || row_hashes(named.derivative.store, pairs.iter().map(|p| p.0), spill),
+    );
+    Ok((b?, d?))
+}
+
 /// Rows that were found equal must be so in all columns that are taken over now.
 fn demote(
     named: &Named<'_>,
@@ -185,12 +195,7 @@ fn demote(
     if compared && !taken.is_empty() {
         return Ok(());
     }
-    let hashes = if compared {
-        None
-    } else {
-        let b = row_hashes(named.base.store, taken.iter().map(|p| p.1), &tuning.spill)?;
-        Some((b, row_hashes(named.derivative.store, taken.iter().map(|p| p.0), &tuning.spill)?))
-    };
+    let hashes = if compared { None } else { Some(both_hashes(named, &taken, &tuning.spill)?) };
     let mut readers = hashes.as_ref().map(|(b, d)| (b.reader(), d.reader()));
     let mut cursor = origins.cursor();
     for i in 0..cursor.len() {
@@ -206,20 +211,20 @@ fn demote(
     cursor.finish()
 }
 
-/// Models may always code this much.
-const MIN_MODELLED: u64 = 256 << 10;
+/// Models may always code this much, which takes them half a second on two cores.
+const MIN_MODELLED: u64 = 512 << 10;
 
 /// What row groups learn from, at least, in bytes.
 const MIN_PRIME: u64 = 16 << 10;
 
 /// Sizes of models, what they learn from, and what goes to the bulk.
-fn size(named: &Named<'_>, tuning: &Tuning, new: &[u64], plan: &mut Plan) -> Result<()> {
+fn size(named: &Named<'_>, tuning: &Tuning, new: &[u64], edits: u64, plan: &mut Plan) -> Result<()> {
     let total: u64 = new.iter().sum();
     let base_rows = named.base.store.rows();
     let groups = named.derivative.store.blocks().max(1) as u64;
     // Models are slow: of a large table they code only so much.
     let share = named.derivative.store.bytes() / tuning.modelled_share;
-    let plain = groups > 1 && total > share.clamp(MIN_MODELLED, tuning.modelled_bytes);
+    let plain = groups > 1 && total + edits > share.clamp(MIN_MODELLED, tuning.modelled_bytes);
     let mut prime_row = 0;
     let first = if base_rows > 0 { Some(named.base.store.block(0)?) } else { None };
     for (c, &new) in new.iter().enumerate() {

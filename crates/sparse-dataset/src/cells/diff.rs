@@ -96,20 +96,42 @@ fn gap(a: &[u64], b: &[u64], a0: usize, b0: usize, depth: u32, out: &mut Vec<(us
     out.extend((0..suffix).map(|i| (a1 + ma.len() + i, b1 + mb.len() + i)));
 }
 
+/// How many tokens [`common`] finds, without saying which.
+pub(crate) fn shared(a: &[u64], b: &[u64]) -> usize {
+    let prefix = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    let (ra, rb) = (&a[prefix..], &b[prefix..]);
+    let suffix = ra.iter().rev().zip(rb.iter().rev()).take_while(|(x, y)| x == y).count();
+    let (ma, mb) = (&ra[..ra.len() - suffix], &rb[..rb.len() - suffix]);
+    if ma.is_empty() || mb.is_empty() {
+        return prefix + suffix;
+    }
+    match distance(ma, mb, |_| {}) {
+        Some(d) => prefix + suffix + (ma.len() + mb.len() - d) / 2,
+        None => common(a, b).len(),
+    }
+}
+
 /// Pairs of a shortest edit script, or `None` if that is longer than [`MAX_DISTANCE`].
 fn myers(a: &[u64], b: &[u64]) -> Option<Vec<(usize, usize)>> {
-    let (n, m) = (a.len() as isize, b.len() as isize);
-    if n.abs_diff(m) > MAX_DISTANCE {
+    // What a step back looks at: of step d the diagonals -d..=d, from d^2 on.
+    let mut trace: Vec<i32> = Vec::new();
+    distance(a, b, |diagonals| trace.extend_from_slice(diagonals))?;
+    Some(walk_back(&trace, a.len() as isize, b.len() as isize))
+}
+
+/// Length of a shortest edit script, or `None` if that is longer than [`MAX_DISTANCE`]. `step` sees the diagonals before
+/// each step.
+fn distance(a: &[u64], b: &[u64], mut step: impl FnMut(&[i32])) -> Option<usize> {
+    if a.len().abs_diff(b.len()) > MAX_DISTANCE || a.len().max(b.len()) > i32::MAX as usize / 2 {
         return None;
     }
-    let limit = MAX_DISTANCE.min(a.len() + b.len()) as isize;
+    let (n, m) = (a.len() as i32, b.len() as i32);
+    let limit = MAX_DISTANCE.min(a.len() + b.len()) as i32;
     let offset = limit + 1;
-    let mut v = vec![0isize; 2 * offset as usize + 1];
-    let mut trace: Vec<Vec<isize>> = Vec::new();
-    let at = |k: isize| (k + offset) as usize;
+    let mut v = vec![0i32; 2 * offset as usize + 1];
+    let at = |k: i32| (k + offset) as usize;
     for d in 0..=limit {
-        // Diagonals -d..=d are all that a step back looks at.
-        trace.push(v[at(-d)..=at(d)].to_vec());
+        step(&v[at(-d)..=at(d)]);
         for k in (-d..=d).step_by(2) {
             let down = k == -d || (k != d && v[at(k - 1)] < v[at(k + 1)]);
             let mut x = if down { v[at(k + 1)] } else { v[at(k - 1)] + 1 };
@@ -120,19 +142,18 @@ fn myers(a: &[u64], b: &[u64]) -> Option<Vec<(usize, usize)>> {
             }
             v[at(k)] = x;
             if x >= n && y >= m {
-                return Some(walk_back(&trace, n, m));
+                return Some(d as usize);
             }
         }
     }
     None
 }
 
-fn walk_back(trace: &[Vec<isize>], n: isize, m: isize) -> Vec<(usize, usize)> {
+fn walk_back(trace: &[i32], n: isize, m: isize) -> Vec<(usize, usize)> {
     let (mut x, mut y) = (n, m);
     let mut pairs = Vec::new();
-    for (d, v) in trace.iter().enumerate().rev() {
-        let d = d as isize;
-        let get = |k: isize| v[(k + d) as usize];
+    for d in (0..trace.len().isqrt() as isize).rev() {
+        let get = |k: isize| trace[(d * d + k + d) as usize] as isize;
         let k = x - y;
         if d == 0 {
             while x > 0 && y > 0 {
@@ -216,6 +237,7 @@ mod tests {
             prop_assert!(pairs.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 < w[1].1));
             prop_assert!(pairs.iter().all(|&(x, y)| a[x] == b[y]));
             prop_assert_eq!(pairs.len(), longest(&a, &b));
+            prop_assert_eq!(shared(&a, &b), pairs.len());
         }
 
         #[test]
@@ -232,6 +254,7 @@ mod tests {
         let b: Vec<u64> = (0..5000).map(|i| if i % 3 == 0 { i + 100_000 } else { i }).collect();
         let pairs = common(&a, &b);
         assert!(pairs.len() > 3300, "{}", pairs.len());
+        assert_eq!(shared(&a, &b), pairs.len());
         assert!(pairs.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 < w[1].1));
     }
 }

@@ -7,5 +7,5 @@ mod rule;
 
 pub(crate) use bytes::{CellCoder, Setting};
 pub(crate) use diff::tokens;
-pub(crate) use patch::similarity;
+pub(crate) use patch::{patch_len, similarity};
 pub(crate) use rule::Rule;

@@ -1,7 +1,7 @@
 //! Text as a patch of its counterpart in the base: which tokens go, which stay, what is put between them.
 
 use super::bytes::{CellCoder, Setting};
-use super::diff::{Tokens, common};
+use super::diff::{Tokens, common, shared};
 use crate::cm::{Coder, mix};
 use sparse_core::{Error, Result};
 
@@ -11,8 +11,19 @@ const PATCH_FROM: usize = 20;
 /// How many tokens of the shorter text the longer one has, in order, in 1/256.
 pub(crate) fn similarity(a: &[u8], b: &[u8]) -> u32 {
     let (a, b) = (Tokens::new(a), Tokens::new(b));
-    let shared = common(&a.hashes, &b.hashes).len();
-    (256 * shared / a.len().max(b.len()).max(1)) as u32
+    (256 * shared(&a.hashes, &b.hashes) / a.len().max(b.len()).max(1)) as u32
+}
+
+/// What a model codes of `to`, given `from`, in bytes that take as long: those that are put in, and a flag for each token.
+pub(crate) fn patch_len(from: &[u8], to: &[u8]) -> usize {
+    if from == to {
+        return 0;
+    }
+    let tokens = Tokens::new(from);
+    match Some(()).filter(|()| from.len() >= PATCH_FROM).and_then(|()| Script::find(&tokens, to)) {
+        Some(script) => script.inserts.iter().map(Vec::len).sum::<usize>() + script.keeps.len() / 8,
+        None => to.len(),
+    }
 }
 
 /// What happens to the tokens of a counterpart.

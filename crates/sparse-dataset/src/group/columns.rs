@@ -61,7 +61,8 @@ impl Columns<'_> {
     /// Let the models learn from the base's column.
     fn prime_column(&self, cells: &mut CellCoder, c: usize) -> Result<()> {
         let (Some(plan), Some(b)) = (self.plan.columns.get(c), self.plan.exact(c)) else { return Ok(()) };
-        let (true, Some(column)) = (plan.primed && !self.plan.is_plain(), self.prime.columns.get(b)) else {
+        let models = cells.model.streams.is_none();
+        let (true, Some(column)) = (plan.primed && models, self.prime.columns.get(b)) else {
             return Ok(());
         };
         let kind = column.kind;

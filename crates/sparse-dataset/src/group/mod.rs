@@ -2,6 +2,8 @@
 
 mod columns;
 mod gather;
+#[cfg(test)]
+mod hostile;
 
 pub(crate) use gather::Gathered;
 
@@ -23,6 +25,16 @@ const MAX_PRIME: usize = 256 << 20;
 
 /// Bytes of the base that long values are compressed after.
 const MAX_PREFIX: usize = 1 << 20;
+
+/// Layouts of a row group: modelled; what Zstandard takes in a frame before it, long values or, if the plan models nothing,
+/// all streams; all streams in that frame although the plan has models.
+const MODELLED: u8 = 0;
+const WITH_FRAME: u8 = 1;
+const IN_STREAMS: u8 = 2;
+
+/// Streams beside models are compressed hard up to this length.
+const TRY_HARD: usize = 4 << 20;
+const HARD_LEVEL: i32 = 19;
 
 /// What models and the fast compressor learn from: rows of the base.
 #[derive(Debug, Default)]
@@ -70,13 +82,6 @@ pub(crate) struct GroupCoder<'a> {
 }
 
 impl GroupCoder<'_> {
-    fn coder(&self, bulk: Vec<u8>, allowance: usize) -> CellCoder {
-        if self.plan.is_plain() {
-            return CellCoder::plain(Streams::default(), allowance);
-        }
-        CellCoder::new(self.plan.bits, bulk, allowance)
-    }
-
     /// Rows that were found equal by their hashes are compared; those that differ after all have changes. Returns the
     /// rows of the base.
     ///
@@ -112,30 +117,51 @@ impl GroupCoder<'_> {
         gathered: &Gathered,
         level: i32,
     ) -> Result<Vec<u8>> {
-        let mut cells = self.coder(Vec::new(), 0);
+        let layouts = self.layouts(block, ops, gathered, level)?;
+        Ok(layouts.into_iter().min_by_key(Vec::len).unwrap_or_default())
+    }
+
+    /// The row group in each layout that the plan allows, the modelled one first.
+    fn layouts(&self, block: &Block, ops: &[Op], gathered: &Gathered, level: i32) -> Result<Vec<Vec<u8>>> {
+        let plain = self.plan.is_plain();
+        let mut cells = CellCoder::plain(Streams::default(), 0);
+        let tail = self.code(&mut cells, block, ops, gathered)?;
+        let streams = cells.model.streams.as_ref().map(Streams::write).unwrap_or_default();
+        // Models see what Zstandard does not, and the other way round: long repetitions.
+        let hard = !plain && streams.len() <= TRY_HARD;
+        let level = if hard { level.max(HARD_LEVEL.min(2 * level)) } else { level };
+        let mut all = Vec::new();
+        if !plain {
+            let mut cells = CellCoder::new(self.plan.bits, Vec::new(), 0);
+            let tail = self.code(&mut cells, block, ops, gathered)?;
+            let mut out = vec![if cells.bulk.is_empty() { MODELLED } else { WITH_FRAME }];
+            if !cells.bulk.is_empty() {
+                self.pack(&cells.bulk, level, &mut out)?;
+            }
+            out.extend(tail);
+            all.push(out);
+        }
+        let mut out = vec![if plain { WITH_FRAME } else { IN_STREAMS }];
+        self.pack(&streams, level, &mut out)?;
+        out.extend(tail);
+        all.push(out);
+        Ok(all)
+    }
+
+    /// Code everything with `cells`; returns what the arithmetic coder made.
+    fn code(&self, cells: &mut CellCoder, block: &Block, ops: &[Op], gathered: &Gathered) -> Result<Vec<u8>> {
         let mut coder = Encoder::new();
         code_ops(&mut cells.model, &mut coder, block.rows as u64, self.base.rows(), ops)?;
-        Columns { plan: self.plan, ops, gathered, prime: &self.learned.prime }.code(
-            &mut cells,
-            &mut coder,
-            block.rows,
-            Some(block),
-        )?;
-        let mut out = Vec::new();
-        let mut bulk = std::mem::take(&mut cells.bulk);
-        if let Some(streams) = &cells.model.streams {
-            bulk = streams.write();
-        }
-        if bulk.is_empty() {
-            out.push(0);
-        } else {
-            out.push(1);
-            crate::wire::put_uint(&mut out, bulk.len() as u64);
-            let packed = crate::pack::compress(&bulk, &self.learned.prefix, level)?;
-            put_bytes(&mut out, &packed);
-        }
-        out.extend(coder.finish());
-        Ok(out)
+        let columns = Columns { plan: self.plan, ops, gathered, prime: &self.learned.prime };
+        columns.code(cells, &mut coder, block.rows, Some(block))?;
+        Ok(coder.finish())
+    }
+
+    /// Append bytes that Zstandard takes.
+    fn pack(&self, bytes: &[u8], level: i32, out: &mut Vec<u8>) -> Result<()> {
+        crate::wire::put_uint(out, bytes.len() as u64);
+        put_bytes(out, &crate::pack::compress(bytes, &self.learned.prefix, level)?);
+        Ok(())
     }
 
     /// Decode a row group of `rows` rows, whose cells take at most `allowance` bytes.
@@ -144,9 +170,10 @@ impl GroupCoder<'_> {
     /// `Corrupt`, `Truncated`, `LimitExceeded`; `Io` from the base.
     pub(crate) fn decode(&self, encoded: &[u8], rows: u64, allowance: usize) -> Result<Block> {
         let mut input = Input(encoded);
-        let bulk = match input.byte()? {
-            0 => Vec::new(),
-            1 => {
+        let layout = input.byte()?;
+        let bulk = match layout {
+            MODELLED => Vec::new(),
+            WITH_FRAME | IN_STREAMS => {
                 let len = input.uint()? as usize;
                 // Streams take more than the cells they are of.
                 if len > MAX_BULK.min(allowance.saturating_mul(2)) {
@@ -156,9 +183,9 @@ impl GroupCoder<'_> {
             }
             other => return Err(Error::corrupt(format!("unknown layout {other} of a row group"))),
         };
-        let mut cells = match self.plan.is_plain() {
+        let mut cells = match self.plan.is_plain() || layout == IN_STREAMS {
             true => CellCoder::plain(Streams::read(&bulk)?, allowance),
-            false => self.coder(bulk, allowance),
+            false => CellCoder::new(self.plan.bits, bulk, allowance),
         };
         let mut coder = Decoder::new(input.0);
         let ops = code_ops(&mut cells.model, &mut coder, rows, self.base.rows(), &[])?;

@@ -1,6 +1,8 @@
 //! Data files: finding them, reading them, writing them.
 
 mod find;
+mod ipc;
+mod parquet;
 mod read;
 mod write;
 

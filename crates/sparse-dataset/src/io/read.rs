@@ -2,6 +2,7 @@
 //!
 //! The readers are not ours, and damaged files can make them panic: that is caught and reported as a malformed file.
 
+use super::ipc::check_lengths;
 use super::{DataFile, Format};
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_ipc::reader::{FileReader, StreamReader};
@@ -34,12 +35,14 @@ fn open(file: &DataFile) -> Result<File> {
     File::open(&file.path).map_err(|e| Error::io("cannot open", e))
 }
 
-/// Compressed bodies of IPC files declare their size, and their reader believes it; files that promise more than this
-/// many times their own length are refused.
+/// Files that promise more than this many times their own length are refused.
 const MAX_EXPANSION: u64 = 1000;
 
 fn reader(file: &DataFile) -> Result<Batches> {
-    let f = open(file)?;
+    let mut f = open(file)?;
+    if matches!(file.format, Format::ArrowFile | Format::ArrowStream) {
+        check_lengths(&mut f, file.format == Format::ArrowStream)?;
+    }
     Ok(match file.format {
         Format::Parquet => {
             let builder = ParquetRecordBatchReaderBuilder::try_new(f).map_err(malformed)?;

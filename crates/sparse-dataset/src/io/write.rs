@@ -1,23 +1,18 @@
 //! Writing record batches as data files.
 
 use super::Format;
+use super::parquet::ParquetWriter;
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::{FileWriter as IpcFile, StreamWriter};
 use arrow_json::LineDelimitedWriter;
 use arrow_json::writer::LineDelimited;
 use arrow_schema::SchemaRef;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
 use sparse_core::{Error, ErrorKind, Result};
 use std::io::Write;
 
-/// Rows in a row group of Parquet.
-const GROUP_ROWS: usize = 1 << 18;
-
 /// A data file in the making.
 pub(crate) enum FileWriter<W: Write + Send> {
-    Parquet(Box<ArrowWriter<W>>),
+    Parquet(Box<ParquetWriter<W>>),
     ArrowFile(Box<IpcFile<W>>),
     ArrowStream(Box<StreamWriter<W>>),
     JsonLines(LineDelimitedWriter<W>),
@@ -36,12 +31,7 @@ impl<W: Write + Send> FileWriter<W> {
     pub(crate) fn new(out: W, format: Format, schema: &SchemaRef, nulls: bool) -> Result<Self> {
         Ok(match format {
             Format::Parquet => {
-                let level = ZstdLevel::try_new(1).map_err(failed)?;
-                let properties = WriterProperties::builder()
-                    .set_compression(Compression::ZSTD(level))
-                    .set_max_row_group_row_count(Some(GROUP_ROWS))
-                    .build();
-                let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties)).map_err(|e| {
+                let writer = ParquetWriter::new(out, schema).map_err(|e| {
                     Error::invalid_argument("Parquet cannot hold this schema: choose arrow").with_source(e)
                 })?;
                 FileWriter::Parquet(Box::new(writer))
@@ -81,7 +71,7 @@ impl<W: Write + Send> FileWriter<W> {
     /// `Io`.
     pub(crate) fn finish(self) -> Result<()> {
         match self {
-            FileWriter::Parquet(w) => w.close().map(|_| ()).map_err(failed),
+            FileWriter::Parquet(w) => w.finish().map_err(failed),
             FileWriter::ArrowFile(mut w) => w.finish().map_err(failed),
             FileWriter::ArrowStream(mut w) => w.finish().map_err(failed),
             FileWriter::JsonLines(mut w) => w.finish().map_err(failed),

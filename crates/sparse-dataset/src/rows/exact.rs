@@ -2,6 +2,7 @@
 
 use crate::numbers::Numbers;
 use crate::store::Spill;
+use rayon::prelude::*;
 use sparse_core::Result;
 
 /// Stands for no row.
@@ -41,7 +42,7 @@ pub(crate) fn match_exact(
                 rows.push((hash, row));
             }
         }
-        rows.sort_unstable();
+        rows.par_sort_unstable();
         rows.dedup_by_key(|r| r.0);
         let table = Table::new(&rows, bits);
         let mut reader = derivative.reader();

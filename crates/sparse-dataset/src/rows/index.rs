@@ -24,6 +24,11 @@ impl Hasher for Ready {
     fn write_u64(&mut self, n: u64) {
         self.0 = n;
     }
+
+    // Numbers that are no hashes.
+    fn write_u32(&mut self, n: u32) {
+        self.0 = u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 /// Says of most hashes at once that they are not in a set.

@@ -4,6 +4,7 @@ mod exact;
 mod index;
 mod ops;
 mod origins;
+mod place;
 mod rare;
 mod similar;
 mod text;

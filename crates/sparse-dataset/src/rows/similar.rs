@@ -1,14 +1,13 @@
 //! Rows that resemble one of the base: the successor of the row before, rows with rare cells in common, rows with
 //! similar text, and last the row at the same place.
 
+use super::place::{Place, Row};
 use super::{Origin, OriginCursor, Origins, rare, text};
 use crate::cells::similarity;
 use crate::cm::mix;
 use crate::store::Store;
-use crate::table::Block;
 use rayon::prelude::*;
 use sparse_core::{CancelToken, Result};
-use std::sync::Arc;
 
 /// What is compared.
 pub(crate) struct Similar<'a> {
@@ -22,7 +21,7 @@ pub(crate) struct Similar<'a> {
 }
 
 /// The most rows that are looked for at once.
-const ROWS_AT_ONCE: u64 = 400_000;
+pub(super) const ROWS_AT_ONCE: u64 = 400_000;
 
 /// Of the rows that are looked for first, one in so many must be found, or the others are not looked for.
 const WORTHWHILE: u64 = 100;
@@ -39,32 +38,11 @@ pub(crate) fn match_similar(s: &Similar<'_>, origins: &mut Origins) -> Result<()
     if s.base.rows() == 0 || s.base.rows() > u32::MAX.into() || s.pairs.is_empty() {
         return Ok(());
     }
-    s.successors(origins)?;
+    s.successors(origins, true)?;
     s.in_parts(origins, rare::memory_of_a_row(s), |rows, origins| rare::match_cells(s, rows, origins))?;
     s.in_parts(origins, text::memory_of_a_row(s)?, |rows, origins| text::match_text(s, rows, origins))?;
-    s.successors(origins)?;
+    s.successors(origins, false)?;
     s.by_place(origins)
-}
-
-/// A row of a store, its block kept.
-#[derive(Default)]
-pub(super) struct Place {
-    at: Option<(usize, Arc<Block>)>,
-}
-
-impl Place {
-    pub(super) fn block<'c>(&'c mut self, store: &Store, row: u64) -> Result<(&'c Block, usize)> {
-        let i = match &self.at {
-            Some((n, _)) if (store.start(*n)..store.start(n + 1)).contains(&row) => *n,
-            _ => store.block_of(row),
-        };
-        let block = match self.at.take() {
-            Some((n, block)) if n == i => block,
-            _ => store.block(i)?,
-        };
-        let (_, block) = self.at.insert((i, block));
-        Ok((block, (row - store.start(i)) as usize))
-    }
 }
 
 fn row_of(origin: Origin) -> Option<u64> {
@@ -130,13 +108,11 @@ impl Similar<'_> {
     }
 
     /// How alike a row of the derivative and one of the base are: whether one is worth being coded against the other.
-    fn alike(&self, d: (&Block, usize), b: (&Block, usize)) -> bool {
+    fn alike(&self, d: &Row<'_>, b: &Row<'_>) -> bool {
         let (mut same, mut all) = (0, 0);
         // Of large tables, texts are compared at a glance first.
         let many = self.derivative.blocks() > 1;
-        for &(dc, bc) in self.pairs {
-            let (Some(x), Some(y)) = (d.0.columns.get(dc), b.0.columns.get(bc)) else { continue };
-            let (x, y) = (x.get(d.1), y.get(b.1));
+        for (x, y) in (0..self.pairs.len()).map(|c| (d.get(c), b.get(c))) {
             let weight = |c: Option<&[u8]>| c.map_or(1, |c| 4 + c.len().min(2000));
             let w = weight(x).max(weight(y));
             all += w;
@@ -153,14 +129,23 @@ impl Similar<'_> {
         same * 10 >= all * 4
     }
 
+    /// Rows of both tables, in the columns that correspond.
+    fn places(&self) -> (Place<'_>, Place<'_>) {
+        let d = Place::new(self.derivative, self.pairs.iter().map(|p| p.0));
+        (d, Place::new(self.base, self.pairs.iter().map(|p| p.1)))
+    }
+
     /// The row of the base after the counterpart of the row before, or before that of the row after. Several blocks of
-    /// the derivative are looked through at once, each on its own.
-    fn successors(&self, origins: &mut Origins) -> Result<()> {
+    /// the derivative are looked through at once, each on its own. When it is not the `first` time, neighbours that are
+    /// copies led to nothing before.
+    fn successors(&self, origins: &mut Origins, first: bool) -> Result<()> {
         let blocks: Vec<usize> = (0..self.derivative.blocks()).collect();
         for part in blocks.chunks(rayon::current_num_threads().max(1)) {
             self.cancel.check()?;
-            let found =
-                part.par_iter().map(|&i| self.successors_in(i, origins)).collect::<Result<Vec<_>>>()?;
+            let found = part
+                .par_iter()
+                .map(|&i| self.successors_in(i, origins, first))
+                .collect::<Result<Vec<_>>>()?;
             let mut cursor = origins.cursor();
             found.into_iter().flatten().try_for_each(|(i, row)| cursor.set(i, Origin::Edit(row)))?;
             cursor.finish()?;
@@ -168,7 +153,7 @@ impl Similar<'_> {
         Ok(())
     }
 
-    fn successors_in(&self, block: usize, origins: &Origins) -> Result<Vec<(u64, u64)>> {
+    fn successors_in(&self, block: usize, origins: &Origins, first_time: bool) -> Result<Vec<(u64, u64)>> {
         let (start, end) = (self.derivative.start(block), self.derivative.start(block + 1));
         // With the neighbours.
         let first = start.saturating_sub(1);
@@ -176,16 +161,19 @@ impl Similar<'_> {
         if !here.contains(&Origin::New) {
             return Ok(Vec::new());
         }
-        let (mut d, mut b) = (Place::default(), Place::default());
-        let mut check = |i: usize, row: u64| -> Result<bool> {
-            let at = d.block(self.derivative, first + i as u64)?;
-            Ok(self.alike(at, b.block(self.base, row)?))
-        };
+        let (mut d, mut b) = self.places();
+        let mut check =
+            |i: usize, row: u64| -> Result<bool> { Ok(self.alike(&d.row(first + i as u64)?, &b.row(row)?)) };
+        // In a large table, a row whose neighbour's successor is taken by the row on its other side was put in between.
+        let many = self.derivative.blocks() > 1;
+        let taken = |row: u64, other: Option<&Origin>| many && other == Some(&Origin::Copy(row));
+        let near = |o: Origin| row_of(o).filter(|_| first_time || !matches!(o, Origin::Copy(_)));
         let own = (start - first) as usize..(end - first) as usize;
         let mut found = Vec::new();
         for i in own.clone().skip(usize::from(own.start == 0)) {
-            if let (Origin::New, Some(r)) = (here[i], row_of(here[i - 1]))
+            if let (Origin::New, Some(r)) = (here[i], near(here[i - 1]))
                 && r + 1 < self.base.rows()
+                && !taken(r + 1, here.get(i + 1))
                 && check(i, r + 1)?
             {
                 here[i] = Origin::Edit(r + 1);
@@ -193,8 +181,9 @@ impl Similar<'_> {
             }
         }
         for i in own.rev() {
-            if let (Origin::New, Some(r)) = (here[i], here.get(i + 1).copied().and_then(row_of))
+            if let (Origin::New, Some(r)) = (here[i], here.get(i + 1).copied().and_then(near))
                 && r > 0
+                && !taken(r - 1, i.checked_sub(1).and_then(|i| here.get(i)))
                 && check(i, r - 1)?
             {
                 here[i] = Origin::Edit(r - 1);
@@ -209,14 +198,11 @@ impl Similar<'_> {
         if self.base.rows() != self.derivative.rows() {
             return Ok(());
         }
-        let (mut d, mut b) = (Place::default(), Place::default());
+        let (mut d, mut b) = self.places();
         let mut cursor = origins.cursor();
         for i in 0..cursor.len() {
-            if cursor.get(i)? == Origin::New {
-                let at = d.block(self.derivative, i)?;
-                if self.alike(at, b.block(self.base, i)?) {
-                    cursor.set(i, Origin::Edit(i))?;
-                }
+            if cursor.get(i)? == Origin::New && self.alike(&d.row(i)?, &b.row(i)?) {
+                cursor.set(i, Origin::Edit(i))?;
             }
         }
         cursor.finish()

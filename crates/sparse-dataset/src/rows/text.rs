@@ -1,7 +1,8 @@
 //! Rows with text like that of a row of the base.
 
-use super::index::Filter;
-use super::similar::{LONG, Place, Similar};
+use super::index::{Filter, Ready};
+use super::place::Place;
+use super::similar::{LONG, ROWS_AT_ONCE, Similar};
 use super::{Origin, OriginCursor};
 use crate::cells::{similarity, tokens};
 use crate::cm::mix;
@@ -9,6 +10,10 @@ use crate::table::Kind;
 use rayon::prelude::*;
 use sparse_core::Result;
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
+/// Counts by the number of a row.
+type Index32 = HashMap<u32, u32, BuildHasherDefault<Ready>>;
 
 /// Rows that are remembered for a shingle.
 const MAX_ROWS: usize = 48;
@@ -36,8 +41,8 @@ fn texts(s: &Similar<'_>) -> Result<Vec<(usize, usize)>> {
 
 /// Memory for each row that is looked for, roughly; zero if there is no text to look for.
 pub(super) fn memory_of_a_row(s: &Similar<'_>) -> Result<usize> {
-    let memory = texts(s)?.len() * SHINGLES * 18;
-    Ok(if memory == 0 { 0 } else { memory + 24 * rayon::current_num_threads() })
+    let memory = texts(s)?.len() * SHINGLES * 10;
+    Ok(if memory == 0 { 0 } else { memory + 24 + 16 * (1 + rayon::current_num_threads()) })
 }
 
 /// Which rows of the base have a counterpart, one bit each; empty if all are searched.
@@ -56,48 +61,85 @@ fn claimed(s: &Similar<'_>, origins: &mut OriginCursor<'_>) -> Result<Vec<u64>> 
     Ok(out)
 }
 
+/// Shingles of rows, ascending: a hash in the upper bits, the row's number below.
+struct Shingled {
+    entries: Vec<u64>,
+    filter: Filter,
+}
+
+/// Bits of a row's number.
+const ROW_BITS: u32 = 20;
+const _: () = assert!(ROWS_AT_ONCE <= 1 << ROW_BITS);
+
+impl Shingled {
+    fn new(mut entries: Vec<u64>) -> Shingled {
+        entries.par_sort_unstable();
+        let filter = Filter::new(entries.iter().map(|&e| Shingled::spread(e)));
+        Shingled { entries, filter }
+    }
+
+    /// What is known of a shingle of column `column`.
+    fn key(shingle: u64, column: usize) -> u64 {
+        mix(shingle, column as u64) >> ROW_BITS << ROW_BITS
+    }
+
+    /// The bits that the filter looks at are those of the hash.
+    fn spread(entry: u64) -> u64 {
+        (entry >> ROW_BITS << ROW_BITS).rotate_right(ROW_BITS - 8)
+    }
+
+    /// Rows that have a shingle, so many of them as are remembered.
+    fn rows(&self, key: u64) -> impl Iterator<Item = u32> {
+        let found = self.filter.may_have(Shingled::spread(key));
+        let start = if found { self.entries.partition_point(|&e| e < key) } else { self.entries.len() };
+        let here = self.entries.iter().skip(start).take(MAX_ROWS);
+        here.take_while(move |&&e| e >> ROW_BITS == key >> ROW_BITS)
+            .map(|&e| (e & ((1 << ROW_BITS) - 1)) as u32)
+    }
+}
+
+/// Rows that a thread takes at once.
+const PART: usize = 1 << 12;
+
 /// Give the (ascending) rows the row of the base that has most in common with them, if it has enough.
 pub(super) fn match_text(s: &Similar<'_>, rows: &[u64], origins: &mut OriginCursor<'_>) -> Result<()> {
     let texts = texts(s)?;
-    // (shingle, row), ascending.
-    let mut index: Vec<(u64, u32)> = Vec::with_capacity(rows.len() * texts.len() * SHINGLES);
-    let mut place = Place::default();
-    for (n, &row) in rows.iter().enumerate() {
-        let (block, at) = place.block(s.derivative, row)?;
-        for &(dc, _) in &texts {
-            if let Some(cell) = block.columns.get(dc).and_then(|c| c.get(at)) {
-                index.extend(shingles(cell).into_iter().map(|h| (mix(h, dc as u64), n as u32)));
+    let place = || Place::new(s.derivative, texts.iter().map(|t| t.0));
+    let base_place = || Place::new(s.base, texts.iter().map(|t| t.1));
+    let numbered: Vec<(u32, u64)> = (0..).zip(rows.iter().copied()).collect();
+    let shingle = |part: &[(u32, u64)]| -> Result<Vec<u64>> {
+        let (mut place, mut out) = (place(), Vec::with_capacity(part.len() * texts.len() * SHINGLES));
+        for &(n, row) in part {
+            let row = place.row(row)?;
+            for (c, &(dc, _)) in texts.iter().enumerate() {
+                let found = row.get(c).map(shingles).unwrap_or_default();
+                out.extend(found.into_iter().map(|h| Shingled::key(h, dc) | u64::from(n)));
             }
         }
-    }
-    index.sort_unstable();
-    let filter = Filter::new(index.iter().map(|e| e.0));
-    let rows_with = |key: u64| {
-        let start = index.partition_point(|e| e.0 < key);
-        index.iter().skip(start).take(MAX_ROWS).take_while(move |e| e.0 == key).map(|e| e.1)
+        Ok(out)
     };
+    let mut entries = Vec::with_capacity(rows.len() * texts.len() * SHINGLES);
+    let threads = rayon::current_num_threads().max(1);
+    for parts in numbered.chunks(threads * PART) {
+        let found: Vec<_> = parts.par_chunks(PART).map(shingle).collect::<Result<_>>()?;
+        found.into_iter().for_each(|f| entries.extend(f));
+    }
+    let index = Shingled::new(entries);
     let claimed = claimed(s, origins)?;
     // The base row with the most shingles in common, for each row that is looked for.
-    let search = |best: &mut Vec<(u32, u64)>, i: usize| -> Result<()> {
+    let search = |place: &mut Place<'_>, best: &mut Vec<(u32, u64)>, i: usize| -> Result<()> {
         s.cancel.check()?;
-        let start = s.base.start(i);
         let free = |row: u64| claimed.get((row / 64) as usize).is_none_or(|w| w >> (row % 64) & 1 == 0);
-        let wanted: Vec<u64> = (start..s.base.start(i + 1)).filter(|&r| free(r)).collect();
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let block = s.base.block(i)?;
-        let mut counts: HashMap<u32, u32> = HashMap::new();
+        let wanted: Vec<u64> = (s.base.start(i)..s.base.start(i + 1)).filter(|&r| free(r)).collect();
+        place.expect(i, wanted.len())?;
+        let mut counts: Index32 = Index32::default();
         for row in wanted {
             counts.clear();
-            for &(dc, bc) in &texts {
-                let cell = block.columns.get(bc).and_then(|c| c.get((row - start) as usize));
-                for h in cell.map(shingles).unwrap_or_default() {
-                    let key = mix(h, dc as u64);
-                    if filter.may_have(key) {
-                        for n in rows_with(key) {
-                            *counts.entry(n).or_default() += 1;
-                        }
+            let cells = place.row(row)?;
+            for (c, &(dc, _)) in texts.iter().enumerate() {
+                for h in cells.get(c).map(shingles).unwrap_or_default() {
+                    for n in index.rows(Shingled::key(h, dc)) {
+                        *counts.entry(n).or_default() += 1;
                     }
                 }
             }
@@ -109,10 +151,9 @@ pub(super) fn match_text(s: &Similar<'_>, rows: &[u64], origins: &mut OriginCurs
         }
         Ok(())
     };
-    let threads = rayon::current_num_threads().max(1);
     let parts = (0..threads).into_par_iter().map(|t| {
-        let mut best = vec![(0, 0); rows.len()];
-        (t..s.base.blocks()).step_by(threads).try_for_each(|i| search(&mut best, i))?;
+        let (mut best, mut place) = (vec![(0, 0); rows.len()], base_place());
+        (t..s.base.blocks()).step_by(threads).try_for_each(|i| search(&mut place, &mut best, i))?;
         Ok(best)
     });
     // As if the base was searched from its first row to its last.
@@ -124,20 +165,26 @@ pub(super) fn match_text(s: &Similar<'_>, rows: &[u64], origins: &mut OriginCurs
             }
         }
     }
-    let (mut d, mut b) = (Place::default(), Place::default());
-    for (&row, &(count, base_row)) in rows.iter().zip(&best) {
-        if count < 2 {
-            continue;
+    drop(index);
+    // Shared shingles are a hint; the texts decide.
+    let check = |part: &[(u32, u64)]| -> Result<Vec<(u64, u64)>> {
+        let (mut d, mut b, mut out) = (place(), base_place(), Vec::new());
+        for &(n, row) in part {
+            let Some(&(_, base_row)) = best.get(n as usize).filter(|b| b.0 >= 2) else { continue };
+            let (x, y) = (d.row(row)?, b.row(base_row)?);
+            let similar = (0..texts.len()).any(
+                |c| matches!((x.get(c), y.get(c)), (Some(x), Some(y)) if similarity(x, y) >= MIN_SIMILARITY),
+            );
+            if similar {
+                out.push((row, base_row));
+            }
         }
-        let (db, di) = d.block(s.derivative, row)?;
-        let (bb, bi) = b.block(s.base, base_row)?;
-        let similar = texts.iter().any(|&(dc, bc)| {
-            let cells =
-                (db.columns.get(dc).and_then(|c| c.get(di)), bb.columns.get(bc).and_then(|c| c.get(bi)));
-            matches!(cells, (Some(x), Some(y)) if similarity(x, y) >= MIN_SIMILARITY)
-        });
-        if similar {
-            origins.set(row, Origin::Edit(base_row))?;
+        Ok(out)
+    };
+    for parts in numbered.chunks(threads * PART) {
+        s.cancel.check()?;
+        for found in parts.par_chunks(PART).map(check).collect::<Result<Vec<_>>>()? {
+            found.into_iter().try_for_each(|(row, base)| origins.set(row, Origin::Edit(base)))?;
         }
     }
     Ok(())

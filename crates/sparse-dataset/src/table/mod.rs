@@ -184,6 +184,14 @@ impl Column {
         self.close()
     }
 
+    /// Remove all rows.
+    pub(crate) fn clear(&mut self) {
+        self.data.clear();
+        self.ends.clear();
+        self.nulls.clear();
+        self.rows = 0;
+    }
+
     /// Memory taken, roughly.
     pub(crate) fn bytes(&self) -> usize {
         self.data.len() + 4 * self.ends.len() + self.nulls.len()

@@ -1,0 +1,225 @@
+//! Row groups and manifests that nobody wrote: an error or other rows, never a panic, never more than was allowed.
+
+use super::{GroupCoder, Learned};
+use crate::analysis::{Table, Tuning, analyse};
+use crate::manifest::{BaseRecord, FileRows, Manifest, SplitRecord};
+use crate::plan::{PLAIN, Plan};
+use crate::rows::ops_of;
+use crate::store::{Spill, Store};
+use crate::table::{Block, Digesting, Kind};
+use crate::wire::Input;
+use proptest::prelude::*;
+use sparse_core::{CancelToken, Digest};
+use std::sync::{Arc, OnceLock};
+
+const KINDS: [Kind; 4] =
+    [Kind::Text, Kind::Int { width: 8, signed: true }, Kind::Bytes, Kind::Float { width: 8 }];
+
+fn spill() -> Spill {
+    Spill { budget: 1 << 20, folder: None }
+}
+
+/// Rows with text, of which some are edited if `edited`.
+fn store(rows: std::ops::Range<u64>, edited: bool) -> Store {
+    let mut block = Block::new(KINDS);
+    for i in rows {
+        let mark = if edited && i % 5 == 0 { "edited" } else { "left" };
+        let text = format!("the text of row {i} was {mark} as it is, {}", i * i % 91);
+        let float = (i as f64 / 8.0).to_le_bytes();
+        block.columns[0].push((i % 9 != 4).then_some(text.as_bytes())).unwrap();
+        block.columns[1].push(Some(&(i * 3).to_le_bytes())).unwrap();
+        block.columns[2].push(Some(&[i as u8; 7][..i as usize % 7])).unwrap();
+        block.columns[3].push((i % 6 != 1).then_some(&float)).unwrap();
+        block.rows += 1;
+    }
+    let mut store = Store::new(KINDS.to_vec(), spill(), true);
+    let hashes = Store::hash(&block);
+    store.push(block, hashes).unwrap();
+    store.close().unwrap();
+    store
+}
+
+struct Case {
+    plan: Plan,
+    learned: Learned,
+    encoded: Vec<u8>,
+    rows: u64,
+    allowance: usize,
+}
+
+struct Cases {
+    base: Store,
+    cases: Vec<Case>,
+}
+
+/// A row group under several plans: modelled, with long values apart, all in streams.
+fn cases() -> &'static Cases {
+    static CASES: OnceLock<Cases> = OnceLock::new();
+    CASES.get_or_init(|| {
+        let (base, derivative) = (store(0..24, false), store(8..32, true));
+        let names: Vec<String> = (0..KINDS.len()).map(|c| format!("column {c}")).collect();
+        let tuning = Tuning {
+            modelled_bytes: 8 << 20,
+            modelled_share: 256,
+            prime_bytes: 1 << 20,
+            lookup_bytes: 1 << 20,
+            key: Vec::new(),
+            spill: spill(),
+        };
+        let [b, d] = [&base, &derivative].map(|store| Table { names: &names, store });
+        let found = analyse(b, d, &tuning, &CancelToken::new()).unwrap();
+        // Hardly anything is learned from the base, so that a case is quick.
+        let mut plan = found.plan;
+        plan.prime_rows = plan.prime_rows.min(2);
+        let mut plans = vec![plan.clone(), plan.clone(), plan];
+        plans[1].columns[0].bulk = true;
+        plans[2].bits = PLAIN;
+        let mut cases = Vec::new();
+        for plan in plans {
+            let learned = Learned::new(&plan, &base).unwrap();
+            let block = derivative.block(0).unwrap();
+            let coder = GroupCoder { plan: &plan, base: &base, learned: &learned };
+            let mut origins = found.origins.range(0, 24).unwrap();
+            let gathered = coder.check_copies(&block, &mut origins).unwrap();
+            let ops = ops_of(&origins);
+            let allowance = 2 * Digesting::of(&block).1 as usize + 2000;
+            // What is chosen, and all that could have been.
+            let mut all = vec![coder.encode(&block, &ops, &gathered, 12).unwrap()];
+            all.extend(coder.layouts(&block, &ops, &gathered, 3).unwrap());
+            for encoded in all {
+                let back = coder.decode(&encoded, 24, allowance).unwrap();
+                assert_eq!(Digesting::of(&back), Digesting::of(&block));
+                let learned = Learned::new(&plan, &base).unwrap();
+                cases.push(Case { plan: plan.clone(), learned, encoded, rows: 24, allowance });
+            }
+        }
+        Cases { base, cases }
+    })
+}
+
+fn decode(case: &Case, encoded: &[u8], rows: u64, allowance: usize) -> bool {
+    let coder = GroupCoder { plan: &case.plan, base: &cases().base, learned: &case.learned };
+    match coder.decode(encoded, rows, allowance) {
+        Ok(block) => {
+            assert_eq!(block.rows as u64, rows);
+            // A run of rows is counted once it is there.
+            assert!(block.bytes() <= allowance + cases().base.bytes() as usize, "{}", block.bytes());
+            assert!(block.columns.iter().all(|c| c.rows() == block.rows));
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn manifest() -> Vec<u8> {
+    use arrow_schema::{DataType, Field, Schema, TimeUnit};
+    let list = Field::new("l", DataType::new_list(DataType::Float32, true), true);
+    let time = DataType::Timestamp(TimeUnit::Nanosecond, Some("Europe/Berlin".into()));
+    let inner = DataType::Struct(vec![Field::new("a", DataType::Utf8View, false), list].into());
+    let schema = Schema::new(vec![
+        Field::new("text", DataType::LargeUtf8, true),
+        Field::new("id", DataType::Int64, false),
+        Field::new("nested", inner, true),
+        Field::new("time", time, true).with_metadata([("k".to_owned(), "v".to_owned())].into()),
+    ]);
+    let kinds = crate::arrow::kinds_of(&schema).unwrap();
+    let mut plan = cases().cases[0].plan.clone();
+    plan.kinds = kinds.clone();
+    let files = ["train-0.parquet", "more/train-1.parquet"];
+    let files = files.map(|path| FileRows { path: path.into(), format: crate::Format::Parquet, rows: 45 });
+    let split = |name: &str| SplitRecord {
+        name: name.into(),
+        schema: Arc::new(schema.clone()),
+        plan: plan.clone(),
+        groups: vec![60, 30],
+        files: files.to_vec(),
+    };
+    let base = BaseRecord {
+        rows: 80,
+        columns: Digest([1; 16]),
+        fingerprint: Digest([2; 16]),
+        kinds: KINDS.to_vec(),
+    };
+    Manifest { base, splits: vec![split("train"), split("test")], single: false, exact: Vec::new() }
+        .write()
+        .unwrap()
+}
+
+fn mutated(bytes: &[u8], changes: &[(usize, u8)], cut: usize) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    for &(at, value) in changes {
+        let at = at % out.len();
+        out[at] ^= value;
+    }
+    // One in four is cut short.
+    if cut.is_multiple_of(4) {
+        out.truncate(cut / 4 % (out.len() + 1));
+    }
+    out
+}
+
+fn changes() -> impl Strategy<Value = Vec<(usize, u8)>> {
+    prop::collection::vec((any::<usize>(), 1u8..), 1..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn damaged_row_groups(case in 0usize..100, changes in changes(), cut: usize) {
+        let case = &cases().cases[case % cases().cases.len()];
+        decode(case, &mutated(&case.encoded, &changes, cut), case.rows, case.allowance);
+    }
+
+    #[test]
+    fn row_groups_of_random_bytes(case in 0usize..100, layout in 0u8..4, bytes: Vec<u8>, rows in 0u64..2000, allowance in 0usize..100_000) {
+        let case = &cases().cases[case % cases().cases.len()];
+        let mut encoded = vec![layout];
+        encoded.extend(bytes);
+        decode(case, &encoded, rows, allowance);
+    }
+
+    /// What Zstandard unpacks to is as little to be trusted as the rest.
+    #[test]
+    fn streams_of_random_bytes(bytes: Vec<u8>, streams in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..70), rows in 0u64..300) {
+        let case = cases().cases.iter().find(|c| c.plan.is_plain()).unwrap();
+        let mut inside = Vec::new();
+        crate::wire::put_uint(&mut inside, streams.len() as u64);
+        streams.iter().for_each(|s| crate::wire::put_bytes(&mut inside, s));
+        for inside in [inside, bytes] {
+            let mut encoded = vec![1];
+            crate::wire::put_uint(&mut encoded, inside.len() as u64);
+            crate::wire::put_bytes(&mut encoded, &crate::pack::compress(&inside, &case.learned.prefix, 1).unwrap());
+            decode(case, &encoded, rows, case.allowance);
+        }
+    }
+
+    #[test]
+    fn damaged_manifests(changes in changes(), cut: usize) {
+        static WHOLE: OnceLock<Vec<u8>> = OnceLock::new();
+        let whole = WHOLE.get_or_init(manifest);
+        if let Ok(m) = Manifest::read(&mutated(whole, &changes, cut)) {
+            // What was read can be written.
+            m.write().unwrap();
+        }
+    }
+
+    #[test]
+    fn manifests_of_random_bytes(version in 1u8..3, bytes: Vec<u8>) {
+        let _ = Manifest::read(&[vec![version], bytes].concat());
+    }
+
+    #[test]
+    fn plans_of_random_bytes(bytes: Vec<u8>, bits in 12u8..23, order in Just([0u8, 1, 2, 3]).prop_shuffle()) {
+        // Mostly with a beginning that is let through.
+        for head in [vec![], [vec![bits, 2, 3], order.to_vec()].concat()] {
+            let all = [head, bytes.clone()].concat();
+            let Ok(plan) = Plan::read(&mut Input(&all), KINDS.to_vec(), KINDS.to_vec()) else { continue };
+            // A plan that is let through codes nothing wrong, whatever it says.
+            let Ok(learned) = Learned::new(&plan, &cases().base) else { continue };
+            let other = &cases().cases[0];
+            let case = Case { plan, learned, encoded: Vec::new(), rows: 24, allowance: other.allowance };
+            decode(&case, &other.encoded, 24, other.allowance);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Parquet files, several columns written at once.
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::Result;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use rayon::prelude::*;
+use std::io::Write;
+
+/// Rows in a row group.
+const GROUP_ROWS: usize = 1 << 18;
+
+/// A Parquet file in the making: the bytes are those of an [`ArrowWriter`].
+pub(crate) struct ParquetWriter<W: Write + Send> {
+    file: SerializedFileWriter<W>,
+    factory: ArrowRowGroupWriterFactory,
+    schema: SchemaRef,
+    group_rows: usize,
+    /// The row group in the making: its columns, nested ones as leaves.
+    columns: Vec<ArrowColumnWriter>,
+    rows: usize,
+    groups: usize,
+}
+
+impl<W: Write + Send> ParquetWriter<W> {
+    pub(crate) fn new(out: W, schema: &SchemaRef) -> Result<Self> {
+        ParquetWriter::with_groups(out, schema, GROUP_ROWS)
+    }
+
+    fn with_groups(out: W, schema: &SchemaRef, group_rows: usize) -> Result<Self> {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+            .set_max_row_group_row_count(Some(group_rows))
+            .build();
+        let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties))?;
+        let (file, factory) = writer.into_serialized_writer()?;
+        let schema = schema.clone();
+        Ok(ParquetWriter { file, factory, schema, group_rows, columns: Vec::new(), rows: 0, groups: 0 })
+    }
+
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let mut at = 0;
+        while at < batch.num_rows() {
+            if self.rows == 0 {
+                self.columns = self.factory.create_column_writers(self.groups)?;
+            }
+            let n = (self.group_rows - self.rows).min(batch.num_rows() - at);
+            let part = batch.slice(at, n);
+            let mut leaves = Vec::with_capacity(self.columns.len());
+            for (field, array) in self.schema.fields().iter().zip(part.columns()) {
+                leaves.extend(compute_leaves(field, array)?);
+            }
+            let columns = self.columns.par_iter_mut().zip(&leaves);
+            columns.map(|(column, leaf)| column.write(leaf)).collect::<Result<()>>()?;
+            self.rows += n;
+            at += n;
+            if self.rows == self.group_rows {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.rows == 0 {
+            return Ok(());
+        }
+        let columns = std::mem::take(&mut self.columns);
+        let chunks: Vec<_> = columns.into_par_iter().map(ArrowColumnWriter::close).collect::<Result<_>>()?;
+        let mut group = self.file.next_row_group()?;
+        chunks.into_iter().try_for_each(|c| c.append_to_row_group(&mut group))?;
+        group.close()?;
+        self.rows = 0;
+        self.groups += 1;
+        Ok(())
+    }
+
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.flush()?;
+        self.file.close().map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::{ArrayRef, Int64Array, ListArray, StringArray, types::Int32Type};
+    use std::sync::Arc;
+
+    #[test]
+    fn the_bytes_are_those_of_the_usual_writer() {
+        let rows = 25_000;
+        let numbers: ArrayRef =
+            Arc::new(Int64Array::from_iter((0..rows as i64).map(|i| (i % 7 > 0).then_some(i))));
+        let text: ArrayRef =
+            Arc::new(StringArray::from_iter_values((0..rows).map(|i| format!("text {}", i % 99))));
+        let items = (0..rows as i32).map(|i| (i % 5 > 0).then(|| vec![Some(i), None]));
+        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(items));
+        let batch = RecordBatch::try_from_iter([("n", numbers), ("t", text), ("l", lists)]).unwrap();
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let mut writer = ParquetWriter::with_groups(&mut ours, &batch.schema(), 10_000).unwrap();
+        let properties = writer.file.properties().as_ref().clone();
+        let mut usual = ArrowWriter::try_new(&mut theirs, batch.schema(), Some(properties)).unwrap();
+        for start in (0..rows).step_by(3000) {
+            let part = batch.slice(start, 3000.min(rows - start));
+            writer.write(&part).unwrap();
+            usual.write(&part).unwrap();
+        }
+        writer.finish().unwrap();
+        usual.close().unwrap();
+        assert!(ours == theirs);
+    }
+}
