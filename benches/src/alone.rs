@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn the_floor_of_planes() {
         // One exponent, one sign, all mantissas: seven bits a word.
-        let block: Vec<u8> = (0..256u16).flat_map(|m| (0x3f80 | m & 0x7f).to_le_bytes()).collect();
+        let block: Vec<u8> = (0..256u16).flat_map(|m| (0x3f80 | (m & 0x7f)).to_le_bytes()).collect();
         assert_eq!(planes_floor(Dtype::Bf16, &block), 224);
         assert_eq!(planes_floor(Dtype::I8, &[1, 2, 3, 4]), 1);
         assert_eq!(planes_floor(Dtype::F32, &[7; 16]), 0);
@@ -125,7 +125,7 @@ mod tests {
     fn a_model_alone() {
         let dir = tempfile::tempdir().unwrap();
         let bytes: Vec<u8> =
-            (0..20_000u32).flat_map(|i| (0x3f00 | (i * 7919 >> 5) as u16 & 0xff).to_le_bytes()).collect();
+            (0..20_000u32).flat_map(|i| (0x3f00 | (((i * 7919) >> 5) as u16 & 0xff)).to_le_bytes()).collect();
         let m = model(&[("a", Dtype::Bf16, &[100, 200], bytes)]);
         let path = dir.path().join("m.safetensors");
         std::fs::write(&path, &m.files()[0].bytes).unwrap();
