@@ -42,7 +42,20 @@ pub fn seeds() -> Vec<Seed> {
         // Vector kernels take 32 or 64 lanes, which encoders write only if the chunk is larger than a seed should be. So:
         // differences that all have one token, which leaves the states alone, and then more states.
         let width = example.unit.dtype().storage_bytes();
-        let Some(base) = &base else { continue };
+        let Some(base) = &base else {
+            if width == 4 {
+                // Few low bytes: planes instead of raw bits.
+                let mut target = plausible(SEED + 1, example.unit.dtype(), len);
+                target
+                    .chunks_exact_mut(4)
+                    .enumerate()
+                    .for_each(|(i, w)| w[..2].copy_from_slice(&[i as u8 % 3, 7]));
+                let encoded = encode(&target);
+                assert!(encoded.chunks.iter().all(|c| c[0] & 0x10 != 0), "planes");
+                add(format!("{}-planes", example.name), &encoded);
+            }
+            continue;
+        };
         let mut target = base.clone();
         if target.len() != len * width {
             continue;

@@ -190,11 +190,12 @@ pub(crate) fn examples() -> Vec<Example> {
     const ALONE: u8 = 0;
     let f32_base = Dtype::F32.code() + 2;
     type Kind = (&'static str, Dtype, u8, u16, &'static [(u8, u16)]);
-    let kinds: [Kind; 7] = [
+    let kinds: [Kind; 8] = [
         ("bf16", Dtype::Bf16, SAME, 500, &[(6, 130), (1, 40)]),
         ("bf16-from-f32", Dtype::Bf16, f32_base, 500, &[(6, 130)]),
         ("bf16-alone", Dtype::Bf16, ALONE, 500, &[(6, 130)]),
         ("f32", Dtype::F32, SAME, 200, &[(20, 20)]),
+        ("f32-alone", Dtype::F32, ALONE, 1500, &[(30, 50)]),
         ("f64", Dtype::F64, SAME, 100, &[(1, 99)]),
         ("i64", Dtype::I64, SAME, 64, &[(1, 64)]),
         ("f4", Dtype::F4, SAME, 300, &[(2, 100)]),
