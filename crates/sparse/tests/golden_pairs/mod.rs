@@ -250,7 +250,7 @@ pub(crate) fn planes() -> Pair {
     let single = raw("single", Dtype::F32, &[260, 256], single.collect::<Vec<_>>().concat());
     let double = (0..2000).map(|_| {
         let r = rng.next();
-        ((1015 + (r >> 61)) << 52 | (r & 0xff_ffff_ffff) << 12 | 0x123).to_le_bytes()
+        ((1015 + (r >> 61)) << 52 | (r & 0xf_ffff_ffff) << 12 | 0x123).to_le_bytes()
     });
     let double = raw("double", Dtype::F64, &[40, 50], double.collect::<Vec<_>>().concat());
     Pair { base: None, target: vec![double, single] }
