@@ -5,39 +5,44 @@
 
 mod support;
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ExitStatus, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use support::{Pair, assert_same, sparse, tree};
 
-/// A pair that takes long enough to be interrupted: 2 x 12 MB.
+/// A pair that takes long enough to be interrupted: 2 x 32 MB.
 fn pair() -> Pair {
-    Pair::new(6, 1024, 1024)
+    Pair::new(16, 1024, 1024)
+}
+
+/// Send `signal`; fails when the program has ended already, which is one of the cases.
+fn kill(child: &Child, signal: Signal) {
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
 }
 
 /// Run with `args` and send `signal` after `delay`.
-fn signalled(args: &[String], signal: &str, delay: Duration) -> ExitStatus {
+fn signalled(args: &[String], signal: Signal, delay: Duration) -> ExitStatus {
     let mut child = sparse().args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     sleep(delay);
-    let pid = child.id().to_string();
-    // Fails when the program has ended already: that is one of the cases.
-    Command::new("kill").args([signal, &pid]).stderr(Stdio::null()).status().unwrap();
+    kill(&child, signal);
     child.wait().unwrap()
 }
 
 /// Run with `args`, again and again, until `signal` arrives while the temporary of its output `new` is
 /// there.
-fn signalled_while_writing(pair: &Pair, args: &[String], signal: &str) -> Output {
+fn signalled_while_writing(pair: &Pair, args: &[String], signal: Signal) -> Output {
     for _ in 0..100 {
         let mut child = sparse().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         while temporaries(pair) == 0 && child.try_wait().unwrap().is_none() {
-            sleep(Duration::from_millis(1));
+            sleep(Duration::from_micros(100));
         }
-        let pid = child.id().to_string();
-        Command::new("kill").args([signal, &pid]).stderr(Stdio::null()).status().unwrap();
+        kill(&child, signal);
         let output = child.wait_with_output().unwrap();
         if !output.status.success() {
             return output;
@@ -87,7 +92,7 @@ fn killed_while_compressing() {
     for delay in delays(whole) {
         // Where nothing was.
         fs::remove_file(&delta).unwrap();
-        let status = signalled(&compress, "-KILL", delay);
+        let status = signalled(&compress, Signal::KILL, delay);
         killed += usize::from(status.signal().is_some());
         if Path::new(&delta).exists() {
             assert!(fs::read(&delta).unwrap() == complete);
@@ -96,14 +101,14 @@ fn killed_while_compressing() {
         }
         // Where something was.
         fs::write(&delta, "old").unwrap();
-        signalled(&compress_over, "-KILL", delay);
+        signalled(&compress_over, Signal::KILL, delay);
         let now = fs::read(&delta).unwrap();
         assert!(now == b"old" || now == complete, "{} bytes", now.len());
     }
     assert!(killed > 0);
 
     let new = args(["compress", &base, &tuned, "-o", &pair.arg("new")]);
-    assert_eq!(signalled_while_writing(&pair, &new, "-KILL").status.signal(), Some(9));
+    assert_eq!(signalled_while_writing(&pair, &new, Signal::KILL).status.signal(), Some(9));
     assert_eq!(temporaries(&pair), 1);
     timed(&new);
     timed(&compress_over);
@@ -123,7 +128,7 @@ fn killed_while_reconstructing() {
     let mut killed = 0;
     for delay in delays(whole) {
         fs::remove_dir_all(&out).unwrap();
-        let status = signalled(&reconstruct, "-KILL", delay);
+        let status = signalled(&reconstruct, Signal::KILL, delay);
         killed += usize::from(status.signal().is_some());
         if Path::new(&out).exists() {
             assert_same(&pair.path("finetuned"), Path::new(&out));
@@ -133,7 +138,7 @@ fn killed_while_reconstructing() {
         let _ = fs::remove_dir_all(&out);
         fs::create_dir(&out).unwrap();
         fs::write(pair.path("out/old"), "old").unwrap();
-        signalled(&reconstruct_over, "-KILL", delay);
+        signalled(&reconstruct_over, Signal::KILL, delay);
         let now = tree(Path::new(&out));
         if now.len() == 1 {
             assert_eq!(now[Path::new("old")].as_deref(), Some(&b"old"[..]));
@@ -144,7 +149,7 @@ fn killed_while_reconstructing() {
     assert!(killed > 0);
 
     let new = args(["reconstruct", &base, &delta, "-o", &pair.arg("new")]);
-    assert_eq!(signalled_while_writing(&pair, &new, "-KILL").status.signal(), Some(9));
+    assert_eq!(signalled_while_writing(&pair, &new, Signal::KILL).status.signal(), Some(9));
     assert_eq!(temporaries(&pair), 1);
     timed(&new);
     timed(&reconstruct_over);
@@ -159,7 +164,7 @@ fn interrupted() {
     let before = ["base", "d.sparse", "finetuned"];
     let verify = args(["verify", &base, &delta]);
     let whole = timed(&verify);
-    let status = signalled(&verify, "-INT", whole / 2);
+    let status = signalled(&verify, Signal::INT, whole / 2);
     // The last: so early that nobody was watching yet.
     assert!(matches!(status.code(), Some(0 | 130)) || status.signal() == Some(2), "{status:?}");
 
@@ -168,7 +173,7 @@ fn interrupted() {
         args(["compress", &base, &tuned, "-o", &new, "--json"]),
         args(["reconstruct", &base, &delta, "-o", &new, "--json"]),
     ] {
-        for signal in ["-INT", "-TERM"] {
+        for signal in [Signal::INT, Signal::TERM] {
             let output = signalled_while_writing(&pair, &command, signal);
             assert_eq!(output.status.code(), Some(130), "{output:?}");
             let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -176,6 +181,6 @@ fn interrupted() {
             assert_eq!(pair.names(), before, "nothing is left behind");
         }
     }
-    let text = signalled_while_writing(&pair, &args(["compress", &base, &tuned, "-o", &new]), "-INT");
+    let text = signalled_while_writing(&pair, &args(["compress", &base, &tuned, "-o", &new]), Signal::INT);
     assert_eq!(text.stderr, b"error: interrupted; nothing is left behind\n");
 }
