@@ -38,7 +38,14 @@ fn signalled(args: &[String], signal: Signal, delay: Duration) -> ExitStatus {
 /// there.
 fn signalled_while_writing(pair: &Pair, args: &[String], signal: Signal) -> Output {
     for _ in 0..100 {
-        let mut child = sparse().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // One thread: whoever watches needs a processor, too.
+        let mut child = sparse()
+            .args(args)
+            .args(["--threads", "1"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         while temporaries(pair) == 0 && child.try_wait().unwrap().is_none() {
             sleep(Duration::from_micros(100));
         }
