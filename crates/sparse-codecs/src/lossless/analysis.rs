@@ -6,6 +6,7 @@ use super::chunk::{
 };
 use super::count::{add_counts, group, sum_of_changes};
 use super::model::{Kind, Model, Tokens};
+use super::planes;
 use super::positions::{self, Located, PositionCounts, class_maps, fill_classes};
 use super::profile::{Choice, Prices, sample_len};
 use super::scan::{Predictor, Scan, Scanner, runs};
@@ -61,6 +62,8 @@ struct Sums {
     positions: Option<PositionCounts>,
     /// Bytes of packed profile numbers.
     profile_bytes: u64,
+    /// Bytes that planes save of the raw bits.
+    saved_bytes: u64,
 }
 
 /// [`UnitAnalysis`] of the lossless codec.
@@ -425,6 +428,9 @@ impl UnitAnalysis for Analysis {
                 }
             }
         }
+        let planes = planes::count(&self.scanner.tokens).filter(|_| !unchanged);
+        let word_bytes = self.scanner.kind.bits as usize / 8;
+        let saved = planes.map_or(0, |n| planes::saved(&state.scan.values, word_bytes, n));
         let mut bounds = Bounds::default();
         if self.samples() && !unchanged {
             simd::bound_tokens(self.scanner.simd, &state.scan.keys, &state.scan.tokens, &mut bounds.0);
@@ -439,6 +445,7 @@ impl UnitAnalysis for Analysis {
             *sums.frequent.entry(v).or_default() += n;
         }
         sums.profile_bytes += profile_bytes;
+        sums.saved_bytes += saved as u64;
         sums.segment_cost.resize(self.unit.segments().len(), 0);
         sums.sparse_cost.resize(self.unit.segments().len(), 0);
         for (segment, bits) in cost {
@@ -468,7 +475,7 @@ impl UnitAnalysis for Analysis {
             return Ok(false);
         }
         let again = self.pass < self.refinements;
-        let raw_bits = self.raw_bits(&sums.groups);
+        let raw_bits = self.raw_bits(&sums.groups).saturating_sub(8 * sums.saved_bytes);
         let Built { model, entropy, counts } = self.build(&sums.groups, &sums.bounds);
         self.estimate = self.estimate(&model, &sums, raw_bits);
         self.estimate.entropy = entropy + raw_bits as f64;

@@ -31,30 +31,38 @@ pub(super) fn count(tokens: &Tokens) -> Option<usize> {
     }
 }
 
-/// One in so many elements tells whether planes are worth looking at.
+/// Of a long chunk, so many elements or one in so many, whichever is more, tell whether planes are worth looking at.
+const LOOK_AT: usize = 4096;
 const STRIDE: usize = 31;
 
-/// How many bytes of `planes` planes a chunk of raw bits takes, by a look at some elements.
-fn estimate(raw: &[u8], planes: usize) -> f64 {
+/// How many bytes less than raw bits the planes of elements of `width` bytes take, of which the first `planes` are raw: by a look
+/// at some elements, and zero if that is not worth it.
+pub(super) fn saved(elements: &[u8], width: usize, planes: usize) -> usize {
+    let count = elements.len() / width;
     let mut counts = vec![[0u64; 256]; planes];
-    for element in raw.chunks_exact(planes).step_by(STRIDE) {
+    for element in elements.chunks_exact(width).step_by((count / LOOK_AT).clamp(1, STRIDE)) {
         for (counts, &byte) in counts.iter_mut().zip(element) {
             counts[usize::from(byte)] += 1;
         }
     }
-    // So few elements leave every histogram narrower than it is, by about half a bit for each symbol that occurs.
-    let cost = |c: &[u64; 256]| entropy_bits(c) + 0.72 * c.iter().filter(|&&n| n > 0).count() as f64;
-    let seen: u64 = counts.iter().map(|c| c.iter().sum::<u64>()).sum();
-    let bits: f64 = counts.iter().map(|c| cost(c).min(8.0 * c.iter().sum::<u64>() as f64)).sum();
-    raw.len() as f64 * bits / (8.0 * seen.max(1) as f64)
+    let bytes = |c: &[u64; 256]| {
+        let (seen, used) = (c.iter().sum::<u64>().max(1), c.iter().filter(|&&n| n > 0).count());
+        // Few elements leave a histogram narrower than it is, by about 0.72 bits for each symbol; a table takes a byte for each.
+        let bits = (entropy_bits(c) + 0.72 * used as f64) * count as f64 / seen as f64;
+        (bits / 8.0 + (used + 4 * LANES + 4) as f64).min(count as f64)
+    };
+    worth(count * planes, counts.iter().map(bytes).sum::<f64>() as usize)
+}
+
+/// What planes of `coded` bytes save of so many raw ones: nothing, if it is but a few percent, for the decoder takes half again as long.
+fn worth(raw: usize, coded: usize) -> usize {
+    if coded + coded / 32 <= raw { raw - coded } else { 0 }
 }
 
 /// Replace the raw bits that are the end of `out`, from `start` on, by planes if these are shorter; returns whether they are.
 pub(super) fn write(simd: Simd, planes: usize, out: &mut Vec<u8>, start: usize) -> bool {
     let raw = &out[start..];
-    // The decoder takes half again as long: a few percent should come of it.
-    let worth = |len: usize| len + len / 32 <= raw.len();
-    if !worth(estimate(raw, planes) as usize) {
+    if saved(raw, planes, planes) == 0 {
         return false;
     }
     let elements = raw.len() / planes;
@@ -80,7 +88,7 @@ pub(super) fn write(simd: Simd, planes: usize, out: &mut Vec<u8>, start: usize) 
             coded.extend_from_slice(&plane);
         }
     }
-    if !worth(coded.len()) {
+    if worth(raw.len(), coded.len()) == 0 {
         return false;
     }
     out.truncate(start);
