@@ -307,6 +307,19 @@ pub fn header_bytes<'a>(
 pub(crate) mod tests {
     use super::*;
 
+    /// Folders `base` and `finetuned`, a little apart, in `folder`.
+    pub(crate) fn put_pair(folder: &Path) {
+        let bytes: Vec<u8> = (0..8000u32).map(|i| ((i * 7919) >> 5) as u8).collect();
+        let mut tuned = bytes.clone();
+        tuned.iter_mut().step_by(40).for_each(|b| *b ^= 1);
+        for (side, bytes) in [("base", bytes), ("finetuned", tuned)] {
+            let m = model(&[("a", Dtype::Bf16, &[40, 100], bytes)]);
+            std::fs::create_dir(folder.join(side)).unwrap();
+            std::fs::write(folder.join(side).join("model.safetensors"), &m.files()[0].bytes).unwrap();
+            std::fs::write(folder.join(side).join("config.json"), "{}").unwrap();
+        }
+    }
+
     /// A model of one file.
     pub(crate) fn model(tensors: &[(&str, Dtype, &[u64], Vec<u8>)]) -> Model {
         let specs: Vec<_> =

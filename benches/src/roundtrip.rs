@@ -74,17 +74,25 @@ pub fn round_trip(what: &RoundTrip) -> Result<Outcome> {
         sparse::verify(Some(&base), &delta, &options, &Unobserved)
     })?;
 
-    let target = open(&what.target)?;
+    check_restored(&open(&what.target)?, &restored)?;
+    Ok(Outcome { target: report.target_bytes, delta: report.delta_bytes, steps })
+}
+
+/// Compare every file of `target` with what was restored to `restored`, byte for byte.
+///
+/// # Errors
+/// `Corrupt` when one differs; `Io`.
+pub(crate) fn check_restored(target: &Model, restored: &Path) -> Result<()> {
     for file in target.files() {
         let (original, copy) = match target.is_file() {
-            true => (target.root().to_owned(), restored.clone()),
+            true => (target.root().to_owned(), restored.to_owned()),
             false => (target.root().join(&file.path), restored.join(&file.path)),
         };
         if !same_content(&original, &copy)? {
             return Err(Error::corrupt("the restored file differs").in_file(file.path.as_str()));
         }
     }
-    Ok(Outcome { target: report.target_bytes, delta: report.delta_bytes, steps })
+    Ok(())
 }
 
 fn step<T>(steps: &mut Vec<Step>, name: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -97,7 +105,7 @@ fn step<T>(steps: &mut Vec<Step>, name: &'static str, work: impl FnOnce() -> Res
 }
 
 /// Whether two files have the same bytes.
-pub(crate) fn same_content(a: &Path, b: &Path) -> Result<bool> {
+fn same_content(a: &Path, b: &Path) -> Result<bool> {
     let open = |path: &Path| File::open(path).map_err(|e| Error::io("cannot open", e).in_file(show(path)));
     let (mut a, mut b) = (open(a)?, open(b)?);
     let (mut x, mut y) = (Vec::new(), Vec::new());
@@ -138,21 +146,12 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pair::tests::model;
-    use sparse_core::Dtype;
+    use crate::pair::tests::put_pair;
 
     #[test]
     fn from_disk_to_disk() {
         let dir = tempfile::tempdir().unwrap();
-        let bytes: Vec<u8> = (0..8000u32).map(|i| ((i * 7919) >> 5) as u8).collect();
-        let mut tuned = bytes.clone();
-        tuned.iter_mut().step_by(40).for_each(|b| *b ^= 1);
-        for (side, bytes) in [("base", bytes), ("finetuned", tuned)] {
-            let m = model(&[("a", Dtype::Bf16, &[40, 100], bytes)]);
-            std::fs::create_dir(dir.path().join(side)).unwrap();
-            std::fs::write(dir.path().join(side).join("model.safetensors"), &m.files()[0].bytes).unwrap();
-            std::fs::write(dir.path().join(side).join("config.json"), "{}").unwrap();
-        }
+        put_pair(dir.path());
         let mut what = RoundTrip {
             base: dir.path().join("base"),
             target: dir.path().join("finetuned"),

@@ -14,10 +14,7 @@ const LOW: u32 = 1 << 16;
 
 /// Append `data`, coded or stored, whichever is smaller. The length is not written.
 pub fn pack(data: &[u8], out: &mut Vec<u8>) {
-    let mut counts = [0u64; 256];
-    for &b in data {
-        counts[b as usize] += 1;
-    }
+    let counts = histogram(data);
     let kinds = counts.iter().filter(|&&c| c > 0).count();
     if kinds <= 1 && data.len() > 1 {
         out.extend([CONSTANT, data[0]]);
@@ -39,10 +36,16 @@ pub fn pack(data: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// How often each byte occurs.
+pub(crate) fn histogram(data: &[u8]) -> [u64; 256] {
+    let mut counts = [0; 256];
+    data.iter().for_each(|&b| counts[usize::from(b)] += 1);
+    counts
+}
+
 /// What [`pack`] would take, nearly, of `growth` times as many bytes like these: their entropy grows, a table does not.
 pub fn grown_len(data: &[u8], growth: f64) -> f64 {
-    let mut counts = [0u64; 256];
-    data.iter().for_each(|&b| counts[b as usize] += 1);
+    let counts = histogram(data);
     let kinds = counts.iter().filter(|&&c| c > 0).count();
     if growth <= 1.0 || kinds <= 1 {
         let mut packed = Vec::new();

@@ -81,7 +81,7 @@ impl DecodeTables {
 
 /// One encoding step: division by the frequency as a multiplication.
 ///
-/// Eight bytes, so that a vector unit gathers it as two words.
+/// Eight bytes; a vector unit, which divides floats, gathers the upper four alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct EncodeSymbol {

@@ -3,6 +3,7 @@
 //! Such bytes come from weights that once were narrower numbers, and of which a part was then scaled: a row of an embedding that only
 //! weight decay moved has few low bytes. A plane is the byte at one place of all elements' raw bits, coded on its own.
 
+use crate::entropy::bytes::histogram;
 use crate::entropy::freq::{self, FreqTable, entropy_bits};
 use crate::entropy::rans::{self, DecodeTables, EncodeScratch, EncodeTables, LANES};
 use crate::entropy::token::{MAX_TOKENS, TokenScheme};
@@ -99,13 +100,8 @@ pub(super) fn write(simd: Simd, planes: usize, out: &mut Vec<u8>, start: usize) 
 /// The frequency tables of a plane: of its parts, or of the whole if that is as good.
 fn tables_of(plane: &[u8]) -> Vec<FreqTable> {
     let parts = if plane.len() >= PARTS * PART { PARTS } else { 1 };
-    let counts = |bytes: &[u8]| {
-        let mut counts = [0u64; 256];
-        bytes.iter().for_each(|&b| counts[usize::from(b)] += 1);
-        counts
-    };
-    let by_part: Vec<_> = plane.chunks(part_len(plane.len(), parts)).map(counts).collect();
-    let whole = counts(plane);
+    let by_part: Vec<_> = plane.chunks(part_len(plane.len(), parts)).map(histogram).collect();
+    let whole = histogram(plane);
     // A frequency takes about a byte.
     let bits = |c: &[u64; 256]| entropy_bits(c) + 8.0 * c.iter().filter(|&&n| n > 0).count() as f64;
     if by_part.iter().map(bits).sum::<f64>() < bits(&whole) {
