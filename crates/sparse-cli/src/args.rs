@@ -2,6 +2,7 @@
 
 use crate::policy::PolicyArgs;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use sparse::ContentHash;
 use std::path::PathBuf;
 
 /// Exit codes, for `--help`; docs/cli.md has the same table.
@@ -156,6 +157,10 @@ pub(crate) struct Compress {
     #[arg(long, value_name = "FOLDER", conflicts_with = "no_base")]
     pub(crate) adapter: Option<PathBuf>,
 
+    /// Record the SHA-256 of what the delta restores, and print it: the number that others compare
+    #[arg(long)]
+    pub(crate) sha256: bool,
+
     #[command(flatten, next_help_heading = "What may be lost")]
     pub(crate) policy: PolicyArgs,
 
@@ -182,6 +187,10 @@ pub(crate) struct Reconstruct {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=2))]
     pub(crate) layers: Option<u32>,
 
+    /// The SHA-256 that what comes back must have, from somebody you trust
+    #[arg(long, value_name = "HEX")]
+    pub(crate) expect_sha256: Option<ContentHash>,
+
     /// Replace the output if it exists
     #[arg(short, long)]
     pub(crate) force: bool,
@@ -196,6 +205,10 @@ pub(crate) struct Verify {
     /// There is no base (as leaving it out)
     #[arg(long)]
     pub(crate) no_base: bool,
+
+    /// The SHA-256 that what comes back must have, from somebody you trust
+    #[arg(long, value_name = "HEX")]
+    pub(crate) expect_sha256: Option<ContentHash>,
 }
 
 #[derive(Args, Debug)]
@@ -283,6 +296,10 @@ pub(crate) struct CompressAdapter {
     /// How much time to spend on a smaller delta: fast, default or max
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) effort: EffortArg,
+
+    /// Record the SHA-256 of what the delta restores, and print it: the number that others compare
+    #[arg(long)]
+    pub(crate) sha256: bool,
 
     /// Replace the output if it exists
     #[arg(short, long)]

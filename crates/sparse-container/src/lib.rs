@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod content;
 mod decode;
 mod encode;
 mod frame;
@@ -21,6 +22,9 @@ mod validate;
 mod wire;
 mod writer;
 
+pub use content::ContentHash;
+#[cfg(feature = "sha256")]
+pub use content::FileHasher;
 pub use frame::{FORMAT_VERSION, Version};
 pub use hash::{Digester, checksum, chunk_checksum, digest};
 pub use index::{

@@ -1,5 +1,7 @@
 //! An open delta file.
 
+use crate::ContentHash;
+use crate::restore::CONTENT;
 use sparse_container::{Entry, EntryKind, Index, Reader};
 use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Limits, Registry, Result};
 use std::fmt;
@@ -98,6 +100,17 @@ impl Delta {
     /// Whether what is restored is an adapter, to be merged into a base, and not a model.
     pub fn is_adapter(&self) -> bool {
         self.index().attributes.contains_key(&ADAPTER)
+    }
+
+    /// Returns the SHA-256 that the delta records of what it restores, if it carries one.
+    ///
+    /// The delta alone does not prove it: compare it with one from somebody you trust, or let
+    /// [`Options::expected_content`](crate::Options::expected_content) do so while restoring.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is not of 32 bytes.
+    pub fn content_hash(&self) -> Result<Option<ContentHash>> {
+        self.index().attributes.get(&CONTENT).map(|bytes| ContentHash::from_bytes(bytes)).transpose()
     }
 
     /// Add the delta's path to an error.

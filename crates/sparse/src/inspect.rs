@@ -1,7 +1,7 @@
 //! What a delta file holds, for people.
 
 use crate::restore::certificate_in;
-use crate::{Certificate, Delta};
+use crate::{Certificate, ContentHash, Delta};
 use sparse_codecs::zstd;
 use sparse_container::{Entry, EntryKind, Index, Piece, PieceSource, UnitRecord, Version};
 use sparse_core::{CodecId, Digest, Dtype, Registry, UnitSpec};
@@ -42,6 +42,8 @@ pub struct Summary {
     pub units: Vec<UnitSummary>,
     /// What the adapter is, if it is one.
     pub adapter: Option<AdapterSummary>,
+    /// The SHA-256 of what is restored, if the delta carries it; as the delta says, not computed.
+    pub content: Option<ContentHash>,
     /// How near the restored model comes to the original, if something may be lost; as the delta says, not measured.
     pub certificate: Option<Certificate>,
 }
@@ -144,6 +146,7 @@ pub fn inspect(delta: &Delta) -> Summary {
         entries: index.entries.iter().map(|e| entry(e, &units, delta.registry())).collect(),
         units: units.iter().map(|u| u.summary(delta.registry())).collect(),
         adapter: adapter(delta),
+        content: delta.content_hash().ok().flatten(),
         // What cannot be read is shown by whoever measures again.
         certificate: certificate_in(&index.attributes).ok().flatten(),
     }

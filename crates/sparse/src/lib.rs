@@ -9,6 +9,8 @@
 mod adapter;
 #[cfg(feature = "encode")]
 mod compress;
+#[cfg(feature = "sha256")]
+mod content;
 mod context;
 mod delta;
 #[cfg(feature = "encode")]
@@ -29,6 +31,8 @@ pub use adapter::{
 };
 #[cfg(feature = "encode")]
 pub use compress::{CandidateReport, ChoiceReport, CompressReport, compress, compress_to_path};
+#[cfg(feature = "sha256")]
+pub use content::content_hash;
 pub use delta::Delta;
 #[cfg(feature = "encode")]
 pub use estimate::{Estimate, TensorEstimate, estimate};
@@ -43,6 +47,7 @@ pub use restore::{RestoreReport, reconstruct, verify};
 pub use source::{BaseCheck, DeltaModel};
 
 pub use sparse_codecs::certificate::Certificate;
+pub use sparse_container::ContentHash;
 pub use sparse_core::{
     CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Limits, Observer, Registry, Result,
     TensorEntry, TensorRead, TensorSource, TensorSpec, Unobserved,

@@ -1,5 +1,6 @@
 //! What every operation can be told.
 
+use crate::ContentHash;
 use sparse_core::{CancelToken, DEFAULT_CHUNK_LEN, Effort, Limits};
 #[cfg(feature = "encode")]
 use sparse_model::Adapter;
@@ -30,6 +31,11 @@ pub struct Options {
     /// as the adapter, and quicker to make. A wrong one costs little time and changes nothing.
     #[cfg(feature = "encode")]
     pub adapter: Option<Arc<Adapter>>,
+    /// Whether the SHA-256 of the content is taken: when compressing it goes into the delta, when restoring into the
+    /// report. A delta that carries one is always compared with it, in builds with the feature `sha256`.
+    pub content_hash: bool,
+    /// The SHA-256 that what is restored must have, from somebody you trust; with it neither base nor delta need be.
+    pub expected_content: Option<ContentHash>,
     /// Stops the work soon after it is cancelled; nothing is left behind.
     pub cancel: CancelToken,
 }
@@ -45,6 +51,8 @@ impl Default for Options {
             limits: Limits::default(),
             #[cfg(feature = "encode")]
             adapter: None,
+            content_hash: false,
+            expected_content: None,
             cancel: CancelToken::new(),
         }
     }

@@ -161,6 +161,8 @@ struct Packed {
     delta_bytes: u64,
     target_bytes: u64,
     ratio: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
 }
 
 pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), Failure> {
@@ -170,12 +172,14 @@ pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), 
     let base = session.open("base", base_path)?;
     let adapter = Adapter::open(adapter_path, &OpenOptions::default())?;
     sparse::check_adapter(&base, &adapter)?;
+    let mut options = session.options(args.effort.into());
+    options.content_hash = args.sha256;
     let report = sparse::compress_to_path(
         None,
         adapter.model(),
         &args.output,
         overwrite(&args.output, args.force)?,
-        &session.options(args.effort.into()),
+        &options,
         &session.progress,
     )?;
     let body = Packed {
@@ -186,15 +190,18 @@ pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), 
         delta_bytes: report.delta_bytes,
         target_bytes: report.target_bytes,
         ratio: human::ratio(report.target_bytes, report.delta_bytes),
+        sha256: report.content.map(|c| c.to_string()),
     };
     session.report(&body, || {
+        let content = report.content.map(|c| format!("SHA-256 of what comes back: {c}\n"));
         format!(
-            "{}: {} from {} ({}), {} that fit the base\n",
+            "{}: {} from {} ({}), {} that fit the base\n{}",
             human::plain(&body.output),
             human::bytes(body.delta_bytes),
             human::bytes(body.target_bytes),
             human::ratio_text(body.ratio),
             human::count(body.modules as u64, "module"),
+            content.unwrap_or_default(),
         )
     })
 }

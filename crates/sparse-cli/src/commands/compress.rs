@@ -28,6 +28,8 @@ struct Body {
     bytes_per_second: f64,
     notes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     quality: Option<Numbers>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     choices: Vec<Choice>,
@@ -86,6 +88,7 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
         split_inputs(args.models, args.no_base, true, "the fine-tuned model").map_err(Failure::Usage)?;
     let mut options = session.options(args.effort.into());
     options.policy = args.policy.policy().map_err(Failure::Usage)?;
+    options.content_hash = args.sha256;
     let explain = args.policy.explain;
     let start = Instant::now();
     let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
@@ -123,6 +126,7 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
         seconds: time.as_secs_f64(),
         bytes_per_second: human::per_second(report.target_bytes, time),
         notes: report.notes.clone(),
+        sha256: report.content.map(|c| c.to_string()),
         quality: report.certificate.as_ref().map(Numbers::from),
         choices: if explain { report.choices.iter().map(Choice::from).collect() } else { Vec::new() },
     };
@@ -193,6 +197,9 @@ fn details(out: &mut String, report: &CompressReport, all_notes: bool) {
     );
     if let Some(certificate) = &report.certificate {
         let _ = writeln!(out, "what comes back: {}", sentence(certificate));
+    }
+    if let Some(content) = &report.content {
+        let _ = writeln!(out, "SHA-256 of what comes back: {content}");
     }
     let shown = if all_notes { report.notes.len() } else { SHOWN };
     for note in report.notes.iter().take(shown) {

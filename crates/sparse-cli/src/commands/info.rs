@@ -22,6 +22,8 @@ struct Body<'a> {
     single_file: bool,
     is_adapter: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<super::quality::Numbers>,
     delta_bytes: u64,
     target_bytes: u64,
@@ -81,6 +83,7 @@ pub(crate) fn info(session: &Session, args: &args::Info) -> Result<(), Failure> 
         needs_base: summary.needs_base,
         single_file: summary.is_single_file,
         is_adapter: summary.adapter.is_some(),
+        sha256: summary.content.map(|c| c.to_string()),
         certificate: summary.certificate.as_ref().map(Into::into),
         delta_bytes: summary.delta_bytes,
         target_bytes: summary.target_bytes,
@@ -118,6 +121,9 @@ fn text(body: &Body<'_>, summary: &Summary, args: &args::Info) -> String {
     }
     if let Some(c) = &summary.certificate {
         let _ = writeln!(out, "certified: {}", super::quality::sentence(c));
+    }
+    if let Some(content) = &summary.content {
+        let _ = writeln!(out, "SHA-256 of what is restored, as recorded: {content}");
     }
     let base = if body.needs_base { named(body.base_id) } else { "none needed".to_owned() };
     let _ = writeln!(out, "base: {base}\nfine-tuned: {}\n", named(body.target_id));

@@ -21,6 +21,8 @@ struct Body {
     tensors: u64,
     bytes: u64,
     base_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
     seconds: f64,
     bytes_per_second: f64,
 }
@@ -62,10 +64,14 @@ impl Inputs {
             tensors: done.tensors,
             bytes: done.bytes,
             base_bytes: done.base_bytes,
+            sha256: done.content.map(|c| c.to_string()),
             seconds: time.as_secs_f64(),
             bytes_per_second: human::per_second(done.bytes, time),
         };
-        session.report(&body, || format!("{}: {}\n", first(), amount(done, time)))
+        session.report(&body, || {
+            let content = done.content.map(|c| format!("SHA-256: {c}\n")).unwrap_or_default();
+            format!("{}: {}\n{content}", first(), amount(done, time))
+        })
     }
 }
 
@@ -85,6 +91,7 @@ pub(crate) fn reconstruct(session: &Session, args: Reconstruct) -> Result<(), Fa
     let inputs = Inputs::open(session, args.inputs, args.no_base)?;
     let mut options = session.options(Effort::Default);
     options.layers = args.layers;
+    options.expected_content = args.expect_sha256;
     if let Some(base) = inputs.base.as_ref().filter(|_| inputs.delta.is_adapter()) {
         let force = overwrite(&args.output, args.force)?;
         let done = sparse::reconstruct_merged(
@@ -117,10 +124,15 @@ pub(crate) fn verify(session: &Session, args: Verify) -> Result<(), Failure> {
     if let Ok((base, delta)) = split_inputs(args.inputs.clone(), args.no_base, false, "the delta")
         && sparse_dataset::DatasetDelta::is_one(&delta)
     {
+        if args.expect_sha256.is_some() {
+            let why = "a delta of a dataset records no SHA-256 of files: leave out --expect-sha256";
+            return Err(Failure::Usage(why.to_owned()));
+        }
         return super::dataset::verify(session, base, &delta);
     }
     let inputs = Inputs::open(session, args.inputs, args.no_base)?;
-    let options = session.options(Effort::Default);
+    let mut options = session.options(Effort::Default);
+    options.expected_content = args.expect_sha256;
     let done = sparse::verify(inputs.base.as_ref(), &inputs.delta, &options, &session.progress)?;
     inputs.report(session, &done, None, || {
         format!("{} is intact", human::plain(&inputs.delta_path.to_string_lossy()))

@@ -5,7 +5,7 @@ use super::plan::{Tried, plan_within};
 use super::{CompressReport, Counting, files_size, write_delta};
 use crate::delta::Delta;
 use crate::inspect::coded_pieces;
-use crate::restore::{CERTIFICATE, Measured, measure};
+use crate::restore::{CERTIFICATE, CONTENT, Measured, measure};
 use crate::{Certificate, Options, default_registry};
 use sparse_container::{Index, Writer, digest};
 use sparse_core::{ByteSource, Error, Observer, Result, TensorSource, Unobserved};
@@ -110,6 +110,7 @@ pub(super) fn compress<W: Write + Send>(
         let Counting { out, bytes } = copy(&delta, out, &index, options)?;
         report.delta_bytes = bytes;
         report.certificate = Some(total);
+        report.content = measured.content;
         return Ok((out, report));
     }
     Err(Error::invalid_argument(match wanted {
@@ -179,6 +180,9 @@ fn settled(mut index: Index, measured: &Measured, total: &Certificate) -> Index 
         };
     }
     index.attributes.insert(CERTIFICATE, bytes(total));
+    if let Some(content) = &measured.content {
+        index.attributes.insert(CONTENT, content.as_bytes().to_vec());
+    }
     index
 }
 

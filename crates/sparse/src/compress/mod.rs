@@ -17,7 +17,8 @@ use unit::Models;
 
 use crate::context::Contexts;
 use crate::delta::{ADAPTER, LORA, SINGLE_FILE, TARGET_KIND};
-use crate::{Certificate, Options, parallel};
+use crate::restore::CONTENT;
+use crate::{Certificate, ContentHash, Options, parallel};
 use files::{Run, base_run, store};
 use sparse_container::{BaseEntry, Entry, FileRecord, Index, Provenance, UnitRecord, Writer};
 use sparse_core::{ChunkEncoder, Effort, Error, ErrorKind, Observer, Result, TensorSource};
@@ -49,6 +50,8 @@ pub struct CompressReport {
     pub choices: Vec<ChoiceReport>,
     /// How near the restored model comes to the target, where something may be lost.
     pub certificate: Option<Certificate>,
+    /// The SHA-256 of what the delta restores, where [`Options::content_hash`] asks for it.
+    pub content: Option<ContentHash>,
 }
 
 /// Write the delta from `base` to `target` to `out`; without a base, a compressed copy of `target`.
@@ -106,12 +109,17 @@ fn write_delta<W: Write + Send>(
     if base.is_none() && has("adapter_config.json") && has("adapter_model.safetensors") {
         index.attributes.insert(ADAPTER, LORA.to_vec());
     }
+    if options.content_hash {
+        let hash = content_of(target, options)?;
+        index.attributes.insert(CONTENT, hash.as_bytes().to_vec());
+    }
     index.bases.clone_from(&plan.bases);
     index.units = units;
     index.folders = target.empty_folders().to_vec();
     write_files(pair, plan, options.effort, &mut writer, &mut index)?;
     let Counting { out, bytes: delta_bytes } = writer.finish(&index)?;
 
+    let content = index.attributes.get(&CONTENT).map(|b| ContentHash::from_bytes(b)).transpose()?;
     let report = CompressReport {
         delta_bytes,
         target_bytes: target.files().iter().map(|f| f.len).sum(),
@@ -123,6 +131,7 @@ fn write_delta<W: Write + Send>(
         notes: notes(pair, plan, options),
         choices: plan.choices.clone(),
         certificate: None,
+        content,
     };
     Ok((out, index, report))
 }
@@ -160,6 +169,17 @@ pub fn compress_to_path(
     let file = writer.into_inner().map_err(|e| writing(Error::io("cannot write", e.into_error())))?;
     file.commit()?;
     Ok(report)
+}
+
+/// Computes the SHA-256 of the target, in builds that can.
+fn content_of(target: &Model, options: &Options) -> Result<ContentHash> {
+    #[cfg(feature = "sha256")]
+    return crate::content_hash(target, &options.cancel);
+    #[cfg(not(feature = "sha256"))]
+    {
+        let _ = (target, options);
+        Err(Error::invalid_argument("this build lacks the feature `sha256`"))
+    }
 }
 
 /// Bytes that everything but tensors takes: for an estimate.

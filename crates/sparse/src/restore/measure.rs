@@ -1,7 +1,7 @@
 //! How near restored weights are to the original ones, measured while they are restored.
 
 use super::bases::{Bases, bytes_of};
-use crate::Delta;
+use crate::{ContentHash, Delta};
 use sparse_codecs::certificate::{Certificate, Tally};
 use sparse_container::{Entry, EntryKind, Index, PieceSource};
 use sparse_core::{Digest, Error, Result, TensorSource};
@@ -27,6 +27,8 @@ pub(crate) struct Measured {
     pub(crate) certificates: Vec<Option<Certificate>>,
     /// All tensors together.
     pub(crate) total: Tally,
+    /// The SHA-256 of everything, where it was asked for.
+    pub(crate) content: Option<ContentHash>,
 }
 
 /// Compares what is restored with the base, and with the original if there is one.
@@ -48,6 +50,7 @@ impl<'a> Measure<'a> {
             files: vec![empty; index.files.len()],
             certificates: vec![None; index.entries.len()],
             total: Tally::default(),
+            content: None,
         };
         Measure { delta, bases, original, current: Tally::default(), scratch: Vec::new(), measured }
     }

@@ -5,6 +5,7 @@
 //! batch, and what is wrong is found where it is, before the output gets its name.
 
 mod bases;
+mod content;
 mod diagnose;
 mod measure;
 mod output;
@@ -12,13 +13,15 @@ mod payload;
 mod plan;
 
 pub(crate) use bases::{Bases, digest_of, mismatch, needed, no_base};
+pub(crate) use content::CONTENT;
 pub(crate) use diagnose::diagnose;
 pub(crate) use measure::{CERTIFICATE, Measured, certificate_in};
 pub(crate) use payload::{Failure, Inputs, KEPT_UNITS, PayloadDecoder, check_codecs};
 pub(crate) use plan::{Fragment, Fragments, Work};
 
-use crate::{Delta, Options, parallel};
+use crate::{ContentHash, Delta, Options, parallel};
 use bases::{ModelBases, filled};
+use content::ContentWatch;
 use measure::Measure;
 use output::{Output, Sink};
 use plan::{Task, Tasks};
@@ -47,6 +50,8 @@ pub struct RestoreReport {
     pub bytes: u64,
     /// Bytes of the tensors and files of the base that the delta refers to.
     pub base_bytes: u64,
+    /// The SHA-256 of what was restored, where the delta carries it or [`Options`] ask for it.
+    pub content: Option<ContentHash>,
 }
 
 /// Restore the target of `delta` at `out`: a folder, or the single file that the target was (unless `out` is a
@@ -175,19 +180,20 @@ fn restore(
     let inputs = Inputs { delta, bases, cancel: &options.cancel };
     let decoder = PayloadDecoder::new(delta, options, parallel::batch().max(KEPT_UNITS));
     let engine = Engine { inputs, decoder, options, observer, idle: Mutex::default() };
-    let done = engine.run(&output, watch).and_then(|measured| {
+    let done = engine.run(&output, watch).and_then(|done| {
         options.cancel.check()?;
         output.commit()?;
-        Ok(measured)
+        Ok(done)
     });
     observer.end();
-    let measured = done?;
+    let (measured, content) = done?;
     let parts = index.files.iter().flat_map(|f| &f.parts).filter_map(|&p| index.entries.get(p as usize));
     let report = RestoreReport {
         files: index.files.len() as u64,
         tensors: parts.filter(|e| e.kind == EntryKind::Tensor).count() as u64,
         bytes,
         base_bytes: bases.byte_len(),
+        content,
     };
     Ok((report, measured))
 }
@@ -225,14 +231,18 @@ impl Made<'_> {
 }
 
 impl<'a> Engine<'a> {
-    fn run<'w>(&self, output: &Output, watch: Option<Watch<'w>>) -> Result<Option<Measured>> {
+    fn run<'w>(
+        &self,
+        output: &Output,
+        watch: Option<Watch<'w>>,
+    ) -> Result<(Option<Measured>, Option<ContentHash>)> {
         let index = self.inputs.delta.index();
         for file in index.files.iter().filter(|f| index.file_len(f) == 0) {
             output.file(&file.path, 0)?;
         }
         let mut tasks = Tasks::new(self.inputs.delta);
         let mut current = None;
-        let mut checks = Checks::new(self, watch);
+        let mut checks = Checks::new(self, watch)?;
         let mut made: Vec<(Job, Result<Made<'a>, Failure>)> = Vec::new();
         loop {
             self.options.cancel.check()?;
@@ -245,7 +255,7 @@ impl<'a> Engine<'a> {
             let results = results?.into_iter().flatten();
             made = batch.into_iter().zip(results).collect();
             if made.is_empty() {
-                return Ok(checks.watch.map(|w| w.measure.measured));
+                return checks.finish();
             }
         }
     }
@@ -334,11 +344,22 @@ struct Checks<'e, 'a, 'w> {
     watch: Option<Watch<'w>>,
     entry: Digester,
     file: Digester,
+    content: Option<ContentWatch>,
 }
 
 impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
-    fn new(engine: &'e Engine<'a>, watch: Option<Watch<'w>>) -> Self {
-        Checks { engine, watch, entry: Digester::new(), file: Digester::new() }
+    fn new(engine: &'e Engine<'a>, watch: Option<Watch<'w>>) -> Result<Self> {
+        let content = ContentWatch::new(engine.inputs.delta, engine.options)?;
+        Ok(Checks { engine, watch, entry: Digester::new(), file: Digester::new(), content })
+    }
+
+    /// Compares the content as a whole; hands out what was measured.
+    fn finish(self) -> Result<(Option<Measured>, Option<ContentHash>)> {
+        let compare = self.watch.as_ref().is_none_or(|w| w.compare);
+        let finish = |c: ContentWatch| c.finish(self.engine.inputs.delta, self.engine.options, compare);
+        let content = self.content.map(finish).transpose()?;
+        let measured = self.watch.map(|w| Measured { content, ..w.measure.measured });
+        Ok((measured, content))
     }
 
     /// The next task's bytes. Everything that came before them was right.
@@ -366,6 +387,9 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
                     let digest = std::mem::take(&mut self.entry).finish();
                     self.settle(digest, index, task.file, part.entry)?;
                 }
+            }
+            if let Some(content) = &mut self.content {
+                content.add(task, bytes, part.file_offset + bytes.len() as u64 == file_len);
             }
             if hash_file {
                 self.file.update(bytes);

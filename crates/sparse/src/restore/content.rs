@@ -1,0 +1,88 @@
+//! The SHA-256 of what is restored, taken while it is restored.
+
+use super::Task;
+use crate::{ContentHash, Delta, Options};
+use sparse_core::{Error, Result};
+
+/// The [attribute](sparse_container::Index::attributes) of the whole that holds the [`ContentHash`] of what is
+/// restored.
+pub(crate) const CONTENT: u16 = 5;
+
+/// Hashes files as they are restored, in order.
+#[cfg(feature = "sha256")]
+pub(super) struct ContentWatch {
+    current: sparse_container::FileHasher,
+    /// Of each file of the index.
+    files: Vec<[u8; 32]>,
+}
+
+#[cfg(feature = "sha256")]
+impl ContentWatch {
+    /// Creates a watch if the content's hash is asked for, expected, or carried by the delta.
+    pub(super) fn new(delta: &Delta, options: &Options) -> Result<Option<Self>> {
+        if options.layers == Some(1) {
+            return match options.expected_content {
+                Some(_) => Err(Error::invalid_argument("what one layer restores has no recorded SHA-256")),
+                None => Ok(None),
+            };
+        }
+        let asked = options.content_hash || options.expected_content.is_some();
+        let carried = delta.content_hash().map_err(|e| delta.place(e))?.is_some();
+        let empty = sparse_container::FileHasher::new().finish();
+        Ok((asked || carried).then(|| ContentWatch {
+            current: sparse_container::FileHasher::new(),
+            files: vec![empty; delta.index().files.len()],
+        }))
+    }
+
+    /// Adds bytes of a task's file, which come in order; `is_last` if they are its last.
+    pub(super) fn add(&mut self, task: &Task, bytes: &[u8], is_last: bool) {
+        self.current.update(bytes);
+        if is_last && let Some(slot) = self.files.get_mut(task.file) {
+            *slot = std::mem::take(&mut self.current).finish();
+        }
+    }
+
+    /// Computes the hash of everything, and compares it with what is expected and, if `compare`, carried.
+    pub(super) fn finish(self, delta: &Delta, options: &Options, compare: bool) -> Result<ContentHash> {
+        let paths = delta.index().files.iter().map(|f| &*f.path);
+        let found = match &*self.files {
+            [only] if delta.is_single_file() => ContentHash::of_file(only),
+            files => ContentHash::of_files(paths.zip(files.iter().copied())),
+        };
+        if let Some(expected) = options.expected_content.filter(|e| *e != found) {
+            let message = format!(
+                "what comes back has the SHA-256 {found}, expected was {expected}: the base or the delta is \
+                 not the one that this number was published for"
+            );
+            return Err(delta.place(Error::new(sparse_core::ErrorKind::InvalidInput, message)));
+        }
+        if let Some(carried) = delta.content_hash()?.filter(|c| compare && *c != found) {
+            let message = format!("what comes back has the SHA-256 {found}, the delta records {carried}");
+            return Err(delta.place(Error::corrupt(message)));
+        }
+        Ok(found)
+    }
+}
+
+/// Stands for the watch in builds that cannot compute SHA-256: it is never created.
+#[cfg(not(feature = "sha256"))]
+pub(super) enum ContentWatch {}
+
+#[cfg(not(feature = "sha256"))]
+impl ContentWatch {
+    pub(super) fn new(_: &Delta, options: &Options) -> Result<Option<Self>> {
+        if options.content_hash || options.expected_content.is_some() {
+            return Err(Error::invalid_argument("this build lacks the feature `sha256`"));
+        }
+        Ok(None)
+    }
+
+    pub(super) fn add(&mut self, _: &Task, _: &[u8], _: bool) {
+        match *self {}
+    }
+
+    pub(super) fn finish(self, _: &Delta, _: &Options, _: bool) -> Result<ContentHash> {
+        match self {}
+    }
+}
