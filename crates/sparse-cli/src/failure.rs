@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// The report could not be written to standard output.
     Report(io::Error),
+    /// The program itself is at fault: it panicked.
+    Fault(String),
 }
 
 impl From<Error> for Failure {
@@ -38,7 +40,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
-            Failure::Report(_) => 1,
+            Failure::Report(_) | Failure::Fault(_) => 1,
             Failure::Sparse(error) => match error.kind() {
                 ErrorKind::InvalidArgument => 2,
                 ErrorKind::BaseMismatch => 3,
@@ -65,6 +67,7 @@ impl Failure {
         match self {
             Failure::Usage(_) => "usage",
             Failure::Report(_) => "io",
+            Failure::Fault(_) => "fault",
             Failure::Sparse(error) => match error.kind() {
                 ErrorKind::UnknownCodec => "unknown_codec",
                 ErrorKind::CodecDisabled => "codec_disabled",
@@ -88,7 +91,7 @@ impl Failure {
     /// One sentence: where, what, and what to do about it.
     pub(crate) fn sentence(&self) -> String {
         match self {
-            Failure::Usage(message) => plain(message).into_owned(),
+            Failure::Usage(message) | Failure::Fault(message) => plain(message).into_owned(),
             Failure::Report(e) => format!("cannot write to standard output: {e}"),
             Failure::Sparse(error) if error.kind() == ErrorKind::Cancelled => {
                 "interrupted; nothing is left behind".to_owned()

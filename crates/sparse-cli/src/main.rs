@@ -10,6 +10,7 @@ mod args;
 mod commands;
 mod failure;
 mod human;
+mod panic;
 mod policy;
 mod progress;
 mod session;
@@ -32,11 +33,14 @@ fn main() -> ExitCode {
     };
     let (command, common) = (cli.command, cli.common);
     let (name, json) = (command.name(), common.json);
-    let result = Session::new(name, common).and_then(|session| session.run(command));
+    panic::install_hook(json);
+    let result = panic::catch(|| Session::new(name, common).and_then(|session| session.run(command)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
+        // The panic was told when it happened.
+        Err(failure @ Failure::Fault(_)) if !json => ExitCode::from(failure.exit_code()),
         Err(failure) => {
             print_error(Some(name), json, &failure);
             ExitCode::from(failure.exit_code())

@@ -1,12 +1,13 @@
 //! Datasets on disk, and loading them as rows of our own.
 
-use crate::arrow::{kind_of, kinds_of, to_block};
+use crate::arrow::{kind_of, kinds_of};
 use crate::io::{FoundSplit, all_files, find, read_file};
 use crate::options::Options;
 use crate::store::{Spill, Store};
 use crate::table::{Block, Column, Kind};
 use sparse_container::{Digester, digest};
 use sparse_core::{Digest, Error, ErrorKind, Observer, Result};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
@@ -117,9 +118,10 @@ pub(crate) fn load(
     observer: &dyn Observer,
 ) -> Result<Loaded> {
     let mut columns: Vec<(String, Kind)> = Vec::new();
+    let mut seen = HashSet::new();
     for split in splits {
         for (f, kind) in split.schema.fields().iter().zip(kinds_of(&split.schema)?) {
-            if !columns.iter().any(|(n, k)| n == f.name() && *k == kind) {
+            if seen.insert((f.name(), kind)) {
                 columns.push((f.name().clone(), kind));
             }
         }
@@ -135,13 +137,14 @@ pub(crate) fn load(
     };
     let mut file_rows = Vec::new();
     for split in splits {
-        let place: Vec<Option<usize>> = columns
+        let fields: HashMap<(&String, Kind), usize> = split
+            .schema
+            .fields()
             .iter()
-            .map(|(n, k)| {
-                let field = split.schema.fields().iter().position(|f| f.name() == n)?;
-                (kind_of(split.schema.field(field).data_type()).ok()? == *k).then_some(field)
-            })
+            .enumerate()
+            .filter_map(|(i, f)| Some(((f.name(), kind_of(f.data_type()).ok()?), i)))
             .collect();
+        let place: Vec<Option<usize>> = columns.iter().map(|(n, k)| fields.get(&(n, *k)).copied()).collect();
         let mut rows_of_files = Vec::new();
         for file in &split.files {
             let start = filler.rows();
@@ -150,9 +153,8 @@ pub(crate) fn load(
                 let (send, receive) = sync_channel::<Block>(2);
                 let in_file = |e: Error| e.in_file(file.path.display().to_string());
                 let reading = scope.spawn(move || {
-                    read_file(file, &split.schema, |batch| {
+                    read_file(file, &split.schema, |block| {
                         options.cancel.check()?;
-                        let block = to_block(&batch).map_err(in_file)?;
                         send.send(block).map_err(|_| Error::new(ErrorKind::Cancelled, "reading was given up"))
                     })
                 });

@@ -12,8 +12,12 @@ use arrow_array::types::{Int8Type, Int16Type, Int32Type, UInt16Type};
 use arrow_array::{ArrayRef, *};
 use arrow_buffer::{IntervalDayTime, IntervalMonthDayNano, NullBuffer, OffsetBuffer, ScalarBuffer, i256};
 use arrow_schema::{DataType, Field, Fields};
-use common::{round_trip, table};
+use common::{Pair, round_trip, table};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use proptest::prelude::*;
+use sparse_core::{ErrorKind, Unobserved};
+use sparse_dataset::{Dataset, DeltaDataset, Format, Overwrite};
+use std::fs::File;
 use std::sync::Arc;
 
 /// A cell by number: small numbers repeat, `None` is null.
@@ -297,6 +301,59 @@ fn all_types_in_one_table() {
     derivative.swap(3, 40);
     derivative[12] = Some(444);
     round_trip(&table(arrays(&base)), &table(arrays(&derivative)));
+}
+
+/// Columns that a format refuses, each by its name and before anything is written.
+fn refused_columns(format: Format) -> Vec<&'static str> {
+    let cells: Vec<Cell> = (0..12).map(|n| (n % 5 != 1).then_some(n)).collect();
+    let views = StringViewArray::from_iter_values(["x", "a text longer than twelve bytes"]);
+    let keys = Int32Array::from_iter(cells.iter().map(|c| c.map(|n| n as i32 % 2)));
+    let mut all = arrays(&cells);
+    all.push(("dictionary of views", Arc::new(DictionaryArray::new(keys.clone(), Arc::new(views)))));
+    let inner = Int8Array::from(vec![0, 1]);
+    let inner = DictionaryArray::new(inner, Arc::new(StringArray::from(vec!["a", "b"])));
+    all.push(("dictionary of a dictionary", Arc::new(DictionaryArray::new(keys, Arc::new(inner)))));
+    let mut refused = Vec::new();
+    for (name, array) in all {
+        let batch = table(vec![("key", Arc::new(Int64Array::from_iter(0..12)) as ArrayRef), (name, array)]);
+        let pair = Pair::of(&batch, &batch);
+        let (delta, base) = (pair.delta(), Dataset::open(pair.path("base.arrow")).unwrap());
+        let data = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).unwrap();
+        let out = pair.path("out");
+        if let Err(e) = data.write(&out, Some(format), Overwrite::Refuse, &Unobserved) {
+            let text = format!("{e}");
+            assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{text}");
+            assert!(text.contains(&format!("column {name:?}")) && text.contains("choose arrow"), "{text}");
+            assert!(!out.exists(), "{text}");
+            refused.push(name);
+        }
+    }
+    refused
+}
+
+#[test]
+fn formats_say_which_column_they_cannot_hold() {
+    assert_eq!(refused_columns(Format::ArrowFile), Vec::<&str>::new());
+    assert_eq!(refused_columns(Format::ArrowStream), Vec::<&str>::new());
+    assert_eq!(refused_columns(Format::Parquet), Vec::<&str>::new());
+    assert_eq!(refused_columns(Format::JsonLines), Vec::<&str>::new());
+    assert_eq!(refused_columns(Format::Csv), Vec::<&str>::new());
+}
+
+#[test]
+fn a_dictionary_of_views_is_one_of_strings_in_parquet() {
+    let views = StringViewArray::from_iter_values(["x", "a text longer than twelve bytes"]);
+    let keys = Int32Array::from(vec![Some(1), None, Some(0), Some(1)]);
+    let batch = table(vec![("d", Arc::new(DictionaryArray::new(keys, Arc::new(views))) as ArrayRef)]);
+    let pair = Pair::of(&batch, &batch);
+    let out = File::open(pair.write("base.arrow", "out.parquet", Some(Format::Parquet))).unwrap();
+    let mut back = ParquetRecordBatchReader::try_new(out, 100).unwrap();
+    let back = back.next().unwrap().unwrap();
+    let text: DictionaryArray<Int32Type> =
+        [Some("a text longer than twelve bytes"), None, Some("x"), Some("a text longer than twelve bytes")]
+            .into_iter()
+            .collect();
+    assert_eq!(back.column(0).to_data(), text.to_data());
 }
 
 proptest! {

@@ -1,6 +1,7 @@
 //! Columns to Arrow arrays. Nothing that a column says is trusted: lengths, UTF-8 and nesting are checked.
 
 use super::schema::kind_of;
+use crate::foreign::guard;
 use crate::table::{Block, Column};
 use crate::wire::Input;
 use arrow_array::builder::{BinaryViewBuilder, StringViewBuilder};
@@ -316,7 +317,8 @@ pub(crate) fn to_array(dtype: &DataType, column: &Column) -> Result<ArrayRef> {
 /// `Corrupt` when cells are none of their types, `LimitExceeded`.
 pub(crate) fn to_batch(schema: &SchemaRef, block: &Block) -> Result<RecordBatch> {
     let columns = schema.fields().iter().zip(&block.columns).map(|(f, c)| {
-        to_array(f.data_type(), c).map_err(|e| Error::new(e.kind(), format!("column {:?}: {e}", f.name())))
+        guard(ErrorKind::Corrupt, "decoded cells are no Arrow array", || to_array(f.data_type(), c))
+            .map_err(|e| Error::new(e.kind(), format!("column {:?}: {e}", f.name())))
     });
     let options = RecordBatchOptions::new().with_row_count(Some(block.rows));
     RecordBatch::try_new_with_options(schema.clone(), columns.collect::<Result<_>>()?, &options)

@@ -6,4 +6,4 @@ mod view;
 
 pub(crate) use build::to_batch;
 pub(crate) use schema::{kind_of, kinds_of, read_schema, write_schema};
-pub(crate) use view::to_block;
+pub(crate) use view::to_blocks;

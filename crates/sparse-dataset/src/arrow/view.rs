@@ -4,14 +4,14 @@
 //! field is a byte, 0 for null or 1, and its value; a value of a type without fixed width is preceded by its length.
 
 use super::schema::{kind_of, kinds_of};
-use crate::table::{Block, Column};
+use crate::foreign::guard;
+use crate::table::{Block, Column, Kind};
 use crate::wire::{put_bytes, put_uint};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int16Type, Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow_schema::DataType;
 use sparse_core::{Error, ErrorKind, Result};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Reads cells of an array.
 enum View<'a> {
@@ -213,51 +213,194 @@ impl<'a> View<'a> {
     }
 }
 
-/// A column from an array.
-///
-/// # Errors
-/// `InvalidInput` for types that are not handled, `LimitExceeded`.
-fn to_column(array: &dyn Array) -> Result<Column> {
-    let kind = kind_of(array.data_type())?;
-    let view = View::new(array)?;
-    let rows = array.len();
-    if let View::Fixed { data, width, .. } = &view {
-        let at = data.offset() * width;
-        if let (0, Some(bytes)) =
-            (array.null_count(), data.buffers().first().and_then(|b| b.as_slice().get(at..at + rows * width)))
-        {
-            return Column::from_parts(kind, rows, bytes.to_vec(), Vec::new(), Vec::new());
+/// Longest cell that is converted, in bytes: a little more than what can be stored.
+const MAX_CELL_BYTES: usize = 64 << 20;
+
+/// Most rows and bytes of a block that [`to_blocks`] makes; a single row may be longer.
+const SLICE_ROWS: usize = 1 << 14;
+const SLICE_BYTES: usize = 32 << 20;
+
+/// Longest row that is converted, in bytes: more than one cell of the longest, far less than a machine's memory.
+const MAX_ROW_BYTES: usize = 512 << 20;
+
+impl View<'_> {
+    /// Bytes that the cell of row `i` takes, counted until they are too many.
+    fn cell_bytes(&self, i: usize) -> usize {
+        let mut sum = 0;
+        match self {
+            View::Fixed { width, .. } => sum = *width,
+            _ if self.is_null(i) => {}
+            _ => self.measure(i, &mut sum, MAX_CELL_BYTES),
+        }
+        sum
+    }
+
+    /// Adds the bytes of the value of row `i`, which is not null, to `sum`, and stops soon beyond `limit`.
+    ///
+    /// Dictionaries, run ends, views and lists of nulls repeat values at no cost: a few bytes may stand for any number.
+    fn measure(&self, i: usize, sum: &mut usize, limit: usize) {
+        match self {
+            View::Null => {}
+            View::Bool(_) => *sum = sum.saturating_add(1),
+            View::Fixed { width, .. } => *sum = sum.saturating_add(*width),
+            View::Text { get, .. } => *sum = sum.saturating_add(get(i).len()),
+            View::Indirect { index, values, .. } => values.measure(index(i), sum, limit),
+            View::List { range, items, .. } => {
+                let (from, to) = range(i);
+                *sum = sum.saturating_add(MAX_LENGTH_BYTES);
+                let at_most = match &**items {
+                    View::Bool(_) => to.saturating_sub(from).saturating_mul(2),
+                    View::Fixed { width, .. } => to.saturating_sub(from).saturating_mul(width + 1),
+                    _ => usize::MAX,
+                };
+                if sum.saturating_add(at_most) <= limit {
+                    *sum += at_most;
+                    return;
+                }
+                for k in from..to {
+                    if *sum > limit {
+                        return;
+                    }
+                    items.measure_item(k, sum, limit);
+                }
+            }
+            View::Struct { fields, .. } => {
+                for (field, _) in fields {
+                    if *sum > limit {
+                        return;
+                    }
+                    field.measure_item(i, sum, limit);
+                }
+            }
         }
     }
-    let mut out = Column::new(kind);
-    let mut cell = Vec::new();
-    for i in 0..rows {
-        if view.is_null(i) {
-            out.push(None)?;
-        } else if let View::Text { get, .. } = &view {
-            out.push(Some(get(i)))?;
-        } else {
-            cell.clear();
-            view.value(i, &mut cell);
-            out.push(Some(&cell))?;
+
+    fn measure_item(&self, i: usize, sum: &mut usize, limit: usize) {
+        *sum = sum.saturating_add(1);
+        if !self.is_null(i) {
+            *sum = sum.saturating_add(if matches!(self, View::Text { .. }) { MAX_LENGTH_BYTES } else { 0 });
+            self.measure(i, sum, limit);
         }
     }
-    Ok(out)
 }
 
-/// A block from a batch.
+/// Most bytes of a length in a cell; lengths are at most `MAX_CELL_BYTES`.
+const MAX_LENGTH_BYTES: usize = 4;
+
+/// The rows of a batch, and where in them.
+struct Rows<'a> {
+    names: Vec<&'a str>,
+    kinds: Vec<Kind>,
+    views: Vec<View<'a>>,
+    rows: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn new(batch: &'a RecordBatch) -> Result<Rows<'a>> {
+        let fields = batch.schema_ref().fields();
+        let views = batch.columns().iter().zip(fields).map(|(c, f)| in_column(f.name(), View::new(c)));
+        Ok(Rows {
+            kinds: kinds_of(batch.schema_ref())?,
+            views: views.collect::<Result<_>>()?,
+            names: batch.schema_ref().fields().iter().map(|f| f.name().as_str()).collect(),
+            rows: batch.num_rows(),
+        })
+    }
+
+    /// How many rows from `start` on make a block.
+    ///
+    /// # Errors
+    /// `LimitExceeded` for a cell or row that is too long.
+    fn block_rows(&self, start: usize) -> Result<usize> {
+        let mut bytes = vec![0usize; (self.rows - start).min(SLICE_ROWS)];
+        for (view, name) in self.views.iter().zip(&self.names) {
+            let mut in_column = 0usize;
+            let mut fit = bytes.len();
+            for (k, in_row) in bytes.iter_mut().enumerate() {
+                let cell = view.cell_bytes(start + k);
+                if cell > MAX_CELL_BYTES {
+                    let text = format!("column {name:?}: a cell of more than {MAX_CELL_BYTES} bytes");
+                    return Err(Error::new(ErrorKind::LimitExceeded, text));
+                }
+                *in_row = in_row.saturating_add(cell + 1);
+                in_column = in_column.saturating_add(cell);
+                if in_column > SLICE_BYTES {
+                    fit = k.max(1);
+                    break;
+                }
+            }
+            bytes.truncate(fit);
+        }
+        if bytes.first().is_some_and(|&b| b > MAX_ROW_BYTES) {
+            let text = format!("a row of more than {MAX_ROW_BYTES} bytes");
+            return Err(Error::new(ErrorKind::LimitExceeded, text));
+        }
+        let mut sum = 0usize;
+        let fit = bytes.iter().take_while(|&&b| {
+            sum = sum.saturating_add(b);
+            sum <= SLICE_BYTES
+        });
+        Ok(fit.count().max(1))
+    }
+
+    /// A block of rows from `start` on.
+    fn block(&self, start: usize) -> Result<Block> {
+        let rows = self.block_rows(start)?;
+        let columns = self.views.iter().zip(&self.kinds).zip(&self.names);
+        let columns = columns.map(|((view, &kind), name)| in_column(name, view.column(kind, start, rows)));
+        Ok(Block { rows, columns: columns.collect::<Result<_>>()? })
+    }
+}
+
+fn in_column<T>(name: &str, result: Result<T>) -> Result<T> {
+    result.map_err(|e| Error::new(e.kind(), format!("column {name:?}: {}", e.message())))
+}
+
+impl View<'_> {
+    /// A column of `rows` rows from `start` on.
+    ///
+    /// # Errors
+    /// `LimitExceeded`.
+    fn column(&self, kind: Kind, start: usize, rows: usize) -> Result<Column> {
+        if let View::Fixed { array, data, width } = self {
+            let at = (data.offset() + start) * width;
+            if let (0, Some(bytes)) = (
+                array.null_count(),
+                data.buffers().first().and_then(|b| b.as_slice().get(at..at + rows * width)),
+            ) {
+                return Column::from_parts(kind, rows, bytes.to_vec(), Vec::new(), Vec::new());
+            }
+        }
+        let mut out = Column::new(kind);
+        let mut cell = Vec::new();
+        for i in start..start + rows {
+            if self.is_null(i) {
+                out.push(None)?;
+            } else if let View::Text { get, .. } = self {
+                out.push(Some(get(i)))?;
+            } else {
+                cell.clear();
+                self.value(i, &mut cell);
+                out.push(Some(&cell))?;
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Hands on the rows of a batch as blocks of bounded size.
 ///
 /// # Errors
-/// As `to_column`, with the column's name. What Arrow's accessors panic at is `InvalidInput`, too.
-pub(crate) fn to_block(batch: &RecordBatch) -> Result<Block> {
-    catch_unwind(AssertUnwindSafe(|| convert(batch)))
-        .unwrap_or_else(|_| Err(Error::new(ErrorKind::InvalidInput, "malformed arrays")))
-}
-
-fn convert(batch: &RecordBatch) -> Result<Block> {
-    kinds_of(batch.schema_ref())?;
-    let columns = batch.columns().iter().zip(batch.schema_ref().fields()).map(|(c, f)| {
-        to_column(c).map_err(|e| Error::new(e.kind(), format!("column {:?}: {}", f.name(), e.message())))
-    });
-    Ok(Block { rows: batch.num_rows(), columns: columns.collect::<Result<_>>()? })
+/// `InvalidInput` for types that are not handled, with the column's name, and for what Arrow's accessors panic at;
+/// `LimitExceeded` for a cell or row that is too long; what `each` returns.
+pub(crate) fn to_blocks(batch: &RecordBatch, mut each: impl FnMut(Block) -> Result<()>) -> Result<()> {
+    const MALFORMED: &str = "malformed arrays";
+    let rows = guard(ErrorKind::InvalidInput, MALFORMED, || Rows::new(batch))?;
+    let mut start = 0;
+    while start < rows.rows {
+        let block = guard(ErrorKind::InvalidInput, MALFORMED, || rows.block(start))?;
+        start += block.rows;
+        each(block)?;
+    }
+    Ok(())
 }

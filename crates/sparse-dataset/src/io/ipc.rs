@@ -1,14 +1,25 @@
 //! What Arrow IPC files declare, compared with what is there: their reader allocates whatever a length says, and a program
 //! that cannot allocate is at an end.
 
-use arrow_ipc::{Message, MessageHeader, root_as_footer, root_as_message};
+use super::flat;
+use super::limits::exceeded;
+use arrow_ipc::{CompressionType, Message, MessageHeader};
 use sparse_core::{Error, ErrorKind, Result};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-/// The compressed buffers of a batch may become so many times as long as the file, or this long: a column of one value shrinks more.
-const MAX_EXPANSION: u64 = 1000;
-const HARMLESS: u64 = 256 << 20;
+/// What any compressed buffer may become, in bytes; beyond it, this many times its length, or what LZ4 can make of it.
+const HARMLESS_BUFFER: u64 = 64 << 20;
+const MAX_RATIO: u64 = 1000;
+const LZ4_RATIO: u64 = 255;
+
+/// The compressed buffers of a batch may become this much in all, or this many times as long as they are.
+const HARMLESS_BATCH: u64 = 512 << 20;
+const BATCH_RATIO: u64 = 20;
+
+/// Bytes that may be copied to put dictionaries together from their parts: each part copies all before it.
+const HARMLESS_COPIES: u64 = 1 << 30;
 
 fn malformed(what: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("malformed: {what}"))
@@ -18,6 +29,8 @@ fn malformed(what: &str) -> Error {
 struct Checked<'a> {
     file: &'a mut File,
     len: u64,
+    /// Bytes of each dictionary so far, and bytes that were copied for it.
+    dictionaries: HashMap<i64, (u64, u64)>,
 }
 
 /// Compare the lengths that a file or stream declares with the file's.
@@ -27,7 +40,7 @@ struct Checked<'a> {
 pub(super) fn check_lengths(file: &mut File, stream: bool) -> Result<()> {
     let unreadable = |e| Error::io("cannot read", e);
     let len = file.seek(SeekFrom::End(0)).map_err(unreadable)?;
-    let mut checked = Checked { file, len };
+    let mut checked = Checked { file, len, dictionaries: HashMap::new() };
     if stream { checked.stream() } else { checked.footer() }?;
     checked.file.rewind().map_err(unreadable)
 }
@@ -75,7 +88,8 @@ impl Checked<'_> {
         let len = u64::try_from(self.length(end)?).map_err(|_| malformed("a negative length"))?;
         let start = end.checked_sub(len).ok_or_else(|| malformed("its footer is longer than the file"))?;
         let bytes = self.bytes(start, len)?;
-        let footer = root_as_footer(&bytes).map_err(|e| malformed(&format!("its footer: {e}")))?;
+        let footer = flat::footer(&bytes)?;
+        let mut parts = Vec::new();
         for block in footer.dictionaries().iter().flatten().chain(footer.recordBatches().iter().flatten()) {
             let [at, len, body] = [block.offset(), block.metaDataLength().into(), block.bodyLength()]
                 .map(|n| u64::try_from(n).map_err(|_| malformed("a negative length")));
@@ -89,6 +103,12 @@ impl Checked<'_> {
                 return Err(malformed("its footer and a message differ"));
             }
             self.message(start, own)?;
+            parts.push((at, at + len + body));
+        }
+        // Each part is read as often as it is listed.
+        parts.sort_unstable();
+        if parts.iter().zip(parts.iter().skip(1)).any(|(a, b)| b.0 < a.1) {
+            return Err(malformed("two parts of it have the same bytes"));
         }
         Ok(())
     }
@@ -96,13 +116,29 @@ impl Checked<'_> {
     /// Check a message; returns where it ends.
     fn message(&mut self, start: u64, len: u64) -> Result<u64> {
         let bytes = self.bytes(start, len)?;
-        let message = root_as_message(&bytes).map_err(|e| malformed(&format!("a message: {e}")))?;
+        let message = flat::message(&bytes)?;
         let body = u64::try_from(message.bodyLength()).map_err(|_| malformed("a negative length"))?;
         let at = start + len;
         let end = at.checked_add(body).filter(|&end| end <= self.len);
         let end = end.ok_or_else(|| malformed("a part of it lies past its end"))?;
+        self.dictionary(&message, body)?;
         self.compressed(&message, at, end)?;
         Ok(end)
+    }
+
+    /// Checks that the parts of a dictionary are not so many that putting them together takes for ever.
+    fn dictionary(&mut self, message: &Message<'_>, body: u64) -> Result<()> {
+        let Some(batch) = message.header_as_dictionary_batch() else { return Ok(()) };
+        let (bytes, copied) = self.dictionaries.entry(batch.id()).or_default();
+        *bytes = if batch.isDelta() { bytes.saturating_add(body) } else { body };
+        *copied = copied.saturating_add(*bytes);
+        let limit = self.len.saturating_mul(BATCH_RATIO).max(HARMLESS_COPIES);
+        if *copied > limit {
+            return Err(exceeded(format!(
+                "a dictionary in so many parts that {limit} bytes would be copied: write it in one"
+            )));
+        }
+        Ok(())
     }
 
     /// Each compressed buffer begins with its length.
@@ -111,8 +147,11 @@ impl Checked<'_> {
             MessageHeader::DictionaryBatch => message.header_as_dictionary_batch().and_then(|d| d.data()),
             _ => message.header_as_record_batch(),
         };
-        let Some(batch) = batch.filter(|b| b.compression().is_some()) else { return Ok(()) };
-        let mut sum = 0u64;
+        let Some((batch, compression)) = batch.and_then(|b| Some((b, b.compression()?))) else {
+            return Ok(());
+        };
+        let ratio = if compression.codec() == CompressionType::LZ4_FRAME { LZ4_RATIO } else { MAX_RATIO };
+        let (mut sum, mut packed) = (0u64, 0u64);
         for buffer in batch.buffers().iter().flatten().filter(|b| b.length() >= 8) {
             let at = u64::try_from(buffer.offset()).ok().and_then(|o| body.checked_add(o));
             let at = at
@@ -121,12 +160,17 @@ impl Checked<'_> {
             let declared = self.bytes(at, 8)?;
             let declared = declared.as_chunks::<8>().0.first().map_or(0, |b| i64::from_le_bytes(*b));
             // -1 stands for a buffer that is not compressed.
-            sum = sum.saturating_add(u64::try_from(declared.max(0)).unwrap_or(0));
+            let declared = u64::try_from(declared.max(0)).unwrap_or(0);
+            let len = u64::try_from(buffer.length()).unwrap_or(0);
+            if declared > len.saturating_mul(ratio).max(HARMLESS_BUFFER) {
+                let text = format!("a buffer of {len} bytes says that it becomes {declared}");
+                return Err(malformed(&text).at_offset(at));
+            }
+            sum = sum.saturating_add(declared);
+            packed = packed.saturating_add(len);
         }
-        if sum > self.len.saturating_mul(MAX_EXPANSION).max(HARMLESS) {
-            return Err(malformed(
-                "its compressed parts say they are more than 1000 times as long as the file",
-            ));
+        if sum > packed.saturating_mul(BATCH_RATIO).saturating_add(HARMLESS_BATCH) {
+            return Err(exceeded(format!("buffers of {packed} bytes become {sum}")).at_offset(body));
         }
         Ok(())
     }

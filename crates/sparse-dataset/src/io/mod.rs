@@ -1,9 +1,23 @@
 //! Data files: finding them, reading them, writing them.
+//!
+//! Readers and writers of the formats are those of arrow-rs. Files are not trusted: `footer`, `pages`, `ipc` and `text`
+//! check what a file declares before its reader sees it, within the bounds of `limits`; `writable` tries a schema's types
+//! on the writer of a format; and what panics nevertheless is caught (see `foreign`).
 
+mod failed;
 mod find;
+mod flat;
+mod footer;
+mod inside;
 mod ipc;
+mod limits;
+mod pages;
 mod parquet;
+mod plain;
 mod read;
+mod text;
+mod thrift;
+mod writable;
 mod write;
 
 pub(crate) use find::{all_files, find};
@@ -37,6 +51,16 @@ impl Format {
             Format::ArrowFile | Format::ArrowStream => "arrow",
             Format::JsonLines => "jsonl",
             Format::Csv => "csv",
+        }
+    }
+
+    /// What people call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Format::Parquet => "Parquet",
+            Format::ArrowFile | Format::ArrowStream => "Arrow",
+            Format::JsonLines => "JSON",
+            Format::Csv => "CSV",
         }
     }
 

@@ -1,14 +1,19 @@
 //! Parquet files, several columns written at once.
+//!
+//! The writer of columns is not ours: each thread that runs it is guarded.
 
+use super::Format;
+use super::failed::{failed, gave_up};
+use crate::foreign::guard;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::errors::Result;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use rayon::prelude::*;
+use sparse_core::{ErrorKind, Result};
 use std::io::Write;
 
 /// Rows in a row group.
@@ -32,12 +37,13 @@ impl<W: Write + Send> ParquetWriter<W> {
     }
 
     fn with_groups(out: W, schema: &SchemaRef, group_rows: usize) -> Result<Self> {
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-            .set_max_row_group_row_count(Some(group_rows))
-            .build();
-        let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties))?;
-        let (file, factory) = writer.into_serialized_writer()?;
+        let (file, factory) = guarded(|| {
+            let properties = WriterProperties::builder()
+                .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+                .set_max_row_group_row_count(Some(group_rows))
+                .build();
+            ArrowWriter::try_new(out, schema.clone(), Some(properties))?.into_serialized_writer()
+        })?;
         let schema = schema.clone();
         Ok(ParquetWriter { file, factory, schema, group_rows, columns: Vec::new(), rows: 0, groups: 0 })
     }
@@ -46,16 +52,19 @@ impl<W: Write + Send> ParquetWriter<W> {
         let mut at = 0;
         while at < batch.num_rows() {
             if self.rows == 0 {
-                self.columns = self.factory.create_column_writers(self.groups)?;
+                self.columns = guarded(|| self.factory.create_column_writers(self.groups))?;
             }
             let n = (self.group_rows - self.rows).min(batch.num_rows() - at);
             let part = batch.slice(at, n);
-            let mut leaves = Vec::with_capacity(self.columns.len());
-            for (field, array) in self.schema.fields().iter().zip(part.columns()) {
-                leaves.extend(compute_leaves(field, array)?);
-            }
+            let leaves = guarded(|| {
+                let mut leaves = Vec::with_capacity(self.columns.len());
+                for (field, array) in self.schema.fields().iter().zip(part.columns()) {
+                    leaves.extend(compute_leaves(field, array)?);
+                }
+                Ok(leaves)
+            })?;
             let columns = self.columns.par_iter_mut().zip(&leaves);
-            columns.map(|(column, leaf)| column.write(leaf)).collect::<Result<()>>()?;
+            columns.map(|(column, leaf)| guarded(|| column.write(leaf))).collect::<Result<()>>()?;
             self.rows += n;
             at += n;
             if self.rows == self.group_rows {
@@ -70,10 +79,13 @@ impl<W: Write + Send> ParquetWriter<W> {
             return Ok(());
         }
         let columns = std::mem::take(&mut self.columns);
-        let chunks: Vec<_> = columns.into_par_iter().map(ArrowColumnWriter::close).collect::<Result<_>>()?;
-        let mut group = self.file.next_row_group()?;
-        chunks.into_iter().try_for_each(|c| c.append_to_row_group(&mut group))?;
-        group.close()?;
+        let close = |column: ArrowColumnWriter| guarded(|| column.close());
+        let chunks: Vec<_> = columns.into_par_iter().map(close).collect::<Result<_>>()?;
+        guarded(|| {
+            let mut group = self.file.next_row_group()?;
+            chunks.into_iter().try_for_each(|c| c.append_to_row_group(&mut group))?;
+            group.close()
+        })?;
         self.rows = 0;
         self.groups += 1;
         Ok(())
@@ -81,8 +93,15 @@ impl<W: Write + Send> ParquetWriter<W> {
 
     pub(crate) fn finish(mut self) -> Result<()> {
         self.flush()?;
-        self.file.close().map(|_| ())
+        guarded(|| self.file.close()).map(|_| ())
     }
+}
+
+/// Runs a part of the writer on the calling thread.
+fn guarded<T>(f: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
+    guard(ErrorKind::InvalidArgument, gave_up(Format::Parquet), || {
+        f().map_err(|e| failed(Format::Parquet, e))
+    })
 }
 
 #[cfg(test)]

@@ -2,21 +2,39 @@
 //!
 //! The readers are not ours, and damaged files can make them panic: that is caught and reported as a malformed file.
 
+use super::flat::check_hint;
+use super::footer::read_footer;
 use super::ipc::check_lengths;
+use super::limits::{Expansion, check_schema, rows_with_nulls};
+use super::pages::check_pages;
+use super::text::{check_csv, check_json};
 use super::{DataFile, Format};
-use arrow_array::{RecordBatch, RecordBatchReader};
+use crate::arrow::to_blocks;
+use crate::foreign::guard;
+use crate::table::Block;
+use arrow_array::RecordBatchReader;
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_json::reader::infer_json_schema_from_seekable;
 use arrow_schema::{ArrowError, DataType, Field, Schema};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use sparse_core::{Error, ErrorKind, Result};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use parquet::file::metadata::ParquetMetaDataReader;
+use sparse_core::{Error, ErrorKind, FileSource, Result};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Rows that are read at once.
 const BATCH_ROWS: usize = 4096;
+
+/// Cells that are read at once, of fields nested or not.
+const BATCH_CELLS: usize = 1 << 20;
+
+/// Rows that are read at once of a table with many columns.
+fn batch_rows(schema: &Schema) -> usize {
+    (BATCH_CELLS / schema.flattened_fields().len().max(1)).clamp(1, BATCH_ROWS)
+}
 
 type Batches = Box<dyn RecordBatchReader>;
 
@@ -26,17 +44,13 @@ fn malformed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
 
 /// Run a reader that may panic.
 fn isolate<T>(file: &DataFile, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(f))
-        .unwrap_or_else(|_| Err(Error::new(ErrorKind::InvalidInput, "malformed: its reader gave up")))
+    guard(ErrorKind::InvalidInput, "malformed: its reader gave up", f)
         .map_err(|e| e.in_file(file.path.display().to_string()))
 }
 
 fn open(file: &DataFile) -> Result<File> {
     File::open(&file.path).map_err(|e| Error::io("cannot open", e))
 }
-
-/// Files that promise more than this many times their own length are refused.
-const MAX_EXPANSION: u64 = 1000;
 
 fn reader(file: &DataFile) -> Result<Batches> {
     let mut f = open(file)?;
@@ -45,32 +59,51 @@ fn reader(file: &DataFile) -> Result<Batches> {
     }
     Ok(match file.format {
         Format::Parquet => {
-            let builder = ParquetRecordBatchReaderBuilder::try_new(f).map_err(malformed)?;
-            let (rows, len) = (builder.metadata().file_metadata().num_rows(), file_len(file)?);
-            // A row takes room somewhere, if only in runs of 2^32.
-            if rows < 0 || (rows as u64) / (1 << 32) > len.saturating_mul(MAX_EXPANSION) {
-                return Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    format!("malformed: {rows} rows in {len} bytes"),
-                ));
-            }
-            Box::new(builder.with_batch_size(BATCH_ROWS).build().map_err(malformed)?)
+            let (builder, rows) = open_parquet(f)?;
+            Box::new(builder.with_batch_size(rows).build().map_err(malformed)?)
         }
         Format::ArrowFile => Box::new(FileReader::try_new_buffered(f, None).map_err(malformed)?),
         Format::ArrowStream => Box::new(StreamReader::try_new_buffered(f, None).map_err(malformed)?),
         Format::JsonLines => {
             let mut f = BufReader::new(f);
+            let found = check_json(&mut f)?;
+            f.rewind().map_err(|e| Error::io("cannot read", e))?;
             let (schema, _) = infer_json_schema_from_seekable(&mut f, None).map_err(malformed)?;
             f.rewind().map_err(|e| Error::io("cannot read", e))?;
-            let builder = arrow_json::ReaderBuilder::new(Arc::new(schema)).with_batch_size(BATCH_ROWS);
+            let rows = found.batch_rows(batch_rows(&schema));
+            let builder = arrow_json::ReaderBuilder::new(Arc::new(schema)).with_batch_size(rows);
             Box::new(builder.build(f).map_err(malformed)?)
         }
         Format::Csv => {
+            let found = check_csv(&mut BufReader::new(&mut f))?;
+            f.rewind().map_err(|e| Error::io("cannot read", e))?;
             let schema = Arc::new(csv_schema(file)?);
-            let builder = arrow_csv::ReaderBuilder::new(schema).with_header(true).with_batch_size(BATCH_ROWS);
+            let rows = found.batch_rows(batch_rows(&schema));
+            let builder = arrow_csv::ReaderBuilder::new(schema).with_header(true).with_batch_size(rows);
             Box::new(builder.build(f).map_err(malformed)?)
         }
     })
+}
+
+/// Opens a Parquet file whose footer and pages have been checked; also tells how many rows to read at once.
+///
+/// # Errors
+/// `InvalidInput` when the file is malformed, `LimitExceeded` when it would take too much memory, `Io`.
+fn open_parquet(file: File) -> Result<(ParquetRecordBatchReaderBuilder<File>, usize)> {
+    let unreadable = |e| Error::io("cannot read", e);
+    let footer = read_footer(&FileSource::new(file.try_clone().map_err(unreadable)?)?)?;
+    let metadata = ParquetMetaDataReader::decode_metadata(&footer).map_err(malformed)?;
+    for pair in metadata.file_metadata().key_value_metadata().into_iter().flatten() {
+        if let ("ARROW:schema", Some(value)) = (&*pair.key, &pair.value) {
+            check_hint(value)?;
+        }
+    }
+    let metadata =
+        ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new()).map_err(malformed)?;
+    check_schema(metadata.schema())?;
+    let rows = check_pages(&file, metadata.metadata(), batch_rows(metadata.schema()))?;
+    let rows = rows.min(rows_with_nulls(metadata.schema())?);
+    Ok((ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata), rows))
 }
 
 fn file_len(file: &DataFile) -> Result<u64> {
@@ -97,19 +130,20 @@ fn csv_schema(file: &DataFile) -> Result<Schema> {
 pub(crate) fn read_schema(file: &DataFile) -> Result<Schema> {
     isolate(file, || {
         let schema = reader(file)?.schema();
+        check_schema(&schema)?;
         crate::arrow::kinds_of(&schema)?;
         Ok(schema.as_ref().clone())
     })
 }
 
-/// Read a file, batch by batch, with its columns in the order of `schema`.
+/// Read a file, block by block, with its columns in the order of `schema`.
 ///
 /// # Errors
 /// `InvalidInput` when it is malformed, `NotFound`, `Io`, and what `each` returns.
 pub(crate) fn read_file(
     file: &DataFile,
     schema: &Schema,
-    mut each: impl FnMut(RecordBatch) -> Result<()>,
+    mut each: impl FnMut(Block) -> Result<()>,
 ) -> Result<()> {
     let mut batches = isolate(file, || reader(file))?;
     let order = isolate(file, || {
@@ -120,12 +154,18 @@ pub(crate) fn read_file(
         };
         schema.fields().iter().map(place).collect::<Result<Vec<usize>>>()
     })?;
+    let mut expansion = Expansion::of(file_len(file)?);
     let in_order = order.iter().enumerate().all(|(i, &o)| i == o);
     while let Some(batch) =
         isolate(file, || batches.next().transpose().map_err(|e: ArrowError| malformed(e)))?
     {
         let batch = if in_order { batch } else { batch.project(&order).map_err(malformed)? };
-        each(batch)?;
+        to_blocks(&batch, |block| {
+            // A row takes a byte, if only to be counted.
+            expansion.take(block.bytes().saturating_add(block.rows))?;
+            each(block)
+        })
+        .map_err(|e| e.in_file(file.path.display().to_string()))?;
     }
     Ok(())
 }

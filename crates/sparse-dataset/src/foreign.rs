@@ -1,0 +1,108 @@
+//! Runs the code of other projects, which may panic, and turns its panics into errors.
+//!
+//! Readers and writers of Parquet, Arrow, JSON and CSV are arrow-rs. What they are given is checked first (see `io`), and
+//! what panics nevertheless ends as an error of the file. A thread is marked while it runs such code, so that a program
+//! can keep the text of those panics off its standard error: see [`in_foreign_code`].
+
+use sparse_core::{Error, ErrorKind, Result};
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+thread_local! {
+    /// How many guards are open on this thread.
+    static OPEN: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Tells whether the calling thread runs code whose panics this crate turns into errors.
+///
+/// A library must not replace the panic hook of its program, so the text of a caught panic still goes to standard error
+/// by default. A program that wants it silent installs a hook that asks this first:
+///
+/// ```
+/// let usual = std::panic::take_hook();
+/// std::panic::set_hook(Box::new(move |panic| {
+///     if !sparse_dataset::in_foreign_code() {
+///         usual(panic);
+///     }
+/// }));
+/// ```
+pub fn in_foreign_code() -> bool {
+    OPEN.try_with(|open| open.get() > 0).unwrap_or(false)
+}
+
+/// Marks the thread as long as it lives, also when a panic passes through.
+struct Mark;
+
+impl Mark {
+    fn new() -> Mark {
+        OPEN.with(|open| open.set(open.get() + 1));
+        Mark
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        OPEN.with(|open| open.set(open.get().saturating_sub(1)));
+    }
+}
+
+/// Runs foreign code on this thread; a panic becomes an error of this kind.
+///
+/// Threads that `f` starts, or hands work to, are not covered: guard what runs on them, too.
+///
+/// # Errors
+/// What `f` returns, and `kind` with `what` when it panics.
+pub(crate) fn guard<T>(kind: ErrorKind, what: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mark = Mark::new();
+    let result = catch_unwind(AssertUnwindSafe(f));
+    drop(mark);
+    result.unwrap_or_else(|panic| Err(Error::new(kind, format!("{what}: {}", message(&*panic)))))
+}
+
+/// Longest part of a panic's message that an error repeats, in bytes.
+const MAX_MESSAGE: usize = 200;
+
+/// The first line of what a panic says.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text.as_str(),
+        _ => "no reason given",
+    };
+    let line = text.lines().next().unwrap_or_default();
+    let mut end = line.len().min(MAX_MESSAGE);
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    line.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panics_become_errors_and_the_mark_goes() {
+        assert!(!in_foreign_code());
+        let error = guard(ErrorKind::InvalidInput, "malformed", || -> Result<()> {
+            assert!(in_foreign_code());
+            guard(ErrorKind::Io, "inside", || Ok(())).unwrap();
+            assert!(in_foreign_code());
+            panic!("index {} out of range\nand more", 7)
+        });
+        assert!(!in_foreign_code());
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert_eq!(error.message(), "malformed: index 7 out of range");
+    }
+
+    #[test]
+    fn threads_are_marked_one_by_one() {
+        guard(ErrorKind::Io, "x", || {
+            assert!(!std::thread::spawn(in_foreign_code).join().unwrap());
+            Ok(())
+        })
+        .unwrap();
+    }
+}
