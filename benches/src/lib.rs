@@ -17,6 +17,8 @@ pub mod datasets;
 pub mod decompose;
 pub mod disk;
 pub mod estimates;
+#[cfg(feature = "dataset")]
+pub mod faults;
 pub mod first_tensor;
 pub mod ladder;
 pub mod measure;

@@ -53,6 +53,11 @@ sparse-bench cut BASE FINETUNED OUT --tensors A,B* [--rows N] [--dims 384=96,153
 sparse-bench datasets PAIR ... | --all FOLDER            deltas of datasets (feature `dataset`)
 sparse-bench synth-dataset --from PARQUET --out DIR      a seeded pair of tables grown from real text (feature `dataset`)
     --rows 1000000  --seed 1
+sparse-bench faults [--quick]                            every fault many times, and what became of it (feature `dataset`)
+    --out FILE      a document that gets the table between its markers
+    --only A,B      rows whose name contains A or B
+    --trial 'WORDS' one trial of the row --only, as the list of failures calls it
+    --seed 1        --sparse PATH  --work DIR
 sparse-bench machine                                     what is measured on";
 
 fn main() -> ExitCode {
@@ -75,6 +80,8 @@ fn main() -> ExitCode {
         Some("datasets") => datasets(args),
         #[cfg(feature = "dataset")]
         Some("synth-dataset") => make_rows(args),
+        #[cfg(feature = "dataset")]
+        Some("faults") => sparse_bench::faults::main(args),
         Some("machine") => {
             println!("{}", Machine::describe());
             Ok(ExitCode::SUCCESS)

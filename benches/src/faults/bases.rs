@@ -1,0 +1,126 @@
+//! Rows: the base is not the one that the delta was made against.
+
+use super::data::{Made, derived, kinds, put, put_model, rows as made_rows, small_model, write_json};
+use super::dice::Dice;
+use super::lab::Lab;
+use super::library::{Library, Right};
+use super::outcome::Outcome;
+use super::row::{Plan, Row, word};
+use sparse_core::{Error, Result};
+use std::path::Path;
+
+/// The rows of this file.
+pub(super) fn rows() -> Vec<Row> {
+    vec![Row {
+        name: "wrong-base",
+        fault: "wrong base: other values, one bit, shapes, types, tensors or rows missing, another order, nothing",
+        place: "the base given to `verify` and `reconstruct`",
+        plan,
+        run,
+    }]
+}
+
+const MODELS: [&str; 9] =
+    ["values", "bit", "shape", "type", "missing", "names", "order", "empty", "fine-tuned"];
+const TABLES: [&str; 7] = ["values", "cell", "missing", "order", "other", "empty", "derived"];
+
+fn plan(lab: &Lab) -> Result<Plan> {
+    let mut all = Vec::new();
+    for kind in kinds(&lab.data()).iter().filter(|k| k.small && !k.alone) {
+        let ways = if kind.dataset { &TABLES[..] } else { &MODELS };
+        for way in ways {
+            let n = if matches!(*way, "bit" | "cell") { lab.most(200, 4) } else { lab.most(10, 1) };
+            all.extend((0..n).map(|i| format!("{} {way} {i}", kind.name)));
+        }
+    }
+    Ok(Plan::Trials(all))
+}
+
+fn run(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
+    let lab = library.lab;
+    let kind = lab.kind(word(trial, 0))?;
+    let way = word(trial, 1);
+    let mut dice = Dice::new(lab.seed, trial);
+    let number = trial.replace(' ', "-");
+    let bases = lab.fast.join("bases");
+    let base = bases.join(if kind.dataset { format!("{number}.{}", extension(kind.name)) } else { number });
+    if kind.dataset {
+        wrong_table(lab, kind.name, way, &mut dice, &base)?;
+    } else {
+        wrong_model(lab, kind.name, way, &mut dice, &base)?;
+    }
+    let bytes = library.bytes(&kind.delta())?.to_vec();
+    let outcome = library.judge(&kind, bytes, Some(&base), Right::SameOrRefused)?;
+    let _ = std::fs::remove_dir_all(&base).or_else(|_| std::fs::remove_file(&base));
+    // What changed may lie where the delta does not look: then the very bytes come back.
+    Ok(outcome)
+}
+
+fn extension(kind: &str) -> &'static str {
+    if kind == "exact" { "jsonl" } else { "parquet" }
+}
+
+fn wrong_model(lab: &Lab, kind: &str, way: &str, dice: &mut Dice, base: &Path) -> Result<()> {
+    let mut tensors = small_model(&mut Dice::new(lab.seed, kind));
+    let n = dice.below(tensors.len() - 1);
+    let other = |t: &Made, shape: &[usize], dtype, dice: &mut Dice| Made::random(&t.name, shape, dtype, dice);
+    let Some(one) = tensors.get_mut(n) else { return Err(Error::invalid_argument("no tensors")) };
+    match way {
+        "values" => tensors = small_model(dice),
+        "bit" => {
+            let at = dice.below(one.bytes.len());
+            if let Some(byte) = one.bytes.get_mut(at) {
+                *byte ^= 1 << dice.below(8);
+            }
+        }
+        "shape" => {
+            let mut shape = one.shape.clone();
+            if let Some(first) = shape.first_mut() {
+                *first += 1;
+            }
+            *one = other(one, &shape, one.dtype, dice);
+        }
+        "type" => {
+            let dtype = if one.dtype == "BF16" { "F32" } else { "BF16" };
+            *one = other(one, &one.shape.clone(), dtype, dice);
+        }
+        "missing" => drop(tensors.remove(n)),
+        "names" => one.name.push_str(".renamed"),
+        "order" => tensors.reverse(),
+        "empty" => tensors.clear(),
+        _ => tensors = super::data::trained(&tensors, 0.5, dice),
+    }
+    put_model(base, &tensors, "{\"model_type\": \"made up\"}\n")
+}
+
+fn wrong_table(lab: &Lab, kind: &str, way: &str, dice: &mut Dice, base: &Path) -> Result<()> {
+    let n = if kind == "rows" { 40 } else { 30 };
+    let mut table = made_rows(n, &mut Dice::new(lab.seed, kind));
+    let at = dice.below(n);
+    match way {
+        "values" => table = made_rows(n, dice),
+        "cell" => {
+            if let Some(row) = table.get_mut(at) {
+                match dice.below(3) {
+                    0 => row.id += 1,
+                    1 => row.text.push('x'),
+                    _ => row.score += 0.125,
+                }
+            }
+        }
+        "missing" => drop(table.remove(at)),
+        "order" => table.swap(at, (at + 1 + dice.below(n - 1)) % n),
+        "empty" => table.clear(),
+        "derived" => table = derived(&table, dice),
+        _ => {
+            return match kind {
+                "rows" => put(base, dice.bytes(500)),
+                _ => put(base, "{\"other\": 1}\n{\"other\": 2}\n"),
+            };
+        }
+    }
+    match kind {
+        "rows" => super::parquet::write(base, &table),
+        _ => write_json(base, &table),
+    }
+}
