@@ -17,7 +17,7 @@
 //! ```
 //!
 //! * Each tensor is decoded when the model asks for it, straight into the memory that candle keeps. What the delta leaves as
-//!   it is in the base is taken from the base's mapping.
+//!   it is in the base is taken from the base's mapping, if that was opened with `OpenOptions::mapped()`.
 //! * [`sharded_var_builder`] gives each rank of a tensor-parallel group its part, and reads little else.
 //! * [`load_tensors`] loads many tensors at once, on all threads that the source was given.
 //!

@@ -164,6 +164,10 @@ pub(crate) struct Compress {
     #[command(flatten, next_help_heading = "What may be lost")]
     pub(crate) policy: PolicyArgs,
 
+    /// Do not restore the delta from what was written before it gets its name; that takes less time
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+
     /// Replace the output if it exists
     #[arg(short, long)]
     pub(crate) force: bool,
@@ -300,6 +304,10 @@ pub(crate) struct CompressAdapter {
     /// Record the SHA-256 of what the delta restores, and print it: the number that others compare
     #[arg(long)]
     pub(crate) sha256: bool,
+
+    /// Do not restore the delta from what was written before it gets its name; that takes less time
+    #[arg(long)]
+    pub(crate) no_verify: bool,
 
     /// Replace the output if it exists
     #[arg(short, long)]

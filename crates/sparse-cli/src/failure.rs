@@ -83,6 +83,7 @@ impl Failure {
                 ErrorKind::LimitExceeded => "limit_exceeded",
                 ErrorKind::Cancelled => "cancelled",
                 ErrorKind::Io => "io",
+                ErrorKind::Internal => "fault",
                 _ => "other",
             },
         }

@@ -38,6 +38,8 @@ pub enum ErrorKind {
     Cancelled,
     /// The operating system refused; the source error says why.
     Io,
+    /// A fault of this program, noticed before it did harm: please report it.
+    Internal,
 }
 
 /// An error: a [kind](ErrorKind), a sentence, and where it happened.

@@ -18,6 +18,7 @@ mod part;
 mod path;
 mod registry;
 mod source;
+mod stamp;
 mod tensor;
 mod unit;
 
@@ -31,5 +32,6 @@ pub use limits::{CancelToken, CodecContext, Limits, Observer, Unobserved};
 pub use path::check_path;
 pub use registry::Registry;
 pub use source::{ByteSource, FileSource, TensorEntry, TensorRead, TensorSource, check_range};
+pub use stamp::FileStamp;
 pub use tensor::{Digest, TensorSpec, TensorView};
 pub use unit::{DEFAULT_CHUNK_LEN, RowRun, RowRuns, Segment, UnitSpec};

@@ -1,6 +1,6 @@
 //! Where bytes and tensors come from.
 
-use crate::{Error, ErrorKind, Result, TensorSpec, part};
+use crate::{Error, ErrorKind, FileStamp, Result, TensorSpec, part};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -35,6 +35,15 @@ pub trait ByteSource: Send + Sync {
         let mut out = vec![0; len];
         self.read_exact_at(offset, &mut out)?;
         Ok(Cow::Owned(out))
+    }
+
+    /// Checks that nobody has changed the bytes since the source was opened, as far as can be told without reading
+    /// them. Sources that cannot tell say nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput`, saying what changed and how.
+    fn check_unchanged(&self) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -86,6 +95,10 @@ impl<T: ByteSource + ?Sized> ByteSource for &T {
     fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
         (**self).slice(offset, len)
     }
+
+    fn check_unchanged(&self) -> Result<()> {
+        (**self).check_unchanged()
+    }
 }
 
 impl<T: ByteSource + ?Sized> ByteSource for std::sync::Arc<T> {
@@ -100,13 +113,17 @@ impl<T: ByteSource + ?Sized> ByteSource for std::sync::Arc<T> {
     fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
         (**self).slice(offset, len)
     }
+
+    fn check_unchanged(&self) -> Result<()> {
+        (**self).check_unchanged()
+    }
 }
 
 /// A file read by position; its length is taken once, when it is wrapped.
 #[derive(Debug)]
 pub struct FileSource {
     file: std::fs::File,
-    len: u64,
+    stamp: FileStamp,
 }
 
 impl FileSource {
@@ -115,21 +132,31 @@ impl FileSource {
     /// # Errors
     /// `Io` when its length cannot be read.
     pub fn new(file: std::fs::File) -> Result<Self> {
-        let len = file.metadata().map_err(|e| Error::io("cannot read the file's length", e))?.len();
-        Ok(FileSource { file, len })
+        let metadata = file.metadata().map_err(|e| Error::io("cannot read the file's length", e))?;
+        Ok(FileSource { stamp: FileStamp::of(&metadata), file })
+    }
+
+    /// Returns the stamp of the file when it was wrapped.
+    pub fn stamp(&self) -> &FileStamp {
+        &self.stamp
     }
 }
 
 impl ByteSource for FileSource {
     fn byte_len(&self) -> u64 {
-        self.len
+        self.stamp.len()
     }
 
     fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        if offset.checked_add(out.len() as u64).is_none_or(|end| end > self.len) {
-            return Err(past_end(offset, out.len(), self.len));
+        if offset.checked_add(out.len() as u64).is_none_or(|end| end > self.byte_len()) {
+            return Err(past_end(offset, out.len(), self.byte_len()));
         }
         read_file_at(&self.file, offset, out).map_err(|e| Error::io("cannot read", e).at_offset(offset))
+    }
+
+    fn check_unchanged(&self) -> Result<()> {
+        let now = self.file.metadata().map_err(|e| Error::io("cannot read the file's length", e))?;
+        self.stamp.check(&now)
     }
 }
 
@@ -246,6 +273,15 @@ pub trait TensorSource: Send + Sync {
         let len = usize::try_from(entry.spec.byte_len())
             .map_err(|_| Error::new(ErrorKind::LimitExceeded, "tensor is larger than the address space"))?;
         self.range(index, 0, len)
+    }
+
+    /// Checks that nobody has changed what the tensors are read from since it was opened, as far as can be told
+    /// without reading it. Sources that cannot tell say nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput`, with the file, saying how it changed.
+    fn check_unchanged(&self) -> Result<()> {
+        Ok(())
     }
 }
 

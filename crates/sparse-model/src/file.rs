@@ -2,10 +2,11 @@
 
 #[cfg(feature = "mmap")]
 use crate::mmap::Map;
-use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Result};
+use sparse_core::{ByteSource, Error, ErrorKind, FileSource, FileStamp, Result};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Files below this size are opened for each read instead of being kept open or mapped, unless they hold tensors:
 /// a folder may hold more of them than there are file handles.
@@ -17,10 +18,13 @@ pub(crate) struct LazyFile {
     path: PathBuf,
     /// For errors.
     name: String,
-    len: u64,
+    /// As the file was when the model was opened.
+    stamp: FileStamp,
     mmap: bool,
     keep: bool,
     opened: OnceLock<Opened>,
+    /// Whether anything of it was ever read.
+    used: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -31,15 +35,22 @@ enum Opened {
 }
 
 impl LazyFile {
-    /// The file at `path`, `len` bytes long, called `name` in errors.
-    pub(crate) fn new(path: PathBuf, name: String, len: u64, mmap: bool, holds_tensors: bool) -> Self {
+    /// The file at `path`, as `stamp` says that it is, called `name` in errors.
+    pub(crate) fn new(
+        path: PathBuf,
+        name: String,
+        stamp: FileStamp,
+        mmap: bool,
+        holds_tensors: bool,
+    ) -> Self {
         LazyFile {
             path,
             name,
-            len,
-            mmap: mmap && len > 0,
-            keep: holds_tensors || len >= KEEP_OPEN_FROM,
+            mmap: mmap && !stamp.is_empty(),
+            keep: holds_tensors || stamp.len() >= KEEP_OPEN_FROM,
+            stamp,
             opened: OnceLock::new(),
+            used: AtomicBool::new(false),
         }
     }
 
@@ -49,14 +60,10 @@ impl LazyFile {
     }
 
     fn open(&self) -> Result<File> {
+        self.used.store(true, Ordering::Relaxed);
         let file = File::open(&self.path).map_err(|e| Error::io("cannot open", e))?;
-        let len = file.metadata().map_err(|e| Error::io("cannot read the file's length", e))?.len();
-        if len != self.len {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!("changed while in use: it had {} bytes, now it has {len}", self.len),
-            ));
-        }
+        let now = file.metadata().map_err(|e| Error::io("cannot read the file's length", e))?;
+        self.stamp.check(&now)?;
         Ok(file)
     }
 
@@ -82,7 +89,7 @@ impl LazyFile {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        if out.is_empty() && offset <= self.len {
+        if out.is_empty() && offset <= self.byte_len() {
             return Ok(());
         }
         if !self.keep {
@@ -98,15 +105,26 @@ impl LazyFile {
 
 impl ByteSource for LazyFile {
     fn byte_len(&self) -> u64 {
-        self.len
+        self.stamp.len()
     }
 
     fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        self.read(offset, out).map_err(|e| e.in_file(&*self.name))
+        self.read(offset, out).map_err(|e| match e.kind() {
+            // What was cut short under the reader ends too early; that it was cut says more.
+            ErrorKind::Truncated | ErrorKind::InvalidInput => match self.stamp.check_path(&self.path) {
+                Err(changed) => changed,
+                Ok(()) => e.in_file(&*self.name),
+            },
+            _ => e.in_file(&*self.name),
+        })
+    }
+
+    fn check_unchanged(&self) -> Result<()> {
+        if self.used.load(Ordering::Relaxed) { self.stamp.check_path(&self.path) } else { Ok(()) }
     }
 
     fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
-        if len == 0 && offset <= self.len {
+        if len == 0 && offset <= self.byte_len() {
             return Some(&[]);
         }
         if !(self.keep && self.mmap) {
@@ -125,13 +143,17 @@ impl ByteSource for LazyFile {
 mod tests {
     use super::*;
 
+    fn stamp(path: &Path) -> FileStamp {
+        FileStamp::of(&std::fs::metadata(path).unwrap())
+    }
+
     #[test]
     fn all_ways_of_reading_agree() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         std::fs::write(&path, b"0123456789").unwrap();
         for (mmap, tensors) in [(false, false), (false, true), (true, false), (true, true)] {
-            let file = LazyFile::new(path.clone(), "f".into(), 10, mmap, tensors);
+            let file = LazyFile::new(path.clone(), "f".into(), stamp(&path), mmap, tensors);
             assert_eq!(file.bytes_at(3, 4).unwrap(), &b"3456"[..]);
             assert_eq!(file.bytes_at(10, 0).unwrap(), &b""[..]);
             let e = file.read_exact_at(8, &mut [0; 3]).unwrap_err();
@@ -148,10 +170,33 @@ mod tests {
     fn changed_and_missing_files_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
-        let file = LazyFile::new(path.clone(), "f".into(), 10, true, true);
-        assert_eq!(file.bytes_at(0, 4).unwrap_err().kind(), ErrorKind::NotFound);
-        std::fs::write(&path, b"012345678").unwrap();
-        let e = file.bytes_at(0, 4).unwrap_err();
-        assert!(e.to_string().contains("had 10 bytes, now it has 9"), "{e}");
+        for (mmap, tensors) in [(false, false), (false, true), (true, true)] {
+            std::fs::write(&path, b"0123456789").unwrap();
+            let file = LazyFile::new(path.clone(), "f".into(), stamp(&path), mmap, tensors);
+            std::fs::remove_file(&path).unwrap();
+            file.check_unchanged().unwrap();
+            assert_eq!(file.bytes_at(0, 4).unwrap_err().kind(), ErrorKind::NotFound);
+            std::fs::write(&path, b"012345678").unwrap();
+            let e = file.bytes_at(0, 4).unwrap_err();
+            assert!(e.to_string().contains("had 10 bytes, now it has 9"), "{e}");
+            assert!(file.check_unchanged().is_err());
+        }
+    }
+
+    #[test]
+    fn a_file_cut_short_while_it_is_read_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        for tensors in [false, true] {
+            std::fs::write(&path, [7; 10_000]).unwrap();
+            let file = LazyFile::new(path.clone(), "f".into(), stamp(&path), false, tensors);
+            assert_eq!(file.bytes_at(9_000, 4).unwrap(), &[7; 4][..]);
+            file.check_unchanged().unwrap();
+            File::options().write(true).open(&path).unwrap().set_len(5_000).unwrap();
+            let e = file.bytes_at(9_000, 4).unwrap_err();
+            assert_eq!((e.kind(), e.file()), (ErrorKind::InvalidInput, path.to_str()), "{e}");
+            assert!(e.to_string().contains("had 10000 bytes, now it has 5000"), "{e}");
+            assert!(file.check_unchanged().is_err());
+        }
     }
 }

@@ -7,8 +7,9 @@
 //! * [`Adapter`] opens a LoRA in the folder layout of PEFT: what merging it adds to which weight.
 //! * [`AtomicFile`] and [`AtomicDir`] write output that appears under its name complete or not at all.
 //!
-//! Feature `mmap` (on by default) reads files through memory mappings; [`OpenOptions::mmap`] says what that asks
-//! of the caller.
+//! Files are read by position. With feature `mmap` (on by default) a caller may have them mapped into memory instead;
+//! [`OpenOptions::mmap`] says what that asks of the caller. A file that changes while its model is open is an error as
+//! soon as that is noticed, see [`TensorSource::check_unchanged`](sparse_core::TensorSource::check_unchanged).
 //!
 //! The safetensors header is parsed here and not by the `safetensors` crate, because that crate wants the whole
 //! file in one slice, takes the last of two equal names without a word, and reports neither the tensor nor the

@@ -9,7 +9,8 @@ use std::fs::File;
 /// bytes under us: results are then wrong, and checksums further up say so. One that *truncates* it makes the
 /// next access past the new end raise `SIGBUS`, which ends this process (on Windows truncating is refused while
 /// the file is mapped). Models are written once and then only read, and tools replace them by rename, which
-/// leaves a mapping intact; whoever cannot rely on that opens with `mmap: false`, and gets an error instead.
+/// leaves a mapping intact; whoever cannot rely on that stays with the default, `mmap: false`, and gets an error
+/// instead.
 #[derive(Debug)]
 pub(crate) struct Map(memmap2::Mmap);
 

@@ -6,21 +6,24 @@ use crate::header::{Header, MAX_HEADER_BYTES};
 use crate::scan::{Found, scan};
 use crate::shards::shard_names;
 use sparse_core::check_path;
-use sparse_core::{ByteSource, Error, ErrorKind, Limits, Result, TensorEntry, TensorSource, check_range};
+use sparse_core::{
+    ByteSource, Error, ErrorKind, FileStamp, Limits, Result, TensorEntry, TensorSource, check_range,
+};
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 /// How to open a model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct OpenOptions {
-    /// Map files into memory instead of reading them by position: tensors are then borrowed without a copy. On by
-    /// default with feature `mmap`, without which it has no effect.
+    /// Map files into memory instead of reading them by position: tensors are then borrowed without a copy. Off by
+    /// default; without feature `mmap` it has no effect.
     ///
     /// It asks of the caller that nobody writes to or truncates the files while the model is open (replacing
     /// them by rename is fine). If someone does, results are wrong, and reading past the end of a truncated file
-    /// ends the process (`SIGBUS`).
+    /// ends the process (`SIGBUS`). Read by position, a file that was cut short is an error, and is as fast:
+    /// mapping is for programs that borrow tensors for long and own the files.
     pub mmap: bool,
     /// Where model ids are looked up.
     pub cache: HubCache,
@@ -32,16 +35,11 @@ pub struct OpenOptions {
     pub allow_incomplete: bool,
 }
 
-// Not all defaults are zero with feature `mmap`.
-#[allow(clippy::derivable_impls)]
-impl Default for OpenOptions {
-    fn default() -> Self {
-        OpenOptions {
-            mmap: cfg!(feature = "mmap"),
-            cache: HubCache::default(),
-            exclude: Vec::new(),
-            allow_incomplete: false,
-        }
+impl OpenOptions {
+    /// Returns the defaults with [`mmap`](Self::mmap) on, whose contract the caller keeps.
+    #[must_use]
+    pub fn mapped() -> OpenOptions {
+        OpenOptions { mmap: true, ..OpenOptions::default() }
     }
 }
 
@@ -141,10 +139,10 @@ impl Model {
                 .in_file(&*place)
         })?;
         let relative = name.to_owned();
-        let len = std::fs::metadata(&path)
-            .map_err(|e| Error::io("cannot read the file's length", e).in_file(&*place))?
-            .len();
-        let source = LazyFile::new(path.clone(), place.clone(), len, options.mmap, true);
+        let metadata = std::fs::metadata(&path)
+            .map_err(|e| Error::io("cannot read the file's length", e).in_file(&*place))?;
+        let stamp = FileStamp::of(&metadata);
+        let source = LazyFile::new(path.clone(), place.clone(), stamp, options.mmap, true);
         let header = Header::read(&source).map_err(|e| e.in_file(&*place))?;
         let mut builder = Builder::default();
         builder.add(relative, source, Some(header));
@@ -154,9 +152,9 @@ impl Model {
     fn open_folder(root: PathBuf, options: &OpenOptions) -> Result<Model> {
         let found = scan(&root, &options.exclude)?;
         let mut builder = Builder { empty_folders: found.empty_folders, ..Builder::default() };
-        for Found { relative, path, len } in found.files {
+        for Found { relative, path, stamp } in found.files {
             let is_safetensors = relative.ends_with(".safetensors");
-            let source = LazyFile::new(path, relative.clone(), len, options.mmap, is_safetensors);
+            let source = LazyFile::new(path, relative.clone(), stamp.clone(), options.mmap, is_safetensors);
             let mut header = None;
             if is_safetensors {
                 match Header::read(&source) {
@@ -171,7 +169,8 @@ impl Model {
             // Tensors of a file that is plain after all are never asked for: no reason to keep it open.
             let source = match (&header, is_safetensors) {
                 (None, true) => {
-                    LazyFile::new(source.path().to_owned(), relative.clone(), len, options.mmap, false)
+                    let path = source.path().to_owned();
+                    LazyFile::new(path, relative.clone(), stamp, options.mmap, false)
                 }
                 _ => source,
             };
@@ -298,6 +297,11 @@ impl TensorSource for Model {
     fn slice(&self, index: usize, offset: u64, len: usize) -> Option<&[u8]> {
         let (source, at) = self.place(index, offset, len).ok()?;
         source.slice(at, len)
+    }
+
+    /// Checks all files of which anything was read.
+    fn check_unchanged(&self) -> Result<()> {
+        self.sources.iter().try_for_each(ByteSource::check_unchanged)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The files of a folder, links followed.
 
-use sparse_core::{Error, ErrorKind, Result};
+use sparse_core::{Error, ErrorKind, FileStamp, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,8 +16,8 @@ pub(crate) struct Found {
     pub(crate) relative: String,
     /// Its path.
     pub(crate) path: PathBuf,
-    /// Bytes.
-    pub(crate) len: u64,
+    /// As it was found.
+    pub(crate) stamp: FileStamp,
 }
 
 /// What is in a folder.
@@ -104,7 +104,7 @@ impl Scan {
             // Reading a pipe or a device might block for ever.
             return Err(Error::new(ErrorKind::InvalidInput, "neither a file nor a folder").in_file(relative));
         }
-        self.files.push(Found { relative, path, len: meta.len() });
+        self.files.push(Found { relative, path, stamp: FileStamp::of(&meta) });
         Ok(())
     }
 }
@@ -142,7 +142,7 @@ mod tests {
         }
         fs::create_dir_all(dir.path().join("void/inner")).unwrap();
         let scan = scan(dir.path(), &["skip".into()]).unwrap();
-        let names: Vec<_> = scan.files.iter().map(|f| (f.relative.as_str(), f.len)).collect();
+        let names: Vec<_> = scan.files.iter().map(|f| (f.relative.as_str(), f.stamp.len())).collect();
         assert_eq!(names, [("a.txt", 5), ("a/a", 3), ("a/b/c", 5), ("b", 1)]);
         assert_eq!(scan.empty_folders, ["void/inner"]);
     }

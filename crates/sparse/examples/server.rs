@@ -1,7 +1,10 @@
 //! A server: one base in memory, a fine-tune of it as a delta, read by many threads. Decoders are all it needs:
 //! `default-features = false, features = ["mmap"]`.
 
-use sparse::{BaseCheck, CancelToken, DeltaModel, Error, Options, Result, TensorRead, TensorSource, Threads};
+use sparse::{
+    BaseCheck, CancelToken, Delta, DeltaModel, Error, Limits, Model, OpenOptions, Options, Result,
+    TensorRead, TensorSource, Threads, default_registry,
+};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,8 +13,13 @@ fn main() -> Result<()> {
     let base = here.join("../../fixtures/minilm-bf16/base");
     let delta = here.join("tests/golden/v1_0/minilm-bf16.sparse");
 
+    // The base is mapped into memory: a promise that nobody writes to its files while it is open. (By default they are
+    // read by position, which asks for no promise and lends nothing.)
+    let base = Arc::new(Model::open(base, &OpenOptions::mapped())?);
     // Opening reads the delta's index and nothing else. The base is checked here, once, and trusted from then on.
-    let model = DeltaModel::open(base, delta, &Options::default())?.with_executor(Arc::new(Threads::new(2)));
+    let delta = Arc::new(Delta::open(&delta, default_registry(), &Limits::default())?);
+    let model = DeltaModel::new(Some(base), delta, &Options::default())?;
+    let model = model.with_executor(Arc::new(Threads::new(2)));
     model.verify_base()?;
     let model = model.with_base_check(BaseCheck::Never);
 

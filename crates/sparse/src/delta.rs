@@ -3,7 +3,7 @@
 use crate::ContentHash;
 use crate::restore::CONTENT;
 use sparse_container::{Entry, EntryKind, Index, Reader};
-use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Limits, Registry, Result};
+use sparse_core::{ByteSource, Error, ErrorKind, FileSource, FileStamp, Limits, Registry, Result};
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,8 @@ pub struct Delta {
     reader: Reader<Arc<dyn ByteSource>>,
     registry: Registry,
     path: Option<PathBuf>,
+    /// As the file was when it was opened by path.
+    stamp: Option<FileStamp>,
 }
 
 impl Delta {
@@ -47,9 +49,12 @@ impl Delta {
             if file.metadata().is_ok_and(|m| m.is_dir()) {
                 return Err(Error::new(ErrorKind::NotThisFormat, "a folder, not a delta file"));
             }
-            Delta::from_source(Box::new(FileSource::new(file)?), registry, limits)
+            let source = FileSource::new(file)?;
+            let stamp = source.stamp().clone();
+            let delta = Delta::from_source(Box::new(source), registry, limits)?;
+            Ok(Delta { stamp: Some(stamp), ..delta })
         };
-        let mut delta = open().map_err(|e| e.in_file(path.display().to_string()))?;
+        let mut delta = open().map_err(|e: Error| e.in_file(path.display().to_string()))?;
         delta.path = Some(path.to_owned());
         Ok(delta)
     }
@@ -66,7 +71,7 @@ impl Delta {
                 "a delta of a dataset, not of a model: use `sparse dataset-reconstruct`",
             ));
         }
-        Ok(Delta { reader, registry, path: None })
+        Ok(Delta { reader, registry, path: None, stamp: None })
     }
 
     /// The container underneath.
@@ -111,6 +116,17 @@ impl Delta {
     /// `Corrupt` when it is not of 32 bytes.
     pub fn content_hash(&self) -> Result<Option<ContentHash>> {
         self.index().attributes.get(&CONTENT).map(|bytes| ContentHash::from_bytes(bytes)).transpose()
+    }
+
+    /// Checks that the delta is as it was when it was opened, as far as can be told without reading it.
+    ///
+    /// # Errors
+    /// `InvalidInput`, with the path, saying how it changed.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        match (&self.stamp, &self.path) {
+            (Some(stamp), Some(path)) => stamp.check_path(path),
+            _ => self.reader.source().check_unchanged(),
+        }
     }
 
     /// Add the delta's path to an error.

@@ -3,6 +3,7 @@
 use crate::Options;
 use crate::compress::{Pair, UnitPlan, files_size, matched, plan};
 use crate::context::Contexts;
+use crate::inputs::Inputs;
 use crate::parallel;
 use sparse_codecs::low_rank::LowRank;
 use sparse_core::{EstimatedBits, Observer, Result, Segment, TensorSource, UnitSpec};
@@ -57,8 +58,18 @@ pub struct TensorEstimate {
 /// Rows are drawn by strata with a fixed seed, so that the result is the same each time.
 ///
 /// # Errors
-/// What reading the models reports; `Cancelled`.
+/// What reading the models reports; `InvalidInput`, naming the file, when one of them changed meanwhile; `Cancelled`.
 pub fn estimate(
+    base: Option<&Model>,
+    target: &Model,
+    share: f64,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Estimate> {
+    Inputs::new(base, Some(target), None).settle(sampled(base, target, share, options, observer))
+}
+
+fn sampled(
     base: Option<&Model>,
     target: &Model,
     share: f64,
@@ -86,7 +97,7 @@ pub fn estimate(
     let mut result = Estimate {
         target_bytes: target.files().iter().map(|f| f.len).sum(),
         tensor_bytes: tensors.iter().map(|t| t.bytes).sum(),
-        delta_bytes: FRAME + files_size(&pair, options.effort)?,
+        delta_bytes: FRAME + files_size(&pair, options)?,
         ..Estimate::default()
     };
     let mut delta_bits = 0.0;

@@ -16,6 +16,7 @@ mod delta;
 #[cfg(feature = "encode")]
 mod estimate;
 mod executor;
+mod inputs;
 mod inspect;
 mod options;
 mod parallel;

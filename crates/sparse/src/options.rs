@@ -36,6 +36,11 @@ pub struct Options {
     pub content_hash: bool,
     /// The SHA-256 that what is restored must have, from somebody you trust; with it neither base nor delta need be.
     pub expected_content: Option<ContentHash>,
+    /// Whether a delta is restored from what was written before it counts as made, which is the default: each chunk is
+    /// decoded, each digest compared, by what [`verify`](crate::verify) does and with the default [`Limits`]. Without
+    /// it making one takes less time, and a fault of the coder, or of memory, is noticed when it is restored.
+    #[cfg(feature = "encode")]
+    pub verify: bool,
     /// Stops the work soon after it is cancelled; nothing is left behind.
     pub cancel: CancelToken,
 }
@@ -53,6 +58,8 @@ impl Default for Options {
             adapter: None,
             content_hash: false,
             expected_content: None,
+            #[cfg(feature = "encode")]
+            verify: true,
             cancel: CancelToken::new(),
         }
     }

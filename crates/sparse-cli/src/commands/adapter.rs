@@ -174,6 +174,7 @@ pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), 
     sparse::check_adapter(&base, &adapter)?;
     let mut options = session.options(args.effort.into());
     options.content_hash = args.sha256;
+    options.verify = !args.no_verify;
     let report = sparse::compress_to_path(
         None,
         adapter.model(),

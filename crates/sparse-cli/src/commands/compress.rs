@@ -89,6 +89,7 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
     let mut options = session.options(args.effort.into());
     options.policy = args.policy.policy().map_err(Failure::Usage)?;
     options.content_hash = args.sha256;
+    options.verify = !args.no_verify;
     let explain = args.policy.explain;
     let start = Instant::now();
     let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;

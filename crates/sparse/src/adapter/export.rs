@@ -2,6 +2,7 @@
 
 use super::peft::{Config, Stored, config, weights};
 use crate::Options;
+use crate::inputs::Inputs;
 use sparse_codecs::low_rank::factorise;
 use sparse_core::{Dtype, Effort, Error, Observer, Result, TensorEntry, TensorSource};
 use sparse_model::{AtomicDir, Overwrite};
@@ -148,7 +149,8 @@ pub fn export_adapter(
     if matches!(export.rank, AdapterRank::Fixed(0)) {
         return Err(Error::invalid_argument("an adapter of rank 0 changes nothing"));
     }
-    let (linears, mut left_out) = sort_out(base, target, options)?;
+    let inputs = Inputs::default().and("the base", base).and("the fine-tuned model", target);
+    let (linears, mut left_out) = sort_out(base, target, options).map_err(|e| inputs.explain(e))?;
     if !linears.iter().any(|l| l.changed) {
         return Err(Error::invalid_argument(
             "no linear weight changed, so there is nothing that an adapter could bring",
@@ -181,7 +183,7 @@ pub fn export_adapter(
     let mut found = Vec::with_capacity(linears.len());
     for l in &linears {
         options.cancel.check()?;
-        found.push(factor(l, wanted, if fixed { rounds } else { 0 })?);
+        found.push(factor(l, wanted, if fixed { rounds } else { 0 }).map_err(|e| inputs.explain(e))?);
         observer.advance(bytes_of(l));
     }
     observer.end();
@@ -263,6 +265,7 @@ pub fn export_adapter(
         },
         &modules,
     );
+    inputs.check()?;
     let folder = AtomicDir::create(out, overwrite)?;
     folder.create_file("adapter_config.json", text.len() as u64)?.write_all_at(0, text.as_bytes())?;
     folder.create_file("adapter_model.safetensors", weights.len() as u64)?.write_all_at(0, &weights)?;

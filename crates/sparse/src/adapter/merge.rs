@@ -1,5 +1,6 @@
 //! An adapter merged into its base.
 
+use crate::inputs::Inputs;
 use crate::{Delta, Options, RestoreReport, parallel};
 use sparse_codecs::values::{put, value};
 use sparse_core::{Dtype, Error, ErrorKind, Observer, Result, TensorSource};
@@ -61,6 +62,30 @@ pub fn merge_adapter(
     base.empty_folders().iter().try_for_each(|f| folder.create_folder(f))?;
     let bytes = base.files().iter().map(|f| f.len).sum();
     observer.begin("merging", bytes);
+    // Merged weights have no digests to be compared with.
+    let inputs = Inputs::new(Some(base), None, None).and("the adapter", adapter.model());
+    inputs.settle(write_merged(base, adapter, &changes, &folder, options, observer))?;
+    observer.end();
+    options.cancel.check()?;
+    folder.commit()?;
+    let count = |of: fn(&Change) -> bool| changes.values().filter(|c| of(c)).count() as u64;
+    Ok(MergeReport {
+        merged: count(|c| !matches!(c, Change::Replace(_))),
+        replaced: count(|c| matches!(c, Change::Replace(_))),
+        files: base.files().len() as u64,
+        bytes,
+    })
+}
+
+/// Writes all files, those of weights with the changes.
+fn write_merged(
+    base: &Model,
+    adapter: &Adapter,
+    changes: &BTreeMap<usize, Change>,
+    folder: &AtomicDir,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<()> {
     for (number, file) in base.files().iter().enumerate() {
         let output = folder.create_file(&file.path, file.len)?;
         let source = base.file_source(number)?;
@@ -96,16 +121,7 @@ pub fn merge_adapter(
             at += len;
         }
     }
-    observer.end();
-    options.cancel.check()?;
-    folder.commit()?;
-    let count = |of: fn(&Change) -> bool| changes.values().filter(|c| of(c)).count() as u64;
-    Ok(MergeReport {
-        merged: count(|c| !matches!(c, Change::Replace(_))),
-        replaced: count(|c| matches!(c, Change::Replace(_))),
-        files: base.files().len() as u64,
-        bytes,
-    })
+    Ok(())
 }
 
 /// Check that every part of an adapter has its place in a base.

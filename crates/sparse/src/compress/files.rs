@@ -1,6 +1,8 @@
 //! Plain bytes: the heads of safetensors files, and every other file.
 
 use super::pair::windows;
+use crate::Options;
+use crate::restore::borrow_or_read;
 use sparse_codecs::zstd;
 use sparse_container::{BaseEntry, BaseRange, Piece, PieceSource, Writer};
 use sparse_core::{ByteSource, Digest, Effort, Result};
@@ -43,7 +45,12 @@ pub(super) struct Stored {
 }
 
 /// The base's file of the same path, or its head if the target's bytes are a head.
-pub(super) fn base_run<'a>(base: Option<&'a Model>, path: &str, head: bool) -> Result<Option<BaseRun<'a>>> {
+pub(super) fn base_run<'a>(
+    base: Option<&'a Model>,
+    path: &str,
+    head: bool,
+    options: &Options,
+) -> Result<Option<BaseRun<'a>>> {
     let Some(base) = base else { return Ok(None) };
     // A single file has no path that means anything: its counterpart is the only other.
     let same =
@@ -57,8 +64,10 @@ pub(super) fn base_run<'a>(base: Option<&'a Model>, path: &str, head: bool) -> R
     };
     let bytes = base.file_source(file)?;
     let mut hash = sparse_container::Digester::new();
+    let mut scratch = Vec::new();
     windows(len, |at, step| {
-        hash.update(&bytes.bytes_at(at, step)?);
+        options.cancel.check()?;
+        hash.update(borrow_or_read(bytes, at, step, &mut scratch)?);
         Ok(())
     })
     .map_err(|e| e.in_file(&*record.path))?;
@@ -74,17 +83,19 @@ pub(super) fn base_run<'a>(base: Option<&'a Model>, path: &str, head: bool) -> R
 /// `register` numbers a base entry.
 pub(super) fn store<W: Write>(
     run: &Run<'_>,
-    effort: Effort,
+    options: &Options,
     writer: &mut Writer<W>,
     mut register: impl FnMut(&BaseEntry) -> u32,
 ) -> Result<Stored> {
     let mut hash = sparse_container::Digester::new();
     let mut equal = run.base.as_ref().is_some_and(|b| b.len == run.len);
+    let (mut scratch, mut of_base) = (Vec::new(), Vec::new());
     windows(run.len, |at, step| {
-        let bytes = run.bytes.bytes_at(run.start + at, step)?;
-        hash.update(&bytes);
+        options.cancel.check()?;
+        let bytes = borrow_or_read(run.bytes, run.start + at, step, &mut scratch)?;
+        hash.update(bytes);
         if let Some(base) = run.base.as_ref().filter(|_| equal) {
-            equal = base.bytes.bytes_at(at, step)? == bytes;
+            equal = borrow_or_read(base.bytes, at, step, &mut of_base)? == bytes;
         }
         Ok(())
     })?;
@@ -96,10 +107,11 @@ pub(super) fn store<W: Write>(
         let source = PieceSource::Base { base: register(&base.entry), offset: 0 };
         return Ok(Stored { pieces: vec![Piece { len: run.len, source }], digest });
     }
-    let level = level(effort, run.len);
+    let level = level(options.effort, run.len);
     let mut pieces = Vec::new();
     let mut at = 0;
     while at < run.len {
+        options.cancel.check()?;
         let len = (zstd::MAX_LEN as u64).min(run.len - at);
         let bytes = run.bytes.bytes_at(run.start + at, len as usize)?;
         let mut with_base = None;

@@ -2,6 +2,7 @@
 
 use super::pair::{Pair, examine, windows};
 use super::plan::{Tried, plan_within};
+use super::spool::Spool;
 use super::{CompressReport, Counting, files_size, write_delta};
 use crate::delta::Delta;
 use crate::inspect::coded_pieces;
@@ -17,7 +18,8 @@ use std::path::Path;
 /// Where the delta lies before it is finished.
 #[derive(Clone, Copy)]
 pub(super) enum Scratch<'a> {
-    Memory,
+    /// In memory, or in the system's folder for temporary files.
+    Spool,
     /// In a temporary file beside the output.
     Beside(&'a Path, Overwrite),
 }
@@ -37,7 +39,7 @@ pub(super) fn compress<W: Write + Send>(
     scratch: Scratch<'_>,
     options: &Options,
     observer: &dyn Observer,
-) -> Result<(W, CompressReport)> {
+) -> Result<(W, Index, CompressReport)> {
     let target_bytes: u64 = target.files().iter().map(|f| f.len).sum();
     observer.begin("reading", target_bytes);
     let pair = examine(base, target, options, &|bytes| observer.advance(bytes))?;
@@ -48,9 +50,7 @@ pub(super) fn compress<W: Write + Send>(
     };
     let mut overhead = match wanted {
         Some(_) => {
-            files_size(&pair, options.effort)?
-                + 200
-                + (RECORD + CERTIFICATE_BYTES) * target.tensors().len() as u64
+            files_size(&pair, options)? + 200 + (RECORD + CERTIFICATE_BYTES) * target.tensors().len() as u64
         }
         None => 0,
     };
@@ -111,7 +111,7 @@ pub(super) fn compress<W: Write + Send>(
         report.delta_bytes = bytes;
         report.certificate = Some(total);
         report.content = measured.content;
-        return Ok((out, report));
+        return Ok((out, index, report));
     }
     Err(Error::invalid_argument(match wanted {
         Some(wanted) => format!("a delta of {wanted} bytes cannot be made; try a few per cent more"),
@@ -144,9 +144,9 @@ fn provisional(
     observer: &dyn Observer,
 ) -> Result<(Delta, Index, CompressReport)> {
     let (source, index, report): (Box<dyn ByteSource>, _, _) = match scratch {
-        Scratch::Memory => {
-            let (bytes, index, report) = write_delta(pair, plan, Vec::new(), options, observer)?;
-            (Box::new(bytes), index, report)
+        Scratch::Spool => {
+            let (spool, index, report) = write_delta(pair, plan, Spool::new(), options, observer)?;
+            (Box::new(spool), index, report)
         }
         Scratch::Beside(path, overwrite) => {
             let file = BufWriter::with_capacity(1 << 20, AtomicFile::create(path, overwrite)?);

@@ -5,26 +5,31 @@ mod hint;
 mod lossy;
 mod pair;
 mod plan;
+mod proof;
 mod select;
+mod spool;
 mod unit;
 
 pub(crate) use pair::{Pair, matched};
 pub(crate) use plan::{Plan, UnitPlan, plan};
 pub use select::{CandidateReport, ChoiceReport};
 
-use pair::examine;
+use pair::{examine, windows};
+use spool::Spool;
 use unit::Models;
 
 use crate::context::Contexts;
 use crate::delta::{ADAPTER, LORA, SINGLE_FILE, TARGET_KIND};
+use crate::inputs::Inputs;
 use crate::restore::CONTENT;
 use crate::{Certificate, ContentHash, Options, parallel};
 use files::{Run, base_run, store};
 use sparse_container::{BaseEntry, Entry, FileRecord, Index, Provenance, UnitRecord, Writer};
-use sparse_core::{ChunkEncoder, Effort, Error, ErrorKind, Observer, Result, TensorSource};
+use sparse_core::{ByteSource, ChunkEncoder, Error, ErrorKind, Observer, Result, TensorSource};
 use sparse_model::{Adapter, AtomicFile, Counterpart, FileKind, Model, Overwrite, refuse_inside};
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What [`compress`] did. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,12 +61,13 @@ pub struct CompressReport {
 
 /// Write the delta from `base` to `target` to `out`; without a base, a compressed copy of `target`.
 ///
-/// Where the policy lets something be lost, what comes back has to be measured before the index is written: the payload is then
-/// kept in memory meanwhile ([`compress_to_path`] keeps it on disk).
+/// Nothing is written to `out` before the whole delta was [proved](Options::verify) to restore `target`: it is kept
+/// meanwhile, up to 64 MiB in memory, beyond that in a file in the system's folder for temporary files. Where the policy
+/// lets something be lost, that holds also without the proof. ([`compress_to_path`] keeps it beside the output.)
 ///
 /// # Errors
-/// What reading the models or writing `out` reports, with file and tensor; `InvalidArgument` when the policy cannot be met;
-/// `Cancelled`.
+/// What reading the models or writing `out` reports, with file and tensor; `InvalidInput`, naming the file, when one of the
+/// models changed meanwhile; `InvalidArgument` when the policy cannot be met; `Internal` when the proof fails; `Cancelled`.
 pub fn compress<W: Write + Send>(
     base: Option<&Model>,
     target: &Model,
@@ -69,16 +75,61 @@ pub fn compress<W: Write + Send>(
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<(W, CompressReport)> {
+    let inputs = Inputs::new(base, Some(target), None);
     if !options.policy.is_lossless() {
-        return lossy::compress(base, target, out, lossy::Scratch::Memory, options, observer);
+        let done = lossy::compress(base, target, out, lossy::Scratch::Spool, options, observer);
+        return inputs.settle(done).map(|(out, _, report)| (out, report));
     }
+    if !options.verify {
+        let done = compress_lossless(base, target, out, options, observer);
+        return inputs.settle(done).map(|made| (made.out, made.report));
+    }
+    let done = compress_lossless(base, target, Spool::new(), options, observer).and_then(|made| {
+        let spool = Arc::new(made.out);
+        proof::prove(&made.pair, spool.clone(), &made.index, options, observer)?;
+        Ok((spool, made.report))
+    });
+    let (spool, report) = inputs.settle(done)?;
+    Ok((copy(&spool, out, options)?, report))
+}
+
+/// Copies a finished delta to where it was wanted.
+fn copy<W: Write>(spool: &Spool, mut out: W, options: &Options) -> Result<W> {
+    let writing = |e| Error::io("cannot write the delta", e);
+    windows(spool.byte_len(), |at, step| {
+        options.cancel.check()?;
+        out.write_all(&spool.bytes_at(at, step)?).map_err(writing)
+    })?;
+    out.flush().map_err(writing)?;
+    Ok(out)
+}
+
+/// A delta that was written, and what it was made from.
+struct Made<'a, W> {
+    out: W,
+    pair: Pair<'a>,
+    index: Index,
+    report: CompressReport,
+}
+
+/// Write the delta of a policy that loses nothing.
+fn compress_lossless<'a, W: Write + Send>(
+    base: Option<&'a Model>,
+    target: &'a Model,
+    out: W,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Made<'a, W>> {
     let target_bytes: u64 = target.files().iter().map(|f| f.len).sum();
     observer.begin("reading", target_bytes);
     let pair = examine(base, target, options, &|bytes| observer.advance(bytes))?;
-    let plan = plan(&pair, options)?;
+    #[allow(unused_mut)]
+    let mut plan = plan(&pair, options)?;
+    #[cfg(test)]
+    proof::tests::tamper(&mut plan);
     observer.end();
-    let (out, _, report) = write_delta(&pair, &plan, out, options, observer)?;
-    Ok((out, report))
+    let (out, index, report) = write_delta(&pair, &plan, out, options, observer)?;
+    Ok(Made { out, pair, index, report })
 }
 
 /// Write the delta that `plan` says; the index claims that the target comes back.
@@ -116,7 +167,7 @@ fn write_delta<W: Write + Send>(
     index.bases.clone_from(&plan.bases);
     index.units = units;
     index.folders = target.empty_folders().to_vec();
-    write_files(pair, plan, options.effort, &mut writer, &mut index)?;
+    write_files(pair, plan, options, &mut writer, &mut index)?;
     let Counting { out, bytes: delta_bytes } = writer.finish(&index)?;
 
     let content = index.attributes.get(&CONTENT).map(|b| ContentHash::from_bytes(b)).transpose()?;
@@ -136,7 +187,7 @@ fn write_delta<W: Write + Send>(
     Ok((out, index, report))
 }
 
-/// [`compress`] to the file `out`, which appears when it is complete.
+/// [`compress`] to the file `out`, which appears when it is complete and [proved](Options::verify).
 ///
 /// # Errors
 /// As [`compress`]; `AlreadyExists` when `out` exists and must not be replaced, `InvalidArgument` when it lies inside
@@ -160,14 +211,35 @@ pub fn compress_to_path(
         _ => e,
     };
     let writer = BufWriter::with_capacity(1 << 20, file);
-    let done = if options.policy.is_lossless() {
-        compress(base, target, writer, options, observer)
-    } else {
-        lossy::compress(base, target, writer, lossy::Scratch::Beside(out, overwrite), options, observer)
+    let written = |writer: BufWriter<AtomicFile>| match writer.into_inner() {
+        Ok(file) => Ok(Arc::new(file)),
+        Err(e) => Err(Error::io("cannot write", e.into_error())),
     };
-    let (writer, report) = done.map_err(writing)?;
-    let file = writer.into_inner().map_err(|e| writing(Error::io("cannot write", e.into_error())))?;
-    file.commit()?;
+    let done = if options.policy.is_lossless() {
+        compress_lossless(base, target, writer, options, observer).and_then(|made| {
+            let file = written(made.out)?;
+            if options.verify {
+                proof::prove(&made.pair, file.clone(), &made.index, options, observer)?;
+            }
+            Ok((file, made.report))
+        })
+    } else {
+        let scratch = lossy::Scratch::Beside(out, overwrite);
+        lossy::compress(base, target, writer, scratch, options, observer).and_then(
+            |(writer, index, report)| {
+                let file = written(writer)?;
+                if options.verify {
+                    proof::check_copy(file.clone(), &index, options)?;
+                }
+                Ok((file, report))
+            },
+        )
+    };
+    let done = Inputs::new(base, Some(target), None).settle(done);
+    let (file, report) = done.map_err(writing)?;
+    options.cancel.check()?;
+    let still_open = |_| Error::new(ErrorKind::Internal, "the delta is still being read; please report this");
+    Arc::try_unwrap(file).map_err(still_open)?.commit()?;
     Ok(report)
 }
 
@@ -183,15 +255,15 @@ fn content_of(target: &Model, options: &Options) -> Result<ContentHash> {
 }
 
 /// Bytes that everything but tensors takes: for an estimate.
-pub(crate) fn files_size(pair: &Pair<'_>, effort: Effort) -> Result<u64> {
+pub(crate) fn files_size(pair: &Pair<'_>, options: &Options) -> Result<u64> {
     let mut writer = Writer::new(std::io::sink())?;
     let start = writer.position();
     for (number, file) in pair.target.files().iter().enumerate() {
         let is_tensors = matches!(file.kind, FileKind::Safetensors { .. });
         let len = if let FileKind::Safetensors { head_len, .. } = file.kind { head_len } else { file.len };
-        let base = base_run(pair.base, &file.path, is_tensors)?;
+        let base = base_run(pair.base, &file.path, is_tensors, options)?;
         let run = Run { bytes: pair.target.file_source(number)?, start: 0, len, base };
-        store(&run, effort, &mut writer, |_| 0).map_err(|e| e.in_file(&*file.path))?;
+        store(&run, options, &mut writer, |_| 0).map_err(|e| e.in_file(&*file.path))?;
     }
     Ok(writer.position() - start)
 }
@@ -264,7 +336,7 @@ fn write_unit<W: Write + Send>(
 fn write_files<W: Write>(
     pair: &Pair<'_>,
     plan: &Plan,
-    effort: Effort,
+    options: &Options,
     writer: &mut Writer<W>,
     index: &mut Index,
 ) -> Result<()> {
@@ -277,9 +349,9 @@ fn write_files<W: Write>(
             FileKind::Safetensors { head_len, tensors } => (*head_len, Some(tensors)),
         };
         if file.len > 0 {
-            let base = base_run(pair.base, &file.path, tensors.is_some())?;
+            let base = base_run(pair.base, &file.path, tensors.is_some(), options)?;
             let run = Run { bytes: source, start: 0, len: head_len, base };
-            let stored = store(&run, effort, writer, |entry| register(&mut index.bases, entry))
+            let stored = store(&run, options, writer, |entry| register(&mut index.bases, entry))
                 .map_err(|e| e.in_file(&*file.path))?;
             parts.push(index.entries.len() as u32);
             index.entries.push(Entry::bytes(&*file.path, head_len, stored.digest, stored.pieces));

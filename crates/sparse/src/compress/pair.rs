@@ -2,6 +2,7 @@
 
 use crate::Options;
 use crate::parallel;
+use crate::restore::{borrow_or_read, filled};
 use sparse_container::Digester;
 use sparse_core::{Digest, Error, Result, TensorSource};
 use sparse_model::{FileKind, Model, TensorMatch, match_tensors};
@@ -95,7 +96,7 @@ pub(crate) fn windows(len: u64, mut visit: impl FnMut(u64, usize) -> Result<()>)
 }
 
 /// The digests of a file and of its tensors, in one pass.
-fn hash_file(
+pub(super) fn hash_file(
     model: &Model,
     file: usize,
     options: &Options,
@@ -105,13 +106,15 @@ fn hash_file(
     let source = model.file_source(file)?;
     let mut whole = Digester::new();
     let mut tensors = Vec::new();
+    let mut scratch = Vec::new();
     let mut hash = |from: u64, len: u64| -> Result<Digest> {
         let mut part = Digester::new();
         windows(len, |at, step| {
             options.cancel.check()?;
-            let bytes = source.bytes_at(from + at, step).map_err(|e| e.in_file(&*record.path))?;
-            part.update(&bytes);
-            whole.update(&bytes);
+            let bytes = borrow_or_read(source, from + at, step, &mut scratch);
+            let bytes = bytes.map_err(|e| e.in_file(&*record.path))?;
+            part.update(bytes);
+            whole.update(bytes);
             advance(step as u64);
             Ok(())
         })?;
@@ -134,25 +137,45 @@ fn hash_file(
     Ok((whole.finish(), tensors))
 }
 
-fn hash_tensor(model: &Model, tensor: usize, options: &Options) -> Result<Digest> {
+pub(super) fn hash_tensor(model: &Model, tensor: usize, options: &Options) -> Result<Digest> {
     let mut digester = Digester::new();
+    let mut scratch = Vec::new();
     windows(model.tensors()[tensor].spec.byte_len(), |at, step| {
         options.cancel.check()?;
-        digester.update(&model.range(tensor, at, step)?);
+        digester.update(range(model, tensor, at, step, &mut scratch)?);
         Ok(())
     })?;
     Ok(digester.finish())
 }
 
+/// Part of a tensor, borrowed or read into `scratch`.
+fn range<'a>(
+    model: &'a Model,
+    tensor: usize,
+    offset: u64,
+    len: usize,
+    scratch: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
+    if let Some(slice) = model.slice(tensor, offset, len) {
+        return Ok(slice);
+    }
+    let out = filled(scratch, len);
+    model.read_range_into(tensor, offset, out)?;
+    Ok(out)
+}
+
 /// Whether the first `len` bytes of two tensors are equal.
 pub(super) fn equal_prefix(
-    a: (&dyn TensorSource, usize),
-    b: (&dyn TensorSource, usize),
+    a: (&Model, usize),
+    b: (&Model, usize),
     len: u64,
+    options: &Options,
 ) -> Result<bool> {
+    let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
     let mut equal = true;
     windows(len, |at, step| {
-        equal = equal && a.0.range(a.1, at, step)? == b.0.range(b.1, at, step)?;
+        options.cancel.check()?;
+        equal = equal && range(a.0, a.1, at, step, &mut of_a)? == range(b.0, b.1, at, step, &mut of_b)?;
         Ok(())
     })?;
     Ok(equal)

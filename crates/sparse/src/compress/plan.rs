@@ -217,6 +217,7 @@ pub(crate) fn file_order(model: &Model) -> Vec<usize> {
 
 /// Decide how tensor `tensor` is made up.
 fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts) -> Result<Vec<Part>> {
+    options.cancel.check()?;
     let m = &pair.matches[tensor];
     let spec = &pair.target.tensors()[tensor].spec;
     let segment = Segment::of(spec);
@@ -244,7 +245,10 @@ fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts)
     };
     let common_bytes = common * spec.dtype().storage_bytes() as u64;
     let mut parts = Vec::new();
-    if same_type && may_be_equal && equal_prefix((pair.target, tensor), (base_model, base), common_bytes)? {
+    if same_type
+        && may_be_equal
+        && equal_prefix((pair.target, tensor), (base_model, base), common_bytes, options)?
+    {
         parts.push(Part::Copy { base, len: common });
     } else if common % segment.row_len == 0 {
         let rows = Segment { rows: common / segment.row_len, row_len: segment.row_len };

@@ -4,9 +4,9 @@ use super::plan::UnitPlan;
 use crate::Options;
 use crate::context::Contexts;
 use crate::parallel;
-use sparse_core::{ChunkEncoder, Result, TensorSource, UnitSpec};
+use crate::restore::{borrow_or_read, filled};
+use sparse_core::{ByteSource, ChunkEncoder, CodecContext, Result, TensorSource, UnitSpec};
 use sparse_model::Model;
-use std::borrow::Cow;
 use std::ops::Range;
 
 /// The models that chunks are gathered from.
@@ -16,13 +16,21 @@ pub(crate) struct Models<'a> {
     pub(crate) target: &'a Model,
 }
 
+/// Memory for the bytes of a chunk.
+#[derive(Default)]
+struct Scratch {
+    target: Vec<u8>,
+    base: Vec<u8>,
+}
+
 /// The elements `range` of a unit, as `place` finds them: for a segment, source, tensor and first element.
 fn gather<'a>(
     spec: &UnitSpec,
     range: Range<u64>,
     width: usize,
     place: impl Fn(usize) -> Option<(&'a Model, usize, u64)>,
-) -> Result<Cow<'a, [u8]>> {
+    scratch: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
     let first = spec.segment_starts().partition_point(|&s| s <= range.start).saturating_sub(1);
     let pieces = || {
         let segments = spec.segment_starts().iter().zip(spec.segments()).enumerate().skip(first);
@@ -33,23 +41,23 @@ fn gather<'a>(
             Some((model, tensor, (element + from - start) * width as u64, (to - from) as usize * width))
         })
     };
-    if let Some(bytes) = in_one_piece(pieces())? {
-        return Ok(bytes);
+    if let Some((source, tensor, offset, len)) = in_one_piece(pieces())? {
+        return borrow_or_read(source, offset, len, scratch).map_err(|e| e.in_tensor(tensor));
     }
-    let mut out = Vec::with_capacity((range.end - range.start) as usize * width);
+    let out = filled(scratch, (range.end - range.start) as usize * width);
+    let mut start = 0;
     for (model, tensor, offset, len) in pieces() {
-        let start = out.len();
-        out.resize(start + len, 0);
-        model.read_range_into(tensor, offset, &mut out[start..])?;
+        model.read_range_into(tensor, offset, &mut out[start..start + len])?;
+        start += len;
     }
-    Ok(Cow::Owned(out))
+    Ok(&out[..start])
 }
 
-/// The bytes of pieces (source, tensor, first byte, length) that follow each other in a file, as small tensors mostly do,
-/// without a copy; `None` if they do not.
+/// Where the bytes lie of pieces (source, tensor, first byte, length) that follow each other in a file, as small tensors
+/// mostly do: the file, the first tensor's name, offset and length. `None` if they do not.
 fn in_one_piece<'a>(
     mut pieces: impl Iterator<Item = (&'a Model, usize, u64, usize)>,
-) -> Result<Option<Cow<'a, [u8]>>> {
+) -> Result<Option<(&'a dyn ByteSource, &'a str, u64, usize)>> {
     let Some((model, tensor, offset, mut total)) = pieces.next() else { return Ok(None) };
     let location = |tensor: usize| model.location(tensor).map(|l| (l.file, l.offset));
     let Some((file, start)) = location(tensor) else { return Ok(None) };
@@ -60,25 +68,50 @@ fn in_one_piece<'a>(
         }
         total += len;
     }
-    let bytes = model.file_source(file)?.bytes_at(start + offset, total);
-    bytes.map(Some).map_err(|e| e.in_tensor(&*model.tensors()[tensor].name))
+    Ok(Some((model.file_source(file)?, &*model.tensors()[tensor].name, start + offset, total)))
 }
 
 impl UnitPlan {
-    pub(crate) fn target_chunk<'a>(&self, models: Models<'a>, chunk: u64) -> Result<Cow<'a, [u8]>> {
-        gather(&self.spec, self.spec.chunk_range(chunk), self.spec.dtype().storage_bytes(), |s| {
+    fn target_chunk<'a>(&self, models: Models<'a>, chunk: u64, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+        let place = |s: usize| {
             let s = self.segments[s];
             Some((models.target, s.tensor, s.start))
-        })
+        };
+        gather(&self.spec, self.spec.chunk_range(chunk), self.spec.dtype().storage_bytes(), place, scratch)
     }
 
-    pub(crate) fn base_chunk<'a>(&self, models: Models<'a>, chunk: u64) -> Result<Option<Cow<'a, [u8]>>> {
+    fn base_chunk<'a>(
+        &self,
+        models: Models<'a>,
+        chunk: u64,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<Option<&'a [u8]>> {
         let (Some(model), Some(dtype)) = (models.base, self.spec.base_dtype()) else { return Ok(None) };
-        gather(&self.spec, self.spec.chunk_range(chunk), dtype.storage_bytes(), |s| {
+        let place = |s: usize| {
             let s = self.segments[s];
             s.base.map(|(tensor, _)| (model, tensor, s.start))
+        };
+        gather(&self.spec, self.spec.chunk_range(chunk), dtype.storage_bytes(), place, scratch).map(Some)
+    }
+
+    /// Calls `work` with the target's and the base's bytes of a chunk.
+    fn with_chunk<T>(
+        &self,
+        models: Models<'_>,
+        chunk: u64,
+        contexts: &Contexts,
+        work: impl FnOnce(&[u8], Option<&[u8]>, &mut CodecContext) -> Result<T>,
+    ) -> Result<T> {
+        contexts.with(|cx| {
+            cx.cancel.check()?;
+            let mut scratch: Box<Scratch> = cx.take();
+            let Scratch { target, base } = &mut *scratch;
+            let target = self.target_chunk(models, chunk, target)?;
+            let base = self.base_chunk(models, chunk, base)?;
+            let done = work(target, base, cx);
+            cx.put(scratch);
+            done
         })
-        .map(Some)
     }
 
     /// Look at all chunks, as often as the codec wants. Also returns the entropy in bits of what was seen.
@@ -94,9 +127,9 @@ impl UnitPlan {
         loop {
             parallel::map(self.spec.chunk_count() as usize, |chunk| {
                 let chunk = chunk as u64;
-                let target = self.target_chunk(models, chunk)?;
-                let base = self.base_chunk(models, chunk)?;
-                contexts.with(|cx| analysis.observe(chunk, &target, base.as_deref(), cx))
+                self.with_chunk(models, chunk, contexts, |target, base, cx| {
+                    analysis.observe(chunk, target, base, cx)
+                })
             })?;
             if !analysis.end_pass()? {
                 let entropy = analysis.estimated_bits().entropy;
@@ -118,11 +151,11 @@ impl UnitPlan {
         let encode = |range: Range<u64>| {
             parallel::map((range.end - range.start) as usize, |i| {
                 let chunk = range.start + i as u64;
-                let target = self.target_chunk(models, chunk)?;
-                let base = self.base_chunk(models, chunk)?;
-                let mut out = Vec::new();
-                contexts.with(|cx| encoder.encode_chunk(chunk, &target, base.as_deref(), &mut out, cx))?;
-                Ok((chunk, out))
+                self.with_chunk(models, chunk, contexts, |target, base, cx| {
+                    let mut out = Vec::new();
+                    encoder.encode_chunk(chunk, target, base, &mut out, cx)?;
+                    Ok((chunk, out))
+                })
             })
         };
         let mut ready = encode(0..batch.min(count))?;

@@ -2,7 +2,7 @@
 
 use super::plan::BASE_WINDOW;
 use sparse_container::{BaseEntry, BaseKind, Digester, Index, PieceSource};
-use sparse_core::{CancelToken, Digest, Error, ErrorKind, Result, TensorSource};
+use sparse_core::{ByteSource, CancelToken, Digest, Error, ErrorKind, Result, TensorSource};
 use sparse_model::{FileKind, Model, ModelFile};
 use std::collections::HashMap;
 
@@ -28,6 +28,21 @@ pub(crate) fn bytes_of<'a>(
     }
     let out = filled(scratch, len);
     bases.read(base, offset, out)?;
+    Ok(out)
+}
+
+/// `len` bytes of a source, borrowed or read into `scratch`.
+pub(crate) fn borrow_or_read<'a>(
+    source: &'a dyn ByteSource,
+    offset: u64,
+    len: usize,
+    scratch: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
+    if let Some(slice) = source.slice(offset, len) {
+        return Ok(slice);
+    }
+    let out = filled(scratch, len);
+    source.read_exact_at(offset, out)?;
     Ok(out)
 }
 
@@ -139,6 +154,11 @@ impl<'a> ModelBases<'a> {
         Ok(ModelBases { model, places, byte_len: found.fold(0, u64::saturating_add) })
     }
 
+    /// The model that they lie in.
+    pub(super) fn model(&self) -> Option<&'a Model> {
+        self.model
+    }
+
     /// Bytes of all that is needed.
     pub(super) fn byte_len(&self) -> u64 {
         self.byte_len
@@ -242,6 +262,7 @@ impl<'a> Finder<'a> {
         if let Some(file) = here.filter(|&i| files.get(i).is_some_and(fits)) {
             return Ok(Place::File(file));
         }
+        let mut scratch = Vec::new();
         for (i, _) in files.iter().enumerate().filter(|(_, f)| fits(f)) {
             let mut digester = Digester::new();
             let source = self.model.file_source(i)?;
@@ -249,7 +270,7 @@ impl<'a> Finder<'a> {
             while offset < wanted {
                 self.cancel.check()?;
                 let window = (wanted - offset).min(BASE_WINDOW as u64) as usize;
-                digester.update(&source.bytes_at(offset, window)?);
+                digester.update(borrow_or_read(source, offset, window, &mut scratch)?);
                 offset += window as u64;
             }
             if digester.finish() == base.digest {

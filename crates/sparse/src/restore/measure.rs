@@ -55,6 +55,10 @@ impl<'a> Measure<'a> {
         Measure { delta, bases, original, current: Tally::default(), scratch: Vec::new(), measured }
     }
 
+    pub(super) fn original(&self) -> Option<&'a Model> {
+        self.original
+    }
+
     /// Bytes of an entry as they were restored, from `offset` on, in order.
     pub(super) fn observe(&mut self, file: usize, number: u32, offset: u64, bytes: &[u8]) -> Result<()> {
         let index = self.delta.index();

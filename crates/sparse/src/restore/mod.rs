@@ -12,15 +12,18 @@ mod output;
 mod payload;
 mod plan;
 
-pub(crate) use bases::{Bases, digest_of, mismatch, needed, no_base};
+#[cfg(feature = "encode")]
+pub(crate) use bases::borrow_or_read;
+pub(crate) use bases::{Bases, digest_of, filled, mismatch, needed, no_base};
 pub(crate) use content::CONTENT;
 pub(crate) use diagnose::diagnose;
 pub(crate) use measure::{CERTIFICATE, Measured, certificate_in};
 pub(crate) use payload::{Failure, Inputs, KEPT_UNITS, PayloadDecoder, check_codecs};
 pub(crate) use plan::{Fragment, Fragments, Work};
 
+use crate::inputs::Inputs as Watched;
 use crate::{ContentHash, Delta, Options, parallel};
-use bases::{ModelBases, filled};
+use bases::ModelBases;
 use content::ContentWatch;
 use measure::Measure;
 use output::{Output, Sink};
@@ -78,6 +81,25 @@ pub fn reconstruct(
     restore(&prepared, delta, output, options, observer, "reconstructing", None).map(|r| r.0)
 }
 
+/// Restores `delta`, which was just written, to nowhere, and compares the base with all digests that it has of it.
+///
+/// # Errors
+/// As [`verify`].
+#[cfg(feature = "encode")]
+pub(crate) fn prove(
+    base: Option<&Model>,
+    delta: &Delta,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let prepared = prepare(base, delta, options)?;
+    restore(&prepared, delta, Output::Nowhere, options, observer, "verifying", None)?;
+    let index = delta.index();
+    // What is the base's own, whole, has the base's digest, and that was compared.
+    let coded = (0..).zip(&index.entries).filter(|(_, e)| index.identical_base(e).is_none()).map(|(n, _)| n);
+    check_bases(&prepared, index, coded, options)
+}
+
 /// Check that `delta` and `base` restore the target, without writing it: all that [`reconstruct`] checks, and whether the
 /// certificates of tensors that lost something can be true.
 ///
@@ -128,19 +150,27 @@ pub(crate) fn is_layered(index: &Index, entry: u32) -> bool {
     })
 }
 
-/// Check the bases of layered entries, of which the first layer alone has no digest to be compared with.
-fn check_bases(bases: &ModelBases<'_>, index: &Index, options: &Options) -> Result<()> {
-    let layered = index.files.iter().flat_map(|f| f.parts.iter().copied()).filter(|&e| is_layered(index, e));
-    for (number, (record, _)) in
-        (0..).zip(index.bases.iter().zip(needed(index, layered))).filter(|(_, (_, n))| *n)
-    {
+/// Checks the digests of what `entries` need of the base.
+fn check_bases(
+    bases: &ModelBases<'_>,
+    index: &Index,
+    entries: impl Iterator<Item = u32>,
+    options: &Options,
+) -> Result<()> {
+    let used: Vec<_> = (0..)
+        .zip(index.bases.iter().zip(needed(index, entries)))
+        .filter(|(_, (_, needed))| *needed)
+        .collect();
+    parallel::map(used.len(), |i| {
+        let Some(&(number, (record, _))) = used.get(i) else { return Ok(()) };
         let found = digest_of(bases, index, number, &options.cancel)?;
         if found != record.digest {
             let why = format!("its content differs, expected digest {}, found {found}", record.digest);
             return Err(mismatch(index, record, &why));
         }
-    }
-    Ok(())
+        Ok(())
+    })
+    .map(|_| ())
 }
 
 /// What can be checked without decoding.
@@ -159,7 +189,12 @@ fn prepare<'a>(base: Option<&'a Model>, delta: &Delta, options: &Options) -> Res
     let bases = ModelBases::link(base, index, entries(), &options.cancel)?;
     match options.layers {
         None | Some(2..) => {}
-        Some(1) => check_bases(&bases, index, options)?,
+        Some(1) => {
+            // Their first layer alone has no digest to be compared with.
+            let layered = entries().filter(|&e| is_layered(index, e));
+            check_bases(&bases, index, layered, options)
+                .map_err(|e| Watched::new(base, None, Some(delta)).explain(e))?;
+        }
         Some(0) => return Err(Error::invalid_argument("there is no model without any layer")),
     }
     Ok(bases)
@@ -180,7 +215,9 @@ fn restore(
     let inputs = Inputs { delta, bases, cancel: &options.cancel };
     let decoder = PayloadDecoder::new(delta, options, parallel::batch().max(KEPT_UNITS));
     let engine = Engine { inputs, decoder, options, observer, idle: Mutex::default() };
-    let done = engine.run(&output, watch).and_then(|done| {
+    let original = watch.as_ref().and_then(|w| w.measure.original());
+    let watched = Watched::new(bases.model(), original, Some(delta));
+    let done = watched.settle(engine.run(&output, watch)).and_then(|done| {
         options.cancel.check()?;
         output.commit()?;
         Ok(done)

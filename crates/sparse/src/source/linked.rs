@@ -65,6 +65,10 @@ impl SourceBases {
         }
     }
 
+    pub(super) fn check_unchanged(&self) -> Result<()> {
+        self.source.as_deref().map_or(Ok(()), TensorSource::check_unchanged)
+    }
+
     pub(super) fn borrow(&self, base: u32, offset: u64, len: usize) -> Option<&[u8]> {
         let (source, tensor) = self.place(base)?;
         source.slice(tensor, offset, len)

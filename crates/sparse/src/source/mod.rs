@@ -305,6 +305,11 @@ impl TensorSource for DeltaModel {
         })
     }
 
+    fn check_unchanged(&self) -> Result<()> {
+        self.linked.base.check_unchanged()?;
+        self.delta().check_unchanged()
+    }
+
     fn slice(&self, index: usize, offset: u64, len: usize) -> Option<&[u8]> {
         check_range(self.tensors(), index, offset, len).ok()?;
         let (_, entry) = self.entry(index).ok()?;

@@ -345,15 +345,12 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    /// Opened without a mapping, so that both ways are used (single files below are mapped).
     pub(crate) fn base(&self) -> Model {
-        let mut options = OpenOptions::default();
-        options.mmap = false;
-        Model::open(self.path("base"), &options).unwrap()
+        Model::open(self.path("base"), &OpenOptions::default()).unwrap()
     }
 
     pub(crate) fn mapped_base(&self) -> Model {
-        Model::open(self.path("base"), &OpenOptions::default()).unwrap()
+        Model::open(self.path("base"), &OpenOptions::mapped()).unwrap()
     }
 
     pub(crate) fn delta(&self) -> Delta {

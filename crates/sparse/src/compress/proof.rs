@@ -1,0 +1,118 @@
+//! Proof before success: what was written restores the fine-tuned model, by the engine that will restore it.
+
+use super::pair::{Pair, hash_file, hash_tensor};
+use crate::inputs::Inputs;
+use crate::{Delta, Options, default_registry, parallel, restore};
+use sparse_container::{Index, PieceSource};
+use sparse_core::{ByteSource, Error, ErrorKind, Limits, Observer, Result};
+use sparse_model::Model;
+use std::sync::Arc;
+
+/// Opens a written delta as any reader would: with the default limits and the codecs of this build.
+///
+/// # Errors
+/// What such a reader reports; `Corrupt` when the index is another than was written.
+pub(super) fn reopen(written: Arc<dyn ByteSource>, index: &Index) -> Result<Delta> {
+    let delta = Delta::from_source(Box::new(written), default_registry(), &Limits::default())?;
+    if delta.index() != index {
+        return Err(Error::corrupt("its index is not the one that was written"));
+    }
+    Ok(delta)
+}
+
+/// Restores what was written and compares it with the digests of the first pass over the fine-tuned model, and the
+/// base at hand with the digests that the delta has of it.
+///
+/// # Errors
+/// `InvalidInput`, naming the file, when an input changed meanwhile; `Internal` when the delta is at fault; `Cancelled`;
+/// `Io`.
+pub(super) fn prove(
+    pair: &Pair<'_>,
+    written: Arc<dyn ByteSource>,
+    index: &Index,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let mut reading = options.clone();
+    (reading.limits, reading.layers, reading.expected_content) = (Limits::default(), None, None);
+    reopen(written, index)
+        .and_then(|delta| restore::prove(pair.base, &delta, &reading, observer))
+        .map_err(|e| explain(pair, options, e))
+}
+
+/// Checks that what was copied into its final place can be opened and read: that it restores was proved before, of the
+/// copy's original.
+///
+/// # Errors
+/// `Internal`; `Cancelled`; `Io`.
+pub(super) fn check_copy(written: Arc<dyn ByteSource>, index: &Index, options: &Options) -> Result<()> {
+    let max = Limits::default().max_chunk_bytes.saturating_add(1 << 16);
+    let check = |delta: &Delta| -> Result<()> {
+        let reader = delta.reader();
+        for (number, unit) in delta.index().units.iter().enumerate() {
+            reader.read_params(number)?;
+            for chunk in 0..unit.chunks.len() as u64 {
+                options.cancel.check()?;
+                reader.read_chunk(number, chunk)?;
+            }
+        }
+        for piece in delta.index().entries.iter().flat_map(|e| &e.pieces) {
+            if let PieceSource::Blob { blob, .. } = &piece.source {
+                options.cancel.check()?;
+                reader.read_blob(blob, max)?;
+            }
+        }
+        Ok(())
+    };
+    reopen(written, index).and_then(|delta| check(&delta)).map_err(|e| match e.kind() {
+        ErrorKind::Cancelled | ErrorKind::Io => e,
+        _ => fault(e),
+    })
+}
+
+/// Says why the proof failed with `e`.
+fn explain(pair: &Pair<'_>, options: &Options, e: Error) -> Error {
+    if matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::Io) {
+        return e;
+    }
+    // What changed within one tick of the file system's clock has its old stamp, so contents count, too.
+    let changed =
+        Inputs::new(pair.base, Some(pair.target), None).check().and_then(|()| check_contents(pair, options));
+    changed.err().unwrap_or_else(|| fault(e))
+}
+
+fn fault(e: Error) -> Error {
+    let message = "internal fault: the delta that was written does not restore the model, so it was not kept; \
+                   please report this";
+    Error::new(ErrorKind::Internal, message).with_source(e)
+}
+
+/// Checks that both models still have the contents that were hashed first.
+fn check_contents(pair: &Pair<'_>, options: &Options) -> Result<()> {
+    let changed = |what: &str, model: &Model, file: usize| {
+        let path = match model.files().get(file) {
+            Some(file) if !model.is_file() => model.root().join(&file.path),
+            _ => model.root().to_owned(),
+        };
+        let message = format!("{what} changed while in use; try again when nothing writes to it");
+        Error::new(ErrorKind::InvalidInput, message).in_file(path.display().to_string())
+    };
+    parallel::map(pair.file_digests.len(), |file| {
+        let (found, _) = hash_file(pair.target, file, options, &|_| ())?;
+        let same = pair.file_digests.get(file) == Some(&found);
+        same.then_some(()).ok_or_else(|| changed("the fine-tuned model", pair.target, file))
+    })?;
+    let Some(base) = pair.base else { return Ok(()) };
+    let known: Vec<_> = pair.base_digests.iter().collect();
+    parallel::map(known.len(), |i| {
+        let (&tensor, &digest) = known[i];
+        let same = hash_tensor(base, tensor, options)? == digest;
+        let file = base.location(tensor).map_or(usize::MAX, |l| l.file);
+        same.then_some(()).ok_or_else(|| changed("the base", base, file))
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "proof_tests.rs"]
+pub(super) mod tests;
