@@ -15,7 +15,7 @@ Exit codes:
     4  an input is corrupt, truncated or of another format, or verification failed
     5  the delta needs a newer version, or a codec that this build lacks
     6  the output exists (--force replaces it)
-  130  interrupted; nothing is left behind
+  130  interrupted; nothing is left behind (143: told to terminate, 129: hung up on)
 
 A model is a safetensors file, a folder, or an id in the local Hugging Face cache (org/name or
 org/name@revision); nothing is downloaded.";

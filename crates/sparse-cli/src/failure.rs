@@ -17,6 +17,10 @@ pub(crate) enum Failure {
     Report(io::Error),
     /// The program itself is at fault: it panicked.
     Fault(String),
+    /// A signal asked to stop; the exit code says which.
+    Stopped(u8),
+    /// Something that was told already, with its exit code.
+    Told(u8),
 }
 
 impl From<Error> for Failure {
@@ -41,6 +45,7 @@ impl Failure {
         match self {
             Failure::Usage(_) => 2,
             Failure::Report(_) | Failure::Fault(_) => 1,
+            Failure::Stopped(code) | Failure::Told(code) => *code,
             Failure::Sparse(error) => match error.kind() {
                 ErrorKind::InvalidArgument => 2,
                 ErrorKind::BaseMismatch => 3,
@@ -68,6 +73,8 @@ impl Failure {
             Failure::Usage(_) => "usage",
             Failure::Report(_) => "io",
             Failure::Fault(_) => "fault",
+            Failure::Stopped(_) => "cancelled",
+            Failure::Told(_) => "other",
             Failure::Sparse(error) => match error.kind() {
                 ErrorKind::UnknownCodec => "unknown_codec",
                 ErrorKind::CodecDisabled => "codec_disabled",
@@ -94,9 +101,8 @@ impl Failure {
         match self {
             Failure::Usage(message) | Failure::Fault(message) => plain(message).into_owned(),
             Failure::Report(e) => format!("cannot write to standard output: {e}"),
-            Failure::Sparse(error) if error.kind() == ErrorKind::Cancelled => {
-                "interrupted; nothing is left behind".to_owned()
-            }
+            Failure::Stopped(_) => "interrupted; nothing is left behind".to_owned(),
+            Failure::Told(code) => format!("failed with exit code {code}"),
             Failure::Sparse(error) => {
                 let text = error.to_string();
                 let text = plain(&text);

@@ -1,6 +1,8 @@
 //! Numbers, names and tables for people.
 
+use sparse::is_deceptive;
 use std::borrow::Cow;
+use std::fmt::Write;
 use std::time::Duration;
 
 /// Bytes in powers of 1000, three digits: `512 B`, `28.3 MB`.
@@ -69,16 +71,48 @@ pub(crate) fn count(n: u64, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Text that came from a file, made safe for a terminal: control characters (which could move the cursor or
-/// recolour the screen) and characters that reverse the writing direction are escaped.
+/// Whether `c` could drive a terminal, or make text look like other text.
+fn is_odd(c: char) -> bool {
+    c.is_control() || is_deceptive(c)
+}
+
+/// Makes text that came from a file safe for a terminal: control characters (which could move the cursor or
+/// recolour the screen), characters that reverse the writing direction and invisible ones are escaped.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
-    let odd = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if !text.contains(odd) {
+    escaped(text, is_odd)
+}
+
+/// The same for text of several lines.
+pub(crate) fn plain_lines(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| is_odd(c) && c != '\n')
+}
+
+fn escaped(text: &str, odd: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&odd) {
         return Cow::Borrowed(text);
     }
     Cow::Owned(text.chars().fold(String::new(), |mut out, c| {
         if odd(c) {
             out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
+        out
+    }))
+}
+
+/// Makes JSON safe for a terminal, too. Odd characters stand in strings only, where an escape means the same.
+pub(crate) fn plain_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(is_odd) {
+        return Cow::Borrowed(json);
+    }
+    Cow::Owned(json.chars().fold(String::new(), |mut out, c| {
+        if is_odd(c) {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                // Writing to a string does not fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
         } else {
             out.push(c)
         }
@@ -175,7 +209,12 @@ mod tests {
     #[test]
     fn names_cannot_drive_the_terminal() {
         assert_eq!(plain("a.weight ü"), "a.weight ü");
-        assert_eq!(plain("a\x1b[2Jb\n\u{202e}"), "a\\u{1b}[2Jb\\n\\u{202e}");
+        assert_eq!(plain("a\x1b[2Jb\n\u{202e}\u{200b}"), "a\\u{1b}[2Jb\\n\\u{202e}\\u{200b}");
+        assert_eq!(plain_lines("a\x1b\nb"), "a\\u{1b}\nb");
+        let text = serde_json::to_string("a\x7f\u{202e}\u{e0041}\n\u{fc}").unwrap();
+        assert_eq!(plain_json(&text), "\"a\\u007f\\u202e\\udb40\\udc41\\n\u{fc}\"");
+        let back: String = serde_json::from_str(&plain_json(&text)).unwrap();
+        assert_eq!(back, "a\x7f\u{202e}\u{e0041}\n\u{fc}");
     }
 
     #[test]

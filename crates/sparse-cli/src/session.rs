@@ -3,12 +3,13 @@
 use crate::args::{Command, Common};
 use crate::commands;
 use crate::failure::{ErrorJson, Failure};
+use crate::human::{plain, plain_json};
 use crate::progress::{Progress, eprint};
+use crate::signals::Signals;
 use serde::Serialize;
 use sparse::{CancelToken, Effort, Error, ErrorKind, Model, OpenOptions, Options, Overwrite};
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::exit;
 
 /// The version of the JSON schema; it grows by fields without a new number.
 const SCHEMA: u32 = 1;
@@ -17,7 +18,7 @@ const SCHEMA: u32 = 1;
 pub(crate) struct Session {
     name: &'static str,
     common: Common,
-    cancel: CancelToken,
+    signals: Signals,
     pool: rayon::ThreadPool,
     pub(crate) progress: Progress,
 }
@@ -31,25 +32,17 @@ struct Envelope<'a, T> {
 }
 
 impl Session {
-    /// Start threads, and watch for Ctrl-C.
+    /// Starts threads, and watches for signals.
     pub(crate) fn new(name: &'static str, common: Common) -> Result<Session, Failure> {
+        // First, so that a signal finds somebody from here on.
+        let signals = Signals::watch();
         let all = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = common.threads.unwrap_or_else(all);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
             Error::new(ErrorKind::Io, format!("cannot start {threads} threads")).with_source(e)
         })?;
-        let cancel = CancelToken::new();
-        let on_signal = cancel.clone();
-        // Only fails where a signal is ignored already, as under nohup: it stays ignored then.
-        let _ = ctrlc::try_set_handler(move || {
-            if on_signal.is_cancelled() {
-                // Asked twice: at once. The next run removes the temporary file.
-                exit(130);
-            }
-            on_signal.cancel();
-        });
-        let progress = Progress::new(!common.quiet && !common.json, common.verbose);
-        Ok(Session { name, common, cancel, pool, progress })
+        let progress = Progress::new(!common.quiet && !common.json, common.verbose && !common.json);
+        Ok(Session { name, common, signals, pool, progress })
     }
 
     /// Run `command` on this session's threads.
@@ -71,7 +64,12 @@ impl Session {
             Command::DatasetEstimate(args) => commands::dataset::estimate(self, args),
         });
         self.progress.clear();
-        result
+        result.map_err(|failure| match failure {
+            Failure::Sparse(e) if e.kind() == ErrorKind::Cancelled => {
+                Failure::Stopped(self.signals.exit_code())
+            }
+            other => other,
+        })
     }
 
     /// Threads in use.
@@ -79,17 +77,16 @@ impl Session {
         self.pool.current_num_threads()
     }
 
-    /// Cancelled by Ctrl-C.
-    #[cfg(feature = "dataset")]
+    /// Cancelled by a signal.
     pub(crate) fn cancel_token(&self) -> CancelToken {
-        self.cancel.clone()
+        self.signals.token()
     }
 
     /// The library's options for this run.
     pub(crate) fn options(&self, effort: Effort) -> Options {
         let mut options = Options::default();
         options.effort = effort;
-        options.cancel = self.cancel.clone();
+        options.cancel = self.cancel_token();
         options
     }
 
@@ -102,17 +99,18 @@ impl Session {
     ) -> sparse_dataset::Options {
         let mut options = sparse_dataset::Options::default();
         options.effort = effort;
-        options.cancel = self.cancel.clone();
+        options.cancel = self.cancel_token();
         options.memory = memory.memory;
         options.temporary = memory.temporary.clone();
+        sparse_dataset::remove_leftovers(options.temporary.as_deref());
         options
     }
 
     /// Open a model: `role` is what it is to the command.
     pub(crate) fn open(&self, role: &str, path: &Path) -> Result<Model, Failure> {
         let model = Model::open(path, &OpenOptions::default())?;
-        if self.common.verbose {
-            eprint(&format!("{role}: {}\n", model.root().display()));
+        if self.common.verbose && !self.common.json {
+            eprint(&format!("{role}: {}\n", plain(&model.root().to_string_lossy())));
         }
         Ok(model)
     }
@@ -129,6 +127,30 @@ impl Session {
             return Ok(());
         }
         self.answer(body, text)
+    }
+
+    /// Reports what was asked for, and that it is not as it should be: with `--json` in one object.
+    ///
+    /// # Errors
+    /// `failure` itself, marked as told if it was; as [`answer`](Self::answer).
+    pub(crate) fn answer_and_fail(
+        &self,
+        body: impl Serialize,
+        text: impl FnOnce() -> String,
+        failure: Failure,
+    ) -> Result<(), Failure> {
+        #[derive(Serialize)]
+        struct Body<'a, T> {
+            #[serde(flatten)]
+            body: T,
+            error: ErrorJson<'a>,
+        }
+        if !self.common.json {
+            self.answer(body, text)?;
+            return Err(failure);
+        }
+        self.answer(Body { body, error: failure.json() }, text)?;
+        Err(Failure::Told(failure.exit_code()))
     }
 
     /// Report what was asked for: also with `--quiet`.
@@ -151,10 +173,18 @@ pub(crate) fn overwrite(path: &Path, force: bool) -> Result<Overwrite, Failure> 
 }
 
 fn json(command: Option<&str>, body: impl Serialize) -> Result<String, Failure> {
-    let mut text = serde_json::to_string(&Envelope { schema: SCHEMA, command, body })
+    let text = serde_json::to_string(&Envelope { schema: SCHEMA, command, body })
         .map_err(|e| Failure::Report(e.into()))?;
-    text.push('\n');
-    Ok(text)
+    Ok(format!("{}\n", plain_json(&text)))
+}
+
+/// Prints `text`, which clap made, as it is or as the field `field` of an object.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn print_help(as_json: bool, field: &'static str, text: &str) -> Result<(), Failure> {
+    let body = std::collections::BTreeMap::from([(field, text.trim_end())]);
+    if as_json { print(&json(None, body)?) } else { print(text) }
 }
 
 /// Write all of `text` to standard output.
@@ -166,11 +196,14 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Report)
 }
 
-/// Tell of a failure: a line on standard error, or with `--json` an object on standard output.
+/// Tells of a failure, unless that is done: a line on standard error, or with `--json` an object on standard output.
 pub(crate) fn print_error(command: Option<&str>, as_json: bool, failure: &Failure) {
     #[derive(Serialize)]
     struct Body<'a> {
         error: ErrorJson<'a>,
+    }
+    if matches!(failure, Failure::Told(_)) {
+        return;
     }
     let printed = as_json && {
         let text = json(command, Body { error: failure.json() });

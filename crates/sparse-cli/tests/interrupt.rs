@@ -9,10 +9,34 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Once, atomic::AtomicBool};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use support::{Pair, assert_same, sparse, tree};
+use support::{Pair, assert_same, tree};
+
+/// The program, with no signal ignored, however the tests were started: `nohup` ignores SIGHUP, and shells ignore
+/// SIGINT of what they run in the background, and both would be inherited. A signal that this process handles
+/// has its usual effect again in what it starts. (A Ctrl-C still ends the tests.)
+fn sparse() -> Command {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+            let number = signal.as_raw();
+            let always = Arc::new(AtomicBool::new(true));
+            signal_hook::flag::register_conditional_shutdown(number, 128 + number, always).unwrap();
+        }
+    });
+    support::sparse()
+}
+
+/// The program, with SIGINT and SIGHUP ignored.
+fn under_nohup() -> Command {
+    let mut command = Command::new("sh");
+    let own = sparse();
+    command.args(["-c", "trap '' HUP INT; exec \"$0\" \"$@\""]).arg(own.get_program()).stdin(Stdio::null());
+    command
+}
 
 /// A pair that takes long enough to be interrupted: 2 x 32 MB.
 fn pair() -> Pair {
@@ -37,9 +61,19 @@ fn signalled(args: &[String], signal: Signal, delay: Duration) -> ExitStatus {
 /// Run with `args`, again and again, until `signal` arrives while the temporary of its output `new` is
 /// there.
 fn signalled_while_writing(pair: &Pair, args: &[String], signal: Signal) -> Output {
+    signalled_by(&mut sparse, pair, args, &[signal])
+}
+
+/// The same with a program that `program` makes, and several signals.
+fn signalled_by(
+    program: &mut dyn FnMut() -> Command,
+    pair: &Pair,
+    args: &[String],
+    signals: &[Signal],
+) -> Output {
     for _ in 0..100 {
         // One thread: whoever watches needs a processor, too.
-        let mut child = sparse()
+        let mut child = program()
             .args(args)
             .args(["--threads", "1"])
             .stdout(Stdio::piped())
@@ -49,7 +83,7 @@ fn signalled_while_writing(pair: &Pair, args: &[String], signal: Signal) -> Outp
         while temporaries(pair) == 0 && child.try_wait().unwrap().is_none() {
             sleep(Duration::from_micros(100));
         }
-        kill(&child, signal);
+        signals.iter().for_each(|&signal| kill(&child, signal));
         let output = child.wait_with_output().unwrap();
         if !output.status.success() {
             return output;
@@ -180,9 +214,15 @@ fn interrupted() {
         args(["compress", &base, &tuned, "-o", &new, "--json"]),
         args(["reconstruct", &base, &delta, "-o", &new, "--json"]),
     ] {
-        for signal in [Signal::INT, Signal::TERM] {
+        for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
             let output = signalled_while_writing(&pair, &command, signal);
-            assert_eq!(output.status.code(), Some(130), "{output:?}");
+            if cfg!(not(target_os = "linux")) && signal == Signal::HUP {
+                remove(&pair.path("new"));
+                timed(&command);
+                remove(&pair.path("new"));
+                continue;
+            }
+            assert_eq!((output.status.code(), &*output.stderr), (Some(code), &b""[..]), "{output:?}");
             let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
             assert_eq!(json["error"]["kind"], "cancelled");
             assert_eq!(pair.names(), before, "nothing is left behind");
@@ -190,4 +230,27 @@ fn interrupted() {
     }
     let text = signalled_while_writing(&pair, &args(["compress", &base, &tuned, "-o", &new]), Signal::INT);
     assert_eq!(text.stderr, b"error: interrupted; nothing is left behind\n");
+}
+
+/// What `nohup` has ignored stays ignored, and being told to terminate still ends the program cleanly.
+#[cfg(target_os = "linux")]
+#[test]
+fn terminated_under_nohup() {
+    let pair = pair();
+    let (base, tuned, new) = (pair.arg("base"), pair.arg("finetuned"), pair.arg("new"));
+    let compress = args(["compress", &base, &tuned, "-o", &new]);
+    let ignored = [Signal::INT, Signal::HUP, Signal::TERM];
+    let output = signalled_by(&mut under_nohup, &pair, &compress, &ignored);
+    assert_eq!(output.status.code(), Some(143), "only the last stops it: {output:?}");
+    assert_eq!(output.stderr, b"error: interrupted; nothing is left behind\n");
+    assert_eq!(pair.names(), ["base", "finetuned"]);
+
+    let mut child = under_nohup().args(&compress).stdout(Stdio::null()).spawn().unwrap();
+    while temporaries(&pair) == 0 && child.try_wait().unwrap().is_none() {
+        sleep(Duration::from_micros(100));
+    }
+    kill(&child, Signal::INT);
+    kill(&child, Signal::HUP);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(pair.names(), ["base", "finetuned", "new"]);
 }

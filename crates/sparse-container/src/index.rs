@@ -220,7 +220,7 @@ pub struct BaseStart {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileRecord {
-    /// Path in the target folder, see [`check_path`](crate::check_path).
+    /// Path in the target folder, see [`check_output_path`](crate::check_output_path).
     pub path: String,
     /// Digest of the whole file.
     pub digest: Digest,

@@ -32,5 +32,5 @@ pub use index::{
     FileRecord, Index, Piece, PieceSource, Provenance, SegmentRecord, UnitRecord,
 };
 pub use reader::Reader;
-pub use sparse_core::check_path;
+pub use sparse_core::{check_output_path, check_path};
 pub use writer::Writer;

@@ -5,8 +5,8 @@ use crate::encode::{known_entry_digest, known_file_digest};
 use crate::hash::{checksum, chunk_checksum};
 use crate::index::{BaseEntry, BaseKind, BlobRef, Entry, EntryKind, Index, PieceSource, UnitRecord};
 use crate::path::check_distinct;
-use sparse_core::check_path;
 use sparse_core::{Dtype, Error, Limits, Result, TensorSpec, UnitSpec};
+use sparse_core::{check_output_path, check_path};
 use std::ops::Range;
 
 /// Check `index`, whose payload lies in `payload`. Returns the shapes of its units.
@@ -174,7 +174,7 @@ impl Check<'_> {
     fn files(&self) -> Result<()> {
         let Index { entries, files, folders, .. } = self.index;
         for (i, file) in files.iter().enumerate() {
-            check_path(&file.path)?;
+            check_output_path(&file.path)?;
             let mut len = 0u64;
             for &part in &file.parts {
                 let entry = entries.get(part as usize).ok_or_else(|| {
@@ -192,7 +192,7 @@ impl Check<'_> {
                 format!("file {:?} has one part or none, but a digest of its own", file.path)
             })?;
         }
-        folders.iter().try_for_each(|f| check_path(f))?;
+        folders.iter().try_for_each(|f| check_output_path(f))?;
         check_distinct(files.iter().map(|f| &*f.path).chain(folders.iter().map(|f| &**f)).collect())
     }
 }

@@ -284,6 +284,10 @@ fn writers_refuse_bad_references() {
         |i| i.files[0].path = "../x".into(),
         |i| i.files[0].path = "/etc/passwd".into(),
         |i| i.folders[0] = "a/../../b".into(),
+        |i| i.files[0].path = "data/nul.txt".into(),
+        |i| i.files[0].path = "a.".into(),
+        |i| i.files[0].path = "gpj.\u{202e}exe".into(),
+        |i| i.folders[0] = "a\x1b[2J".into(),
         |i| i.bases[0].file = "c:\\x".into(),
     ];
     for edit in paths {
@@ -304,9 +308,19 @@ fn readers_refuse_unsafe_paths() {
     let (file, _) = small();
     let (payload, plain) = unframe(&file);
     // Same lengths, so that the structure stays whole.
-    for (from, to) in
-        [("assets/empty.txt", "../../empty.txt!"), ("logs", "/log"), ("logs", "l\\gs"), ("logs", "a/..")]
-    {
+    for (from, to) in [
+        ("assets/empty.txt", "../../empty.txt!"),
+        ("logs", "/log"),
+        ("logs", "l\\gs"),
+        ("logs", "a/.."),
+        ("logs", "COM1"),
+        ("logs", "aux."),
+        ("logs", "log "),
+        ("logs", "l\ngs"),
+        ("logs", "lo\u{9b}"),
+        ("logs", "l\u{200f}"),
+        ("assets/empty.txt", "assets/nul.json!"),
+    ] {
         let at = plain.windows(from.len()).rposition(|w| w == from.as_bytes()).unwrap();
         let mut plain = plain.clone();
         plain[at..at + to.len()].copy_from_slice(to.as_bytes());

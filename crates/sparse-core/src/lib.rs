@@ -29,7 +29,7 @@ pub use codec::{
 pub use dtype::{Dtype, DtypeClass};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::{CancelToken, CodecContext, Limits, Observer, Unobserved};
-pub use path::check_path;
+pub use path::{check_output_path, check_path, check_target_path, is_deceptive};
 pub use registry::Registry;
 pub use source::{ByteSource, FileSource, TensorEntry, TensorRead, TensorSource, check_range};
 pub use stamp::FileStamp;

@@ -71,6 +71,13 @@ impl CancelToken {
     }
 }
 
+impl From<Arc<AtomicBool>> for CancelToken {
+    /// Makes a token that is cancelled once the flag is true, for whoever can only set a flag: a signal handler.
+    fn from(flag: Arc<AtomicBool>) -> Self {
+        CancelToken(flag)
+    }
+}
+
 /// Watches long work. Called from worker threads, often: implementations must be quick.
 pub trait Observer: Send + Sync {
     /// `total` bytes of model data will be handled in the phase called `phase`.

@@ -14,8 +14,8 @@ use crate::store::temporary_folder;
 use crate::table::Digesting;
 use rayon::prelude::*;
 use sparse_container::{Entry, Index, Piece, PieceSource, Provenance, Writer};
-use sparse_core::{Digest, Effort, Observer, Result};
-use sparse_model::{AtomicDir, AtomicFile, Overwrite, refuse_inside};
+use sparse_core::{Digest, Effort, Observer, Result, check_target_path};
+use sparse_model::{AtomicDir, AtomicFile, Overwrite, ScratchDir, refuse_inside};
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -85,6 +85,7 @@ pub fn compress<W: Write>(
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<CompressReport> {
+    check_names(derivative, options)?;
     let mut writer = Writer::new(out)?;
     let mut report = CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
     let (loaded, mut first) = load_both(base, derivative, options, observer)?;
@@ -120,6 +121,16 @@ pub fn compress<W: Write>(
     index.attributes.insert(ATTRIBUTE, manifest.write()?);
     writer.finish(&index)?;
     Ok(report)
+}
+
+/// Checks that all files to be kept can be restored under their names.
+fn check_names(derivative: &Dataset, options: &Options) -> Result<()> {
+    let mut data = derivative.found().iter().flat_map(|s| &s.files);
+    data.try_for_each(|f| check_target_path(&f.relative))?;
+    if options.exact {
+        derivative.all_files()?.iter().try_for_each(|(_, relative)| check_target_path(relative))?;
+    }
+    Ok(())
 }
 
 /// As [`compress`], to a file that appears complete or not at all.
@@ -283,7 +294,7 @@ struct Exact {
     written: AtomicDir,
     styles: BTreeMap<String, Style>,
     /// Goes with this.
-    _folder: tempfile::TempDir,
+    _folder: ScratchDir,
 }
 
 impl Exact {

@@ -13,8 +13,8 @@ use arrow_schema::{ArrowError, SchemaRef};
 use rayon::prelude::*;
 use sparse_container::{BlobRef, Entry, PieceSource, Reader};
 use sparse_core::{Error, ErrorKind, FileSource, Limits, Observer, Result};
+use sparse_model::open_file;
 use std::borrow::Cow;
-use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
@@ -51,8 +51,7 @@ impl DatasetDelta {
         let path = path.as_ref();
         let place = path.display().to_string();
         let open = || {
-            let file = File::open(path).map_err(|e| Error::io("cannot open the delta", e))?;
-            let reader = Reader::open(FileSource::new(file)?, limits)?;
+            let reader = Reader::open(FileSource::new(open_file(path)?)?, limits)?;
             let bytes = reader.index().attributes.get(&ATTRIBUTE).ok_or_else(|| {
                 Error::new(
                     ErrorKind::NotThisFormat,
@@ -110,7 +109,7 @@ impl DatasetDelta {
 
     /// Whether the file at `path` is a delta of a dataset (and not of a model, or no delta at all).
     pub fn is_one(path: impl AsRef<Path>) -> bool {
-        let open = || Reader::open(FileSource::new(File::open(path).ok()?).ok()?, &Limits::default()).ok();
+        let open = || Reader::open(FileSource::new(open_file(path).ok()?).ok()?, &Limits::default()).ok();
         open().is_some_and(|r| r.index().attributes.contains_key(&ATTRIBUTE))
     }
 

@@ -62,6 +62,7 @@ pub use foreign::in_foreign_code;
 pub use io::Format;
 pub use options::Options;
 pub use restore::RestoreReport;
+pub use store::remove_leftovers;
 
 #[doc(no_inline)]
 pub use sparse_model::{Overwrite, refuse_inside};

@@ -7,7 +7,7 @@ use crate::plan::Plan;
 use crate::table::Kind;
 use crate::wire::{Input, put_bytes, put_uint};
 use arrow_schema::{Schema, SchemaRef};
-use sparse_core::{Digest, Error, ErrorKind, Result, check_path};
+use sparse_core::{Digest, Error, ErrorKind, Result, check_output_path};
 use std::sync::Arc;
 
 /// The key of the attribute.
@@ -169,7 +169,7 @@ fn read_split(input: &mut Input<'_>, base_kinds: &[Kind]) -> Result<SplitRecord>
     let mut files = Vec::new();
     for _ in 0..input.count()? {
         let path = input.string()?;
-        check_path(&path)?;
+        check_output_path(&path)?;
         let code = input.byte()?;
         let format = Format::ALL.get(usize::from(code)).copied();
         let format = format.ok_or_else(|| Error::corrupt(format!("unknown format {code} of a data file")))?;

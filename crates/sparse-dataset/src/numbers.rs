@@ -22,8 +22,6 @@ enum Held {
 struct OnDisk {
     file: File,
     source: FileSource,
-    /// Removes the file.
-    _guard: tempfile::TempPath,
 }
 
 fn io(e: std::io::Error) -> Error {
@@ -39,7 +37,7 @@ impl Numbers {
         let held = match usize::try_from(len) {
             Ok(n) if n.saturating_mul(8) <= spill.budget => Held::Memory(vec![value; n]),
             _ => {
-                let (mut file, guard) = temporary_file(spill.folder.as_deref())?;
+                let mut file = temporary_file(spill.folder.as_deref())?;
                 let chunk = bytes(&[value; CHUNK]);
                 let mut left = len.saturating_mul(8);
                 while left > 0 {
@@ -47,8 +45,8 @@ impl Numbers {
                     file.write_all(chunk.get(..n as usize).unwrap_or_default()).map_err(io)?;
                     left -= n;
                 }
-                let source = FileSource::new(File::open(&guard).map_err(io)?)?;
-                Held::File(OnDisk { file, source, _guard: guard })
+                let source = FileSource::new(file.try_clone().map_err(io)?)?;
+                Held::File(OnDisk { file, source })
             }
         };
         Ok(Numbers { len, held })

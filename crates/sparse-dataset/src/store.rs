@@ -2,6 +2,7 @@
 
 use crate::table::{Block, Column, Kind, cell_hash};
 use sparse_core::{ByteSource, Error, FileSource, Result};
+use sparse_model::ScratchDir;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -47,8 +48,6 @@ pub(crate) struct Store {
     writer: Option<BufWriter<File>>,
     written: u64,
     source: Option<FileSource>,
-    /// The temporary file's name, where it could not be removed at once.
-    _guard: Option<tempfile::TempPath>,
     recent: Mutex<VecDeque<(usize, Arc<Block>)>>,
 }
 
@@ -60,32 +59,37 @@ fn io(doing: &'static str) -> impl Fn(std::io::Error) -> Error {
     move |e| Error::io(doing, e)
 }
 
-/// A new temporary file in `folder`, or in the system's, and what removes it.
+/// Creates a temporary file in `folder`, or in the system's, that nobody else can open: where the system can, it has
+/// no name at all, so that nothing is left even of a process that is killed.
 ///
 /// # Errors
 /// `Io`.
-pub(crate) fn temporary_file(folder: Option<&Path>) -> Result<(File, tempfile::TempPath)> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("sparse-dataset-");
-    let file = match folder {
-        Some(folder) => builder.tempfile_in(folder),
-        None => builder.tempfile(),
-    };
-    Ok(file.map_err(io("cannot create a temporary file"))?.into_parts())
+pub(crate) fn temporary_file(folder: Option<&Path>) -> Result<File> {
+    match folder {
+        Some(folder) => tempfile::tempfile_in(folder),
+        None => tempfile::tempfile(),
+    }
+    .map_err(|e| Error::io("cannot create a temporary file", e).in_file(parent(folder).display().to_string()))
 }
 
-/// A new temporary folder in `folder`, or in the system's.
+/// What temporary folders are called.
+const SCRATCH: &str = "sparse-dataset";
+
+fn parent(folder: Option<&Path>) -> PathBuf {
+    folder.map_or_else(std::env::temp_dir, Path::to_path_buf)
+}
+
+/// Creates a temporary folder in `folder`, or in the system's, and removes what dead processes left there of theirs.
 ///
 /// # Errors
-/// `Io`.
-pub(crate) fn temporary_folder(folder: Option<&Path>) -> Result<tempfile::TempDir> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("sparse-dataset-");
-    match folder {
-        Some(folder) => builder.tempdir_in(folder),
-        None => builder.tempdir(),
-    }
-    .map_err(io("cannot create a temporary folder"))
+/// `NotFound` when there is no such folder, `InvalidArgument` when it is none; `Io`.
+pub(crate) fn temporary_folder(folder: Option<&Path>) -> Result<ScratchDir> {
+    ScratchDir::create(parent(folder), SCRATCH)
+}
+
+/// Removes what processes that were killed left in `folder`, or in the system's folder for temporary files.
+pub fn remove_leftovers(folder: Option<&Path>) {
+    ScratchDir::remove_leftovers(parent(folder), SCRATCH);
 }
 
 impl Store {
@@ -102,7 +106,6 @@ impl Store {
             writer: None,
             written: 0,
             source: None,
-            _guard: None,
             recent: Mutex::default(),
         }
     }
@@ -167,11 +170,7 @@ impl Store {
     }
 
     fn open_file(&mut self) -> Result<()> {
-        let (file, path) = temporary_file(self.spill.folder.as_deref())?;
-        let doing = "cannot read a temporary file";
-        let reader = File::open(&path).map_err(io(doing))?;
-        self.source = Some(FileSource::new(reader)?);
-        self._guard = Some(path);
+        let file = temporary_file(self.spill.folder.as_deref())?;
         self.writer = Some(BufWriter::with_capacity(1 << 20, file));
         Ok(())
     }
@@ -209,13 +208,10 @@ impl Store {
     /// # Errors
     /// `Io`.
     pub(crate) fn close(&mut self) -> Result<()> {
-        if let Some(mut w) = self.writer.take() {
-            w.flush().map_err(io("cannot write a temporary file"))?;
+        if let Some(w) = self.writer.take() {
+            let file = w.into_inner().map_err(|e| io("cannot write a temporary file")(e.into_error()))?;
             // The length is taken when the source is made.
-            if let Some(path) = &self._guard {
-                self.source =
-                    Some(FileSource::new(File::open(path).map_err(io("cannot read a temporary file"))?)?);
-            }
+            self.source = Some(FileSource::new(file)?);
         }
         Ok(())
     }

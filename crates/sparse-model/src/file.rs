@@ -2,6 +2,7 @@
 
 #[cfg(feature = "mmap")]
 use crate::mmap::Map;
+use crate::open::open_file;
 use sparse_core::{ByteSource, Error, ErrorKind, FileSource, FileStamp, Result};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -61,7 +62,7 @@ impl LazyFile {
 
     fn open(&self) -> Result<File> {
         self.used.store(true, Ordering::Relaxed);
-        let file = File::open(&self.path).map_err(|e| Error::io("cannot open", e))?;
+        let file = open_file(&self.path)?;
         let now = file.metadata().map_err(|e| Error::io("cannot read the file's length", e))?;
         self.stamp.check(&now)?;
         Ok(file)

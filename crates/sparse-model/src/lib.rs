@@ -27,6 +27,7 @@ pub mod matching;
 #[cfg(feature = "mmap")]
 mod mmap;
 mod model;
+mod open;
 mod output;
 mod scan;
 mod shards;
@@ -41,4 +42,5 @@ pub use header::{Header, HeaderTensor, MAX_HEADER_BYTES};
 #[doc(no_inline)]
 pub use matching::{Counterpart, RenameEvidence, TensorMatch, match_tensors};
 pub use model::{FileKind, Model, ModelFile, OpenOptions, TensorLocation, Warning};
-pub use output::{AtomicDir, AtomicFile, OutputFile, Overwrite, refuse_inside};
+pub use open::open_file;
+pub use output::{AtomicDir, AtomicFile, OutputFile, Overwrite, ScratchDir, refuse_inside};

@@ -4,8 +4,8 @@ use crate::ContentHash;
 use crate::restore::CONTENT;
 use sparse_container::{Entry, EntryKind, Index, Reader};
 use sparse_core::{ByteSource, Error, ErrorKind, FileSource, FileStamp, Limits, Registry, Result};
+use sparse_model::open_file;
 use std::fmt;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,11 +45,10 @@ impl Delta {
     /// `Truncated`, `Corrupt`, `InvalidInput` (for a path in it that leaves the folder), `LimitExceeded`.
     pub fn open(path: &Path, registry: Registry, limits: &Limits) -> Result<Delta> {
         let open = || {
-            let file = File::open(path).map_err(|e| Error::io("cannot open", e))?;
-            if file.metadata().is_ok_and(|m| m.is_dir()) {
+            if path.is_dir() {
                 return Err(Error::new(ErrorKind::NotThisFormat, "a folder, not a delta file"));
             }
-            let source = FileSource::new(file)?;
+            let source = FileSource::new(open_file(path)?)?;
             let stamp = source.stamp().clone();
             let delta = Delta::from_source(Box::new(source), registry, limits)?;
             Ok(Delta { stamp: Some(stamp), ..delta })

@@ -51,7 +51,7 @@ pub use sparse_codecs::certificate::Certificate;
 pub use sparse_container::ContentHash;
 pub use sparse_core::{
     CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Limits, Observer, Registry, Result,
-    TensorEntry, TensorRead, TensorSource, TensorSpec, Unobserved,
+    TensorEntry, TensorRead, TensorSource, TensorSpec, Unobserved, is_deceptive,
 };
 #[cfg(feature = "encode")]
 pub use sparse_model::Adapter;

@@ -53,7 +53,7 @@ fn share(part: f64, report: &ExportReport) -> f64 {
 fn is_delta(path: &Path) -> bool {
     let mut start = [0; 5];
     path.is_file()
-        && std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut start)).is_ok()
+        && std::fs::File::open(path).is_ok_and(|mut f| f.read_exact(&mut start).is_ok())
         && start == *b"\xd3SPRS"
 }
 

@@ -1,6 +1,7 @@
 //! `sparse dataset-compress`, `dataset-reconstruct` and `dataset-estimate`; `sparse verify` of such a delta.
 
 use super::lossy;
+use super::recorded::recorded_base;
 use crate::args::{DatasetCompress, DatasetEstimate, DatasetReconstruct};
 use crate::failure::Failure;
 use crate::human;
@@ -126,16 +127,21 @@ fn exactness(exact: bool) -> &'static str {
     if exact { "bytes" } else { "logical" }
 }
 
-/// Where the base is: as given, or where the delta says it was.
-fn base_path(given: Option<PathBuf>, delta: &DatasetDelta) -> PathBuf {
-    given.unwrap_or_else(|| PathBuf::from(delta.base_id()))
+/// Where the base is: as given, or where the delta at `path` says it was.
+fn base_path(
+    given: Option<PathBuf>,
+    delta: &DatasetDelta,
+    path: &Path,
+    how: &str,
+) -> Result<PathBuf, Failure> {
+    given.map_or_else(|| recorded_base(delta.base_id(), path, how), Ok)
 }
 
 pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result<(), Failure> {
     let start = Instant::now();
     let options = session.dataset_options(Effort::Default, &args.memory);
     let delta = DatasetDelta::open(&args.delta, &options.limits)?;
-    let base_path = base_path(args.base, &delta);
+    let base_path = base_path(args.base, &delta, &args.delta, "`--base <BASE>`")?;
     let base = Dataset::open(&base_path)?;
     let overwrite = overwrite(&args.output, args.force)?;
     sparse_dataset::refuse_inside(&args.output, &[base_path.as_path(), &args.delta])?;
@@ -189,7 +195,7 @@ pub(crate) fn verify(session: &Session, base: Option<PathBuf>, path: &Path) -> R
     let mut options = sparse_dataset::Options::default();
     options.cancel = session.cancel_token();
     let delta = DatasetDelta::open(path, &options.limits)?;
-    let base_path = base_path(base, &delta);
+    let base_path = base_path(base, &delta, path, "`sparse verify <BASE> <DELTA>`")?;
     let base = Dataset::open(&base_path)?;
     let data = DeltaDataset::new(&delta, &base, &options, &session.progress)?;
     let rows = data.verify(&session.progress)?;

@@ -7,6 +7,8 @@ pub(crate) mod dataset;
 mod estimate;
 mod info;
 mod quality;
+#[cfg(feature = "dataset")]
+mod recorded;
 mod restore;
 
 pub(crate) use adapter::{compress as compress_adapter, export as export_adapter};

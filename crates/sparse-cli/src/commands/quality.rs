@@ -102,7 +102,7 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
         total: Numbers::from(&found.total),
         tensors: tensors.collect(),
     };
-    session.answer(&body, || {
+    let text = || {
         let rows: Vec<_> = found
             .tensors
             .iter()
@@ -132,10 +132,10 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
         ];
         let table = if rows.is_empty() { String::new() } else { human::table(head, &rows) };
         format!("{table}{}\n", sentence(&found.total))
-    })?;
+    };
     if found.agrees() {
-        return Ok(());
+        return session.answer(&body, text);
     }
     let e = Error::new(ErrorKind::Corrupt, "the delta certifies something else than what was measured");
-    Err(e.in_file(lossy(&delta_path)).into())
+    session.answer_and_fail(&body, text, e.in_file(lossy(&delta_path)).into())
 }

@@ -11,8 +11,8 @@ use crate::restore::{Files, Target};
 use crate::store::Store;
 use sparse_container::{Digester, Entry, Index, Piece, PieceSource, Writer};
 use sparse_core::{ByteSource, Digest, Effort, Error, FileSource, Observer, Result};
+use sparse_model::open_file;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -34,17 +34,17 @@ const SMALL: u64 = 4 * CHUNK;
 
 fn open(path: &Path) -> Result<FileSource> {
     let place = || path.display().to_string();
-    let file = File::open(path).map_err(|e| Error::io("cannot read", e).in_file(place()))?;
-    FileSource::new(file).map_err(|e| e.in_file(place()))
+    open_file(path).and_then(FileSource::new).map_err(|e| e.in_file(place()))
 }
 
 fn style_of(path: &Path, format: Format) -> Result<Style> {
     if !matches!(format, Format::JsonLines | Format::Csv) {
         return Ok(Style::default());
     }
-    let error = |e| Error::io("cannot read", e).in_file(path.display().to_string());
+    let place = |e: Error| e.in_file(path.display().to_string());
+    let error = |e| place(Error::io("cannot read", e));
     let mut head = Vec::new();
-    File::open(path).map_err(error)?.take(HEAD).read_to_end(&mut head).map_err(error)?;
+    open_file(path).map_err(place)?.take(HEAD).read_to_end(&mut head).map_err(error)?;
     Ok(if format == Format::Csv { Style::of_csv(&head) } else { Style::of_json(&head) })
 }
 

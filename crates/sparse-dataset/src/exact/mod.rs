@@ -11,7 +11,7 @@ pub(crate) use restore::ExactFiles;
 pub(crate) use style::{Restyle, Style};
 
 use crate::wire::{Input, put_bytes, put_uint};
-use sparse_core::{CodecId, Digest, Error, Result, check_path};
+use sparse_core::{CodecId, Digest, Error, Result, check_output_path, check_path};
 
 /// The codec of patches, as the container knows it.
 pub(crate) const PATCH_CODEC: CodecId = CodecId(17);
@@ -59,7 +59,7 @@ impl ExactFile {
     /// `Corrupt`, `Truncated`; `InvalidInput` for a path that leaves its folder.
     pub(crate) fn read(input: &mut Input<'_>) -> Result<ExactFile> {
         let path = input.string()?;
-        check_path(&path)?;
+        check_output_path(&path)?;
         let window = input.byte()?;
         if !WINDOWS.contains(&window) {
             return Err(Error::corrupt(format!("a patch sees 2^{window} bytes")));

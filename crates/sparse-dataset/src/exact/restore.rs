@@ -6,9 +6,8 @@ use crate::delta::DeltaDataset;
 use crate::restore::{RestoreReport, Target};
 use sparse_container::{Digester, Entry, PieceSource};
 use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Observer, Result};
-use sparse_model::{AtomicDir, Overwrite};
+use sparse_model::{AtomicDir, Overwrite, ScratchDir, open_file};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -16,7 +15,7 @@ use std::path::Path;
 pub(crate) struct ExactFiles<'a> {
     data: &'a DeltaDataset<'a>,
     /// What this program writes, where a patch needs it. The folder goes with this.
-    written: Option<(AtomicDir, tempfile::TempDir)>,
+    written: Option<(AtomicDir, ScratchDir)>,
 }
 
 impl<'a> ExactFiles<'a> {
@@ -45,8 +44,7 @@ impl<'a> ExactFiles<'a> {
     fn reference(&self, file: &ExactFile) -> Result<Option<FileSource>> {
         let open = |path: &Path| -> Result<FileSource> {
             let place = || path.display().to_string();
-            let file = File::open(path).map_err(|e| Error::io("cannot read", e).in_file(place()))?;
-            FileSource::new(file).map_err(|e| e.in_file(place()))
+            open_file(path).and_then(FileSource::new).map_err(|e| e.in_file(place()))
         };
         match (&file.reference, &self.written) {
             (Reference::Nothing, _) => Ok(None),

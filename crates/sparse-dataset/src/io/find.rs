@@ -4,9 +4,9 @@ use super::read::read_schema;
 use super::{DataFile, Format, FoundSplit};
 use arrow_schema::{Field, Schema};
 use sparse_core::{Error, ErrorKind, Result};
+use sparse_model::open_file;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,8 +38,9 @@ fn format_of(path: &Path) -> Result<Option<Format>> {
     if !known.contains(&&*extension) {
         return Ok(None);
     }
-    let error = |e| Error::io("cannot read", e).in_file(path.display().to_string());
-    let mut file = File::open(path).map_err(error)?;
+    let place = |e: Error| e.in_file(path.display().to_string());
+    let error = |e| place(Error::io("cannot read", e));
+    let mut file = open_file(path).map_err(place)?;
     let mut have = 0;
     while have < magic.len() {
         match file.read(magic.get_mut(have..).unwrap_or_default()).map_err(error)? {
@@ -81,7 +82,7 @@ pub(crate) fn find(path: &Path) -> Result<Vec<FoundSplit>> {
             let text = "not a data file: parquet, arrow, jsonl and csv are understood";
             Error::new(ErrorKind::InvalidInput, text).in_file(&*place)
         })?;
-        let relative = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let relative = text(path.file_name().unwrap_or_default(), path)?;
         splits.insert(DEFAULT.into(), vec![DataFile { path: path.to_path_buf(), relative, format }]);
     }
     if splits.is_empty() {
@@ -101,7 +102,7 @@ fn walk(folder: &Path, relative: &str, depth: usize, out: &mut Vec<DataFile>) ->
     let error = |e| Error::io("cannot list", e).in_file(folder.display().to_string());
     for entry in std::fs::read_dir(folder).map_err(error)? {
         let entry = entry.map_err(error)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+        let name = text(&entry.file_name(), &entry.path())?;
         if name.starts_with('.') {
             continue;
         }
@@ -120,17 +121,19 @@ fn walk(folder: &Path, relative: &str, depth: usize, out: &mut Vec<DataFile>) ->
     Ok(())
 }
 
+/// A name as text; `place` is the path that it belongs to.
+fn text(name: &OsStr, place: &Path) -> Result<String> {
+    name.to_str().map(str::to_owned).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidInput, "the file name is not UTF-8: rename the file")
+            .in_file(place.display().to_string())
+    })
+}
+
 /// All files of the dataset at `path`, and their paths in its folder; what begins with a dot is left out.
 ///
 /// # Errors
 /// `Io`; `InvalidInput` for a name that is not UTF-8.
 pub(crate) fn all_files(path: &Path) -> Result<Vec<(PathBuf, String)>> {
-    let text = |name: &OsStr, place: &Path| {
-        name.to_str().map(str::to_owned).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput, "a name that is not UTF-8")
-                .in_file(place.display().to_string())
-        })
-    };
     if path.is_file() {
         return Ok(vec![(path.to_path_buf(), text(path.file_name().unwrap_or_default(), path)?)]);
     }

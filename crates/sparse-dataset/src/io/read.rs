@@ -21,6 +21,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::file::metadata::ParquetMetaDataReader;
 use sparse_core::{Error, ErrorKind, FileSource, Result};
+use sparse_model::open_file;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::sync::Arc;
@@ -49,7 +50,7 @@ fn isolate<T>(file: &DataFile, f: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 fn open(file: &DataFile) -> Result<File> {
-    File::open(&file.path).map_err(|e| Error::io("cannot open", e))
+    open_file(&file.path)
 }
 
 fn reader(file: &DataFile) -> Result<Batches> {

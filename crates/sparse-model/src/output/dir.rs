@@ -1,8 +1,9 @@
 //! A folder, written whole or not at all.
 
+use super::mode::{settle, settle_below};
 use super::temp::{Kind, Target, Temp, remove};
 use super::{Overwrite, already_exists, sync_folder, write_all_at};
-use sparse_core::{ByteSource, Error, ErrorKind, Result, check_path};
+use sparse_core::{ByteSource, Error, ErrorKind, Result, check_output_path};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -88,7 +89,12 @@ impl AtomicDir {
         sync_tree(&self.temp.path).map_err(|e| Error::io("cannot flush", e))?;
         let (from, to) = (&self.temp.path, &self.target.path);
         let moving = |e| Error::io("cannot move into place", e);
-        match state(to, self.overwrite)? {
+        let state = state(to, self.overwrite)?;
+        if state == State::Full {
+            settle_below(from, to);
+        }
+        settle(from, fs::symlink_metadata(to).ok().as_ref(), self.temp.usual);
+        match state {
             // Where something appears after this look, renaming fails: only an empty folder gives way.
             State::Absent => match fs::rename(from, to) {
                 Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => return Err(already_exists(to)),
@@ -106,7 +112,7 @@ impl AtomicDir {
     }
 
     fn inside(&self, relative: &str) -> Result<PathBuf> {
-        check_path(relative)?;
+        check_output_path(relative)?;
         Ok(relative.split('/').fold(self.temp.path.clone(), |p, component| p.join(component)))
     }
 

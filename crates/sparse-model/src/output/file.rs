@@ -1,5 +1,6 @@
 //! One file, written whole or not at all.
 
+use super::mode::settle;
 use super::temp::{Kind, Target, Temp, remove};
 use super::{Overwrite, already_exists, sync_folder, write_all_at};
 use sparse_core::{ByteSource, Error, ErrorKind, Result};
@@ -63,6 +64,8 @@ impl AtomicFile {
         let place = self.place();
         let done = self.file.sync_all().map_err(io("cannot flush")).and_then(|()| {
             check_replaceable(&self.target, self.overwrite)?;
+            let old = fs::symlink_metadata(&self.target.path).ok();
+            settle(&self.temp.path, old.as_ref(), self.temp.usual);
             match self.overwrite {
                 Overwrite::Replace => fs::rename(&self.temp.path, &self.target.path),
                 Overwrite::Refuse => rename_new(&self.temp.path, &self.target.path),

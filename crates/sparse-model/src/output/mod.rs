@@ -3,14 +3,18 @@
 //! Everything is written under a temporary name beside the target (`.<name>.<pid>.<n>.partial`), flushed to the
 //! disk, and renamed. A crash leaves the temporary name behind, never half a result under the final one. The
 //! temporary is locked while its writer lives (on Unix, where the file system has locks); the next output of the
-//! same name removes what is there and not locked.
+//! same name removes what is there and not locked. Nobody else may read it: what is finished gets the permissions
+//! of what it replaces, or those that the umask leaves.
 
 mod dir;
 mod file;
+mod mode;
+mod scratch;
 mod temp;
 
 pub use dir::{AtomicDir, OutputFile};
 pub use file::AtomicFile;
+pub use scratch::ScratchDir;
 
 use sparse_core::{Error, ErrorKind, Result};
 use std::fs::File;

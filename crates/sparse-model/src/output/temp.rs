@@ -1,5 +1,6 @@
 //! Temporary names beside a target, and what crashed writers left under them.
 
+use super::mode::{Usual, private_file, private_folder, usual_for_files};
 use sparse_core::{Error, ErrorKind, Result};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -28,6 +29,8 @@ pub(super) struct Temp {
     pub(super) path: PathBuf,
     /// For a file, also what it is written through. `None` where folders cannot be opened.
     pub(super) handle: Option<File>,
+    /// The permissions that it has once it is finished and replaces nothing.
+    pub(super) usual: Usual,
 }
 
 impl Target {
@@ -64,15 +67,15 @@ impl Target {
         for _ in 0..10_000 {
             // Never the same name twice in one process: whoever renames or removes by name then means its own.
             static NEXT: AtomicU32 = AtomicU32::new(0);
-            let path = self.folder.join(self.temp_name(NEXT.fetch_add(1, Ordering::Relaxed)));
+            let next = || self.folder.join(self.temp_name(NEXT.fetch_add(1, Ordering::Relaxed)));
+            let path = next();
             let made = match kind {
-                Kind::Folder => fs::create_dir(&path).map(|()| None),
-                Kind::File => File::options().read(true).write(true).create_new(true).open(&path).map(Some),
-            };
-            let handle = match made {
-                Ok(Some(file)) => Some(file),
                 // Opened only for the lock; where folders cannot be opened, there is none.
-                Ok(None) => File::open(&path).ok(),
+                Kind::Folder => private_folder(&path).map(|usual| (File::open(&path).ok(), usual)),
+                Kind::File => private_file(&path).map(|file| (Some(file), Usual::default())),
+            };
+            let (handle, mut usual) = match made {
+                Ok(made) => made,
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(e) => {
                     return Err(Error::io(format!("cannot create {}", path.display()), e).in_file(place()));
@@ -83,7 +86,10 @@ impl Target {
             {
                 continue;
             }
-            return Ok(Temp { path, handle });
+            if kind == Kind::File {
+                usual = usual_for_files(&next());
+            }
+            return Ok(Temp { path, handle, usual });
         }
         Err(Error::new(ErrorKind::AlreadyExists, "no temporary name is free beside the output")
             .in_file(place()))
@@ -112,7 +118,7 @@ impl Target {
 
     /// Whoever holds the lock of a temporary may remove it: nobody else lives who would write to it. Failing to
     /// remove is no reason not to write.
-    fn remove_leftovers(&self) {
+    pub(super) fn remove_leftovers(&self) {
         if !cfg!(unix) {
             return;
         }
@@ -122,13 +128,26 @@ impl Target {
             }
             let path = entry.path();
             if entry.file_type().is_ok_and(|t| t.is_dir() || t.is_file())
-                && let Ok(file) = File::open(&path)
+                && let Ok(file) = open_unfollowed(&path)
                 && file.try_lock().is_ok()
             {
                 let _ = remove(&path);
             }
         }
     }
+}
+
+/// Opens a file or folder to lock it. In a folder that others write to, it may have become a link or a pipe by now.
+fn open_unfollowed(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits().cast_signed());
+    }
+    options.open(path)
 }
 
 /// Lock a temporary just made. `false` when a cleaner was quicker, and removed it between its making and its

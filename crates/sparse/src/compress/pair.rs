@@ -4,7 +4,7 @@ use crate::Options;
 use crate::parallel;
 use crate::restore::{borrow_or_read, filled};
 use sparse_container::Digester;
-use sparse_core::{Digest, Error, Result, TensorSource};
+use sparse_core::{Digest, Error, Result, TensorSource, check_target_path};
 use sparse_model::{FileKind, Model, TensorMatch, match_tensors};
 use std::collections::BTreeMap;
 
@@ -25,13 +25,18 @@ pub(crate) struct Pair<'a> {
     pub(crate) base_digests: BTreeMap<usize, Digest>,
 }
 
-/// Match the models and hash what a delta refers to. Reads everything once.
+/// Matches the models and hashes what a delta refers to. Reads everything once.
+///
+/// # Errors
+/// `InvalidInput` for a file whose name no delta can hold; what reading reports; `Cancelled`.
 pub(crate) fn examine<'a>(
     base: Option<&'a Model>,
     target: &'a Model,
     options: &Options,
     advance: &(dyn Fn(u64) + Sync),
 ) -> Result<Pair<'a>> {
+    let names = target.files().iter().map(|f| &f.path).chain(target.empty_folders());
+    names.into_iter().try_for_each(|name| check_target_path(name))?;
     let mut pair = matched(base, target, options)?;
     let mut digests = vec![Digest([0; 16]); target.tensors().len()];
     let hashed = parallel::map(target.files().len(), |file| hash_file(target, file, options, advance))?;

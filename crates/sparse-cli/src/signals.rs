@@ -1,0 +1,109 @@
+//! Signals that ask the program to stop.
+//!
+//! The first makes it end soon, with nothing left behind; a second ends it at once. Each is watched on its own: one
+//! that whoever started the program had it ignore, as `nohup` does with SIGHUP and shells do with SIGINT of what runs
+//! in the background, stays ignored, and the others work.
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use sparse::CancelToken;
+use std::ffi::c_int;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Watches for signals.
+pub(crate) struct Signals {
+    stop: Arc<AtomicBool>,
+    /// Number of the latest signal.
+    which: Arc<AtomicUsize>,
+}
+
+impl Signals {
+    /// Begins to watch. A signal that cannot be watched keeps its usual effect.
+    pub(crate) fn watch() -> Signals {
+        let signals = Signals { stop: Arc::default(), which: Arc::default() };
+        let ignored = ignored();
+        for &signal in watched() {
+            if !ignored.contains(&signal) {
+                // Without all three the signal would neither stop the work nor end the program.
+                let _ = signals.watch_for(signal);
+            }
+        }
+        signals
+    }
+
+    fn watch_for(&self, signal: c_int) -> std::io::Result<()> {
+        // In this order: the flag that the first sets is looked at by the second.
+        flag::register_conditional_shutdown(signal, code(signal), self.stop.clone())?;
+        flag::register_usize(signal, self.which.clone(), usize::try_from(signal).unwrap_or_default())?;
+        flag::register(signal, self.stop.clone())?;
+        Ok(())
+    }
+
+    /// A token that is cancelled by the first signal.
+    pub(crate) fn token(&self) -> CancelToken {
+        CancelToken::from(self.stop.clone())
+    }
+
+    /// The exit code of a program that was stopped: 128 and the signal's number, 130 for SIGINT.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match c_int::try_from(self.which.load(Ordering::Relaxed)) {
+            Ok(signal) if signal > 0 => u8::try_from(code(signal)).unwrap_or(130),
+            _ => 130,
+        }
+    }
+}
+
+fn code(signal: c_int) -> c_int {
+    128 + signal
+}
+
+fn watched() -> &'static [c_int] {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return &[SIGINT, SIGTERM, signal_hook::consts::SIGHUP];
+    // Whether SIGHUP was ignored cannot be told there without unsafe code. Left alone, it ends the program without
+    // cleaning up (the next run does that), and under nohup it has no effect, as it should.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    return &[SIGINT, SIGTERM];
+}
+
+/// The signals that are ignored, of those up to 64; none where the system does not tell.
+fn ignored() -> Vec<c_int> {
+    let status = if cfg!(any(target_os = "linux", target_os = "android")) {
+        std::fs::read_to_string("/proc/self/status").unwrap_or_default()
+    } else {
+        String::new()
+    };
+    ignored_in(&status)
+}
+
+/// The same, from the text of `/proc/self/status`: a mask of 64 bits, the lowest of which is signal 1.
+fn ignored_in(status: &str) -> Vec<c_int> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).unwrap_or(0);
+    (0..64).filter(|bit| mask >> bit & 1 == 1).map(|bit| bit + 1).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals() {
+        let status = "Name:\tsparse\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001003\nSigCgt:\t0\n";
+        assert_eq!(ignored_in(status), [1, 2, 13]);
+        assert_eq!(ignored_in("SigIgn:\tnonsense\n"), [0; 0]);
+        assert_eq!(ignored_in(""), [0; 0]);
+    }
+
+    #[test]
+    fn exit_codes() {
+        let signals = Signals { stop: Arc::default(), which: Arc::default() };
+        assert_eq!(signals.exit_code(), 130);
+        signals.which.store(15, Ordering::Relaxed);
+        assert_eq!(signals.exit_code(), 143);
+        assert!(!signals.token().is_cancelled());
+        signals.stop.store(true, Ordering::Relaxed);
+        assert!(signals.token().is_cancelled());
+    }
+}
