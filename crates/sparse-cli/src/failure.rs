@@ -139,15 +139,11 @@ fn advice(error: &Error) -> Option<&'static str> {
         ErrorKind::Truncated | ErrorKind::Corrupt => Some("copy or download it again"),
         ErrorKind::NotThisFormat => Some("a delta made by `sparse compress` is wanted here"),
         ErrorKind::UnknownCodec => Some("use a newer version of sparse"),
-        // A folder in the way of a file is not replaced, --force or not.
-        ErrorKind::AlreadyExists => {
-            let folder = error.file().is_some_and(|f| std::path::Path::new(f).is_dir());
-            if folder && error.message().contains("a file is to be written") {
-                Some("choose another name")
-            } else {
-                Some("use --force to replace it")
-            }
+        // A folder in the way of a file, or the other way round, is not replaced, --force or not.
+        ErrorKind::AlreadyExists if error.message().contains("is to be written") => {
+            Some("choose another name")
         }
+        ErrorKind::AlreadyExists => Some("use --force to replace it"),
         ErrorKind::Io => {
             let cause = error.source()?.downcast_ref::<io::Error>()?;
             match cause.kind() {

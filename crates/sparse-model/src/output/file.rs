@@ -25,10 +25,15 @@ impl AtomicFile {
     /// Begin to write `target`. Its folder must exist. If it is a link, the file that it leads to is meant.
     ///
     /// # Errors
-    /// `AlreadyExists` when it exists and must not be replaced, or is a folder; `NotFound` when its folder does
+    /// `InvalidArgument` when it ends with `/`; `AlreadyExists` when it exists and must not be replaced, or is a folder; `NotFound` when its folder does
     /// not exist; `Io`.
     pub fn create(target: impl AsRef<Path>, overwrite: Overwrite) -> Result<AtomicFile> {
-        let target = Target::new(target.as_ref())?;
+        let path = target.as_ref();
+        if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(Error::invalid_argument("it ends with `/`, and a file is to be written")
+                .in_file(path.display().to_string()));
+        }
+        let target = Target::new(path)?;
         check_replaceable(&target, overwrite)?;
         let mut temp = target.make_temp(Kind::File)?;
         match temp.handle.take() {

@@ -65,6 +65,9 @@ pub fn refuse_inside<P: AsRef<Path>>(output: impl AsRef<Path>, inputs: &[P]) -> 
 /// The canonical path of something that may not exist yet.
 fn resolve_output(path: &Path) -> Result<PathBuf> {
     let error = |e| Error::io("cannot resolve the output's path", e).in_file(path.display().to_string());
+    if path.as_os_str().is_empty() {
+        return Err(Error::invalid_argument("the output has no name"));
+    }
     let mut missing = Vec::new();
     let mut at = std::path::absolute(path).map_err(error)?;
     loop {

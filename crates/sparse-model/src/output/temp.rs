@@ -36,6 +36,9 @@ pub(super) struct Temp {
 impl Target {
     /// Look at `path`, which need not exist. A link stands for what it leads to.
     pub(super) fn new(path: &Path) -> Result<Target> {
+        if path.as_os_str().is_empty() {
+            return Err(Error::invalid_argument("the output has no name"));
+        }
         let place = || path.display().to_string();
         let is_link = fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_symlink());
         let path = if is_link {
