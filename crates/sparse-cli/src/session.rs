@@ -5,7 +5,7 @@ use crate::commands;
 use crate::failure::{ErrorJson, Failure};
 use crate::human::{plain, plain_json};
 use crate::progress::{Progress, eprint};
-use crate::signals::Signals;
+use crate::signals::{Signals, tell};
 use serde::Serialize;
 use sparse::{CancelToken, Effort, Error, ErrorKind, Model, OpenOptions, Options, Overwrite};
 use std::io::{self, Write};
@@ -36,6 +36,8 @@ impl Session {
     pub(crate) fn new(name: &'static str, common: Common) -> Result<Session, Failure> {
         // First, so that a signal finds somebody from here on.
         let signals = Signals::watch();
+        let json = common.json;
+        signals.insist(move |code| tell_of(Some(name), json, &Failure::Stopped(code)));
         let all = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = common.threads.unwrap_or_else(all);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
@@ -156,6 +158,7 @@ impl Session {
     /// Report what was asked for: also with `--quiet`.
     pub(crate) fn answer(&self, body: impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
         self.progress.clear();
+        tell();
         if self.common.json { print(&json(Some(self.name), body)?) } else { print(&text()) }
     }
 }
@@ -198,6 +201,11 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 
 /// Tells of a failure, unless that is done: a line on standard error, or with `--json` an object on standard output.
 pub(crate) fn print_error(command: Option<&str>, as_json: bool, failure: &Failure) {
+    tell();
+    tell_of(command, as_json, failure);
+}
+
+fn tell_of(command: Option<&str>, as_json: bool, failure: &Failure) {
     #[derive(Serialize)]
     struct Body<'a> {
         error: ErrorJson<'a>,

@@ -6,10 +6,30 @@
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-use sparse::CancelToken;
+use sparse::{CancelToken, abandon_outputs};
 use std::ffi::c_int;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{park, sleep, spawn};
+use std::time::Duration;
+
+/// How often the thread that insists looks for a signal.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long the work may take to notice a signal. Most does in a few milliseconds; one call of a compressor on
+/// several megabytes can take seconds, and cannot be interrupted.
+const PATIENCE: Duration = Duration::from_millis(600);
+/// How long whoever is about to end may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Who tells how the program ends: the work (`true`), or the thread that insists.
+static TELLER: OnceLock<bool> = OnceLock::new();
+
+/// Announces that the work is about to tell its result. Does not return if a signal has ended the program already.
+pub(crate) fn tell() {
+    while !*TELLER.get_or_init(|| true) {
+        park();
+    }
+}
 
 /// Watches for signals.
 pub(crate) struct Signals {
@@ -43,6 +63,29 @@ impl Signals {
     /// A token that is cancelled by the first signal.
     pub(crate) fn token(&self) -> CancelToken {
         CancelToken::from(self.stop.clone())
+    }
+
+    /// Starts a thread that ends the program if a signal came and the work does not notice: it removes what is
+    /// being written, and calls `told` with the exit code before.
+    pub(crate) fn insist(&self, told: impl FnOnce(u8) + Send + 'static) {
+        let watched = Signals { stop: self.stop.clone(), which: self.which.clone() };
+        spawn(move || {
+            while !watched.stop.load(Ordering::Relaxed) {
+                sleep(LOOK);
+            }
+            sleep(PATIENCE);
+            // Where an output is complete, the work is as good as done.
+            if !abandon_outputs() {
+                return;
+            }
+            let code = watched.exit_code();
+            if *TELLER.get_or_init(|| false) {
+                sleep(LAST_WORDS);
+            } else {
+                told(code);
+            }
+            std::process::exit(code.into());
+        });
     }
 
     /// The exit code of a program that was stopped: 128 and the signal's number, 130 for SIGINT.

@@ -254,3 +254,60 @@ fn terminated_under_nohup() {
     assert!(child.wait().unwrap().success());
     assert_eq!(pair.names(), ["base", "finetuned", "new"]);
 }
+
+/// One call of a compressor takes longer than anybody waits: the program ends all the same, and cleans up.
+#[cfg(feature = "dataset")]
+#[test]
+fn work_that_does_not_notice_is_given_up() {
+    let pair = Pair::small();
+    let mut random = support::Random(7);
+    let text: String = (0..60_000u64)
+        .map(|i| {
+            format!("{{\"a\": {i}, \"b\":\"{:x}{:x}{:x}\"}}\n", random.next(), random.next(), i * i % 977)
+        })
+        .collect();
+    fs::write(pair.path("b.jsonl"), &text).unwrap();
+    fs::write(pair.path("d.jsonl"), text.replace("\"b\":", "\"b\" :  ")).unwrap();
+    let (base, new, out) = (pair.arg("b.jsonl"), pair.arg("d.jsonl"), pair.arg("new"));
+    let temporary = pair.arg("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let compress = args([
+        "dataset-compress",
+        &base,
+        &new,
+        "-o",
+        &out,
+        "--exact",
+        "--effort",
+        "max",
+        "--json",
+        "--temporary",
+    ]);
+    let before = pair.names();
+    for delay in [300, 1500, 4000] {
+        let mut child = sparse()
+            .args(&compress)
+            .arg(&temporary)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while temporaries(&pair) == 0 && child.try_wait().unwrap().is_none() {
+            sleep(Duration::from_millis(1));
+        }
+        sleep(Duration::from_millis(delay));
+        let start = Instant::now();
+        kill(&child, Signal::TERM);
+        let output = child.wait_with_output().unwrap();
+        if output.status.success() {
+            remove(Path::new(&out));
+            continue;
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?} after {delay} ms", start.elapsed());
+        assert_eq!((output.status.code(), &*output.stderr), (Some(143), &b""[..]), "{output:?}");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["error"]["kind"], "cancelled");
+        assert_eq!(pair.names(), before, "nothing is left behind");
+        assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
+    }
+}

@@ -43,4 +43,4 @@ pub use header::{Header, HeaderTensor, MAX_HEADER_BYTES};
 pub use matching::{Counterpart, RenameEvidence, TensorMatch, match_tensors};
 pub use model::{FileKind, Model, ModelFile, OpenOptions, TensorLocation, Warning};
 pub use open::open_file;
-pub use output::{AtomicDir, AtomicFile, OutputFile, Overwrite, ScratchDir, refuse_inside};
+pub use output::{AtomicDir, AtomicFile, OutputFile, Overwrite, ScratchDir, abandon_outputs, refuse_inside};

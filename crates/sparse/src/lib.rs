@@ -55,7 +55,7 @@ pub use sparse_core::{
 };
 #[cfg(feature = "encode")]
 pub use sparse_model::Adapter;
-pub use sparse_model::{Model, OpenOptions, Overwrite};
+pub use sparse_model::{Model, OpenOptions, Overwrite, abandon_outputs};
 #[cfg(feature = "encode")]
 pub use sparse_select::{Bound, Policy, Rule, Setting, matches};
 

@@ -1,5 +1,6 @@
 //! A folder, written whole or not at all.
 
+use super::living::living;
 use super::mode::{settle, settle_below};
 use super::temp::{Kind, Target, Temp, remove};
 use super::{Overwrite, already_exists, sync_folder, write_all_at};
@@ -89,6 +90,7 @@ impl AtomicDir {
         sync_tree(&self.temp.path).map_err(|e| Error::io("cannot flush", e))?;
         let (from, to) = (&self.temp.path, &self.target.path);
         let moving = |e| Error::io("cannot move into place", e);
+        let mut living = living();
         let state = state(to, self.overwrite)?;
         if state == State::Full {
             settle_below(from, to);
@@ -107,6 +109,8 @@ impl AtomicDir {
             }
             State::Full => exchange(from, to).map_err(moving)?,
         }
+        living.finished = true;
+        drop(living);
         sync_folder(&self.target.folder).map_err(|e| Error::io("cannot flush the folder", e))
         // What was exchanged lies under the temporary name now, and goes when `self` is dropped.
     }
@@ -367,7 +371,9 @@ mod tests {
     fn nothing_escapes_or_clashes() {
         let dir = tempfile::tempdir().unwrap();
         let out = AtomicDir::create(dir.path().join("out"), Overwrite::Refuse).unwrap();
-        for bad in ["../x", "/x", "a/../../x", "", ".", "a//b", "a\\..\\..\\x", "c:x", "a\0b"] {
+        for bad in
+            ["../x", "/x", "a/../../x", "", ".", "a//b", "a\\..\\..\\x", "c:/x", "a\0b", "aux", "a.", "a\x1b"]
+        {
             assert_eq!(out.create_file(bad, 0).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
             assert_eq!(out.create_folder(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
         }

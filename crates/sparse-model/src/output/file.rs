@@ -1,5 +1,6 @@
 //! One file, written whole or not at all.
 
+use super::living::living;
 use super::mode::settle;
 use super::temp::{Kind, Target, Temp, remove};
 use super::{Overwrite, already_exists, sync_folder, write_all_at};
@@ -69,6 +70,7 @@ impl AtomicFile {
         let place = self.place();
         let done = self.file.sync_all().map_err(io("cannot flush")).and_then(|()| {
             check_replaceable(&self.target, self.overwrite)?;
+            let mut living = living();
             let old = fs::symlink_metadata(&self.target.path).ok();
             settle(&self.temp.path, old.as_ref(), self.temp.usual);
             match self.overwrite {
@@ -76,6 +78,8 @@ impl AtomicFile {
                 Overwrite::Refuse => rename_new(&self.temp.path, &self.target.path),
             }
             .map_err(io("cannot move into place"))?;
+            living.finished = true;
+            drop(living);
             sync_folder(&self.target.folder).map_err(io("cannot flush the folder"))
         });
         done.map_err(|e| e.in_file(place))

@@ -8,12 +8,14 @@
 
 mod dir;
 mod file;
+mod living;
 mod mode;
 mod scratch;
 mod temp;
 
 pub use dir::{AtomicDir, OutputFile};
 pub use file::AtomicFile;
+pub use living::abandon_outputs;
 pub use scratch::ScratchDir;
 
 use sparse_core::{Error, ErrorKind, Result};

@@ -1,5 +1,6 @@
 //! Temporary names beside a target, and what crashed writers left under them.
 
+use super::living::living;
 use super::mode::{Usual, private_file, private_folder, usual_for_files};
 use sparse_core::{Error, ErrorKind, Result};
 use std::ffi::{OsStr, OsString};
@@ -31,6 +32,12 @@ pub(super) struct Temp {
     pub(super) handle: Option<File>,
     /// The permissions that it has once it is finished and replaces nothing.
     pub(super) usual: Usual,
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        living().temporaries.remove(&self.path);
+    }
 }
 
 impl Target {
@@ -71,13 +78,15 @@ impl Target {
             // Never the same name twice in one process: whoever renames or removes by name then means its own.
             static NEXT: AtomicU32 = AtomicU32::new(0);
             let next = || self.folder.join(self.temp_name(NEXT.fetch_add(1, Ordering::Relaxed)));
+            let mut all = living();
+            let usual_file = if kind == Kind::File { usual_for_files(&next()) } else { Usual::default() };
             let path = next();
             let made = match kind {
                 // Opened only for the lock; where folders cannot be opened, there is none.
                 Kind::Folder => private_folder(&path).map(|usual| (File::open(&path).ok(), usual)),
-                Kind::File => private_file(&path).map(|file| (Some(file), Usual::default())),
+                Kind::File => private_file(&path).map(|file| (Some(file), usual_file)),
             };
-            let (handle, mut usual) = match made {
+            let (handle, usual) = match made {
                 Ok(made) => made,
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(e) => {
@@ -89,9 +98,7 @@ impl Target {
             {
                 continue;
             }
-            if kind == Kind::File {
-                usual = usual_for_files(&next());
-            }
+            all.temporaries.insert(path.clone());
             return Ok(Temp { path, handle, usual });
         }
         Err(Error::new(ErrorKind::AlreadyExists, "no temporary name is free beside the output")
@@ -222,11 +229,11 @@ mod tests {
         let stranger = dir.path().join(".other.1.3.partial");
         fs::write(&stranger, b"x").unwrap();
 
-        let first = target.make_temp(Kind::Folder).unwrap();
+        let mut first = target.make_temp(Kind::Folder).unwrap();
         assert!(!dead_folder.exists() && !dead_file.exists() && stranger.exists());
         let second = target.make_temp(Kind::File).unwrap();
         assert!(first.path.exists() && second.path.exists() && first.path != second.path);
-        drop(first.handle);
+        drop(first.handle.take());
         let third = target.make_temp(Kind::Folder).unwrap();
         assert!(second.path.exists() && third.path.exists() && !first.path.exists());
     }
