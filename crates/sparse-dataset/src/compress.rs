@@ -2,6 +2,7 @@
 
 use crate::analysis::{Analysis, Table, Tuning, analyse};
 use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load, row_group};
+use crate::details::{StoredDetails, write_details};
 use crate::exact::{Kept, Style, keep, regenerate};
 use crate::group::{GroupCoder, Learned};
 use crate::io::FoundSplit;
@@ -94,6 +95,9 @@ pub fn compress<W: Write>(
     index.provenance =
         Provenance::new(concat!("sparse ", env!("CARGO_PKG_VERSION")), name(base), name(derivative));
     let kinds = loaded.store.kinds().to_vec();
+    report.notes.extend(derivative.notes().iter().cloned());
+    let mut details = Vec::new();
+    write_details(derivative.found().iter().map(|s| &*s.details), &mut details)?;
     let mut manifest = Manifest {
         base: BaseRecord {
             rows: loaded.store.rows(),
@@ -104,6 +108,9 @@ pub fn compress<W: Write>(
         splits: Vec::new(),
         single: derivative.path().is_file(),
         exact: Vec::new(),
+        all_exact: options.exact,
+        details: StoredDetails::of(details, &base.details()?)?,
+        old_json: false,
     };
     let mut exact = options.exact.then(|| Exact::new(options)).transpose()?;
     for split in derivative.found() {
@@ -112,9 +119,21 @@ pub fn compress<W: Write>(
         let record = compress_split(&loaded, split, analysed, to, exact.as_mut(), options, observer)?;
         manifest.splits.push(record);
     }
-    if let Some(exact) = exact {
+    let files: Vec<Kept> = match &exact {
+        Some(exact) => exact.files(derivative)?,
+        None => {
+            let sidecars = derivative.sidecars().iter();
+            sidecars
+                .map(|(path, relative)| Kept {
+                    path: path.clone(),
+                    relative: relative.clone(),
+                    written: None,
+                })
+                .collect()
+        }
+    };
+    if !files.is_empty() {
         observer.begin("keep the files", 0);
-        let files = exact.files(derivative)?;
         manifest.exact = keep(&files, base, &mut writer, &mut index, options, observer)?;
         observer.end();
     }
@@ -308,7 +327,13 @@ impl Exact {
     fn regenerate(&mut self, loaded: &Loaded, split: &FoundSplit, record: &SplitRecord) -> Result<()> {
         let files = split.files.iter().map(|f| (f.path.clone(), f.relative.clone(), f.format));
         let files: Vec<_> = files.collect();
-        self.styles.extend(regenerate(&Target::Folder(&self.written), &loaded.store, record, &files)?);
+        self.styles.extend(regenerate(
+            &Target::Folder(&self.written),
+            &loaded.store,
+            record,
+            &files,
+            &split.details,
+        )?);
         Ok(())
     }
 

@@ -1,12 +1,14 @@
 //! Datasets on disk, and loading them as rows of our own.
 
 use crate::arrow::{kind_of, kinds_of};
-use crate::io::{FoundSplit, all_files, find, read_file};
+use crate::details::write_details;
+use crate::io::{Format, Found, FoundSplit, JsonRules, all_files, find, read_file, snapshot};
 use crate::options::Options;
 use crate::store::{Spill, Store};
 use crate::table::{Block, Column, Kind};
 use sparse_container::{Digester, digest};
 use sparse_core::{Digest, Error, ErrorKind, Observer, Result};
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
@@ -15,7 +17,7 @@ use std::sync::mpsc::sync_channel;
 #[derive(Clone, Debug)]
 pub struct Dataset {
     path: PathBuf,
-    splits: Vec<FoundSplit>,
+    found: Found,
 }
 
 impl Dataset {
@@ -26,8 +28,19 @@ impl Dataset {
     /// `NotFound`; `InvalidInput` when there is no data file, one is malformed, files of a split differ in schema, a
     /// name is given to two columns, or a type is not handled; `Io`.
     pub fn open(path: impl AsRef<Path>) -> Result<Dataset> {
-        let path = path.as_ref().to_path_buf();
-        Ok(Dataset { splits: find(&path)?, path })
+        let path = snapshot(path.as_ref())?;
+        Ok(Dataset { found: find(&path, JsonRules::Own)?, path })
+    }
+
+    /// The same dataset with JSON Lines read as deltas before layout 3 were made.
+    pub(crate) fn with_old_json(&self) -> Result<Cow<'_, Dataset>> {
+        let json = self.found.splits.iter().flat_map(|s| &s.files).any(|f| f.format == Format::JsonLines);
+        Ok(if json {
+            let found = find(&self.path, JsonRules::Old)?;
+            Cow::Owned(Dataset { found, path: self.path.clone() })
+        } else {
+            Cow::Borrowed(self)
+        })
     }
 
     /// Where it is.
@@ -37,7 +50,24 @@ impl Dataset {
 
     /// The names of its splits.
     pub fn splits(&self) -> impl Iterator<Item = &str> {
-        self.splits.iter().map(|s| &*s.name)
+        self.found.splits.iter().map(|s| &*s.name)
+    }
+
+    /// What is worth knowing: what of it a delta leaves out.
+    pub fn notes(&self) -> &[String] {
+        &self.found.notes
+    }
+
+    /// What its data files say besides their rows.
+    pub(crate) fn details(&self) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        write_details(self.found.splits.iter().map(|s| &*s.details), &mut out)?;
+        Ok(out)
+    }
+
+    /// Files without rows that a delta keeps: where they are, and their paths in the dataset's folder.
+    pub(crate) fn sidecars(&self) -> &[(PathBuf, String)] {
+        &self.found.sidecars
     }
 
     /// Bytes of its files.
@@ -45,7 +75,7 @@ impl Dataset {
     /// # Errors
     /// `Io`.
     pub fn byte_len(&self) -> Result<u64> {
-        let files = self.splits.iter().flat_map(|s| &s.files);
+        let files = self.found.splits.iter().flat_map(|s| &s.files);
         files
             .map(|f| std::fs::metadata(&f.path).map(|m| m.len()))
             .sum::<std::io::Result<u64>>()
@@ -61,7 +91,7 @@ impl Dataset {
     }
 
     pub(crate) fn found(&self) -> &[FoundSplit] {
-        &self.splits
+        &self.found.splits
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::arrow::to_batch;
 use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load};
+use crate::details::{FileDetails, read_details};
 use crate::exact::ExactFiles;
 use crate::group::{GroupCoder, Learned};
 use crate::io::Format;
@@ -9,7 +10,7 @@ use crate::manifest::{ATTRIBUTE, Manifest, SplitRecord, TABLE_CODEC};
 use crate::options::Options;
 use crate::table::{Block, Digesting};
 use arrow_array::{RecordBatch, RecordBatchReader};
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::{ArrowError, Schema, SchemaRef};
 use rayon::prelude::*;
 use sparse_container::{BlobRef, Entry, PieceSource, Reader};
 use sparse_core::{Error, ErrorKind, FileSource, Limits, Observer, Result};
@@ -17,6 +18,7 @@ use sparse_model::open_file;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 /// An open dataset delta.
 #[derive(Debug)]
@@ -95,7 +97,7 @@ impl DatasetDelta {
 
     /// Whether the very bytes of the dataset's files come back, not only their rows.
     pub fn is_exact(&self) -> bool {
-        !self.manifest.exact.is_empty()
+        self.manifest.all_exact
     }
 
     /// The entry of an exact file.
@@ -131,13 +133,25 @@ impl DatasetDelta {
     }
 }
 
+/// What the data files of a delta say besides their rows, with those of the base's files at hand.
+fn resolve(manifest: &Manifest, base: &Dataset) -> Result<Vec<Vec<FileDetails>>> {
+    let bytes = manifest
+        .details
+        .resolve(&base.details()?)
+        .map_err(|e| e.in_file(base.path().display().to_string()))?;
+    let splits: Vec<_> = manifest.splits.iter().map(|s| (s.schema.clone(), s.files.len())).collect();
+    read_details(&bytes, &splits)
+}
+
 /// A base together with a delta: the derivative, readable from any row.
 pub struct DeltaDataset<'a> {
     pub(crate) delta: &'a DatasetDelta,
     base: Loaded,
-    pub(crate) dataset: &'a Dataset,
+    pub(crate) dataset: Cow<'a, Dataset>,
     pub(crate) options: Options,
     learned: Vec<Learned>,
+    /// What the data files say besides their rows, by split.
+    pub(crate) details: Vec<Vec<FileDetails>>,
 }
 
 impl<'a> DeltaDataset<'a> {
@@ -154,7 +168,8 @@ impl<'a> DeltaDataset<'a> {
         observer: &dyn Observer,
     ) -> Result<DeltaDataset<'a>> {
         observer.begin("read the base", 0);
-        let loaded = load(base.found(), BASE_BLOCK, options.spill(4), false, options, observer)?;
+        let dataset = if delta.manifest.old_json { base.with_old_json()? } else { Cow::Borrowed(base) };
+        let loaded = load(dataset.found(), BASE_BLOCK, options.spill(4), false, options, observer)?;
         observer.end();
         let record = &delta.manifest.base;
         let mismatch = |what: String| {
@@ -171,7 +186,8 @@ impl<'a> DeltaDataset<'a> {
         }
         let learned = delta.manifest.splits.iter().map(|s| Learned::new(&s.plan, &loaded.store));
         let learned = learned.collect::<Result<_>>()?;
-        Ok(DeltaDataset { delta, base: loaded, dataset: base, options: options.clone(), learned })
+        let details = resolve(&delta.manifest, &dataset)?;
+        Ok(DeltaDataset { delta, base: loaded, dataset, options: options.clone(), learned, details })
     }
 
     fn split(&self, name: &str) -> Result<usize> {
@@ -272,7 +288,11 @@ impl<'a> DeltaDataset<'a> {
             start += n;
             group += 1;
         }
-        Ok(Batches { data: self, split, group, start, rows, schema: record.schema.clone() })
+        let first = self.details.get(split).and_then(|files| files.first());
+        let mut metadata = record.schema.metadata().clone();
+        metadata.extend(first.map(FileDetails::schema_metadata).unwrap_or_default());
+        let schema = Arc::new(Schema::new_with_metadata(record.schema.fields().clone(), metadata));
+        Ok(Batches { data: self, split, group, start, rows, schema })
     }
 
     /// Decode everything, rows and exact files, and compare it with its digests. Returns the number of rows.
@@ -289,7 +309,7 @@ impl<'a> DeltaDataset<'a> {
                 Ok(())
             })?;
         }
-        if self.delta.is_exact() {
+        if !self.delta.manifest.exact.is_empty() {
             let files = ExactFiles::new(self, observer)?;
             (0..self.delta.manifest.exact.len())
                 .try_for_each(|i| files.restore(i, &mut std::io::sink()).map(|_| ()))?;

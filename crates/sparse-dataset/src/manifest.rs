@@ -1,6 +1,7 @@
 //! What a delta says about its dataset: attribute 16 of the container's index, laid out as docs/FORMAT.md says.
 
 use crate::arrow::{kinds_of, read_schema, write_schema};
+use crate::details::StoredDetails;
 use crate::exact::ExactFile;
 use crate::io::Format;
 use crate::plan::Plan;
@@ -21,6 +22,16 @@ const VERSION: u8 = 1;
 
 /// The layout with files that come back byte by byte.
 const EXACT_VERSION: u8 = 2;
+
+/// The layout with what files say besides their rows, and files that come back byte by byte beside others. JSON Lines
+/// are read by this program's own rules.
+const DETAILS_VERSION: u8 = 3;
+
+/// Flags of layout 3; the form of the details is above them.
+const SINGLE: u8 = 1;
+const ALL_EXACT: u8 = 2;
+const SOME_EXACT: u8 = 4;
+const DETAILS_SHIFT: u32 = 3;
 
 /// A file of a split.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +76,14 @@ pub(crate) struct Manifest {
     pub(crate) splits: Vec<SplitRecord>,
     /// Whether the dataset was a single file.
     pub(crate) single: bool,
-    /// Files that come back byte by byte: all of the dataset's, or none. Their entries follow those of row groups.
+    /// Files that come back byte by byte. Their entries follow those of row groups.
     pub(crate) exact: Vec<ExactFile>,
+    /// Whether these are all files of the dataset; if not, they are those without rows.
+    pub(crate) all_exact: bool,
+    /// What the data files say besides their rows.
+    pub(crate) details: StoredDetails,
+    /// Whether JSON Lines of the base are read as before layout 3.
+    pub(crate) old_json: bool,
 }
 
 fn write_kind(kind: Kind, out: &mut Vec<u8>) {
@@ -100,15 +117,21 @@ fn read_kind(input: &mut Input<'_>) -> Result<Kind> {
 
 impl Manifest {
     pub(crate) fn write(&self) -> Result<Vec<u8>> {
-        let version = if self.exact.is_empty() { VERSION } else { EXACT_VERSION };
-        let mut out = vec![version, u8::from(self.single)];
+        let mut flags = self.details.form() << DETAILS_SHIFT;
+        for (flag, set) in
+            [(SINGLE, self.single), (ALL_EXACT, self.all_exact), (SOME_EXACT, !self.exact.is_empty())]
+        {
+            flags |= if set { flag } else { 0 };
+        }
+        let mut out = vec![DETAILS_VERSION, flags];
         put_uint(&mut out, self.base.rows);
         put_uint(&mut out, self.base.kinds.len() as u64);
         self.base.kinds.iter().for_each(|k| write_kind(*k, &mut out));
         put_uint(&mut out, self.splits.len() as u64);
         for s in &self.splits {
             put_bytes(&mut out, s.name.as_bytes());
-            write_schema(&s.schema, &mut out)?;
+            // Metadata are among the details of files.
+            write_schema(&Schema::new(s.schema.fields().clone()), &mut out)?;
             s.plan.write(&mut out);
             put_uint(&mut out, s.groups.len() as u64);
             s.groups.iter().for_each(|g| put_uint(&mut out, *g));
@@ -123,6 +146,7 @@ impl Manifest {
             put_uint(&mut out, self.exact.len() as u64);
             self.exact.iter().for_each(|f| f.write(&mut out));
         }
+        self.details.write(&mut out);
         // What does not compress comes last.
         out.extend(self.base.columns.0);
         out.extend(self.base.fingerprint.0);
@@ -134,15 +158,21 @@ impl Manifest {
     pub(crate) fn read(bytes: &[u8]) -> Result<Manifest> {
         let mut input = Input(bytes);
         let version = input.byte()?;
-        if version != VERSION && version != EXACT_VERSION {
+        if !(VERSION..=DETAILS_VERSION).contains(&version) {
             return Err(Error::new(
                 ErrorKind::UnsupportedVersion,
                 format!(
-                    "the dataset has layout {version}, this program reads only {VERSION} and {EXACT_VERSION}: update Sparse"
+                    "the dataset has layout {version}, this program reads only {VERSION} to {DETAILS_VERSION}: \
+                     update Sparse"
                 ),
             ));
         }
-        let single = input.byte()? != 0;
+        let flags = input.byte()?;
+        let old_json = version < DETAILS_VERSION;
+        if old_json && flags > SINGLE {
+            return Err(Error::corrupt(format!("unknown flags {flags} of a dataset")));
+        }
+        let single = flags & SINGLE != 0;
         let rows = input.uint()?;
         let kinds: Vec<Kind> = (0..input.count()?).map(|_| read_kind(&mut input)).collect::<Result<_>>()?;
         let mut splits = Vec::new();
@@ -150,13 +180,15 @@ impl Manifest {
             splits.push(read_split(&mut input, &kinds)?);
         }
         let mut exact = Vec::new();
-        if version == EXACT_VERSION {
+        if version == EXACT_VERSION || flags & SOME_EXACT != 0 {
             exact = (0..input.count()?).map(|_| ExactFile::read(&mut input)).collect::<Result<_>>()?;
         }
+        let all_exact = flags & ALL_EXACT != 0 || (version == EXACT_VERSION && !exact.is_empty());
+        let details = StoredDetails::read(flags >> DETAILS_SHIFT, &mut input)?;
         let base =
             BaseRecord { rows, columns: Digest(input.array()?), fingerprint: Digest(input.array()?), kinds };
         input.end()?;
-        Ok(Manifest { base, splits, single, exact })
+        Ok(Manifest { base, splits, single, exact, all_exact, details, old_json })
     }
 }
 

@@ -1,11 +1,12 @@
 //! Writing a restored dataset to disk.
 
-use crate::arrow::to_batch;
 use crate::delta::DeltaDataset;
+use crate::details::FileDetails;
 use crate::exact::{ExactFiles, Restyle, Style};
-use crate::io::{FileWriter, Format};
+use crate::form::WrittenForm;
+use crate::io::{FileWriter, Format, Said};
 use crate::manifest::{FileRows, SplitRecord};
-use arrow_array::RecordBatch;
+use crate::table::Block;
 use sparse_core::{Error, Observer, Result};
 use sparse_model::{AtomicDir, AtomicFile, Overwrite};
 use std::collections::BTreeMap;
@@ -90,8 +91,11 @@ impl DeltaDataset<'_> {
         observer: &dyn Observer,
     ) -> Result<RestoreReport> {
         let mut report = RestoreReport::default();
-        if format.is_some() || !self.delta.is_exact() {
+        let exact = self.delta.is_exact() && format.is_none();
+        if !exact {
             self.write_splits(target, format, &BTreeMap::new(), &mut report, observer)?;
+        }
+        if format.is_some() || self.delta.manifest.exact.is_empty() {
             return Ok(report);
         }
         let files = ExactFiles::new(self, observer)?;
@@ -102,7 +106,7 @@ impl DeltaDataset<'_> {
             report.files += 1;
         }
         report.rows = self.delta.manifest.splits.iter().map(SplitRecord::rows).sum();
-        report.exact = true;
+        report.exact = exact;
         Ok(report)
     }
 
@@ -116,13 +120,23 @@ impl DeltaDataset<'_> {
         observer: &dyn Observer,
     ) -> Result<()> {
         for (i, split) in self.delta.manifest.splits.iter().enumerate() {
-            let mut files = Files::new(target, format, split, styles, report);
+            let details = self.details.get(i).map_or(&[][..], |d| d);
+            let mut files = Files::new(target, format, (split, details), styles, report);
+            files.old_json = self.delta.manifest.old_json;
             files.advance()?;
-            self.each_group(i, observer, |block| files.rows(&to_batch(&split.schema, &block)?))?;
+            self.each_group(i, observer, |block| files.rows(&block))?;
             files.end()?;
         }
         Ok(())
     }
+}
+
+/// A file in the making.
+struct OpenFile<'a> {
+    writer: FileWriter<Box<dyn Write + Send + 'a>>,
+    /// Rows that are still to come.
+    left: u64,
+    form: WrittenForm,
 }
 
 /// The files of a split, one after the other.
@@ -130,9 +144,12 @@ pub(crate) struct Files<'a> {
     target: &'a Target<'a>,
     format: Option<Format>,
     split: &'a SplitRecord,
+    details: &'a [FileDetails],
     styles: &'a BTreeMap<String, Style>,
+    /// Whether JSON Lines are written as for deltas before layout 3.
+    pub(crate) old_json: bool,
     next: usize,
-    open: Option<(FileWriter<Box<dyn Write + Send + 'a>>, u64)>,
+    open: Option<OpenFile<'a>>,
     report: &'a mut RestoreReport,
 }
 
@@ -140,32 +157,39 @@ impl<'a> Files<'a> {
     pub(crate) fn new(
         target: &'a Target<'a>,
         format: Option<Format>,
-        split: &'a SplitRecord,
+        (split, details): (&'a SplitRecord, &'a [FileDetails]),
         styles: &'a BTreeMap<String, Style>,
         report: &'a mut RestoreReport,
     ) -> Files<'a> {
-        Files { target, format, split, styles, next: 0, open: None, report }
+        Files { target, format, split, details, styles, old_json: false, next: 0, open: None, report }
     }
 
     /// Close the open file when it is full, and open the next, until one has room.
     pub(crate) fn advance(&mut self) -> Result<()> {
         loop {
             match self.open.take() {
-                Some(open) if open.1 > 0 => {
+                Some(open) if open.left > 0 => {
                     self.open = Some(open);
                     return Ok(());
                 }
-                Some((writer, _)) => writer.finish()?,
+                Some(open) => open.writer.finish()?,
                 None => {}
             }
             let Some(file) = self.split.files.get(self.next) else { return Ok(()) };
+            let details = self.details.get(self.next).cloned().unwrap_or_default();
             self.next += 1;
             self.report.files += 1;
             let format = self.format.unwrap_or(file.format);
             let style = self.styles.get(&file.path).copied().unwrap_or_default();
             let out = Box::new(Restyle::new(self.create(file, format)?, style));
-            let writer = FileWriter::new(out as _, format, &self.split.schema, style.nulls)?;
-            self.open = Some((writer, file.rows));
+            let form = WrittenForm::new(&self.split.schema, &details, format)?;
+            let how = if self.old_json {
+                Said::Old { nulls: style.nulls }
+            } else {
+                Said::Details { details: &details, native: format == file.format }
+            };
+            let writer = FileWriter::new(out as _, format, form.schema(), how)?;
+            self.open = Some(OpenFile { writer, left: file.rows, form });
         }
     }
 
@@ -178,16 +202,16 @@ impl<'a> Files<'a> {
         self.target.create(&relative)
     }
 
-    pub(crate) fn rows(&mut self, batch: &RecordBatch) -> Result<()> {
+    pub(crate) fn rows(&mut self, block: &Block) -> Result<()> {
         let mut at = 0;
-        while at < batch.num_rows() {
+        while at < block.rows {
             self.advance()?;
-            let Some((writer, left)) = &mut self.open else {
+            let Some(open) = &mut self.open else {
                 return Err(Error::corrupt("more rows than the files have"));
             };
-            let n = usize::try_from(*left).unwrap_or(usize::MAX).min(batch.num_rows() - at);
-            writer.write(&batch.slice(at, n))?;
-            *left -= n as u64;
+            let n = usize::try_from(open.left).unwrap_or(usize::MAX).min(block.rows - at);
+            open.writer.write(&open.form.batch(block, at, n)?)?;
+            open.left -= n as u64;
             at += n;
             self.report.rows += n as u64;
         }
@@ -197,7 +221,7 @@ impl<'a> Files<'a> {
     pub(crate) fn end(&mut self) -> Result<()> {
         self.advance()?;
         match self.open.take() {
-            Some((writer, 0)) => writer.finish(),
+            Some(open) if open.left == 0 => open.writer.finish(),
             None => Ok(()),
             Some(_) => Err(Error::corrupt("fewer rows than the files have")),
         }

@@ -2,8 +2,8 @@
 
 use super::patch::{CHUNK, prefix};
 use super::{ExactFile, PATCH_CODEC, Reference, Style};
-use crate::arrow::to_batch;
 use crate::dataset::Dataset;
+use crate::details::FileDetails;
 use crate::io::Format;
 use crate::manifest::SplitRecord;
 use crate::options::Options;
@@ -58,6 +58,7 @@ pub(crate) fn regenerate(
     store: &Store,
     record: &SplitRecord,
     originals: &[(PathBuf, String, Format)],
+    details: &[FileDetails],
 ) -> Result<BTreeMap<String, Style>> {
     let mut styles = BTreeMap::new();
     for (path, relative, format) in originals {
@@ -65,10 +66,10 @@ pub(crate) fn regenerate(
     }
     let mut report = crate::restore::RestoreReport::default();
     {
-        let mut files = Files::new(target, None, record, &styles, &mut report);
+        let mut files = Files::new(target, None, (record, details), &styles, &mut report);
         files.advance()?;
         for i in 0..store.blocks() {
-            files.rows(&to_batch(&record.schema, &*store.block(i)?)?)?;
+            files.rows(&*store.block(i)?)?;
         }
         files.end()?;
     }

@@ -2,6 +2,7 @@
 
 use super::{GroupCoder, Learned};
 use crate::analysis::{Table, Tuning, analyse};
+use crate::details::StoredDetails;
 use crate::manifest::{BaseRecord, FileRows, Manifest, SplitRecord};
 use crate::plan::{PLAIN, Plan};
 use crate::rows::ops_of;
@@ -140,9 +141,17 @@ fn manifest() -> Vec<u8> {
         fingerprint: Digest([2; 16]),
         kinds: KINDS.to_vec(),
     };
-    Manifest { base, splits: vec![split("train"), split("test")], single: false, exact: Vec::new() }
-        .write()
-        .unwrap()
+    Manifest {
+        base,
+        splits: vec![split("train"), split("test")],
+        single: false,
+        exact: Vec::new(),
+        all_exact: false,
+        details: StoredDetails::None,
+        old_json: false,
+    }
+    .write()
+    .unwrap()
 }
 
 fn mutated(bytes: &[u8], changes: &[(usize, u8)], cut: usize) -> Vec<u8> {

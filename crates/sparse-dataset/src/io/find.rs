@@ -1,13 +1,17 @@
 //! Which files a dataset has, and which splits they belong to.
 
+use super::hub::is_cache;
+use super::json::{Scanned, Shape, scan};
 use super::read::read_schema;
+use super::text::check_json;
 use super::{DataFile, Format, FoundSplit};
+use crate::details::{BYTE_ORDER_MARK, FileDetails, same_cells};
 use arrow_schema::{Field, Schema};
-use sparse_core::{Error, ErrorKind, Result};
+use sparse_core::{Error, ErrorKind, Result, check_output_path};
 use sparse_model::open_file;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,7 +37,7 @@ const SPLITS: [(&str, &str); 9] = [
 /// The format of a file, by its first bytes, or its name where text says nothing.
 fn format_of(path: &Path) -> Result<Option<Format>> {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let mut magic = [0u8; 6];
+    let mut magic = [0u8; 9];
     let known = ["parquet", "arrow", "ipc", "feather", "arrows", "jsonl", "ndjson", "json", "csv"];
     if !known.contains(&&*extension) {
         return Ok(None);
@@ -48,9 +52,10 @@ fn format_of(path: &Path) -> Result<Option<Format>> {
             n => have += n,
         }
     }
-    Ok(match (&*extension, &magic) {
+    let magic = magic.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&magic);
+    Ok(match (&*extension, magic) {
         (_, [b'P', b'A', b'R', b'1', ..]) => Some(Format::Parquet),
-        (_, b"ARROW1") => Some(Format::ArrowFile),
+        (_, [b'A', b'R', b'R', b'O', b'W', b'1', ..]) => Some(Format::ArrowFile),
         ("parquet", _) => Some(Format::Parquet),
         ("arrow" | "ipc" | "feather" | "arrows", _) => Some(Format::ArrowStream),
         ("csv", _) => Some(Format::Csv),
@@ -61,81 +66,183 @@ fn format_of(path: &Path) -> Result<Option<Format>> {
     })
 }
 
+/// What a dataset consists of.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) splits: Vec<FoundSplit>,
+    /// Files without rows that are kept: where they are, and their paths in the folder.
+    pub(crate) sidecars: Vec<(PathBuf, String)>,
+    /// What is left out, and what else is worth knowing.
+    pub(crate) notes: Vec<String>,
+}
+
+/// By which rules JSON Lines are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JsonRules {
+    /// Values exactly, keys in the order of the file.
+    Own,
+    /// As before layout 3 of the manifest.
+    Old,
+}
+
 /// The files and splits of the dataset at `path`, a file or a folder.
 ///
 /// # Errors
-/// `NotFound` when there is nothing, `InvalidInput` when there is no data file, or files of a split differ in schema.
-pub(crate) fn find(path: &Path) -> Result<Vec<FoundSplit>> {
+/// `NotFound` when there is nothing, `InvalidInput` when there is no data file, or files of a split differ in columns.
+pub(crate) fn find(path: &Path, rules: JsonRules) -> Result<Found> {
     let place = path.display().to_string();
     let meta =
         std::fs::metadata(path).map_err(|e| Error::io("cannot open the dataset", e).in_file(&*place))?;
-    let mut splits: BTreeMap<String, Vec<DataFile>> = BTreeMap::new();
+    let mut files: BTreeMap<String, Vec<DataFile>> = BTreeMap::new();
+    let mut folder = Folder::default();
     if meta.is_dir() {
-        let mut files = Vec::new();
-        walk(path, "", 0, &mut files)?;
-        files.sort_by_key(|a| natural(&a.relative));
-        for file in files {
-            splits.entry(split_name(&file.relative)).or_default().push(file);
+        folder.walk(path, "", 0)?;
+        folder.data.sort_by_key(|a| natural(&a.relative));
+        for file in std::mem::take(&mut folder.data) {
+            files.entry(split_name(&file.relative)).or_default().push(file);
         }
     } else {
         let format = format_of(path)?.ok_or_else(|| {
             let text = "not a data file: parquet, arrow, jsonl and csv are understood";
             Error::new(ErrorKind::InvalidInput, text).in_file(&*place)
         })?;
-        let relative = text(path.file_name().unwrap_or_default(), path)?;
-        splits.insert(DEFAULT.into(), vec![DataFile { path: path.to_path_buf(), relative, format }]);
+        let relative = name_of(path.file_name().unwrap_or_default(), path)?;
+        files.insert(DEFAULT.into(), vec![DataFile::new(path.to_path_buf(), relative, format)]);
     }
-    if splits.is_empty() {
+    if files.is_empty() {
         let text = "no data files in this folder: parquet, arrow, jsonl and csv are understood";
         return Err(Error::new(ErrorKind::InvalidInput, text).in_file(place));
     }
-    splits
-        .into_iter()
-        .map(|(name, files)| {
-            let schema = common_schema(&files)?;
-            Ok(FoundSplit { name, files, schema: Arc::new(schema) })
-        })
-        .collect()
+    let mut notes = Vec::new();
+    let splits = files.into_iter().map(|(name, files)| split(name, files, rules, &mut notes));
+    let splits = splits.collect::<Result<_>>()?;
+    let sidecars = folder.kept(&mut notes)?;
+    Ok(Found { splits, sidecars, notes })
 }
 
-fn walk(folder: &Path, relative: &str, depth: usize, out: &mut Vec<DataFile>) -> Result<()> {
-    let error = |e| Error::io("cannot list", e).in_file(folder.display().to_string());
-    for entry in std::fs::read_dir(folder).map_err(error)? {
-        let entry = entry.map_err(error)?;
-        let name = text(&entry.file_name(), &entry.path())?;
-        if name.starts_with('.') {
-            continue;
+/// Files without rows up to this size are kept in every delta, and up to this many bytes and files together.
+const MAX_SIDECAR: u64 = 1 << 20;
+const MAX_SIDECARS: u64 = 16 << 20;
+const MAX_SIDECAR_COUNT: usize = 1000;
+
+/// Names that a note has at most.
+const NAMES: usize = 5;
+
+/// What was found in a folder.
+#[derive(Default)]
+struct Folder {
+    data: Vec<DataFile>,
+    sidecars: Vec<(PathBuf, String)>,
+    /// Folders that nobody looked into, and empty ones.
+    left_out: Vec<String>,
+}
+
+impl Folder {
+    fn walk(&mut self, folder: &Path, relative: &str, depth: usize) -> Result<()> {
+        let place = || folder.display().to_string();
+        let error = |e| Error::io("cannot list", e).in_file(place());
+        if depth > 0 && is_cache(folder) {
+            let text =
+                "a folder of the Hugging Face cache inside a dataset: name one of its snapshots instead";
+            return Err(Error::new(ErrorKind::InvalidInput, text).in_file(place()));
         }
-        let inside = if relative.is_empty() { name.clone() } else { format!("{relative}/{name}") };
-        let path = entry.path();
-        if std::fs::metadata(&path).map_err(error)?.is_dir() {
-            if depth < MAX_DEPTH {
-                walk(&path, &inside, depth + 1, out)?;
+        refuse_loop(folder, depth)?;
+        let mut empty = depth > 0;
+        for entry in std::fs::read_dir(folder).map_err(error)? {
+            let entry = entry.map_err(error)?;
+            empty = false;
+            let path = entry.path();
+            let name = name_of(&entry.file_name(), &path)?;
+            let inside = if relative.is_empty() { name.clone() } else { format!("{relative}/{name}") };
+            if std::fs::metadata(&path).map_err(error)?.is_dir() {
+                if depth < MAX_DEPTH && !name.starts_with('.') {
+                    self.walk(&path, &inside, depth + 1)?;
+                } else {
+                    self.left_out.push(format!("{inside}/"));
+                }
+            } else if !name.starts_with('.')
+                && !is_configuration(&name)
+                && let Some(format) = format_of(&path)?
+            {
+                self.data.push(DataFile::new(path, inside, format));
+            } else {
+                self.sidecars.push((path, inside));
             }
-        } else if !is_configuration(&name)
-            && let Some(format) = format_of(&path)?
-        {
-            out.push(DataFile { path, relative: inside, format });
         }
+        if empty {
+            self.left_out.push(format!("{relative}/ (empty)"));
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// The files without rows that are kept; the others are noted.
+    fn kept(mut self, notes: &mut Vec<String>) -> Result<Vec<(PathBuf, String)>> {
+        self.sidecars.sort_by(|a, b| a.1.cmp(&b.1));
+        let (mut kept, mut bytes) = (Vec::new(), 0u64);
+        for (path, relative) in self.sidecars {
+            let meta = std::fs::metadata(&path)
+                .map_err(|e| Error::io("cannot read", e).in_file(path.display().to_string()))?;
+            let fits = meta.is_file()
+                && check_output_path(&relative).is_ok()
+                && meta.len() <= MAX_SIDECAR
+                && bytes.saturating_add(meta.len()) <= MAX_SIDECARS
+                && kept.len() < MAX_SIDECAR_COUNT;
+            if fits {
+                bytes += meta.len();
+                kept.push((path, relative));
+            } else {
+                self.left_out.push(relative);
+            }
+        }
+        if !self.left_out.is_empty() {
+            let mut names: Vec<&str> = self.left_out.iter().map(|s| &**s).collect();
+            names.sort_unstable();
+            let more = names.len().saturating_sub(NAMES);
+            names.truncate(NAMES);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            notes.push(format!(
+                "left out, for they hold no rows that are read and are not small files: {}{more}; --exact keeps \
+                 all files but those of folders whose names begin with a dot",
+                names.join(", ")
+            ));
+        }
+        Ok(kept)
+    }
 }
 
-/// A name as text; `place` is the path that it belongs to.
-fn text(name: &OsStr, place: &Path) -> Result<String> {
+/// A name as text.
+fn name_of(name: &OsStr, place: &Path) -> Result<String> {
     name.to_str().map(str::to_owned).ok_or_else(|| {
         Error::new(ErrorKind::InvalidInput, "the file name is not UTF-8: rename the file")
             .in_file(place.display().to_string())
     })
 }
 
-/// All files of the dataset at `path`, and their paths in its folder; what begins with a dot is left out.
+/// Refuses a link to a folder that leads back to one that it lies in.
+fn refuse_loop(folder: &Path, depth: usize) -> Result<()> {
+    if !folder.is_symlink() {
+        return Ok(());
+    }
+    let place = || folder.display().to_string();
+    let real = |p: &Path| p.canonicalize().map_err(|e| Error::io("cannot follow", e).in_file(place()));
+    let target = real(folder)?;
+    for above in folder.ancestors().skip(1).take(depth) {
+        if real(above)?.starts_with(&target) {
+            let text = "a link to a folder that it lies in: remove the link";
+            return Err(Error::new(ErrorKind::InvalidInput, text).in_file(place()));
+        }
+    }
+    Ok(())
+}
+
+/// All files of the dataset at `path`, and their paths in its folder, without those of folders whose names begin with
+/// a dot.
 ///
 /// # Errors
 /// `Io`; `InvalidInput` for a name that is not UTF-8.
 pub(crate) fn all_files(path: &Path) -> Result<Vec<(PathBuf, String)>> {
     if path.is_file() {
-        return Ok(vec![(path.to_path_buf(), text(path.file_name().unwrap_or_default(), path)?)]);
+        return Ok(vec![(path.to_path_buf(), name_of(path.file_name().unwrap_or_default(), path)?)]);
     }
     let mut out = Vec::new();
     let mut folders = vec![(path.to_path_buf(), String::new(), 0)];
@@ -143,8 +250,8 @@ pub(crate) fn all_files(path: &Path) -> Result<Vec<(PathBuf, String)>> {
         let error = |e| Error::io("cannot list", e).in_file(folder.display().to_string());
         for entry in std::fs::read_dir(&folder).map_err(error)? {
             let path = entry.map_err(error)?.path();
-            let name = text(path.file_name().unwrap_or_default(), &path)?;
-            if name.starts_with('.') {
+            let name = name_of(path.file_name().unwrap_or_default(), &path)?;
+            if name.starts_with('.') && path.is_dir() {
                 continue;
             }
             let relative = if inside.is_empty() { name } else { format!("{inside}/{name}") };
@@ -203,42 +310,108 @@ fn split_name(relative: &str) -> String {
     if path.is_empty() { DEFAULT.to_owned() } else { path.join("/") }
 }
 
-/// The schema of all files; a column that is missing in some is null there.
-fn common_schema(files: &[DataFile]) -> Result<Schema> {
-    let mut first: Option<Schema> = None;
-    for file in files {
-        let schema = read_schema(file)?;
-        let Some(common) = &mut first else {
-            first = Some(schema);
-            continue;
+/// A split of files with the columns of the first, in whatever order.
+fn split(
+    name: String,
+    mut files: Vec<DataFile>,
+    rules: JsonRules,
+    notes: &mut Vec<String>,
+) -> Result<FoundSplit> {
+    let scanned = if rules == JsonRules::Own { scan_json(&mut files, notes)? } else { BTreeMap::new() };
+    let mut read = Vec::new();
+    for file in &files {
+        let (mut own, mut said) = read_schema(file)?;
+        if let (Some(s), Some(all)) = (scanned.get(&file.relative), &file.shape) {
+            let order: Vec<usize> =
+                all.order_of(&s.shape).iter().filter_map(|name| own.index_of(name).ok()).collect();
+            own = own.project(&order).map_err(|e| Error::corrupt("keys of a file").with_source(e))?;
+            said.keys = all.keys_of(&s.shape);
+            said.flags |= if s.mark { BYTE_ORDER_MARK } else { 0 };
+        }
+        read.push((own, said));
+    }
+    let schema = match files.iter().find_map(|f| f.shape.as_ref()) {
+        // In the order of all its files, which are alike.
+        Some(shape) if files.iter().all(|f| f.shape.is_some()) => shape.schema(),
+        _ => common_schema(&files, &read)?,
+    };
+    let mut details = Vec::new();
+    for (file, (own, mut said)) in files.iter().zip(read) {
+        said.set_form(&own, &schema).map_err(|e| e.in_file(file.path.display().to_string()))?;
+        let metadata = own.metadata().iter().map(|(k, v)| (k.clone(), v.clone()));
+        let in_pairs = |(k, v): &(String, String)| {
+            said.pairs.iter().any(|(key, value)| key == k && value.as_ref() == Some(v))
         };
-        let fields: Vec<Field> = common.fields().iter().map(|f| f.as_ref().clone()).collect();
+        let mut rest: Vec<_> = metadata.filter(|m| !in_pairs(m)).collect();
+        rest.sort();
+        said.metadata = rest;
+        details.push(said);
+    }
+    Ok(FoundSplit { name, files, schema: Arc::new(schema), details })
+}
+
+/// Learns the shapes of all files of JSON Lines, and gives each what they have in common.
+fn scan_json(files: &mut [DataFile], notes: &mut Vec<String>) -> Result<BTreeMap<String, Scanned>> {
+    let mut all = Shape::default();
+    let mut scanned = BTreeMap::new();
+    for file in files.iter().filter(|f| f.format == Format::JsonLines) {
+        let place = |e: Error| e.in_file(file.path.display().to_string());
+        let input = open_file(&file.path).map_err(place)?;
+        let mut input = BufReader::new(input);
+        check_json(&mut input).map_err(place)?;
+        input.rewind().map_err(|e| place(Error::io("cannot read", e)))?;
+        let found = scan(input).map_err(place)?;
+        if found.disordered > 0 {
+            notes.push(format!(
+                "{}: {} objects have their keys in another order than the others; the order is not kept \
+                 without --exact",
+                file.relative, found.disordered
+            ));
+        }
+        all.merge(&found.shape);
+        scanned.insert(file.relative.clone(), found);
+    }
+    let all = Arc::new(all);
+    for file in files.iter_mut().filter(|f| f.format == Format::JsonLines) {
+        file.shape = Some(all.clone());
+    }
+    Ok(scanned)
+}
+
+/// The schema that stands for all files: that of the first, without metadata; what may be null in one may be here.
+fn common_schema(files: &[DataFile], read: &[(Schema, FileDetails)]) -> Result<Schema> {
+    let mut schemas = files.iter().zip(read).map(|(f, (s, _))| (f, s));
+    let Some((_, first)) = schemas.next() else {
+        return Err(Error::new(ErrorKind::InvalidInput, "a split without files"));
+    };
+    let mut fields: Vec<Field> = first.fields().iter().map(|f| f.as_ref().clone()).collect();
+    for (file, schema) in schemas {
+        let refused = |text: String| {
+            Err(Error::new(ErrorKind::InvalidInput, text).in_file(file.path.display().to_string()))
+        };
         for f in schema.fields() {
-            let there = fields.iter().find(|g| g.name() == f.name());
-            if there.is_none_or(|g| g.data_type() != f.data_type()) {
-                let text = match there {
-                    Some(g) => format!(
+            match fields.iter_mut().find(|g| g.name() == f.name()) {
+                Some(g) if same_cells(g.data_type(), f.data_type()) => {
+                    g.set_nullable(g.is_nullable() || f.is_nullable());
+                }
+                Some(g) => {
+                    return refused(format!(
                         "column {:?} is {} here, but {} in the first file",
                         f.name(),
                         f.data_type(),
                         g.data_type()
-                    ),
-                    None => format!("column {:?} is not in the first file of the split", f.name()),
-                };
-                return Err(
-                    Error::new(ErrorKind::InvalidInput, text).in_file(file.path.display().to_string())
-                );
+                    ));
+                }
+                None => {
+                    return refused(format!("column {:?} is not in the first file of the split", f.name()));
+                }
             }
         }
         if schema.fields().len() != fields.len() {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "columns of the split's first file are missing here",
-            )
-            .in_file(file.path.display().to_string()));
+            return refused("columns of the split's first file are missing here".into());
         }
     }
-    first.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "a split without files"))
+    Ok(Schema::new(fields))
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@ mod failed;
 mod find;
 mod flat;
 mod footer;
+mod hub;
 mod inside;
 mod ipc;
+mod json;
 mod limits;
 mod pages;
 mod parquet;
@@ -20,12 +22,16 @@ mod thrift;
 mod writable;
 mod write;
 
-pub(crate) use find::{all_files, find};
+pub(crate) use find::{Found, JsonRules, all_files, find};
+pub(crate) use hub::snapshot;
 pub(crate) use read::read_file;
-pub(crate) use write::FileWriter;
+pub(crate) use write::{FileWriter, Said};
 
+use crate::details::FileDetails;
 use arrow_schema::SchemaRef;
+use json::Shape;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// How a data file is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +85,14 @@ pub(crate) struct DataFile {
     /// Its path in the dataset's folder, with `/`; its name, for a single file.
     pub(crate) relative: String,
     pub(crate) format: Format,
+    /// JSON Lines: the shape of all lines of the split, unless they are read as before layout 3 of the manifest.
+    pub(crate) shape: Option<Arc<Shape>>,
+}
+
+impl DataFile {
+    fn new(path: PathBuf, relative: String, format: Format) -> DataFile {
+        DataFile { path, relative, format, shape: None }
+    }
 }
 
 /// A part of a dataset: its name, and its files in order.
@@ -87,4 +101,6 @@ pub(crate) struct FoundSplit {
     pub(crate) name: String,
     pub(crate) files: Vec<DataFile>,
     pub(crate) schema: SchemaRef,
+    /// What each file says besides its rows.
+    pub(crate) details: Vec<FileDetails>,
 }

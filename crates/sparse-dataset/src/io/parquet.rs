@@ -4,12 +4,16 @@
 
 use super::Format;
 use super::failed::{failed, gave_up};
+use crate::details::{COERCED, FileDetails, NO_ARROW_SCHEMA};
 use crate::foreign::guard;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::arrow_writer::{
+    ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
+};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use rayon::prelude::*;
@@ -32,17 +36,34 @@ pub(crate) struct ParquetWriter<W: Write + Send> {
 }
 
 impl<W: Write + Send> ParquetWriter<W> {
-    pub(crate) fn new(out: W, schema: &SchemaRef) -> Result<Self> {
-        ParquetWriter::with_groups(out, schema, GROUP_ROWS)
+    /// Begins a file; it says what `details` have, if any.
+    pub(crate) fn new(out: W, schema: &SchemaRef, details: Option<&FileDetails>) -> Result<Self> {
+        ParquetWriter::with_groups(out, schema, details, GROUP_ROWS)
     }
 
-    fn with_groups(out: W, schema: &SchemaRef, group_rows: usize) -> Result<Self> {
+    fn with_groups(
+        out: W,
+        schema: &SchemaRef,
+        details: Option<&FileDetails>,
+        group_rows: usize,
+    ) -> Result<Self> {
+        let flag = |flag: u8| details.is_some_and(|d| d.flags & flag != 0);
+        let pair = |(k, v): &(String, Option<String>)| KeyValue { key: k.clone(), value: v.clone() };
+        let pairs: Vec<KeyValue> = match details {
+            Some(details) => details.pairs.iter().map(pair).collect(),
+            None => schema.metadata().iter().map(|(k, v)| KeyValue::new(k.clone(), v.clone())).collect(),
+        };
         let (file, factory) = guarded(|| {
             let properties = WriterProperties::builder()
                 .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
                 .set_max_row_group_row_count(Some(group_rows))
+                .set_coerce_types(flag(COERCED))
+                .set_key_value_metadata((!pairs.is_empty()).then_some(pairs))
                 .build();
-            ArrowWriter::try_new(out, schema.clone(), Some(properties))?.into_serialized_writer()
+            let options = ArrowWriterOptions::new()
+                .with_properties(properties)
+                .with_skip_arrow_metadata(flag(NO_ARROW_SCHEMA));
+            ArrowWriter::try_new_with_options(out, schema.clone(), options)?.into_serialized_writer()
         })?;
         let schema = schema.clone();
         Ok(ParquetWriter { file, factory, schema, group_rows, columns: Vec::new(), rows: 0, groups: 0 })
@@ -121,7 +142,7 @@ mod tests {
         let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(items));
         let batch = RecordBatch::try_from_iter([("n", numbers), ("t", text), ("l", lists)]).unwrap();
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        let mut writer = ParquetWriter::with_groups(&mut ours, &batch.schema(), 10_000).unwrap();
+        let mut writer = ParquetWriter::with_groups(&mut ours, &batch.schema(), None, 10_000).unwrap();
         let properties = writer.file.properties().as_ref().clone();
         let mut usual = ArrowWriter::try_new(&mut theirs, batch.schema(), Some(properties)).unwrap();
         for start in (0..rows).step_by(3000) {

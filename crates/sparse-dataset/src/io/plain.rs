@@ -2,7 +2,10 @@
 
 use super::Format;
 use super::failed::{failed, gave_up};
+use super::json::JsonWriter;
 use super::parquet::ParquetWriter;
+use super::write::Said;
+use crate::details::BYTE_ORDER_MARK;
 use crate::foreign::guard;
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::{FileWriter as IpcFile, StreamWriter};
@@ -23,22 +26,37 @@ enum Inner<W: Write + Send> {
     ArrowFile(Box<IpcFile<W>>),
     ArrowStream(Box<StreamWriter<W>>),
     JsonLines(LineDelimitedWriter<W>),
-    Csv(Box<arrow_csv::Writer<W>>),
+    OwnJson(Box<JsonWriter<W>>),
+    /// Also the schema, until rows were written: without rows, the header is written at the end.
+    Csv(Box<arrow_csv::Writer<W>>, Option<SchemaRef>),
 }
 
 impl<W: Write + Send> Plain<W> {
     /// # Errors
     /// `Io`; `InvalidArgument` when the format cannot hold the schema.
-    pub(super) fn new(out: W, format: Format, schema: &SchemaRef, nulls: bool) -> Result<Self> {
+    pub(super) fn new(out: W, format: Format, schema: &SchemaRef, said: Said<'_>) -> Result<Self> {
+        let (details, nulls) = match said {
+            Said::Old { nulls } => (None, nulls),
+            Said::Details { details, native } => (Some(details).filter(|_| native), false),
+        };
         let begin = || -> Result<Inner<W>> {
             let failed = |e| failed(format, e);
             Ok(match format {
-                Format::Parquet => Inner::Parquet(Box::new(ParquetWriter::new(out, schema)?)),
+                Format::Parquet => Inner::Parquet(Box::new(ParquetWriter::new(out, schema, details)?)),
                 Format::ArrowFile => {
-                    Inner::ArrowFile(Box::new(IpcFile::try_new(out, schema).map_err(failed)?))
+                    let mut writer = IpcFile::try_new(out, schema).map_err(failed)?;
+                    for (key, value) in details.iter().flat_map(|d| &d.pairs) {
+                        writer.write_metadata(key, value.as_deref().unwrap_or_default());
+                    }
+                    Inner::ArrowFile(Box::new(writer))
                 }
                 Format::ArrowStream => {
                     Inner::ArrowStream(Box::new(StreamWriter::try_new(out, schema).map_err(failed)?))
+                }
+                Format::JsonLines if details.is_some() => {
+                    let keys = details.map(|d| d.keys.clone()).unwrap_or_default();
+                    let mark = details.is_some_and(|d| d.flags & BYTE_ORDER_MARK != 0);
+                    Inner::OwnJson(Box::new(JsonWriter::new(out, keys, mark)))
                 }
                 Format::JsonLines => Inner::JsonLines(
                     arrow_json::WriterBuilder::new()
@@ -46,7 +64,8 @@ impl<W: Write + Send> Plain<W> {
                         .build::<_, LineDelimited>(out),
                 ),
                 Format::Csv => {
-                    Inner::Csv(Box::new(arrow_csv::WriterBuilder::new().with_header(true).build(out)))
+                    let writer = arrow_csv::WriterBuilder::new().with_header(true).build(out);
+                    Inner::Csv(Box::new(writer), Some(schema.clone()))
                 }
             })
         };
@@ -68,7 +87,11 @@ impl<W: Write + Send> Plain<W> {
             Inner::ArrowFile(w) => w.write(batch).map_err(failed),
             Inner::ArrowStream(w) => w.write(batch).map_err(failed),
             Inner::JsonLines(w) => w.write(batch).map_err(failed),
-            Inner::Csv(w) => w.write(batch).map_err(failed),
+            Inner::OwnJson(w) => w.write(batch),
+            Inner::Csv(w, schema) => {
+                *schema = None;
+                w.write(batch).map_err(failed)
+            }
         })
     }
 
@@ -85,7 +108,14 @@ impl<W: Write + Send> Plain<W> {
             Inner::ArrowFile(mut w) => w.finish().map_err(|e| failed(format, e)),
             Inner::ArrowStream(mut w) => w.finish().map_err(|e| failed(format, e)),
             Inner::JsonLines(mut w) => w.finish().map_err(|e| failed(format, e)),
-            Inner::Csv(w) => w.into_inner().flush().map_err(|e| failed(format, e)),
+            Inner::OwnJson(w) => w.finish(),
+            Inner::Csv(mut w, schema) => {
+                // A file without rows has a header, too, unless it has no columns.
+                if let Some(schema) = schema.filter(|s| !s.fields().is_empty()) {
+                    w.write(&RecordBatch::new_empty(schema)).map_err(|e| failed(format, e))?;
+                }
+                w.into_inner().flush().map_err(|e| failed(format, e))
+            }
         })
     }
 }

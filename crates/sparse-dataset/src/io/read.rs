@@ -5,11 +5,13 @@
 use super::flat::check_hint;
 use super::footer::read_footer;
 use super::ipc::check_lengths;
+use super::json::Rewritten;
 use super::limits::{Expansion, check_schema, rows_with_nulls};
 use super::pages::check_pages;
 use super::text::{check_csv, check_json};
 use super::{DataFile, Format};
 use crate::arrow::to_blocks;
+use crate::details::{COERCED, FileDetails, NO_ARROW_SCHEMA};
 use crate::foreign::guard;
 use crate::table::Block;
 use arrow_array::RecordBatchReader;
@@ -19,11 +21,12 @@ use arrow_schema::{ArrowError, DataType, Field, Schema};
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
+use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowSchemaConverter};
 use parquet::file::metadata::ParquetMetaDataReader;
 use sparse_core::{Error, ErrorKind, FileSource, Result};
 use sparse_model::open_file;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::sync::Arc;
 
 /// Rows that are read at once.
@@ -53,18 +56,32 @@ fn open(file: &DataFile) -> Result<File> {
     open_file(&file.path)
 }
 
-fn reader(file: &DataFile) -> Result<Batches> {
+/// A reader, and what the file says besides its rows; the schema of the reader may lack metadata.
+type Opened = (Batches, Schema, FileDetails);
+
+fn reader(file: &DataFile) -> Result<Opened> {
     let mut f = open(file)?;
+    let mut said = FileDetails::default();
+    let mut own = None;
     if matches!(file.format, Format::ArrowFile | Format::ArrowStream) {
         check_lengths(&mut f, file.format == Format::ArrowStream)?;
     }
-    Ok(match file.format {
+    let batches: Batches = match file.format {
         Format::Parquet => {
             let (builder, rows) = open_parquet(f)?;
+            said = parquet_details(&builder);
+            own = Some(builder.schema().clone());
             Box::new(builder.with_batch_size(rows).build().map_err(malformed)?)
         }
-        Format::ArrowFile => Box::new(FileReader::try_new_buffered(f, None).map_err(malformed)?),
+        Format::ArrowFile => {
+            let reader = FileReader::try_new_buffered(f, None).map_err(malformed)?;
+            let custom = reader.custom_metadata().iter();
+            said.pairs = custom.map(|(k, v)| (k.clone(), Some(v.clone()))).collect();
+            said.pairs.sort();
+            Box::new(reader)
+        }
         Format::ArrowStream => Box::new(StreamReader::try_new_buffered(f, None).map_err(malformed)?),
+        Format::JsonLines if file.shape.is_some() => json_reader(file, BufReader::new(f))?,
         Format::JsonLines => {
             let mut f = BufReader::new(f);
             let found = check_json(&mut f)?;
@@ -83,7 +100,54 @@ fn reader(file: &DataFile) -> Result<Batches> {
             let builder = arrow_csv::ReaderBuilder::new(schema).with_header(true).with_batch_size(rows);
             Box::new(builder.build(f).map_err(malformed)?)
         }
-    })
+    };
+    let schema = own.unwrap_or_else(|| batches.schema()).as_ref().clone();
+    Ok((batches, schema, said))
+}
+
+/// Reads JSON Lines of a known shape.
+fn json_reader(file: &DataFile, mut f: BufReader<File>) -> Result<Batches> {
+    let found = check_json(&mut f)?;
+    f.rewind().map_err(|e| Error::io("cannot read", e))?;
+    let shape = file.shape.clone().unwrap_or_default();
+    let schema = Arc::new(shape.schema());
+    let rows = found.batch_rows(batch_rows(&schema));
+    let builder = arrow_json::ReaderBuilder::new(schema).with_batch_size(rows);
+    if shape.has_raw() {
+        return Ok(Box::new(builder.build(Rewritten::new(f, shape)).map_err(malformed)?));
+    }
+    if f.fill_buf().map_err(|e| Error::io("cannot read", e))?.starts_with(b"\xef\xbb\xbf") {
+        f.consume(3);
+    }
+    Ok(Box::new(builder.build(f).map_err(malformed)?))
+}
+
+/// What a Parquet file says besides its rows.
+fn parquet_details(builder: &ParquetRecordBatchReaderBuilder<File>) -> FileDetails {
+    let meta = builder.metadata().file_metadata();
+    let pairs = meta.key_value_metadata().map_or(&[][..], |p| p);
+    let is_schema = |key: &str| key == ARROW_SCHEMA_META_KEY;
+    let mut flags = 0;
+    if !pairs.iter().any(|p| is_schema(&p.key)) {
+        flags |= NO_ARROW_SCHEMA;
+    }
+    // How many columns are declared as our writer would.
+    let alike = |coerce: bool| {
+        let converter = ArrowSchemaConverter::new().with_coerce_types(coerce);
+        converter.convert(builder.schema()).map_or(0, |ours| {
+            let columns = ours.columns().iter().zip(meta.schema_descr().columns());
+            columns.filter(|(a, b)| a.path() == b.path() && a.physical_type() == b.physical_type()).count()
+        })
+    };
+    if alike(true) > alike(false) {
+        flags |= COERCED;
+    }
+    let pairs = pairs.iter().filter(|p| !is_schema(&p.key));
+    FileDetails {
+        flags,
+        pairs: pairs.map(|p| (p.key.clone(), p.value.clone())).collect(),
+        ..FileDetails::default()
+    }
 }
 
 /// Opens a Parquet file whose footer and pages have been checked; also tells how many rows to read at once.
@@ -124,16 +188,22 @@ fn csv_schema(file: &DataFile) -> Result<Schema> {
     Ok(Schema::new(fields))
 }
 
-/// The schema of a file.
+/// The schema of a file, and what it says besides its rows.
 ///
 /// # Errors
 /// `InvalidInput` when it is malformed, `NotFound`, `Io`.
-pub(crate) fn read_schema(file: &DataFile) -> Result<Schema> {
+pub(crate) fn read_schema(file: &DataFile) -> Result<(Schema, FileDetails)> {
     isolate(file, || {
-        let schema = reader(file)?.schema();
+        if let Some(shape) = &file.shape {
+            let schema = shape.schema();
+            check_schema(&schema)?;
+            crate::arrow::kinds_of(&schema)?;
+            return Ok((schema, FileDetails::default()));
+        }
+        let (_, schema, said) = reader(file)?;
         check_schema(&schema)?;
         crate::arrow::kinds_of(&schema)?;
-        Ok(schema.as_ref().clone())
+        Ok((schema, said))
     })
 }
 
@@ -146,7 +216,7 @@ pub(crate) fn read_file(
     schema: &Schema,
     mut each: impl FnMut(Block) -> Result<()>,
 ) -> Result<()> {
-    let mut batches = isolate(file, || reader(file))?;
+    let (mut batches, ..) = isolate(file, || reader(file))?;
     let order = isolate(file, || {
         let own = batches.schema();
         let place = |f: &Arc<Field>| {

@@ -6,6 +6,7 @@
 
 use super::Format;
 use super::plain::Plain;
+use super::write::Said;
 use crate::arrow::{kind_of, to_batch};
 use crate::table::{Block, Column};
 use crate::wire::{put_bytes, put_uint};
@@ -116,7 +117,7 @@ fn probe(format: Format, schema: &Schema) -> Result<()> {
     }
     let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
     let batch = to_batch(&schema, &Block { rows: 2, columns })?;
-    let mut writer = Plain::new(std::io::sink(), format, &schema, true)?;
+    let mut writer = Plain::new(std::io::sink(), format, &schema, Said::Old { nulls: true })?;
     writer.write(&batch)?;
     writer.finish()
 }

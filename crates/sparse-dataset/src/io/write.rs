@@ -7,10 +7,20 @@ use super::Format;
 use super::plain::Plain;
 use super::writable::writable;
 use crate::arrow::{to_batch, to_blocks};
+use crate::details::FileDetails;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use sparse_core::Result;
 use std::io::Write;
+
+/// What the file said besides its rows, to be said again.
+#[derive(Clone, Copy)]
+pub(crate) enum Said<'a> {
+    /// As before layout 3 of the manifest; with `nulls`, JSON has keys of nulls.
+    Old { nulls: bool },
+    /// What it said; `native` if the file keeps its format.
+    Details { details: &'a FileDetails, native: bool },
+}
 
 /// A data file in the making.
 pub(crate) struct FileWriter<W: Write + Send> {
@@ -20,16 +30,16 @@ pub(crate) struct FileWriter<W: Write + Send> {
 }
 
 impl<W: Write + Send> FileWriter<W> {
-    /// Begins a file; with `nulls`, JSON has keys of nulls.
+    /// Begins a file.
     ///
     /// A type that the format cannot hold is replaced where another one has the same values: a dictionary of string views
     /// is written to Parquet as a dictionary of strings.
     ///
     /// # Errors
     /// `Io`; `InvalidArgument` naming the column when the format cannot hold its type.
-    pub(crate) fn new(out: W, format: Format, schema: &SchemaRef, nulls: bool) -> Result<Self> {
+    pub(crate) fn new(out: W, format: Format, schema: &SchemaRef, said: Said<'_>) -> Result<Self> {
         let taken = writable(format, schema)?;
-        let writer = Plain::new(out, format, &taken, nulls)?;
+        let writer = Plain::new(out, format, &taken, said)?;
         Ok(FileWriter { writer, changed: (taken != *schema).then_some(taken) })
     }
 
