@@ -6,7 +6,7 @@ use crate::store::Store;
 use crate::table::Kind;
 use rayon::prelude::*;
 use sparse_core::{CancelToken, Result};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// Two tables.
 #[derive(Clone, Copy)]
@@ -90,9 +90,42 @@ fn castable(a: Kind, b: Kind) -> bool {
     !matches!(a, Kind::Bytes | Kind::Fixed { .. }) && !matches!(b, Kind::Bytes | Kind::Fixed { .. })
 }
 
+/// Beyond this many pairs of columns, only those of one name are compared.
+const PAIRS: usize = 1 << 16;
+
+/// For each column of the derivative, the column of the base that has its name, or one that is alike.
+fn map_by_name(named: &Named<'_>, cancel: &CancelToken) -> Result<Vec<Option<Mapping>>> {
+    let (base, derivative) = (named.base, named.derivative);
+    let mut same = HashMap::new();
+    let mut alike = HashMap::new();
+    for (b, name) in base.names.iter().enumerate() {
+        same.entry(name.as_str()).or_insert(b);
+        alike.entry(plain(name)).or_insert(b);
+    }
+    let columns = derivative.names.par_iter().zip(derivative.store.kinds()).enumerate();
+    let columns = columns.map(|(d, (name, &kind))| -> Result<Option<Mapping>> {
+        cancel.check()?;
+        let found = same.get(name.as_str()).or_else(|| alike.get(&plain(name))).copied();
+        let Some((b, base_kind)) = found.and_then(|b| Some((b, *base.store.kinds().get(b)?))) else {
+            return Ok(None);
+        };
+        if base_kind != kind {
+            let cast = castable(base_kind, kind);
+            return Ok(cast.then_some(Mapping { base: b, same_kind: false, shared: 0.0 }));
+        }
+        let shares = shared(base.store, b, &[sketch(derivative.store, d)?])?;
+        let shared = shares.first().copied().unwrap_or(0.0);
+        Ok(Some(Mapping { base: b, same_kind: true, shared }))
+    });
+    columns.collect()
+}
+
 /// For each column of the derivative, the column of the base that it corresponds to.
 pub(crate) fn map(named: &Named<'_>, cancel: &CancelToken) -> Result<Vec<Option<Mapping>>> {
     let (base, derivative) = (named.base, named.derivative);
+    if base.names.len().saturating_mul(derivative.names.len()) > PAIRS {
+        return map_by_name(named, cancel);
+    }
     let (base_kinds, kinds) = (base.store.kinds(), derivative.store.kinds());
     let sketches = (0..kinds.len()).into_par_iter().map(|c| {
         cancel.check()?;

@@ -38,6 +38,21 @@ pub(crate) struct Tuning {
     pub(crate) spill: Spill,
 }
 
+/// Pairs of columns that are compared with each other in all. Up to 128 columns each is compared with each; with more,
+/// the time would be that of the pairs and of nothing else, so only neighbours are.
+const PAIRS: usize = 1 << 14;
+
+/// Which of `others` columns a column is compared with that lies at `at` of `columns`.
+fn neighbours(at: usize, columns: usize, others: usize) -> std::ops::Range<usize> {
+    let most = (PAIRS / columns.max(1)).max(2);
+    if columns.saturating_mul(others) <= PAIRS || others <= most {
+        return 0..others;
+    }
+    let middle = at.saturating_mul(others) / columns.max(1);
+    let start = middle.saturating_sub(most / 2).min(others - most);
+    start..start + most
+}
+
 /// The result.
 pub(crate) struct Analysis {
     pub(crate) plan: Plan,
@@ -268,4 +283,25 @@ fn size(named: &Named<'_>, tuning: &Tuning, new: &[u64], edits: u64, plan: &mut 
     let bits = 64 - (coded * 12).leading_zeros();
     plan.bits = if plain { PLAIN } else { (bits.min(MAX_BITS.into()) as u8).max(14) };
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_tables_compare_neighbours() {
+        assert_eq!(neighbours(5, 128, 128), 0..128);
+        assert_eq!(neighbours(5, 10_000, 1), 0..1);
+        for (columns, others) in [(200, 200), (10_000, 10_000), (129, 10_000), (10_000, 129), (1, 20_000)] {
+            let mut pairs = 0;
+            for at in 0..columns {
+                let near = neighbours(at, columns, others);
+                assert!(near.end <= others);
+                pairs += near.len();
+            }
+            assert!(pairs <= PAIRS.max(2 * columns), "{columns} {others}: {pairs}");
+        }
+        assert!(neighbours(7000, 10_000, 10_000).contains(&7000));
+    }
 }

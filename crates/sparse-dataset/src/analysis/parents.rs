@@ -1,6 +1,7 @@
 //! Which columns tell most about which others, and how much there is to code.
 
 use super::mapping::Named;
+use super::neighbours;
 use crate::cm::mix;
 use crate::plan::{Plan, Source};
 use crate::rows::{Origin, Origins, spread};
@@ -71,7 +72,9 @@ pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> R
         lens.push((0..block.rows).map(|i| len(i, &mut form)).collect::<Vec<f64>>());
     }
     for (at, &c) in plan.order.clone().iter().enumerate() {
-        let before = &plan.order[..at];
+        // Of many columns, those just before.
+        let near = neighbours(at, n, n).start.min(at);
+        let before = &plan.order[near..at];
         let mean = lens[c].iter().sum::<f64>() / block.rows.max(1) as f64;
         let rows = match plan.columns[c].source {
             Source::None => store.rows() as f64,

@@ -1,6 +1,7 @@
 //! What each column is best predicted from, measured on a sample of rows.
 
 use super::mapping::Named;
+use super::neighbours;
 use crate::cells::{Rule, similarity};
 use crate::plan::{Plan, Source};
 use crate::rows::{Origin, Origins};
@@ -95,7 +96,7 @@ pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> R
         let own = plan.columns[c].source;
         let mut best = (worth(&s, c, own, Rule::Same, true) * covered, own, Rule::Same);
         if best.0 < GOOD * covered || own == Source::None {
-            for source in (0..plan.base_kinds.len()).map(Source::Base) {
+            for source in neighbours(c, n, plan.base_kinds.len()).map(Source::Base) {
                 for rule in Rule::candidates() {
                     let texts = rule == Rule::Same;
                     // Only what is clearly better is worth a column of another name, or a rule.
@@ -134,7 +135,9 @@ fn siblings(s: &Sample, plan: &mut Plan, value: &[f64]) {
             continue;
         }
         let mut best = (value[c].max(0.3) + 0.05, plan.columns[c].source, plan.columns[c].rule);
-        for other in (0..n).filter(|&o| o != c && !matches!(plan.columns[o].source, Source::Sibling(_))) {
+        for other in
+            neighbours(c, n, n).filter(|&o| o != c && !matches!(plan.columns[o].source, Source::Sibling(_)))
+        {
             for rule in Rule::candidates() {
                 let w = worth(s, c, Source::Sibling(other), rule, rule == Rule::Same) - 0.02;
                 if w > best.0 {
