@@ -25,6 +25,7 @@ pub mod measure;
 pub mod ours;
 pub mod pair;
 pub mod peers;
+pub mod proof;
 pub mod roundtrip;
 #[cfg(feature = "dataset")]
 pub mod rows;

@@ -6,8 +6,8 @@ use sparse_bench::measure::{Machine, command};
 use sparse_bench::pair::Pair;
 use sparse_bench::roundtrip::{RoundTrip, round_trip};
 use sparse_bench::{
-    ablate, adapters, alone, cut, decompose, disk, estimates, first_tensor, ladder, ours, peers, synth,
-    tables,
+    ablate, adapters, alone, cut, decompose, disk, estimates, first_tensor, ladder, ours, peers, proof,
+    synth, tables,
 };
 use sparse_core::{Dtype, Error, Result};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,8 @@ sparse-bench roundtrip BASE FINETUNED                    compress, reconstruct, 
     --work DIR      where delta.sparse and restored/ go, and stay (a temporary folder)
 sparse-bench alone MODEL ... | --all FOLDER              models without a base; --all: each FOLDER/*/finetuned
     --effort fast|default|max  --runs 3
+sparse-bench proof BASE FINETUNED ... | --all FOLDER     making deltas with and without proof, by turns
+    --threads N  --effort fast|default|max  --runs 5
 sparse-bench disk BASE FINETUNED                         restoring to files beside a copy of them; one thread and more
     --threads N  --effort fast|default|max  --runs 5
     --work DIR      where files are written (a temporary folder)
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Some("adapter") => adapter(args),
         Some("roundtrip") => roundtrip(args),
         Some("alone") => without_base(args),
+        Some("proof") => proof_cost(args),
         Some("disk") => on_disk(args),
         Some("first-tensor") => first_weights(args),
         Some("svd") => svd(args),
@@ -231,6 +234,18 @@ fn without_base(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     println!("{}; processor's time, one thread, median of {runs}; MB = 10^6 bytes\n", Machine::describe());
     let rows = models.iter().map(|(name, path)| alone::alone(name, path, effort, runs));
     println!("{}", alone::markdown(&rows.collect::<Result<Vec<_>>>()?));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn proof_cost(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["all", "threads", "effort", "runs"])?;
+    let effort = ours::effort(args.get("effort").unwrap_or("default"))?;
+    let machine = Machine::describe();
+    let (threads, runs) = (args.parsed("threads", machine.cores)?, args.parsed("runs", 5)?);
+    println!("{machine}; {threads} threads, median of {runs}; MB = 10^6 raw bytes of the fine-tune\n");
+    let pairs = chosen_pairs(&args.positional, args.get("all"))?;
+    let rows = pairs.iter().map(|p| proof::proof(&p.name, (&p.base, &p.target), effort, threads, runs));
+    println!("{}", proof::markdown(&rows.collect::<Result<Vec<_>>>()?));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,6 +3,7 @@
 //! Results steer the encoder only. Nothing here is part of a prediction, so nothing depends on its last bits.
 
 use crate::simd::{self, Kernel, Simd};
+use sparse_core::CancelToken;
 
 /// The inner product, in sixteen partial sums.
 #[inline(always)]
@@ -43,12 +44,18 @@ pub(super) fn dot_wide(a: &[f32], b: &[f32]) -> f64 {
 
 /// Make the rows (of length `n`) orthonormal, by Gram and Schmidt, twice; rows that depend on others become zero.
 pub(crate) fn orthonormalise(rows: &mut [f32], n: usize) {
-    simd::run(Simd::from_env(), Orthonormalise { rows, n });
+    orthonormalise_until(rows, n, &CancelToken::new());
+}
+
+/// As [`orthonormalise`]; what is left in `rows` after a cancellation means nothing.
+pub(crate) fn orthonormalise_until(rows: &mut [f32], n: usize, cancel: &CancelToken) {
+    simd::run(Simd::from_env(), Orthonormalise { rows, n, cancel });
 }
 
 struct Orthonormalise<'a> {
     rows: &'a mut [f32],
     n: usize,
+    cancel: &'a CancelToken,
 }
 
 impl Kernel for Orthonormalise<'_> {
@@ -56,8 +63,11 @@ impl Kernel for Orthonormalise<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Orthonormalise { rows, n } = self;
+        let Orthonormalise { rows, n, cancel } = self;
         for i in 0..rows.len() / n.max(1) {
+            if cancel.is_cancelled() {
+                return;
+            }
             let (done, rest) = rows.split_at_mut(i * n);
             let row = &mut rest[..n];
             let before = dot_wide(row, row);
@@ -76,12 +86,18 @@ impl Kernel for Orthonormalise<'_> {
 
 /// Eigenvalues (descending) and eigenvectors (one per row) of a symmetric matrix, by Jacobi's rotations.
 pub(crate) fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
-    simd::run(Simd::from_env(), Eigen { matrix, n })
+    eigen_until(matrix, n, &CancelToken::new())
+}
+
+/// As [`eigen`]; what is returned after a cancellation means nothing.
+pub(crate) fn eigen_until(matrix: &[f64], n: usize, cancel: &CancelToken) -> (Vec<f64>, Vec<f64>) {
+    simd::run(Simd::from_env(), Eigen { matrix, n, cancel })
 }
 
 struct Eigen<'a> {
     matrix: &'a [f64],
     n: usize,
+    cancel: &'a CancelToken,
 }
 
 impl Kernel for Eigen<'_> {
@@ -101,6 +117,9 @@ impl Kernel for Eigen<'_> {
                 break;
             }
             for p in 0..n {
+                if self.cancel.is_cancelled() {
+                    break;
+                }
                 for q in p + 1..n {
                     let (app, aqq, apq) = (a[p * n + p], a[q * n + q], a[p * n + q]);
                     // What is lost in rounding beside its diagonal needs no rotation.

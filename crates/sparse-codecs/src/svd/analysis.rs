@@ -9,8 +9,8 @@ use crate::lossless::{Lossless, Predictor};
 use crate::real::{Real, with_real};
 use crate::word::Word;
 use sparse_core::{
-    ChunkEncoder, CodecContext, DeltaEncoder, Effort, Error, EstimatedBits, Fidelity, Result, UnitAnalysis,
-    UnitSpec, check_chunk,
+    CancelToken, ChunkEncoder, CodecContext, DeltaEncoder, Effort, Error, EstimatedBits, Fidelity, Result,
+    UnitAnalysis, UnitSpec, check_chunk,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -45,6 +45,7 @@ impl DeltaEncoder for Svd {
             unit: unit.clone(),
             predictor: Predictor::of(unit),
             changes: Mutex::default(),
+            cancel: Mutex::default(),
             found: None,
         }))
     }
@@ -66,6 +67,8 @@ struct Analysis {
     predictor: Predictor,
     /// Changes by chunk, until the factors are found.
     changes: Mutex<BTreeMap<u64, Vec<f32>>>,
+    /// The token of those who observe, for what is done between passes.
+    cancel: Mutex<CancelToken>,
     found: Option<Found>,
 }
 
@@ -112,10 +115,10 @@ fn surrogate<R: Real>(
 }
 
 impl Analysis {
-    fn fit(&self, rows: usize, columns: usize, change: &[f32]) -> Factors {
+    fn fit(&self, (rows, columns): (usize, usize), change: &[f32], cancel: &CancelToken) -> Result<Factors> {
         let all: f64 = change.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
         if all == 0.0 || !all.is_finite() {
-            return Factors::default();
+            return Ok(Factors::default());
         }
         let matrix = Dense { rows, columns, entries: change };
         let most = rows.min(columns).min(factors::MAX_RANK as usize);
@@ -123,7 +126,10 @@ impl Analysis {
             (all - found.sigma.iter().take(rank).map(|s| s * s).sum::<f64>()).max(0.0)
         };
         let (found, rank) = match self.rank {
-            Rank::Fixed(rank) => (matrix.truncated((rank as usize).min(most)), (rank as usize).min(most)),
+            Rank::Fixed(rank) => {
+                let rank = (rank as usize).min(most);
+                (matrix.truncated(rank, cancel)?, rank)
+            }
             Rank::Energy(share) => {
                 // A little less may be lost, for rounding.
                 let room = all * (1.0 - share) / (1.0 + 2.0 * NOISE_OF_LOSS) - 2.0 * NOISE_OF_CHANGE * all;
@@ -131,7 +137,7 @@ impl Analysis {
                 let useful = rows * columns / (rows + columns);
                 let mut size = FIRST_RANK.min(useful);
                 loop {
-                    let found = matrix.truncated(size);
+                    let found = matrix.truncated(size, cancel)?;
                     if let Some(rank) = (1..=found.sigma.len()).find(|&r| loss(&found, r) <= room) {
                         break (found, rank);
                     }
@@ -139,14 +145,14 @@ impl Analysis {
                     let last = found.sigma.last().map_or(0.0, |s| s * s);
                     let missing = (loss(&found, size) - room) / last;
                     if size >= useful || last == 0.0 || missing > (useful - size) as f64 {
-                        return Factors::default();
+                        return Ok(Factors::default());
                     }
                     size = (size + (missing.ceil() as usize).max(size)).min(useful);
                 }
             }
         };
         let noise = (NOISE_OF_LOSS * loss(&found, rank)).max(NOISE_OF_CHANGE * all);
-        quantise(&found, rank, rows, columns, noise)
+        Ok(quantise(&found, rank, rows, columns, noise))
     }
 
     fn find(&mut self) -> Result<()> {
@@ -159,15 +165,18 @@ impl Analysis {
             }
         }
         let segments = self.unit.segments().iter().zip(self.unit.segment_starts());
+        let cancel = self.cancel.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let factors: Vec<Factors> = segments
             .map(|(segment, &start)| {
                 let change = all.get(start as usize..(start + segment.len()) as usize);
                 match change.filter(|_| is_matrix(segment)) {
-                    Some(change) => self.fit(segment.rows as usize, segment.row_len as usize, change),
-                    None => Factors::default(),
+                    Some(change) => {
+                        self.fit((segment.rows as usize, segment.row_len as usize), change, &cancel)
+                    }
+                    None => Ok(Factors::default()),
                 }
             })
-            .collect();
+            .collect::<Result<_>>()?;
         let bound = factors.iter().zip(self.unit.segments()).map(|(f, s)| f.bind(s.rows as usize)).collect();
         let mut factor_bytes = Vec::new();
         factors::write(&self.unit, &factors, self.effort, &mut factor_bytes)?;
@@ -190,6 +199,9 @@ impl UnitAnalysis for Analysis {
             None => {
                 let changes = with_real!(dtype, changes_of, target, base);
                 self.changes.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk, changes);
+                if chunk == 0 {
+                    self.cancel.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&cx.cancel);
+                }
                 Ok(())
             }
             Some(found) => {

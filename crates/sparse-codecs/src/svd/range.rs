@@ -1,9 +1,10 @@
 //! Truncated singular value decomposition of a dense matrix: a randomised range finder with two power steps (Halko,
 //! Martinsson and Tropp 2011). It steers the encoder only: nothing here is part of what a decoder computes.
 
-use crate::low_rank::linalg::{axpy, combine, eigen, noise, orthonormalise};
+use crate::low_rank::linalg::{axpy, combine, eigen_until, noise, orthonormalise_until};
 use crate::low_rank::workers;
 use crate::simd::{self, Kernel, Simd};
+use sparse_core::{CancelToken, Result};
 use std::ops::Range;
 
 /// Directions that are sought beyond the wanted rank, so that the last wanted ones are found well.
@@ -38,18 +39,23 @@ pub(crate) struct Truncated {
 
 impl Dense<'_> {
     /// The leading `rank` singular values and vectors, or all that there are.
-    pub(crate) fn truncated(&self, rank: usize) -> Truncated {
+    ///
+    /// # Errors
+    /// `Cancelled`.
+    pub(crate) fn truncated(&self, rank: usize, cancel: &CancelToken) -> Result<Truncated> {
         let n = self.columns;
         let size = (rank + OVERSAMPLING).min(n).min(self.rows);
         let mut v = noise(size * n);
         for _ in 0..POWERS {
-            let y = self.times(&v);
-            v = self.transposed_times(&y, size);
-            orthonormalise(&mut v, n);
+            let y = self.times(&v, cancel)?;
+            v = self.transposed_times(&y, size, cancel)?;
+            orthonormalise_until(&mut v, n, cancel);
         }
-        let left = self.times(&v);
+        let left = self.times(&v, cancel)?;
         let gram = gram(&left, size);
-        let (values, vectors) = eigen(&gram, size);
+        cancel.check()?;
+        let (values, vectors) = eigen_until(&gram, size, cancel);
+        cancel.check()?;
         let keep = rank.min(size);
         let vectors = vectors.get(..keep * size).unwrap_or_default();
         let right = combine(&v, n, vectors);
@@ -63,35 +69,39 @@ impl Dense<'_> {
             .collect::<Vec<f32>>()
         });
         let sigma = values.into_iter().take(keep).map(|v| v.max(0.0).sqrt()).collect();
-        Truncated { left: rotated.concat(), right, sigma }
+        Ok(Truncated { left: rotated.concat(), right, sigma })
     }
 
     /// `A v^T`, by rows of as many numbers as `v` has rows.
-    fn times(&self, v: &[f32]) -> Vec<f32> {
+    fn times(&self, v: &[f32], cancel: &CancelToken) -> Result<Vec<f32>> {
         let blocks = self.rows.div_ceil(BLOCK);
         let times = |block: usize| {
             let rows = block * BLOCK..((block + 1) * BLOCK).min(self.rows);
-            simd::run(Simd::from_env(), Times { matrix: self, rows, v })
+            simd::run(Simd::from_env(), Times { matrix: self, rows, v, cancel })
         };
-        workers::map(blocks, times).concat()
+        let times = workers::map(blocks, times);
+        cancel.check()?;
+        Ok(times.concat())
     }
 
     /// `y^T A`, by rows of the matrix' length.
-    fn transposed_times(&self, y: &[f32], k: usize) -> Vec<f32> {
+    fn transposed_times(&self, y: &[f32], k: usize, cancel: &CancelToken) -> Result<Vec<f32>> {
         let n = self.columns;
         // By columns, so that every sum is taken in the order of the rows.
         let tiles = workers::map(n.div_ceil(TILE), |t| {
             let columns = t * TILE..((t + 1) * TILE).min(n);
-            simd::run(Simd::from_env(), TransposedTimes { matrix: self, columns, y, k })
+            simd::run(Simd::from_env(), TransposedTimes { matrix: self, columns, y, k, cancel })
         });
-        (0..k)
+        cancel.check()?;
+        let rows = (0..k)
             .flat_map(|j| {
                 tiles.iter().enumerate().flat_map(move |(t, w)| {
                     let len = ((t + 1) * TILE).min(n) - t * TILE;
                     w[j * len..(j + 1) * len].iter().copied()
                 })
             })
-            .collect()
+            .collect();
+        Ok(rows)
     }
 }
 
@@ -100,6 +110,7 @@ struct Times<'a> {
     matrix: &'a Dense<'a>,
     rows: Range<usize>,
     v: &'a [f32],
+    cancel: &'a CancelToken,
 }
 
 impl Kernel for Times<'_> {
@@ -107,7 +118,7 @@ impl Kernel for Times<'_> {
 
     #[inline(always)]
     fn run(self) -> Vec<f32> {
-        let Times { matrix, rows, v } = self;
+        let Times { matrix, rows, v, cancel } = self;
         let (n, k) = (matrix.columns, v.len() / matrix.columns);
         let mut y = vec![0f32; rows.len() * k];
         for start in (0..n).step_by(TILE) {
@@ -115,6 +126,9 @@ impl Kernel for Times<'_> {
             let row = |i: usize| &matrix.entries[i * n + start..i * n + end];
             let of_v = |c: usize| &v[c * n + start..c * n + end];
             for (pair, y) in y.chunks_mut(2 * k).enumerate() {
+                if cancel.is_cancelled() {
+                    break;
+                }
                 let i = rows.start + 2 * pair;
                 let (y0, y1) = y.split_at_mut(k);
                 // An odd last row is paired with itself.
@@ -145,6 +159,7 @@ struct TransposedTimes<'a> {
     columns: Range<usize>,
     y: &'a [f32],
     k: usize,
+    cancel: &'a CancelToken,
 }
 
 impl Kernel for TransposedTimes<'_> {
@@ -152,12 +167,15 @@ impl Kernel for TransposedTimes<'_> {
 
     #[inline(always)]
     fn run(self) -> Vec<f32> {
-        let TransposedTimes { matrix, columns, y, k } = self;
+        let TransposedTimes { matrix, columns, y, k, cancel } = self;
         let len = columns.len();
         let mut w = vec![0f32; k * len];
         let row = |i: usize| &matrix.entries[i * matrix.columns + columns.start..][..len];
         let whole = matrix.rows / 4 * 4;
         for i in (0..whole).step_by(4) {
+            if cancel.is_cancelled() {
+                break;
+            }
             let (a, b, c, d) = (row(i), row(i + 1), row(i + 2), row(i + 3));
             for (j, w) in w.chunks_exact_mut(len).enumerate() {
                 let y = [y[i * k + j], y[(i + 1) * k + j], y[(i + 2) * k + j], y[(i + 3) * k + j]];
@@ -228,9 +246,9 @@ mod tests {
         let (m, n) = (301, 207);
         // Rank 5 with singular values 16, 8, 4, 2, 1, and noise.
         let mut left = noise(5 * m);
-        orthonormalise(&mut left, m);
+        orthonormalise_until(&mut left, m, &CancelToken::new());
         let mut right = noise(5 * n);
-        orthonormalise(&mut right, n);
+        orthonormalise_until(&mut right, n, &CancelToken::new());
         let rough = noise(m * n);
         let entries: Vec<f32> = (0..m * n)
             .map(|at| {
@@ -240,7 +258,8 @@ mod tests {
                 sum + 1e-4 * rough[at]
             })
             .collect();
-        let found = Dense { rows: m, columns: n, entries: &entries }.truncated(5);
+        let found =
+            Dense { rows: m, columns: n, entries: &entries }.truncated(5, &CancelToken::new()).unwrap();
         for (c, sigma) in found.sigma.iter().enumerate() {
             assert!((sigma - 16.0 / f64::from(1 << c)).abs() < 1e-3, "{:?}", found.sigma);
         }
@@ -256,9 +275,20 @@ mod tests {
 
     #[test]
     fn small_and_empty() {
-        let found = Dense { rows: 2, columns: 3, entries: &[1.0, 0.0, 0.0, 0.0, 2.0, 0.0] }.truncated(9);
+        let found = Dense { rows: 2, columns: 3, entries: &[1.0, 0.0, 0.0, 0.0, 2.0, 0.0] }
+            .truncated(9, &CancelToken::new())
+            .unwrap();
         assert!((found.sigma[0] - 2.0).abs() < 1e-5 && (found.sigma[1] - 1.0).abs() < 1e-5);
-        let none = Dense { rows: 3, columns: 2, entries: &[0.0; 6] }.truncated(1);
+        let none =
+            Dense { rows: 3, columns: 2, entries: &[0.0; 6] }.truncated(1, &CancelToken::new()).unwrap();
         assert_eq!(none.sigma, [0.0]);
+    }
+
+    #[test]
+    fn it_can_be_cancelled() {
+        let cancel = CancelToken::new();
+        cancel.cancel();
+        let found = Dense { rows: 3, columns: 2, entries: &[1.0; 6] }.truncated(1, &cancel);
+        assert_eq!(found.unwrap_err().kind(), sparse_core::ErrorKind::Cancelled);
     }
 }

@@ -131,7 +131,7 @@ pub fn match_tensors(
 ) -> Result<Vec<TensorMatch>> {
     let mut matching = Matching::by_name(base, target);
     matching.by_content(cancel)?;
-    prefix::match_by_prefix(&mut matching);
+    prefix::match_by_prefix(&mut matching, cancel)?;
     similar::match_by_similarity(&mut matching, cancel)?;
     let tied = tied::find_tied(target, cancel)?;
     let matched = matching.found.into_iter().zip(tied);

@@ -1,6 +1,7 @@
 //! Names that differ by a prefix.
 
 use super::{Counterpart, Fit, Matching, RenameEvidence, TensorEntry, fit};
+use sparse_core::{CancelToken, Result};
 use std::collections::{BTreeMap, HashMap};
 
 /// "Replace the first by the second": prefix of the target, prefix of the base.
@@ -14,10 +15,11 @@ fn endings(name: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Find rules and apply them, the best supported first.
-pub(super) fn match_by_prefix(matching: &mut Matching<'_>) {
+pub(super) fn match_by_prefix(matching: &mut Matching<'_>, cancel: &CancelToken) -> Result<()> {
     let (base, target) = (matching.base.tensors(), matching.target.tensors());
-    for (target_prefix, base_prefix) in rules(matching, base, target) {
+    for (target_prefix, base_prefix) in rules(matching, base, target, cancel)? {
         for t in matching.unmatched() {
+            cancel.check()?;
             let Some(entry) = target.get(t) else { continue };
             let Some(rest) = entry.name.strip_prefix(target_prefix) else { continue };
             let found = matching.base.find(&format!("{base_prefix}{rest}"));
@@ -31,23 +33,32 @@ pub(super) fn match_by_prefix(matching: &mut Matching<'_>) {
             }
         }
     }
+    Ok(())
 }
 
 /// The rules that hold, by falling number of votes.
-fn rules<'a>(matching: &Matching<'_>, base: &'a [TensorEntry], target: &'a [TensorEntry]) -> Vec<Rule<'a>> {
+fn rules<'a>(
+    matching: &Matching<'_>,
+    base: &'a [TensorEntry],
+    target: &'a [TensorEntry],
+    cancel: &CancelToken,
+) -> Result<Vec<Rule<'a>>> {
     if matching.renamed.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     // Each ending and the base tensor that has it; `None` where several do.
     let mut owners: HashMap<&str, Option<&TensorEntry>> = HashMap::new();
     for entry in base {
         for ending in endings(&entry.name) {
+            // A name may be millions of components long.
+            cancel.check()?;
             owners.entry(ending).and_modify(|o| *o = None).or_insert(Some(entry));
         }
     }
     // Votes of all that the names did not settle: what the content did is good evidence too.
     let mut votes: BTreeMap<Rule<'a>, usize> = BTreeMap::new();
     for entry in matching.renamed.iter().filter_map(|&t| target.get(t)) {
+        cancel.check()?;
         let longest = endings(&entry.name).find_map(|e| Some((e, *owners.get(e)?)));
         if let Some((ending, Some(owner))) = longest
             && owner.name != entry.name
@@ -60,6 +71,9 @@ fn rules<'a>(matching: &Matching<'_>, base: &'a [TensorEntry], target: &'a [Tens
     let holds = |&((target_prefix, base_prefix), votes): &(Rule<'a>, usize)| {
         let targets = matching.renamed.iter().filter_map(|&t| target.get(t));
         let targets = targets.filter(|e| e.name.starts_with(target_prefix)).count();
+        if cancel.is_cancelled() {
+            return false;
+        }
         // Those that only the content step used were renamed as well.
         let unused = base.iter().filter(|e| matching.target.find(&e.name).is_none());
         let bases = unused.filter(|e| e.name.starts_with(base_prefix)).count();
@@ -70,7 +84,9 @@ fn rules<'a>(matching: &Matching<'_>, base: &'a [TensorEntry], target: &'a [Tens
     rules.sort_by_key(|r| std::cmp::Reverse(r.1));
     // Rules beyond these explain next to nothing, and each costs a pass over the names.
     rules.truncate(64);
-    rules.into_iter().filter(holds).map(|(rule, _)| rule).collect()
+    let rules = rules.into_iter().filter(holds).map(|(rule, _)| rule).collect();
+    cancel.check()?;
+    Ok(rules)
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 const THRESHOLD: f64 = 0.5;
 /// Most pairs of one group: a few seconds of work.
 const MAX_PAIRS: usize = 1 << 22;
+/// Pairs after which the cancel token is looked at: some milliseconds of work.
+const CHECK_PAIRS: usize = 1 << 10;
 
 /// Compare what is unmatched with the bases of the same type and shape: first with those that nothing uses, each
 /// at most once, then with all.
@@ -65,14 +67,7 @@ fn match_group(
     for &t in targets {
         cancel.check()?;
         let Some(symbols) = sampler.symbols(matching.target, t)? else { continue };
-        let mut of_this: Vec<(f64, usize, usize)> = base_symbols
-            .iter()
-            .filter_map(|(b, other)| Some((symbols.kappa(other, THRESHOLD)?, t, *b)))
-            .collect();
-        // The best few are enough: a target that loses all of them has the second round.
-        of_this.sort_by(best_first);
-        of_this.truncate(8);
-        pairs.append(&mut of_this);
+        pairs.append(&mut best_bases(t, &symbols, &base_symbols, cancel)?);
     }
     pairs.sort_by(best_first);
     for (_, t, base) in pairs {
@@ -82,6 +77,24 @@ fn match_group(
         }
     }
     Ok(())
+}
+
+/// The bases most alike to target `t`.
+fn best_bases(
+    t: usize,
+    symbols: &Symbols,
+    bases: &[(usize, Symbols)],
+    cancel: &CancelToken,
+) -> Result<Vec<(f64, usize, usize)>> {
+    let mut found = Vec::new();
+    for part in bases.chunks(CHECK_PAIRS) {
+        cancel.check()?;
+        found.extend(part.iter().filter_map(|(b, other)| Some((symbols.kappa(other, THRESHOLD)?, t, *b))));
+    }
+    // The best few are enough: a target that loses all of them has the second round.
+    found.sort_by(best_first);
+    found.truncate(8);
+    Ok(found)
 }
 
 fn best_first(a: &(f64, usize, usize), b: &(f64, usize, usize)) -> std::cmp::Ordering {
