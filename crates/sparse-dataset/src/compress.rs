@@ -102,7 +102,7 @@ pub fn compress<W: Write>(
             kinds,
         },
         splits: Vec::new(),
-        single: derivative.path().is_file(),
+        single: derivative.is_single_file()?,
         exact: Vec::new(),
     };
     let mut exact = options.exact.then(|| Exact::new(options)).transpose()?;
