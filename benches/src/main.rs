@@ -59,7 +59,7 @@ sparse-bench faults [--quick]                            every fault many times,
     --out FILE      a document that gets the table between its markers
     --only A,B      rows whose name contains A or B
     --trial 'WORDS' one trial of the row --only, as the list of failures calls it
-    --seed 1        --sparse PATH  --work DIR
+    --seed 1        --sparse PATH  --work DIR  --jobs N (trials at once; as many as cores)
 sparse-bench machine                                     what is measured on";
 
 fn main() -> ExitCode {

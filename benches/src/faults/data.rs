@@ -197,7 +197,7 @@ pub(super) fn make(lab: &Lab, kind: &Kind) -> Result<()> {
     let (base, target) = (kind.base(), kind.target());
     match kind.name {
         "rows" => tables(&base, &target, 40, &mut dice, super::parquet::write)?,
-        "table" => tables(&base, &target, 6_000, &mut dice, super::parquet::write)?,
+        "table" => tables(&base, &target, 2_000, &mut dice, super::parquet::write)?,
         "exact" => tables(&base, &target, 30, &mut dice, write_json)?,
         "model" => {
             let tensors: Vec<Made> = (0..3)

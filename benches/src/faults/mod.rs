@@ -48,7 +48,8 @@ pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let quick = args.iter().any(|a| a == "--quick");
     args.retain(|a| a != "--quick");
     let command = format!("sparse-bench faults{}", if quick { " --quick" } else { "" });
-    let known = ["out", "only", "seed", "sparse", "work", "trial", "worker", "dir", "fast", "first", "step"];
+    let known =
+        ["out", "only", "seed", "sparse", "work", "trial", "jobs", "worker", "dir", "fast", "first", "step"];
     let args = Args::parse(args, &known)?;
     let seed = args.parsed("seed", 1)?;
     if let Some(name) = args.get("worker") {
@@ -67,7 +68,10 @@ pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     }
     let outcome = match args.get("trial") {
         Some(trial) => one_trial(&lab, &row_of(args.required("only")?)?, trial),
-        None => all_rows(&lab, args.get("only"), args.get("out"), &command),
+        None => {
+            let jobs = args.parsed("jobs", Machine::describe().cores)?;
+            all_rows(&lab, jobs, args.get("only"), args.get("out"), &command)
+        }
     };
     disk::unmount_all(&lab.dir);
     outcome
@@ -100,7 +104,13 @@ fn one_trial(lab: &Lab, row: &Row, trial: &str) -> Result<ExitCode> {
     Ok(if outcome.verdict.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn all_rows(lab: &Lab, only: Option<&str>, out: Option<&str>, command: &str) -> Result<ExitCode> {
+fn all_rows(
+    lab: &Lab,
+    jobs: usize,
+    only: Option<&str>,
+    out: Option<&str>,
+    command: &str,
+) -> Result<ExitCode> {
     let only: Vec<&str> = only.into_iter().flat_map(|o| o.split(',')).collect();
     let chosen = |row: &Row| only.is_empty() || only.iter().any(|o| row.name.contains(o));
     let machine = Machine::describe();
@@ -108,7 +118,7 @@ fn all_rows(lab: &Lab, only: Option<&str>, out: Option<&str>, command: &str) -> 
     let mut results = Vec::new();
     for row in row::rows().into_iter().filter(chosen) {
         let began = Instant::now();
-        let result = worker::run_row(lab, &row, machine.cores)?;
+        let result = worker::run_row(lab, &row, jobs)?;
         match &result {
             Ok(tally) => {
                 let counted = Verdict::ALL.into_iter().filter(|&v| tally.count(v) > 0);

@@ -106,7 +106,7 @@ pub fn compress<W: Write>(
             kinds,
         },
         splits: Vec::new(),
-        single: derivative.path().is_file(),
+        single: derivative.is_single_file()?,
         exact: Vec::new(),
         all_exact: options.exact,
         details: StoredDetails::of(details, &base.details()?)?,

@@ -48,6 +48,16 @@ impl Dataset {
         &self.path
     }
 
+    /// Whether it is a single file, and no folder.
+    ///
+    /// # Errors
+    /// `Io`: a delta must not say of a file that it was a folder because nobody could look.
+    pub(crate) fn is_single_file(&self) -> Result<bool> {
+        let meta = std::fs::metadata(&self.path);
+        meta.map(|m| m.is_file())
+            .map_err(|e| Error::io("cannot look at", e).in_file(self.path.display().to_string()))
+    }
+
     /// The names of its splits.
     pub fn splits(&self) -> impl Iterator<Item = &str> {
         self.found.splits.iter().map(|s| &*s.name)
