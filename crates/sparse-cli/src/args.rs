@@ -195,6 +195,10 @@ pub(crate) struct Reconstruct {
     #[arg(long, value_name = "HEX")]
     pub(crate) expect_sha256: Option<ContentHash>,
 
+    /// Merge an adapter also into a base that it was not packaged for
+    #[arg(long)]
+    pub(crate) any_base: bool,
+
     /// Replace the output if it exists
     #[arg(short, long)]
     pub(crate) force: bool,

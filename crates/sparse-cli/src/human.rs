@@ -170,6 +170,11 @@ pub(crate) fn size_parts(text: &str) -> (&str, u32) {
     (text.get(..text.len() - 1).unwrap_or_default(), power)
 }
 
+/// A line for each note.
+pub(crate) fn notes(notes: &[String]) -> String {
+    notes.iter().map(|n| format!("note: {}\n", plain(n))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,9 @@
 //! How near restored weights are to the original ones, measured.
 //!
-//! A [`Tally`] is shown target, restored weights and base, and sums up; a [`Certificate`] is what it found, in a form that fits into a
-//! delta file beside the tensor. Whoever has target, base and delta can measure again and compare; whoever has base
-//! and delta can still check the size of the restored change, and that the numbers agree with each other.
+//! A [`Tally`] is shown target, restored weights and base, and sums up; a [`Certificate`] is what it
+//! found, in a form that fits into a delta file beside the tensor. Whoever has target, base and delta
+//! can measure again and compare; whoever has base and delta can still check the size of the restored
+//! change, and that the numbers agree with each other.
 
 use crate::entropy::token::TokenScheme;
 use crate::entropy::varint;
@@ -15,9 +16,16 @@ use sparse_core::{Dtype, Error, Result, Segment, UnitSpec};
 const BINS: TokenScheme = TokenScheme::Hybrid { msb: 4 };
 const BIN_COUNT: usize = 16 * 64;
 
-/// How near the restored weights of a tensor (or model) are to the original ones. The *change* is the difference to the base's
-/// weights at the same places, cast to the target's type, or to zero where there is no base. Infinities and numbers that are none
-/// count in distances and matches only.
+/// Smallest difference of two stored norms that counts: below it, binary32 keeps few digits.
+const TINY: f64 = 1e-40;
+
+/// How near the restored weights of a tensor (or model) are to the original ones.
+///
+/// The *change* is the difference to the base's weights at the same places, cast to the target's type,
+/// or to zero where the base has none, or none that is finite. The norms take the types bf16, f16, f32
+/// and f64; of all other types only matches are counted. A weight that is NaN or infinite has no part in
+/// the norms as long as it comes back as what it was (any NaN for a NaN); where it does not, the error
+/// is infinite.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Certificate {
@@ -38,12 +46,19 @@ pub struct Certificate {
     /// The distance in units in the last place that 99 % of the weights do not exceed; above 32 rounded up by less than a
     /// sixteenth.
     pub p99_ulps: u64,
+    /// Original weights that are NaN or infinite. Not part of the [serial form](Self::write).
+    pub not_finite: u64,
 }
 
 impl Certificate {
     /// Error relative to the original change; infinite where something was lost of no change.
     pub fn relative_error(&self) -> f64 {
-        if self.error == 0.0 { 0.0 } else { self.error / self.change }
+        match self.error / self.change {
+            _ if self.error == 0.0 => 0.0,
+            // Both are infinite.
+            share if share.is_nan() => f64::INFINITY,
+            share => share,
+        }
     }
 
     /// Size of the restored change relative to the original one; 1 where there was none.
@@ -68,20 +83,27 @@ impl Certificate {
 
     /// Whether two measurements agree, but for the rounding of stored numbers.
     pub fn agrees(&self, other: &Certificate) -> bool {
-        let near =
-            |a: f64, b: f64| (a - b).abs() <= 1e-5 * a.abs().max(b.abs()) || a.to_bits() == b.to_bits();
+        self.errors_agree(other) && near(self.change, other.change) && near(self.restored, other.restored)
+    }
+
+    /// Whether two measurements agree in everything that does not depend on what the change is relative
+    /// to: counts, distances, and the norm of the error.
+    pub fn errors_agree(&self, other: &Certificate) -> bool {
         let counts = |c: &Certificate| (c.weights, c.exact, c.max_ulps, c.p99_ulps);
         counts(self) == counts(other)
-            && near(self.change, other.change)
-            && near(self.restored, other.restored)
             && near(self.error, other.error)
             && near(self.max_error, other.max_error)
     }
 
-    /// Whether it can be true of a tensor of so many weights whose restored change has the norm `restored`: norms obey the triangle
-    /// inequality, counts the number of weights.
+    /// Whether it can be true of a tensor of `weights` weights whose restored change has the norm
+    /// `restored`: norms obey the triangle inequality, counts the number of weights.
     pub fn is_plausible(&self, weights: u64, restored: f64) -> bool {
-        let slack = 1e-5 * (self.change + self.restored + self.error);
+        self.is_consistent(weights) && near(self.restored, restored)
+    }
+
+    /// Whether its numbers can be true of any tensor of `weights` weights.
+    pub fn is_consistent(&self, weights: u64) -> bool {
+        let slack = 1e-5 * (self.change + self.restored + self.error) + TINY;
         let sides = [self.change, self.restored, self.error];
         let triangle = (0..3).all(|i| sides[i] <= sides[(i + 1) % 3] + sides[(i + 2) % 3] + slack);
         self.weights == weights
@@ -89,16 +111,16 @@ impl Certificate {
             && self.p99_ulps <= self.max_ulps.max(1).saturating_mul(2)
             && (self.exact == weights) == (self.max_ulps == 0)
             && triangle
-            && (self.restored - restored).abs() <= 1e-5 * restored.max(self.restored)
     }
 
-    /// Append the serial form: varints of weights, exact ones and the two distances, and the four norms in binary32.
+    /// Appends the serial form: varints of weights, exact ones and the two distances, and the four norms
+    /// in binary32, which stand for at most the largest finite number.
     pub fn write(&self, out: &mut Vec<u8>) {
         for n in [self.weights, self.exact, self.max_ulps, self.p99_ulps] {
             varint::put(out, n);
         }
         for x in [self.change, self.restored, self.error, self.max_error] {
-            out.extend_from_slice(&(x as f32).to_le_bytes());
+            out.extend_from_slice(&(x as f32).min(f32::MAX).to_le_bytes());
         }
     }
 
@@ -122,8 +144,16 @@ impl Certificate {
         if !input.is_empty() {
             return Err(Error::corrupt("a certificate is longer than it should be"));
         }
-        Ok(Certificate { weights, exact, change, restored, error, max_error, max_ulps, p99_ulps })
+        let not_finite = 0;
+        Ok(Certificate { weights, exact, change, restored, error, max_error, max_ulps, p99_ulps, not_finite })
     }
+}
+
+/// Whether two norms are equal, but for their rounding to binary32.
+fn near(a: f64, b: f64) -> bool {
+    let stored = |x: f64| x.min(f32::MAX.into());
+    let (a, b) = (stored(a), stored(b));
+    (a - b).abs() <= 1e-5 * a.abs().max(b.abs()) + TINY
 }
 
 /// Measures.
@@ -136,6 +166,7 @@ pub struct Tally {
     error: f64,
     max_error: f64,
     max_ulps: u64,
+    not_finite: u64,
     bins: Vec<u64>,
     predictions: Vec<u8>,
 }
@@ -150,6 +181,7 @@ impl Default for Tally {
             error: 0.0,
             max_error: 0.0,
             max_ulps: 0,
+            not_finite: 0,
             bins: vec![0; BIN_COUNT],
             predictions: Vec::new(),
         }
@@ -157,8 +189,10 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Look at some weights of a type: original, restored, and those of the base at the same places. Sums of floats are taken in the
-    /// order of the calls. Of types that no codec changes (all but bf16, f16 and f32), only matches are counted.
+    /// Adds some weights of a type: original, restored, and those of the base at the same places.
+    ///
+    /// Sums of floats are taken in the order of the calls. A base that cannot be cast to the type counts
+    /// as none.
     ///
     /// # Errors
     /// `InvalidArgument` when lengths differ.
@@ -179,7 +213,7 @@ impl Tally {
             return Err(Error::invalid_argument("target, restored weights and base differ in number"));
         }
         self.weights += len as u64;
-        if !is_real(dtype) {
+        if !is_real(dtype) && dtype != Dtype::F64 {
             let pairs = target.chunks_exact(width).zip(restored.chunks_exact(width));
             let same = pairs.filter(|(a, b)| a == b).count() as u64;
             self.exact += same;
@@ -189,7 +223,10 @@ impl Tally {
         let unit = UnitSpec::new(dtype, base.map(|b| b.0), 1, [Segment { rows: 1, row_len: len as u64 }])?;
         let mut scratch = std::mem::take(&mut self.predictions);
         let predictions = Predictor::of(&unit).predict(base.map(|b| b.1), width, len, &mut scratch);
-        with_real!(dtype, observe_words, self, target, restored, predictions);
+        match dtype {
+            Dtype::F64 => observe_words::<F64>(self, target, restored, predictions),
+            _ => with_real!(dtype, observe_words, self, target, restored, predictions),
+        }
         self.predictions = scratch;
         Ok(())
     }
@@ -203,6 +240,7 @@ impl Tally {
         self.error += other.error;
         self.max_error = self.max_error.max(other.max_error);
         self.max_ulps = self.max_ulps.max(other.max_ulps);
+        self.not_finite += other.not_finite;
         self.bins.iter_mut().zip(&other.bins).for_each(|(a, b)| *a += b);
     }
 
@@ -227,7 +265,45 @@ impl Tally {
             max_error: self.max_error,
             max_ulps: self.max_ulps,
             p99_ulps: p99.min(self.max_ulps),
+            not_finite: self.not_finite,
         }
+    }
+}
+
+/// IEEE binary64, which is measured and never quantised.
+#[derive(Clone, Copy, Debug)]
+struct F64;
+
+impl Real for F64 {
+    type W = u64;
+    const MANTISSA: u32 = 52;
+    const BIAS: i32 = 1023;
+
+    #[inline(always)]
+    fn value(word: u64) -> f64 {
+        f64::from_bits(word)
+    }
+
+    #[inline(always)]
+    fn round(value: f64) -> u64 {
+        value.to_bits()
+    }
+}
+
+/// Counts the weights of a float type that are NaN or infinite; of other types there are none.
+pub fn count_not_finite(dtype: Dtype, bytes: &[u8]) -> u64 {
+    /// Counts words in short sums, which the compiler makes vector code of.
+    fn count<R: Real>(bytes: &[u8]) -> u64 {
+        let block = |block: &[u8]| {
+            let words = block.chunks_exact(R::W::BYTES);
+            words.fold(0u32, |n, w| n + u32::from(R::is_special(R::W::load(w))))
+        };
+        bytes.chunks(1 << 12).map(|b| u64::from(block(b))).sum()
+    }
+    match dtype {
+        Dtype::F64 => count::<F64>(bytes),
+        _ if is_real(dtype) => with_real!(dtype, count, bytes),
+        _ => 0,
     }
 }
 
@@ -237,6 +313,7 @@ fn observe_words<R: Real>(tally: &mut Tally, target: &[u8], restored: &[u8], pre
         target.chunks_exact(width).zip(restored.chunks_exact(width)).zip(predictions.chunks_exact(width));
     for ((t, r), p) in words {
         let (t, r, p) = (R::W::load(t), R::W::load(r), R::W::load(p));
+        tally.not_finite += u64::from(R::is_special(t));
         if t == r && t == p {
             tally.exact += 1;
             continue;
@@ -249,14 +326,23 @@ fn observe_words<R: Real>(tally: &mut Tally, target: &[u8], restored: &[u8], pre
         {
             *bin += 1;
         }
-        if !(R::is_special(t) || R::is_special(r) || R::is_special(p)) {
-            let (t, r, p) = (R::value(t), R::value(r), R::value(p));
-            tally.change += (t - p) * (t - p);
-            tally.restored += (r - p) * (r - p);
-            tally.error += (t - r) * (t - r);
-            tally.max_error = tally.max_error.max((t - r).abs());
+        if R::is_special(t) || R::is_special(r) {
+            if t != r && !(is_nan::<R>(t) && is_nan::<R>(r)) {
+                (tally.error, tally.max_error) = (f64::INFINITY, f64::INFINITY);
+            }
+            continue;
         }
+        let p = if R::is_special(p) { 0.0 } else { R::value(p) };
+        let (t, r) = (R::value(t), R::value(r));
+        tally.change += (t - p) * (t - p);
+        tally.restored += (r - p) * (r - p);
+        tally.error += (t - r) * (t - r);
+        tally.max_error = tally.max_error.max((t - r).abs());
     }
+}
+
+fn is_nan<R: Real>(word: u64) -> bool {
+    R::is_special(word) && word & ((1 << R::MANTISSA) - 1) != 0
 }
 
 /// Units in the last place between two words, in the order of the type.
@@ -336,8 +422,60 @@ mod tests {
         tally.observe(Dtype::F32, &bytes(&t), &bytes(&r), None).unwrap();
         let c = tally.certificate();
         assert_eq!((c.exact, c.p99_ulps), (900, 7));
-        assert!(c.max_ulps > 1 << 30 && c.error.is_finite());
+        assert_eq!(c.not_finite, 5);
+        // What was no number comes back as one: no bound allows that.
+        assert!(c.max_ulps > 1 << 30 && c.relative_error() == f64::INFINITY);
         assert!(!Certificate { exact: 1000, ..c }.is_plausible(1000, c.restored));
         assert!(!c.is_plausible(1000, c.restored * 1.01));
+    }
+
+    /// Original, restored and base weights, binary32.
+    fn certified(words: &[[f32; 3]]) -> Certificate {
+        let of = |i: usize| bytes(&words.iter().map(|w| w[i].to_bits()).collect::<Vec<_>>());
+        let mut tally = Tally::default();
+        tally.observe(Dtype::F32, &of(0), &of(1), Some((Dtype::F32, &of(2)))).unwrap();
+        tally.certificate()
+    }
+
+    #[test]
+    fn weights_that_are_not_finite() {
+        let (nan, inf) = (f32::NAN, f32::INFINITY);
+        // They come back as they were: the norms are those of the other weights.
+        let c = certified(&[[nan, nan, 1.0], [inf, inf, 1.0], [5.0, 4.0, 2.0]]);
+        assert_eq!((c.change, c.restored, c.error, c.not_finite), (3.0, 2.0, 1.0, 2));
+        let other_nan = f32::from_bits(f32::NAN.to_bits() | 1);
+        assert_eq!(certified(&[[nan, other_nan, 1.0]]).error, 0.0);
+        // The base's count as zero, so that what is lost there counts.
+        let c = certified(&[[3.0, 2.0, nan], [4.0, 4.0, -inf]]);
+        assert_eq!((c.change, c.error, c.max_error), (5.0, 1.0, 1.0));
+        for lost in [[nan, 1.0, 1.0], [inf, 1.0, 1.0], [1.0, inf, 1.0], [inf, -inf, inf], [inf, nan, 1.0]] {
+            let c = certified(&[lost, [1.0, 1.0, 0.0]]);
+            assert_eq!((c.error, c.relative_error()), (f64::INFINITY, f64::INFINITY), "{lost:?}");
+        }
+        let words = bytes(&[nan.to_bits(), inf.to_bits(), (-inf).to_bits(), 1, 0x7f7f_ffff]);
+        assert_eq!(count_not_finite(Dtype::F32, &words), 3);
+        assert_eq!(count_not_finite(Dtype::I32, &words), 0);
+        assert_eq!(count_not_finite(Dtype::Bf16, &[0x80, 0x7f, 0x7f, 0x7f, 0xc0, 0xff]), 2);
+    }
+
+    #[test]
+    fn binary64_counts_in_the_norms() {
+        let raw = |x: [f64; 2]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let (target, base) = (raw([3.0, 1.0]), raw([0.0, 1.0]));
+        let mut tally = Tally::default();
+        tally.observe(Dtype::F64, &target, &target, Some((Dtype::F64, &base))).unwrap();
+        let c = tally.certificate();
+        assert_eq!((c.weights, c.exact, c.change, c.restored, c.error), (2, 2, 3.0, 3.0, 0.0));
+    }
+
+    #[test]
+    fn norms_at_the_ends_of_binary32_are_read_back() {
+        for size in [f32::MAX, 1e-44] {
+            let c = certified(&[[size, size, -size], [size, size, -size], [size, size / 2.0, -size]]);
+            let mut out = Vec::new();
+            c.write(&mut out);
+            let read = Certificate::read(&out).unwrap();
+            assert!(read.agrees(&c) && read.is_plausible(3, c.restored), "{read:?} {c:?}");
+        }
     }
 }

@@ -21,6 +21,7 @@ mod inspect;
 mod options;
 mod parallel;
 mod quality;
+mod reference;
 mod registry;
 mod restore;
 mod source;
@@ -28,7 +29,7 @@ mod source;
 #[cfg(feature = "encode")]
 pub use adapter::{
     AdapterRank, ExportOptions, ExportReport, ExportedModule, LeftOut, MergeReport, Profile, check_adapter,
-    export_adapter, merge_adapter, reconstruct_merged,
+    compress_adapter, export_adapter, merge_adapter, reconstruct_merged,
 };
 #[cfg(feature = "encode")]
 pub use compress::{CandidateReport, ChoiceReport, CompressReport, compress, compress_to_path};

@@ -41,6 +41,12 @@ pub struct Options {
     /// it making one takes less time, and a fault of the coder, or of memory, is noticed when it is restored.
     #[cfg(feature = "encode")]
     pub verify: bool,
+    /// Whether an adapter is also merged into a base whose tensors are not those that it was packaged for.
+    pub any_base: bool,
+    /// What a delta of an adapter says of the base that it is for; see
+    /// [`compress_adapter`](crate::compress_adapter).
+    #[cfg(feature = "encode")]
+    pub(crate) touched: Vec<sparse_container::BaseEntry>,
     /// Stops the work soon after it is cancelled; nothing is left behind.
     pub cancel: CancelToken,
 }
@@ -60,6 +66,9 @@ impl Default for Options {
             expected_content: None,
             #[cfg(feature = "encode")]
             verify: true,
+            any_base: false,
+            #[cfg(feature = "encode")]
+            touched: Vec::new(),
             cancel: CancelToken::new(),
         }
     }

@@ -1,9 +1,10 @@
 //! How near a delta's restored model comes to the fine-tuned one.
 
-use crate::restore::{CERTIFICATE, certificate_in, measure};
+use crate::reference::{Reference, References};
+use crate::restore::{CERTIFICATE, Original, Recorded, certificate_in, measure};
 use crate::{Certificate, Delta, Options};
-use sparse_container::EntryKind;
-use sparse_core::{Observer, Result};
+use sparse_container::{BaseEntry, BaseKind, Entry, EntryKind, Index};
+use sparse_core::{Observer, Result, TensorSource};
 use sparse_model::Model;
 
 /// What [`quality`] measured.
@@ -21,11 +22,15 @@ pub struct Quality {
 impl Quality {
     /// Whether everything that the delta certifies was found to be so.
     pub fn agrees(&self) -> bool {
-        let agree = |found: &Certificate, recorded: &Option<Certificate>| {
-            recorded.as_ref().is_none_or(|r| r.agrees(found))
+        let agree = |found: &Certificate, recorded: &Option<Certificate>, same_change: bool| {
+            recorded.as_ref().is_none_or(|r| match same_change {
+                true => r.agrees(found),
+                false => r.errors_agree(found),
+            })
         };
-        agree(&self.total, &self.recorded)
-            && self.tensors.iter().all(|t| agree(&t.found, &t.recorded))
+        let same_change = self.tensors.iter().all(|t| t.same_change);
+        agree(&self.total, &self.recorded, same_change)
+            && self.tensors.iter().all(|t| agree(&t.found, &t.recorded, t.same_change))
             // What has no certificate is said to come back whole.
             && self.tensors.iter().all(|t| t.recorded.is_some() || t.found.exact == t.found.weights)
     }
@@ -41,9 +46,18 @@ pub struct TensorQuality {
     pub found: Certificate,
     /// What the delta says, if anything: tensors that come back bit for bit need no certificate.
     pub recorded: Option<Certificate>,
+    /// Whether the recorded numbers are relative to the same change as the measured ones. Deltas of
+    /// earlier versions certify tensors that are coded without the base relative to the tensor itself;
+    /// of these, the errors alone are compared.
+    pub same_change: bool,
 }
 
-/// Restore `delta` in memory, tensor by tensor, and measure how near it comes to `finetuned`, the model that it was made from.
+/// Restores `delta` in memory, tensor by tensor, and measures how near it comes to `finetuned`, the model
+/// that it was made from.
+///
+/// What changes are relative to is found from `base` and `finetuned` alone: the base's tensor of the name
+/// and shape of each, or the one that [matching](sparse_model::matching) finds for it. What the delta says
+/// of that, or was coded against, has no part in the measurement.
 ///
 /// # Errors
 /// As [`verify`](crate::verify); `InvalidArgument` when `finetuned` lacks a tensor or has it in another shape.
@@ -54,7 +68,9 @@ pub fn quality(
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<Quality> {
-    let measured = measure(base, delta, finetuned, true, options, observer)?;
+    let references = References::find(base, finetuned, &options.cancel)?;
+    let original = Original { model: finetuned, references: &references };
+    let measured = measure(base, delta, original, true, options, observer)?;
     let index = delta.index();
     let read = |attributes| certificate_in(attributes).map_err(|e| delta.place(e));
     let mut quality = Quality {
@@ -62,11 +78,31 @@ pub fn quality(
         recorded: read(&index.attributes)?,
         tensors: Vec::new(),
     };
-    for (entry, found) in index.entries.iter().zip(measured.certificates) {
+    let found = measured.certificates.into_iter().zip(measured.originals);
+    for (entry, (found, original)) in index.entries.iter().zip(found) {
         let Some(found) = found.filter(|_| entry.kind == EntryKind::Tensor) else { continue };
         let recorded =
             if entry.attributes.contains_key(&CERTIFICATE) { read(&entry.attributes)? } else { None };
-        quality.tensors.push(TensorQuality { name: entry.name.clone(), found, recorded });
+        let reference = original.and_then(|tensor| references.of(tensor));
+        let same_change = recorded.is_none() || has_same_change(index, entry, reference)?;
+        quality.tensors.push(TensorQuality { name: entry.name.clone(), found, recorded, same_change });
     }
     Ok(quality)
+}
+
+/// Whether a certificate is relative to what it should be, or names what it is relative to: a delta that
+/// does neither is an earlier version's.
+fn has_same_change(index: &Index, entry: &Entry, reference: Option<(&Model, Reference)>) -> Result<bool> {
+    if Recorded::read(index, entry)?.is_some() {
+        return Ok(true);
+    }
+    let Some((base, reference)) = reference else { return Ok(Recorded::is_coded(index, entry, None)) };
+    let spec = &base.tensors()[reference.base].spec;
+    let name = base.location(reference.base).map(|l| l.name);
+    let is_it = |b: &BaseEntry| {
+        b.spec == *spec && matches!(&b.kind, BaseKind::Tensor { name: n } if Some(&**n) == name)
+    };
+    let mut candidates = (0..).zip(&index.bases).filter(|(_, b)| is_it(b));
+    Ok(candidates
+        .any(|(base, _)| Recorded::is_coded(index, entry, Some(Recorded { base, len: reference.len }))))
 }

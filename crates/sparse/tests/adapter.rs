@@ -4,8 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 use sparse::{
-    Adapter, AdapterRank, ExportOptions, Model, OpenOptions, Options, Overwrite, Profile, Unobserved,
-    export_adapter, merge_adapter,
+    Adapter, AdapterRank, Delta, ExportOptions, Limits, Model, OpenOptions, Options, Overwrite, Profile,
+    Unobserved, compress, compress_adapter, default_registry, export_adapter, merge_adapter, reconstruct,
+    reconstruct_merged,
 };
 use std::path::Path;
 
@@ -159,4 +160,84 @@ fn mixed_ranks_and_refusals() {
     let other = Model::open(&other, &OpenOptions::default()).unwrap();
     let e = merge_adapter(&other, &adapter, &dir.path().join("m"), Overwrite::Refuse, &options, &Unobserved);
     assert_eq!(e.unwrap_err().kind(), sparse::ErrorKind::InvalidInput);
+}
+
+#[test]
+fn another_base_is_refused_unless_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    pair(dir.path());
+    let open = |name: &str| Model::open(dir.path().join(name), &OpenOptions::default()).unwrap();
+    let (base, target) = (open("base"), open("finetuned"));
+    let mut options = Options::default();
+    let folder = dir.path().join("adapter");
+    let export = ExportOptions::default();
+    export_adapter(&base, &target, &folder, Overwrite::Refuse, &export, &options, &Unobserved).unwrap();
+    let adapter = Adapter::open(&folder, &OpenOptions::default()).unwrap();
+    let packed = dir.path().join("a.sparse");
+    compress_adapter(&base, &adapter, &packed, Overwrite::Refuse, &options, &Unobserved).unwrap();
+    let delta = Delta::open(&packed, default_registry(), &Limits::default()).unwrap();
+    // What a program that knows no digests writes.
+    let (bare, _) = compress(None, adapter.model(), Vec::new(), &options, &Unobserved).unwrap();
+    let bare = Delta::from_source(Box::new(bare), default_registry(), &Limits::default()).unwrap();
+
+    let merge = |delta: &Delta, base: &Model, options: &Options| {
+        let out = dir.path().join("merged");
+        reconstruct_merged(base, delta, &out, Overwrite::Replace, options, &Unobserved)
+    };
+    assert_eq!(merge(&delta, &base, &options).unwrap().notes, Vec::<String>::new());
+    let right = std::fs::read(dir.path().join("merged/model.safetensors")).unwrap();
+    let e = merge(&delta, &target, &options).unwrap_err();
+    assert_eq!((e.kind(), e.tensor()), (sparse::ErrorKind::BaseMismatch, Some("layer.0.q_proj.weight")));
+    options.any_base = true;
+    merge(&delta, &target, &options).unwrap();
+    options.any_base = false;
+    let report = merge(&bare, &base, &options).unwrap();
+    assert!(report.notes.iter().any(|n| n.contains("does not say which base")), "{:?}", report.notes);
+    assert!(std::fs::read(dir.path().join("merged/model.safetensors")).unwrap() == right);
+    // The adapter itself comes back without any base.
+    let back = dir.path().join("back");
+    reconstruct(None, &delta, &back, Overwrite::Refuse, &options, &Unobserved).unwrap();
+    let file = "adapter_model.safetensors";
+    assert!(std::fs::read(back.join(file)).unwrap() == std::fs::read(folder.join(file)).unwrap());
+}
+
+#[test]
+fn what_is_not_finite_is_never_exported() {
+    let dir = tempfile::tempdir().unwrap();
+    let weight = |seed| random(ROWS * COLUMNS, seed, 0.02);
+    let put = |name: &str, q: Vec<f32>, k: Vec<f32>| {
+        let shape = [ROWS, COLUMNS];
+        let tensors = [("layer.0.q_proj.weight", shape, q), ("layer.0.k_proj.weight", shape, k)];
+        put(&dir.path().join(name), &tensors, false);
+        Model::open(dir.path().join(name), &OpenOptions::default()).unwrap()
+    };
+    let nan = vec![f32::NAN; ROWS * COLUMNS];
+    let mut one = weight(3);
+    one[7] = f32::INFINITY;
+    let base = put("base", weight(1), weight(2));
+    let (all, some) = (put("all", nan.clone(), nan), put("some", one, weight(4)));
+    let huge = put("huge", weight(1).iter().map(|x| x * 1e12).collect(), weight(2));
+    let out = dir.path().join("adapter");
+    for profile in [Profile::Portable, Profile::Peft] {
+        let mut export = ExportOptions::default();
+        export.profile = profile;
+        let run = |export: &ExportOptions, target: &Model| {
+            let options = Options::default();
+            export_adapter(&base, target, &out, Overwrite::Replace, export, &options, &Unobserved)
+        };
+        let e = run(&export, &all).unwrap_err();
+        assert!(e.kind() == sparse::ErrorKind::InvalidInput && e.message().contains("NaN"), "{e}");
+        assert!(!out.exists() || profile == Profile::Peft);
+        let report = run(&export, &some).unwrap();
+        assert_eq!(report.left_out[0].tensor, "layer.0.q_proj.weight");
+        assert!(report.left_out[0].reason.contains("NaN"), "{report:?}");
+        let adapter = Adapter::open(&out, &OpenOptions::default()).unwrap();
+        let factors = adapter.modules().iter().map(|m| adapter.factors(m).unwrap());
+        let mut numbers = factors.flat_map(|f| [f.left, f.right].concat());
+        assert!(numbers.all(f32::is_finite));
+        // Too large for what was asked for.
+        export.dtype = Some(sparse::Dtype::F16);
+        let e = run(&export, &huge).unwrap_err();
+        assert!(e.kind() == sparse::ErrorKind::InvalidArgument && e.message().contains("F16"), "{e}");
+    }
 }

@@ -163,6 +163,7 @@ struct Packed {
     ratio: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
+    notes: Vec<String>,
 }
 
 pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), Failure> {
@@ -171,13 +172,12 @@ pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), 
     };
     let base = session.open("base", base_path)?;
     let adapter = Adapter::open(adapter_path, &OpenOptions::default())?;
-    sparse::check_adapter(&base, &adapter)?;
     let mut options = session.options(args.effort.into());
     options.content_hash = args.sha256;
     options.verify = !args.no_verify;
-    let report = sparse::compress_to_path(
-        None,
-        adapter.model(),
+    let report = sparse::compress_adapter(
+        &base,
+        &adapter,
         &args.output,
         overwrite(&args.output, args.force)?,
         &options,
@@ -192,17 +192,19 @@ pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), 
         target_bytes: report.target_bytes,
         ratio: human::ratio(report.target_bytes, report.delta_bytes),
         sha256: report.content.map(|c| c.to_string()),
+        notes: report.notes,
     };
     session.report(&body, || {
         let content = report.content.map(|c| format!("SHA-256 of what comes back: {c}\n"));
         format!(
-            "{}: {} from {} ({}), {} that fit the base\n{}",
+            "{}: {} from {} ({}), {} that fit the base\n{}{}",
             human::plain(&body.output),
             human::bytes(body.delta_bytes),
             human::bytes(body.target_bytes),
             human::ratio_text(body.ratio),
             human::count(body.modules as u64, "module"),
             content.unwrap_or_default(),
+            human::notes(&body.notes),
         )
     })
 }

@@ -41,6 +41,7 @@ struct Choice {
     tensor: String,
     bytes: u64,
     codec: String,
+    against_base: bool,
     estimated_bytes: u64,
     achieved_bytes: u64,
     reason: &'static str,
@@ -50,6 +51,7 @@ struct Choice {
 #[derive(Serialize)]
 struct Tried {
     codec: String,
+    against_base: bool,
     estimated_bytes: u64,
     relative_error: f64,
     allowed: bool,
@@ -59,6 +61,7 @@ impl From<&ChoiceReport> for Choice {
     fn from(c: &ChoiceReport) -> Self {
         let tried = c.candidates.iter().map(|t| Tried {
             codec: t.codec.clone(),
+            against_base: t.against_base,
             estimated_bytes: t.estimated_bytes,
             relative_error: if t.relative_error.is_finite() { t.relative_error } else { f64::MAX },
             allowed: t.allowed,
@@ -67,6 +70,7 @@ impl From<&ChoiceReport> for Choice {
             tensor: c.tensor.clone(),
             bytes: c.bytes,
             codec: c.codec.clone(),
+            against_base: c.against_base,
             estimated_bytes: c.estimated_bytes,
             achieved_bytes: c.achieved_bytes,
             reason: c.reason,
@@ -159,7 +163,7 @@ fn explanation(choices: &[ChoiceReport]) -> String {
     let mut rows = Vec::new();
     for choice in choices {
         for tried in &choice.candidates {
-            let taken = tried.codec == choice.codec;
+            let taken = tried.codec == choice.codec && tried.against_base == choice.against_base;
             let remark = match (taken, tried.allowed) {
                 (true, _) => {
                     format!("taken, {} in the end: {}", human::bytes(choice.achieved_bytes), choice.reason)

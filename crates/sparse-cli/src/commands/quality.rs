@@ -14,12 +14,15 @@ use std::path::PathBuf;
 pub(super) struct Numbers {
     weights: u64,
     exact_rate: f64,
+    change: f64,
+    error: f64,
     relative_error: f64,
     cosine: f64,
     norm_ratio: f64,
     max_error: f64,
     max_ulps: u64,
     p99_ulps: u64,
+    not_finite: u64,
 }
 
 impl From<&Certificate> for Numbers {
@@ -29,21 +32,28 @@ impl From<&Certificate> for Numbers {
         Numbers {
             weights: c.weights,
             exact_rate: c.exact_rate(),
+            change: finite(c.change),
+            error: finite(c.error),
             relative_error: finite(c.relative_error()),
             cosine: c.cosine(),
             norm_ratio: finite(c.norm_ratio()),
-            max_error: c.max_error,
+            max_error: finite(c.max_error),
             max_ulps: c.max_ulps,
             p99_ulps: c.p99_ulps,
+            not_finite: c.not_finite,
         }
     }
 }
 
 /// In words.
 pub(super) fn sentence(c: &Certificate) -> String {
+    let odd = match c.not_finite {
+        0 => String::new(),
+        n => format!("; {n} weights are NaN or infinite"),
+    };
     format!(
         "error {:.3} % of the change, cosine {:.6}, norm ratio {:.4}, {:.2} % bit for bit, \
-         99 % within {} ULP, all within {} ULP and {:.3e}",
+         99 % within {} ULP, all within {} ULP and {:.3e}{odd}",
         100.0 * c.relative_error(),
         c.cosine(),
         c.norm_ratio(),
@@ -61,6 +71,8 @@ struct Body {
     certified: bool,
     total: Numbers,
     tensors: Vec<Tensor>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -69,6 +81,20 @@ struct Tensor {
     certified: bool,
     #[serde(flatten)]
     numbers: Numbers,
+}
+
+/// Says that some certificates are relative to another change.
+fn other_change(found: &sparse::Quality) -> Vec<String> {
+    let certified = || found.tensors.iter().filter(|t| t.recorded.is_some() && !t.same_change);
+    let note = |first: &sparse::TensorQuality| {
+        format!(
+            "an earlier version made this delta: what it certifies of {} ({} in all) is relative to the \
+             tensor itself, not to its change, so errors alone were compared",
+            first.name,
+            human::count(certified().count() as u64, "tensor"),
+        )
+    };
+    certified().next().map(note).into_iter().collect()
 }
 
 pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Failure> {
@@ -101,6 +127,7 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
         certified: found.recorded.is_some(),
         total: Numbers::from(&found.total),
         tensors: tensors.collect(),
+        notes: other_change(&found),
     };
     let text = || {
         let rows: Vec<_> = found
@@ -131,7 +158,7 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
             ("max", Right),
         ];
         let table = if rows.is_empty() { String::new() } else { human::table(head, &rows) };
-        format!("{table}{}\n", sentence(&found.total))
+        format!("{table}{}\n{}", sentence(&found.total), human::notes(&body.notes))
     };
     if found.agrees() {
         return session.answer(&body, text);

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::human;
 use crate::session::{Session, overwrite};
 use serde::Serialize;
-use sparse::{Delta, Effort, Model, RestoreReport};
+use sparse::{Delta, Effort, Error, ErrorKind, Model, RestoreReport};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ struct Body {
     sha256: Option<String>,
     seconds: f64,
     bytes_per_second: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 /// The opened inputs of a command.
@@ -67,10 +69,11 @@ impl Inputs {
             sha256: done.content.map(|c| c.to_string()),
             seconds: time.as_secs_f64(),
             bytes_per_second: human::per_second(done.bytes, time),
+            notes: done.notes.clone(),
         };
         session.report(&body, || {
             let content = done.content.map(|c| format!("SHA-256: {c}\n")).unwrap_or_default();
-            format!("{}: {}\n{content}", first(), amount(done, time))
+            format!("{}: {}\n{content}{}", first(), amount(done, time), human::notes(&done.notes))
         })
     }
 }
@@ -92,16 +95,12 @@ pub(crate) fn reconstruct(session: &Session, args: Reconstruct) -> Result<(), Fa
     let mut options = session.options(Effort::Default);
     options.layers = args.layers;
     options.expected_content = args.expect_sha256;
+    options.any_base = args.any_base;
     if let Some(base) = inputs.base.as_ref().filter(|_| inputs.delta.is_adapter()) {
         let force = overwrite(&args.output, args.force)?;
-        let done = sparse::reconstruct_merged(
-            base,
-            &inputs.delta,
-            &args.output,
-            force,
-            &options,
-            &session.progress,
-        )?;
+        let done =
+            sparse::reconstruct_merged(base, &inputs.delta, &args.output, force, &options, &session.progress)
+                .map_err(suggest_any_base)?;
         return inputs.report(session, &done, Some(&args.output), || {
             format!("{} is the base with the adapter merged", human::plain(&args.output.to_string_lossy()))
         });
@@ -117,6 +116,22 @@ pub(crate) fn reconstruct(session: &Session, args: Reconstruct) -> Result<(), Fa
     inputs.report(session, &done, Some(&args.output), || {
         human::plain(&args.output.to_string_lossy()).into_owned()
     })
+}
+
+/// Says how to merge an adapter all the same.
+fn suggest_any_base(e: Error) -> Error {
+    if e.kind() != ErrorKind::BaseMismatch {
+        return e;
+    }
+    let message = format!("{}; --any-base merges the adapter all the same", e.message());
+    let mut out = Error::new(e.kind(), message);
+    if let Some(tensor) = e.tensor() {
+        out = out.in_tensor(tensor);
+    }
+    if let Some(file) = e.file() {
+        out = out.in_file(file);
+    }
+    out
 }
 
 pub(crate) fn verify(session: &Session, args: Verify) -> Result<(), Failure> {

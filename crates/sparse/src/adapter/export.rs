@@ -3,8 +3,9 @@
 use super::peft::{Config, Stored, config, weights};
 use crate::Options;
 use crate::inputs::Inputs;
+use sparse_codecs::certificate::count_not_finite;
 use sparse_codecs::low_rank::factorise;
-use sparse_core::{Dtype, Effort, Error, Observer, Result, TensorEntry, TensorSource};
+use sparse_core::{Dtype, Effort, Error, ErrorKind, Observer, Result, TensorEntry, TensorSource};
 use sparse_model::{AtomicDir, Overwrite};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -136,7 +137,8 @@ struct Linear {
 /// Every key is that of a weight of the base. Whatever else changed is in the report.
 ///
 /// # Errors
-/// `InvalidArgument` when no linear weight changed, or for a rank of zero; what reading and writing reports; `Cancelled`.
+/// `InvalidArgument` when no linear weight changed, for a rank of zero, or where factors exceed the range of
+/// the type asked for; `InvalidInput` when nothing but NaN and infinities changed; what reading and writing reports; `Cancelled`.
 pub fn export_adapter(
     base: &dyn TensorSource,
     target: &dyn TensorSource,
@@ -152,6 +154,14 @@ pub fn export_adapter(
     let inputs = Inputs::default().and("the base", base).and("the fine-tuned model", target);
     let (linears, mut left_out) = sort_out(base, target, options).map_err(|e| inputs.explain(e))?;
     if !linears.iter().any(|l| l.changed) {
+        if let Some(odd) = left_out.iter().find(|l| l.reason == NOT_FINITE) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "weights are NaN or infinite, in the fine-tuned model or in the base, so there is no \
+                 change that an adapter could bring",
+            )
+            .in_tensor(&*odd.tensor));
+        }
         return Err(Error::invalid_argument(
             "no linear weight changed, so there is nothing that an adapter could bring",
         ));
@@ -254,7 +264,7 @@ pub fn export_adapter(
     let dtype = export
         .dtype
         .unwrap_or_else(|| linears.first().map_or(Dtype::Bf16, |l| base.tensors()[l.base].spec.dtype()));
-    let weights = weights(&stored, dtype);
+    let weights = weights(&stored, dtype)?;
     let text = config(
         &Config {
             base: &export.base_name,
@@ -272,6 +282,9 @@ pub fn export_adapter(
     folder.commit()?;
     Ok(ExportReport { modules, left_out, rank, bytes: weights.len() as u64 })
 }
+
+/// Why a tensor with such weights is left out.
+const NOT_FINITE: &str = "it holds NaN or infinities, in the fine-tuned model or in the base";
 
 fn weight(path: &str) -> String {
     format!("{path}.weight")
@@ -315,7 +328,18 @@ fn sort_out(
             });
             continue;
         }
-        let changed = target.bytes(number)? != base.bytes(of_base)?;
+        let (bytes, of_base_bytes) = (target.bytes(number)?, base.bytes(of_base)?);
+        let not_finite = [&bytes, &of_base_bytes].iter().any(|b| count_not_finite(spec.dtype(), b) > 0);
+        let mut changed = bytes != of_base_bytes;
+        if changed && not_finite {
+            // Its factors would be NaN. A portable adapter still has zeros for it.
+            left_out.push(LeftOut {
+                tensor: entry.name.clone(),
+                reason: NOT_FINITE,
+                energy: norm(target, number, Some((base, of_base)))?,
+            });
+            changed = false;
+        }
         let reason = match (entry.name.strip_suffix(".weight"), spec.shape()) {
             (Some(path), &[rows, columns]) if !is_embedding(path) && is_float(entry) => {
                 linears.push(Linear {

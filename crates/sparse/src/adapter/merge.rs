@@ -1,7 +1,10 @@
 //! An adapter merged into its base.
 
+use crate::compress::{entry_of, hash_tensor, not_finite_note};
 use crate::inputs::Inputs;
-use crate::{Delta, Options, RestoreReport, parallel};
+use crate::restore::check_named_bases;
+use crate::{CompressReport, Delta, Options, RestoreReport, compress_to_path, parallel};
+use sparse_codecs::certificate::count_not_finite;
 use sparse_codecs::values::{put, value};
 use sparse_core::{Dtype, Error, ErrorKind, Observer, Result, TensorSource};
 use sparse_model::{
@@ -26,6 +29,8 @@ pub struct MergeReport {
     pub files: u64,
     /// Bytes written, of all files.
     pub bytes: u64,
+    /// What the user should know.
+    pub notes: Vec<String>,
 }
 
 /// What becomes of a tensor of the base.
@@ -55,6 +60,12 @@ pub fn merge_adapter(
     observer: &dyn Observer,
 ) -> Result<MergeReport> {
     let changes = changes(base, adapter)?;
+    let model = adapter.model();
+    let mut counts = Vec::with_capacity(model.tensors().len());
+    for (tensor, entry) in model.tensors().iter().enumerate() {
+        counts.push((tensor, count_not_finite(entry.spec.dtype(), &model.bytes(tensor)?)));
+    }
+    let notes = not_finite_note(model, counts.into_iter()).into_iter().collect();
     let mut inputs = base.input_paths()?;
     inputs.extend(adapter.model().input_paths()?);
     refuse_inside(out, &inputs)?;
@@ -74,6 +85,7 @@ pub fn merge_adapter(
         replaced: count(|c| matches!(c, Change::Replace(_))),
         files: base.files().len() as u64,
         bytes,
+        notes,
     })
 }
 
@@ -132,10 +144,41 @@ pub fn check_adapter(base: &Model, adapter: &Adapter) -> Result<()> {
     changes(base, adapter).map(|_| ())
 }
 
-/// Restore an adapter from `delta` and merge it into `base`; see [`merge_adapter`].
+/// Packages an adapter for `base` as a delta: the folder comes back bit for bit.
+///
+/// The delta keeps the digests of the base's tensors that the adapter changes, so that
+/// [`reconstruct_merged`] can refuse another base.
 ///
 /// # Errors
-/// `InvalidArgument` when the delta is no adapter; as [`reconstruct`](crate::reconstruct) and [`merge_adapter`].
+/// As [`check_adapter`] and [`compress_to_path`].
+pub fn compress_adapter(
+    base: &Model,
+    adapter: &Adapter,
+    out: &Path,
+    overwrite: Overwrite,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<CompressReport> {
+    refuse_inside(out, &base.input_paths()?)?;
+    let touched: Vec<usize> = changes(base, adapter)?.into_keys().collect();
+    let entries = parallel::map(touched.len(), |i| {
+        let tensor = touched.get(i).copied().unwrap_or_default();
+        let digest = hash_tensor(base, tensor, options)?;
+        entry_of(base, tensor, digest)
+            .ok_or_else(|| Error::invalid_argument(format!("the base has no tensor {tensor}")))
+    })?;
+    let options = Options { touched: entries, ..options.clone() };
+    compress_to_path(None, adapter.model(), out, overwrite, &options, observer)
+}
+
+/// Restores an adapter from `delta` and merges it into `base`; see [`merge_adapter`].
+///
+/// The base has to have the tensors that the adapter was packaged for, unless
+/// [`any_base`](Options::any_base) says otherwise. Of a delta that does not name them, a note says so.
+///
+/// # Errors
+/// `InvalidArgument` when the delta is no adapter; `BaseMismatch`, with the tensor, when the base is not the
+/// one that it was packaged for; as [`reconstruct`](crate::reconstruct) and [`merge_adapter`].
 pub fn reconstruct_merged(
     base: &Model,
     delta: &Delta,
@@ -147,6 +190,12 @@ pub fn reconstruct_merged(
     if !delta.is_adapter() {
         return Err(Error::invalid_argument("the delta restores a model, not an adapter to merge"));
     }
+    let mut notes = Vec::new();
+    if delta.index().bases.is_empty() {
+        notes.push(UNNAMED.to_owned());
+    } else if !options.any_base {
+        check_named_bases(base, delta, options)?;
+    }
     let scratch = Scratch::new();
     let mut report =
         crate::reconstruct(None, delta, &scratch.0, Overwrite::Refuse, options, &sparse_core::Unobserved)?;
@@ -155,8 +204,14 @@ pub fn reconstruct_merged(
     report.files = merged.files;
     report.bytes = merged.bytes;
     report.tensors = merged.merged + merged.replaced;
+    report.notes = notes;
+    report.notes.extend(merged.notes);
     Ok(report)
 }
+
+/// What is said of a delta without digests of the base.
+const UNNAMED: &str = "the delta does not say which base its adapter is for (an earlier version made it, \
+    or it was made without the base), so whether this is the one was not checked";
 
 /// A folder for a moment; adapters are small.
 struct Scratch(PathBuf);

@@ -7,4 +7,4 @@ mod peft;
 pub use export::{
     AdapterRank, ExportOptions, ExportReport, ExportedModule, LeftOut, Profile, export_adapter,
 };
-pub use merge::{MergeReport, check_adapter, merge_adapter, reconstruct_merged};
+pub use merge::{MergeReport, check_adapter, compress_adapter, merge_adapter, reconstruct_merged};

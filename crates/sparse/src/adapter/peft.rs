@@ -1,7 +1,8 @@
 //! The two files of a PEFT adapter.
 
 use super::export::ExportedModule;
-use sparse_core::Dtype;
+use sparse_codecs::certificate::count_not_finite;
+use sparse_core::{Dtype, Error, Result};
 use std::fmt::Write;
 
 /// A matrix by rows, and its shape.
@@ -15,8 +16,11 @@ pub(super) struct Stored {
     pub(super) b: Matrix,
 }
 
-/// `adapter_model.safetensors`.
-pub(super) fn weights(modules: &[Stored], dtype: Dtype) -> Vec<u8> {
+/// Returns the bytes of `adapter_model.safetensors`.
+///
+/// # Errors
+/// `InvalidArgument`, with the module, when a factor is no finite number in that type.
+pub(super) fn weights(modules: &[Stored], dtype: Dtype) -> Result<Vec<u8>> {
     let mut tensors: Vec<(String, &Matrix)> = Vec::new();
     for m in modules {
         tensors.push((format!("base_model.model.{}.lora_A.weight", m.path), &m.a));
@@ -46,12 +50,17 @@ pub(super) fn weights(modules: &[Stored], dtype: Dtype) -> Vec<u8> {
     }
     let mut out = (header.len() as u64).to_le_bytes().to_vec();
     out.extend_from_slice(header.as_bytes());
-    for (_, (values, _)) in &tensors {
+    for (name, (values, _)) in &tensors {
+        let start = out.len();
         for &x in values {
             sparse_codecs::values::put(dtype, f64::from(x), &mut out);
         }
+        if count_not_finite(dtype, out.get(start..).unwrap_or_default()) > 0 {
+            let message = format!("a factor exceeds the range of {dtype}; ask for factors of another type");
+            return Err(Error::invalid_argument(message).in_tensor(&**name));
+        }
     }
-    out
+    Ok(out)
 }
 
 /// What `adapter_config.json` says beside the modules.

@@ -2,12 +2,14 @@
 
 use super::pair::{Pair, examine, windows};
 use super::plan::{Tried, plan_within};
+use super::select::Bar;
 use super::spool::Spool;
-use super::{CompressReport, Counting, files_size, write_delta};
+use super::{CompressReport, Counting, files_size, register, write_delta};
 use crate::delta::Delta;
 use crate::inspect::coded_pieces;
-use crate::restore::{CERTIFICATE, CONTENT, Measured, measure};
-use crate::{Certificate, Options, default_registry};
+use crate::reference::References;
+use crate::restore::{CONTENT, Measured, Original, Recorded, certify, measure};
+use crate::{Options, default_registry};
 use sparse_container::{Index, Writer, digest};
 use sparse_core::{ByteSource, Error, Observer, Result, TensorSource, Unobserved};
 use sparse_model::{AtomicFile, Model, Overwrite};
@@ -26,6 +28,9 @@ pub(super) enum Scratch<'a> {
 
 /// Attempts to meet a size: each corrects the budget by what the one before was off.
 const ATTEMPTS: usize = 6;
+
+/// Rounds in which single tensors are barred from what broke their bound; then all are.
+const ROUNDS: usize = 4;
 
 /// Bytes of a tensor's record in the index, its digest included, and of its certificate.
 const RECORD: u64 = 40;
@@ -54,7 +59,8 @@ pub(super) fn compress<W: Write + Send>(
         }
         None => 0,
     };
-    let mut lossless = vec![false; target.tensors().len()];
+    let references = References::new(base, target, &pair.matches);
+    let mut bars = vec![Bar::None; target.tensors().len()];
     let mut compared = false;
     let tried = Tried::new(&pair, options)?;
     if let Some(wanted) = wanted.filter(|&n| overhead + tried.least_bytes() > n) {
@@ -63,40 +69,37 @@ pub(super) fn compress<W: Write + Send>(
             tried.least_bytes()
         )));
     }
-    for _ in 0..ATTEMPTS {
+    let (mut attempts, mut rounds) = (0, 0);
+    while attempts < ATTEMPTS {
         options.cancel.check()?;
         let budget = wanted.map(|n| n.saturating_sub(overhead));
-        let plan = plan_within(&pair, options, &tried, budget, &lossless)?;
+        let plan = plan_within(&pair, options, &tried, budget, &bars)?;
         let (delta, index, mut report) = provisional(&pair, &plan, scratch, options, observer)?;
         if let Some(wanted) = wanted {
             let lossy = plan.choices.iter().filter(|c| c.codec != "lossless").count() as u64;
             let size = delta.reader().byte_len() + CERTIFICATE_BYTES * (lossy + 1);
             if size > wanted {
                 overhead += size - wanted + (size - wanted) / 8 + 64;
+                attempts += 1;
                 continue;
             }
         }
-        let measured = measure(base, &delta, target, false, options, observer)?;
-        // Codecs that have no bound of their own may break the policy's in the end.
-        let mut broken = false;
-        for (entry, certificate) in index.entries.iter().zip(&measured.certificates) {
-            let Some((tensor, found)) = target.find(&entry.name).zip(certificate.as_ref()) else { continue };
-            if let Policy::Within(Bound::Relative(most)) = options.policy.of(&entry.name)
-                && found.relative_error() > *most
-                && !std::mem::replace(&mut lossless[tensor], true)
-            {
-                broken = true;
+        let original = Original { model: target, references: &references };
+        let measured = measure(base, &delta, original, false, options, observer)?;
+        if bar_broken(&pair, &measured, options, &mut bars) {
+            rounds += 1;
+            if rounds >= ROUNDS {
+                // Units share tables, so barring one tensor may break another, if hardly ever.
+                bars.iter_mut().for_each(|b| *b = next(*b, options));
             }
-        }
-        if broken {
             continue;
         }
         if !std::mem::replace(&mut compared, true) && saves_little(&delta, &report, options) {
-            let all = vec![true; lossless.len()];
+            let all = vec![Bar::Lossy; bars.len()];
             let plan = plan_within(&pair, options, &tried, budget, &all)?;
             let (other, ..) = provisional(&pair, &plan, scratch, options, &Unobserved)?;
             if other.reader().byte_len() <= delta.reader().byte_len() {
-                lossless = all;
+                bars = all;
                 continue;
             }
         }
@@ -106,7 +109,7 @@ pub(super) fn compress<W: Write + Send>(
             choices.iter_mut().zip(pieces).for_each(|(choice, bytes)| choice.achieved_bytes = bytes);
         }
         let total = measured.total.certificate();
-        let index = settled(index, &measured, &total);
+        let index = settled(index, &pair, &references, &measured)?;
         let Counting { out, bytes } = copy(&delta, out, &index, options)?;
         report.delta_bytes = bytes;
         report.certificate = Some(total);
@@ -119,8 +122,38 @@ pub(super) fn compress<W: Write + Send>(
     }))
 }
 
-/// Whether a policy chose codecs that lose something, for a size, and they save so little that tables, certificates and units that
-/// are not shared might take more: then it is worth looking what lossless coding comes to.
+/// What is tried next for a tensor whose error exceeds its bound. Where bytes are spread, codecs that keep a
+/// bound of their own are left, since lossless coding may not fit.
+fn next(bar: Bar, options: &Options) -> Bar {
+    match (bar, &options.policy) {
+        (Bar::None, Policy::TargetSize(_)) => Bar::Unbounded,
+        _ => Bar::Lossy,
+    }
+}
+
+/// Bars what broke its bound on a whole tensor: the policy's, or losing more than the change. Returns whether
+/// there was something.
+fn bar_broken(pair: &Pair<'_>, measured: &Measured, options: &Options, bars: &mut [Bar]) -> bool {
+    let mut broken = false;
+    for (tensor, certificate) in measured.originals.iter().zip(&measured.certificates) {
+        let Some((tensor, found)) = tensor.zip(certificate.as_ref()) else { continue };
+        let most = match options.policy.of(&pair.target.tensors()[tensor].name) {
+            Policy::Within(Bound::Relative(most)) => most.min(1.0),
+            _ => 1.0,
+        };
+        // What is equal to an earlier tensor is coded as that one.
+        let coded = pair.matches.get(tensor).and_then(|m| m.tied).unwrap_or(tensor);
+        if let Some(bar) = bars.get_mut(coded).filter(|b| found.relative_error() > most && **b < Bar::Lossy) {
+            *bar = next(*bar, options);
+            broken = true;
+        }
+    }
+    broken
+}
+
+/// Whether a policy chose codecs that lose something, not for a size, and they save so little that tables,
+/// certificates and units that are not shared might take more: then it is worth looking what lossless coding
+/// comes to.
 fn saves_little(delta: &Delta, report: &CompressReport, options: &Options) -> bool {
     const LITTLE: f64 = 0.9;
     let lossless: u64 = report
@@ -130,7 +163,9 @@ fn saves_little(delta: &Delta, report: &CompressReport, options: &Options) -> bo
         .map(|o| o.estimated_bytes)
         .sum();
     let payload = delta.reader().payload();
-    matches!(options.policy, Policy::Within(_))
+    // Layers have no lossless candidate beside them: they lose nothing.
+    lossless > 0
+        && !matches!(options.policy, Policy::TargetSize(_))
         && report.choices.iter().any(|c| c.codec != "lossless")
         && (payload.end - payload.start) as f64 > LITTLE * lossless as f64
 }
@@ -158,18 +193,34 @@ fn provisional(
     Ok((Delta::from_source(source, default_registry(), &options.limits)?, index, report))
 }
 
-/// The index with digests and certificates of what comes back.
-fn settled(mut index: Index, measured: &Measured, total: &Certificate) -> Index {
-    let bytes = |certificate: &Certificate| {
-        let mut out = Vec::new();
-        certificate.write(&mut out);
-        out
-    };
+/// Returns the index with digests and certificates of what comes back.
+fn settled(
+    mut index: Index,
+    pair: &Pair<'_>,
+    references: &References<'_>,
+    measured: &Measured,
+) -> Result<Index> {
+    for (number, original) in measured.originals.iter().enumerate() {
+        let Some(tensor) = *original else { continue };
+        let reference = match references.of(tensor) {
+            None => None,
+            Some((_, r)) => {
+                let base = register(&mut index.bases, &pair.base_entry(r.base)?);
+                Some(Recorded { base, len: r.len })
+            }
+        };
+        let Some(entry) = index.entries.get(number) else { continue };
+        if !Recorded::is_coded(&index, entry, reference) {
+            // Relative to nothing: to no element of any base.
+            let recorded = reference.unwrap_or(Recorded { base: 0, len: 0 });
+            index.entries.get_mut(number).into_iter().for_each(|e| recorded.write(&mut e.attributes));
+        }
+    }
     let found = measured.digests.iter().zip(&measured.certificates);
     for (entry, (digest, certificate)) in index.entries.iter_mut().zip(found) {
         entry.digest = *digest;
         if let Some(certificate) = certificate.as_ref().filter(|c| c.exact < c.weights) {
-            entry.attributes.insert(CERTIFICATE, bytes(certificate));
+            certify(&mut entry.attributes, certificate);
         }
     }
     for (file, found) in index.files.iter_mut().zip(&measured.files) {
@@ -179,11 +230,11 @@ fn settled(mut index: Index, measured: &Measured, total: &Certificate) -> Index 
             _ => *found,
         };
     }
-    index.attributes.insert(CERTIFICATE, bytes(total));
+    certify(&mut index.attributes, &measured.total.certificate());
     if let Some(content) = &measured.content {
         index.attributes.insert(CONTENT, content.as_bytes().to_vec());
     }
-    index
+    Ok(index)
 }
 
 /// The same payload under another index.

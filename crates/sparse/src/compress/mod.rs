@@ -8,9 +8,10 @@ mod plan;
 mod proof;
 mod select;
 mod spool;
+mod trial;
 mod unit;
 
-pub(crate) use pair::{Pair, matched};
+pub(crate) use pair::{Pair, entry_of, hash_tensor, matched};
 pub(crate) use plan::{Plan, UnitPlan, plan};
 pub use select::{CandidateReport, ChoiceReport};
 
@@ -27,6 +28,7 @@ use files::{Run, base_run, store};
 use sparse_container::{BaseEntry, Entry, FileRecord, Index, Provenance, UnitRecord, Writer};
 use sparse_core::{ByteSource, ChunkEncoder, Error, ErrorKind, Observer, Result, TensorSource};
 use sparse_model::{Adapter, AtomicFile, Counterpart, FileKind, Model, Overwrite, refuse_inside};
+use sparse_select::Policy;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -165,6 +167,9 @@ fn write_delta<W: Write + Send>(
         index.attributes.insert(CONTENT, hash.as_bytes().to_vec());
     }
     index.bases.clone_from(&plan.bases);
+    for entry in &options.touched {
+        register(&mut index.bases, entry);
+    }
     index.units = units;
     index.folders = target.empty_folders().to_vec();
     write_files(pair, plan, options, &mut writer, &mut index)?;
@@ -391,10 +396,37 @@ fn name_of(model: &Model) -> String {
     }
 }
 
+/// Says which tensors of a model hold NaN or infinities, by their counts; `None` if none do.
+pub(crate) fn not_finite_note(model: &Model, counts: impl Iterator<Item = (usize, u64)>) -> Option<String> {
+    let mut some = counts.filter(|c| c.1 > 0);
+    let (tensor, count) = some.next()?;
+    let entry = model.tensors().get(tensor)?;
+    let others = match some.count() {
+        0 => String::new(),
+        n => format!(", and some of {n} more"),
+    };
+    let (all, name) = (entry.spec.storage_len(), &entry.name);
+    Some(format!("{count} of {all} weights of {name} are NaN or infinite{others}"))
+}
+
 /// What the user should know.
 fn notes(pair: &Pair<'_>, plan: &Plan, options: &Options) -> Vec<String> {
     let mut notes: Vec<String> =
         pair.target.warnings().iter().map(|w| format!("{}: {}", w.file, w.message)).collect();
+    let counts = pair.not_finite.iter().copied().enumerate();
+    notes.extend(not_finite_note(pair.target, counts));
+    let asked = |c: &&ChoiceReport| match options.policy.of(&c.tensor) {
+        Policy::Fixed(setting) => setting.codec != "lossless",
+        _ => false,
+    };
+    let instead = plan.choices.iter().filter(asked).filter(|c| c.codec == "lossless").count();
+    if instead > 0 {
+        notes.push(format!(
+            "{instead} of {} tensors are coded without loss and not by the codec that was asked for, which \
+             takes more, or loses more than the change, or does not take their type",
+            plan.choices.iter().filter(asked).count()
+        ));
+    }
     if let Some(adapter) = &options.adapter {
         let (modules, explained) = (adapter.modules().len(), plan.summary.explained);
         notes.push(match (explained, adapter.config().dora) {

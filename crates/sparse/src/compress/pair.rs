@@ -3,8 +3,9 @@
 use crate::Options;
 use crate::parallel;
 use crate::restore::{borrow_or_read, filled};
-use sparse_container::Digester;
-use sparse_core::{Digest, Error, Result, TensorSource, check_target_path};
+use sparse_codecs::certificate::count_not_finite;
+use sparse_container::{BaseEntry, Digester};
+use sparse_core::{Digest, Dtype, Error, Result, TensorSource, check_target_path};
 use sparse_model::{FileKind, Model, TensorMatch, match_tensors};
 use std::collections::BTreeMap;
 
@@ -19,10 +20,29 @@ pub(crate) struct Pair<'a> {
     pub(crate) matches: Vec<TensorMatch>,
     /// Per tensor of the target; empty if nothing was hashed.
     pub(crate) digests: Vec<Digest>,
+    /// Per tensor of the target: weights that are NaN or infinite; empty if nothing was hashed.
+    pub(crate) not_finite: Vec<u64>,
     /// Per file of the target.
     pub(crate) file_digests: Vec<Digest>,
     /// Of each base tensor that is some target's counterpart.
     pub(crate) base_digests: BTreeMap<usize, Digest>,
+}
+
+impl Pair<'_> {
+    /// Describes a tensor of the base as a delta refers to it.
+    pub(crate) fn base_entry(&self, tensor: usize) -> Result<BaseEntry> {
+        let unknown = || Error::invalid_argument(format!("no tensor {tensor} in the base"));
+        let model = self.base.ok_or_else(unknown)?;
+        let digest = self.base_digests.get(&tensor).copied().unwrap_or(Digest([0; 16]));
+        entry_of(model, tensor, digest).ok_or_else(unknown)
+    }
+}
+
+/// Describes a tensor of a base.
+pub(crate) fn entry_of(base: &Model, tensor: usize, digest: Digest) -> Option<BaseEntry> {
+    let location = base.location(tensor)?;
+    let (spec, file) = (base.tensors().get(tensor)?.spec.clone(), base.files().get(location.file)?);
+    Some(BaseEntry::tensor(location.name, &*file.path, spec, digest))
 }
 
 /// Matches the models and hashes what a delta refers to. Reads everything once.
@@ -40,11 +60,13 @@ pub(crate) fn examine<'a>(
     let mut pair = matched(base, target, options)?;
     let mut digests = vec![Digest([0; 16]); target.tensors().len()];
     let hashed = parallel::map(target.files().len(), |file| hash_file(target, file, options, advance))?;
+    let mut not_finite = vec![0; target.tensors().len()];
     let mut file_digests = Vec::with_capacity(hashed.len());
     for (file, tensors) in hashed {
         file_digests.push(file);
-        for (tensor, digest) in tensors {
+        for (tensor, digest, count) in tensors {
             digests[tensor] = digest;
+            not_finite[tensor] = count;
         }
     }
     let mut used: Vec<usize> = pair.matches.iter().filter_map(|m| m.counterpart.base()).collect();
@@ -55,6 +77,7 @@ pub(crate) fn examine<'a>(
         pair.base_digests = used.into_iter().zip(digests).collect();
     }
     pair.digests = digests;
+    pair.not_finite = not_finite;
     pair.file_digests = file_digests;
     Ok(pair)
 }
@@ -71,6 +94,7 @@ pub(crate) fn matched<'a>(base: Option<&'a Model>, target: &'a Model, options: &
         target,
         matches,
         digests: Vec::new(),
+        not_finite: Vec::new(),
         file_digests: Vec::new(),
         base_digests: BTreeMap::new(),
     })
@@ -100,41 +124,45 @@ pub(crate) fn windows(len: u64, mut visit: impl FnMut(u64, usize) -> Result<()>)
     Ok(())
 }
 
-/// The digests of a file and of its tensors, in one pass.
+/// The digests of a file and of its tensors, and how many weights of these are not finite, in one pass.
 pub(super) fn hash_file(
     model: &Model,
     file: usize,
     options: &Options,
     advance: &(dyn Fn(u64) + Sync),
-) -> Result<(Digest, Vec<(usize, Digest)>)> {
+) -> Result<(Digest, Vec<(usize, Digest, u64)>)> {
     let record = &model.files()[file];
     let source = model.file_source(file)?;
     let mut whole = Digester::new();
     let mut tensors = Vec::new();
     let mut scratch = Vec::new();
-    let mut hash = |from: u64, len: u64| -> Result<Digest> {
+    let mut hash = |from: u64, len: u64, dtype: Option<Dtype>| -> Result<(Digest, u64)> {
         let mut part = Digester::new();
+        let mut not_finite = 0;
         windows(len, |at, step| {
             options.cancel.check()?;
             let bytes = borrow_or_read(source, from + at, step, &mut scratch);
             let bytes = bytes.map_err(|e| e.in_file(&*record.path))?;
             part.update(bytes);
             whole.update(bytes);
+            not_finite += dtype.map_or(0, |dtype| count_not_finite(dtype, bytes));
             advance(step as u64);
             Ok(())
         })?;
-        Ok(part.finish())
+        Ok((part.finish(), not_finite))
     };
     match &record.kind {
         FileKind::Plain => {
-            hash(0, record.len)?;
+            hash(0, record.len, None)?;
         }
         FileKind::Safetensors { head_len, tensors: indices } => {
-            hash(0, *head_len)?;
+            hash(0, *head_len, None)?;
             let mut from = *head_len;
             for &tensor in indices {
-                let len = model.tensors()[tensor].spec.byte_len();
-                tensors.push((tensor, hash(from, len)?));
+                let spec = &model.tensors()[tensor].spec;
+                let len = spec.byte_len();
+                let (digest, not_finite) = hash(from, len, Some(spec.dtype()))?;
+                tensors.push((tensor, digest, not_finite));
                 from += len;
             }
         }
@@ -142,7 +170,8 @@ pub(super) fn hash_file(
     Ok((whole.finish(), tensors))
 }
 
-pub(super) fn hash_tensor(model: &Model, tensor: usize, options: &Options) -> Result<Digest> {
+/// The digest of a tensor.
+pub(crate) fn hash_tensor(model: &Model, tensor: usize, options: &Options) -> Result<Digest> {
     let mut digester = Digester::new();
     let mut scratch = Vec::new();
     windows(model.tensors()[tensor].spec.byte_len(), |at, step| {

@@ -2,17 +2,19 @@
 
 use super::hint;
 use super::pair::{Pair, equal_prefix};
-use super::select::{ChoiceReport, Trials, select, try_jobs};
+use super::select::{Bar, ChoiceReport, Trials, select, try_jobs};
+use super::trial::Bench;
 use crate::Options;
 use crate::context::Contexts;
 use crate::parallel;
+use crate::reference::References;
 use sparse_codecs::lossless::{Lossless, widened_from};
 use sparse_codecs::low_rank::{LowRank, looks_low_rank};
 use sparse_codecs::svd::Svd;
 use sparse_container::{BaseEntry, BaseStart, Piece, PieceSource};
 use sparse_core::{
-    BaseUse, DeltaDecoder, DeltaEncoder, Digest, Dtype, DtypeClass, Effort, Error, ErrorKind, Result,
-    Segment, TensorSource, TensorSpec, UnitSpec,
+    BaseUse, DeltaDecoder, DeltaEncoder, Dtype, DtypeClass, Effort, Error, ErrorKind, Result, Segment,
+    TensorSource, TensorSpec, UnitSpec,
 };
 use sparse_model::{Counterpart, Model};
 use sparse_select::{Candidate, Policy, Sampler};
@@ -135,21 +137,23 @@ impl Tried {
         let contexts = Contexts::new(options);
         let parts =
             parallel::map(pair.target.tensors().len(), |tensor| parts(pair, tensor, options, &contexts))?;
-        let trials = try_jobs(pair, &parts, options, &contexts)?;
+        let references = References::new(pair.base, pair.target, &pair.matches);
+        let bench = Bench { pair, references: &references, options, contexts: &contexts };
+        let trials = try_jobs(bench, &parts)?;
         Ok(Tried { parts, trials })
     }
 }
 
-/// As [`plan`]; `budget` is what the weights may take, and the tensors marked in `lossless` are to be coded so.
+/// As [`plan`]; `budget` is what the weights may take, and `bars` are what was found out by tensor.
 pub(super) fn plan_within(
     pair: &Pair<'_>,
     options: &Options,
     tried: &Tried,
     budget: Option<u64>,
-    lossless: &[bool],
+    bars: &[Bar],
 ) -> Result<Plan> {
     let mut parts = tried.parts.clone();
-    let (encoders, choices) = select(pair, &mut parts, &tried.trials, budget, lossless)?;
+    let (encoders, choices) = select(pair, &mut parts, &tried.trials, &options.policy, budget, bars)?;
     let mut builder = Builder {
         pair,
         options,
@@ -438,17 +442,9 @@ impl Builder<'_> {
         if let Some(&number) = self.base_index.get(&tensor) {
             return Ok(number);
         }
-        let unknown = || Error::invalid_argument(format!("no tensor {tensor} in the base"));
-        let model = self.pair.base.ok_or_else(unknown)?;
-        let location = model.location(tensor).ok_or_else(unknown)?;
         let number = u32::try_from(self.bases.len())
             .map_err(|_| Error::new(ErrorKind::LimitExceeded, "more than 2^32 tensors"))?;
-        self.bases.push(BaseEntry::tensor(
-            location.name,
-            &*model.files()[location.file].path,
-            model.tensors()[tensor].spec.clone(),
-            self.pair.base_digests.get(&tensor).copied().unwrap_or(Digest([0; 16])),
-        ));
+        self.bases.push(self.pair.base_entry(tensor)?);
         self.base_index.insert(tensor, number);
         Ok(number)
     }

@@ -1,9 +1,8 @@
 //! Which codec each tensor gets: candidates tried on a sample, and the policy's choice among them.
 
-use super::pair::Pair;
+use super::pair::{Pair, windows};
 use super::plan::{Coding, Job, OWN_UNIT, Part};
-use crate::Options;
-use crate::context::Contexts;
+use super::trial::{Attempt, Bench, CLEAR, Sample, Trial, has_factors};
 use crate::parallel;
 use sparse_codecs::certificate::Tally;
 use sparse_codecs::int8::Int8;
@@ -14,12 +13,8 @@ use sparse_codecs::sparse::Sparse;
 use sparse_codecs::sparse_int8::SparseInt8;
 use sparse_codecs::svd::{Rank, Svd};
 use sparse_codecs::ulp_bounded::UlpBounded;
-use sparse_core::{
-    DeltaEncoder, Dtype, EncodedUnit, Error, ErrorKind, Result, TensorSource, UnitSpec, decode_unit,
-    encode_unit,
-};
-use sparse_model::Model;
-use sparse_select::{Bound, Offer, Policy, Sampler, Setting, spread};
+use sparse_core::{DeltaEncoder, Dtype, Error, Result, TensorSource};
+use sparse_select::{Bound, Offer, Policy, Setting, spread};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -33,19 +28,12 @@ const LOW_RANK_TRIAL: u64 = 1 << 22;
 /// little off does not choose a larger delta.
 const WORTH: f64 = 0.97;
 
-/// A codec without a bound of its own must keep the policy's by this factor on the sample; the certificate is checked in
-/// the end.
-const CLEAR: f64 = 0.9;
-
-/// From this size on, tensors of narrow types have tables of their own under `sparse-int8`: the points that codes come back at are
-/// shared with tables, and belong elsewhere for each, since changes come in few sizes.
-const ALONE: f64 = 16384.0;
-
-/// Where a sample takes less, what chunks cost by themselves counts, and is measured.
-const SMALL: usize = 4096;
-
 /// Relative errors that are offered where bytes are spread.
 const MENU: [f64; 10] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0];
+
+/// The relative errors of `sparse` and `sparse-int8` where none is given.
+const SPARSE: f64 = 0.2;
+const SPARSE_INT8: f64 = 0.05;
 
 /// What was tried for a tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +41,8 @@ const MENU: [f64; 10] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0];
 pub struct CandidateReport {
     /// The codec, with its setting.
     pub codec: String,
+    /// Whether it is coded against the base.
+    pub against_base: bool,
     /// Expected size in bytes.
     pub estimated_bytes: u64,
     /// Relative error on the sample.
@@ -71,6 +61,8 @@ pub struct ChoiceReport {
     pub bytes: u64,
     /// The codec that was taken, with its setting.
     pub codec: String,
+    /// Whether it is coded against the base.
+    pub against_base: bool,
     /// Its expected size.
     pub estimated_bytes: u64,
     /// Its real size; zero until the delta is written.
@@ -81,22 +73,27 @@ pub struct ChoiceReport {
     pub candidates: Vec<CandidateReport>,
 }
 
-/// A way to code a job, and what it came to on the sample.
-struct Trial {
-    setting: Setting,
-    coding: Option<Arc<dyn DeltaEncoder>>,
-    bits: f64,
-    /// Squared norms of error and change, of the sample scaled to the whole.
-    error: f64,
-    change: f64,
-    allowed: bool,
-    /// Whether it was counted as a unit of its own.
-    alone: bool,
+/// What was found out on whole tensors, and bars some of the ways to code them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Bar {
+    /// Nothing.
+    #[default]
+    None,
+    /// Codecs without a bound of their own break the policy's.
+    Unbounded,
+    /// So does whatever loses something.
+    Lossy,
 }
 
-impl Trial {
-    fn relative(&self) -> f64 {
-        if self.error == 0.0 { 0.0 } else { (self.error / self.change).sqrt() }
+impl Bar {
+    fn allows(self, trial: &Trial) -> bool {
+        trial.coding.is_none()
+            || trial.allowed
+                && match self {
+                    Bar::None => true,
+                    Bar::Unbounded => trial.bounded,
+                    Bar::Lossy => false,
+                }
     }
 }
 
@@ -147,8 +144,8 @@ pub(crate) fn encoder(setting: &Setting) -> Result<Option<Arc<dyn DeltaEncoder>>
             none()?;
             Arc::new(Sign::new())
         }
-        "sparse" => Arc::new(Sparse::new(at_most_one(0.2)?)),
-        "sparse-int8" => Arc::new(SparseInt8::within(at_most_one(0.05)?)),
+        "sparse" => Arc::new(Sparse::new(at_most_one(SPARSE)?)),
+        "sparse-int8" => Arc::new(SparseInt8::within(at_most_one(SPARSE_INT8)?)),
         "sparse-int8-absolute" => {
             let bound = setting.value.ok_or_else(|| Error::invalid_argument("it needs a bound"))?;
             Arc::new(SparseInt8::within_absolute(bound))
@@ -179,16 +176,6 @@ fn rank(setting: &Setting) -> Result<Rank> {
     }
 }
 
-/// Whether a codec is by factors of matrices.
-fn has_factors(setting: &Setting) -> bool {
-    matches!(setting.codec.as_str(), "svd" | "layered")
-}
-
-/// Whether parameters of a job so coded are mostly factors.
-fn is_by_factors(job: &Job, setting: &Setting) -> bool {
-    has_factors(setting) || (job.coding == Coding::LowRank && setting.codec == "lossless")
-}
-
 fn setting(codec: &str, value: Option<f64>) -> Setting {
     Setting { codec: codec.to_owned(), value }
 }
@@ -200,18 +187,16 @@ pub(super) struct Trials(Vec<(usize, usize, Vec<Trial>)>);
 impl Trials {
     /// The bytes that all weights are expected to take at their coarsest.
     pub(super) fn least_bytes(&self) -> u64 {
-        let least = |t: &[Trial]| t.iter().map(|t| t.bits / 8.0).fold(f64::INFINITY, f64::min);
+        let allowed = |t: &&Trial| Bar::None.allows(t);
+        let bytes = |t: &Trial| t.bits / 8.0;
+        let least = |t: &[Trial]| t.iter().filter(allowed).map(bytes).fold(f64::INFINITY, f64::min);
         self.0.iter().map(|(.., t)| least(t)).sum::<f64>() as u64
     }
 }
 
-/// Try what the policy may have for each job.
-pub(super) fn try_jobs(
-    pair: &Pair<'_>,
-    parts: &[Vec<Part>],
-    options: &Options,
-    contexts: &Contexts,
-) -> Result<Trials> {
+/// Tries what the policy may have for each job.
+pub(super) fn try_jobs(bench: Bench<'_>, parts: &[Vec<Part>]) -> Result<Trials> {
+    let Bench { pair, options, .. } = bench;
     if options.policy.is_lossless() {
         return Ok(Trials::default());
     }
@@ -236,43 +221,47 @@ pub(super) fn try_jobs(
         // Small tensors share a unit, and with it tables.
         let all = shares.get(&kind(pair, job)).copied().unwrap_or(0).max(job.segment.len()).max(1);
         let shared = if is_own(job) { 1.0 } else { job.segment.len() as f64 / all as f64 };
-        try_all(pair, job, shared, options.policy.of(name), options, contexts)
-            .map_err(|e| e.in_tensor(&**name))
+        try_all(bench, job, shared, options.policy.of(name)).map_err(|e| e.in_tensor(&**name))
     })?;
     Ok(Trials(jobs.into_iter().zip(trials).map(|((tensor, part), t)| (tensor, part, t)).collect()))
 }
 
-/// Settle the coding of each job. `budget` is what tensors may take, where the policy spreads bytes; `lossless` names tensors for
-/// which nothing else is to be taken any more.
+/// Settles the coding of each job. `budget` is what tensors may take, where the policy spreads bytes; `bars`
+/// are by tensor.
 pub(super) fn select(
     pair: &Pair<'_>,
     parts: &mut [Vec<Part>],
     trials: &Trials,
+    policy: &Policy,
     budget: Option<u64>,
-    lossless: &[bool],
+    bars: &[Bar],
 ) -> Result<(Encoders, Vec<ChoiceReport>)> {
     let Trials(all) = trials;
     let mut encoders = Encoders::default();
+    // For each job, the trials that may be taken.
+    let free = |(tensor, _, trials): &(usize, usize, Vec<Trial>)| -> Vec<usize> {
+        let bar = bars.get(*tensor).copied().unwrap_or_default();
+        (0..trials.len()).filter(|&i| trials.get(i).is_some_and(|t| bar.allows(t))).collect()
+    };
+    let free: Vec<Vec<usize>> = all.iter().map(free).collect();
     let chosen: Vec<usize> = match budget {
         Some(budget) => {
+            let offer = |t: &Trial| Offer { bytes: t.bits / 8.0, error: t.error };
             let offers: Vec<Vec<Offer>> = all
                 .iter()
-                .map(|(.., t)| t.iter().map(|t| Offer { bytes: t.bits / 8.0, error: t.error }).collect())
+                .zip(&free)
+                .map(|((.., t), free)| free.iter().filter_map(|&i| t.get(i)).map(offer).collect())
                 .collect();
-            spread(&offers, budget as f64).ok_or_else(|| {
+            let taken = spread(&offers, budget as f64).ok_or_else(|| {
                 let least = trials.least_bytes();
                 Error::invalid_argument(format!(
-                    "the weights take about {least} bytes even at their coarsest, and {budget} are left for them"
+                    "the weights take about {least} bytes even at their coarsest, \
+                     and {budget} are left for them"
                 ))
-            })?
+            })?;
+            free.iter().zip(taken).map(|(free, taken)| free.get(taken).copied().unwrap_or(0)).collect()
         }
-        None => all
-            .iter()
-            .map(|(tensor, _, trials)| {
-                let is_lossless = |t: &Trial| t.coding.is_none() && lossless.get(*tensor) == Some(&true);
-                trials.iter().position(is_lossless).unwrap_or_else(|| smallest(trials))
-            })
-            .collect(),
+        None => all.iter().zip(&free).map(|((.., trials), free)| smallest(trials, free)).collect(),
     };
     let mut reports = Vec::new();
     for (&(tensor, part, ref trials), chosen) in all.iter().zip(chosen) {
@@ -281,18 +270,22 @@ pub(super) fn select(
         if let Some(encoder) = &trial.coding {
             job.coding = Coding::Lossy(encoders.number(&trial.setting, encoder));
             job.alone = trial.alone;
+            job.base = trial.base;
         }
         let entry = &pair.target.tensors()[tensor];
+        let is_fixed = matches!(policy.of(&entry.name), Policy::Fixed(_));
         let reason = match (&trial.coding, budget) {
             _ if trials.len() == 1 => "the only one that the policy has for it",
             (_, Some(_)) => "the most error saved per byte within the budget",
             (None, _) => "nothing allowed is smaller",
+            (Some(_), _) if is_fixed => "asked for",
             (Some(_), _) => "the smallest that keeps the bound",
         };
         reports.push(ChoiceReport {
             tensor: entry.name.clone(),
             bytes: job.segment.len() * job.dtype.storage_bytes() as u64,
             codec: trial.setting.to_string(),
+            against_base: trial.base.is_some(),
             estimated_bytes: (trial.bits / 8.0) as u64,
             achieved_bytes: 0,
             reason,
@@ -300,9 +293,10 @@ pub(super) fn select(
                 .iter()
                 .map(|t| CandidateReport {
                     codec: t.setting.to_string(),
+                    against_base: t.base.is_some(),
                     estimated_bytes: (t.bits / 8.0) as u64,
                     relative_error: t.relative(),
-                    allowed: t.allowed,
+                    allowed: Bar::None.allows(t),
                 })
                 .collect(),
         });
@@ -334,225 +328,179 @@ fn check(policy: &Policy) -> Result<()> {
     }
 }
 
-/// The smallest that is allowed, the first of equals. The first is the lossless one, which always is.
-fn smallest(trials: &[Trial]) -> usize {
+/// The smallest of those that may be taken, the first of equals. The first of all is the lossless one, which
+/// always may.
+fn smallest(trials: &[Trial], free: &[usize]) -> usize {
     let price = |t: &Trial| if t.coding.is_some() && trials.len() > 1 { t.bits / WORTH } else { t.bits };
-    let allowed = trials.iter().enumerate().filter(|t| t.1.allowed);
-    allowed.min_by(|a, b| price(a.1).total_cmp(&price(b.1))).map_or(0, |t| t.0)
+    let free = free.iter().filter_map(|&i| Some((i, price(trials.get(i)?))));
+    free.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |t| t.0)
 }
 
-/// Try what the policy may have for a job.
-fn try_all(
-    pair: &Pair<'_>,
-    job: &Job,
-    shared: f64,
-    policy: &Policy,
-    options: &Options,
-    contexts: &Contexts,
-) -> Result<Vec<Trial>> {
-    let mut settings: Vec<Setting> = Vec::new();
-    let mut with_lossless = true;
-    match policy {
-        Policy::Fixed(fixed) => {
-            settings.push(fixed.clone());
-            with_lossless = fixed.codec == "lossless";
-            settings.retain(|s| s.codec != "lossless");
+/// A job as it could be coded, and how a relative error of its change is told to a codec: times `ratio`, the
+/// norm of the change over that of what the codec takes for the change.
+struct Variant {
+    job: Job,
+    ratio: f64,
+}
+
+/// Returns the job, and where it is to be coded without the base that its change is relative to, also the
+/// job with it.
+fn variants(bench: Bench<'_>, job: &Job) -> Result<Vec<Variant>> {
+    let end = job.start + job.segment.len();
+    let reference = bench.references.of(job.tensor).map(|r| r.1);
+    let Some(reference) = reference.filter(|r| job.base.is_none() && job.start < r.len) else {
+        return Ok(vec![Variant { job: job.clone(), ratio: 1.0 }]);
+    };
+    let (mut own, mut change) = (Tally::default(), Tally::default());
+    let width = job.dtype.storage_bytes() as u64;
+    windows(job.segment.len() * width, |at, len| {
+        bench.options.cancel.check()?;
+        let bytes = bench.pair.target.range(job.tensor, job.start * width + at, len)?;
+        own.observe(job.dtype, &bytes, &bytes, None)?;
+        bench.references.observe(&mut change, job.tensor, job.start + at / width, [&bytes, &bytes])
+    })?;
+    let ratio = change.certificate().change / own.certificate().change;
+    let ratio = if ratio.is_finite() { ratio } else { 0.0 };
+    let mut variants = vec![Variant { job: job.clone(), ratio }];
+    if end <= reference.len {
+        variants.push(Variant { job: Job { base: Some(reference.base), ..job.clone() }, ratio: 1.0 });
+    }
+    Ok(variants)
+}
+
+impl Variant {
+    /// A relative error of the change as a codec has to be told it: rounded down to three digits, since
+    /// tensors that are told the same share units.
+    fn relative(&self, e: f64) -> f64 {
+        match self.ratio {
+            1.0 => e.min(1.0),
+            ratio => format!("{:.2e}", 0.995 * e * ratio).parse().unwrap_or(0.0f64).min(1.0),
         }
-        Policy::Within(Bound::Relative(e)) => {
-            settings.extend(["sparse-int8", "sparse"].map(|c| setting(c, Some(e.min(1.0)))));
-            settings.extend(["int8", "sign"].map(|c| setting(c, None)));
-            if *e > 0.0 && *e < 1.0 {
-                // The energy that is left, with room for the rounding of what comes back.
-                settings.push(setting("svd", Some(1.0 - (CLEAR * e).powi(2))));
+    }
+
+    /// A share of the energy of the change, likewise.
+    fn energy(&self, share: f64) -> f64 {
+        if self.ratio == 1.0 { share } else { 1.0 - self.relative((1.0 - share).max(0.0).sqrt()).powi(2) }
+    }
+
+    /// What a policy may have for the job beside lossless coding.
+    fn settings(&self, policy: &Policy) -> Vec<Setting> {
+        let mut settings: Vec<Setting> = Vec::new();
+        match policy {
+            Policy::Fixed(fixed) => settings.extend(self.told(fixed)),
+            Policy::Within(Bound::Relative(e)) => {
+                settings.extend(["sparse-int8", "sparse"].map(|c| setting(c, Some(self.relative(*e)))));
+                settings.extend(["int8", "sign"].map(|c| setting(c, None)));
+                if *e > 0.0 && *e < 1.0 {
+                    // The energy that is left, with room for the rounding of what comes back.
+                    settings.push(setting("svd", Some(self.energy(1.0 - (CLEAR * e).powi(2)))));
+                }
             }
+            Policy::Within(Bound::Absolute(e)) => settings.push(setting("sparse-int8-absolute", Some(*e))),
+            Policy::Within(Bound::Ulps(k)) if *k > 0 => {
+                settings.push(setting("ulp-bounded", Some(f64::from(*k))));
+            }
+            Policy::TargetSize(_) => {
+                settings.extend(MENU.map(|e| setting("sparse-int8", Some(self.relative(e)))));
+                settings.push(setting("sign", None));
+                settings.extend([8.0, 32.0].map(|rank| setting("svd", Some(rank))));
+            }
+            _ => {}
         }
-        Policy::Within(Bound::Absolute(e)) => settings.push(setting("sparse-int8-absolute", Some(*e))),
-        Policy::Within(Bound::Ulps(k)) if *k > 0 => {
-            settings.push(setting("ulp-bounded", Some(f64::from(*k))));
-        }
-        Policy::TargetSize(_) => {
-            settings.extend(MENU.map(|e| setting("sparse-int8", Some(e))));
-            settings.push(setting("sign", None));
-            settings.extend([8.0, 32.0].map(|rank| setting("svd", Some(rank))));
-        }
-        _ => {}
+        // Vectors have no factors worth the name, and what is of low rank is in two layers already.
+        let is_matrix = self.job.segment.rows >= 32 && self.job.segment.row_len >= 32;
+        let layered = self.job.coding == Coding::LowRank;
+        settings.retain(|s| !has_factors(s) || (is_matrix && !(layered && s.codec == "layered")));
+        settings.dedup();
+        settings
     }
-    // Vectors have no factors worth the name, and what is of low rank is in two layers already.
-    let is_matrix = job.segment.rows >= 32 && job.segment.row_len >= 32;
-    let layered = job.coding == Coding::LowRank;
-    settings.retain(|s| !has_factors(s) || (is_matrix && !(layered && s.codec == "layered")));
-    let sample =
-        Sample::take(pair, job, (job.segment.len() / TRIAL_PART).clamp(*TRIAL.start(), *TRIAL.end()), false)?;
-    if let Policy::Within(Bound::Relative(e)) = policy
-        && settings.iter().any(has_factors)
-        && !sample.may_have_factors(job, *e, options, contexts)?
-    {
-        settings.retain(|s| !has_factors(s));
+
+    /// A setting that was asked for, relative to what the codec takes for the change.
+    fn told(&self, fixed: &Setting) -> Option<Setting> {
+        let default = match fixed.codec.as_str() {
+            "sparse" => SPARSE,
+            "sparse-int8" => SPARSE_INT8,
+            "svd" => {
+                return Some(match fixed.value {
+                    Some(share) if share > 0.0 && share < 1.0 => setting("svd", Some(self.energy(share))),
+                    _ => fixed.clone(),
+                });
+            }
+            "lossless" => return None,
+            _ => return Some(fixed.clone()),
+        };
+        // As it was written, where nothing has to be said otherwise.
+        let same = self.ratio == 1.0;
+        let value = self.relative(fixed.value.unwrap_or(default));
+        Some(if same { fixed.clone() } else { setting(&fixed.codec, Some(value)) })
     }
-    let whole = settings
-        .iter()
-        .any(has_factors)
-        .then(|| Sample::take(pair, job, LOW_RANK_TRIAL, true))
-        .transpose()?;
+}
+
+/// Tries what the policy may have for a job. The first is the lossless one, unless a policy asks for layers,
+/// which lose nothing either.
+fn try_all(bench: Bench<'_>, job: &Job, shared: f64, policy: &Policy) -> Result<Vec<Trial>> {
+    let lossy = !matches!(policy, Policy::Lossless);
+    let variants = if lossy { variants(bench, job)? } else { vec![Variant { job: job.clone(), ratio: 1.0 }] };
     let mut trials = Vec::new();
-    for setting in settings {
-        let Some(encoder) = encoder(&setting)? else { continue };
-        let sample = whole.as_ref().filter(|_| has_factors(&setting)).unwrap_or(&sample);
-        if let Some(trial) = sample.attempt(job, shared, setting, encoder, policy, options, contexts)? {
-            trials.push(trial);
-        }
+    for variant in &variants {
+        try_variant(bench, variant, shared, policy, &mut trials)?;
     }
     // A fixed codec that declines the tensor leaves lossless coding.
+    let with_lossless = !matches!(policy, Policy::Fixed(fixed) if fixed.codec == "layered");
     if with_lossless || trials.is_empty() {
-        let lossless = setting("lossless", None);
-        let trial = if job.coding == Coding::LowRank {
-            let sample = Sample::take(pair, job, LOW_RANK_TRIAL, true)?;
-            sample.attempt(job, shared, lossless, Arc::new(LowRank), &Policy::Lossless, options, contexts)?
-        } else {
-            sample.attempt(job, shared, lossless, Arc::new(Lossless), &Policy::Lossless, options, contexts)?
+        let (by_rows, encoder): (_, Arc<dyn DeltaEncoder>) = match job.coding {
+            Coding::LowRank => (true, Arc::new(LowRank)),
+            _ => (false, Arc::new(Lossless)),
         };
+        let sample = Sample::take(bench, job, sampled(job, by_rows), by_rows)?;
+        let attempt = Attempt { job, shared, setting: setting("lossless", None), encoder };
+        let trial = sample.attempt(attempt, &Policy::Lossless, bench)?;
         trials.extend(trial.map(|t| Trial { coding: None, error: 0.0, allowed: true, ..t }));
         trials.rotate_right(1);
     }
     Ok(trials)
 }
 
-/// Some of a job's weights.
-struct Sample {
-    unit: UnitSpec,
-    target: Vec<u8>,
-    base: Option<Vec<u8>>,
-    /// How many times larger the job is.
-    scale: f64,
+/// How many elements of a job trials look at.
+fn sampled(job: &Job, by_rows: bool) -> u64 {
+    let usual = (job.segment.len() / TRIAL_PART).clamp(*TRIAL.start(), *TRIAL.end());
+    if by_rows { LOW_RANK_TRIAL } else { usual }
 }
 
-impl Sample {
-    /// About so many elements; `by_rows` takes whole rows.
-    fn take(pair: &Pair<'_>, job: &Job, elements: u64, by_rows: bool) -> Result<Sample> {
-        let share = elements as f64 / job.segment.len().max(1) as f64;
-        let mut sampler = Sampler::new(job.tensor as u64);
-        let (shape, runs) =
-            if by_rows { sampler.pick_rows(job.segment, share) } else { sampler.pick(job.segment, share) };
-        let read = |model: &Model, tensor: usize, start: u64, width: usize| -> Result<Vec<u8>> {
-            let mut out = vec![0; shape.len() as usize * width];
-            let mut at = 0;
-            for run in &runs {
-                let len = (run.end - run.start) as usize * width;
-                if let Some(out) = out.get_mut(at..at + len) {
-                    model.read_range_into(tensor, (start + run.start) * width as u64, out)?;
-                }
-                at += len;
-            }
-            Ok(out)
-        };
-        let target = read(pair.target, job.tensor, job.start, job.dtype.storage_bytes())?;
-        let of_base = match job.base.zip(pair.base) {
-            Some((tensor, model)) => {
-                let dtype = model.tensors()[tensor].spec.dtype();
-                Some((dtype, read(model, tensor, job.start, dtype.storage_bytes())?))
-            }
-            None => None,
-        };
-        let dtype = of_base.as_ref().map(|b| b.0);
-        Ok(Sample {
-            unit: UnitSpec::new(job.dtype, dtype, sparse_core::DEFAULT_CHUNK_LEN, [shape])?,
-            target,
-            base: of_base.map(|b| b.1),
-            scale: job.segment.len() as f64 / shape.len().max(1) as f64,
-        })
+fn try_variant(
+    bench: Bench<'_>,
+    variant: &Variant,
+    shared: f64,
+    policy: &Policy,
+    trials: &mut Vec<Trial>,
+) -> Result<()> {
+    let job = &variant.job;
+    let mut settings = variant.settings(policy);
+    if settings.is_empty() {
+        return Ok(());
     }
-
-    /// Whether a quarter as many directions as there are rows in the sample leave no more than a relative error of `e`. Where
-    /// that fails, the rows of the whole share even less, and it is not worth decomposing.
-    fn may_have_factors(&self, job: &Job, e: f64, options: &Options, contexts: &Contexts) -> Result<bool> {
-        let rows = self.unit.segments().first().map_or(0, |s| s.rows.min(s.row_len));
-        let setting = setting("svd", Some((rows / 4).clamp(8, 4096) as f64));
-        let Some(encoder) = encoder(&setting)? else { return Ok(false) };
-        let trial = self.attempt(job, 1.0, setting, encoder, &Policy::Lossless, options, contexts)?;
-        Ok(trial.is_some_and(|t| t.relative() <= e))
-    }
-
-    /// How much longer the rows and columns of the job are than those of the sample.
-    fn factor_growth(&self, job: &Job) -> f64 {
-        let len = |s: sparse_core::Segment| (s.rows + s.row_len) as f64;
-        len(job.segment) / len(self.unit.segments()[0]).max(1.0)
-    }
-
-    /// Code the sample, decode it, and measure. `None` if the codec does not take such weights. `shared` is the job's part of the
-    /// tables of its unit.
-    #[allow(clippy::too_many_arguments)]
-    fn attempt(
-        &self,
-        job: &Job,
-        shared: f64,
-        setting: Setting,
-        encoder: Arc<dyn DeltaEncoder>,
-        policy: &Policy,
-        options: &Options,
-        contexts: &Contexts,
-    ) -> Result<Option<Trial>> {
-        let base = self.base.as_deref();
-        let encoded =
-            contexts.with(|cx| encode_unit(&*encoder, &self.unit, &self.target, base, options.effort, cx));
-        let encoded = match encoded {
-            Err(e) if e.kind() == ErrorKind::InvalidArgument => return Ok(None),
-            other => other?,
-        };
-        let mut restored = vec![0; self.target.len()];
-        contexts.with(|cx| decode_unit(&*encoder, &self.unit, &encoded, base, &mut restored, cx))?;
-        let mut tally = Tally::default();
-        tally.observe(job.dtype, &self.target, &restored, self.unit.base_dtype().zip(base))?;
-        let found = tally.certificate();
-
-        let bytes = |unit: &EncodedUnit| unit.chunks.iter().map(Vec::len).sum::<usize>();
-        let chunks = bytes(&encoded);
-        // States and the like, which do not grow with the weights.
-        let mut by_chunk = 0.0;
-        if chunks < SMALL && self.unit.len() >= 4 {
-            let halves = self.unit.len().div_ceil(2) as u32;
-            let unit = UnitSpec::new(job.dtype, self.unit.base_dtype(), halves, self.unit.segments())?;
-            let halved =
-                contexts.with(|cx| encode_unit(&*encoder, &unit, &self.target, base, options.effort, cx))?;
-            by_chunk = bytes(&halved).saturating_sub(chunks) as f64;
-        }
-        let count = job.segment.len() as f64 / f64::from(options.chunk_len.max(1));
-        let payload = (chunks as f64 - by_chunk).max(0.0) * self.scale + by_chunk * count;
-        let params = encoded.params.len() as f64;
-        // Of a parameter block, tables are shared, steps by rows grow with the rows, factors with rows and columns.
-        let steps = |(now, then): (u64, f64)| (now as f64, then / (now as f64).max(1.0));
-        let (grown, growth) = match setting.codec.as_str() {
-            "int8" => steps(Int8::step_bytes(&self.unit, &encoded.params, self.scale)?),
-            "sign" => steps(Sign::step_bytes(&self.unit, &encoded.params, self.scale)?),
-            "svd" | "layered" => {
-                let tables = Svd::table_bytes(&self.unit, &encoded.params)? as f64;
-                (params - tables, self.factor_growth(job))
+    let sample = Sample::take(bench, job, sampled(job, false), false)?;
+    if let Policy::Within(Bound::Relative(e)) = policy
+        && settings.iter().any(has_factors)
+    {
+        let setting = setting("svd", Some(sample.quick_rank()));
+        let may = match encoder(&setting)? {
+            Some(encoder) => {
+                sample.may_have_factors(Attempt { job, shared: 1.0, setting, encoder }, *e, bench)?
             }
-            "lossless" if is_by_factors(job, &setting) => (params, self.factor_growth(job)),
-            _ => (0.0, 1.0),
+            None => false,
         };
-        // Units of factors are no larger than this.
-        let least =
-            if is_by_factors(job, &setting) { job.segment.len() as f64 / OWN_UNIT as f64 } else { 0.0 };
-        let alone = setting.codec == "sparse-int8" && job.dtype.storage_bytes() == 2 && payload >= ALONE;
-        let shared = if alone { 1.0 } else { shared.max(least.min(1.0)) };
-        let tables = (params - grown) * shared;
-        let bits = 8.0 * (payload + tables + grown * growth);
-        let relative = found.relative_error();
-        let allowed = match policy {
-            Policy::Within(Bound::Relative(e)) => {
-                let bounded = matches!(setting.codec.as_str(), "sparse" | "sparse-int8");
-                relative <= if bounded { *e } else { e * CLEAR }
-            }
-            _ => true,
-        };
-        Ok(Some(Trial {
-            setting,
-            coding: Some(encoder),
-            bits,
-            error: found.error.powi(2) * self.scale,
-            change: found.change.powi(2) * self.scale,
-            allowed,
-            alone,
-        }))
+        settings.retain(|s| may || !has_factors(s));
     }
+    let whole = settings
+        .iter()
+        .any(has_factors)
+        .then(|| Sample::take(bench, job, sampled(job, true), true))
+        .transpose()?;
+    for setting in settings {
+        let Some(encoder) = encoder(&setting)? else { continue };
+        let sample = whole.as_ref().filter(|_| has_factors(&setting)).unwrap_or(&sample);
+        trials.extend(sample.attempt(Attempt { job, shared, setting, encoder }, policy, bench)?);
+    }
+    Ok(())
 }

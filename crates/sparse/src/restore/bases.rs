@@ -159,6 +159,38 @@ impl<'a> ModelBases<'a> {
         self.model
     }
 
+    /// Finds all bases.
+    #[cfg(feature = "encode")]
+    pub(super) fn all(model: &'a Model, index: &Index, cancel: &CancelToken) -> Result<Self> {
+        let mut finder = Finder { model, index, cancel, by_name: None };
+        let places = index.bases.iter().map(|b| finder.find(b).map(Some)).collect::<Result<_>>()?;
+        Ok(ModelBases { model: Some(model), places, byte_len: 0 })
+    }
+
+    /// Looks up one base more; returns whether it was not there before and is now.
+    pub(super) fn also(&mut self, index: &Index, base: u32, cancel: &CancelToken) -> bool {
+        let (Some(model), Some(entry)) = (self.model, index.bases.get(base as usize)) else { return false };
+        match self.places.get_mut(base as usize) {
+            Some(place @ None) => {
+                *place = Finder { model, index, cancel, by_name: None }.find(entry).ok();
+                place.is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes back what [`also`](Self::also) found.
+    pub(super) fn forget(&mut self, base: u32) {
+        if let Some(place) = self.places.get_mut(base as usize) {
+            *place = None;
+        }
+    }
+
+    /// Of each base: whether it was looked up and found.
+    pub(super) fn present(&self) -> Vec<bool> {
+        self.places.iter().map(Option::is_some).collect()
+    }
+
     /// Bytes of all that is needed.
     pub(super) fn byte_len(&self) -> u64 {
         self.byte_len

@@ -17,7 +17,9 @@ pub(crate) use bases::borrow_or_read;
 pub(crate) use bases::{Bases, digest_of, filled, mismatch, needed, no_base};
 pub(crate) use content::CONTENT;
 pub(crate) use diagnose::diagnose;
-pub(crate) use measure::{CERTIFICATE, Measured, certificate_in};
+#[cfg(feature = "encode")]
+pub(crate) use measure::certify;
+pub(crate) use measure::{CERTIFICATE, Measured, Original, Recorded, certificate_in};
 pub(crate) use payload::{Failure, Inputs, KEPT_UNITS, PayloadDecoder, check_codecs};
 pub(crate) use plan::{Fragment, Fragments, Work};
 
@@ -55,6 +57,8 @@ pub struct RestoreReport {
     pub base_bytes: u64,
     /// The SHA-256 of what was restored, where the delta carries it or [`Options`] ask for it.
     pub content: Option<ContentHash>,
+    /// What the user should know.
+    pub notes: Vec<String>,
 }
 
 /// Restore the target of `delta` at `out`: a folder, or the single file that the target was (unless `out` is a
@@ -111,18 +115,37 @@ pub fn verify(
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<RestoreReport> {
-    let prepared = prepare(base, delta, options)?;
+    let mut prepared = prepare(base, delta, options)?;
     let certified = delta.index().entries.iter().any(|e| e.attributes.contains_key(&CERTIFICATE));
-    let watch = certified.then(|| Watch { measure: Measure::new(delta, &prepared, None), compare: true });
+    let present = if certified { link_references(&mut prepared, delta, options)? } else { Vec::new() };
+    let measure = |present| Measure::new(delta, &prepared, None).with_present(present);
+    let watch = certified.then(|| Watch { measure: measure(present), compare: true });
     restore(&prepared, delta, Output::Nowhere, options, observer, "verifying", watch).map(|r| r.0)
 }
 
-/// Restore `delta` to nowhere, and measure how near it comes to `original`. `compare` says whether the recorded digests are
-/// known to be meant, or yet to be found.
+/// Looks up the bases that certificates alone are relative to, and says which bases are there. One that is
+/// missing, or another, is no fault of a delta that restores without it.
+fn link_references(bases: &mut ModelBases<'_>, delta: &Delta, options: &Options) -> Result<Vec<bool>> {
+    let index = delta.index();
+    for entry in &index.entries {
+        let recorded = Recorded::read(index, entry).map_err(|e| delta.place_in(e, entry))?;
+        if let Some(Recorded { base, .. }) = recorded
+            && bases.also(index, base, &options.cancel)
+            && let Some(known) = index.bases.get(base as usize)
+            && digest_of(bases, index, base, &options.cancel)? != known.digest
+        {
+            bases.forget(base);
+        }
+    }
+    Ok(bases.present())
+}
+
+/// Restores `delta` to nowhere, and measures how near it comes to `original`. `compare` says whether the
+/// recorded digests are known to be meant, or yet to be found.
 pub(crate) fn measure(
     base: Option<&Model>,
     delta: &Delta,
-    original: &Model,
+    original: Original<'_>,
     compare: bool,
     options: &Options,
     observer: &dyn Observer,
@@ -148,6 +171,24 @@ pub(crate) fn is_layered(index: &Index, entry: u32) -> bool {
         PieceSource::Unit { unit, .. } => index.units.get(unit as usize).is_some_and(|u| has_layers(u.codec)),
         _ => false,
     })
+}
+
+/// Checks that a model has every tensor that `delta` names of its base, whether or not restoring needs it.
+///
+/// # Errors
+/// `BaseMismatch`, with the first tensor that is missing or another; what reading reports; `Cancelled`.
+#[cfg(feature = "encode")]
+pub(crate) fn check_named_bases(model: &Model, delta: &Delta, options: &Options) -> Result<()> {
+    let index = delta.index();
+    let bases = ModelBases::all(model, index, &options.cancel)?;
+    for (number, record) in (0..).zip(&index.bases) {
+        let found = digest_of(&bases, index, number, &options.cancel)?;
+        if found != record.digest {
+            let why = format!("its content differs, expected digest {}, found {found}", record.digest);
+            return Err(mismatch(index, record, &why));
+        }
+    }
+    Ok(())
 }
 
 /// Checks the digests of what `entries` need of the base.
@@ -231,6 +272,7 @@ fn restore(
         bytes,
         base_bytes: bases.byte_len(),
         content,
+        notes: Vec::new(),
     };
     Ok((report, measured))
 }
