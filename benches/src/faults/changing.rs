@@ -1,7 +1,7 @@
 //! Rows: inputs that change while the command reads them.
 
 use super::data::{Kind, get, put};
-use super::dice::Dice;
+use super::dice::{Dice, thin};
 use super::lab::{Lab, Ran, difference};
 use super::library::Library;
 use super::outcome::{Outcome, Verdict};
@@ -47,7 +47,7 @@ fn plan(lab: &Lab, kind: &str) -> Result<Plan> {
             all.extend(ACTS.map(|act| format!("{kind} {command} {victim} {act} {i}")));
         }
     }
-    Ok(Plan::Trials(all))
+    Ok(Plan::Trials(thin(all, lab.most(usize::MAX, 14))))
 }
 
 /// Copies of the inputs that may be changed.

@@ -29,7 +29,7 @@ pub(super) fn rows() -> Vec<Row> {
         row(
             "flip-sampled",
             "random bits of large deltas, flipped",
-            |lab| sampled(lab, lab.most(1500, 25), "flip-any"),
+            |lab| sampled(lab, lab.most(1500, 6), "flip-any"),
             changed,
         ),
         row(
@@ -50,9 +50,9 @@ pub(super) fn rows() -> Vec<Row> {
             "splice",
             "head of one delta and tail of another; parts swapped, repeated or left out",
             |lab| {
-                let mut all = sampled_list(lab, lab.most(400, 8), "swap");
-                all.extend(sampled_list(lab, lab.most(200, 4), "repeat"));
-                all.extend(sampled_list(lab, lab.most(200, 4), "omit"));
+                let mut all = sampled_list(lab, lab.most(400, 2), "swap");
+                all.extend(sampled_list(lab, lab.most(200, 1), "repeat"));
+                all.extend(sampled_list(lab, lab.most(200, 1), "omit"));
                 for kind in lab.kinds().iter().filter(|k| k.small) {
                     for other in lab.kinds().iter().filter(|k| k.small && k.name != kind.name) {
                         let n = lab.most(40, 2);
@@ -67,8 +67,8 @@ pub(super) fn rows() -> Vec<Row> {
             "overwrite",
             "a part of the delta overwritten with zeros or noise",
             |lab| {
-                let mut all = sampled_list(lab, lab.most(300, 6), "noise");
-                all.extend(sampled_list(lab, lab.most(300, 6), "zeros"));
+                let mut all = sampled_list(lab, lab.most(300, 2), "noise");
+                all.extend(sampled_list(lab, lab.most(300, 1), "zeros"));
                 Ok(Plan::Trials(all))
             },
             changed,
@@ -77,8 +77,8 @@ pub(super) fn rows() -> Vec<Row> {
             "trailing",
             "bytes after the end: zeros, noise, the delta again",
             |lab| {
-                let mut all = sampled_list(lab, lab.most(40, 3), "after-noise");
-                all.extend(sampled_list(lab, lab.most(40, 3), "after-zeros"));
+                let mut all = sampled_list(lab, lab.most(40, 1), "after-noise");
+                all.extend(sampled_list(lab, lab.most(40, 1), "after-zeros"));
                 all.extend(sampled_list(lab, 1, "after-itself"));
                 Ok(Plan::Trials(all))
             },

@@ -20,7 +20,7 @@ pub(super) fn rows() -> Vec<Row> {
             fault: "full disk",
             place: "the output lies on a tmpfs of n pages, for n up to what is needed and beyond",
             plan: |lab| match mounts(lab) {
-                Ok(()) => sizes(lab, "disk", 4096, lab.most(160, 4)),
+                Ok(()) => sizes(lab, "disk", 4096, lab.most(160, 2)),
                 Err(e) => Ok(Plan::Skipped(format!("mounting is not permitted: {e}"))),
             },
             run: on_full_disk,
@@ -31,7 +31,7 @@ pub(super) fn rows() -> Vec<Row> {
             place: "TMPDIR lies on a tmpfs of n pages; a dataset that does not fit `--memory`",
             plan: |lab| match mounts(lab) {
                 Ok(()) => {
-                    let n = lab.most(48, 3);
+                    let n = lab.most(48, 2);
                     Ok(Plan::Trials((0..n).map(|i| format!("temporary {}", 1 + i * i * 8)).collect()))
                 }
                 Err(e) => Ok(Plan::Skipped(format!("mounting is not permitted: {e}"))),
@@ -43,7 +43,7 @@ pub(super) fn rows() -> Vec<Row> {
             fault: "files may not grow (RLIMIT_FSIZE)",
             place: "`ulimit -f n` before the command, SIGXFSZ ignored",
             plan: |lab| match cfg!(unix) {
-                true => sizes(lab, "limit", 512, lab.most(80, 4)),
+                true => sizes(lab, "limit", 512, lab.most(80, 2)),
                 false => Ok(Plan::Skipped("Unix only".into())),
             },
             run: with_limit,

@@ -23,7 +23,7 @@ pub(super) fn rows() -> Vec<Row> {
                 for kind in lab.kinds().iter().filter(|k| k.small) {
                     let n = Parts::of(&super::data::get(&kind.delta())?)?.index.len();
                     let of_kind = (0..n).flat_map(|at| BYTES.map(|how| format!("{} {how} {at}", kind.name)));
-                    all.extend(thin(of_kind.collect(), lab.most(usize::MAX, 220)));
+                    all.extend(thin(of_kind.collect(), lab.most(usize::MAX, 40)));
                 }
                 Ok(Plan::Trials(all))
             },
@@ -34,10 +34,10 @@ pub(super) fn rows() -> Vec<Row> {
             "names of files that lead outside, or that no system should be given",
             place,
             |lab| {
-                let kinds = lab.kinds();
+                let kinds: Vec<Kind> = lab.kinds().into_iter().filter(|k| k.small).collect();
                 let names =
                     (0..NAMES.len()).flat_map(|n| kinds.iter().map(move |k| format!("{} name {n}", k.name)));
-                Ok(Plan::Trials(names.collect()))
+                Ok(Plan::Trials(thin(names.collect(), lab.most(usize::MAX, 40))))
             },
             lying_name,
         ),
@@ -48,7 +48,7 @@ pub(super) fn rows() -> Vec<Row> {
             |lab| {
                 let mut all = Vec::new();
                 for kind in lab.kinds() {
-                    let most = if kind.small { lab.most(2000, 60) } else { lab.most(300, 8) };
+                    let most = if kind.small { lab.most(2000, 25) } else { lab.most(300, 3) };
                     let n = records(&super::data::get(&kind.delta())?)?.iter().map(|r| r.len).sum::<usize>();
                     let of_kind =
                         (0..n).flat_map(|at| PAYLOAD.map(|how| format!("{} {how} {at}", kind.name)));

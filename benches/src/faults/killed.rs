@@ -30,7 +30,7 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 fn plan(lab: &Lab, op: Op) -> Result<Plan> {
-    let n = lab.most(TRIALS, 6);
+    let n = lab.most(TRIALS, 4);
     let priors = Prior::ALL.map(Prior::name);
     let trial = |i: usize| format!("{} {} {i}", op.name(), priors[i / 2 % 2]);
     Ok(Plan::Trials((0..n).map(trial).collect()))

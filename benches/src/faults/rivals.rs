@@ -46,7 +46,7 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 fn plan(lab: &Lab, prior: &str, n: usize) -> Result<Plan> {
-    let n = lab.most(n, 2);
+    let n = lab.most(n, 1);
     let all = Op::ALL.into_iter().flat_map(|op| (0..n).map(move |i| (op, i)));
     Ok(Plan::Trials(all.map(|(op, i)| format!("{} {prior} {i}", op.name())).collect()))
 }

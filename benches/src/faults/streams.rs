@@ -102,7 +102,7 @@ fn writers(lab: &Lab) -> Result<Plan> {
             all.extend((0..calls).map(|n| format!("{name} {how} {n}")));
         }
     }
-    Ok(Plan::Trials(thin(all, lab.most(4000, 60))))
+    Ok(Plan::Trials(thin(all, lab.most(4000, 30))))
 }
 
 fn with_writer(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
@@ -189,7 +189,7 @@ fn sources(lab: &Lab) -> Result<Plan> {
             }
         }
     }
-    Ok(Plan::Trials(thin(all, lab.most(4000, 60))))
+    Ok(Plan::Trials(thin(all, lab.most(4000, 30))))
 }
 
 fn with_source(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
