@@ -42,6 +42,14 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
 
+    /// Memory that what a delta declares may take, as 512M or 4G: refuse deltas that ask for more [default: 64 MiB of index]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = memory_size)]
+    pub(crate) max_memory: Option<u64>,
+
+    /// Refuse to restore more than this, as 512M or 4G, before anything is written
+    #[arg(long, global = true, value_name = "SIZE", value_parser = byte_size)]
+    pub(crate) max_output: Option<u64>,
+
     /// Print errors and what was asked for, nothing else
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
@@ -375,6 +383,10 @@ pub(crate) struct DatasetCompress {
     #[arg(long)]
     pub(crate) exact: bool,
 
+    /// Do not restore what was written before it is published: faster, without the proof
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+
     /// A column that tells rows apart, in base and derivative (several times, if it takes several)
     #[arg(long, value_name = "COLUMN")]
     pub(crate) key: Vec<String>,
@@ -463,6 +475,19 @@ fn size(text: &str) -> Result<usize, String> {
     let (digits, power) = crate::human::size_parts(text);
     let bytes = digits.parse::<usize>().ok().and_then(|n| n.checked_mul(1024usize.pow(power)));
     bytes.filter(|&b| b >= 16 << 20).ok_or_else(|| "a size of at least 16M is needed".to_owned())
+}
+
+fn byte_size(text: &str) -> Result<u64, String> {
+    let (digits, power) = crate::human::size_parts(text);
+    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(1024u64.pow(power)));
+    bytes.ok_or_else(|| "a size is needed, as 512M or 4G".to_owned())
+}
+
+fn memory_size(text: &str) -> Result<u64, String> {
+    byte_size(text)
+        .ok()
+        .filter(|&b| b >= 16 << 20)
+        .ok_or_else(|| "a size of at least 16M is needed".to_owned())
 }
 
 fn threads(text: &str) -> Result<usize, String> {

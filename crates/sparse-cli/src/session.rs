@@ -7,7 +7,7 @@ use crate::human::{plain, plain_json};
 use crate::progress::{Progress, eprint};
 use crate::signals::{Signals, tell};
 use serde::Serialize;
-use sparse::{CancelToken, Effort, Error, ErrorKind, Model, OpenOptions, Options, Overwrite};
+use sparse::{CancelToken, Effort, Error, ErrorKind, Limits, Model, OpenOptions, Options, Overwrite};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -84,10 +84,20 @@ impl Session {
         self.signals.token()
     }
 
+    /// What a delta may ask for.
+    pub(crate) fn limits(&self) -> Limits {
+        let mut limits = self.common.max_memory.map_or_else(Limits::default, Limits::for_memory);
+        if let Some(bytes) = self.common.max_output {
+            limits.max_output_bytes = bytes;
+        }
+        limits
+    }
+
     /// The library's options for this run.
     pub(crate) fn options(&self, effort: Effort) -> Options {
         let mut options = Options::default();
         options.effort = effort;
+        options.limits = self.limits();
         options.cancel = self.cancel_token();
         options
     }
@@ -101,6 +111,7 @@ impl Session {
     ) -> sparse_dataset::Options {
         let mut options = sparse_dataset::Options::default();
         options.effort = effort;
+        options.limits = self.limits();
         options.cancel = self.cancel_token();
         options.memory = memory.memory;
         options.temporary = memory.temporary.clone();

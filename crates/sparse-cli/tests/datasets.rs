@@ -75,6 +75,18 @@ fn estimates_say_why() {
 }
 
 #[test]
+fn budgets() {
+    let (_dir, path) = folder();
+    let (base, new, delta, out) =
+        (path("base.jsonl"), path("new.jsonl"), path("d.sparse"), path("out.jsonl"));
+    run(["dataset-compress", &base, &new, "-o", &delta, "--no-verify"]).succeeded();
+    let text = fails(&["dataset-reconstruct", &delta, "-o", &out, "--max-output", "1k"], 4, "limit_exceeded");
+    assert!(text.contains("limit 1024"), "{text}");
+    assert!(fs::metadata(&out).is_err(), "nothing is left");
+    run(["dataset-reconstruct", &delta, "-o", &out, "--max-output", "1M", "--max-memory", "16M"]).succeeded();
+}
+
+#[test]
 fn what_can_go_wrong() {
     let (_dir, path) = folder();
     let (base, new, delta) = (path("base.jsonl"), path("new.jsonl"), path("d.sparse"));

@@ -16,9 +16,12 @@ use sparse_core::{CodecId, Digest, Limits, Result};
 /// Filled in when the hashes are reached.
 const UNSET: Digest = Digest([0; 16]);
 
-/// Read an index from its plain bytes. Takes at most about `limits.max_index_bytes` of memory.
+/// How many times as much memory as its plain bytes the largest index may take: names are stored by what differs.
+const MEMORY: u64 = 2;
+
+/// Read an index from its plain bytes. Takes at most about twice `limits.max_index_bytes` of memory.
 pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Index> {
-    let c = &mut Cursor::new(bytes, limits.max_index_bytes);
+    let c = &mut Cursor::new(bytes, limits.max_index_bytes.saturating_mul(MEMORY));
     let n_bases = c.count("bases")?;
     let n_entries = c.count("entries")?;
     let n_files = c.count("files")?;

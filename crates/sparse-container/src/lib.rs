@@ -31,6 +31,7 @@ pub use index::{
     Attributes, BaseEntry, BaseKind, BaseRange, BaseStart, BlobRef, ChunkRecord, Entry, EntryKind,
     FileRecord, Index, Piece, PieceSource, Provenance, SegmentRecord, UnitRecord,
 };
+pub use path::check_distinct;
 pub use reader::Reader;
 pub use sparse_core::{check_output_path, check_path};
 pub use writer::Writer;

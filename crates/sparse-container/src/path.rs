@@ -2,8 +2,11 @@
 
 use sparse_core::{Error, Result};
 
-/// Check that no two of `paths` are the same and none is the folder of another.
-pub(crate) fn check_distinct(mut paths: Vec<&str>) -> Result<()> {
+/// Checks that no two of `paths` are the same and none is the folder of another.
+///
+/// # Errors
+/// `Corrupt`, naming the paths.
+pub fn check_distinct(mut paths: Vec<&str>) -> Result<()> {
     // In this order a folder comes right before what it contains, so that looking at neighbours is enough.
     paths.sort_unstable_by(|a, b| a.split('/').cmp(b.split('/')));
     for pair in paths.windows(2) {

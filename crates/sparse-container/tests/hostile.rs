@@ -355,6 +355,62 @@ fn limits_are_the_readers() {
     assert_eq!(reader.read_blob(&stray, 1000).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
+/// Names that are stored by what differs take more memory than file.
+#[test]
+fn memory_of_names_is_bounded() {
+    let mut index = Index::default();
+    index.folders = (1..=16_000).map(|n| "a".repeat(n.min(4000)) + &format!("/{n}")).collect();
+    let written = Writer::new(Vec::new()).unwrap().finish(&index).unwrap();
+    assert!(written.len() < 200_000, "{}", written.len());
+    let mut limits = Limits::default();
+    Reader::open(&written, &limits).unwrap();
+    // 60 MB of names in an index of 150 KB.
+    limits.max_index_bytes = 20 << 20;
+    let error = Reader::open(&written, &limits).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert!(error.message().contains("memory for the index"), "{error}");
+    // What a reader would refuse by default is not written.
+    index.folders = (1..=40_000).map(|n| "a".repeat(n.min(4000)) + &format!("/{n}")).collect();
+    let error = Writer::new(Vec::new()).unwrap().finish(&index).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    index.folders.clear();
+    index.attributes.insert(7, vec![0; 65 << 20]);
+    let error = Writer::new(Vec::new()).unwrap().finish(&index).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+}
+
+/// The largest deltas that there are pass the default limits.
+#[test]
+fn many_tensors_and_files() {
+    let mut index = Index::default();
+    let mut w = Writer::new(Vec::new()).unwrap();
+    let params = w.append(b"p").unwrap();
+    let spec = TensorSpec::new(Dtype::U8, vec![16, 4]).unwrap();
+    let unit = UnitSpec::new(Dtype::U8, Some(Dtype::U8), 16, vec![Segment { rows: 16, row_len: 4 }]).unwrap();
+    for i in 0..80_000u32 {
+        let name = format!("model.language_model.layers.{}.mlp.experts.{i}.down_proj.weight", i / 1000);
+        let file = format!("model-{:05}-of-00200.safetensors", i / 400);
+        index.bases.push(BaseEntry::tensor(name.clone(), file, spec.clone(), digest(&i.to_le_bytes())));
+        let mut chunks = Vec::new();
+        let mut first = 0;
+        for c in 0..4 {
+            let (at, chunk) = w.append_chunk(b"chunk").unwrap();
+            first = if c == 0 { at } else { first };
+            chunks.push(chunk);
+        }
+        let base = BaseStart { base: i, offset: 0 };
+        index.units.push(UnitRecord::new(CodecId(1), &unit, &[base], params, first, chunks).unwrap());
+        let source = PieceSource::Unit { unit: i, segment: 0, offset: 0 };
+        let piece = Piece { len: 64, source };
+        index.entries.push(Entry::tensor(name, spec.clone(), digest(b"x"), vec![piece]));
+    }
+    for i in 0..100_000 {
+        index.files.push(FileRecord::new(format!("folder-{}/file-{i}.json", i / 50), digest(b""), vec![]));
+    }
+    let written = w.finish(&index).unwrap();
+    Reader::open(&written, &Limits::default()).unwrap();
+}
+
 #[test]
 fn a_failed_write_stays_failed() {
     #[derive(Debug)]

@@ -12,23 +12,44 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Largest index of a delta file, in bytes after decompression.
+    /// Largest index of a delta file, in bytes after decompression. In memory it takes at most about twice as much
+    /// besides.
     pub max_index_bytes: u64,
     /// Largest parameter block (tables, scales, factors) of one unit, in bytes.
     pub max_params_bytes: u64,
     /// Largest chunk, in bytes of decoded data.
     pub max_chunk_bytes: u64,
+    /// Most bytes that restoring may write, in all files together.
+    pub max_output_bytes: u64,
 }
 
 impl Default for Limits {
-    /// 1 GiB of index, 1 GiB of parameters, 64 MiB of chunk: far above what a writer makes, far below a
-    /// machine's memory.
+    /// 64 MiB of index, 1 GiB of parameters, 64 MiB of chunk, output without end: above what a writer makes, below a
+    /// machine's memory. A writer refuses what exceeds the first three.
     fn default() -> Self {
-        Limits { max_index_bytes: 1 << 30, max_params_bytes: 1 << 30, max_chunk_bytes: 64 << 20 }
+        Limits {
+            max_index_bytes: 64 << 20,
+            max_params_bytes: 1 << 30,
+            max_chunk_bytes: 64 << 20,
+            max_output_bytes: u64::MAX,
+        }
     }
 }
 
 impl Limits {
+    /// Creates limits for a reader that may take about `bytes` of memory for what a delta declares: an eighth for the
+    /// index, which takes thrice that with what becomes of it, a quarter for parameters, a sixteenth for a chunk, of which
+    /// several are decoded at once. Parameters and chunks never get more than by default.
+    pub fn for_memory(bytes: u64) -> Limits {
+        let default = Limits::default();
+        Limits {
+            max_index_bytes: bytes / 8,
+            max_params_bytes: (bytes / 4).min(default.max_params_bytes),
+            max_chunk_bytes: (bytes / 16).min(default.max_chunk_bytes),
+            ..default
+        }
+    }
+
     /// Fail when `value` exceeds `limit`.
     ///
     /// # Errors

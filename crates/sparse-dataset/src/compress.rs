@@ -1,7 +1,7 @@
 //! Making deltas.
 
 use crate::analysis::{Analysis, Table, Tuning, analyse};
-use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load, row_group};
+use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load, or_changed, row_group};
 use crate::details::{StoredDetails, write_details};
 use crate::exact::{Kept, Style, keep, regenerate};
 use crate::group::{GroupCoder, Learned};
@@ -9,13 +9,14 @@ use crate::io::FoundSplit;
 use crate::manifest::{ATTRIBUTE, BaseRecord, FileRows, Manifest, SplitRecord, TABLE_CODEC};
 use crate::options::Options;
 use crate::plan::{Plan, Source};
+use crate::proof::{prove_delta, prove_files, prove_group};
 use crate::restore::Target;
 use crate::rows::{Origin, Origins, ops_of};
 use crate::store::temporary_folder;
 use crate::table::Digesting;
 use rayon::prelude::*;
 use sparse_container::{Entry, Index, Piece, PieceSource, Provenance, Writer};
-use sparse_core::{Digest, Effort, Observer, Result, check_target_path};
+use sparse_core::{Digest, Effort, Limits, Observer, Result, check_target_path};
 use sparse_model::{AtomicDir, AtomicFile, Overwrite, ScratchDir, refuse_inside};
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -77,8 +78,12 @@ fn level(options: &Options) -> i32 {
 
 /// Make a delta from which, with `base`, the dataset `derivative` is restored; written to `out` as a stream.
 ///
+/// Unless `options.verify` is off, each part is restored as soon as it is made. What the stream made of the bytes is not read
+/// back: [`compress_to_path`] does that, too.
+///
 /// # Errors
-/// `InvalidInput` when an input is malformed; `LimitExceeded` when a row is too large; `Cancelled`; `Io`.
+/// `InvalidInput` when an input is malformed, changed meanwhile, or could not be restored; `LimitExceeded` when a row is too
+/// large; `Corrupt` when the proof fails; `Cancelled`; `Io`.
 pub fn compress<W: Write>(
     base: &Dataset,
     derivative: &Dataset,
@@ -86,6 +91,17 @@ pub fn compress<W: Write>(
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<CompressReport> {
+    let made = make(base, derivative, out, options, observer);
+    or_changed(made, &[base, derivative]).map(|made| made.0)
+}
+
+fn make<W: Write>(
+    base: &Dataset,
+    derivative: &Dataset,
+    out: W,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<(CompressReport, Manifest)> {
     check_names(derivative, options)?;
     let mut writer = Writer::new(out)?;
     let mut report = CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
@@ -139,7 +155,7 @@ pub fn compress<W: Write>(
     }
     index.attributes.insert(ATTRIBUTE, manifest.write()?);
     writer.finish(&index)?;
-    Ok(report)
+    Ok((report, manifest))
 }
 
 /// Checks that all files to be kept can be restored under their names.
@@ -152,7 +168,8 @@ fn check_names(derivative: &Dataset, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// As [`compress`], to a file that appears complete or not at all.
+/// As [`compress`], to a file that appears complete or not at all, and unless `options.verify` is off, not before it was opened
+/// and read as a reader does.
 ///
 /// # Errors
 /// As [`compress`]; `AlreadyExists`; `InvalidArgument` when the file would lie inside an input.
@@ -167,7 +184,12 @@ pub fn compress_to_path(
     let out = out.as_ref();
     refuse_inside(out, &[base.path(), derivative.path()])?;
     let file = AtomicFile::create(out, overwrite)?;
-    let mut report = compress(base, derivative, BufWriter::with_capacity(1 << 18, &file), options, observer)?;
+    let to = BufWriter::with_capacity(1 << 18, &file);
+    let made = or_changed(make(base, derivative, to, options, observer), &[base, derivative]);
+    let (mut report, manifest) = made?;
+    if options.verify {
+        prove_delta(&file, &manifest)?;
+    }
     report.delta_bytes = sparse_core::ByteSource::byte_len(&file);
     file.commit()?;
     Ok(report)
@@ -190,7 +212,8 @@ pub(crate) fn load_both(
 }
 
 fn load_split(split: &FoundSplit, options: &Options, observer: &dyn Observer) -> Result<Loaded> {
-    load(std::slice::from_ref(split), row_group(options), options.spill(4), true, options, observer)
+    let size = row_group(options, &split.schema)?;
+    load(std::slice::from_ref(split), size, options.spill(4), true, options, observer)
 }
 
 /// A split that was read and analysed.
@@ -229,7 +252,6 @@ pub(crate) struct Coded {
     pub(crate) bytes: Vec<u8>,
     digest: Digest,
     len: u64,
-    rows: u64,
 }
 
 impl Analysed {
@@ -238,6 +260,7 @@ impl Analysed {
         &self,
         base: &Loaded,
         groups: &[usize],
+        prove: bool,
         options: &Options,
         observer: &dyn Observer,
         mut each: impl FnMut(Coded) -> Result<()>,
@@ -252,8 +275,11 @@ impl Analysed {
             let gathered = coder.check_copies(&block, &mut origins)?;
             let bytes = coder.encode(&block, &ops_of(&origins), &gathered, level(options))?;
             let (digest, len) = Digesting::of(&block);
+            if prove {
+                prove_group(&coder, &bytes, &block, (digest, len), &Limits::default())?;
+            }
             observer.advance(block.bytes() as u64);
-            Ok(Coded { bytes, digest, len, rows: block.rows as u64 })
+            Ok(Coded { bytes, digest, len })
         };
         for part in groups.chunks(rayon::current_num_threads().max(1)) {
             let coded: Vec<Result<Coded>> = part.par_iter().map(encode).collect();
@@ -274,9 +300,22 @@ fn compress_split<W: Write>(
 ) -> Result<SplitRecord> {
     count(&analysed.origins, split, &analysed.plan, report)?;
     let groups: Vec<usize> = (0..analysed.loaded.store.blocks()).collect();
-    let mut rows = Vec::new();
+    let store = &analysed.loaded.store;
+    let file_rows = analysed.loaded.file_rows.first().map_or(&[][..], |f| f);
+    let files = split.files.iter().zip(file_rows).map(|(f, &rows)| FileRows {
+        path: f.relative.clone(),
+        format: f.format,
+        rows,
+    });
+    let record = SplitRecord {
+        name: split.name.clone(),
+        schema: split.schema.clone(),
+        plan: analysed.plan.clone(),
+        groups: groups.iter().map(|&g| store.start(g + 1) - store.start(g)).collect(),
+        files: files.collect(),
+    };
     observer.begin("encode", analysed.loaded.bytes);
-    analysed.encode(base, &groups, options, observer, |coded| {
+    let each = |coded: Coded| {
         let mut pieces = Vec::new();
         if coded.len > 0 {
             let blob = writer.append(&coded.bytes)?;
@@ -284,24 +323,19 @@ fn compress_split<W: Write>(
             pieces.push(Piece { len: coded.len, source });
         }
         index.entries.push(Entry::bytes(split.name.clone(), coded.len, coded.digest, pieces));
-        rows.push(coded.rows);
         Ok(())
-    })?;
-    observer.end();
-    let file_rows = analysed.loaded.file_rows.first().map_or(&[][..], |f| f);
-    let files = split.files.iter().zip(file_rows).map(|(f, &rows)| FileRows {
-        path: f.relative.clone(),
-        format: f.format,
-        rows,
-    });
-    let files = files.collect();
-    let record = SplitRecord {
-        name: split.name.clone(),
-        schema: split.schema.clone(),
-        plan: analysed.plan,
-        groups: rows,
-        files,
     };
+    // Exact files are written in any case, below.
+    let prove = options.verify && exact.is_none();
+    let mut proven = Ok(());
+    let encoded = rayon::in_place_scope(|scope| {
+        if prove {
+            scope.spawn(|_| proven = prove_files(store, (&record, &split.details), &options.cancel));
+        }
+        analysed.encode(base, &groups, options.verify, options, observer, each)
+    });
+    encoded.and(proven)?;
+    observer.end();
     if let Some(exact) = exact {
         exact.regenerate(&analysed.loaded, split, &record)?;
     }

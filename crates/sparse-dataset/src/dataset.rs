@@ -2,10 +2,13 @@
 
 use crate::arrow::{kind_of, kinds_of};
 use crate::details::write_details;
+use crate::inputs::Inputs;
 use crate::io::{Format, Found, FoundSplit, JsonRules, all_files, find, read_file, snapshot};
+use crate::limits::{MAX_GROUP_ROWS, rows_by_fill};
 use crate::options::Options;
 use crate::store::{Spill, Store};
 use crate::table::{Block, Column, Kind};
+use arrow_schema::Schema;
 use sparse_container::{Digester, digest};
 use sparse_core::{Digest, Error, ErrorKind, Observer, Result};
 use std::borrow::Cow;
@@ -18,6 +21,7 @@ use std::sync::mpsc::sync_channel;
 pub struct Dataset {
     path: PathBuf,
     found: Found,
+    inputs: Inputs,
 }
 
 impl Dataset {
@@ -29,7 +33,11 @@ impl Dataset {
     /// name is given to two columns, or a type is not handled; `Io`.
     pub fn open(path: impl AsRef<Path>) -> Result<Dataset> {
         let path = snapshot(path.as_ref())?;
-        Ok(Dataset { found: find(&path, JsonRules::Own)?, path })
+        let found = find(&path, JsonRules::Own)?;
+        let data = found.splits.iter().flat_map(|s| &s.files).map(|f| f.path.as_path());
+        let sidecars = found.sidecars.iter().map(|(path, _)| path.as_path());
+        let inputs = Inputs::of(data.chain(sidecars));
+        Ok(Dataset { path, found, inputs })
     }
 
     /// The same dataset with JSON Lines read as deltas before layout 3 were made.
@@ -37,7 +45,7 @@ impl Dataset {
         let json = self.found.splits.iter().flat_map(|s| &s.files).any(|f| f.format == Format::JsonLines);
         Ok(if json {
             let found = find(&self.path, JsonRules::Old)?;
-            Cow::Owned(Dataset { found, path: self.path.clone() })
+            Cow::Owned(Dataset { found, path: self.path.clone(), inputs: self.inputs.clone() })
         } else {
             Cow::Borrowed(self)
         })
@@ -80,6 +88,14 @@ impl Dataset {
         &self.found.sidecars
     }
 
+    /// Checks that no file has changed since the dataset was opened.
+    ///
+    /// # Errors
+    /// `InvalidInput`, naming the file.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        self.inputs.check()
+    }
+
     /// Bytes of its files.
     ///
     /// # Errors
@@ -105,6 +121,17 @@ impl Dataset {
     }
 }
 
+/// Blames whatever went wrong, or seemed to go well, on a file that changed meanwhile.
+///
+/// # Errors
+/// `InvalidInput`, naming the file; else what `result` says.
+pub(crate) fn or_changed<T>(result: Result<T>, datasets: &[&Dataset]) -> Result<T> {
+    if !matches!(&result, Err(e) if e.kind() == ErrorKind::Cancelled) {
+        datasets.iter().try_for_each(|d| d.check_unchanged())?;
+    }
+    result
+}
+
 /// How large blocks become.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockSize {
@@ -116,12 +143,15 @@ pub(crate) struct BlockSize {
 pub(crate) const BASE_BLOCK: BlockSize = BlockSize { rows: 2048, bytes: 1 << 18 };
 
 /// Row groups of the derivative.
-pub(crate) fn row_group(options: &Options) -> BlockSize {
+///
+/// # Errors
+/// `InvalidInput` for types that cannot be stored.
+pub(crate) fn row_group(options: &Options, schema: &Schema) -> Result<BlockSize> {
     // Several are in memory at once.
-    BlockSize {
-        rows: options.group_rows.clamp(1, 1 << 20),
+    Ok(BlockSize {
+        rows: options.group_rows.clamp(1, MAX_GROUP_ROWS).min(rows_by_fill(schema)?),
         bytes: (options.memory / 32).clamp(1 << 20, 16 << 20),
-    }
+    })
 }
 
 /// Rows of one or more splits, one after the other.

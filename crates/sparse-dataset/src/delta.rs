@@ -1,13 +1,14 @@
 //! Reading deltas, and restoring from them.
 
-use crate::arrow::to_batch;
-use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load};
+use crate::arrow::to_batches;
+use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load, or_changed};
 use crate::details::{FileDetails, read_details};
 use crate::exact::ExactFiles;
 use crate::group::{GroupCoder, Learned};
 use crate::io::Format;
 use crate::manifest::{ATTRIBUTE, Manifest, SplitRecord, TABLE_CODEC};
 use crate::options::Options;
+use crate::restore::{RestoreReport, Target};
 use crate::table::{Block, Digesting};
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
@@ -16,9 +17,10 @@ use sparse_container::{BlobRef, Entry, PieceSource, Reader};
 use sparse_core::{Error, ErrorKind, FileSource, Limits, Observer, Result};
 use sparse_model::open_file;
 use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// An open dataset delta.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl DatasetDelta {
                     "a delta of a model, not of a dataset: use `sparse reconstruct`",
                 )
             })?;
-            let manifest = Manifest::read(bytes)?;
+            let manifest = Manifest::read(bytes, reader.index().entries.len())?;
             let groups: usize = manifest.splits.iter().map(|s| s.groups.len()).sum();
             if groups.saturating_add(manifest.exact.len()) != reader.index().entries.len() {
                 return Err(Error::corrupt("the manifest of a dataset does not fit its row groups"));
@@ -83,6 +85,14 @@ impl DatasetDelta {
     /// Size of the delta in bytes.
     pub fn byte_len(&self) -> u64 {
         self.reader.byte_len()
+    }
+
+    /// Bytes that it restores at least, to whatever files: of exact files, or of all cells.
+    pub(crate) fn output_bytes(&self) -> u64 {
+        let entries = &self.reader.index().entries;
+        let files = entries.iter().skip(self.groups());
+        let exact = files.fold(0u64, |sum, e| sum.saturating_add(e.spec.byte_len()));
+        if self.is_exact() { exact } else { exact.saturating_add(self.decoded_bytes()) }
     }
 
     /// Bytes of all cells that it restores.
@@ -110,8 +120,8 @@ impl DatasetDelta {
     }
 
     /// Whether the file at `path` is a delta of a dataset (and not of a model, or no delta at all).
-    pub fn is_one(path: impl AsRef<Path>) -> bool {
-        let open = || Reader::open(FileSource::new(open_file(path).ok()?).ok()?, &Limits::default()).ok();
+    pub fn is_one(path: impl AsRef<Path>, limits: &Limits) -> bool {
+        let open = || Reader::open(FileSource::new(open_file(path).ok()?).ok()?, limits).ok();
         open().is_some_and(|r| r.index().attributes.contains_key(&ATTRIBUTE))
     }
 
@@ -149,10 +159,14 @@ pub struct DeltaDataset<'a> {
     base: Loaded,
     pub(crate) dataset: Cow<'a, Dataset>,
     pub(crate) options: Options,
-    learned: Vec<Learned>,
+    /// What models of the splits read last learned from.
+    learned: Mutex<VecDeque<(usize, Arc<Learned>)>>,
     /// What the data files say besides their rows, by split.
     pub(crate) details: Vec<Vec<FileDetails>>,
 }
+
+/// Splits whose models are kept.
+const LEARNED_SPLITS: usize = 4;
 
 impl<'a> DeltaDataset<'a> {
     /// Put base and delta together. The base is read once, to memory or, beyond a quarter of `options.memory`, to a
@@ -169,7 +183,8 @@ impl<'a> DeltaDataset<'a> {
     ) -> Result<DeltaDataset<'a>> {
         observer.begin("read the base", 0);
         let dataset = if delta.manifest.old_json { base.with_old_json()? } else { Cow::Borrowed(base) };
-        let loaded = load(dataset.found(), BASE_BLOCK, options.spill(4), false, options, observer)?;
+        let loaded = load(dataset.found(), BASE_BLOCK, options.spill(4), false, options, observer);
+        let loaded = or_changed(loaded, &[base])?;
         observer.end();
         let record = &delta.manifest.base;
         let mismatch = |what: String| {
@@ -184,10 +199,24 @@ impl<'a> DeltaDataset<'a> {
         if rows != record.rows {
             return mismatch(format!("the base has {rows} rows instead of {}", record.rows));
         }
-        let learned = delta.manifest.splits.iter().map(|s| Learned::new(&s.plan, &loaded.store));
-        let learned = learned.collect::<Result<_>>()?;
         let details = resolve(&delta.manifest, &dataset)?;
-        Ok(DeltaDataset { delta, base: loaded, dataset, options: options.clone(), learned, details })
+        let options = options.clone();
+        Ok(DeltaDataset { delta, base: loaded, dataset, options, learned: Mutex::default(), details })
+    }
+
+    /// What the models of a split learn from.
+    fn learned(&self, split: usize, record: &SplitRecord) -> Result<Arc<Learned>> {
+        // Held meanwhile: all row groups of a split need the same.
+        let mut recent = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, learned)) = recent.iter().find(|(s, _)| *s == split) {
+            return Ok(learned.clone());
+        }
+        let learned = Arc::new(Learned::new(&record.plan, &self.base.store)?);
+        while recent.len() >= LEARNED_SPLITS {
+            recent.pop_front();
+        }
+        recent.push_back((split, learned.clone()));
+        Ok(learned)
     }
 
     fn split(&self, name: &str) -> Result<usize> {
@@ -204,10 +233,8 @@ impl<'a> DeltaDataset<'a> {
 
     /// Decode a row group and compare it with its digest.
     fn group(&self, split: usize, group: usize) -> Result<Block> {
-        let (record, learned) = match (self.delta.manifest.splits.get(split), self.learned.get(split)) {
-            (Some(r), Some(l)) => (r, l),
-            _ => return Err(Error::invalid_argument(format!("split {split}"))),
-        };
+        let record = self.delta.manifest.splits.get(split);
+        let record = record.ok_or_else(|| Error::invalid_argument(format!("split {split}")))?;
         let reader = &self.delta.reader;
         let entry = reader.index().entries.get(self.first_entry(split) + group);
         let (rows, entry) = match (record.groups.get(group), entry) {
@@ -224,7 +251,8 @@ impl<'a> DeltaDataset<'a> {
                 None => out,
             }
         };
-        let block = self.decode(entry, rows, record, learned).map_err(within)?;
+        let learned = self.learned(split, record).map_err(within)?;
+        let block = self.decode(entry, rows, record, &learned).map_err(within)?;
         let (digest, len) = Digesting::of(&block);
         if digest != entry.digest || len != entry.spec.byte_len() {
             return Err(within(Error::corrupt("its rows are not those that were stored")));
@@ -253,20 +281,13 @@ impl<'a> DeltaDataset<'a> {
         if codec != TABLE_CODEC {
             return Err(Error::new(ErrorKind::UnknownCodec, format!("it has codec {}", codec.0)));
         }
-        if rows > len.max(1) * 8 {
-            return Err(Error::corrupt(format!("{rows} rows in {len} bytes")));
-        }
         let bytes = self.delta.reader.read_blob(&blob, max)?;
         let coder = GroupCoder { plan: &record.plan, base: &self.base.store, learned };
-        // Cells and their ends, with room for what is taken before it is known to be too much.
-        coder.decode(
-            &bytes,
-            rows,
-            usize::try_from(len).unwrap_or(usize::MAX).saturating_mul(2).saturating_add(1 << 16),
-        )
+        coder.decode(&bytes, rows, usize::try_from(len).unwrap_or(usize::MAX))
     }
 
-    /// Rows `rows` of split `split`, as record batches: one for each row group, or the part of it that is asked for.
+    /// Rows `rows` of split `split`, as record batches: one for each row group, or the part of it that is asked for;
+    /// several for one where the keys of a dictionary or the ends of runs are too short for so many rows.
     ///
     /// # Errors
     /// `NotFound` when there is no such split, `InvalidArgument` when it has no such rows.
@@ -292,30 +313,33 @@ impl<'a> DeltaDataset<'a> {
         let mut metadata = record.schema.metadata().clone();
         metadata.extend(first.map(FileDetails::schema_metadata).unwrap_or_default());
         let schema = Arc::new(Schema::new_with_metadata(record.schema.fields().clone(), metadata));
-        Ok(Batches { data: self, split, group, start, rows, schema })
+        Ok(Batches { data: self, split, group, start, rows, schema, ready: VecDeque::new() })
     }
 
-    /// Decode everything, rows and exact files, and compare it with its digests. Returns the number of rows.
+    /// Do all that [`write`](Self::write) does, but for keeping the files: decode everything, rows and exact files, compare it
+    /// with its digests, and write the files to nowhere. Returns the number of rows.
     ///
     /// # Errors
     /// `BaseMismatch` when the base is not the one that the delta was made against, `Corrupt` when the delta is
-    /// damaged; `Cancelled`, `Io`.
+    /// damaged; `InvalidArgument` when a file's format cannot hold a type; `Cancelled`, `Io`.
     pub fn verify(&self, observer: &dyn Observer) -> Result<u64> {
+        or_changed(self.try_verify(observer), &[&self.dataset])
+    }
+
+    fn try_verify(&self, observer: &dyn Observer) -> Result<u64> {
         observer.begin("verify", self.delta.decoded_bytes());
-        let mut total = 0;
-        for split in 0..self.delta.manifest.splits.len() {
-            self.each_group(split, observer, |block| {
-                total += block.rows as u64;
-                Ok(())
-            })?;
+        let exact = !self.delta.manifest.exact.is_empty();
+        let exact = exact.then(|| ExactFiles::new(self, observer)).transpose()?;
+        if !exact.as_ref().is_some_and(ExactFiles::has_rows) {
+            let (to, styles) = (Target::Nowhere, BTreeMap::new());
+            self.write_splits(&to, None, &styles, &mut RestoreReport::default(), observer)?;
         }
-        if !self.delta.manifest.exact.is_empty() {
-            let files = ExactFiles::new(self, observer)?;
+        if let Some(files) = exact {
             (0..self.delta.manifest.exact.len())
                 .try_for_each(|i| files.restore(i, &mut std::io::sink()).map(|_| ()))?;
         }
         observer.end();
-        Ok(total)
+        Ok(self.delta.manifest.splits.iter().fold(0, |sum, s| sum.saturating_add(s.rows())))
     }
 
     /// Decode the row groups of a split, several at once, and hand them on in order. While one round is handled, the
@@ -378,19 +402,32 @@ pub struct Batches<'a> {
     start: u64,
     rows: Range<u64>,
     schema: SchemaRef,
+    /// What is left of the last row group.
+    ready: VecDeque<RecordBatch>,
 }
 
 impl Batches<'_> {
     fn read(&mut self) -> Result<Option<RecordBatch>> {
+        if let Some(batch) = self.ready.pop_front() {
+            return Ok(Some(batch));
+        }
         let groups = self.data.delta.manifest.splits.get(self.split).map_or(&[][..], |s| &s.groups);
         let Some(&n) = groups.get(self.group).filter(|_| self.start < self.rows.end) else { return Ok(None) };
         let block = self.data.group(self.split, self.group).map_err(|e| self.data.blame(e))?;
-        let batch = to_batch(&self.schema, &block)?;
-        let from = self.rows.start.saturating_sub(self.start);
-        let to = (self.rows.end - self.start).min(n);
+        let from = self.rows.start.saturating_sub(self.start) as usize;
+        let to = (self.rows.end - self.start).min(n) as usize;
+        let mut at = 0;
+        for batch in to_batches(&self.schema, &block, None)? {
+            let end = at + batch.num_rows();
+            let (first, last) = (from.max(at), to.min(end));
+            if first < last {
+                self.ready.push_back(batch.slice(first - at, last - first));
+            }
+            at = end;
+        }
         self.group += 1;
         self.start += n;
-        Ok(Some(batch.slice(from as usize, (to - from) as usize)))
+        Ok(self.ready.pop_front())
     }
 }
 

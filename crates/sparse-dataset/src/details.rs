@@ -4,6 +4,7 @@
 //! with a check value, where that is shorter. `docs/dataset.md` has the layout.
 
 use crate::arrow::{read_schema, write_schema};
+use crate::limits::Tally;
 use crate::pack;
 use crate::wire::{Input, put_bytes, put_uint};
 use arrow_schema::{DataType, Fields, Schema, SchemaRef};
@@ -140,7 +141,7 @@ impl FileDetails {
             1 => Form::Order(read_order(input, split)?),
             2 => {
                 let order = read_order(input, split)?;
-                let own = read_schema(input)?;
+                let own = read_schema(input, &mut Tally::default())?;
                 let fits = own.fields().len() == order.len()
                     && own.fields().iter().zip(&order).all(|(f, &i)| {
                         split

@@ -55,7 +55,7 @@ pub fn estimate(
         let groups: Vec<usize> = (0..wanted).map(|i| (2 * i + 1) * n / (2 * wanted)).collect();
         let mut sizes = Vec::new();
         observer.begin("encode a sample", 0);
-        analysed.encode(&loaded, &groups, options, observer, |c| {
+        analysed.encode(&loaded, &groups, false, options, observer, |c| {
             sizes.push(c.bytes.len() as f64);
             Ok(())
         })?;

@@ -1,6 +1,6 @@
 //! Rows in the form of the file that they are written to: its columns in its order, with types that its format holds.
 
-use crate::arrow::to_batch;
+use crate::arrow::{Dictionaries, to_batches};
 use crate::details::FileDetails;
 use crate::io::Format;
 use crate::table::Block;
@@ -37,9 +37,15 @@ impl WrittenForm {
     ///
     /// # Errors
     /// As converting cells to Arrow arrays.
-    pub(crate) fn batch(&self, block: &Block, at: usize, rows: usize) -> Result<RecordBatch> {
+    pub(crate) fn batches(
+        &self,
+        block: &Block,
+        at: usize,
+        rows: usize,
+        dictionaries: Option<&mut Dictionaries>,
+    ) -> Result<Vec<RecordBatch>> {
         if self.order.is_none() && rows == block.rows {
-            return to_batch(&self.schema, block);
+            return to_batches(&self.schema, block, dictionaries);
         }
         let kinds = |i: &usize| block.columns.get(*i).map(|c| (*i, c.kind));
         let order: Vec<_> = match &self.order {
@@ -53,7 +59,7 @@ impl WrittenForm {
             }
         }
         part.rows = rows;
-        to_batch(&self.schema, &part)
+        to_batches(&self.schema, &part, dictionaries)
     }
 }
 

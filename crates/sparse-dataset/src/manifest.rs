@@ -1,14 +1,19 @@
-//! What a delta says about its dataset: attribute 16 of the container's index, laid out as docs/FORMAT.md says.
+//! What a delta says about its dataset: attribute 16 of the container's index, laid out as docs/dataset.md says.
+//!
+//! All of it is checked when it is read, and what a reader refuses is not written.
 
 use crate::arrow::{kinds_of, read_schema, write_schema};
 use crate::details::StoredDetails;
-use crate::exact::ExactFile;
+use crate::exact::{ExactFile, Reference};
 use crate::io::Format;
+use crate::limits::{MAX_FIELDS, MAX_FILES, MAX_GROUP_ROWS, MAX_SPLITS, Tally, check_count};
 use crate::plan::Plan;
 use crate::table::Kind;
 use crate::wire::{Input, put_bytes, put_uint};
 use arrow_schema::{Schema, SchemaRef};
+use sparse_container::check_distinct;
 use sparse_core::{Digest, Error, ErrorKind, Result, check_output_path};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The key of the attribute.
@@ -42,7 +47,7 @@ pub(crate) struct FileRows {
 }
 
 /// A split.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SplitRecord {
     pub(crate) name: String,
     pub(crate) schema: SchemaRef,
@@ -70,7 +75,7 @@ pub(crate) struct BaseRecord {
 }
 
 /// The whole.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Manifest {
     pub(crate) base: BaseRecord,
     pub(crate) splits: Vec<SplitRecord>,
@@ -101,9 +106,10 @@ fn write_kind(kind: Kind, out: &mut Vec<u8>) {
 }
 
 fn read_kind(input: &mut Input<'_>) -> Result<Kind> {
-    Ok(match input.byte()? {
+    let tag = input.byte()?;
+    let kind = match tag {
         0 => Kind::Bool,
-        tag @ (1 | 2) => Kind::Int { width: input.byte()?, signed: tag == 2 },
+        1 | 2 => Kind::Int { width: input.byte()?, signed: tag == 2 },
         3 => Kind::Float { width: input.byte()? },
         4 => Kind::Text,
         5 => Kind::Bytes,
@@ -112,11 +118,36 @@ fn read_kind(input: &mut Input<'_>) -> Result<Kind> {
                 .map_err(|_| Error::corrupt("a cell of the base is too wide"))?,
         },
         other => return Err(Error::corrupt(format!("unknown kind {other} of a column of the base"))),
-    })
+    };
+    match kind {
+        Kind::Int { width: 1 | 2 | 4 | 8 | 16, .. } | Kind::Float { width: 4 | 8 } => Ok(kind),
+        Kind::Int { width, .. } | Kind::Float { width } => {
+            Err(Error::corrupt(format!("numbers of {width} bytes in a column of the base")))
+        }
+        _ => Ok(kind),
+    }
 }
 
 impl Manifest {
+    /// The manifest in bytes, which a reader accepts.
+    ///
+    /// # Errors
+    /// `InvalidInput` or `LimitExceeded` for a dataset whose delta a reader would refuse.
     pub(crate) fn write(&self) -> Result<Vec<u8>> {
+        let out = self.encode()?;
+        let back = Manifest::read(&out, usize::MAX).map_err(|e| match e.kind() {
+            ErrorKind::Corrupt | ErrorKind::Truncated => {
+                Error::new(ErrorKind::InvalidInput, format!("the dataset cannot be stored: {}", e.message()))
+            }
+            _ => e,
+        })?;
+        if (Manifest { old_json: self.old_json, ..back }) != *self {
+            return Err(Error::invalid_argument("manifest not written: it would not be read back as it is"));
+        }
+        Ok(out)
+    }
+
+    fn encode(&self) -> Result<Vec<u8>> {
         let mut flags = self.details.form() << DETAILS_SHIFT;
         for (flag, set) in
             [(SINGLE, self.single), (ALL_EXACT, self.all_exact), (SOME_EXACT, !self.exact.is_empty())]
@@ -153,9 +184,11 @@ impl Manifest {
         Ok(out)
     }
 
+    /// Reads the manifest of a delta with this many entries in its index.
+    ///
     /// # Errors
-    /// `Corrupt`, `Truncated`, `UnsupportedVersion`; `InvalidInput` for a path that leaves its folder.
-    pub(crate) fn read(bytes: &[u8]) -> Result<Manifest> {
+    /// `Corrupt`, `Truncated`, `UnsupportedVersion`, `LimitExceeded`; `InvalidInput` for a path that leaves its folder.
+    pub(crate) fn read(bytes: &[u8], entries: usize) -> Result<Manifest> {
         let mut input = Input(bytes);
         let version = input.byte()?;
         if !(VERSION..=DETAILS_VERSION).contains(&version) {
@@ -174,32 +207,101 @@ impl Manifest {
         }
         let single = flags & SINGLE != 0;
         let rows = input.uint()?;
-        let kinds: Vec<Kind> = (0..input.count()?).map(|_| read_kind(&mut input)).collect::<Result<_>>()?;
-        let mut splits = Vec::new();
-        for _ in 0..input.count()? {
-            splits.push(read_split(&mut input, &kinds)?);
+        let n = input.count()?;
+        check_count("columns of the base", n, MAX_FIELDS)?;
+        let kinds: Vec<Kind> = (0..n).map(|_| read_kind(&mut input)).collect::<Result<_>>()?;
+        let base_kinds: Arc<[Kind]> = kinds.as_slice().into();
+        let mut left = Left { tally: Tally::default(), entries, files: MAX_FILES };
+        let n = input.count()?;
+        check_count("splits", n, MAX_SPLITS)?;
+        let mut splits = Vec::with_capacity(n);
+        for _ in 0..n {
+            splits.push(read_split(&mut input, &base_kinds, rows, &mut left)?);
         }
         let mut exact = Vec::new();
         if version == EXACT_VERSION || flags & SOME_EXACT != 0 {
-            exact = (0..input.count()?).map(|_| ExactFile::read(&mut input)).collect::<Result<_>>()?;
+            let n = input.count()?;
+            left.entries(n)?;
+            exact = (0..n).map(|_| ExactFile::read(&mut input)).collect::<Result<_>>()?;
         }
         let all_exact = flags & ALL_EXACT != 0 || (version == EXACT_VERSION && !exact.is_empty());
         let details = StoredDetails::read(flags >> DETAILS_SHIFT, &mut input)?;
         let base =
             BaseRecord { rows, columns: Digest(input.array()?), fingerprint: Digest(input.array()?), kinds };
         input.end()?;
-        Ok(Manifest { base, splits, single, exact, all_exact, details, old_json })
+        let manifest = Manifest { base, splits, single, exact, all_exact, details, old_json };
+        manifest.check_files()?;
+        Ok(manifest)
+    }
+
+    /// Checks that all files can be written side by side, and that patches are against files that are written.
+    fn check_files(&self) -> Result<()> {
+        let mut names = HashSet::new();
+        if let Some(twice) = self.splits.iter().find(|s| !names.insert(&s.name)) {
+            return Err(Error::corrupt(format!("two splits are called {:?}", twice.name)));
+        }
+        let paths: Vec<&str> = self.splits.iter().flat_map(|s| &s.files).map(|f| &*f.path).collect();
+        let written: HashSet<&str> = paths.iter().copied().collect();
+        if self.single && (paths.len() != 1 || self.exact.len() > 1) {
+            return Err(Error::corrupt(format!("a single file that is {} files", paths.len())));
+        }
+        let exact: Vec<&str> = self.exact.iter().map(|f| &*f.path).collect();
+        if self.all_exact {
+            check_distinct(paths)?;
+            check_distinct(exact)?;
+        } else {
+            check_distinct([paths, exact].concat())?;
+        }
+        let lost =
+            |f: &&ExactFile| matches!(f.reference, Reference::Written(_)) && !written.contains(&*f.path);
+        match self.exact.iter().find(lost) {
+            Some(f) => {
+                Err(Error::corrupt(format!("the patch of {:?} is against a file without rows", f.path)))
+            }
+            None => Ok(()),
+        }
     }
 }
 
-fn read_split(input: &mut Input<'_>, base_kinds: &[Kind]) -> Result<SplitRecord> {
+/// What may still come in a manifest.
+struct Left {
+    tally: Tally,
+    /// Entries of the index: each row group and each exact file has one.
+    entries: usize,
+    files: usize,
+}
+
+impl Left {
+    fn entries(&mut self, n: usize) -> Result<()> {
+        let left = self.entries.checked_sub(n);
+        self.entries =
+            left.ok_or_else(|| Error::corrupt("the manifest of a dataset does not fit its row groups"))?;
+        Ok(())
+    }
+}
+
+fn read_split(
+    input: &mut Input<'_>,
+    base_kinds: &Arc<[Kind]>,
+    base_rows: u64,
+    left: &mut Left,
+) -> Result<SplitRecord> {
     let name = input.string()?;
-    let schema: Schema = read_schema(input)?;
+    let schema: Schema = read_schema(input, &mut left.tally)?;
     let kinds = kinds_of(&schema).map_err(|e| Error::corrupt(e.message().to_owned()))?;
-    let plan = Plan::read(input, kinds, base_kinds.to_vec())?;
-    let groups: Vec<u64> = (0..input.count()?).map(|_| input.uint()).collect::<Result<_>>()?;
-    let mut files = Vec::new();
-    for _ in 0..input.count()? {
+    let plan = Plan::read(input, kinds, base_kinds.clone(), base_rows)?;
+    let n = input.count()?;
+    left.entries(n)?;
+    let groups: Vec<u64> = (0..n).map(|_| input.uint()).collect::<Result<_>>()?;
+    if let Some(rows) = groups.iter().find(|rows| !(1..=MAX_GROUP_ROWS as u64).contains(*rows)) {
+        return Err(Error::corrupt(format!("a row group of {rows} rows in split {name:?}")));
+    }
+    let n = input.count()?;
+    left.files = left.files.checked_sub(n).ok_or_else(|| {
+        Error::new(ErrorKind::LimitExceeded, format!("more than {MAX_FILES} files of a dataset"))
+    })?;
+    let mut files = Vec::with_capacity(n);
+    for _ in 0..n {
         let path = input.string()?;
         check_output_path(&path)?;
         let code = input.byte()?;
@@ -214,3 +316,6 @@ fn read_split(input: &mut Input<'_>, base_kinds: &[Kind]) -> Result<SplitRecord>
     }
     Ok(SplitRecord { name, schema: Arc::new(schema), plan, groups, files })
 }
+
+#[cfg(test)]
+mod tests;

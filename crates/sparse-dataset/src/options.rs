@@ -22,6 +22,9 @@ pub struct Options {
     /// Whether the very bytes of the derivative's files are to come back, not only their rows. Costs little where files
     /// are text or hardly changed; Parquet files that were written anew can cost as much as they are large.
     pub exact: bool,
+    /// Whether a delta is restored before it is published, by the code that restores it: each row group when it is coded,
+    /// then what the file holds.
+    pub verify: bool,
     /// Budgets for what a delta declares.
     pub limits: Limits,
     /// Stops the work.
@@ -29,7 +32,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// 1 GiB of memory, default effort, 65,536 rows in a row group.
+    /// 1 GiB of memory, default effort, 65,536 rows in a row group, proof before success.
     fn default() -> Self {
         Options {
             effort: Effort::Default,
@@ -38,6 +41,7 @@ impl Default for Options {
             key: Vec::new(),
             group_rows: 1 << 16,
             exact: false,
+            verify: true,
             limits: Limits::default(),
             cancel: CancelToken::new(),
         }

@@ -5,6 +5,7 @@ use crate::cm::{MAX_BITS, MIN_BITS};
 use crate::table::Kind;
 use crate::wire::{Input, put_uint};
 use sparse_core::{Error, Result};
+use std::sync::Arc;
 
 /// What a column's cells are predicted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,8 @@ impl ColumnPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) kinds: Vec<Kind>,
-    pub(crate) base_kinds: Vec<Kind>,
+    /// Shared by all splits.
+    pub(crate) base_kinds: Arc<[Kind]>,
     pub(crate) columns: Vec<ColumnPlan>,
     /// In which order columns are coded.
     pub(crate) order: Vec<usize>,
@@ -94,19 +96,29 @@ impl Plan {
         }
     }
 
-    /// The inverse of [`write`](Self::write), checked.
+    /// The inverse of [`write`](Self::write), checked, for a base of `base_rows` rows.
     ///
     /// # Errors
     /// `Corrupt` or `Truncated`.
-    pub(crate) fn read(input: &mut Input<'_>, kinds: Vec<Kind>, base_kinds: Vec<Kind>) -> Result<Plan> {
+    pub(crate) fn read(
+        input: &mut Input<'_>,
+        kinds: Vec<Kind>,
+        base_kinds: Arc<[Kind]>,
+        base_rows: u64,
+    ) -> Result<Plan> {
         let bad = |what: &str| Error::corrupt(format!("plan of a split: {what}"));
         let n = kinds.len();
         let bits = input.byte()?;
         let (prime_rows, prime_stride) = (input.uint()?, input.uint()?);
-        if !(bits == PLAIN || (MIN_BITS..=MAX_BITS).contains(&bits))
-            || prime_rows.checked_mul(prime_stride).is_none()
-        {
+        if !(bits == PLAIN || (MIN_BITS..=MAX_BITS).contains(&bits)) {
             return Err(bad("size of its models"));
+        }
+        let last = prime_rows.checked_sub(1).map(|n| n.checked_mul(prime_stride));
+        let inside = last.is_none_or(|last| last.is_some_and(|row| prime_stride > 0 && row < base_rows));
+        if !inside {
+            return Err(Error::corrupt(format!(
+                "plan of a split: models are to learn from {prime_rows} rows, every {prime_stride}th, of a base of {base_rows}"
+            )));
         }
         let mut order = Vec::new();
         let mut place = vec![None; n];

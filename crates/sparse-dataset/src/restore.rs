@@ -1,5 +1,7 @@
-//! Writing a restored dataset to disk.
+//! Writing a restored dataset to disk, or nowhere.
 
+use crate::arrow::Dictionaries;
+use crate::dataset::or_changed;
 use crate::delta::DeltaDataset;
 use crate::details::FileDetails;
 use crate::exact::{ExactFiles, Restyle, Style};
@@ -7,7 +9,7 @@ use crate::form::WrittenForm;
 use crate::io::{FileWriter, Format, Said};
 use crate::manifest::{FileRows, SplitRecord};
 use crate::table::Block;
-use sparse_core::{Error, Observer, Result};
+use sparse_core::{Error, Limits, Observer, Result};
 use sparse_model::{AtomicDir, AtomicFile, Overwrite};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -30,11 +32,14 @@ pub struct RestoreReport {
 pub(crate) enum Target<'a> {
     File(&'a AtomicFile),
     Folder(&'a AtomicDir),
+    /// They are written, to find out whether they can be, and not kept.
+    Nowhere,
 }
 
 impl<'a> Target<'a> {
     fn create(&self, relative: &str) -> Result<Box<dyn Write + Send + 'a>> {
         match self {
+            Target::Nowhere => Ok(Box::new(std::io::sink())),
             Target::File(f) => Ok(Box::new(BufWriter::with_capacity(1 << 20, *f))),
             Target::Folder(folder) => {
                 folder.create_file(relative, 0)?;
@@ -54,7 +59,8 @@ impl DeltaDataset<'_> {
     /// are written by this program's writer: values are the same, bytes are not. With `format`, all data files have that
     /// format. Without, a delta that was made with [`Options::exact`](crate::Options::exact) brings the very files back.
     ///
-    /// Nothing appears at `out` before all rows, or all bytes of exact files, are compared with their digests.
+    /// Nothing appears at `out` before all rows, or all bytes of exact files, are compared with their digests. What would take
+    /// more than `limits.max_output_bytes`, counted by its exact files or else by its cells, is refused before it is begun.
     ///
     /// # Errors
     /// As [`verify`](Self::verify); `AlreadyExists`; `InvalidArgument` when the format cannot hold a type; `Io`.
@@ -67,16 +73,19 @@ impl DeltaDataset<'_> {
     ) -> Result<RestoreReport> {
         let out = out.as_ref();
         let splits = &self.delta.manifest.splits;
+        let limit = self.options.limits.max_output_bytes;
+        Limits::check("the restored dataset", self.delta.output_bytes(), limit)?;
         observer.begin("write the derivative", self.delta.decoded_bytes());
         let single = self.delta.is_single_file() && splits.iter().map(|s| s.files.len()).sum::<usize>() == 1;
         let report = if single {
             let file = AtomicFile::create(out, overwrite)?;
-            let report = self.write_to(&Target::File(&file), format, observer)?;
+            let report = or_changed(self.write_to(&Target::File(&file), format, observer), &[&self.dataset])?;
             file.commit()?;
             report
         } else {
             let folder = AtomicDir::create(out, overwrite)?;
-            let report = self.write_to(&Target::Folder(&folder), format, observer)?;
+            let report =
+                or_changed(self.write_to(&Target::Folder(&folder), format, observer), &[&self.dataset])?;
             folder.commit()?;
             report
         };
@@ -137,6 +146,8 @@ struct OpenFile<'a> {
     /// Rows that are still to come.
     left: u64,
     form: WrittenForm,
+    /// Dictionaries that go on from batch to batch, where the format has one for all of them.
+    dictionaries: Option<Dictionaries>,
 }
 
 /// The files of a split, one after the other.
@@ -189,7 +200,9 @@ impl<'a> Files<'a> {
                 Said::Details { details: &details, native: format == file.format }
             };
             let writer = FileWriter::new(out as _, format, form.schema(), how)?;
-            self.open = Some(OpenFile { writer, left: file.rows, form });
+            let go_on = format == Format::ArrowFile && Dictionaries::are_in(form.schema());
+            let dictionaries = go_on.then(Dictionaries::default);
+            self.open = Some(OpenFile { writer, left: file.rows, form, dictionaries });
         }
     }
 
@@ -202,6 +215,7 @@ impl<'a> Files<'a> {
         self.target.create(&relative)
     }
 
+    /// Write the rows of a row group to the files that they belong to.
     pub(crate) fn rows(&mut self, block: &Block) -> Result<()> {
         let mut at = 0;
         while at < block.rows {
@@ -210,7 +224,9 @@ impl<'a> Files<'a> {
                 return Err(Error::corrupt("more rows than the files have"));
             };
             let n = usize::try_from(open.left).unwrap_or(usize::MAX).min(block.rows - at);
-            open.writer.write(&open.form.batch(block, at, n)?)?;
+            for batch in open.form.batches(block, at, n, open.dictionaries.as_mut())? {
+                open.writer.write(&batch)?;
+            }
             open.left -= n as u64;
             at += n;
             self.report.rows += n as u64;

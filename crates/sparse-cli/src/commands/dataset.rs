@@ -62,6 +62,7 @@ pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), F
     let (base, derivative) = (Dataset::open(&args.base)?, Dataset::open(&args.derivative)?);
     let mut options = session.dataset_options(args.effort.into(), &args.memory);
     options.exact = args.exact;
+    options.verify = !args.no_verify;
     options.key = args.key;
     let overwrite = overwrite(&args.output, args.force)?;
     let report = sparse_dataset::compress_to_path(
@@ -194,6 +195,7 @@ pub(crate) fn verify(session: &Session, base: Option<PathBuf>, path: &Path) -> R
     let start = Instant::now();
     let mut options = sparse_dataset::Options::default();
     options.cancel = session.cancel_token();
+    options.limits = session.limits();
     let delta = DatasetDelta::open(path, &options.limits)?;
     let base_path = base_path(base, &delta, path, "`sparse verify <BASE> <DELTA>`")?;
     let base = Dataset::open(&base_path)?;

@@ -137,7 +137,7 @@ fn suggest_any_base(e: Error) -> Error {
 pub(crate) fn verify(session: &Session, args: Verify) -> Result<(), Failure> {
     #[cfg(feature = "dataset")]
     if let Ok((base, delta)) = split_inputs(args.inputs.clone(), args.no_base, false, "the delta")
-        && sparse_dataset::DatasetDelta::is_one(&delta)
+        && sparse_dataset::DatasetDelta::is_one(&delta, &session.limits())
     {
         if args.expect_sha256.is_some() {
             let why = "a delta of a dataset records no SHA-256 of files: leave out --expect-sha256";

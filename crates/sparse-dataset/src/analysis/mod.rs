@@ -86,7 +86,7 @@ pub(crate) fn analyse(
     };
     match_similar(&similar, &mut origins)?;
     let kinds = derivative.store.kinds().to_vec();
-    let base_kinds = base.store.kinds().to_vec();
+    let base_kinds = base.store.kinds().into();
     let columns = mapping
         .iter()
         .map(|m| ColumnPlan::new(m.as_ref().map_or(Source::None, |m| Source::Base(m.base))))

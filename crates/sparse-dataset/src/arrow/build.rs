@@ -1,7 +1,10 @@
-//! Columns to Arrow arrays. Nothing that a column says is trusted: lengths, UTF-8 and nesting are checked.
+//! Columns to Arrow arrays. Nothing that a column says is trusted: lengths, UTF-8 and nesting are checked, and what
+//! nulls take in Arrow beyond what is stored of them is bounded.
 
+use super::dictionary::{Dictionaries, distinct};
 use super::schema::kind_of;
 use crate::foreign::guard;
+use crate::limits::MAX_FILL_BYTES;
 use crate::table::{Block, Column};
 use crate::wire::Input;
 use arrow_array::builder::{BinaryViewBuilder, StringViewBuilder};
@@ -14,37 +17,74 @@ use arrow_array::{
 };
 use arrow_buffer::{ArrowNativeType, BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_data::ArrayData;
-use arrow_schema::{ArrowError, DataType, FieldRef, SchemaRef};
+use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, SchemaRef};
 use sparse_core::{Error, ErrorKind, Result};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 fn refused(e: ArrowError) -> Error {
     Error::corrupt("decoded cells are no Arrow array").with_source(e)
 }
 
-fn too_many(what: &str) -> Error {
-    Error::new(ErrorKind::LimitExceeded, format!("{what} do not fit an Arrow array"))
+/// Arrays in the making.
+pub(super) struct Builder<'a> {
+    /// Bytes that nulls may still take beyond what is stored of them.
+    fill: u64,
+    /// Whether an array could not hold so many rows; fewer may fit.
+    crowded: bool,
+    /// Dictionaries that go on from batch to batch.
+    dictionaries: Option<&'a mut Dictionaries>,
+}
+
+impl Builder<'_> {
+    fn too_many(&mut self, what: &str) -> Error {
+        self.crowded = true;
+        Error::new(ErrorKind::LimitExceeded, format!("{what} do not fit an Arrow array"))
+    }
+
+    /// Draws what `n` nulls of a column take.
+    fn spend(&mut self, column: &Column, n: usize) -> Result<()> {
+        let each = column.kind.width().unwrap_or(4) as u64 + 1;
+        let left = self.fill.checked_sub(each.saturating_mul(n as u64));
+        self.fill = left.ok_or_else(|| {
+            let text =
+                format!("nulls of a row group that take more than {MAX_FILL_BYTES} bytes in nested cells");
+            Error::new(ErrorKind::LimitExceeded, text)
+        })?;
+        Ok(())
+    }
+
+    /// Appends the field or item of a parent that is null: nothing, or where that may not be, an empty value.
+    fn push_absent(&mut self, column: &mut Column, field: &Field) -> Result<()> {
+        // The null of a nested value is masked by its parent's, and there is no empty one of each type.
+        if field.is_nullable() || field.data_type().is_nested() {
+            column.push(None)
+        } else {
+            column.push_empty()
+        }
+    }
 }
 
 fn nulls_of(column: &Column) -> Option<NullBuffer> {
     column.nulls.contains(&true).then(|| NullBuffer::new(column.nulls.iter().map(|n| !n).collect()))
 }
 
-fn offsets<O: OffsetSizeTrait>(ends: impl Iterator<Item = usize>) -> Result<OffsetBuffer<O>> {
+fn offsets<O: OffsetSizeTrait>(
+    b: &mut Builder<'_>,
+    ends: impl Iterator<Item = usize>,
+) -> Result<OffsetBuffer<O>> {
     let mut out = vec![O::default()];
     for e in ends {
-        out.push(O::from_usize(e).ok_or_else(|| too_many("offsets"))?);
+        out.push(O::from_usize(e).ok_or_else(|| b.too_many("offsets"))?);
     }
     Ok(OffsetBuffer::new(ScalarBuffer::from(out)))
 }
 
-fn ends<O: OffsetSizeTrait>(column: &Column) -> Result<OffsetBuffer<O>> {
-    offsets(column.ends.iter().map(|&e| e as usize))
+fn ends<O: OffsetSizeTrait>(b: &mut Builder<'_>, column: &Column) -> Result<OffsetBuffer<O>> {
+    offsets(b, column.ends.iter().map(|&e| e as usize))
 }
 
 /// Cells of lists: how many items each row has, and the items.
-fn items(column: &Column, item: &DataType) -> Result<(Vec<usize>, Column)> {
+fn items(b: &mut Builder<'_>, column: &Column, item: &DataType) -> Result<(Vec<usize>, Column)> {
     let mut out = Column::new(kind_of(item)?);
     let mut counts = Vec::with_capacity(column.rows());
     for i in 0..column.rows() {
@@ -53,7 +93,7 @@ fn items(column: &Column, item: &DataType) -> Result<(Vec<usize>, Column)> {
             let mut input = Input(cell);
             n = input.count()?;
             for _ in 0..n {
-                read_item(&mut input, &mut out)?;
+                read_item(b, &mut input, &mut out)?;
             }
             input.end()?;
         }
@@ -62,9 +102,12 @@ fn items(column: &Column, item: &DataType) -> Result<(Vec<usize>, Column)> {
     Ok((counts, out))
 }
 
-fn read_item(input: &mut Input<'_>, out: &mut Column) -> Result<()> {
+fn read_item(b: &mut Builder<'_>, input: &mut Input<'_>, out: &mut Column) -> Result<()> {
     match input.byte()? {
-        0 => out.push(None),
+        0 => {
+            b.spend(out, 1)?;
+            out.push(None)
+        }
         1 => {
             let bytes = match out.kind.width() {
                 Some(w) => input.bytes(w)?,
@@ -83,32 +126,33 @@ fn running(counts: &[usize]) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
-fn list(column: &Column, field: &FieldRef, large: bool) -> Result<ArrayRef> {
-    let (counts, child) = items(column, field.data_type())?;
-    let values = to_array(field.data_type(), &child)?;
+fn list(b: &mut Builder<'_>, column: &Column, field: &FieldRef, large: bool) -> Result<ArrayRef> {
+    let (counts, child) = items(b, column, field.data_type())?;
+    let values = to_array(b, field.data_type(), &child)?;
     let nulls = nulls_of(column);
     Ok(if large {
         Arc::new(
-            LargeListArray::try_new(field.clone(), offsets(running(&counts))?, values, nulls)
+            LargeListArray::try_new(field.clone(), offsets(b, running(&counts))?, values, nulls)
                 .map_err(refused)?,
         )
     } else {
         Arc::new(
-            ListArray::try_new(field.clone(), offsets(running(&counts))?, values, nulls).map_err(refused)?,
+            ListArray::try_new(field.clone(), offsets(b, running(&counts))?, values, nulls)
+                .map_err(refused)?,
         )
     })
 }
 
-fn list_view(column: &Column, field: &FieldRef, large: bool) -> Result<ArrayRef> {
-    let (counts, child) = items(column, field.data_type())?;
-    let values = to_array(field.data_type(), &child)?;
+fn list_view(b: &mut Builder<'_>, column: &Column, field: &FieldRef, large: bool) -> Result<ArrayRef> {
+    let (counts, child) = items(b, column, field.data_type())?;
+    let values = to_array(b, field.data_type(), &child)?;
     let starts: Vec<usize> = std::iter::once(0).chain(running(&counts)).take(counts.len()).collect();
     let nulls = nulls_of(column);
     macro_rules! build {
         ($array:ty, $t:ty) => {{
-            let narrow = |v: &[usize]| -> Result<ScalarBuffer<$t>> {
+            let mut narrow = |v: &[usize]| -> Result<ScalarBuffer<$t>> {
                 let v: Option<Vec<$t>> = v.iter().map(|&x| <$t>::try_from(x).ok()).collect();
-                Ok(v.ok_or_else(|| too_many("list items"))?.into())
+                Ok(v.ok_or_else(|| b.too_many("list items"))?.into())
             };
             let array = <$array>::try_new(field.clone(), narrow(&starts)?, narrow(&counts)?, values, nulls);
             Arc::new(array.map_err(refused)?)
@@ -117,59 +161,54 @@ fn list_view(column: &Column, field: &FieldRef, large: bool) -> Result<ArrayRef>
     Ok(if large { build!(LargeListViewArray, i64) } else { build!(ListViewArray, i32) })
 }
 
-fn structure(column: &Column, fields: &arrow_schema::Fields) -> Result<StructArray> {
+fn structure(b: &mut Builder<'_>, column: &Column, fields: &Fields) -> Result<StructArray> {
     let mut children =
         fields.iter().map(|f| kind_of(f.data_type()).map(Column::new)).collect::<Result<Vec<_>>>()?;
     for i in 0..column.rows() {
         match column.get(i) {
             Some(cell) => {
                 let mut input = Input(cell);
-                children.iter_mut().try_for_each(|c| read_item(&mut input, c))?;
+                children.iter_mut().try_for_each(|c| read_item(b, &mut input, c))?;
                 input.end()?;
             }
-            // The fields of a null have no values; where they may not be null, there is an empty one.
             None => {
                 for (c, f) in children.iter_mut().zip(fields) {
-                    let empty = vec![0; c.kind.width().unwrap_or(0)];
-                    let nested = matches!(
-                        f.data_type(),
-                        DataType::Struct(_)
-                            | DataType::List(_)
-                            | DataType::Map(..)
-                            | DataType::FixedSizeList(..)
-                    );
-                    c.push(if f.is_nullable() || nested { None } else { Some(&empty) })?;
+                    b.spend(c, 1)?;
+                    b.push_absent(c, f)?;
                 }
             }
         }
     }
-    let arrays =
-        fields.iter().zip(&children).map(|(f, c)| to_array(f.data_type(), c)).collect::<Result<Vec<_>>>()?;
+    let arrays = fields.iter().zip(&children).map(|(f, c)| to_array(b, f.data_type(), c));
+    let arrays = arrays.collect::<Result<Vec<_>>>()?;
     StructArray::try_new_with_length(fields.clone(), arrays, nulls_of(column), column.rows()).map_err(refused)
 }
 
-/// Distinct cells, and which of them each row has.
-fn distinct(column: &Column) -> Result<(Vec<Option<usize>>, Column)> {
-    let mut seen: HashMap<&[u8], usize> = HashMap::new();
-    let mut values = Column::new(column.kind);
-    let mut keys = Vec::with_capacity(column.rows());
-    for i in 0..column.rows() {
-        keys.push(match column.get(i) {
-            None => None,
-            Some(cell) => match seen.get(cell) {
-                Some(&k) => Some(k),
-                None => {
-                    values.push(Some(cell))?;
-                    seen.insert(cell, values.rows() - 1);
-                    Some(values.rows() - 1)
-                }
-            },
-        });
+/// The keys and values of a dictionary.
+fn dictionary_parts(
+    b: &mut Builder<'_>,
+    values: &DataType,
+    column: &Column,
+) -> Result<(Vec<Option<usize>>, ArrayRef)> {
+    let Some(dictionaries) = &mut b.dictionaries else {
+        let (keys, distinct) = distinct(column)?;
+        return Ok((keys, to_array(b, values, &distinct)?));
+    };
+    // Taken out, because dictionaries inside its values come after it.
+    let slot = dictionaries.next();
+    let mut dictionary = dictionaries.take(slot);
+    let parts = dictionary.add(column).and_then(|(keys, all)| Ok((keys, to_array(b, values, all)?)));
+    if let Some(dictionaries) = &mut b.dictionaries {
+        dictionaries.put(slot, dictionary);
     }
-    Ok((keys, values))
+    parts
 }
 
-fn dictionary<K: ArrowDictionaryKeyType>(keys: &[Option<usize>], values: ArrayRef) -> Result<ArrayRef> {
+fn dictionary<K: ArrowDictionaryKeyType>(
+    b: &mut Builder<'_>,
+    keys: &[Option<usize>],
+    values: ArrayRef,
+) -> Result<ArrayRef> {
     let keys: Option<Vec<Option<K::Native>>> = keys
         .iter()
         .map(|k| match k {
@@ -179,11 +218,11 @@ fn dictionary<K: ArrowDictionaryKeyType>(keys: &[Option<usize>], values: ArrayRe
         })
         .collect();
     let keys: PrimitiveArray<K> =
-        keys.ok_or_else(|| too_many("the values of a dictionary"))?.into_iter().collect();
+        keys.ok_or_else(|| b.too_many("the values of a dictionary"))?.into_iter().collect();
     Ok(Arc::new(DictionaryArray::try_new(keys, values).map_err(refused)?))
 }
 
-fn run_ends(column: &Column, ends: &FieldRef, values: &FieldRef) -> Result<ArrayRef> {
+fn run_ends(b: &mut Builder<'_>, column: &Column, ends: &FieldRef, values: &FieldRef) -> Result<ArrayRef> {
     let mut runs = Column::new(column.kind);
     let mut stops = Vec::new();
     for i in 0..column.rows() {
@@ -197,11 +236,11 @@ fn run_ends(column: &Column, ends: &FieldRef, values: &FieldRef) -> Result<Array
     if column.rows() > 0 {
         stops.push(column.rows());
     }
-    let array = to_array(values.data_type(), &runs)?;
+    let array = to_array(b, values.data_type(), &runs)?;
     macro_rules! build {
         ($array:ty, $t:ty, $native:ty) => {{
             let stops: Option<Vec<$native>> = stops.iter().map(|&s| <$native>::try_from(s).ok()).collect();
-            let stops = <$array>::from(stops.ok_or_else(|| too_many("runs"))?);
+            let stops = <$array>::from(stops.ok_or_else(|| b.too_many("runs"))?);
             let array = RunArray::<$t>::try_new(&stops, &array).map_err(refused)?;
             // The names of the fields inside are the schema's.
             let data = array
@@ -219,7 +258,7 @@ fn run_ends(column: &Column, ends: &FieldRef, values: &FieldRef) -> Result<Array
 }
 
 /// An array of type `dtype` of the column's cells.
-pub(crate) fn to_array(dtype: &DataType, column: &Column) -> Result<ArrayRef> {
+fn to_array(b: &mut Builder<'_>, dtype: &DataType, column: &Column) -> Result<ArrayRef> {
     let rows = column.rows();
     let nulls = nulls_of(column);
     let data = || Buffer::from_slice_ref(&column.data);
@@ -230,13 +269,13 @@ pub(crate) fn to_array(dtype: &DataType, column: &Column) -> Result<ArrayRef> {
             let bits = BooleanBuffer::collect_bool(rows, |i| column.data.get(i).is_some_and(|&b| b != 0));
             Arc::new(BooleanArray::new(bits, nulls))
         }
-        DataType::Utf8 => Arc::new(StringArray::try_new(ends(column)?, data(), nulls).map_err(refused)?),
+        DataType::Utf8 => Arc::new(StringArray::try_new(ends(b, column)?, data(), nulls).map_err(refused)?),
         DataType::LargeUtf8 => {
-            Arc::new(LargeStringArray::try_new(ends(column)?, data(), nulls).map_err(refused)?)
+            Arc::new(LargeStringArray::try_new(ends(b, column)?, data(), nulls).map_err(refused)?)
         }
-        DataType::Binary => Arc::new(BinaryArray::try_new(ends(column)?, data(), nulls).map_err(refused)?),
+        DataType::Binary => Arc::new(BinaryArray::try_new(ends(b, column)?, data(), nulls).map_err(refused)?),
         DataType::LargeBinary => {
-            Arc::new(LargeBinaryArray::try_new(ends(column)?, data(), nulls).map_err(refused)?)
+            Arc::new(LargeBinaryArray::try_new(ends(b, column)?, data(), nulls).map_err(refused)?)
         }
         DataType::Utf8View => {
             let mut builder = StringViewBuilder::with_capacity(rows);
@@ -251,14 +290,14 @@ pub(crate) fn to_array(dtype: &DataType, column: &Column) -> Result<ArrayRef> {
             text().for_each(|cell| builder.append_option(cell));
             Arc::new(builder.finish())
         }
-        DataType::List(f) => list(column, f, false)?,
-        DataType::LargeList(f) => list(column, f, true)?,
-        DataType::ListView(f) => list_view(column, f, false)?,
-        DataType::LargeListView(f) => list_view(column, f, true)?,
+        DataType::List(f) => list(b, column, f, false)?,
+        DataType::LargeList(f) => list(b, column, f, true)?,
+        DataType::ListView(f) => list_view(b, column, f, false)?,
+        DataType::LargeListView(f) => list_view(b, column, f, true)?,
         DataType::FixedSizeList(f, n) => {
             let width = usize::try_from(*n).unwrap_or(0);
             let mut child = Column::new(kind_of(f.data_type())?);
-            let (counts, found) = items(column, f.data_type())?;
+            let (counts, found) = items(b, column, f.data_type())?;
             let mut at = 0;
             for (i, count) in counts.into_iter().enumerate() {
                 if column.get(i).is_some() {
@@ -268,13 +307,11 @@ pub(crate) fn to_array(dtype: &DataType, column: &Column) -> Result<ArrayRef> {
                     child.extend(&found, at, count)?;
                     at += count;
                 } else {
-                    let empty = vec![0; child.kind.width().unwrap_or(0)];
-                    for _ in 0..width {
-                        child.push(if f.is_nullable() { None } else { Some(&empty) })?;
-                    }
+                    b.spend(&child, width)?;
+                    (0..width).try_for_each(|_| b.push_absent(&mut child, f))?;
                 }
             }
-            let values = to_array(f.data_type(), &child)?;
+            let values = to_array(b, f.data_type(), &child)?;
             let array = FixedSizeListArray::try_new_with_length(f.clone(), *n, values, nulls, rows);
             Arc::new(array.map_err(refused)?)
         }
@@ -282,28 +319,27 @@ pub(crate) fn to_array(dtype: &DataType, column: &Column) -> Result<ArrayRef> {
             let DataType::Struct(fields) = f.data_type() else {
                 return Err(Error::corrupt("the entries of a map are no structs"));
             };
-            let (counts, child) = items(column, f.data_type())?;
-            let entries = structure(&child, fields)?;
-            let array = MapArray::try_new(f.clone(), offsets(running(&counts))?, entries, nulls, *sorted);
+            let (counts, child) = items(b, column, f.data_type())?;
+            let entries = structure(b, &child, fields)?;
+            let array = MapArray::try_new(f.clone(), offsets(b, running(&counts))?, entries, nulls, *sorted);
             Arc::new(array.map_err(refused)?)
         }
-        DataType::Struct(fields) => Arc::new(structure(column, fields)?),
+        DataType::Struct(fields) => Arc::new(structure(b, column, fields)?),
         DataType::Dictionary(key, value) => {
-            let (keys, values) = distinct(column)?;
-            let values = to_array(value, &values)?;
+            let (keys, values) = dictionary_parts(b, value, column)?;
             use arrow_array::types as t;
             match **key {
-                DataType::Int8 => dictionary::<t::Int8Type>(&keys, values)?,
-                DataType::Int16 => dictionary::<t::Int16Type>(&keys, values)?,
-                DataType::Int32 => dictionary::<t::Int32Type>(&keys, values)?,
-                DataType::Int64 => dictionary::<t::Int64Type>(&keys, values)?,
-                DataType::UInt8 => dictionary::<t::UInt8Type>(&keys, values)?,
-                DataType::UInt16 => dictionary::<t::UInt16Type>(&keys, values)?,
-                DataType::UInt32 => dictionary::<t::UInt32Type>(&keys, values)?,
-                _ => dictionary::<t::UInt64Type>(&keys, values)?,
+                DataType::Int8 => dictionary::<t::Int8Type>(b, &keys, values)?,
+                DataType::Int16 => dictionary::<t::Int16Type>(b, &keys, values)?,
+                DataType::Int32 => dictionary::<t::Int32Type>(b, &keys, values)?,
+                DataType::Int64 => dictionary::<t::Int64Type>(b, &keys, values)?,
+                DataType::UInt8 => dictionary::<t::UInt8Type>(b, &keys, values)?,
+                DataType::UInt16 => dictionary::<t::UInt16Type>(b, &keys, values)?,
+                DataType::UInt32 => dictionary::<t::UInt32Type>(b, &keys, values)?,
+                _ => dictionary::<t::UInt64Type>(b, &keys, values)?,
             }
         }
-        DataType::RunEndEncoded(ends, values) => run_ends(column, ends, values)?,
+        DataType::RunEndEncoded(ends, values) => run_ends(b, column, ends, values)?,
         fixed => {
             let data = ArrayData::builder(fixed.clone()).len(rows).add_buffer(data()).nulls(nulls);
             arrow_array::make_array(data.align_buffers(true).build().map_err(refused)?)
@@ -311,16 +347,52 @@ pub(crate) fn to_array(dtype: &DataType, column: &Column) -> Result<ArrayRef> {
     })
 }
 
-/// A batch of the block's rows.
+fn build(
+    schema: &SchemaRef,
+    block: &Block,
+    dictionaries: Option<&mut Dictionaries>,
+) -> (bool, Result<RecordBatch>) {
+    let mut b = Builder { fill: MAX_FILL_BYTES, crowded: false, dictionaries };
+    let mut columns = Vec::with_capacity(block.columns.len());
+    for (f, c) in schema.fields().iter().zip(&block.columns) {
+        let made = guard(ErrorKind::Corrupt, "decoded cells are no Arrow array", || {
+            to_array(&mut b, f.data_type(), c)
+        });
+        match made {
+            Ok(array) => columns.push(array),
+            Err(e) => {
+                let e = Error::new(e.kind(), format!("column {:?}: {e}", f.name()));
+                return (b.crowded, Err(e));
+            }
+        }
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(block.rows));
+    (false, RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(refused))
+}
+
+/// Makes batches of the block's rows: one, or several where a type cannot hold so many rows in one array, because its keys or
+/// its run ends are short. With `dictionaries`, the values of dictionaries go on from batch to batch.
 ///
 /// # Errors
 /// `Corrupt` when cells are none of their types, `LimitExceeded`.
-pub(crate) fn to_batch(schema: &SchemaRef, block: &Block) -> Result<RecordBatch> {
-    let columns = schema.fields().iter().zip(&block.columns).map(|(f, c)| {
-        guard(ErrorKind::Corrupt, "decoded cells are no Arrow array", || to_array(f.data_type(), c))
-            .map_err(|e| Error::new(e.kind(), format!("column {:?}: {e}", f.name())))
-    });
-    let options = RecordBatchOptions::new().with_row_count(Some(block.rows));
-    RecordBatch::try_new_with_options(schema.clone(), columns.collect::<Result<_>>()?, &options)
-        .map_err(refused)
+pub(crate) fn to_batches(
+    schema: &SchemaRef,
+    block: &Block,
+    mut dictionaries: Option<&mut Dictionaries>,
+) -> Result<Vec<RecordBatch>> {
+    if let Some(d) = &mut dictionaries {
+        d.rewind();
+    }
+    let (crowded, result) = build(schema, block, dictionaries.as_deref_mut());
+    if !crowded || block.rows < 2 {
+        return Ok(vec![result?]);
+    }
+    let half = block.rows / 2;
+    let mut out = Vec::new();
+    for (start, len) in [(0, half), (half, block.rows - half)] {
+        let mut part = Block::new(block.columns.iter().map(|c| c.kind));
+        part.extend(block, start, len)?;
+        out.extend(to_batches(schema, &part, dictionaries.as_deref_mut())?);
+    }
+    Ok(out)
 }

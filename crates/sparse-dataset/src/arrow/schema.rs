@@ -1,14 +1,12 @@
 //! Schemas: what kind of cells a type has, and schemas in bytes.
 
+use crate::limits::{MAX_DEPTH, Tally, check_type};
 use crate::table::Kind;
 use crate::wire::{Input, put_bytes, put_uint};
 use arrow_schema::{DataType, Field, Fields, IntervalUnit, Schema, TimeUnit};
 use sparse_core::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// How deep types may nest.
-const MAX_DEPTH: u32 = 64;
 
 /// What the cells of a type are to us.
 ///
@@ -70,7 +68,7 @@ pub(crate) fn kind_of(dtype: &DataType) -> Result<Kind> {
 /// The kinds of all columns.
 ///
 /// # Errors
-/// As [`kind_of`], with the column's name; `InvalidInput` for two columns of one name.
+/// As [`check_type`], with the column's name; `InvalidInput` for two columns of one name.
 pub(crate) fn kinds_of(schema: &Schema) -> Result<Vec<Kind>> {
     let mut seen = std::collections::HashSet::new();
     schema
@@ -81,7 +79,8 @@ pub(crate) fn kinds_of(schema: &Schema) -> Result<Vec<Kind>> {
                 let text = format!("two columns are called {:?}: rename one of them", f.name());
                 return Err(Error::new(ErrorKind::InvalidInput, text));
             }
-            kind_of(f.data_type())
+            check_type(f.data_type())
+                .and_then(|()| kind_of(f.data_type()))
                 .map_err(|e| Error::new(e.kind(), format!("column {:?}: {}", f.name(), e.message())))
         })
         .collect()
@@ -195,8 +194,9 @@ fn write_metadata(metadata: &HashMap<String, String>, out: &mut Vec<u8>) {
     }
 }
 
-fn read_metadata(input: &mut Input<'_>) -> Result<HashMap<String, String>> {
+fn read_metadata(input: &mut Input<'_>, tally: &mut Tally) -> Result<HashMap<String, String>> {
     let n = input.count()?;
+    tally.pairs(n)?;
     (0..n).map(|_| Ok((input.string()?, input.string()?))).collect()
 }
 
@@ -226,24 +226,25 @@ pub(crate) fn write_schema(schema: &Schema, out: &mut Vec<u8>) -> Result<()> {
 /// Take a schema off the front of `input`.
 ///
 /// # Errors
-/// `Corrupt` or `Truncated`.
-pub(crate) fn read_schema(input: &mut Input<'_>) -> Result<Schema> {
+/// `Corrupt` or `Truncated`; `LimitExceeded` when the schemas that `tally` counted become too large.
+pub(crate) fn read_schema(input: &mut Input<'_>, tally: &mut Tally) -> Result<Schema> {
     let n = input.count()?;
-    let fields: Vec<Field> = (0..n).map(|_| read_field(input, 0)).collect::<Result<_>>()?;
-    let metadata = read_metadata(input)?;
+    tally.fields(n)?;
+    let fields: Vec<Field> = (0..n).map(|_| read_field(input, tally, 0)).collect::<Result<_>>()?;
+    let metadata = read_metadata(input, tally)?;
     Ok(Schema::new_with_metadata(fields, metadata))
 }
 
-fn read_field(input: &mut Input<'_>, depth: u32) -> Result<Field> {
+fn read_field(input: &mut Input<'_>, tally: &mut Tally, depth: u32) -> Result<Field> {
     let name = input.string()?;
     let flags = input.byte()?;
-    let metadata = if flags & 2 != 0 { read_metadata(input)? } else { HashMap::new() };
-    let dtype = read_type(input, depth)?;
+    let metadata = if flags & 2 != 0 { read_metadata(input, tally)? } else { HashMap::new() };
+    let dtype = read_type(input, tally, depth)?;
     let field = Field::new(name, dtype, flags & 1 == 0).with_metadata(metadata);
     Ok(if flags & 4 != 0 { field.with_dict_is_ordered(true) } else { field })
 }
 
-fn read_type(input: &mut Input<'_>, depth: u32) -> Result<DataType> {
+fn read_type(input: &mut Input<'_>, tally: &mut Tally, depth: u32) -> Result<DataType> {
     if depth > MAX_DEPTH {
         return Err(Error::corrupt("a type of the schema nests too deeply"));
     }
@@ -259,7 +260,10 @@ fn read_type(input: &mut Input<'_>, depth: u32) -> Result<DataType> {
             .copied()
             .ok_or_else(|| Error::corrupt("unknown unit of time in the schema"))
     };
-    let field = |input: &mut Input<'_>| read_field(input, depth).map(Arc::new);
+    let mut field = |input: &mut Input<'_>| {
+        tally.fields(1)?;
+        read_field(input, tally, depth).map(Arc::new)
+    };
     let small = |input: &mut Input<'_>| -> Result<i32> {
         i32::try_from(input.uint()?).map_err(|_| Error::corrupt("a width in the schema is too large"))
     };
@@ -274,11 +278,11 @@ fn read_type(input: &mut Input<'_>, depth: u32) -> Result<DataType> {
         47 => DataType::Decimal256(input.byte()?, input.byte()? as i8),
         48 => DataType::FixedSizeBinary(small(input)?),
         49 => {
-            let keys = read_type(input, depth)?;
+            let keys = read_type(input, tally, depth)?;
             if !keys.is_dictionary_key_type() {
                 return Err(Error::corrupt("a dictionary of the schema has odd keys"));
             }
-            DataType::Dictionary(Box::new(keys), Box::new(read_type(input, depth)?))
+            DataType::Dictionary(Box::new(keys), Box::new(read_type(input, tally, depth)?))
         }
         50 => DataType::RunEndEncoded(field(input)?, field(input)?),
         51 => DataType::List(field(input)?),
@@ -289,7 +293,8 @@ fn read_type(input: &mut Input<'_>, depth: u32) -> Result<DataType> {
         56 | 57 => DataType::Map(field(input)?, tag == 57),
         58 => {
             let n = input.count()?;
-            DataType::Struct((0..n).map(|_| read_field(input, depth)).collect::<Result<Fields>>()?)
+            tally.fields(n)?;
+            DataType::Struct((0..n).map(|_| read_field(input, tally, depth)).collect::<Result<Fields>>()?)
         }
         other => return Err(Error::corrupt(format!("unknown type {other} in the schema"))),
     })
@@ -335,18 +340,18 @@ mod tests {
         let mut out = Vec::new();
         write_schema(&schema, &mut out).unwrap();
         let mut input = Input(&out);
-        assert_eq!(read_schema(&mut input).unwrap(), schema);
+        assert_eq!(read_schema(&mut input, &mut Tally::default()).unwrap(), schema);
         input.end().unwrap();
         kinds_of(&schema).unwrap();
         for cut in 0..out.len() {
-            assert!(read_schema(&mut Input(&out[..cut])).is_err());
+            assert!(read_schema(&mut Input(&out[..cut]), &mut Tally::default()).is_err());
         }
     }
 
     proptest! {
         #[test]
         fn garbage(bytes: Vec<u8>) {
-            let _ = read_schema(&mut Input(&bytes));
+            let _ = read_schema(&mut Input(&bytes), &mut Tally::default());
         }
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct CellCoder {
     bulk_at: usize,
     /// Bytes that may still come out: what bounds memory on garbage.
     pub(crate) allowance: usize,
+    /// Bytes of finished cells that may still come, as they are stored in columns.
+    pub(crate) room: usize,
 }
 
 impl CellCoder {
@@ -54,6 +56,7 @@ impl CellCoder {
             bulk,
             bulk_at: 0,
             allowance,
+            room: usize::MAX,
         }
     }
 
@@ -67,6 +70,7 @@ impl CellCoder {
             bulk: Vec::new(),
             bulk_at: 0,
             allowance,
+            room: usize::MAX,
         }
     }
 

@@ -2,47 +2,46 @@
 
 use crate::wire::{Input, put_bytes, put_uint};
 use sparse_core::{Error, Result};
+use std::ops::Range;
 
 /// Streams of bytes: flags, integers, and the bytes of cells by column.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    streams: Vec<Stream>,
+    /// Those that are written.
+    streams: Vec<Vec<u8>>,
+    /// Where those that are read go on and end in `source`.
+    places: Vec<Range<usize>>,
+    source: Vec<u8>,
     failed: bool,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Stream {
-    bytes: Vec<u8>,
-    at: usize,
 }
 
 /// Streams below this are of kinds of decisions, those from here on of columns.
 pub(crate) const COLUMNS: usize = 64;
 
 impl Streams {
-    fn stream(&mut self, key: usize) -> &mut Stream {
+    fn stream(&mut self, key: usize) -> &mut Vec<u8> {
         if key >= self.streams.len() {
-            self.streams.resize(key + 1, Stream::default());
+            self.streams.resize(key + 1, Vec::new());
         }
         &mut self.streams[key]
     }
 
     /// Append bytes.
     pub(crate) fn put(&mut self, key: usize, bytes: &[u8]) {
-        self.stream(key).bytes.extend_from_slice(bytes);
+        self.stream(key).extend_from_slice(bytes);
     }
 
     /// Append an integer.
     pub(crate) fn put_uint(&mut self, key: usize, value: u64) {
-        put_uint(&mut self.stream(key).bytes, value);
+        put_uint(self.stream(key), value);
     }
 
     /// The next `len` bytes; none, and a failure, if there are not so many.
     pub(crate) fn take(&mut self, key: usize, len: usize) -> &[u8] {
-        let taken = self.streams.get_mut(key).and_then(|s| {
-            let end = s.at.checked_add(len).filter(|&e| e <= s.bytes.len())?;
-            let start = std::mem::replace(&mut s.at, end);
-            s.bytes.get(start..end)
+        let taken = self.places.get_mut(key).and_then(|place| {
+            let at = place.start.checked_add(len).filter(|&at| at <= place.end)?;
+            let start = std::mem::replace(&mut place.start, at);
+            self.source.get(start..at)
         });
         match taken {
             Some(bytes) => bytes,
@@ -55,10 +54,10 @@ impl Streams {
 
     /// The next integer; zero, and a failure, if there is none.
     pub(crate) fn take_uint(&mut self, key: usize) -> u64 {
-        let taken = self.streams.get_mut(key).and_then(|s| {
-            let mut input = Input(s.bytes.get(s.at..)?);
+        let taken = self.places.get_mut(key).and_then(|place| {
+            let mut input = Input(self.source.get(place.clone())?);
             let value = input.uint().ok()?;
-            s.at = s.bytes.len() - input.0.len();
+            place.start = place.end - input.0.len();
             Some(value)
         });
         taken.unwrap_or_else(|| {
@@ -81,7 +80,7 @@ impl Streams {
     /// `Corrupt`.
     pub(crate) fn check_end(&self) -> Result<()> {
         self.check()?;
-        match self.streams.iter().all(|s| s.at == s.bytes.len()) {
+        match self.places.iter().all(Range::is_empty) {
             true => Ok(()),
             false => Err(Error::corrupt("a row group's streams have bytes left over")),
         }
@@ -91,20 +90,28 @@ impl Streams {
     pub(crate) fn write(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_uint(&mut out, self.streams.len() as u64);
-        self.streams.iter().for_each(|s| put_bytes(&mut out, &s.bytes));
+        self.streams.iter().for_each(|s| put_bytes(&mut out, s));
         out
     }
 
-    /// The inverse of [`write`](Self::write).
+    /// The inverse of [`write`](Self::write), of streams for at most `columns` columns.
     ///
     /// # Errors
     /// `Corrupt` or `Truncated`.
-    pub(crate) fn read(bytes: &[u8]) -> Result<Streams> {
-        let mut input = Input(bytes);
-        let streams = (0..input.count()?).map(|_| Ok(Stream { bytes: input.blob()?.to_vec(), at: 0 }));
-        let streams = streams.collect::<Result<_>>()?;
+    pub(crate) fn read(bytes: Vec<u8>, columns: usize) -> Result<Streams> {
+        let mut input = Input(&bytes);
+        let n = input.count()?;
+        if n > COLUMNS.saturating_add(columns) {
+            return Err(Error::corrupt(format!("{n} streams for {columns} columns in a row group")));
+        }
+        let mut places = Vec::with_capacity(n);
+        for _ in 0..n {
+            let len = input.blob()?.len();
+            let end = bytes.len() - input.0.len();
+            places.push(end - len..end);
+        }
         input.end()?;
-        Ok(Streams { streams, failed: false })
+        Ok(Streams { streams: Vec::new(), places, source: bytes, failed: false })
     }
 }
 
@@ -119,7 +126,7 @@ mod tests {
         s.put_uint(5, 300);
         s.put(COLUMNS + 2, b"cell");
         s.put_uint(5, u64::MAX);
-        let mut r = Streams::read(&s.write()).unwrap();
+        let mut r = Streams::read(s.write(), 3).unwrap();
         assert_eq!((r.take(3, 1).to_vec(), r.take_uint(5)), (vec![1], 300));
         assert!(r.check_end().is_err() && r.check().is_ok());
         assert_eq!((r.take(COLUMNS + 2, 4).to_vec(), r.take_uint(5)), (b"cell".to_vec(), u64::MAX));
@@ -127,6 +134,7 @@ mod tests {
         assert_eq!((r.take_uint(999), r.take(3, 1)), (0, &[][..]));
         assert!(r.check().is_err());
         let all = s.write();
-        assert!((0..all.len()).all(|n| Streams::read(&all[..n]).is_err()));
+        assert!(Streams::read(all.clone(), 2).is_err());
+        assert!((0..all.len()).all(|n| Streams::read(all[..n].to_vec(), 3).is_err()));
     }
 }

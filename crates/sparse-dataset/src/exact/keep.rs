@@ -10,7 +10,7 @@ use crate::options::Options;
 use crate::restore::{Files, Target};
 use crate::store::Store;
 use sparse_container::{Digester, Entry, Index, Piece, PieceSource, Writer};
-use sparse_core::{ByteSource, Digest, Effort, Error, FileSource, Observer, Result};
+use sparse_core::{ByteSource, Digest, Effort, Error, ErrorKind, FileSource, Observer, Result};
 use sparse_model::open_file;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -150,15 +150,26 @@ pub(crate) fn keep<W: Write>(
         }
         let mut pieces = Vec::new();
         let mut at = 0;
+        let mut restored = Digester::new();
         while at < source.byte_len() {
             let len = (source.byte_len() - at).min(CHUNK);
             let packed = if at == middle { first.clone() } else { patch(at, &from)? };
+            if options.verify {
+                let from =
+                    prefix(from.as_ref().map(|f| f as &dyn ByteSource), at, source.byte_len(), window)?;
+                restored.update(&crate::pack::decompress(&packed, &from, len as usize)?);
+            }
             let blob = writer.append(&packed)?;
             pieces.push(Piece { len, source: PieceSource::Blob { codec: PATCH_CODEC, blob, base: None } });
             observer.advance(len);
             at += len;
         }
         let digest = digest_of(&source)?;
+        if options.verify && restored.finish() != digest {
+            let text = "its patch does not restore it: the file changed while it was read, or this is a fault to report";
+            let place = file.path.display().to_string();
+            return Err(Error::new(ErrorKind::InvalidInput, text).in_file(place));
+        }
         index.entries.push(Entry::bytes(file.relative.clone(), source.byte_len(), digest, pieces));
         out.push(ExactFile { path: file.relative.clone(), reference, window });
     }

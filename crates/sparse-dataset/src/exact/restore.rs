@@ -40,6 +40,11 @@ impl<'a> ExactFiles<'a> {
         Ok(ExactFiles { data, written })
     }
 
+    /// Whether the rows of all splits were written, and so decoded.
+    pub(crate) fn has_rows(&self) -> bool {
+        self.written.is_some()
+    }
+
     /// What file `file` is a patch against, checked.
     fn reference(&self, file: &ExactFile) -> Result<Option<FileSource>> {
         let open = |path: &Path| -> Result<FileSource> {

@@ -118,7 +118,7 @@ impl Columns<'_> {
                 if C::DECODES {
                     let before = out.bytes();
                     out.extend(from, at, len)?;
-                    spend(cells, out.bytes() - before)?;
+                    store(cells, out.bytes() - before)?;
                 }
                 index += len;
                 continue;
@@ -138,8 +138,9 @@ impl Columns<'_> {
                     scratch,
                 )?;
                 if C::DECODES {
-                    spend(cells, 4)?;
+                    let before = out.bytes();
                     out.push(decoded.as_deref())?;
+                    store(cells, out.bytes() - before)?;
                 }
                 index += 1;
             }
@@ -263,6 +264,14 @@ struct State {
 fn short_hash(form: &[u8]) -> u64 {
     // Long texts do not repeat.
     if form.len() > 64 { 2 } else { cell_hash(Some(form)) }
+}
+
+/// Counts bytes of finished cells.
+fn store(cells: &mut CellCoder, bytes: usize) -> Result<()> {
+    cells.room = cells.room.checked_sub(bytes).ok_or_else(|| {
+        Error::new(ErrorKind::LimitExceeded, "a row group decodes to more bytes than it says")
+    })?;
+    Ok(())
 }
 
 fn spend(cells: &mut CellCoder, bytes: usize) -> Result<()> {

@@ -5,12 +5,13 @@ use crate::analysis::{Table, Tuning, analyse};
 use crate::details::StoredDetails;
 use crate::manifest::{BaseRecord, FileRows, Manifest, SplitRecord};
 use crate::plan::{PLAIN, Plan};
+use crate::proof::prove_group;
 use crate::rows::ops_of;
 use crate::store::{Spill, Store};
 use crate::table::{Block, Digesting, Kind};
 use crate::wire::Input;
 use proptest::prelude::*;
-use sparse_core::{CancelToken, Digest};
+use sparse_core::{CancelToken, Digest, Limits};
 use std::sync::{Arc, OnceLock};
 
 const KINDS: [Kind; 4] =
@@ -88,6 +89,14 @@ fn cases() -> &'static Cases {
             let mut all = vec![coder.encode(&block, &ops, &gathered, 12).unwrap()];
             all.extend(coder.layouts(&block, &ops, &gathered, 3).unwrap());
             for encoded in all {
+                let digest = Digesting::of(&block);
+                let prove =
+                    |coded: &[u8], digest| prove_group(&coder, coded, &block, digest, &Limits::default());
+                prove(&encoded, digest).unwrap();
+                // A coder that lies, or forgets.
+                assert!(prove(&encoded, (sparse_core::Digest([7; 16]), digest.1)).is_err());
+                assert!(prove(&encoded, (digest.0, digest.1 - 1)).is_err());
+                assert!(prove(&encoded[..encoded.len() / 2], digest).is_err());
                 let back = coder.decode(&encoded, 24, allowance).unwrap();
                 assert_eq!(Digesting::of(&back), Digesting::of(&block));
                 let learned = Learned::new(&plan, &base).unwrap();
@@ -126,14 +135,13 @@ fn manifest() -> Vec<u8> {
     let kinds = crate::arrow::kinds_of(&schema).unwrap();
     let mut plan = cases().cases[0].plan.clone();
     plan.kinds = kinds.clone();
-    let files = ["train-0.parquet", "more/train-1.parquet"];
-    let files = files.map(|path| FileRows { path: path.into(), format: crate::Format::Parquet, rows: 45 });
+    let file = |path: String| FileRows { path, format: crate::Format::Parquet, rows: 45 };
     let split = |name: &str| SplitRecord {
         name: name.into(),
         schema: Arc::new(schema.clone()),
         plan: plan.clone(),
         groups: vec![60, 30],
-        files: files.to_vec(),
+        files: vec![file(format!("{name}-0.parquet")), file(format!("more/{name}-1.parquet"))],
     };
     let base = BaseRecord {
         rows: 80,
@@ -207,7 +215,7 @@ proptest! {
     fn damaged_manifests(changes in changes(), cut: usize) {
         static WHOLE: OnceLock<Vec<u8>> = OnceLock::new();
         let whole = WHOLE.get_or_init(manifest);
-        if let Ok(m) = Manifest::read(&mutated(whole, &changes, cut)) {
+        if let Ok(m) = Manifest::read(&mutated(whole, &changes, cut), usize::MAX) {
             // What was read can be written.
             m.write().unwrap();
         }
@@ -215,7 +223,7 @@ proptest! {
 
     #[test]
     fn manifests_of_random_bytes(version in 1u8..3, bytes: Vec<u8>) {
-        let _ = Manifest::read(&[vec![version], bytes].concat());
+        let _ = Manifest::read(&[vec![version], bytes].concat(), usize::MAX);
     }
 
     #[test]
@@ -223,7 +231,7 @@ proptest! {
         // Mostly with a beginning that is let through.
         for head in [vec![], [vec![bits, 2, 3], order.to_vec()].concat()] {
             let all = [head, bytes.clone()].concat();
-            let Ok(plan) = Plan::read(&mut Input(&all), KINDS.to_vec(), KINDS.to_vec()) else { continue };
+            let Ok(plan) = Plan::read(&mut Input(&all), KINDS.to_vec(), KINDS.into(), cases().base.rows()) else { continue };
             // A plan that is let through codes nothing wrong, whatever it says.
             let Ok(learned) = Learned::new(&plan, &cases().base) else { continue };
             let other = &cases().cases[0];

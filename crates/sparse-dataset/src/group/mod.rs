@@ -9,19 +9,26 @@ pub(crate) use gather::Gathered;
 
 use crate::cells::CellCoder;
 use crate::cm::{Decoder, Encoder, Streams};
+use crate::limits::{MAX_GROUP_ROWS, check_count};
 use crate::plan::Plan;
 use crate::rows::{Op, Origin, code_ops, ops_of};
 use crate::store::Store;
-use crate::table::Block;
+use crate::table::{Block, Kind};
 use crate::wire::{Input, put_bytes};
 use columns::Columns;
-use sparse_core::{Error, Result};
+use sparse_core::{Error, ErrorKind, Result};
 
 /// Most bytes that the text of a row group's long values has: what a decompressor is allowed.
 const MAX_BULK: usize = 256 << 20;
 
 /// Most bytes of the base that models learn from.
-const MAX_PRIME: usize = 256 << 20;
+const MAX_PRIME: usize = 64 << 20;
+
+/// Rows of the base that are taken at once for that.
+const PRIME_ROWS: u64 = 256;
+
+/// Cells of no width that a row group may have: its length does not bound them.
+const MAX_EMPTY_CELLS: usize = 1 << 24;
 
 /// Bytes of the base that long values are compressed after.
 const MAX_PREFIX: usize = 1 << 20;
@@ -50,16 +57,19 @@ impl Learned {
     /// `Corrupt` when the base has no such rows; `Io`.
     pub(crate) fn new(plan: &Plan, base: &Store) -> Result<Learned> {
         let mut prime = Block::new(base.kinds().iter().copied());
-        if plan.prime_rows > 0 && plan.prime_stride == 1 {
-            base.copy(0, plan.prime_rows, &mut prime)?;
-        } else {
-            for i in 0..plan.prime_rows {
-                let row = i * plan.prime_stride;
-                base.copy(row, row.saturating_add(1), &mut prime)?;
-                if prime.bytes() > MAX_PRIME {
-                    return Err(Error::corrupt("a plan asks for too much of the base"));
-                }
+        let at_once = if plan.prime_stride == 1 { PRIME_ROWS } else { 1 };
+        let mut taken = 0;
+        while taken < plan.prime_rows {
+            let n = at_once.min(plan.prime_rows - taken);
+            let row = taken.saturating_mul(plan.prime_stride);
+            base.copy(row, row.saturating_add(n), &mut prime)?;
+            if prime.bytes() > MAX_PRIME {
+                return Err(Error::new(
+                    ErrorKind::LimitExceeded,
+                    format!("models are to learn from more than {MAX_PRIME} bytes of the base"),
+                ));
             }
+            taken += n;
         }
         let mut prefix = Vec::new();
         for c in plan.columns.iter().filter(|c| c.bulk) {
@@ -164,41 +174,66 @@ impl GroupCoder<'_> {
         Ok(())
     }
 
-    /// Decode a row group of `rows` rows, whose cells take at most `allowance` bytes.
+    /// Decodes a row group of `rows` rows, whose cells take at most `len` bytes.
     ///
     /// # Errors
     /// `Corrupt`, `Truncated`, `LimitExceeded`; `Io` from the base.
-    pub(crate) fn decode(&self, encoded: &[u8], rows: u64, allowance: usize) -> Result<Block> {
+    pub(crate) fn decode(&self, encoded: &[u8], rows: u64, len: usize) -> Result<Block> {
+        let (rows, allowance) = self.check_size(rows, len)?;
         let mut input = Input(encoded);
         let layout = input.byte()?;
         let bulk = match layout {
             MODELLED => Vec::new(),
             WITH_FRAME | IN_STREAMS => {
-                let len = input.uint()? as usize;
-                // Streams take more than the cells they are of.
-                if len > MAX_BULK.min(allowance.saturating_mul(2)) {
-                    return Err(Error::corrupt(format!("long values of {len} bytes in a row group")));
+                let bulk = usize::try_from(input.uint()?).unwrap_or(usize::MAX);
+                if bulk > MAX_BULK.min(allowance) {
+                    return Err(Error::corrupt(format!("long values of {bulk} bytes in a row group")));
                 }
-                crate::pack::decompress(input.blob()?, &self.learned.prefix, len)?
+                crate::pack::decompress(input.blob()?, &self.learned.prefix, bulk)?
             }
             other => return Err(Error::corrupt(format!("unknown layout {other} of a row group"))),
         };
         let mut cells = match self.plan.is_plain() || layout == IN_STREAMS {
-            true => CellCoder::plain(Streams::read(&bulk)?, allowance),
+            true => CellCoder::plain(Streams::read(bulk, self.plan.columns.len())?, allowance),
             false => CellCoder::new(self.plan.bits, bulk, allowance),
         };
+        cells.room = len;
         let mut coder = Decoder::new(input.0);
-        let ops = code_ops(&mut cells.model, &mut coder, rows, self.base.rows(), &[])?;
+        let ops = code_ops(&mut cells.model, &mut coder, rows as u64, self.base.rows(), &[])?;
         coder.check()?;
         cells.model.streams.as_ref().map_or(Ok(()), Streams::check)?;
         let gathered = Gathered::new(self.base, &ops)?;
         let columns = Columns { plan: self.plan, ops: &ops, gathered: &gathered, prime: &self.learned.prime };
-        let block = columns.code(&mut cells, &mut coder, rows as usize, None)?;
+        let block = columns.code(&mut cells, &mut coder, rows, None)?;
         coder.check()?;
         cells.model.streams.as_ref().map_or(Ok(()), Streams::check_end)?;
         if !cells.bulk_is_used() {
             return Err(Error::corrupt("a row group has long values left over"));
         }
         Ok(block)
+    }
+
+    /// Refuses more rows than a row group has, or than its cells can be. Returns their number, and the bytes that the
+    /// group may take in the making: numbers are coded as text, and every cell has flags.
+    fn check_size(&self, rows: u64, len: usize) -> Result<(usize, usize)> {
+        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+        check_count("rows of a row group", rows, MAX_GROUP_ROWS)?;
+        let (mut least, mut most) = (0usize, 0usize);
+        for kind in &self.plan.kinds {
+            least = least.saturating_add(kind.width().unwrap_or(4));
+            most = most.saturating_add(match kind {
+                // Twice what the longest number of this width takes as text, and more.
+                Kind::Bool | Kind::Int { .. } | Kind::Float { .. } => 32 + 6 * kind.width().unwrap_or(0),
+                _ => 16,
+            });
+        }
+        let cells = rows.saturating_mul(self.plan.kinds.len());
+        if rows.saturating_mul(least) > len || cells > len.saturating_mul(8).saturating_add(MAX_EMPTY_CELLS) {
+            let columns = self.plan.kinds.len();
+            let text = format!("{rows} rows of {columns} columns in a row group of {len} bytes");
+            return Err(Error::corrupt(text));
+        }
+        let overhead = rows.saturating_mul(most).saturating_add(1 << 12);
+        Ok((rows, len.saturating_mul(2).saturating_add(overhead)))
     }
 }

@@ -10,7 +10,7 @@ pub(super) const MAX_COLUMNS: usize = 10_000;
 pub(super) const MAX_FIELDS: usize = 4 * MAX_COLUMNS;
 
 /// How deep the values of a file may nest.
-pub(super) const MAX_NESTING: usize = 64;
+pub(super) const MAX_NESTING: usize = crate::limits::MAX_DEPTH as usize;
 
 /// Longest line of a text file, in bytes: longer than the longest cell that can be stored.
 pub(super) const MAX_LINE_BYTES: u64 = 64 << 20;

@@ -8,7 +8,7 @@ use super::write::Said;
 use crate::details::BYTE_ORDER_MARK;
 use crate::foreign::guard;
 use arrow_array::RecordBatch;
-use arrow_ipc::writer::{FileWriter as IpcFile, StreamWriter};
+use arrow_ipc::writer::{DictionaryHandling, FileWriter as IpcFile, IpcWriteOptions, StreamWriter};
 use arrow_json::LineDelimitedWriter;
 use arrow_json::writer::LineDelimited;
 use arrow_schema::SchemaRef;
@@ -44,7 +44,10 @@ impl<W: Write + Send> Plain<W> {
             Ok(match format {
                 Format::Parquet => Inner::Parquet(Box::new(ParquetWriter::new(out, schema, details)?)),
                 Format::ArrowFile => {
-                    let mut writer = IpcFile::try_new(out, schema).map_err(failed)?;
+                    // A file has one dictionary for each column: later batches add to it.
+                    let options =
+                        IpcWriteOptions::default().with_dictionary_handling(DictionaryHandling::Delta);
+                    let mut writer = IpcFile::try_new_with_options(out, schema, options).map_err(failed)?;
                     for (key, value) in details.iter().flat_map(|d| &d.pairs) {
                         writer.write_metadata(key, value.as_deref().unwrap_or_default());
                     }

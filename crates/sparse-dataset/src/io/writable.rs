@@ -7,7 +7,7 @@
 use super::Format;
 use super::plain::Plain;
 use super::write::Said;
-use crate::arrow::{kind_of, to_batch};
+use crate::arrow::{kind_of, to_batches};
 use crate::table::{Block, Column};
 use crate::wire::{put_bytes, put_uint};
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
@@ -116,9 +116,9 @@ fn probe(format: Format, schema: &Schema) -> Result<()> {
         columns.push(column);
     }
     let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
-    let batch = to_batch(&schema, &Block { rows: 2, columns })?;
+    let batches = to_batches(&schema, &Block { rows: 2, columns }, None)?;
     let mut writer = Plain::new(std::io::sink(), format, &schema, Said::Old { nulls: true })?;
-    writer.write(&batch)?;
+    batches.iter().try_for_each(|batch| writer.write(batch))?;
     writer.finish()
 }
 

@@ -6,7 +6,7 @@
 use super::Format;
 use super::plain::Plain;
 use super::writable::writable;
-use crate::arrow::{to_batch, to_blocks};
+use crate::arrow::{to_batches, to_blocks};
 use crate::details::FileDetails;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -50,7 +50,9 @@ impl<W: Write + Send> FileWriter<W> {
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         match &self.changed {
             None => self.writer.write(batch),
-            Some(schema) => to_blocks(batch, |block| self.writer.write(&to_batch(schema, &block)?)),
+            Some(schema) => to_blocks(batch, |block| {
+                to_batches(schema, &block, None)?.iter().try_for_each(|batch| self.writer.write(batch))
+            }),
         }
     }
 

@@ -125,32 +125,64 @@ impl Column {
     /// # Errors
     /// `Corrupt` when the width is wrong, `LimitExceeded` when the column becomes too long.
     pub(crate) fn push(&mut self, cell: Option<&[u8]>) -> Result<()> {
-        if cell.is_none() || !self.nulls.is_empty() {
-            self.nulls.resize(self.rows, false);
-            self.nulls.push(cell.is_none());
-        }
         match (self.kind.width(), cell) {
             (Some(w), Some(c)) if c.len() != w => {
                 return Err(Error::corrupt(format!("a cell of {} bytes instead of {w}", c.len())));
             }
-            (Some(w), None) => self.data.resize(self.data.len() + w, 0),
-            (_, c) => self.data.extend_from_slice(c.unwrap_or_default()),
+            (Some(w), None) => {
+                self.reserve(w)?;
+                self.data.resize(self.data.len() + w, 0);
+            }
+            (_, Some(c)) => {
+                self.reserve(c.len())?;
+                self.data.extend_from_slice(c);
+            }
+            (None, None) => {}
         }
-        self.close()
+        if cell.is_none() || !self.nulls.is_empty() {
+            self.nulls.resize(self.rows, false);
+            self.nulls.push(cell.is_none());
+        }
+        self.close();
+        Ok(())
     }
 
-    fn close(&mut self) -> Result<()> {
-        if self.data.len() > MAX_COLUMN_BYTES {
+    /// Appends a cell that is not null: zeros, or an empty one.
+    ///
+    /// # Errors
+    /// `LimitExceeded` when the column becomes too long.
+    pub(crate) fn push_empty(&mut self) -> Result<()> {
+        let width = self.kind.width().unwrap_or(0);
+        self.reserve(width)?;
+        self.data.resize(self.data.len() + width, 0);
+        if !self.nulls.is_empty() {
+            self.nulls.resize(self.rows + 1, false);
+        }
+        self.close();
+        Ok(())
+    }
+
+    /// Takes memory for `n` more bytes of cells.
+    ///
+    /// # Errors
+    /// `LimitExceeded` when the column becomes too long, or memory does not suffice.
+    fn reserve(&mut self, n: usize) -> Result<()> {
+        if self.data.len().saturating_add(n) > MAX_COLUMN_BYTES {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
                 format!("more than {MAX_COLUMN_BYTES} bytes of one column in a block"),
             ));
         }
+        self.data.try_reserve(n).map_err(|_| {
+            Error::new(ErrorKind::LimitExceeded, format!("{n} bytes of a column do not fit in memory"))
+        })
+    }
+
+    fn close(&mut self) {
         if self.kind.width().is_none() {
             self.ends.push(self.data.len() as u32);
         }
         self.rows += 1;
-        Ok(())
     }
 
     /// Append rows `start..start + len` of another column of the same kind.
@@ -164,6 +196,8 @@ impl Column {
         if from.kind != self.kind || start.checked_add(len).is_none_or(|end| end > from.rows) {
             return Err(Error::corrupt("rows of a column that are not there"));
         }
+        let (first, last) = (from.span(start).0, from.span(start + len - 1).1);
+        self.reserve(last.saturating_sub(first))?;
         let nulls = from.nulls.get(start..start + len).filter(|n| n.contains(&true));
         if nulls.is_some() || !self.nulls.is_empty() {
             self.nulls.resize(self.rows, false);
@@ -172,7 +206,6 @@ impl Column {
                 None => self.nulls.resize(self.rows + len, false),
             }
         }
-        let (first, last) = (from.span(start).0, from.span(start + len - 1).1);
         let at = self.data.len();
         self.data.extend_from_slice(from.data.get(first..last).unwrap_or_default());
         self.rows += len - 1;
@@ -181,7 +214,8 @@ impl Column {
             let ends = from.ends.get(start..start + len - 1).unwrap_or_default();
             self.ends.extend(ends.iter().map(|&e| (at + (e as usize - first)) as u32));
         }
-        self.close()
+        self.close();
+        Ok(())
     }
 
     /// Remove all rows.

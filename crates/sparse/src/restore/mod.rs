@@ -32,7 +32,7 @@ use output::{Output, Sink};
 use plan::{Task, Tasks};
 use sparse_codecs::layers::has_layers;
 use sparse_container::{Digester, EntryKind, Index, PieceSource, digest};
-use sparse_core::{Digest, Error, ErrorKind, Observer, Result};
+use sparse_core::{Digest, Error, ErrorKind, Limits, Observer, Result};
 use sparse_model::{Model, Overwrite};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -80,6 +80,9 @@ pub fn reconstruct(
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<RestoreReport> {
+    let files = delta.index().files.iter().map(|f| delta.index().file_len(f));
+    let total = files.fold(0, u64::saturating_add);
+    Limits::check("the restored files", total, options.limits.max_output_bytes)?;
     let prepared = prepare(base, delta, options)?;
     let output = Output::create(base, delta, out, overwrite)?;
     restore(&prepared, delta, output, options, observer, "reconstructing", None).map(|r| r.0)

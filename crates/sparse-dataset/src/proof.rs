@@ -1,0 +1,104 @@
+//! The proof that a delta restores, before it is published.
+//!
+//! Each row group is decoded right after it was coded, by the code that restores it, while its rows are at hand; the files
+//! are written to nowhere from those rows; each patch is applied; and at last the file that was written is opened as a reader
+//! opens it, and what it holds is compared with what was proven.
+
+use crate::details::FileDetails;
+use crate::exact::Style;
+use crate::group::GroupCoder;
+use crate::manifest::{ATTRIBUTE, Manifest, SplitRecord};
+use crate::restore::{Files, RestoreReport, Target};
+use crate::store::Store;
+use crate::table::{Block, Digesting};
+use sparse_container::{PieceSource, Reader};
+use sparse_core::{ByteSource, CancelToken, Digest, Error, ErrorKind, Limits, Result};
+use std::collections::BTreeMap;
+
+/// The error of a proof that failed although nothing was wrong with the input.
+fn internal(what: &str) -> Error {
+    Error::corrupt(format!("{what}: nothing was written; please report this, with the dataset if you can"))
+}
+
+/// Names what cannot be restored: the input is at fault, not a delta that nobody has yet.
+fn unrestorable(e: Error) -> Error {
+    match e.kind() {
+        ErrorKind::Cancelled | ErrorKind::Io => e,
+        _ => Error::new(ErrorKind::InvalidInput, format!("it could not be restored: {}", e.message())),
+    }
+}
+
+/// Decodes a row group that was just coded, and compares it with the digest of its rows.
+///
+/// # Errors
+/// `Corrupt` when other rows come back; `InvalidInput` when they exceed a limit.
+pub(crate) fn prove_group(
+    coder: &GroupCoder<'_>,
+    coded: &[u8],
+    block: &Block,
+    digest: (Digest, u64),
+    limits: &Limits,
+) -> Result<()> {
+    if digest.1 == 0 {
+        return Ok(());
+    }
+    Limits::check("row group", digest.1, limits.max_chunk_bytes).map_err(unrestorable)?;
+    let len = usize::try_from(digest.1).unwrap_or(usize::MAX);
+    let back = match coder.decode(coded, block.rows as u64, len) {
+        Ok(back) => back,
+        Err(e) if e.kind() == ErrorKind::LimitExceeded => return Err(unrestorable(e)),
+        Err(e) => return Err(internal("a row group does not decode").with_source(e)),
+    };
+    if Digesting::of(&back) != digest {
+        return Err(internal("a row group does not come back as it was"));
+    }
+    Ok(())
+}
+
+/// Writes the files of a split to nowhere, as restoring does, from its rows.
+///
+/// # Errors
+/// `InvalidInput` when they cannot be written; `Cancelled`, `Io`.
+pub(crate) fn prove_files(
+    store: &Store,
+    (record, details): (&SplitRecord, &[FileDetails]),
+    cancel: &CancelToken,
+) -> Result<()> {
+    let (to, styles, mut report) =
+        (Target::Nowhere, BTreeMap::<String, Style>::new(), RestoreReport::default());
+    let mut write = || -> Result<()> {
+        let mut files = Files::new(&to, None, (record, details), &styles, &mut report);
+        files.advance()?;
+        for i in 0..store.blocks() {
+            cancel.check()?;
+            files.rows(&*store.block(i)?)?;
+        }
+        files.end()
+    };
+    write().map_err(unrestorable)
+}
+
+/// Opens a delta that was written as a reader does by default, and compares it with what was to be written.
+///
+/// # Errors
+/// `Corrupt` when it differs; `InvalidInput` when a reader's limits do not let it pass; `Io`.
+pub(crate) fn prove_delta(written: &dyn ByteSource, manifest: &Manifest) -> Result<()> {
+    let limits = Limits::default();
+    let reader = match Reader::open(written, &limits) {
+        Ok(reader) => reader,
+        Err(e) if e.kind() == ErrorKind::LimitExceeded => return Err(unrestorable(e)),
+        Err(e) => return Err(internal("the delta does not open").with_source(e)),
+    };
+    let index = reader.index();
+    let bytes = index.attributes.get(&ATTRIBUTE).map_or(&[][..], |b| b);
+    if !Manifest::read(bytes, index.entries.len()).is_ok_and(|back| back == *manifest) {
+        return Err(internal("the manifest does not come back as it was"));
+    }
+    for piece in index.entries.iter().flat_map(|e| &e.pieces) {
+        if let PieceSource::Blob { blob, .. } = piece.source {
+            let read = reader.read_blob(&blob, limits.max_chunk_bytes);
+            read.map_err(|e| internal("a part of the delta is not as it was written").with_source(e))?;
+        }
+    }
+    Ok(())
+}
