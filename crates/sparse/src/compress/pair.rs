@@ -62,11 +62,11 @@ pub(crate) fn examine<'a>(
     let hashed = parallel::map(target.files().len(), |file| hash_file(target, file, options, advance))?;
     let mut not_finite = vec![0; target.tensors().len()];
     let mut file_digests = Vec::with_capacity(hashed.len());
-    for (file, tensors) in hashed {
-        file_digests.push(file);
-        for (tensor, digest, count) in tensors {
-            digests[tensor] = digest;
-            not_finite[tensor] = count;
+    for file in hashed {
+        file_digests.push(file.digest);
+        for found in file.tensors {
+            digests[found.tensor] = found.digest;
+            not_finite[found.tensor] = found.not_finite;
         }
     }
     let mut used: Vec<usize> = pair.matches.iter().filter_map(|m| m.counterpart.base()).collect();
@@ -124,13 +124,27 @@ pub(crate) fn windows(len: u64, mut visit: impl FnMut(u64, usize) -> Result<()>)
     Ok(())
 }
 
-/// The digests of a file and of its tensors, and how many weights of these are not finite, in one pass.
+/// What one pass over a file of tensors found out.
+pub(super) struct HashedFile {
+    pub(super) digest: Digest,
+    tensors: Vec<HashedTensor>,
+}
+
+/// A tensor of a hashed file, by its number in the model.
+struct HashedTensor {
+    tensor: usize,
+    digest: Digest,
+    /// Weights that are NaN or infinite.
+    not_finite: u64,
+}
+
+/// Computes the digests of a file and of its tensors, and counts weights that are not finite, in one pass.
 pub(super) fn hash_file(
     model: &Model,
     file: usize,
     options: &Options,
     advance: &(dyn Fn(u64) + Sync),
-) -> Result<(Digest, Vec<(usize, Digest, u64)>)> {
+) -> Result<HashedFile> {
     let record = &model.files()[file];
     let source = model.file_source(file)?;
     let mut whole = Digester::new();
@@ -162,12 +176,12 @@ pub(super) fn hash_file(
                 let spec = &model.tensors()[tensor].spec;
                 let len = spec.byte_len();
                 let (digest, not_finite) = hash(from, len, Some(spec.dtype()))?;
-                tensors.push((tensor, digest, not_finite));
+                tensors.push(HashedTensor { tensor, digest, not_finite });
                 from += len;
             }
         }
     }
-    Ok((whole.finish(), tensors))
+    Ok(HashedFile { digest: whole.finish(), tensors })
 }
 
 /// The digest of a tensor.

@@ -98,7 +98,7 @@ fn check_contents(pair: &Pair<'_>, options: &Options) -> Result<()> {
         Error::new(ErrorKind::InvalidInput, message).in_file(path.display().to_string())
     };
     parallel::map(pair.file_digests.len(), |file| {
-        let (found, _) = hash_file(pair.target, file, options, &|_| ())?;
+        let found = hash_file(pair.target, file, options, &|_| ())?.digest;
         let same = pair.file_digests.get(file) == Some(&found);
         same.then_some(()).ok_or_else(|| changed("the fine-tuned model", pair.target, file))
     })?;

@@ -41,8 +41,9 @@ fn gather<'a>(
             Some((model, tensor, (element + from - start) * width as u64, (to - from) as usize * width))
         })
     };
-    if let Some((source, tensor, offset, len)) = in_one_piece(pieces())? {
-        return borrow_or_read(source, offset, len, scratch).map_err(|e| e.in_tensor(tensor));
+    if let Some(run) = in_one_piece(pieces())? {
+        let read = borrow_or_read(run.source, run.offset, run.len, scratch);
+        return read.map_err(|e| e.in_tensor(run.tensor));
     }
     let out = filled(scratch, (range.end - range.start) as usize * width);
     let mut start = 0;
@@ -53,11 +54,20 @@ fn gather<'a>(
     Ok(&out[..start])
 }
 
-/// Where the bytes lie of pieces (source, tensor, first byte, length) that follow each other in a file, as small tensors
-/// mostly do: the file, the first tensor's name, offset and length. `None` if they do not.
+/// Bytes of a file that hold tensors one after the other.
+struct FileRun<'a> {
+    source: &'a dyn ByteSource,
+    /// Name of the first tensor, for errors.
+    tensor: &'a str,
+    offset: u64,
+    len: usize,
+}
+
+/// Finds where the bytes lie of pieces (source, tensor, first byte, length) that follow each other in a file, as small
+/// tensors mostly do. `None` if they do not.
 fn in_one_piece<'a>(
     mut pieces: impl Iterator<Item = (&'a Model, usize, u64, usize)>,
-) -> Result<Option<(&'a dyn ByteSource, &'a str, u64, usize)>> {
+) -> Result<Option<FileRun<'a>>> {
     let Some((model, tensor, offset, mut total)) = pieces.next() else { return Ok(None) };
     let location = |tensor: usize| model.location(tensor).map(|l| (l.file, l.offset));
     let Some((file, start)) = location(tensor) else { return Ok(None) };
@@ -68,7 +78,12 @@ fn in_one_piece<'a>(
         }
         total += len;
     }
-    Ok(Some((model.file_source(file)?, &*model.tensors()[tensor].name, start + offset, total)))
+    Ok(Some(FileRun {
+        source: model.file_source(file)?,
+        tensor: &model.tensors()[tensor].name,
+        offset: start + offset,
+        len: total,
+    }))
 }
 
 impl UnitPlan {

@@ -248,7 +248,7 @@ impl<'a> Measure<'a> {
         let recorded = Recorded::read(self.delta.index(), entry)?;
         let seen = recorded.is_none_or(|r| self.present.get(r.base as usize).is_some_and(|&p| p));
         if stored.is_consistent(found.weights)
-            && !(seen && !stored.is_plausible(found.weights, found.restored))
+            && (!seen || stored.is_plausible(found.weights, found.restored))
         {
             return Ok(());
         }
