@@ -1,5 +1,6 @@
 //! The SHA-256 of what a delta restores: made, carried, expected, forged.
 #![cfg(all(feature = "encode", feature = "sha256"))]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use sparse::*;
 use sparse_container::Writer;
