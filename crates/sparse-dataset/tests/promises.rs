@@ -65,7 +65,8 @@ fn without_the_proof() {
     let proven = Pair::with(&batch(100), &batch(5000), options.clone());
     options.verify = false;
     let pair = Pair::with(&batch(100), &batch(5000), options);
-    assert_eq!(pair.report.delta_bytes, proven.report.delta_bytes);
+    // Temporary folders, whose names are recorded, differ, and so may a few compressed bytes.
+    assert!(pair.report.delta_bytes.abs_diff(proven.report.delta_bytes) < 16);
     assert_eq!(pair.rows("base.arrow"), batch(5000));
 }
 

@@ -123,8 +123,7 @@ fn a_lying_encoder_is_found_out() {
     let base = model(&dir.path().join("base.safetensors"), 0.0);
     let target = model(&dir.path().join("target.safetensors"), 1e-3);
     let out = dir.path().join("out");
-    let mut options = Options::default();
-    options.chunk_len = 1024;
+    let mut options = Options { chunk_len: 1024, ..Options::default() };
     for lie in [Lie::Bit, Lie::Short] {
         for base in [Some(&base), None] {
             LIE.set(lie);
