@@ -1,7 +1,7 @@
 //! The `faults` command: every kind of fault that can be brought about, many times, and what became of it.
 //!
-//! [`row::rows`] lists the faults. A row plans its trials as lines of words, [`worker`] runs them in processes of
-//! their own, [`outcome`] says what is right, and [`table`] writes what docs/RELIABILITY.md shows.
+//! `row::rows` lists the faults. A row plans its trials as lines of words, `worker` runs them in processes of
+//! their own, `outcome` says what is right, and `table` writes what docs/RELIABILITY.md shows.
 
 mod bases;
 mod calls;
