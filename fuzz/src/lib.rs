@@ -6,14 +6,22 @@
 
 #![forbid(unsafe_code)]
 
+pub mod adapter_config;
+pub mod certificate;
 pub mod container_open;
+pub mod crafted;
 pub mod entropy;
+pub mod hub_cache;
 pub mod input;
 pub mod lossless_chunk;
 pub mod lossless_round_trip;
 pub mod low_rank_chunk;
+pub mod model_restore;
+mod models;
 pub mod quantised_chunk;
+mod room;
 pub mod safetensors_header;
+pub mod shard_index;
 pub mod svd_chunk;
 mod units;
 
@@ -31,16 +39,25 @@ pub struct Target {
     pub seeds: fn() -> Vec<Seed>,
 }
 
+const fn target(name: &'static str, run: fn(&[u8]), seeds: fn() -> Vec<Seed>) -> Target {
+    Target { name, run, seeds }
+}
+
 /// All of them.
 pub const TARGETS: &[Target] = &[
-    Target { name: "container_open", run: container_open::run, seeds: container_open::seeds },
-    Target { name: "entropy", run: entropy::run, seeds: entropy::seeds },
-    Target { name: "lossless_chunk", run: lossless_chunk::run, seeds: lossless_chunk::seeds },
-    Target { name: "lossless_round_trip", run: lossless_round_trip::run, seeds: lossless_round_trip::seeds },
-    Target { name: "low_rank_chunk", run: low_rank_chunk::run, seeds: low_rank_chunk::seeds },
-    Target { name: "quantised_chunk", run: quantised_chunk::run, seeds: quantised_chunk::seeds },
-    Target { name: "safetensors_header", run: safetensors_header::run, seeds: safetensors_header::seeds },
-    Target { name: "svd_chunk", run: svd_chunk::run, seeds: svd_chunk::seeds },
+    target("adapter_config", adapter_config::run, adapter_config::seeds),
+    target("certificate", certificate::run, certificate::seeds),
+    target("container_open", container_open::run, container_open::seeds),
+    target("entropy", entropy::run, entropy::seeds),
+    target("hub_cache", hub_cache::run, hub_cache::seeds),
+    target("lossless_chunk", lossless_chunk::run, lossless_chunk::seeds),
+    target("lossless_round_trip", lossless_round_trip::run, lossless_round_trip::seeds),
+    target("low_rank_chunk", low_rank_chunk::run, low_rank_chunk::seeds),
+    target("model_restore", model_restore::run, model_restore::seeds),
+    target("quantised_chunk", quantised_chunk::run, quantised_chunk::seeds),
+    target("safetensors_header", safetensors_header::run, safetensors_header::seeds),
+    target("shard_index", shard_index::run, shard_index::seeds),
+    target("svd_chunk", svd_chunk::run, svd_chunk::seeds),
 ];
 
 /// The folder of a target's committed inputs.

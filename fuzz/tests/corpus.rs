@@ -17,6 +17,16 @@ fn replay(name: &str) {
 }
 
 #[test]
+fn adapter_config() {
+    replay("adapter_config");
+}
+
+#[test]
+fn certificate() {
+    replay("certificate");
+}
+
+#[test]
 fn container_open() {
     replay("container_open");
 }
@@ -24,6 +34,11 @@ fn container_open() {
 #[test]
 fn entropy() {
     replay("entropy");
+}
+
+#[test]
+fn hub_cache() {
+    replay("hub_cache");
 }
 
 #[test]
@@ -42,6 +57,11 @@ fn low_rank_chunk() {
 }
 
 #[test]
+fn model_restore() {
+    replay("model_restore");
+}
+
+#[test]
 fn quantised_chunk() {
     replay("quantised_chunk");
 }
@@ -49,6 +69,11 @@ fn quantised_chunk() {
 #[test]
 fn safetensors_header() {
     replay("safetensors_header");
+}
+
+#[test]
+fn shard_index() {
+    replay("shard_index");
 }
 
 #[test]

@@ -134,7 +134,7 @@ impl Certificate {
         let mut norm = || -> Result<f64> {
             let bytes = varint::take_bytes(&mut input, 4, "certificate")?;
             let x = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            if x >= 0.0 {
+            if x >= 0.0 && x.is_sign_positive() {
                 Ok(x.into())
             } else {
                 Err(Error::corrupt(format!("a norm of {x} in a certificate")))
@@ -400,6 +400,18 @@ mod tests {
         #[test]
         fn garbage(bytes: Vec<u8>) {
             let _ = Certificate::read(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_norm_below_zero_is_refused() {
+        let mut out = Vec::new();
+        Certificate::default().write(&mut out);
+        assert!(Certificate::read(&out).is_ok());
+        for norm in [-0.0f32, -1.0, f32::NAN] {
+            let mut bad = out.clone();
+            bad[4..8].copy_from_slice(&norm.to_le_bytes());
+            assert_eq!(Certificate::read(&bad).unwrap_err().kind(), sparse_core::ErrorKind::Corrupt);
         }
     }
 

@@ -14,6 +14,7 @@ pub mod conformance;
 mod dtype;
 mod error;
 mod limits;
+mod memory;
 mod part;
 mod path;
 mod registry;
@@ -29,6 +30,7 @@ pub use codec::{
 pub use dtype::{Dtype, DtypeClass};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::{CancelToken, CodecContext, Limits, Observer, Unobserved};
+pub use memory::{with_room, zeros};
 pub use path::{check_output_path, check_path, check_target_path, is_deceptive};
 pub use registry::Registry;
 pub use source::{ByteSource, FileSource, TensorEntry, TensorRead, TensorSource, check_range};

@@ -1,6 +1,6 @@
 //! Where bytes and tensors come from.
 
-use crate::{Error, ErrorKind, FileStamp, Result, TensorSpec, part};
+use crate::{Error, ErrorKind, FileStamp, Result, TensorSpec, part, zeros};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -32,7 +32,7 @@ pub trait ByteSource: Send + Sync {
         if offset.checked_add(len as u64).is_none_or(|end| end > self.byte_len()) {
             return Err(past_end(offset, len, self.byte_len()));
         }
-        let mut out = vec![0; len];
+        let mut out = zeros(len)?;
         self.read_exact_at(offset, &mut out)?;
         Ok(Cow::Owned(out))
     }
@@ -259,7 +259,7 @@ pub trait TensorSource: Send + Sync {
         if let Some(slice) = self.slice(index, offset, len) {
             return Ok(Cow::Borrowed(slice));
         }
-        let mut out = vec![0; len];
+        let mut out = zeros(len)?;
         self.read_range_into(index, offset, &mut out)?;
         Ok(Cow::Owned(out))
     }

@@ -2,7 +2,7 @@
 
 use super::freq::{FreqTable, PROB_BITS, PROB_SCALE, entropy_bits};
 use super::varint;
-use sparse_core::{Error, Result};
+use sparse_core::{Error, Result, with_room};
 
 /// How a string is stored: the first byte.
 const STORED: u8 = 0;
@@ -105,11 +105,16 @@ fn cumulative(freqs: &[u16]) -> Vec<u32> {
 /// A few bytes can stand for a long string of one value, so `len` must be bounded by the caller.
 ///
 /// # Errors
-/// `Corrupt` or `Truncated`.
+/// `Corrupt` or `Truncated`; `LimitExceeded` when the memory cannot be had.
 pub fn unpack(input: &mut &[u8], len: usize) -> Result<Vec<u8>> {
     match varint::take_bytes(input, 1, "packed bytes")?[0] {
         STORED => Ok(varint::take_bytes(input, len, "packed bytes")?.to_vec()),
-        CONSTANT => Ok(vec![varint::take_bytes(input, 1, "packed bytes")?[0]; len]),
+        CONSTANT => {
+            let value = varint::take_bytes(input, 1, "packed bytes")?[0];
+            let mut out = with_room(len)?;
+            out.resize(len, value);
+            Ok(out)
+        }
         CODED => decode(input, len),
         mode => Err(Error::corrupt(format!("packed bytes have unknown mode {mode}"))),
     }
@@ -141,7 +146,7 @@ fn decode(input: &mut &[u8], len: usize) -> Result<Vec<u8>> {
     let mut next =
         || coded.next().map(|&b| u32::from(b)).ok_or_else(|| Error::truncated("packed bytes cut short"));
     let mut state = next()? << 16 | next()? << 8 | next()?;
-    let mut out = Vec::with_capacity(len);
+    let mut out = with_room(len)?;
     for _ in 0..len {
         let (symbol, f, offset) = slots[(state & (PROB_SCALE - 1)) as usize];
         out.push(symbol);

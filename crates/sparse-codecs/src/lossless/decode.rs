@@ -11,7 +11,7 @@ use crate::entropy::rans::{self, DecodeTables, MAX_LANES};
 use crate::entropy::{bytes, varint};
 use crate::simd::{self, ContextRule, Expansion16, Padded, RawBits, Simd};
 use crate::word::{Word, magnitude, restore, with_word};
-use sparse_core::{CodecContext, Error, Limits, Result, UnitSpec};
+use sparse_core::{CodecContext, Error, Limits, Result, UnitSpec, zeros};
 
 /// Weights per block, a multiple of [`MAX_LANES`].
 const BLOCK: usize = 2048;
@@ -137,7 +137,7 @@ impl Decoder {
 
     fn read_profiles(&self, input: &mut &[u8], relative: bool, count: usize) -> Result<Vec<u8>> {
         if self.profiles.len() == 1 {
-            return Ok(vec![0; count]);
+            return zeros(count);
         }
         let mut profiles = bytes::unpack(input, count)?;
         if relative {

@@ -7,7 +7,7 @@ use crate::entropy::rans;
 use crate::entropy::token::TokenScheme;
 use crate::entropy::{bytes, varint};
 use crate::simd::{self, Kernel, Simd};
-use sparse_core::{Error, Limits, Result, Segment, UnitSpec};
+use sparse_core::{Error, Limits, Result, Segment, UnitSpec, with_room, zeros};
 
 /// Largest rank of a matrix.
 pub(super) const MAX_RANK: usize = 256;
@@ -300,7 +300,7 @@ pub(super) fn read<R: Real>(unit: &UnitSpec, mut input: &[u8], limits: &Limits) 
     }
     let tables = freq::read_tables(&mut input, tables, TOKENS.token_count(33))?;
     let matrices = || all.iter().zip(unit.segments()).map(|(f, s)| (f.rank, *s));
-    let mut contexts = Vec::with_capacity(entries as usize);
+    let mut contexts = with_room(entries as usize)?;
     classes(matrices(), |class, len| {
         contexts.extend(std::iter::repeat_n(table_of[class], len as usize));
     });
@@ -308,7 +308,7 @@ pub(super) fn read<R: Real>(unit: &UnitSpec, mut input: &[u8], limits: &Limits) 
     let words = varint::take_max(&mut input, most, "number of words")? as usize;
     let states = varint::take_bytes(&mut input, 4 * LANES, "coder states")?;
     let words = varint::take_bytes(&mut input, 2 * words, "coder words")?;
-    let mut tokens = vec![0; contexts.len()];
+    let mut tokens = zeros(contexts.len())?;
     rans::decode(states, words, &contexts, &rans::DecodeTables::new(&tables), &mut tokens)?;
     let expansions: Vec<_> = (0..TOKENS.token_count(33) as u32).map(|t| TOKENS.expand(t)).collect();
     let mut raw = BitReader::new(input);
@@ -320,8 +320,8 @@ pub(super) fn read<R: Real>(unit: &UnitSpec, mut input: &[u8], limits: &Limits) 
     let mut tokens = tokens.iter();
     for (f, segment) in all.iter_mut().zip(unit.segments()).filter(|(f, _)| f.rank > 0) {
         let (rows, columns) = (segment.rows as usize, segment.row_len as usize);
-        f.left = vec![R::Factor::default(); rows * f.rank];
-        f.right = Vec::with_capacity(columns * f.rank);
+        f.left = zeros(rows * f.rank)?;
+        f.right = with_room(columns * f.rank)?;
         for k in 0..f.rank {
             for (row, &token) in f.left.chunks_exact_mut(f.rank).zip(tokens.by_ref().take(rows)) {
                 row[k] = entry(token, f.shifts[k])?;

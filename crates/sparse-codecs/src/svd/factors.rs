@@ -4,7 +4,7 @@ use crate::entropy::varint;
 use crate::lossless::Lossless;
 use sparse_core::{
     CodecContext, DEFAULT_CHUNK_LEN, Dtype, EncodedUnit, Error, Limits, Result, Segment, UnitSpec,
-    decode_unit,
+    decode_unit, zeros,
 };
 
 /// Largest rank of a matrix.
@@ -113,7 +113,7 @@ pub(super) fn read(input: &mut &[u8], unit: &UnitSpec, limits: &Limits) -> Resul
         chunks.push(block()?);
     }
     let encoded = EncodedUnit { params, chunks };
-    let mut bytes = vec![0; shape.byte_len() as usize];
+    let mut bytes = zeros(shape.byte_len() as usize)?;
     let mut cx = CodecContext::with(limits.clone(), sparse_core::CancelToken::new());
     decode_unit(&Lossless, &shape, &encoded, None, &mut bytes, &mut cx)?;
     let mut numbers = bytes.as_chunks::<2>().0.iter().map(|b| i16::from_le_bytes(*b));

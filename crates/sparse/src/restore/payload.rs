@@ -8,7 +8,7 @@ use crate::{Delta, Options};
 use sparse_codecs::layers::{FirstLayer, has_layers};
 use sparse_codecs::zstd;
 use sparse_container::{BaseRange, BlobRef, PieceSource};
-use sparse_core::{CancelToken, ChunkDecoder, CodecContext, CodecId, Error, ErrorKind, Result};
+use sparse_core::{CancelToken, ChunkDecoder, CodecContext, CodecId, Error, ErrorKind, Result, zeros};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Decoded chunks that are kept, in bytes.
@@ -160,7 +160,7 @@ impl PayloadDecoder {
         len: usize,
     ) -> Result<Arc<Vec<u8>>, Failure> {
         self.chunks.get_or((unit, chunk), || {
-            let mut out = vec![0; len];
+            let mut out = zeros(len)?;
             self.chunk_into(inputs, unit, chunk, &mut out)?;
             Ok(out)
         })
@@ -228,7 +228,7 @@ impl PayloadDecoder {
                 self.blob_into(inputs, codec, blob, prefix, out)
             }
             Work::Blob { codec, ref blob, prefix, len } => {
-                let mut all = vec![0; len];
+                let mut all = zeros(len)?;
                 self.blob_into(inputs, codec, blob, prefix, &mut all)?;
                 copy(&all)
             }
