@@ -127,6 +127,10 @@ impl Change {
     fn some_bytes(&mut self, old: &[u8], more: usize) -> Vec<u8> {
         let mut buffer = old.to_vec();
         buffer.resize(old.len() + more, 0);
+        // libFuzzer takes no empty buffer.
+        if buffer.is_empty() {
+            return buffer;
+        }
         let len = (self.bytes)(&mut buffer, old.len(), old.len() + more);
         // Where lengths must not change, what is cut off stays as it was.
         buffer.truncate(if more == 0 { old.len() } else { len });

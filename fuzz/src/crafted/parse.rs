@@ -1,4 +1,5 @@
 //! A file into fields. Only what keeps fields apart is checked.
+#![allow(clippy::unit_arg, reason = "a field is set where there is one")]
 
 use super::{
     Attributes, Base, Delta, END_MAGIC, Entry, File, HEADER_LEN, NO_DTYPE, Piece, Segment, Spec, TENSOR,
