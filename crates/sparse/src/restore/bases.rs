@@ -69,6 +69,21 @@ pub(crate) fn digest_of(bases: &dyn Bases, index: &Index, base: u32, cancel: &Ca
     Ok(digester.finish())
 }
 
+/// Compares all of base `base` with the digest that the delta has of it; a number without a base passes.
+///
+/// # Errors
+/// `BaseMismatch`; what reading reports; `Cancelled`.
+pub(crate) fn check_base(bases: &dyn Bases, index: &Index, base: u32, cancel: &CancelToken) -> Result<()> {
+    let found = digest_of(bases, index, base, cancel)?;
+    match index.bases.get(base as usize).filter(|record| record.digest != found) {
+        None => Ok(()),
+        Some(record) => {
+            let why = format!("its content differs, expected digest {}, found {found}", record.digest);
+            Err(mismatch(index, record, &why))
+        }
+    }
+}
+
 /// The error that base `base` is not what the delta was made against.
 pub(crate) fn mismatch(index: &Index, base: &BaseEntry, why: &str) -> Error {
     let id = &index.provenance.base_id;

@@ -1,6 +1,6 @@
 //! After something went wrong: is it the base, or the delta?
 
-use super::bases::{digest_of, mismatch};
+use super::bases::check_base;
 use super::payload::Inputs;
 use crate::Delta;
 use sparse_container::{Index, PieceSource};
@@ -81,14 +81,8 @@ pub(crate) fn diagnose(
     }
     order.extend(suspects);
     for base in order {
-        let Some(record) = index.bases.get(base as usize) else { continue };
-        match digest_of(bases, index, base, cancel) {
-            Ok(digest) if digest == record.digest => {}
-            Ok(digest) => {
-                let why = format!("its content differs, expected digest {}, found {digest}", record.digest);
-                return mismatch(index, record, &why);
-            }
-            Err(reading) => return reading,
+        if let Err(why) = check_base(bases, index, base, cancel) {
+            return why;
         }
     }
     e

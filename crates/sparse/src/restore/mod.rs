@@ -14,7 +14,7 @@ mod plan;
 
 #[cfg(feature = "encode")]
 pub(crate) use bases::borrow_or_read;
-pub(crate) use bases::{Bases, digest_of, filled, mismatch, needed, no_base};
+pub(crate) use bases::{Bases, check_base, digest_of, filled, mismatch, needed, no_base};
 pub(crate) use content::CONTENT;
 pub(crate) use diagnose::diagnose;
 #[cfg(feature = "encode")]
@@ -80,8 +80,7 @@ pub fn reconstruct(
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<RestoreReport> {
-    let files = delta.index().files.iter().map(|f| delta.index().file_len(f));
-    let total = files.fold(0, u64::saturating_add);
+    let total = restored_bytes(delta.index());
     Limits::check("the restored files", total, options.limits.max_output_bytes)?;
     let prepared = prepare(base, delta, options)?;
     let output = Output::create(base, delta, out, overwrite)?;
@@ -184,14 +183,7 @@ pub(crate) fn is_layered(index: &Index, entry: u32) -> bool {
 pub(crate) fn check_named_bases(model: &Model, delta: &Delta, options: &Options) -> Result<()> {
     let index = delta.index();
     let bases = ModelBases::all(model, index, &options.cancel)?;
-    for (number, record) in (0..).zip(&index.bases) {
-        let found = digest_of(&bases, index, number, &options.cancel)?;
-        if found != record.digest {
-            let why = format!("its content differs, expected digest {}, found {found}", record.digest);
-            return Err(mismatch(index, record, &why));
-        }
-    }
-    Ok(())
+    (0..).zip(&index.bases).try_for_each(|(number, _)| check_base(&bases, index, number, &options.cancel))
 }
 
 /// Checks the digests of what `entries` need of the base.
@@ -201,20 +193,15 @@ fn check_bases(
     entries: impl Iterator<Item = u32>,
     options: &Options,
 ) -> Result<()> {
-    let used: Vec<_> = (0..)
-        .zip(index.bases.iter().zip(needed(index, entries)))
-        .filter(|(_, (_, needed))| *needed)
-        .collect();
-    parallel::map(used.len(), |i| {
-        let Some(&(number, (record, _))) = used.get(i) else { return Ok(()) };
-        let found = digest_of(bases, index, number, &options.cancel)?;
-        if found != record.digest {
-            let why = format!("its content differs, expected digest {}, found {found}", record.digest);
-            return Err(mismatch(index, record, &why));
-        }
-        Ok(())
-    })
-    .map(|_| ())
+    let needed = (0u32..).zip(needed(index, entries)).filter(|(_, needed)| *needed);
+    let used: Vec<u32> = needed.map(|(number, _)| number).collect();
+    let check = |i: usize| used.get(i).map_or(Ok(()), |&n| check_base(bases, index, n, &options.cancel));
+    parallel::map(used.len(), check).map(|_| ())
+}
+
+/// Adds up the lengths of all files.
+fn restored_bytes(index: &Index) -> u64 {
+    index.files.iter().map(|f| index.file_len(f)).fold(0, u64::saturating_add)
 }
 
 /// What can be checked without decoding.
@@ -254,7 +241,7 @@ fn restore(
     watch: Option<Watch<'_>>,
 ) -> Result<(RestoreReport, Option<Measured>)> {
     let index = delta.index();
-    let bytes = index.files.iter().map(|f| index.file_len(f)).fold(0, u64::saturating_add);
+    let bytes = restored_bytes(index);
     observer.begin(phase, bytes);
     let inputs = Inputs { delta, bases, cancel: &options.cancel };
     let decoder = PayloadDecoder::new(delta, options, parallel::batch().max(KEPT_UNITS));

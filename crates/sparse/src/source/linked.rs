@@ -1,6 +1,6 @@
 //! The base that a delta refers to, found in a source of tensors.
 
-use crate::restore::{Bases, digest_of, mismatch, needed, no_base};
+use crate::restore::{Bases, check_base, mismatch, needed, no_base};
 use sparse_container::{BaseEntry, BaseKind, Index};
 use sparse_core::{CancelToken, Error, Result, TensorSource};
 use std::sync::Arc;
@@ -52,17 +52,9 @@ impl SourceBases {
         }
         // Nothing is locked: the base may be a `DeltaModel` too, which waits for other work. At worst several threads
         // check the same tensor.
-        let found = digest_of(self, index, base, cancel)?;
-        match index.bases.get(base as usize) {
-            Some(record) if found != record.digest => {
-                let why = format!("its content differs, expected digest {}, found {found}", record.digest);
-                Err(mismatch(index, record, &why))
-            }
-            _ => {
-                done.store(true, Ordering::Release);
-                Ok(())
-            }
-        }
+        check_base(self, index, base, cancel)?;
+        done.store(true, Ordering::Release);
+        Ok(())
     }
 
     pub(super) fn check_unchanged(&self) -> Result<()> {
