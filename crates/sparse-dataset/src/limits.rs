@@ -103,6 +103,24 @@ pub(crate) fn rows_by_fill(schema: &Schema) -> Result<usize> {
     Ok(usize::try_from(rows).unwrap_or(usize::MAX).max(1))
 }
 
+/// Counts the levels of nesting of a type: 0 for a number, 1 for a list of them.
+pub(crate) fn depth(dtype: &DataType) -> u32 {
+    let inner = |f: &Field| 1 + depth(f.data_type());
+    match dtype {
+        DataType::FixedSizeList(f, _)
+        | DataType::List(f)
+        | DataType::LargeList(f)
+        | DataType::ListView(f)
+        | DataType::LargeListView(f)
+        | DataType::Map(f, _)
+        | DataType::RunEndEncoded(_, f) => inner(f),
+        DataType::Struct(fields) => fields.iter().map(|f| inner(f)).max().unwrap_or(0),
+        DataType::Union(fields, _) => fields.iter().map(|(_, f)| inner(f)).max().unwrap_or(0),
+        DataType::Dictionary(_, values) => depth(values),
+        _ => 0,
+    }
+}
+
 /// Checks a type; returns the bytes that a null of it takes in an Arrow array, roughly.
 fn null_bytes(dtype: &DataType, depth: u32) -> Result<u64> {
     if depth > MAX_DEPTH {
@@ -253,6 +271,7 @@ mod tests {
     #[test]
     fn depth_and_products() {
         let nest = |n: usize| (0..n).fold(DataType::Int8, |t, _| DataType::List(field(t)));
+        assert_eq!(depth(&nest(5)), 5);
         check_type(&nest(MAX_DEPTH as usize)).unwrap();
         assert!(says(&nest(MAX_DEPTH as usize + 1)).contains("more than 64 deep"));
         let square = |n| DataType::FixedSizeList(field(DataType::FixedSizeList(field(DataType::Int8), n)), n);

@@ -5,7 +5,8 @@
 use super::Format;
 use super::failed::{failed, gave_up};
 use crate::details::{COERCED, FileDetails, NO_ARROW_SCHEMA};
-use crate::foreign::guard;
+use crate::foreign::{guard, guard_deep};
+use crate::limits::depth;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
@@ -22,6 +23,9 @@ use std::io::Write;
 
 /// Rows in a row group.
 const GROUP_ROWS: usize = 1 << 18;
+
+/// Nesting whose columns any thread has the stack to begin.
+const SHALLOW: u32 = 12;
 
 /// A Parquet file in the making: the bytes are those of an [`ArrowWriter`].
 pub(crate) struct ParquetWriter<W: Write + Send> {
@@ -73,7 +77,7 @@ impl<W: Write + Send> ParquetWriter<W> {
         let mut at = 0;
         while at < batch.num_rows() {
             if self.rows == 0 {
-                self.columns = guarded(|| self.factory.create_column_writers(self.groups))?;
+                self.columns = self.begin_columns()?;
             }
             let n = (self.group_rows - self.rows).min(batch.num_rows() - at);
             let part = batch.slice(at, n);
@@ -93,6 +97,17 @@ impl<W: Write + Send> ParquetWriter<W> {
             }
         }
         Ok(())
+    }
+
+    fn begin_columns(&self) -> Result<Vec<ArrowColumnWriter>> {
+        let (factory, groups) = (&self.factory, self.groups);
+        let begin = || factory.create_column_writers(groups);
+        if self.schema.fields().iter().all(|f| depth(f.data_type()) <= SHALLOW) {
+            return guarded(begin);
+        }
+        guard_deep(ErrorKind::InvalidArgument, gave_up(Format::Parquet), || {
+            begin().map_err(|e| failed(Format::Parquet, e))
+        })
     }
 
     fn flush(&mut self) -> Result<()> {
