@@ -10,7 +10,25 @@ pub mod adapter_config;
 pub mod certificate;
 pub mod container_open;
 pub mod crafted;
+#[cfg(feature = "datasets")]
+pub mod dataset_batch;
+#[cfg(feature = "datasets")]
+pub mod dataset_details;
+#[cfg(feature = "datasets")]
+pub mod dataset_manifest;
+#[cfg(feature = "datasets")]
+pub mod dataset_patch;
+#[cfg(feature = "datasets")]
+pub mod dataset_plan;
+#[cfg(feature = "datasets")]
+pub mod dataset_restore;
+#[cfg(feature = "datasets")]
+pub mod dataset_row_group;
+#[cfg(feature = "datasets")]
+mod datasets;
 pub mod entropy;
+#[cfg(feature = "datasets")]
+pub mod foreign;
 pub mod hub_cache;
 pub mod input;
 pub mod lossless_chunk;
@@ -48,7 +66,29 @@ pub const TARGETS: &[Target] = &[
     target("adapter_config", adapter_config::run, adapter_config::seeds),
     target("certificate", certificate::run, certificate::seeds),
     target("container_open", container_open::run, container_open::seeds),
+    #[cfg(feature = "datasets")]
+    target("dataset_batch", dataset_batch::run, dataset_batch::seeds),
+    #[cfg(feature = "datasets")]
+    target("dataset_details", dataset_details::run, dataset_details::seeds),
+    #[cfg(feature = "datasets")]
+    target("dataset_manifest", dataset_manifest::run, dataset_manifest::seeds),
+    #[cfg(feature = "datasets")]
+    target("dataset_patch", dataset_patch::run, dataset_patch::seeds),
+    #[cfg(feature = "datasets")]
+    target("dataset_plan", dataset_plan::run, dataset_plan::seeds),
+    #[cfg(feature = "datasets")]
+    target("dataset_restore", dataset_restore::run, dataset_restore::seeds),
+    #[cfg(feature = "datasets")]
+    target("dataset_row_group", dataset_row_group::run, dataset_row_group::seeds),
     target("entropy", entropy::run, entropy::seeds),
+    #[cfg(feature = "datasets")]
+    target("foreign_arrow", foreign::arrow::run, foreign::arrow::seeds),
+    #[cfg(feature = "datasets")]
+    target("foreign_csv", foreign::csv::run, foreign::csv::seeds),
+    #[cfg(feature = "datasets")]
+    target("foreign_json", foreign::json::run, foreign::json::seeds),
+    #[cfg(feature = "datasets")]
+    target("foreign_parquet", foreign::parquet::run, foreign::parquet::seeds),
     target("hub_cache", hub_cache::run, hub_cache::seeds),
     target("lossless_chunk", lossless_chunk::run, lossless_chunk::seeds),
     target("lossless_round_trip", lossless_round_trip::run, lossless_round_trip::seeds),

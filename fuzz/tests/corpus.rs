@@ -31,9 +31,75 @@ fn container_open() {
     replay("container_open");
 }
 
+#[cfg(feature = "datasets")]
+#[test]
+fn dataset_batch() {
+    replay("dataset_batch");
+}
+
+#[cfg(feature = "datasets")]
+#[test]
+fn dataset_details() {
+    replay("dataset_details");
+}
+
+#[cfg(feature = "datasets")]
+#[test]
+fn dataset_manifest() {
+    replay("dataset_manifest");
+}
+
+#[cfg(feature = "datasets")]
+#[test]
+fn dataset_patch() {
+    replay("dataset_patch");
+}
+
+#[cfg(feature = "datasets")]
+#[test]
+fn dataset_plan() {
+    replay("dataset_plan");
+}
+
+#[cfg(feature = "datasets")]
+#[test]
+fn dataset_restore() {
+    replay("dataset_restore");
+}
+
+#[cfg(feature = "datasets")]
+#[test]
+fn dataset_row_group() {
+    replay("dataset_row_group");
+}
+
 #[test]
 fn entropy() {
     replay("entropy");
+}
+
+#[cfg(feature = "datasets")]
+#[test]
+fn foreign_arrow() {
+    replay("foreign_arrow");
+}
+
+#[cfg(feature = "datasets")]
+#[test]
+fn foreign_csv() {
+    replay("foreign_csv");
+}
+
+#[cfg(feature = "datasets")]
+#[test]
+fn foreign_json() {
+    replay("foreign_json");
+}
+
+#[cfg(feature = "datasets")]
+#[test]
+fn foreign_parquet() {
+    replay("foreign_parquet");
 }
 
 #[test]

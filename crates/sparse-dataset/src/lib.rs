@@ -43,6 +43,9 @@ mod estimate;
 mod exact;
 mod foreign;
 mod form;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod inputs;
 mod io;

@@ -7,6 +7,8 @@ mod restore;
 mod style;
 
 pub(crate) use keep::{Kept, keep, regenerate};
+#[cfg(feature = "fuzzing")]
+pub(crate) use patch::prefix;
 pub(crate) use restore::ExactFiles;
 pub(crate) use style::{Restyle, Style};
 

@@ -17,7 +17,7 @@ pub(super) fn window(offset: u64, len: u64, reference: u64, window: u8) -> (u64,
 ///
 /// # Errors
 /// `Io`; `LimitExceeded` when memory does not suffice.
-pub(super) fn prefix(source: Option<&dyn ByteSource>, offset: u64, len: u64, log: u8) -> Result<Vec<u8>> {
+pub(crate) fn prefix(source: Option<&dyn ByteSource>, offset: u64, len: u64, log: u8) -> Result<Vec<u8>> {
     let Some(source) = source else { return Ok(Vec::new()) };
     let (start, size) = window(offset, len, source.byte_len(), log);
     let mut out = Vec::new();

@@ -1,110 +1,18 @@
 //! Row groups and manifests that nobody wrote: an error or other rows, never a panic, never more than was allowed.
 
+use super::example::{Case, Cases, KINDS};
 use super::{GroupCoder, Learned};
-use crate::analysis::{Table, Tuning, analyse};
 use crate::details::StoredDetails;
 use crate::manifest::{BaseRecord, FileRows, Manifest, SplitRecord};
-use crate::plan::{PLAIN, Plan};
-use crate::proof::prove_group;
-use crate::rows::ops_of;
-use crate::store::{Spill, Store};
-use crate::table::{Block, Digesting, Kind};
+use crate::plan::Plan;
 use crate::wire::Input;
 use proptest::prelude::*;
-use sparse_core::{CancelToken, Digest, Limits};
+use sparse_core::Digest;
 use std::sync::{Arc, OnceLock};
 
-const KINDS: [Kind; 4] =
-    [Kind::Text, Kind::Int { width: 8, signed: true }, Kind::Bytes, Kind::Float { width: 8 }];
-
-fn spill() -> Spill {
-    Spill { budget: 1 << 20, folder: None }
-}
-
-/// Rows with text, of which some are edited if `edited`.
-fn store(rows: std::ops::Range<u64>, edited: bool) -> Store {
-    let mut block = Block::new(KINDS);
-    for i in rows {
-        let mark = if edited && i % 5 == 0 { "edited" } else { "left" };
-        let text = format!("the text of row {i} was {mark} as it is, {}", i * i % 91);
-        let float = (i as f64 / 8.0).to_le_bytes();
-        block.columns[0].push((i % 9 != 4).then_some(text.as_bytes())).unwrap();
-        block.columns[1].push(Some(&(i * 3).to_le_bytes())).unwrap();
-        block.columns[2].push(Some(&[i as u8; 7][..i as usize % 7])).unwrap();
-        block.columns[3].push((i % 6 != 1).then_some(&float)).unwrap();
-        block.rows += 1;
-    }
-    let mut store = Store::new(KINDS.to_vec(), spill(), true);
-    let hashes = Store::hash(&block);
-    store.push(block, hashes).unwrap();
-    store.close().unwrap();
-    store
-}
-
-struct Case {
-    plan: Plan,
-    learned: Learned,
-    encoded: Vec<u8>,
-    rows: u64,
-    allowance: usize,
-}
-
-struct Cases {
-    base: Store,
-    cases: Vec<Case>,
-}
-
-/// A row group under several plans: modelled, with long values apart, all in streams.
 fn cases() -> &'static Cases {
     static CASES: OnceLock<Cases> = OnceLock::new();
-    CASES.get_or_init(|| {
-        let (base, derivative) = (store(0..24, false), store(8..32, true));
-        let names: Vec<String> = (0..KINDS.len()).map(|c| format!("column {c}")).collect();
-        let tuning = Tuning {
-            modelled_bytes: 8 << 20,
-            modelled_share: 256,
-            prime_bytes: 1 << 20,
-            lookup_bytes: 1 << 20,
-            key: Vec::new(),
-            spill: spill(),
-        };
-        let [b, d] = [&base, &derivative].map(|store| Table { names: &names, store });
-        let found = analyse(b, d, &tuning, &CancelToken::new()).unwrap();
-        // Hardly anything is learned from the base, so that a case is quick.
-        let mut plan = found.plan;
-        plan.prime_rows = plan.prime_rows.min(2);
-        let mut plans = vec![plan.clone(), plan.clone(), plan];
-        plans[1].columns[0].bulk = true;
-        plans[2].bits = PLAIN;
-        let mut cases = Vec::new();
-        for plan in plans {
-            let learned = Learned::new(&plan, &base).unwrap();
-            let block = derivative.block(0).unwrap();
-            let coder = GroupCoder { plan: &plan, base: &base, learned: &learned };
-            let mut origins = found.origins.range(0, 24).unwrap();
-            let gathered = coder.check_copies(&block, &mut origins).unwrap();
-            let ops = ops_of(&origins);
-            let allowance = 2 * Digesting::of(&block).1 as usize + 2000;
-            // What is chosen, and all that could have been.
-            let mut all = vec![coder.encode(&block, &ops, &gathered, 12).unwrap()];
-            all.extend(coder.layouts(&block, &ops, &gathered, 3).unwrap());
-            for encoded in all {
-                let digest = Digesting::of(&block);
-                let prove =
-                    |coded: &[u8], digest| prove_group(&coder, coded, &block, digest, &Limits::default());
-                prove(&encoded, digest).unwrap();
-                // A coder that lies, or forgets.
-                assert!(prove(&encoded, (sparse_core::Digest([7; 16]), digest.1)).is_err());
-                assert!(prove(&encoded, (digest.0, digest.1 - 1)).is_err());
-                assert!(prove(&encoded[..encoded.len() / 2], digest).is_err());
-                let back = coder.decode(&encoded, 24, allowance).unwrap();
-                assert_eq!(Digesting::of(&back), Digesting::of(&block));
-                let learned = Learned::new(&plan, &base).unwrap();
-                cases.push(Case { plan: plan.clone(), learned, encoded, rows: 24, allowance });
-            }
-        }
-        Cases { base, cases }
-    })
+    CASES.get_or_init(|| Cases::new().unwrap())
 }
 
 fn decode(case: &Case, encoded: &[u8], rows: u64, allowance: usize) -> bool {

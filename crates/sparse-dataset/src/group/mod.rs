@@ -1,6 +1,8 @@
 //! Row groups: the unit in which a split is coded; each is decoded on its own.
 
 mod columns;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod example;
 mod gather;
 #[cfg(test)]
 mod hostile;

@@ -1,0 +1,129 @@
+//! A small base and row groups coded against it, for tests and fuzz targets.
+
+use super::{GroupCoder, Learned};
+use crate::analysis::{Table, Tuning, analyse};
+use crate::plan::{PLAIN, Plan};
+use crate::rows::ops_of;
+use crate::store::{Spill, Store};
+use crate::table::{Block, Digesting, Kind};
+use sparse_core::{CancelToken, Result};
+
+/// Columns of the base, and of the rows.
+pub(crate) const KINDS: [Kind; 4] =
+    [Kind::Text, Kind::Int { width: 8, signed: true }, Kind::Bytes, Kind::Float { width: 8 }];
+
+/// Rows in a row group.
+const ROWS: u64 = 24;
+
+fn spill() -> Spill {
+    Spill { budget: 1 << 20, folder: None }
+}
+
+/// Rows with text, of which some are edited if `edited`.
+fn store(rows: std::ops::Range<u64>, edited: bool) -> Result<Store> {
+    let mut block = Block::new(KINDS);
+    for i in rows {
+        let mark = if edited && i % 5 == 0 { "edited" } else { "left" };
+        let text = format!("the text of row {i} was {mark} as it is, {}", i * i % 91);
+        let float = (i as f64 / 8.0).to_le_bytes();
+        let cells = [
+            (i % 9 != 4).then_some(text.as_bytes()),
+            Some(&(i * 3).to_le_bytes()[..]),
+            Some(&[i as u8; 7][..i as usize % 7]),
+            (i % 6 != 1).then_some(&float[..]),
+        ];
+        block.columns.iter_mut().zip(cells).try_for_each(|(c, cell)| c.push(cell))?;
+        block.rows += 1;
+    }
+    let mut store = Store::new(KINDS.to_vec(), spill(), true);
+    let hashes = Store::hash(&block);
+    store.push(block, hashes)?;
+    store.close()?;
+    Ok(store)
+}
+
+/// A row group under a plan.
+pub(crate) struct Case {
+    pub(crate) plan: Plan,
+    pub(crate) learned: Learned,
+    pub(crate) encoded: Vec<u8>,
+    pub(crate) rows: u64,
+    pub(crate) allowance: usize,
+}
+
+/// A base, and a row group under several plans: modelled, with long values apart, all in streams.
+pub(crate) struct Cases {
+    pub(crate) base: Store,
+    pub(crate) cases: Vec<Case>,
+}
+
+impl Cases {
+    /// Codes the row group in every way.
+    ///
+    /// # Errors
+    /// As coding.
+    pub(crate) fn new() -> Result<Cases> {
+        let (base, derivative) = (store(0..ROWS, false)?, store(8..8 + ROWS, true)?);
+        let names: Vec<String> = (0..KINDS.len()).map(|c| format!("column {c}")).collect();
+        let tuning = Tuning {
+            modelled_bytes: 8 << 20,
+            modelled_share: 256,
+            prime_bytes: 1 << 20,
+            lookup_bytes: 1 << 20,
+            key: Vec::new(),
+            spill: spill(),
+        };
+        let [b, d] = [&base, &derivative].map(|store| Table { names: &names, store });
+        let found = analyse(b, d, &tuning, &CancelToken::new())?;
+        // Hardly anything is learned from the base, so that a case is quick.
+        let mut plan = found.plan;
+        plan.prime_rows = plan.prime_rows.min(2);
+        let (mut bulk, mut plain) = (plan.clone(), plan.clone());
+        bulk.columns.iter_mut().take(1).for_each(|c| c.bulk = true);
+        plain.bits = PLAIN;
+        let mut cases = Vec::new();
+        for plan in [plan, bulk, plain] {
+            let learned = Learned::new(&plan, &base)?;
+            let block = derivative.block(0)?;
+            let coder = GroupCoder { plan: &plan, base: &base, learned: &learned };
+            let mut origins = found.origins.range(0, ROWS)?;
+            let gathered = coder.check_copies(&block, &mut origins)?;
+            let ops = ops_of(&origins);
+            let allowance = 2 * Digesting::of(&block).1 as usize + 2000;
+            // What is chosen, and all that could have been.
+            let mut all = vec![coder.encode(&block, &ops, &gathered, 12)?];
+            all.extend(coder.layouts(&block, &ops, &gathered, 3)?);
+            for encoded in all {
+                let learned = Learned::new(&plan, &base)?;
+                cases.push(Case { plan: plan.clone(), learned, encoded, rows: ROWS, allowance });
+            }
+        }
+        Ok(Cases { base, cases })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proof::prove_group;
+    use sparse_core::{Digest, Limits};
+
+    #[test]
+    fn row_groups_come_back_and_are_proven() {
+        let Cases { base, cases } = Cases::new().unwrap();
+        let derivative = store(8..8 + ROWS, true).unwrap();
+        let block = derivative.block(0).unwrap();
+        let digest = Digesting::of(&block);
+        for case in &cases {
+            let coder = GroupCoder { plan: &case.plan, base: &base, learned: &case.learned };
+            let prove = |coded: &[u8], digest| prove_group(&coder, coded, &block, digest, &Limits::default());
+            prove(&case.encoded, digest).unwrap();
+            // A coder that lies, or forgets.
+            assert!(prove(&case.encoded, (Digest([7; 16]), digest.1)).is_err());
+            assert!(prove(&case.encoded, (digest.0, digest.1 - 1)).is_err());
+            assert!(prove(&case.encoded[..case.encoded.len() / 2], digest).is_err());
+            let back = coder.decode(&case.encoded, ROWS, case.allowance).unwrap();
+            assert_eq!(Digesting::of(&back), digest);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Restoring a whole dataset from a delta file: rows, record batches, files.
+//!
+//! An input is a delta file. Checksums would stop nearly all damage, so its mutator, see
+//! [`crafted`](crate::crafted), repairs them.
+
+use crate::Seed;
+use crate::datasets::{BASE, deltas, options, quiet};
+use crate::room::room;
+use sparse_core::{ErrorKind, Unobserved};
+use sparse_dataset::{Dataset, DatasetDelta, DeltaDataset, Format, Overwrite, from_arrow};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+/// Deltas of more rows than this are not restored: an input shall be quick.
+const MAX_ROWS: u64 = 1 << 20;
+
+struct Bench {
+    base: Dataset,
+    room: PathBuf,
+}
+
+fn bench() -> &'static Bench {
+    static BENCH: OnceLock<Bench> = OnceLock::new();
+    BENCH.get_or_init(|| {
+        let room = room("dataset_restore");
+        fs::write(room.join("base.jsonl"), BASE).expect("files can be written");
+        let base = Dataset::open(room.join("base.jsonl")).expect("a fixture can be read");
+        Bench { base, room }
+    })
+}
+
+/// Opens, verifies, reads batches, writes files. What verifies can be restored, in the formats of its
+/// files, unless the file system objects.
+pub fn run(data: &[u8]) {
+    quiet();
+    let Bench { base, room } = bench();
+    let (file, out) = (room.join("delta.sparse"), room.join("out"));
+    fs::write(&file, data).expect("files can be written");
+    let options = options();
+    let Ok(delta) = DatasetDelta::open(&file, &options.limits) else { return };
+    let splits = delta.splits();
+    let rows = splits.iter().map(|s| s.rows).fold(0u64, u64::saturating_add);
+    if rows.max(delta.decoded_bytes()) > MAX_ROWS {
+        return;
+    }
+    let Ok(restored) = DeltaDataset::new(&delta, base, &options, &Unobserved) else { return };
+    let verified = restored.verify(&Unobserved);
+    for split in &splits {
+        for batch in restored.batches(&split.name, 0..split.rows).into_iter().flatten() {
+            if batch.map_err(from_arrow).is_err() {
+                break;
+            }
+        }
+    }
+    for format in [None, Some(Format::Parquet)] {
+        let written = restored.write(&out, format, Overwrite::Refuse, &Unobserved);
+        match (&verified, &written) {
+            (Ok(rows), Ok(report)) => assert_eq!(*rows, report.rows),
+            (Ok(_), Err(e)) if format.is_none() => {
+                let allowed = [
+                    ErrorKind::Io,
+                    ErrorKind::InvalidInput,
+                    ErrorKind::AlreadyExists,
+                    ErrorKind::LimitExceeded,
+                ];
+                assert!(allowed.contains(&e.kind()), "verified, but {e:?}");
+            }
+            // Verifying looks at all: rows of exact files, and exact files where rows are asked for.
+            (Err(e), Ok(_)) if format.is_none() => assert!(delta.is_exact(), "restored, but {e:?}"),
+            (_, _) => {}
+        }
+        if out.is_dir() {
+            fs::remove_dir_all(&out).expect("what was written can be removed");
+        } else if out.exists() {
+            fs::remove_file(&out).expect("what was written can be removed");
+        }
+    }
+    assert!(fs::read_dir(room).expect("it is there").count() == 2, "leftovers");
+}
+
+/// Deltas of several datasets.
+pub fn seeds() -> Vec<Seed> {
+    deltas()
+}

@@ -1,0 +1,107 @@
+//! What the targets of datasets share: files of other programs, deltas, a hook for panics.
+
+use crate::Seed;
+use sparse_core::{CancelToken, Limits, Unobserved};
+use sparse_dataset::fuzzing::RowGroups;
+use sparse_dataset::{Dataset, Format, Options, compress};
+use std::path::{Path, PathBuf};
+use std::sync::{Once, OnceLock};
+
+/// The folder of tests of `sparse-dataset`.
+fn tests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/sparse-dataset/tests")
+}
+
+/// The base of all deltas but the golden ones.
+pub(crate) const BASE: &[u8] = include_bytes!("../../crates/sparse-dataset/tests/fixtures/polars-base.jsonl");
+
+/// All formats of data files.
+pub(crate) const FORMATS: [Format; 5] =
+    [Format::Parquet, Format::ArrowFile, Format::ArrowStream, Format::JsonLines, Format::Csv];
+
+/// Data files that other programs wrote, with the endings of these formats.
+pub(crate) fn foreign(endings: &[&str]) -> Vec<Seed> {
+    let read = |path: PathBuf| (name_of(&path), std::fs::read(path).expect("a fixture"));
+    fixtures(endings).into_iter().map(read).collect()
+}
+
+/// The name of a file.
+pub(crate) fn name_of(path: &Path) -> String {
+    path.file_name().expect("a file").to_string_lossy().into_owned()
+}
+
+/// Their paths.
+pub(crate) fn fixtures(endings: &[&str]) -> Vec<PathBuf> {
+    let folder = std::fs::read_dir(tests().join("fixtures")).expect("fixtures");
+    let paths = folder.map(|e| e.expect("a fixture").path()).filter(|p| p.is_file());
+    let fits = |p: &PathBuf| p.extension().is_some_and(|e| endings.iter().any(|x| e == *x));
+    let mut paths: Vec<PathBuf> = paths.filter(fits).collect();
+    paths.sort();
+    paths
+}
+
+/// Options under which no input takes long.
+pub(crate) fn options() -> Options {
+    let mut limits = Limits::default();
+    limits.max_index_bytes = 1 << 20;
+    limits.max_params_bytes = 1 << 20;
+    limits.max_chunk_bytes = 1 << 20;
+    limits.max_output_bytes = 16 << 20;
+    let mut options = Options::default();
+    options.memory = 64 << 20;
+    options.limits = limits;
+    options.cancel = CancelToken::new();
+    options
+}
+
+/// Deltas: golden ones, of other bases, and those of several datasets against [`BASE`].
+pub(crate) fn deltas() -> Vec<Seed> {
+    let golden = |name: &str| {
+        let file = tests().join("golden").join(format!("{name}.sparse"));
+        (name.to_owned(), std::fs::read(file).expect("a golden file"))
+    };
+    let mut out: Vec<Seed> = ["v1", "v1-streams", "v2-exact"].map(golden).into();
+    let open = |name: &str| Dataset::open(tests().join("fixtures").join(name)).expect("a fixture");
+    let base = open("polars-base.jsonl");
+    for (name, exact) in [
+        ("polars-derivative.jsonl", false),
+        ("polars-derivative.jsonl", true),
+        ("polars-derivative.csv", true),
+        ("polars-derivative.arrow", false),
+        ("pyarrow-derivative.arrow", false),
+        ("datasets-derivative", false),
+    ] {
+        let mut options = options();
+        options.exact = exact;
+        let mut file = Vec::new();
+        compress(&base, &open(name), &mut file, &options, &Unobserved).expect("it can be coded");
+        out.push((format!("{name}{}", if exact { "-exact" } else { "" }), file));
+    }
+    out
+}
+
+/// The manifest in a delta.
+pub(crate) fn manifest_of(file: &[u8]) -> Option<Vec<u8>> {
+    crate::crafted::parse(file)?.attribute(16)
+}
+
+/// An example of row groups.
+pub(crate) fn row_groups() -> &'static RowGroups {
+    static GROUPS: OnceLock<RowGroups> = OnceLock::new();
+    GROUPS.get_or_init(|| RowGroups::new().expect("it can be coded"))
+}
+
+/// Lets panics of other projects' code be, which are caught and reported.
+///
+/// libFuzzer's hook would end the process before. All other panics still reach it.
+pub(crate) fn quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !sparse_dataset::in_foreign_code() {
+                usual(panic);
+            }
+        }));
+    });
+}

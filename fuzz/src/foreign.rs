@@ -1,0 +1,110 @@
+//! Compressing data files of other programs, which are read by readers of other projects. One target per format.
+
+use crate::Seed;
+use crate::datasets::{foreign, options, quiet};
+use crate::room::room;
+use sparse_core::{ErrorKind, Unobserved};
+use sparse_dataset::{Dataset, compress};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+struct Bench {
+    base: Dataset,
+    room: PathBuf,
+}
+
+fn bench() -> &'static Bench {
+    static BENCH: OnceLock<Bench> = OnceLock::new();
+    BENCH.get_or_init(|| {
+        let room = room("foreign");
+        std::fs::write(room.join("base.csv"), "a,b\n1,x\n2,y\n").expect("files can be written");
+        let base = Dataset::open(room.join("base.csv")).expect("it was written well");
+        Bench { base, room }
+    })
+}
+
+/// Compresses the file: it is refused, or its delta is proven to restore.
+fn check(ending: &str, data: &[u8]) {
+    quiet();
+    let Bench { base, room } = bench();
+    let path = room.join(format!("input.{ending}"));
+    std::fs::write(&path, data).expect("files can be written");
+    let compressed = || {
+        let derivative = Dataset::open(&path)?;
+        compress(base, &derivative, std::io::sink(), &options(), &Unobserved).map(|report| report.rows)
+    };
+    if let Err(e) = compressed() {
+        // The input is at fault, not the delta.
+        let allowed = [ErrorKind::InvalidInput, ErrorKind::LimitExceeded, ErrorKind::UnsupportedVersion];
+        assert!(allowed.contains(&e.kind()), "{e:?}");
+    }
+}
+
+/// Apache Parquet.
+pub mod parquet {
+    use super::*;
+
+    /// Compresses the file.
+    pub fn run(data: &[u8]) {
+        check("parquet", data);
+    }
+
+    /// Files of several writers.
+    pub fn seeds() -> Vec<Seed> {
+        foreign(&["parquet"])
+    }
+}
+
+/// Arrow IPC, as a file or as a stream.
+pub mod arrow {
+    use super::*;
+
+    /// Compresses the file.
+    pub fn run(data: &[u8]) {
+        check("arrow", data);
+    }
+
+    /// Files of several writers.
+    pub fn seeds() -> Vec<Seed> {
+        foreign(&["arrow"])
+    }
+}
+
+/// JSON Lines.
+pub mod json {
+    use super::*;
+
+    /// Compresses the file.
+    pub fn run(data: &[u8]) {
+        check("jsonl", data);
+    }
+
+    /// Files of several writers, and values of every sort.
+    pub fn seeds() -> Vec<Seed> {
+        let odd = br#"{"a":1,"b":[1.5,null,{"c":"\u00e9\ud83d\ude00"}],"d":{"e":true}}
+{"a":-9223372036854775808,"b":[],"d":{"e":null},"f":1e308}
+{"d":{},"b":null,"f":0.1}
+"#;
+        let mut out = foreign(&["jsonl"]);
+        out.push(("every-sort".into(), odd.to_vec()));
+        out
+    }
+}
+
+/// Comma-separated text.
+pub mod csv {
+    use super::*;
+
+    /// Compresses the file.
+    pub fn run(data: &[u8]) {
+        check("csv", data);
+    }
+
+    /// A file, and quotes of every sort.
+    pub fn seeds() -> Vec<Seed> {
+        let mut out = foreign(&["csv"]);
+        out.push(("quotes".into(), b"a,\"b \"\"c\"\"\"\r\n\"1\n2\",\r\n,\"x,y\"\r\n".to_vec()));
+        out.push(("header".into(), b"a,b,c".to_vec()));
+        out
+    }
+}
