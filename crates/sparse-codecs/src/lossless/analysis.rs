@@ -408,7 +408,7 @@ impl UnitAnalysis for Analysis {
         let mut cost = Vec::new();
         let (mut profile_bytes, mut frequent) = (0, BTreeMap::new());
         let unchanged = self.scanner.scan(target, base, &mut state.scan);
-        let sparse = !unchanged && is_sparse(state.scan.tokens.len(), changed(&state.scan.tokens));
+        let sparse = !unchanged && is_sparse(&state.scan, &self.scanner.tokens);
         let mut positions = None;
         if !unchanged {
             match &self.model {

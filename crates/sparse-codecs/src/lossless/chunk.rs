@@ -9,7 +9,7 @@
 //! `mode` is `1 + log2(lanes)`, plus `0x40` if the profiles are relative to their predecessors, plus `0x20` if the words
 //! and the raw bits are of [positions](super::positions), plus `0x10` if the raw bits are [planes](super::planes).
 
-use super::model::{Kind, Model};
+use super::model::{Kind, Model, Tokens};
 use super::planes;
 use super::positions::{Located, PositionEncoder, PositionScratch, fill_classes};
 use super::profile::{Choice, NO_CODE, Prices};
@@ -32,9 +32,9 @@ const SPARSE: usize = 16;
 /// How much larger than with tokens a chunk of positions may be: it decodes faster.
 pub(super) const POSITIONS_SLACK: f64 = 1.03;
 
-/// Whether a chunk of so many elements, so many of them changed, is tried as positions.
-pub(super) fn is_sparse(len: usize, changed: usize) -> bool {
-    changed <= len / SPARSE
+/// Whether a chunk is tried as positions, which are of tokens that are not zero: if these are few, and all that changed has one.
+pub(super) fn is_sparse(scan: &Scan, tokens: &Tokens) -> bool {
+    changed(&scan.tokens) <= scan.tokens.len() / SPARSE && !scan.hides_changes(tokens)
 }
 
 /// The number of tokens that are not zero.
@@ -193,10 +193,10 @@ impl Encoder {
     fn encode_positions(&self, chunk: u64, state: &mut EncodeState, out: &mut Vec<u8>) -> bool {
         let EncodeState { scan, choice, contexts: classes, symbols, raw, rans, located, positions } = state;
         let Some((encoder, prices)) = &self.positions else { return false };
-        let changed = changed(&scan.tokens);
-        if !is_sparse(scan.tokens.len(), changed) {
+        if !is_sparse(scan, &self.model.tokens) {
             return false;
         }
+        let changed = changed(&scan.tokens);
         let simd = self.scanner.simd;
         choice.choose(runs(&self.unit, chunk), &scan.keys, &scan.tokens, prices);
         fill_classes(&encoder.class_maps, &choice.runs, &choice.profiles, classes, |map, range, out| {

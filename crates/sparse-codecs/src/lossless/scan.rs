@@ -102,6 +102,17 @@ pub(super) struct Scan {
     predictions: Vec<u8>,
 }
 
+impl Scan {
+    /// Whether an element differs from its prediction in raw bits alone, so that its token is zero: without a base, negative
+    /// zero and the smallest numbers.
+    pub(super) fn hides_changes(&self, tokens: &Tokens) -> bool {
+        let (raw_bits, _) = tokens.scheme.expand(0);
+        let word_bytes = self.values.len() / self.tokens.len().max(1);
+        let mut elements = self.tokens.iter().zip(self.values.chunks_exact(word_bytes.max(1)));
+        raw_bits > 0 && elements.any(|(&token, value)| token == 0 && value.iter().any(|&byte| byte != 0))
+    }
+}
+
 impl Scanner {
     /// Look at a chunk. Returns whether all of it equals its prediction; nothing is filled in then.
     pub(super) fn scan(&self, target: &[u8], base: Option<&[u8]>, scan: &mut Scan) -> bool {

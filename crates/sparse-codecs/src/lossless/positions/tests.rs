@@ -52,6 +52,29 @@ fn check(unit: &UnitSpec, base: &[u8], target: &[u8], effort: Effort) -> Encoded
     encoded
 }
 
+/// Without a base, tokens are the upper bits of a word, and that of negative zero and of the smallest numbers is zero's.
+#[test]
+fn without_a_base_changes_of_low_bits_alone_come_back() {
+    for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32, Dtype::F64, Dtype::F8E4M3] {
+        let width = dtype.storage_bytes();
+        let unit = UnitSpec::new(dtype, None, 1000, [Segment { rows: 3, row_len: 1000 }]).unwrap();
+        // In all chunks a few ordinary numbers among zeros; in the first, also a negative zero and the smallest number.
+        let mut target = vec![0; unit.byte_len() as usize];
+        for element in target.chunks_mut(97 * width) {
+            element[width - 1] = 0x3c;
+        }
+        target[6 * width - 1] = 0x80;
+        target[9 * width] = 1;
+        for effort in [Effort::Fast, Effort::Default, Effort::Max] {
+            let mut cx = CodecContext::new();
+            let encoded = encode_unit(&Lossless, &unit, &target, None, effort, &mut cx).unwrap();
+            let mut out = vec![0xAA; target.len()];
+            decode_unit(&Lossless, &unit, &encoded, None, &mut out, &mut cx).unwrap();
+            assert!(out == target, "{dtype}, {effort:?}");
+        }
+    }
+}
+
 fn as_positions(encoded: &EncodedUnit) -> usize {
     encoded.chunks.iter().filter(|c| c.first().is_some_and(|mode| mode & POSITIONS != 0)).count()
 }
