@@ -273,13 +273,13 @@ impl Analysed {
             let block = store.block(g)?;
             let mut origins = self.origins.range(store.start(g), store.start(g + 1))?;
             let gathered = coder.check_copies(&block, &mut origins)?;
-            let bytes = coder.encode(&block, &ops_of(&origins), &gathered, level(options))?;
+            let mut coded = coder.encode(&block, &ops_of(&origins), &gathered, level(options), prove)?;
             let (digest, len) = Digesting::of(&block);
             if prove {
-                prove_group(&coder, &bytes, &block, (digest, len), &Limits::default())?;
+                prove_group(&coder, &mut coded, &block, (digest, len), &Limits::default())?;
             }
             observer.advance(block.bytes() as u64);
-            Ok(Coded { bytes, digest, len })
+            Ok(Coded { bytes: coded.bytes, digest, len })
         };
         for part in groups.chunks(rayon::current_num_threads().max(1)) {
             let coded: Vec<Result<Coded>> = part.par_iter().map(encode).collect();

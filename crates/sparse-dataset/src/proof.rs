@@ -6,7 +6,7 @@
 
 use crate::details::FileDetails;
 use crate::exact::Style;
-use crate::group::GroupCoder;
+use crate::group::{Encoded, GroupCoder};
 use crate::manifest::{ATTRIBUTE, Manifest, SplitRecord};
 use crate::restore::{Files, RestoreReport, Target};
 use crate::store::Store;
@@ -28,13 +28,14 @@ fn unrestorable(e: Error) -> Error {
     }
 }
 
-/// Decodes a row group that was just coded, and compares it with the digest of its rows.
+/// Decodes a row group that was just coded, by the predictions that were made for it, and compares it with the digest of its
+/// rows.
 ///
 /// # Errors
 /// `Corrupt` when other rows come back; `InvalidInput` when they exceed a limit.
 pub(crate) fn prove_group(
     coder: &GroupCoder<'_>,
-    coded: &[u8],
+    coded: &mut Encoded,
     block: &Block,
     digest: (Digest, u64),
     limits: &Limits,
@@ -44,7 +45,7 @@ pub(crate) fn prove_group(
     }
     Limits::check("row group", digest.1, limits.max_chunk_bytes).map_err(unrestorable)?;
     let len = usize::try_from(digest.1).unwrap_or(usize::MAX);
-    let back = match coder.decode(coded, block.rows as u64, len) {
+    let back = match coder.decode_by(&coded.bytes, coded.predictions.take(), block.rows as u64, len) {
         Ok(back) => back,
         Err(e) if e.kind() == ErrorKind::LimitExceeded => return Err(unrestorable(e)),
         Err(e) => return Err(internal("a row group does not decode").with_source(e)),

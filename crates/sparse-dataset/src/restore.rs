@@ -6,7 +6,7 @@ use crate::delta::DeltaDataset;
 use crate::details::FileDetails;
 use crate::exact::{ExactFiles, Restyle, Style};
 use crate::form::WrittenForm;
-use crate::io::{FileWriter, Format, Said};
+use crate::io::{FileWriter, Format, Purpose, Said};
 use crate::manifest::{FileRows, SplitRecord};
 use crate::table::Block;
 use sparse_core::{Error, Limits, Observer, Result};
@@ -37,6 +37,13 @@ pub(crate) enum Target<'a> {
 }
 
 impl<'a> Target<'a> {
+    fn purpose(&self) -> Purpose {
+        match self {
+            Target::Nowhere => Purpose::Trial,
+            Target::File(_) | Target::Folder(_) => Purpose::Use,
+        }
+    }
+
     fn create(&self, relative: &str) -> Result<Box<dyn Write + Send + 'a>> {
         match self {
             Target::Nowhere => Ok(Box::new(std::io::sink())),
@@ -199,7 +206,7 @@ impl<'a> Files<'a> {
             } else {
                 Said::Details { details: &details, native: format == file.format }
             };
-            let writer = FileWriter::new(out as _, format, form.schema(), how)?;
+            let writer = FileWriter::new(out as _, format, form.schema(), how, self.target.purpose())?;
             let go_on = format == Format::ArrowFile && Dictionaries::are_in(form.schema());
             let dictionaries = go_on.then(Dictionaries::default);
             self.open = Some(OpenFile { writer, left: file.rows, form, dictionaries });

@@ -96,6 +96,11 @@ fn files_keep_their_order_and_sidecars() {
     for name in ["README.md", ".gitattributes"] {
         assert_eq!(fs::read(out.join(name)).unwrap(), fs::read(pair.path("d").join(name)).unwrap());
     }
+    // A base is its rows: that somebody mends its description must not keep them from coming back.
+    fs::write(pair.path("b").join("README.md"), "# another page").unwrap();
+    fs::remove_file(pair.path("b").join(".gitattributes")).unwrap();
+    let out = restore(&pair, "b", None);
+    assert_eq!(fs::read(out.join("README.md")).unwrap(), b"# d");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Bytes of cells, one after the other, each predicted by what came before in its cell, its column and its row.
 
-use crate::cm::{CELL_SELECTORS, COLUMNS, Coder, MAX_CONTEXTS, Model, Streams, mix};
+use crate::cm::{COLUMNS, Coder, Model, Predictions, Streams, mix};
 use sparse_core::{Error, ErrorKind, Result};
 
 /// What a cell is coded in the light of.
@@ -57,6 +57,17 @@ impl CellCoder {
             bulk_at: 0,
             allowance,
             room: usize::MAX,
+        }
+    }
+
+    /// A coder that decodes by the predictions of the encoder.
+    pub(crate) fn recalling(kept: Predictions, bulk: Vec<u8>, allowance: usize) -> CellCoder {
+        let last_seen = vec![0; 1 << MATCH_BITS];
+        CellCoder {
+            model: Model::recalling(kept),
+            last_seen,
+            bulk,
+            ..CellCoder::plain(Streams::default(), allowance)
         }
     }
 
@@ -194,19 +205,8 @@ impl CellCoder {
             mix(repeated.map_or(0, |(b, n)| b << 8 | u64::from(n) | 1 << 20), 14),
             mix(mix(line.word, line.word_before), 15),
         ];
-        let known = contexts[3..6].iter().filter(|&&c| self.model.seen(node(c, 1)) > 0).count();
-        let state = known | usize::from(repeated.is_some()) << 2 | (expected.1.min(3) as usize) << 3;
-        let mut tree = 1u64;
-        for i in (0..8).rev() {
-            let mut hashes = [0u64; MAX_CONTEXTS];
-            for (h, &c) in hashes.iter_mut().zip(&contexts) {
-                *h = node(c, tree);
-            }
-            let selectors = [CELL_SELECTORS + state, CELL_SELECTORS + 64 + tree as usize];
-            let bit = self.model.bit(coder, &hashes[..contexts.len()], selectors, byte >> i & 1 == 1);
-            tree = tree << 1 | u64::from(bit);
-        }
-        tree as u8
+        let state = usize::from(repeated.is_some()) << 2 | (expected.1.min(3) as usize) << 3;
+        self.model.byte(coder, &contexts, state, byte)
     }
 
     fn remember(&mut self, byte: u8) {
@@ -224,10 +224,6 @@ impl CellCoder {
             self.last_seen[i] = len as u32;
         }
     }
-}
-
-fn node(context: u64, tree: u64) -> u64 {
-    context ^ tree.wrapping_mul(0x2545_f491_4f6c_dd1d)
 }
 
 /// The cell so far.

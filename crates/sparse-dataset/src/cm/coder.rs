@@ -16,6 +16,9 @@ pub(crate) trait Coder {
     /// Whether values come out of this coder (instead of going in).
     const DECODES: bool;
 
+    /// Whether anything is coded at all.
+    const CODES: bool = true;
+
     /// Code a decision, given the probability of `true` (1 to 65535). A decoder ignores `bit`.
     fn code(&mut self, bit: bool, p: u32) -> bool;
 }
@@ -142,6 +145,7 @@ pub(crate) struct Trainer;
 
 impl Coder for Trainer {
     const DECODES: bool = false;
+    const CODES: bool = false;
 
     #[inline]
     fn code(&mut self, bit: bool, _: u32) -> bool {

@@ -1,11 +1,16 @@
 //! The entropy coder of table deltas: binary decisions, predicted by mixing contexts.
+//!
+//! Encoders, decoders and what learns from the base run the same code, over [`Coder`]. To prove that a row group decodes, the
+//! predictions of its encoder are kept and recalled: see [`memory`].
 
 mod coder;
+mod memory;
 mod model;
 mod streams;
 mod value;
 
 pub(crate) use coder::{Coder, Decoder, Encoder, Trainer};
-pub(crate) use model::{MAX_BITS, MAX_CONTEXTS, MIN_BITS, Model, mix};
+pub(crate) use memory::Predictions;
+pub(crate) use model::{MAX_BITS, MIN_BITS, Model, mix};
 pub(crate) use streams::{COLUMNS, Streams};
-pub(crate) use value::{CELL_SELECTORS, uniform};
+pub(crate) use value::uniform;

@@ -5,7 +5,9 @@
 //! Mahoney's lpaq (2007), in integers only, so that every machine predicts the same.
 
 use super::coder::Coder;
+use super::memory::{Memory, Predictions};
 use super::streams::Streams;
+use sparse_core::Result;
 use std::sync::OnceLock;
 
 /// The most contexts of one decision.
@@ -109,6 +111,7 @@ pub(crate) struct Model {
     sets: Vec<Weights>,
     /// Where decisions go instead, if nothing is modelled.
     pub(crate) streams: Option<Streams>,
+    pub(super) memory: Memory,
 }
 
 /// Selectors are below this.
@@ -128,13 +131,43 @@ impl Model {
             shift: 64 - u32::from(bits),
             sets: vec![Weights { weight: [20_000; MAX_CONTEXTS], seen: 0 }; SELECTORS],
             streams: None,
+            memory: Memory::Off,
         }
+    }
+
+    /// Keeps all predictions from here on.
+    pub(crate) fn keep_predictions(&mut self) {
+        self.memory = Memory::Keeps(Predictions::default());
+    }
+
+    /// Hands over the predictions that were kept, unless they were too many.
+    pub(crate) fn take_predictions(&mut self) -> Option<Predictions> {
+        self.memory.take()
+    }
+
+    /// A model that predicts what another one did.
+    pub(crate) fn recalling(kept: Predictions) -> Model {
+        Model { memory: Memory::of(kept), streams: None, ..Model::plain(Streams::default()) }
+    }
+
+    /// Whether predictions are those of another model.
+    pub(super) fn recalls(&self) -> bool {
+        matches!(self.memory, Memory::Recalls { .. })
+    }
+
+    /// Checks that all predictions were recalled, in the contexts in which they were made.
+    ///
+    /// # Errors
+    /// `Corrupt` when they were not.
+    pub(crate) fn check_recalled(&self) -> Result<()> {
+        self.memory.check()
     }
 
     /// A model that predicts nothing: decisions are written to streams, or read from them.
     pub(crate) fn plain(streams: Streams) -> Model {
         let sets = Vec::new();
-        Model { tables: Tables::get(), slots: Vec::new(), shift: 0, sets, streams: Some(streams) }
+        let memory = Memory::Off;
+        Model { tables: Tables::get(), slots: Vec::new(), shift: 0, sets, streams: Some(streams), memory }
     }
 
     /// Code one decision in `contexts` (hashes, at most [`MAX_CONTEXTS`]), mixed with the weights of two selectors.
@@ -146,6 +179,24 @@ impl Model {
         selectors: [usize; 2],
         bit: bool,
     ) -> bool {
+        self.memory.contexts(contexts, selectors[0]);
+        self.decide(coder, contexts, selectors, bit)
+    }
+
+    /// As [`bit`](Self::bit), in contexts that were noted.
+    #[inline]
+    pub(super) fn decide<C: Coder>(
+        &mut self,
+        coder: &mut C,
+        contexts: &[u64],
+        selectors: [usize; 2],
+        bit: bool,
+    ) -> bool {
+        if let Some(p) = self.memory.recalled(C::CODES) {
+            let bit = coder.code(bit, p);
+            self.memory.decision(bit);
+            return bit;
+        }
         let t = self.tables;
         let n = contexts.len().min(MAX_CONTEXTS);
         let mut at = [0usize; MAX_CONTEXTS];
@@ -170,7 +221,11 @@ impl Model {
             (sum >> 16).clamp(-i64::from(MAX_STRETCH), i64::from(MAX_STRETCH)) as i32
         });
         let p = t.squash((dots[0] + dots[1]) >> 1).clamp(1, 65535);
+        if C::CODES {
+            self.memory.predicted(p as u32);
+        }
         let bit = coder.code(bit, p as u32);
+        self.memory.decision(bit);
         let target = if bit { 65535 } else { 0 };
         for (s, dot) in sets.into_iter().zip(dots) {
             let set = &mut self.sets[s];
@@ -193,7 +248,7 @@ impl Model {
 
     /// The count of the slot of one context: how often it was seen (up to a limit).
     #[inline]
-    pub(crate) fn seen(&self, context: u64) -> u32 {
+    pub(super) fn seen(&self, context: u64) -> u32 {
         let h = context.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let slot = self.slots[(h >> self.shift) as usize];
         if slot & 0x3ff == (h >> 12) as u32 & 0x3ff { slot >> 10 & 63 } else { 0 }

@@ -1,14 +1,14 @@
 //! Integers and choices by decisions.
 
 use super::coder::Coder;
-use super::model::{Model, mix};
+use super::model::{MAX_CONTEXTS, Model, mix};
 
 /// Where the decisions of integers and choices select their weights; bytes of cells take those from
 /// [`CELL_SELECTORS`] on.
 const VALUE_SELECTORS: usize = 64;
 
 /// First selector of cells.
-pub(crate) const CELL_SELECTORS: usize = 512;
+const CELL_SELECTORS: usize = 512;
 
 impl Model {
     /// Code a decision of kind `kind`, in the given contexts.
@@ -20,7 +20,7 @@ impl Model {
             s.put(kind as usize, &[u8::from(bit)]);
             return bit;
         }
-        let mut hashes = [0u64; super::model::MAX_CONTEXTS];
+        let mut hashes = [0u64; MAX_CONTEXTS];
         let n = contexts.len().min(hashes.len());
         for (i, (h, &c)) in hashes.iter_mut().zip(contexts).enumerate() {
             *h = mix(mix(kind << 8 | i as u64, c), 0x51ed);
@@ -67,6 +67,41 @@ impl Model {
         }
         out
     }
+
+    /// Code a byte of a cell, from its highest bit on; each is decided in all contexts and what the byte has so far. `state`
+    /// (a multiple of 4 below 64) and how many of the contexts three to five are known select weights.
+    pub(crate) fn byte<C: Coder>(
+        &mut self,
+        coder: &mut C,
+        contexts: &[u64; 15],
+        state: usize,
+        byte: u8,
+    ) -> u8 {
+        self.memory.contexts(contexts, CELL_SELECTORS + state);
+        let recalls = self.recalls();
+        let known = match recalls {
+            true => 0,
+            false => contexts[3..6].iter().filter(|&&c| self.seen(node(c, 1)) > 0).count(),
+        };
+        let mut tree = 1u64;
+        let mut hashes = [0u64; 15];
+        for i in (0..8).rev() {
+            // Nobody predicts by them otherwise.
+            if !recalls {
+                for (h, &c) in hashes.iter_mut().zip(contexts) {
+                    *h = node(c, tree);
+                }
+            }
+            let selectors = [CELL_SELECTORS + (state | known), CELL_SELECTORS + 64 + tree as usize];
+            let bit = self.decide(coder, &hashes, selectors, byte >> i & 1 == 1);
+            tree = tree << 1 | u64::from(bit);
+        }
+        tree as u8
+    }
+}
+
+fn node(context: u64, tree: u64) -> u64 {
+    context ^ tree.wrapping_mul(0x2545_f491_4f6c_dd1d)
 }
 
 /// Code one of `count` equally likely values.

@@ -32,6 +32,10 @@ const HEAD: u64 = 64 << 10;
 /// Files this large are compressed as well as it goes, larger ones by effort.
 const SMALL: u64 = 4 * CHUNK;
 
+/// Files of a delta that is not exact are stored by themselves up to this length: the page that describes a dataset
+/// changes more often than its rows, and must not keep them from coming back.
+const ALONE: u64 = 256 << 10;
+
 fn open(path: &Path) -> Result<FileSource> {
     let place = || path.display().to_string();
     open_file(path).and_then(FileSource::new).map_err(|e| e.in_file(place()))
@@ -117,7 +121,8 @@ pub(crate) fn keep<W: Write>(
         if let Some((path, style)) = &file.written {
             references.push((Reference::Written(*style), Some(open(path)?)));
         }
-        if let Some((path, name)) = counterpart(base, &file.relative) {
+        let by_itself = !options.exact && source.byte_len() <= ALONE;
+        if let Some((path, name)) = counterpart(base, &file.relative).filter(|_| !by_itself) {
             let source = open(&path)?;
             // The digest is taken if the file is used.
             let reference = Reference::Base { path: name, len: source.byte_len(), digest: Digest([0; 16]) };

@@ -1,7 +1,8 @@
 //! A small base and row groups coded against it, for tests and fuzz targets.
 
-use super::{GroupCoder, Learned};
+use super::{Encoded, GroupCoder, Learned};
 use crate::analysis::{Table, Tuning, analyse};
+use crate::cm::Predictions;
 use crate::plan::{PLAIN, Plan};
 use crate::rows::ops_of;
 use crate::store::{Spill, Store};
@@ -47,6 +48,9 @@ pub(crate) struct Case {
     pub(crate) plan: Plan,
     pub(crate) learned: Learned,
     pub(crate) encoded: Vec<u8>,
+    /// By which it was coded, if they were kept.
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests prove"))]
+    pub(crate) predictions: Option<Predictions>,
     pub(crate) rows: u64,
     pub(crate) allowance: usize,
 }
@@ -91,11 +95,11 @@ impl Cases {
             let ops = ops_of(&origins);
             let allowance = 2 * Digesting::of(&block).1 as usize + 2000;
             // What is chosen, and all that could have been.
-            let mut all = vec![coder.encode(&block, &ops, &gathered, 12)?];
-            all.extend(coder.layouts(&block, &ops, &gathered, 3)?);
-            for encoded in all {
-                let learned = Learned::new(&plan, &base)?;
-                cases.push(Case { plan: plan.clone(), learned, encoded, rows: ROWS, allowance });
+            let mut all = vec![coder.encode(&block, &ops, &gathered, 12, false)?];
+            all.extend(coder.layouts(&block, &ops, &gathered, 3, true)?);
+            for Encoded { bytes: encoded, predictions } in all {
+                let (learned, plan) = (Learned::new(&plan, &base)?, plan.clone());
+                cases.push(Case { plan, learned, encoded, predictions, rows: ROWS, allowance });
             }
         }
         Ok(Cases { base, cases })
@@ -110,14 +114,25 @@ mod tests {
 
     #[test]
     fn row_groups_come_back_and_are_proven() {
-        let Cases { base, cases } = Cases::new().unwrap();
+        let Cases { base, mut cases } = Cases::new().unwrap();
         let derivative = store(8..8 + ROWS, true).unwrap();
         let block = derivative.block(0).unwrap();
         let digest = Digesting::of(&block);
-        for case in &cases {
+        assert!(cases.iter().any(|case| case.predictions.is_some()));
+        for case in &mut cases {
             let coder = GroupCoder { plan: &case.plan, base: &base, learned: &case.learned };
-            let prove = |coded: &[u8], digest| prove_group(&coder, coded, &block, digest, &Limits::default());
-            prove(&case.encoded, digest).unwrap();
+            let limits = Limits::default();
+            let mut predictions = case.predictions.take();
+            for _ in 0..2 {
+                // By predictions that were kept, if they were, and without.
+                let mut coded = Encoded { bytes: case.encoded.clone(), predictions };
+                prove_group(&coder, &mut coded, &block, digest, &limits).unwrap();
+                predictions = None;
+            }
+            let prove = |bytes: &[u8], digest| {
+                let mut coded = Encoded { bytes: bytes.to_vec(), predictions: None };
+                prove_group(&coder, &mut coded, &block, digest, &limits)
+            };
             // A coder that lies, or forgets.
             assert!(prove(&case.encoded, (Digest([7; 16]), digest.1)).is_err());
             assert!(prove(&case.encoded, (digest.0, digest.1 - 1)).is_err());

@@ -143,7 +143,8 @@ proptest! {
             // A plan that is let through codes nothing wrong, whatever it says.
             let Ok(learned) = Learned::new(&plan, &cases().base) else { continue };
             let other = &cases().cases[0];
-            let case = Case { plan, learned, encoded: Vec::new(), rows: 24, allowance: other.allowance };
+            let (encoded, predictions, allowance) = (Vec::new(), None, other.allowance);
+            let case = Case { plan, learned, encoded, predictions, rows: 24, allowance };
             decode(&case, &other.encoded, 24, other.allowance);
         }
     }

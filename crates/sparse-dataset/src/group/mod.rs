@@ -10,7 +10,7 @@ mod hostile;
 pub(crate) use gather::Gathered;
 
 use crate::cells::CellCoder;
-use crate::cm::{Decoder, Encoder, Streams};
+use crate::cm::{Decoder, Encoder, Predictions, Streams};
 use crate::limits::{MAX_GROUP_ROWS, check_count};
 use crate::plan::Plan;
 use crate::rows::{Op, Origin, code_ops, ops_of};
@@ -85,6 +85,14 @@ impl Learned {
     }
 }
 
+/// A coded row group.
+#[derive(Debug, Default)]
+pub(crate) struct Encoded {
+    pub(crate) bytes: Vec<u8>,
+    /// By which it is decoded quickly, if they were kept.
+    pub(crate) predictions: Option<Predictions>,
+}
+
 /// Codes the row groups of a split.
 #[derive(Clone, Copy)]
 pub(crate) struct GroupCoder<'a> {
@@ -118,7 +126,8 @@ impl GroupCoder<'_> {
         Ok(gathered)
     }
 
-    /// Code the rows of `block`, which come from where `ops` say, given the rows of the base that they refer to.
+    /// Code the rows of `block`, which come from where `ops` say, given the rows of the base that they refer to. With
+    /// `keep`, predictions come along, for a proof.
     ///
     /// # Errors
     /// `InvalidArgument` when the two do not fit; `Io`.
@@ -128,13 +137,21 @@ impl GroupCoder<'_> {
         ops: &[Op],
         gathered: &Gathered,
         level: i32,
-    ) -> Result<Vec<u8>> {
-        let layouts = self.layouts(block, ops, gathered, level)?;
-        Ok(layouts.into_iter().min_by_key(Vec::len).unwrap_or_default())
+        keep: bool,
+    ) -> Result<Encoded> {
+        let layouts = self.layouts(block, ops, gathered, level, keep)?;
+        Ok(layouts.into_iter().min_by_key(|e| e.bytes.len()).unwrap_or_default())
     }
 
     /// The row group in each layout that the plan allows, the modelled one first.
-    fn layouts(&self, block: &Block, ops: &[Op], gathered: &Gathered, level: i32) -> Result<Vec<Vec<u8>>> {
+    fn layouts(
+        &self,
+        block: &Block,
+        ops: &[Op],
+        gathered: &Gathered,
+        level: i32,
+        keep: bool,
+    ) -> Result<Vec<Encoded>> {
         let plain = self.plan.is_plain();
         let mut cells = CellCoder::plain(Streams::default(), 0);
         let tail = self.code(&mut cells, block, ops, gathered)?;
@@ -145,18 +162,21 @@ impl GroupCoder<'_> {
         let mut all = Vec::new();
         if !plain {
             let mut cells = CellCoder::new(self.plan.bits, Vec::new(), 0);
+            if keep {
+                cells.model.keep_predictions();
+            }
             let tail = self.code(&mut cells, block, ops, gathered)?;
             let mut out = vec![if cells.bulk.is_empty() { MODELLED } else { WITH_FRAME }];
             if !cells.bulk.is_empty() {
                 self.pack(&cells.bulk, level, &mut out)?;
             }
             out.extend(tail);
-            all.push(out);
+            all.push(Encoded { bytes: out, predictions: cells.model.take_predictions() });
         }
         let mut out = vec![if plain { WITH_FRAME } else { IN_STREAMS }];
         self.pack(&streams, level, &mut out)?;
         out.extend(tail);
-        all.push(out);
+        all.push(Encoded { bytes: out, predictions: None });
         Ok(all)
     }
 
@@ -181,6 +201,21 @@ impl GroupCoder<'_> {
     /// # Errors
     /// `Corrupt`, `Truncated`, `LimitExceeded`; `Io` from the base.
     pub(crate) fn decode(&self, encoded: &[u8], rows: u64, len: usize) -> Result<Block> {
+        self.decode_by(encoded, None, rows, len)
+    }
+
+    /// As [`decode`](Self::decode), by the predictions that the encoder made, if they were kept: see
+    /// [`cm`](crate::cm).
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode); `Corrupt` when they were made for something else.
+    pub(crate) fn decode_by(
+        &self,
+        encoded: &[u8],
+        predictions: Option<Predictions>,
+        rows: u64,
+        len: usize,
+    ) -> Result<Block> {
         let (rows, allowance) = self.check_size(rows, len)?;
         let mut input = Input(encoded);
         let layout = input.byte()?;
@@ -197,7 +232,10 @@ impl GroupCoder<'_> {
         };
         let mut cells = match self.plan.is_plain() || layout == IN_STREAMS {
             true => CellCoder::plain(Streams::read(bulk, self.plan.columns.len())?, allowance),
-            false => CellCoder::new(self.plan.bits, bulk, allowance),
+            false => match predictions {
+                Some(kept) => CellCoder::recalling(kept, bulk, allowance),
+                None => CellCoder::new(self.plan.bits, bulk, allowance),
+            },
         };
         cells.room = len;
         let mut coder = Decoder::new(input.0);
@@ -209,6 +247,7 @@ impl GroupCoder<'_> {
         let block = columns.code(&mut cells, &mut coder, rows, None)?;
         coder.check()?;
         cells.model.streams.as_ref().map_or(Ok(()), Streams::check_end)?;
+        cells.model.check_recalled()?;
         if !cells.bulk_is_used() {
             return Err(Error::corrupt("a row group has long values left over"));
         }

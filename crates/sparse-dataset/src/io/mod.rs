@@ -25,7 +25,7 @@ mod write;
 pub(crate) use find::{Found, JsonRules, all_files, find};
 pub(crate) use hub::snapshot;
 pub(crate) use read::read_file;
-pub(crate) use write::{FileWriter, Said};
+pub(crate) use write::{FileWriter, Purpose, Said};
 
 use crate::details::FileDetails;
 use arrow_schema::SchemaRef;

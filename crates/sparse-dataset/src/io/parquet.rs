@@ -4,6 +4,7 @@
 
 use super::Format;
 use super::failed::{failed, gave_up};
+use super::write::Purpose;
 use crate::details::{COERCED, FileDetails, NO_ARROW_SCHEMA};
 use crate::foreign::{guard, guard_deep};
 use crate::limits::depth;
@@ -15,7 +16,7 @@ use parquet::arrow::arrow_writer::{
 };
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use rayon::prelude::*;
 use sparse_core::{ErrorKind, Result};
@@ -41,8 +42,13 @@ pub(crate) struct ParquetWriter<W: Write + Send> {
 
 impl<W: Write + Send> ParquetWriter<W> {
     /// Begins a file; it says what `details` have, if any.
-    pub(crate) fn new(out: W, schema: &SchemaRef, details: Option<&FileDetails>) -> Result<Self> {
-        ParquetWriter::with_groups(out, schema, details, GROUP_ROWS)
+    pub(crate) fn new(
+        out: W,
+        schema: &SchemaRef,
+        details: Option<&FileDetails>,
+        purpose: Purpose,
+    ) -> Result<Self> {
+        ParquetWriter::with_groups(out, schema, details, GROUP_ROWS, purpose)
     }
 
     fn with_groups(
@@ -50,6 +56,7 @@ impl<W: Write + Send> ParquetWriter<W> {
         schema: &SchemaRef,
         details: Option<&FileDetails>,
         group_rows: usize,
+        purpose: Purpose,
     ) -> Result<Self> {
         let flag = |flag: u8| details.is_some_and(|d| d.flags & flag != 0);
         let pair = |(k, v): &(String, Option<String>)| KeyValue { key: k.clone(), value: v.clone() };
@@ -58,8 +65,15 @@ impl<W: Write + Send> ParquetWriter<W> {
             None => schema.metadata().iter().map(|(k, v)| KeyValue::new(k.clone(), v.clone())).collect(),
         };
         let (file, factory) = guarded(|| {
-            let properties = WriterProperties::builder()
-                .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+            let properties = match purpose {
+                Purpose::Use => {
+                    WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+                }
+                Purpose::Trial => WriterProperties::builder()
+                    .set_dictionary_enabled(false)
+                    .set_statistics_enabled(EnabledStatistics::None),
+            };
+            let properties = properties
                 .set_max_row_group_row_count(Some(group_rows))
                 .set_coerce_types(flag(COERCED))
                 .set_key_value_metadata((!pairs.is_empty()).then_some(pairs))
@@ -157,7 +171,8 @@ mod tests {
         let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(items));
         let batch = RecordBatch::try_from_iter([("n", numbers), ("t", text), ("l", lists)]).unwrap();
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        let mut writer = ParquetWriter::with_groups(&mut ours, &batch.schema(), None, 10_000).unwrap();
+        let mut writer =
+            ParquetWriter::with_groups(&mut ours, &batch.schema(), None, 10_000, Purpose::Use).unwrap();
         let properties = writer.file.properties().as_ref().clone();
         let mut usual = ArrowWriter::try_new(&mut theirs, batch.schema(), Some(properties)).unwrap();
         for start in (0..rows).step_by(3000) {

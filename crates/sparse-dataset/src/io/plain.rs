@@ -4,7 +4,7 @@ use super::Format;
 use super::failed::{failed, gave_up};
 use super::json::JsonWriter;
 use super::parquet::ParquetWriter;
-use super::write::Said;
+use super::write::{Purpose, Said};
 use crate::details::BYTE_ORDER_MARK;
 use crate::foreign::guard;
 use arrow_array::RecordBatch;
@@ -34,7 +34,13 @@ enum Inner<W: Write + Send> {
 impl<W: Write + Send> Plain<W> {
     /// # Errors
     /// `Io`; `InvalidArgument` when the format cannot hold the schema.
-    pub(super) fn new(out: W, format: Format, schema: &SchemaRef, said: Said<'_>) -> Result<Self> {
+    pub(super) fn new(
+        out: W,
+        format: Format,
+        schema: &SchemaRef,
+        said: Said<'_>,
+        purpose: Purpose,
+    ) -> Result<Self> {
         let (details, nulls) = match said {
             Said::Old { nulls } => (None, nulls),
             Said::Details { details, native } => (Some(details).filter(|_| native), false),
@@ -42,7 +48,9 @@ impl<W: Write + Send> Plain<W> {
         let begin = || -> Result<Inner<W>> {
             let failed = |e| failed(format, e);
             Ok(match format {
-                Format::Parquet => Inner::Parquet(Box::new(ParquetWriter::new(out, schema, details)?)),
+                Format::Parquet => {
+                    Inner::Parquet(Box::new(ParquetWriter::new(out, schema, details, purpose)?))
+                }
                 Format::ArrowFile => {
                     // A file has one dictionary for each column: later batches add to it.
                     let options =

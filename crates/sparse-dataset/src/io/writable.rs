@@ -6,7 +6,7 @@
 
 use super::Format;
 use super::plain::Plain;
-use super::write::Said;
+use super::write::{Purpose, Said};
 use crate::arrow::{kind_of, to_batches};
 use crate::table::{Block, Column};
 use crate::wire::{put_bytes, put_uint};
@@ -117,7 +117,7 @@ fn probe(format: Format, schema: &Schema) -> Result<()> {
     }
     let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
     let batches = to_batches(&schema, &Block { rows: 2, columns }, None)?;
-    let mut writer = Plain::new(std::io::sink(), format, &schema, Said::Old { nulls: true })?;
+    let mut writer = Plain::new(std::io::sink(), format, &schema, Said::Old { nulls: true }, Purpose::Trial)?;
     batches.iter().try_for_each(|batch| writer.write(batch))?;
     writer.finish()
 }

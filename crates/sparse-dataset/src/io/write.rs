@@ -22,6 +22,15 @@ pub(crate) enum Said<'a> {
     Details { details: &'a FileDetails, native: bool },
 }
 
+/// What a file is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be read.
+    Use,
+    /// To find out whether it can be written: nothing is spent on making it small.
+    Trial,
+}
+
 /// A data file in the making.
 pub(crate) struct FileWriter<W: Write + Send> {
     writer: Plain<W>,
@@ -37,9 +46,15 @@ impl<W: Write + Send> FileWriter<W> {
     ///
     /// # Errors
     /// `Io`; `InvalidArgument` naming the column when the format cannot hold its type.
-    pub(crate) fn new(out: W, format: Format, schema: &SchemaRef, said: Said<'_>) -> Result<Self> {
+    pub(crate) fn new(
+        out: W,
+        format: Format,
+        schema: &SchemaRef,
+        said: Said<'_>,
+        purpose: Purpose,
+    ) -> Result<Self> {
         let taken = writable(format, schema)?;
-        let writer = Plain::new(out, format, &taken, said)?;
+        let writer = Plain::new(out, format, &taken, said, purpose)?;
         Ok(FileWriter { writer, changed: (taken != *schema).then_some(taken) })
     }
 
