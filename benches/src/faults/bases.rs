@@ -13,23 +13,24 @@ use std::path::Path;
 pub(super) fn rows() -> Vec<Row> {
     vec![Row {
         name: "wrong-base",
-        fault: "wrong base: other values, one bit, shapes, types, tensors or rows missing, another order, nothing",
+        fault: "wrong base: other values, a bit of a tensor or of the file, shapes, types, tensors or rows missing, \
+                another order, nothing",
         place: "the base given to `verify` and `reconstruct`",
         plan,
         run,
     }]
 }
 
-const MODELS: [&str; 9] =
-    ["values", "bit", "shape", "type", "missing", "names", "order", "empty", "fine-tuned"];
-const TABLES: [&str; 7] = ["values", "cell", "missing", "order", "other", "empty", "derived"];
+const MODELS: [&str; 10] =
+    ["values", "bit", "flip", "shape", "type", "missing", "names", "order", "empty", "fine-tuned"];
+const TABLES: [&str; 8] = ["values", "cell", "flip", "missing", "order", "other", "empty", "derived"];
 
 fn plan(lab: &Lab) -> Result<Plan> {
     let mut all = Vec::new();
     for kind in kinds(&lab.data()).iter().filter(|k| k.small && !k.alone) {
         let ways = if kind.dataset { &TABLES[..] } else { &MODELS };
         for way in ways {
-            let n = if matches!(*way, "bit" | "cell") { lab.most(200, 4) } else { lab.most(10, 1) };
+            let n = if matches!(*way, "bit" | "cell" | "flip") { lab.most(200, 4) } else { lab.most(10, 1) };
             all.extend((0..n).map(|i| format!("{} {way} {i}", kind.name)));
         }
     }
@@ -49,8 +50,18 @@ fn run(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
     } else {
         wrong_model(lab, kind.name, way, &mut dice, &base)?;
     }
+    if way == "flip" {
+        let file = if kind.dataset { base.clone() } else { base.join("model.safetensors") };
+        let mut bytes = super::data::get(&file)?;
+        let at = dice.below(bytes.len());
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte ^= 1 << dice.below(8);
+        }
+        put(&file, bytes)?;
+    }
     let bytes = library.bytes(&kind.delta())?.to_vec();
     let outcome = library.judge(&kind, bytes, Some(&base), Right::SameOrRefused)?;
+    library.forget(&base);
     let _ = std::fs::remove_dir_all(&base).or_else(|_| std::fs::remove_file(&base));
     // What changed may lie where the delta does not look: then the very bytes come back.
     Ok(outcome)
@@ -88,6 +99,7 @@ fn wrong_model(lab: &Lab, kind: &str, way: &str, dice: &mut Dice, base: &Path) -
         "names" => one.name.push_str(".renamed"),
         "order" => tensors.reverse(),
         "empty" => tensors.clear(),
+        "flip" => {}
         _ => tensors = super::data::trained(&tensors, 0.5, dice),
     }
     put_model(base, &tensors, "{\"model_type\": \"made up\"}\n")
@@ -111,6 +123,7 @@ fn wrong_table(lab: &Lab, kind: &str, way: &str, dice: &mut Dice, base: &Path) -
         "missing" => drop(table.remove(at)),
         "order" => table.swap(at, (at + 1 + dice.below(n - 1)) % n),
         "empty" => table.clear(),
+        "flip" => {}
         "derived" => table = derived(&table, dice),
         _ => {
             return match kind {

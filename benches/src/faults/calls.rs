@@ -95,22 +95,33 @@ mod traced {
             return Ok(Plan::Skipped(reason));
         }
         let mut all = Vec::new();
-        for op in Op::ALL {
-            for prior in Prior::ALL {
-                let name = format!("{what} {} {}", op.name(), prior.name());
-                if what == "none" {
-                    all.push(name);
-                    continue;
-                }
-                let (class, _) = aim(what)?;
-                let scene = Scene::new(lab, op, false, prior)?;
-                let seen = traced(lab, &scene, None)?;
-                lab.must(&seen.ran)?;
-                all.extend((0..seen.count(class)).map(|n| format!("{name} {n}")));
+        for (op, prior) in Op::ALL.into_iter().flat_map(|op| Prior::ALL.map(|prior| (op, prior))) {
+            match what {
+                "none" => all.push(format!("{what} {} {}", op.name(), prior.name())),
+                _ => all.extend(each_call(lab, what, op, prior)?),
             }
         }
-        // The largest row, killing, has about 400.
-        Ok(Plan::Trials(thin(all, lab.most(2000, 16))))
+        if matches!(aim(what), Ok((Some(Class::Read | Class::Write), _))) && !lab.quick {
+            super::super::data::make_spilled(lab)?;
+            for op in Op::SPILLED {
+                all.extend(thin(each_call(lab, what, op, Prior::Absent)?, MOST_SPILLED));
+            }
+        }
+        if all.is_empty() {
+            return Ok(Plan::Skipped("the command makes no such call".into()));
+        }
+        // The largest row, reading, has about 1000.
+        Ok(Plan::Trials(thin(all, lab.most(4000, 16))))
+    }
+
+    /// Trials of a command whose rows do not fit its memory, which takes seconds.
+    const MOST_SPILLED: usize = 40;
+
+    fn each_call(lab: &Lab, what: &str, op: Op, prior: Prior) -> Result<Vec<String>> {
+        let seen = traced(lab, &Scene::new(lab, op, false, prior)?, None)?;
+        lab.must(&seen.ran)?;
+        let calls = 0..seen.count(aim(what)?.0);
+        Ok(calls.map(|n| format!("{what} {} {} {n}", op.name(), prior.name())).collect())
     }
 
     pub(super) fn run(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
@@ -134,7 +145,16 @@ mod traced {
             true if matches!(class, Some(Class::Look | Class::List | Class::Open)) => {
                 scene.after_hindered(&seen.ran)
             }
-            true => Ok(scene.after(&seen.ran)),
+            true => Ok(match scene.after(&seen.ran) {
+                // These are no errors: the call has to be made again, for the rest.
+                outcome
+                    if outcome.verdict == Verdict::Refused
+                        && matches!(fault, Fault::Short | Fault::Fail(Errno::EINTR)) =>
+                {
+                    Outcome::new(Verdict::Wrong, format!("refused, though nothing failed: {}", seen.ran.text))
+                }
+                outcome => outcome,
+            }),
             false => Ok(match scene.after(&seen.ran) {
                 outcome if outcome.verdict.is_right() => Outcome::new(Verdict::Missed, ""),
                 outcome => outcome,

@@ -58,9 +58,15 @@ const MODEL: [&str; 2] = ["base", "target"];
 const PARQUET: [&str; 2] = ["base.parquet", "target.parquet"];
 const JSON: [&str; 2] = ["base.jsonl", "target.jsonl"];
 
-/// Lists the kinds of deltas, in the folder of all data.
-pub(super) fn kinds(data: &Path) -> Vec<Kind> {
-    let kind = |name, files, options, small| Kind {
+/// Describes a kind of deltas, in the folder of all data.
+fn kind(
+    data: &Path,
+    name: &'static str,
+    files: [&'static str; 2],
+    options: &'static [&'static str],
+    small: bool,
+) -> Kind {
+    Kind {
         name,
         folder: data.join(name),
         files,
@@ -68,7 +74,17 @@ pub(super) fn kinds(data: &Path) -> Vec<Kind> {
         alone: matches!(name, "alone" | "adapter"),
         options,
         small,
-    };
+    }
+}
+
+/// Describes the delta between datasets of more rows than fit 16 MB of memory; only some rows need it.
+pub(super) fn spilled(data: &Path) -> Kind {
+    kind(data, "spilled", PARQUET, &["--effort", "fast", "--memory", "16M"], false)
+}
+
+/// Lists the kinds of deltas, in the folder of all data.
+pub(super) fn kinds(data: &Path) -> Vec<Kind> {
+    let kind = |name, files, options, small| kind(data, name, files, options, small);
     vec![
         kind("lossless", MODEL, &[][..], true),
         kind("alone", MODEL, &["--no-base"], true),
@@ -191,13 +207,25 @@ pub(super) fn trained(base: &[Made], share: f64, dice: &mut Dice) -> Vec<Made> {
     base.iter().map(|t| t.train(if t.name.starts_with("frozen") { 0.0 } else { share }, dice)).collect()
 }
 
-/// Makes all data and all deltas.
+/// Makes the spilled datasets and their delta, unless an earlier row did.
+pub(super) fn make_spilled(lab: &Lab) -> Result<()> {
+    let kind = spilled(&lab.data());
+    if kind.restored().exists() { Ok(()) } else { make(lab, &kind) }
+}
+
+/// Makes the data of a kind, and its delta.
 pub(super) fn make(lab: &Lab, kind: &Kind) -> Result<()> {
     let mut dice = Dice::new(lab.seed, kind.name);
     let (base, target) = (kind.base(), kind.target());
     match kind.name {
         "rows" => tables(&base, &target, 40, &mut dice, super::parquet::write)?,
         "table" => tables(&base, &target, 2_000, &mut dice, super::parquet::write)?,
+        // A quarter of the memory is the base's: these are 8 MB, with texts that take no time to code.
+        "spilled" => tables(&base, &target, 8_000, &mut dice, |path, rows| {
+            let pad = "-".repeat(1000);
+            let long = |r: &Row| Row { text: format!("{}{pad}", r.text), ..r.clone() };
+            super::parquet::write(path, &rows.iter().map(long).collect::<Vec<_>>())
+        })?,
         "exact" => tables(&base, &target, 30, &mut dice, write_json)?,
         "model" => {
             let tensors: Vec<Made> = (0..3)
@@ -222,7 +250,7 @@ pub(super) fn make(lab: &Lab, kind: &Kind) -> Result<()> {
     lab.must(&lab.restore(kind, &base, &delta, &kind.restored())?)?;
     let difference = match kind.name {
         "int8" | "svd" | "within" => None,
-        "rows" | "table" => super::parquet::difference(&kind.restored(), &target)?,
+        "rows" | "table" | "spilled" => super::parquet::difference(&kind.restored(), &target)?,
         _ => difference(&kind.restored(), &target),
     };
     match difference {

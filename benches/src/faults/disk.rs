@@ -28,11 +28,13 @@ pub(super) fn rows() -> Vec<Row> {
         Row {
             name: "full-temporary",
             fault: "full disk for temporary files",
-            place: "TMPDIR lies on a tmpfs of n pages; a dataset that does not fit `--memory`",
+            place: "TMPDIR lies on a tmpfs of n pages, too few and enough; datasets that do not fit `--memory`",
             plan: |lab| match mounts(lab) {
                 Ok(()) => {
-                    let n = lab.most(48, 2);
-                    Ok(Plan::Trials((0..n).map(|i| format!("temporary {}", 1 + i * i * 8)).collect()))
+                    super::data::make_spilled(lab)?;
+                    let trial = |op: Op, i: usize| format!("temporary {} {}", op.name(), 1 + i * i * 4);
+                    let of_op = |op| thin((0..48).map(|i| trial(op, i)).collect(), lab.most(48, 2));
+                    Ok(Plan::Trials(Op::SPILLED.into_iter().flat_map(of_op).collect()))
                 }
                 Err(e) => Ok(Plan::Skipped(format!("mounting is not permitted: {e}"))),
             },
@@ -151,11 +153,9 @@ fn on_full_disk(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
 fn on_full_temporary(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
     let lab = library.lab;
     unmount_all(&lab.dir.join("trials").join(std::process::id().to_string()));
-    let scene = Scene::new(lab, Op::DatasetCompress, true, Prior::Absent)?;
-    let mount = Mount::new(&scene.temporary(), number(trial, 1) * 4096)?;
-    let mut words = scene.words();
-    words.extend(["--memory".into(), "16M".into()]);
-    let ran = lab.start(&words, &scene.temporary(), &scene.log())?.finish()?;
+    let scene = Scene::new(lab, Op::from_name(word(trial, 1))?, true, Prior::Absent)?;
+    let mount = Mount::new(&scene.temporary(), number(trial, 2) * 4096)?;
+    let ran = lab.start(&scene.words(), &scene.temporary(), &scene.log())?.finish()?;
     let outcome = scene.after(&ran);
     drop(mount);
     Ok(outcome)

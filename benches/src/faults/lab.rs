@@ -142,7 +142,8 @@ impl Lab {
     /// # Errors
     /// `InvalidArgument` when there is none.
     pub(super) fn kind(&self, name: &str) -> Result<Kind> {
-        let found = self.kinds().into_iter().find(|k| k.name == name);
+        let spilled = super::data::spilled(&self.data());
+        let found = self.kinds().into_iter().chain([spilled]).find(|k| k.name == name);
         found.ok_or_else(|| Error::invalid_argument(format!("no kind of delta is called {name}")))
     }
 
@@ -182,7 +183,12 @@ impl Lab {
     /// The command that restores what a delta of a kind is of.
     pub(super) fn restore_words(&self, kind: &Kind, base: &Path, delta: &Path, out: &Path) -> Vec<OsString> {
         match kind.dataset {
-            true => words([&"dataset-reconstruct", &delta, &"--base", &base, &"-o", &out, &"-q"]),
+            true => {
+                let mut list = words([&"dataset-reconstruct", &delta, &"--base", &base, &"-o", &out, &"-q"]);
+                let memory = kind.options.iter().skip_while(|o| **o != "--memory").take(2);
+                list.extend(memory.map(OsString::from));
+                list
+            }
             false if kind.alone => words([&"reconstruct", &delta, &"-o", &out, &"-q"]),
             false => words([&"reconstruct", &base, &delta, &"-o", &out, &"-q"]),
         }

@@ -54,6 +54,12 @@ impl<'a> Library<'a> {
         Ok(self.files.get(path).map_or(&[], |b| b))
     }
 
+    /// Closes the model or dataset at `path`, which no other trial uses.
+    pub(super) fn forget(&mut self, path: &Path) {
+        self.models.remove(path);
+        self.datasets.remove(path);
+    }
+
     fn model(&mut self, path: &Path) -> Result<&Model> {
         if !self.models.contains_key(path) {
             self.models.insert(path.to_owned(), Model::open(path, &OpenOptions::default())?);

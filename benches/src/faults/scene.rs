@@ -20,20 +20,49 @@ pub(super) enum Op {
     DatasetCompress,
     /// `dataset-reconstruct`.
     DatasetReconstruct,
+    /// `dataset-compress --exact`.
+    ExactCompress,
+    /// `dataset-reconstruct` of what that made.
+    ExactReconstruct,
+    /// `compress-adapter`.
+    AdapterCompress,
+    /// `reconstruct` of what that made.
+    AdapterReconstruct,
+    /// `dataset-compress` of more rows than fit its memory.
+    SpilledCompress,
+    /// `dataset-reconstruct` likewise.
+    SpilledReconstruct,
 }
 
 impl Op {
-    /// All of them.
-    pub(super) const ALL: [Op; 4] =
-        [Op::Compress, Op::Reconstruct, Op::DatasetCompress, Op::DatasetReconstruct];
+    /// Those that take a moment; not the [`SPILLED`](Self::SPILLED) ones.
+    pub(super) const ALL: [Op; 8] = [
+        Op::Compress,
+        Op::Reconstruct,
+        Op::DatasetCompress,
+        Op::DatasetReconstruct,
+        Op::ExactCompress,
+        Op::ExactReconstruct,
+        Op::AdapterCompress,
+        Op::AdapterReconstruct,
+    ];
 
-    /// The command's name.
+    /// Those that write rows to temporary files.
+    pub(super) const SPILLED: [Op; 2] = [Op::SpilledCompress, Op::SpilledReconstruct];
+
+    /// Its name in descriptions of trials.
     pub(super) fn name(self) -> &'static str {
         match self {
             Op::Compress => "compress",
             Op::Reconstruct => "reconstruct",
             Op::DatasetCompress => "dataset-compress",
             Op::DatasetReconstruct => "dataset-reconstruct",
+            Op::ExactCompress => "exact-compress",
+            Op::ExactReconstruct => "exact-reconstruct",
+            Op::AdapterCompress => "adapter-compress",
+            Op::AdapterReconstruct => "adapter-reconstruct",
+            Op::SpilledCompress => "spilled-compress",
+            Op::SpilledReconstruct => "spilled-reconstruct",
         }
     }
 
@@ -42,13 +71,14 @@ impl Op {
     /// # Errors
     /// `InvalidArgument` when there is none.
     pub(super) fn from_name(name: &str) -> Result<Op> {
-        let found = Op::ALL.into_iter().find(|o| o.name() == name);
+        let found = Op::ALL.into_iter().chain(Op::SPILLED).find(|o| o.name() == name);
         found.ok_or_else(|| Error::invalid_argument(format!("no command is called {name}")))
     }
 
     /// Whether it writes a delta.
     pub(super) fn makes_delta(self) -> bool {
-        matches!(self, Op::Compress | Op::DatasetCompress)
+        use Op::{AdapterCompress, Compress, DatasetCompress, ExactCompress, SpilledCompress};
+        matches!(self, Compress | DatasetCompress | ExactCompress | AdapterCompress | SpilledCompress)
     }
 
     /// The kind of delta that it is tried with.
@@ -56,8 +86,11 @@ impl Op {
         match (self, large) {
             (Op::Compress | Op::Reconstruct, false) => "lossless",
             (Op::Compress | Op::Reconstruct, true) => "model",
-            (_, false) => "rows",
-            (_, true) => "table",
+            (Op::DatasetCompress | Op::DatasetReconstruct, false) => "rows",
+            (Op::DatasetCompress | Op::DatasetReconstruct, true) => "table",
+            (Op::ExactCompress | Op::ExactReconstruct, _) => "exact",
+            (Op::AdapterCompress | Op::AdapterReconstruct, _) => "adapter",
+            (Op::SpilledCompress | Op::SpilledReconstruct, _) => "spilled",
         }
     }
 }

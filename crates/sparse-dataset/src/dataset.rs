@@ -328,3 +328,23 @@ impl Filler {
         self.store.push(block, hashes)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// A delta that says of a file that it was a folder restores a folder.
+    #[test]
+    fn nobody_guesses_whether_a_dataset_is_a_single_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.jsonl");
+        std::fs::write(&path, "{\"a\": 1}\n").unwrap();
+        let (file, folder) = (Dataset::open(&path).unwrap(), Dataset::open(dir.path()).unwrap());
+        assert!(file.is_single_file().unwrap());
+        assert!(!folder.is_single_file().unwrap());
+        std::fs::remove_file(&path).unwrap();
+        let error = file.is_single_file().unwrap_err();
+        assert_eq!(error.file(), Some(&*path.display().to_string()));
+    }
+}

@@ -3,6 +3,7 @@
 use super::hub::is_cache;
 use super::json::{Scanned, Shape, scan};
 use super::read::read_schema;
+use super::steady::Steady;
 use super::text::check_json;
 use super::{DataFile, Format, FoundSplit};
 use crate::details::{BYTE_ORDER_MARK, FileDetails, same_cells};
@@ -37,21 +38,15 @@ const SPLITS: [(&str, &str); 9] = [
 /// The format of a file, by its first bytes, or its name where text says nothing.
 fn format_of(path: &Path) -> Result<Option<Format>> {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let mut magic = [0u8; 9];
+    let mut magic = Vec::new();
     let known = ["parquet", "arrow", "ipc", "feather", "arrows", "jsonl", "ndjson", "json", "csv"];
     if !known.contains(&&*extension) {
         return Ok(None);
     }
     let place = |e: Error| e.in_file(path.display().to_string());
     let error = |e| place(Error::io("cannot read", e));
-    let mut file = open_file(path).map_err(place)?;
-    let mut have = 0;
-    while have < magic.len() {
-        match file.read(magic.get_mut(have..).unwrap_or_default()).map_err(error)? {
-            0 => break,
-            n => have += n,
-        }
-    }
+    // Unlike a single `read`, this goes on after an interruption.
+    open_file(path).map_err(place)?.take(9).read_to_end(&mut magic).map_err(error)?;
     let magic = magic.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&magic);
     Ok(match (&*extension, magic) {
         (_, [b'P', b'A', b'R', b'1', ..]) => Some(Format::Parquet),
@@ -357,7 +352,7 @@ fn scan_json(files: &mut [DataFile], notes: &mut Vec<String>) -> Result<BTreeMap
     for file in files.iter().filter(|f| f.format == Format::JsonLines) {
         let place = |e: Error| e.in_file(file.path.display().to_string());
         let input = open_file(&file.path).map_err(place)?;
-        let mut input = BufReader::new(input);
+        let mut input = BufReader::new(Steady(input));
         check_json(&mut input).map_err(place)?;
         input.rewind().map_err(|e| place(Error::io("cannot read", e)))?;
         let found = scan(input).map_err(place)?;

@@ -17,6 +17,7 @@ mod pages;
 mod parquet;
 mod plain;
 mod read;
+mod steady;
 mod text;
 mod thrift;
 mod writable;

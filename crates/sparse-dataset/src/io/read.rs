@@ -8,6 +8,7 @@ use super::ipc::check_lengths;
 use super::json::Rewritten;
 use super::limits::{Expansion, check_schema, rows_with_nulls};
 use super::pages::check_pages;
+use super::steady::Steady;
 use super::text::{check_csv, check_json};
 use super::{DataFile, Format};
 use crate::arrow::to_blocks;
@@ -81,9 +82,9 @@ fn reader(file: &DataFile) -> Result<Opened> {
             Box::new(reader)
         }
         Format::ArrowStream => Box::new(StreamReader::try_new_buffered(f, None).map_err(malformed)?),
-        Format::JsonLines if file.shape.is_some() => json_reader(file, BufReader::new(f))?,
+        Format::JsonLines if file.shape.is_some() => json_reader(file, BufReader::new(Steady(f)))?,
         Format::JsonLines => {
-            let mut f = BufReader::new(f);
+            let mut f = BufReader::new(Steady(f));
             let found = check_json(&mut f)?;
             f.rewind().map_err(|e| Error::io("cannot read", e))?;
             let (schema, _) = infer_json_schema_from_seekable(&mut f, None).map_err(malformed)?;
@@ -93,6 +94,7 @@ fn reader(file: &DataFile) -> Result<Opened> {
             Box::new(builder.build(f).map_err(malformed)?)
         }
         Format::Csv => {
+            let mut f = Steady(f);
             let found = check_csv(&mut BufReader::new(&mut f))?;
             f.rewind().map_err(|e| Error::io("cannot read", e))?;
             let schema = Arc::new(csv_schema(file)?);
@@ -106,7 +108,7 @@ fn reader(file: &DataFile) -> Result<Opened> {
 }
 
 /// Reads JSON Lines of a known shape.
-fn json_reader(file: &DataFile, mut f: BufReader<File>) -> Result<Batches> {
+fn json_reader(file: &DataFile, mut f: BufReader<Steady<File>>) -> Result<Batches> {
     let found = check_json(&mut f)?;
     f.rewind().map_err(|e| Error::io("cannot read", e))?;
     let shape = file.shape.clone().unwrap_or_default();
@@ -178,7 +180,7 @@ fn file_len(file: &DataFile) -> Result<u64> {
 /// The names of the header; every column is text, so that nothing of it is lost.
 fn csv_schema(file: &DataFile) -> Result<Schema> {
     // A header is short.
-    let head = BufReader::new(open(file)?.take(1 << 20));
+    let head = BufReader::new(Steady(open(file)?).take(1 << 20));
     let (schema, _) = arrow_csv::reader::Format::default()
         .with_header(true)
         .infer_schema(head, Some(0))
