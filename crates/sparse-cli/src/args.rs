@@ -383,6 +383,10 @@ pub(crate) struct DatasetCompress {
     #[arg(long)]
     pub(crate) exact: bool,
 
+    /// Record the SHA-256 of the files that the delta restores, and print it: the number that others compare
+    #[arg(long, requires = "exact")]
+    pub(crate) sha256: bool,
+
     /// Do not restore what was written before it is published: faster, without the proof
     #[arg(long)]
     pub(crate) no_verify: bool,
@@ -416,6 +420,10 @@ pub(crate) struct DatasetReconstruct {
     /// Write another format: parquet, arrow, arrow-stream, jsonl or csv [default: as it was]
     #[arg(long, value_enum, hide_possible_values = true)]
     pub(crate) format: Option<FormatArg>,
+
+    /// The SHA-256 that the files that come back must have, from somebody you trust
+    #[arg(long, value_name = "HEX", conflicts_with = "format")]
+    pub(crate) expect_sha256: Option<ContentHash>,
 
     /// Replace the output if it exists
     #[arg(short, long)]

@@ -33,3 +33,30 @@ fn a_number_is_made_shown_and_held_against() {
     assert!(short.stderr.contains("64 hexadecimal digits"), "{short:?}");
     support::assert_same(&pair.path("finetuned"), &pair.path("out"));
 }
+
+#[cfg(feature = "dataset")]
+#[test]
+fn files_of_an_exact_dataset_have_one_too() {
+    // What sha256sum prints of the derivative.
+    const NUMBER: &str = "5ee4a81c6fdc7ac6f25f469d74634168eba79024848efb8536487d453f1841b4";
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (base, derivative, delta, out) = (at("b.jsonl"), at("d.jsonl"), at("d.sparse"), at("out.jsonl"));
+    std::fs::write(&base, "{\"a\":1,\"b\":\"x\"}\n{\"a\":3,\"b\":\"z\"}\n").unwrap();
+    std::fs::write(&derivative, "{\"a\":1,\"b\":\"x\"}\n{\"a\":2,\"b\":\"y\"}\n{\"a\":3,\"b\":\"z\"}\n").unwrap();
+    let made =
+        run(["dataset-compress", &base, &derivative, "-o", &delta, "--exact", "--sha256", "--json"]);
+    assert_eq!(made.succeeded().json()["sha256"], NUMBER);
+    let other = "0".repeat(64);
+    let restore = ["dataset-reconstruct", &delta, "--base", &base, "-o", &out, "--expect-sha256"];
+    fails(&[&restore[..], &[&other]].concat(), 4, "invalid_input");
+    assert!(!std::path::Path::new(&out).exists());
+    let shown = run([&restore[..], &[NUMBER]].concat()).succeeded().stdout;
+    assert!(shown.contains(NUMBER), "{shown}");
+    fails(&["verify", &base, &delta, "--expect-sha256", &other], 4, "invalid_input");
+    run(["verify", &base, &delta, "--expect-sha256", NUMBER]).succeeded();
+    // Rows have no such number, and a delta of rows is not said to have one.
+    assert_eq!(run(["dataset-compress", &base, &derivative, "-o", &delta, "-f", "--sha256"]).code, Some(2));
+    run(["dataset-compress", &base, &derivative, "-o", &delta, "-f"]).succeeded();
+    fails(&["verify", &base, &delta, "--expect-sha256", NUMBER], 2, "invalid_argument");
+}

@@ -3,7 +3,7 @@
 use crate::analysis::{Analysis, Table, Tuning, analyse};
 use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load, or_changed, row_group};
 use crate::details::{StoredDetails, write_details};
-use crate::exact::{Kept, Style, keep, regenerate};
+use crate::exact::{CONTENT, Kept, Style, content_of, keep, regenerate};
 use crate::group::{GroupCoder, Learned};
 use crate::io::FoundSplit;
 use crate::manifest::{ATTRIBUTE, BaseRecord, FileRows, Manifest, SplitRecord, TABLE_CODEC};
@@ -15,8 +15,8 @@ use crate::rows::{Origin, Origins, ops_of};
 use crate::store::temporary_folder;
 use crate::table::Digesting;
 use rayon::prelude::*;
-use sparse_container::{Entry, Index, Piece, PieceSource, Provenance, Writer};
-use sparse_core::{Digest, Effort, Limits, Observer, Result, check_target_path};
+use sparse_container::{ContentHash, Entry, Index, Piece, PieceSource, Provenance, Writer};
+use sparse_core::{Digest, Effort, Error, Limits, Observer, Result, check_target_path};
 use sparse_model::{AtomicDir, AtomicFile, Overwrite, ScratchDir, refuse_inside};
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -40,6 +40,8 @@ pub struct CompressReport {
     pub columns: u64,
     /// Of them, columns without a counterpart in the base.
     pub new_columns: u64,
+    /// The SHA-256 of the files, if [`Options::content_hash`] asks for it.
+    pub content: Option<ContentHash>,
     /// What is worth knowing.
     pub notes: Vec<String>,
 }
@@ -103,6 +105,11 @@ fn make<W: Write>(
     observer: &dyn Observer,
 ) -> Result<(CompressReport, Manifest)> {
     check_names(derivative, options)?;
+    if options.content_hash && !options.exact {
+        return Err(Error::invalid_argument(
+            "a delta that brings back rows, not files, has no SHA-256 of files to record: make it with --exact",
+        ));
+    }
     let mut writer = Writer::new(out)?;
     let mut report = CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
     let (loaded, mut first) = load_both(base, derivative, options, observer)?;
@@ -150,8 +157,13 @@ fn make<W: Write>(
     };
     if !files.is_empty() {
         observer.begin("keep the files", 0);
-        manifest.exact = keep(&files, base, &mut writer, &mut index, options, observer)?;
+        let hashes;
+        (manifest.exact, hashes) = keep(&files, base, &mut writer, &mut index, options, observer)?;
         observer.end();
+        report.content = options.content_hash.then(|| content_of(&hashes, manifest.single));
+    }
+    if let Some(content) = report.content {
+        index.attributes.insert(CONTENT, content.as_bytes().to_vec());
     }
     index.attributes.insert(ATTRIBUTE, manifest.write()?);
     writer.finish(&index)?;

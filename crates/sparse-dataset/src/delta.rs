@@ -3,7 +3,7 @@
 use crate::arrow::to_batches;
 use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load, or_changed};
 use crate::details::{FileDetails, read_details};
-use crate::exact::ExactFiles;
+use crate::exact::{CONTENT, ContentWatch, ExactFiles};
 use crate::group::{GroupCoder, Learned};
 use crate::io::Format;
 use crate::manifest::{ATTRIBUTE, Manifest, SplitRecord, TABLE_CODEC};
@@ -13,7 +13,7 @@ use crate::table::{Block, Digesting};
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use rayon::prelude::*;
-use sparse_container::{BlobRef, Entry, PieceSource, Reader};
+use sparse_container::{BlobRef, ContentHash, Entry, PieceSource, Reader};
 use sparse_core::{Error, ErrorKind, FileSource, Limits, Observer, Result};
 use sparse_model::open_file;
 use std::borrow::Cow;
@@ -117,6 +117,15 @@ impl DatasetDelta {
 
     pub(crate) fn read_blob(&self, blob: &BlobRef, max: u64) -> Result<Cow<'_, [u8]>> {
         self.reader.read_blob(blob, max)
+    }
+
+    /// The SHA-256 of the files that it restores, if it records that.
+    ///
+    /// # Errors
+    /// `Corrupt` when what it records is none.
+    pub fn content_hash(&self) -> Result<Option<ContentHash>> {
+        let carried = self.reader.index().attributes.get(&CONTENT);
+        carried.map(|bytes| ContentHash::from_bytes(bytes)).transpose()
     }
 
     /// Whether the file at `path` is a delta of a dataset (and not of a model, or no delta at all).
@@ -327,6 +336,7 @@ impl<'a> DeltaDataset<'a> {
     }
 
     fn try_verify(&self, observer: &dyn Observer) -> Result<u64> {
+        let mut watch = ContentWatch::new(self.delta, self.delta.is_exact(), &self.options)?;
         observer.begin("verify", self.delta.decoded_bytes());
         let exact = !self.delta.manifest.exact.is_empty();
         let exact = exact.then(|| ExactFiles::new(self, observer)).transpose()?;
@@ -336,8 +346,9 @@ impl<'a> DeltaDataset<'a> {
         }
         if let Some(files) = exact {
             (0..self.delta.manifest.exact.len())
-                .try_for_each(|i| files.restore(i, &mut std::io::sink()).map(|_| ()))?;
+                .try_for_each(|i| files.restore_watched(i, &mut std::io::sink(), watch.as_mut()))?;
         }
+        watch.map(|w| w.finish(self.delta.is_single_file())).transpose()?;
         observer.end();
         Ok(self.delta.manifest.splits.iter().fold(0, |sum, s| sum.saturating_add(s.rows())))
     }

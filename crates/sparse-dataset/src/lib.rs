@@ -73,4 +73,5 @@ pub use restore::RestoreReport;
 pub use store::remove_leftovers;
 
 #[doc(no_inline)]
+pub use sparse_container::ContentHash;
 pub use sparse_model::{Overwrite, refuse_inside};

@@ -1,5 +1,6 @@
 //! What callers can choose.
 
+use sparse_container::ContentHash;
 use sparse_core::{CancelToken, Effort, Limits};
 use std::path::PathBuf;
 
@@ -22,6 +23,11 @@ pub struct Options {
     /// Whether the very bytes of the derivative's files are to come back, not only their rows. Costs little where files
     /// are text or hardly changed; Parquet files that were written anew can cost as much as they are large.
     pub exact: bool,
+    /// Whether an exact delta records the [`ContentHash`] of its files: one number that whoever gets the delta from a stranger
+    /// compares. It is an error where a delta is not exact.
+    pub content_hash: bool,
+    /// The hash that exact files must have when they are restored.
+    pub expected_content: Option<ContentHash>,
     /// Whether a delta is restored before it is published, by the code that restores it: each row group when it is coded,
     /// then what the file holds.
     pub verify: bool,
@@ -41,6 +47,8 @@ impl Default for Options {
             key: Vec::new(),
             group_rows: 1 << 16,
             exact: false,
+            content_hash: false,
+            expected_content: None,
             verify: true,
             limits: Limits::default(),
             cancel: CancelToken::new(),

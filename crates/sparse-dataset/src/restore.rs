@@ -4,11 +4,12 @@ use crate::arrow::Dictionaries;
 use crate::dataset::or_changed;
 use crate::delta::DeltaDataset;
 use crate::details::FileDetails;
-use crate::exact::{ExactFiles, Restyle, Style};
+use crate::exact::{ContentWatch, ExactFiles, Restyle, Style};
 use crate::form::WrittenForm;
 use crate::io::{FileWriter, Format, Purpose, Said};
 use crate::manifest::{FileRows, SplitRecord};
 use crate::table::Block;
+use sparse_container::ContentHash;
 use sparse_core::{Error, Limits, Observer, Result};
 use sparse_model::{AtomicDir, AtomicFile, Overwrite};
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ pub struct RestoreReport {
     pub files: u64,
     /// Whether the very bytes of the files came back.
     pub exact: bool,
+    /// The SHA-256 of the files, if the delta records one or one was expected; it was compared.
+    pub content: Option<ContentHash>,
 }
 
 /// Where files go.
@@ -108,6 +111,7 @@ impl DeltaDataset<'_> {
     ) -> Result<RestoreReport> {
         let mut report = RestoreReport::default();
         let exact = self.delta.is_exact() && format.is_none();
+        let mut watch = ContentWatch::new(self.delta, exact, &self.options)?;
         if !exact {
             self.write_splits(target, format, &BTreeMap::new(), &mut report, observer)?;
         }
@@ -117,12 +121,13 @@ impl DeltaDataset<'_> {
         let files = ExactFiles::new(self, observer)?;
         for (i, f) in self.delta.manifest.exact.iter().enumerate() {
             let mut out = target.create(&f.path)?;
-            files.restore(i, &mut out)?;
+            files.restore_watched(i, &mut out, watch.as_mut())?;
             out.flush().map_err(|e| Error::io("cannot write", e).in_file(f.path.clone()))?;
             report.files += 1;
         }
         report.rows = self.delta.manifest.splits.iter().map(SplitRecord::rows).sum();
         report.exact = exact;
+        report.content = watch.map(|w| w.finish(self.delta.is_single_file())).transpose()?;
         Ok(report)
     }
 

@@ -8,7 +8,7 @@ use crate::human;
 use crate::session::{Session, overwrite};
 use serde::Serialize;
 use sparse::Effort;
-use sparse_dataset::{CompressReport, Dataset, DatasetDelta, DeltaDataset};
+use sparse_dataset::{CompressReport, ContentHash, Dataset, DatasetDelta, DeltaDataset};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -52,6 +52,8 @@ struct CompressBody {
     rows: Rows,
     columns: u64,
     new_columns: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
     seconds: f64,
     bytes_per_second: f64,
     notes: Vec<String>,
@@ -62,6 +64,7 @@ pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), F
     let (base, derivative) = (Dataset::open(&args.base)?, Dataset::open(&args.derivative)?);
     let mut options = session.dataset_options(args.effort.into(), &args.memory);
     options.exact = args.exact;
+    options.content_hash = args.sha256;
     options.verify = !args.no_verify;
     options.key = args.key;
     let overwrite = overwrite(&args.output, args.force)?;
@@ -87,6 +90,7 @@ pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), F
         rows: Rows::of(&report),
         columns: report.columns,
         new_columns: report.new_columns,
+        sha256: report.content.map(|c| c.to_string()),
         seconds: time.as_secs_f64(),
         bytes_per_second: human::per_second(report.target_bytes, time),
         notes: report.notes.clone(),
@@ -102,6 +106,9 @@ pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), F
             human::duration(time),
             body.rows.text(),
         );
+        if let Some(sha256) = &body.sha256 {
+            let _ = writeln!(out, "SHA-256 of what comes back: {sha256}");
+        }
         notes(&mut out, &report.notes);
         out
     })
@@ -119,6 +126,8 @@ struct RestoreBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     files: Option<u64>,
     bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
     seconds: f64,
     bytes_per_second: f64,
 }
@@ -140,7 +149,8 @@ fn base_path(
 
 pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result<(), Failure> {
     let start = Instant::now();
-    let options = session.dataset_options(Effort::Default, &args.memory);
+    let mut options = session.dataset_options(Effort::Default, &args.memory);
+    options.expected_content = args.expect_sha256;
     let delta = DatasetDelta::open(&args.delta, &options.limits)?;
     let base_path = base_path(args.base, &delta, &args.delta, "`--base <BASE>`")?;
     let base = Dataset::open(&base_path)?;
@@ -154,11 +164,13 @@ pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result
         output: Some(lossy(&args.output)),
         exactness: exactness(done.exact),
         files: Some(done.files),
+        sha256: done.content.map(|c| c.to_string()),
         ..body
     };
     session.report(&body, || {
+        let sha256 = body.sha256.as_ref().map(|s| format!("SHA-256: {s}\n")).unwrap_or_default();
         format!(
-            "{}: {} in {}{} ({}, all checksums match)\n",
+            "{}: {} in {}{} ({}, all checksums match)\n{sha256}",
             human::plain(&args.output.to_string_lossy()),
             human::count(done.rows, "row"),
             human::count(done.files, "file"),
@@ -185,17 +197,24 @@ fn restore_body(
         rows,
         files: None,
         bytes: delta.decoded_bytes(),
+        sha256: None,
         seconds: time.as_secs_f64(),
         bytes_per_second: human::per_second(delta.decoded_bytes(), time),
     }
 }
 
 /// Verify a delta of a dataset.
-pub(crate) fn verify(session: &Session, base: Option<PathBuf>, path: &Path) -> Result<(), Failure> {
+pub(crate) fn verify(
+    session: &Session,
+    base: Option<PathBuf>,
+    path: &Path,
+    expected: Option<ContentHash>,
+) -> Result<(), Failure> {
     let start = Instant::now();
     let mut options = sparse_dataset::Options::default();
     options.cancel = session.cancel_token();
     options.limits = session.limits();
+    options.expected_content = expected;
     let delta = DatasetDelta::open(path, &options.limits)?;
     let base_path = base_path(base, &delta, path, "`sparse verify <BASE> <DELTA>`")?;
     let base = Dataset::open(&base_path)?;

@@ -139,11 +139,7 @@ pub(crate) fn verify(session: &Session, args: Verify) -> Result<(), Failure> {
     if let Ok((base, delta)) = split_inputs(args.inputs.clone(), args.no_base, false, "the delta")
         && sparse_dataset::DatasetDelta::is_one(&delta, &session.limits())
     {
-        if args.expect_sha256.is_some() {
-            let why = "a delta of a dataset records no SHA-256 of files: leave out --expect-sha256";
-            return Err(Failure::Usage(why.to_owned()));
-        }
-        return super::dataset::verify(session, base, &delta);
+        return super::dataset::verify(session, base, &delta, args.expect_sha256);
     }
     let inputs = Inputs::open(session, args.inputs, args.no_base)?;
     let mut options = session.options(Effort::Default);

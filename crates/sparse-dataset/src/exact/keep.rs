@@ -9,7 +9,7 @@ use crate::manifest::SplitRecord;
 use crate::options::Options;
 use crate::restore::{Files, Target};
 use crate::store::Store;
-use sparse_container::{Digester, Entry, Index, Piece, PieceSource, Writer};
+use sparse_container::{Digester, Entry, FileHasher, Index, Piece, PieceSource, Writer};
 use sparse_core::{ByteSource, Digest, Effort, Error, ErrorKind, FileSource, Observer, Result};
 use sparse_model::open_file;
 use std::collections::BTreeMap;
@@ -80,12 +80,16 @@ pub(crate) fn regenerate(
     Ok(styles)
 }
 
-fn digest_of(source: &dyn ByteSource) -> Result<Digest> {
+fn digest_of(source: &dyn ByteSource, mut hasher: Option<&mut FileHasher>) -> Result<Digest> {
     let mut digester = Digester::new();
     let mut at = 0;
     while at < source.byte_len() {
         let n = (source.byte_len() - at).min(1 << 20);
-        digester.update(&source.bytes_at(at, n as usize)?);
+        let bytes = source.bytes_at(at, n as usize)?;
+        digester.update(&bytes);
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&bytes);
+        }
         at += n;
     }
     Ok(digester.finish())
@@ -101,7 +105,7 @@ fn counterpart(base: &Dataset, relative: &str) -> Option<(PathBuf, String)> {
     path.is_file().then(|| (path, relative.to_owned()))
 }
 
-/// Store files as patches: one entry each.
+/// Store files as patches: one entry each. Returns their records, and by path the SHA-256 of each if that is asked for.
 ///
 /// # Errors
 /// `Cancelled`, `Io`.
@@ -112,7 +116,8 @@ pub(crate) fn keep<W: Write>(
     index: &mut Index,
     options: &Options,
     observer: &dyn Observer,
-) -> Result<Vec<ExactFile>> {
+) -> Result<(Vec<ExactFile>, Vec<(String, [u8; 32])>)> {
+    let mut hashes = Vec::new();
     let window = ((options.memory / 16).max(1).ilog2() as u8).clamp(16, 26);
     let mut out = Vec::new();
     for file in files {
@@ -151,7 +156,7 @@ pub(crate) fn keep<W: Write>(
         let (first, chosen) = best.unwrap_or_default();
         let (mut reference, from) = references.swap_remove(chosen);
         if let (Reference::Base { digest, .. }, Some(from)) = (&mut reference, &from) {
-            *digest = digest_of(from)?;
+            *digest = digest_of(from, None)?;
         }
         let mut pieces = Vec::new();
         let mut at = 0;
@@ -169,7 +174,9 @@ pub(crate) fn keep<W: Write>(
             observer.advance(len);
             at += len;
         }
-        let digest = digest_of(&source)?;
+        let mut hasher = options.content_hash.then(FileHasher::new);
+        let digest = digest_of(&source, hasher.as_mut())?;
+        hashes.extend(hasher.map(|h| (file.relative.clone(), h.finish())));
         if options.verify && restored.finish() != digest {
             let text = "its patch does not restore it: the file changed while it was read, or this is a fault to report";
             let place = file.path.display().to_string();
@@ -178,5 +185,5 @@ pub(crate) fn keep<W: Write>(
         index.entries.push(Entry::bytes(file.relative.clone(), source.byte_len(), digest, pieces));
         out.push(ExactFile { path: file.relative.clone(), reference, window });
     }
-    Ok(out)
+    Ok((out, hashes))
 }

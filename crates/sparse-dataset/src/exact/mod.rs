@@ -1,11 +1,13 @@
 //! Files that come back byte by byte: each is stored as a patch against what this program writes, against a file of
 //! the base, or against nothing, whichever is smallest.
 
+mod content;
 mod keep;
 mod patch;
 mod restore;
 mod style;
 
+pub(crate) use content::{CONTENT, ContentWatch, content_of};
 pub(crate) use keep::{Kept, keep, regenerate};
 #[cfg(feature = "fuzzing")]
 pub(crate) use patch::prefix;

@@ -1,7 +1,7 @@
 //! Applying patches.
 
 use super::patch::{CHUNK, prefix};
-use super::{ExactFile, PATCH_CODEC, Reference};
+use super::{ContentWatch, ExactFile, PATCH_CODEC, Reference};
 use crate::delta::DeltaDataset;
 use crate::restore::{RestoreReport, Target};
 use sparse_container::{Digester, Entry, PieceSource};
@@ -87,6 +87,23 @@ impl<'a> ExactFiles<'a> {
         let entry = delta.exact_entry(i).ok_or_else(|| Error::corrupt("a file without its entry"))?;
         self.patch(file, entry, out)
             .map_err(|e| if e.file().is_some() { e } else { e.in_file(file.path.clone()) })
+    }
+
+    /// As [`restore`](Self::restore), seen by a watch if there is one.
+    ///
+    /// # Errors
+    /// As [`restore`](Self::restore).
+    pub(crate) fn restore_watched(
+        &self,
+        i: usize,
+        out: &mut dyn Write,
+        watch: Option<&mut ContentWatch>,
+    ) -> Result<()> {
+        let path = self.data.delta.manifest.exact.get(i).map_or("", |f| &f.path);
+        match watch {
+            Some(watch) => watch.file(path, out, |out| self.restore(i, out)),
+            None => self.restore(i, out).map(|_| ()),
+        }
     }
 
     fn patch(&self, file: &ExactFile, entry: &Entry, out: &mut dyn Write) -> Result<u64> {

@@ -1,0 +1,102 @@
+//! The SHA-256 of the files of an exact delta: when it is made, and while they are restored.
+
+use crate::delta::DatasetDelta;
+use crate::options::Options;
+use sparse_container::{ContentHash, FileHasher};
+use sparse_core::{Error, ErrorKind, Result};
+use std::io::Write;
+
+/// The attribute of the whole that holds the [`ContentHash`] of what is restored, as in deltas of models.
+pub(crate) const CONTENT: u16 = 5;
+
+/// Computes the hash of files, by their paths; `single` if they are one file without a folder.
+pub(crate) fn content_of(files: &[(String, [u8; 32])], single: bool) -> ContentHash {
+    match files {
+        [(_, only)] if single => ContentHash::of_file(only),
+        files => ContentHash::of_files(files.iter().map(|(path, hash)| (&**path, *hash))),
+    }
+}
+
+/// Passes bytes on, and hashes them.
+pub(crate) struct Hashing<'a> {
+    out: &'a mut dyn Write,
+    hasher: FileHasher,
+}
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.hasher.update(bytes.get(..n).unwrap_or_default());
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Hashes exact files as they are restored.
+pub(crate) struct ContentWatch {
+    expected: Option<ContentHash>,
+    carried: Option<ContentHash>,
+    files: Vec<(String, [u8; 32])>,
+}
+
+impl ContentWatch {
+    /// Creates a watch if a hash is expected, or if the delta carries one and `exact` files are restored.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when a hash is expected of what is not exact; `Corrupt` when the carried one is none.
+    pub(crate) fn new(delta: &DatasetDelta, exact: bool, options: &Options) -> Result<Option<Self>> {
+        let expected = options.expected_content;
+        if !exact {
+            return match expected {
+                Some(_) => Err(Error::invalid_argument(
+                    "only rows are restored, in files that have no recorded SHA-256: those of a delta made with \
+                     --exact have one, in their own format",
+                )),
+                None => Ok(None),
+            };
+        }
+        let carried = delta.content_hash()?;
+        let watched = expected.is_some() || carried.is_some();
+        Ok(watched.then_some(ContentWatch { expected, carried, files: Vec::new() }))
+    }
+
+    /// Restores the file at `path` by `restore`, to `out`.
+    ///
+    /// # Errors
+    /// What `restore` returns.
+    pub(crate) fn file(
+        &mut self,
+        path: &str,
+        out: &mut dyn Write,
+        restore: impl FnOnce(&mut dyn Write) -> Result<u64>,
+    ) -> Result<()> {
+        let mut hashing = Hashing { out, hasher: FileHasher::new() };
+        restore(&mut hashing)?;
+        self.files.push((path.to_owned(), hashing.hasher.finish()));
+        Ok(())
+    }
+
+    /// Computes the hash of all files, and compares it with what is expected and carried.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it is not the expected one, `Corrupt` when it is not the carried one.
+    pub(crate) fn finish(self, single: bool) -> Result<ContentHash> {
+        let found = content_of(&self.files, single);
+        if let Some(expected) = self.expected.filter(|e| *e != found) {
+            let message = format!(
+                "what comes back has the SHA-256 {found}, expected was {expected}: the base or the delta is not \
+                 the one that this number was published for"
+            );
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        match self.carried.filter(|c| *c != found) {
+            Some(carried) => Err(Error::corrupt(format!(
+                "what comes back has the SHA-256 {found}, the delta records {carried}"
+            ))),
+            None => Ok(found),
+        }
+    }
+}
