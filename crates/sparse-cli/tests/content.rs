@@ -43,9 +43,9 @@ fn files_of_an_exact_dataset_have_one_too() {
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let (base, derivative, delta, out) = (at("b.jsonl"), at("d.jsonl"), at("d.sparse"), at("out.jsonl"));
     std::fs::write(&base, "{\"a\":1,\"b\":\"x\"}\n{\"a\":3,\"b\":\"z\"}\n").unwrap();
-    std::fs::write(&derivative, "{\"a\":1,\"b\":\"x\"}\n{\"a\":2,\"b\":\"y\"}\n{\"a\":3,\"b\":\"z\"}\n").unwrap();
-    let made =
-        run(["dataset-compress", &base, &derivative, "-o", &delta, "--exact", "--sha256", "--json"]);
+    std::fs::write(&derivative, "{\"a\":1,\"b\":\"x\"}\n{\"a\":2,\"b\":\"y\"}\n{\"a\":3,\"b\":\"z\"}\n")
+        .unwrap();
+    let made = run(["dataset-compress", &base, &derivative, "-o", &delta, "--exact", "--sha256", "--json"]);
     assert_eq!(made.succeeded().json()["sha256"], NUMBER);
     let other = "0".repeat(64);
     let restore = ["dataset-reconstruct", &delta, "--base", &base, "-o", &out, "--expect-sha256"];

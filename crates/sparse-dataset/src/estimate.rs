@@ -4,6 +4,7 @@ use crate::CompressReport;
 use crate::arrow::write_schema;
 use crate::compress::{analyse_split, count, load_both};
 use crate::dataset::Dataset;
+use crate::exact::alone_size;
 use crate::options::Options;
 use sparse_core::{Observer, Result};
 
@@ -73,6 +74,10 @@ pub fn estimate(
         }
         coded += wanted as u64;
         all += n as u64;
+    }
+    if !options.exact {
+        let files = derivative.sidecars();
+        bytes += (alone_size(files, options)? + PER_GROUP * files.len() as u64) as f64;
     }
     report.delta_bytes = bytes as u64;
     Ok(Estimate {

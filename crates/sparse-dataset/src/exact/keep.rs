@@ -105,6 +105,23 @@ fn counterpart(base: &Dataset, relative: &str) -> Option<(PathBuf, String)> {
     path.is_file().then(|| (path, relative.to_owned()))
 }
 
+/// Bytes that files take in a delta that is not exact, if they are stored by themselves.
+///
+/// # Errors
+/// `Cancelled`, `Io`.
+pub(crate) fn alone_size(files: &[(PathBuf, String)], options: &Options) -> Result<u64> {
+    let mut sum = 0;
+    for (path, relative) in files {
+        options.cancel.check()?;
+        let source = open(path)?;
+        if source.byte_len() <= ALONE {
+            let bytes = source.bytes_at(0, source.byte_len() as usize)?;
+            sum += crate::pack::compress(&bytes, &[], 19)?.len() as u64 + relative.len() as u64;
+        }
+    }
+    Ok(sum)
+}
+
 /// Store files as patches: one entry each. Returns their records, and by path the SHA-256 of each if that is asked for.
 ///
 /// # Errors

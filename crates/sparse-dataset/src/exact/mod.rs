@@ -8,7 +8,7 @@ mod restore;
 mod style;
 
 pub(crate) use content::{CONTENT, ContentWatch, content_of};
-pub(crate) use keep::{Kept, keep, regenerate};
+pub(crate) use keep::{Kept, alone_size, keep, regenerate};
 #[cfg(feature = "fuzzing")]
 pub(crate) use patch::prefix;
 pub(crate) use restore::ExactFiles;
