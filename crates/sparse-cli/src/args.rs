@@ -1,9 +1,15 @@
 //! What can be said on the command line.
 
+#[cfg(feature = "dataset")]
+mod dataset;
+
 use crate::policy::PolicyArgs;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use sparse::ContentHash;
 use std::path::PathBuf;
+
+#[cfg(feature = "dataset")]
+pub(crate) use dataset::{DatasetCompress, DatasetEstimate, DatasetReconstruct, Memory};
 
 /// Exit codes, for `--help`; docs/cli.md has the same table.
 const EXIT_CODES: &str = "\
@@ -347,142 +353,6 @@ pub(crate) struct Estimate {
     /// The adapter that was merged into the base (a PEFT folder), if it will be given as a hint
     #[arg(long, value_name = "FOLDER", conflicts_with = "no_base")]
     pub(crate) adapter: Option<PathBuf>,
-}
-
-/// What the commands on datasets share.
-#[cfg(feature = "dataset")]
-#[derive(Args, Debug)]
-pub(crate) struct Memory {
-    /// Memory to work with, as 512M or 4G; what does not fit goes to temporary files
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]
-    pub(crate) memory: usize,
-
-    /// The folder for temporary files [default: the system's]
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) temporary: Option<PathBuf>,
-}
-
-#[cfg(feature = "dataset")]
-#[derive(Args, Debug)]
-pub(crate) struct DatasetCompress {
-    /// The base: a Parquet, Arrow, JSON Lines or CSV file, or a folder of them
-    pub(crate) base: PathBuf,
-
-    /// The derivative, of any of these formats
-    pub(crate) derivative: PathBuf,
-
-    /// The delta to write
-    #[arg(short, long, value_name = "DELTA")]
-    pub(crate) output: PathBuf,
-
-    /// How much time to spend on a smaller delta: fast, default or max
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    pub(crate) effort: EffortArg,
-
-    /// Keep the very bytes of the derivative's files, not only their rows
-    #[arg(long)]
-    pub(crate) exact: bool,
-
-    /// Record the SHA-256 of the files that the delta restores, and print it: the number that others compare
-    #[arg(long, requires = "exact")]
-    pub(crate) sha256: bool,
-
-    /// Do not restore what was written before it is published: faster, without the proof
-    #[arg(long)]
-    pub(crate) no_verify: bool,
-
-    /// A column that tells rows apart, in base and derivative (several times, if it takes several)
-    #[arg(long, value_name = "COLUMN")]
-    pub(crate) key: Vec<String>,
-
-    /// Replace the output if it exists
-    #[arg(short, long)]
-    pub(crate) force: bool,
-
-    #[command(flatten)]
-    pub(crate) memory: Memory,
-}
-
-#[cfg(feature = "dataset")]
-#[derive(Args, Debug)]
-pub(crate) struct DatasetReconstruct {
-    /// The delta
-    pub(crate) delta: PathBuf,
-
-    /// The base [default: where it was when the delta was made]
-    #[arg(long, value_name = "BASE")]
-    pub(crate) base: Option<PathBuf>,
-
-    /// The file or folder to write
-    #[arg(short, long, value_name = "OUT")]
-    pub(crate) output: PathBuf,
-
-    /// Write another format: parquet, arrow, arrow-stream, jsonl or csv [default: as it was]
-    #[arg(long, value_enum, hide_possible_values = true)]
-    pub(crate) format: Option<FormatArg>,
-
-    /// The SHA-256 that the files that come back must have, from somebody you trust
-    #[arg(long, value_name = "HEX", conflicts_with = "format")]
-    pub(crate) expect_sha256: Option<ContentHash>,
-
-    /// Replace the output if it exists
-    #[arg(short, long)]
-    pub(crate) force: bool,
-
-    #[command(flatten)]
-    pub(crate) memory: Memory,
-}
-
-#[cfg(feature = "dataset")]
-#[derive(Args, Debug)]
-pub(crate) struct DatasetEstimate {
-    /// The base
-    pub(crate) base: PathBuf,
-
-    /// The derivative
-    pub(crate) derivative: PathBuf,
-
-    /// Share of the row groups to code, above 0 and up to 1; all rows are read in any case
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
-    pub(crate) share: f64,
-
-    /// How much time the delta would be given: fast, default or max
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    pub(crate) effort: EffortArg,
-
-    #[command(flatten)]
-    pub(crate) memory: Memory,
-}
-
-/// `--format`.
-#[cfg(feature = "dataset")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FormatArg {
-    Parquet,
-    Arrow,
-    ArrowStream,
-    Jsonl,
-    Csv,
-}
-
-#[cfg(feature = "dataset")]
-impl From<FormatArg> for sparse_dataset::Format {
-    fn from(format: FormatArg) -> Self {
-        match format {
-            FormatArg::Parquet => sparse_dataset::Format::Parquet,
-            FormatArg::Arrow => sparse_dataset::Format::ArrowFile,
-            FormatArg::ArrowStream => sparse_dataset::Format::ArrowStream,
-            FormatArg::Jsonl => sparse_dataset::Format::JsonLines,
-            FormatArg::Csv => sparse_dataset::Format::Csv,
-        }
-    }
-}
-
-#[cfg(feature = "dataset")]
-fn size(text: &str) -> Result<usize, String> {
-    let (digits, power) = crate::human::size_parts(text);
-    let bytes = digits.parse::<usize>().ok().and_then(|n| n.checked_mul(1024usize.pow(power)));
-    bytes.filter(|&b| b >= 16 << 20).ok_or_else(|| "a size of at least 16M is needed".to_owned())
 }
 
 fn byte_size(text: &str) -> Result<u64, String> {
