@@ -9,6 +9,9 @@ use std::io::Write;
 /// The attribute of the whole that holds the [`ContentHash`] of what is restored, as in deltas of models.
 pub(crate) const CONTENT: u16 = 5;
 
+/// The SHA-256 of files, by their paths.
+pub(crate) type FileHashes = Vec<(String, [u8; 32])>;
+
 /// Computes the hash of files, by their paths; `single` if they are one file without a folder.
 pub(crate) fn content_of(files: &[(String, [u8; 32])], single: bool) -> ContentHash {
     match files {
@@ -39,7 +42,7 @@ impl Write for Hashing<'_> {
 pub(crate) struct ContentWatch {
     expected: Option<ContentHash>,
     carried: Option<ContentHash>,
-    files: Vec<(String, [u8; 32])>,
+    files: FileHashes,
 }
 
 impl ContentWatch {

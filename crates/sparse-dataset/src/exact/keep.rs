@@ -1,7 +1,7 @@
 //! Making patches.
 
 use super::patch::{CHUNK, prefix};
-use super::{ExactFile, PATCH_CODEC, Reference, Style};
+use super::{ExactFile, FileHashes, PATCH_CODEC, Reference, Style};
 use crate::dataset::Dataset;
 use crate::details::FileDetails;
 use crate::io::Format;
@@ -133,7 +133,7 @@ pub(crate) fn keep<W: Write>(
     index: &mut Index,
     options: &Options,
     observer: &dyn Observer,
-) -> Result<(Vec<ExactFile>, Vec<(String, [u8; 32])>)> {
+) -> Result<(Vec<ExactFile>, FileHashes)> {
     let mut hashes = Vec::new();
     let window = ((options.memory / 16).max(1).ilog2() as u8).clamp(16, 26);
     let mut out = Vec::new();

@@ -7,7 +7,7 @@ mod patch;
 mod restore;
 mod style;
 
-pub(crate) use content::{CONTENT, ContentWatch, content_of};
+pub(crate) use content::{CONTENT, ContentWatch, FileHashes, content_of};
 pub(crate) use keep::{Kept, alone_size, keep, regenerate};
 #[cfg(feature = "fuzzing")]
 pub(crate) use patch::prefix;
