@@ -4,30 +4,18 @@
 //! [`crafted`](crate::crafted), repairs them.
 
 use crate::Seed;
-use crate::datasets::{BASE, deltas, options, quiet};
-use crate::room::room;
+use crate::datasets::{BASE, Bench, deltas, options, quiet};
 use sparse_core::{ErrorKind, Unobserved};
-use sparse_dataset::{Dataset, DatasetDelta, DeltaDataset, Format, Overwrite, from_arrow};
+use sparse_dataset::{DatasetDelta, DeltaDataset, Format, Overwrite, from_arrow};
 use std::fs;
-use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// Deltas of more rows than this are not restored: an input shall be quick.
 const MAX_ROWS: u64 = 1 << 20;
 
-struct Bench {
-    base: Dataset,
-    room: PathBuf,
-}
-
 fn bench() -> &'static Bench {
     static BENCH: OnceLock<Bench> = OnceLock::new();
-    BENCH.get_or_init(|| {
-        let room = room("dataset_restore");
-        fs::write(room.join("base.jsonl"), BASE).expect("files can be written");
-        let base = Dataset::open(room.join("base.jsonl")).expect("a fixture can be read");
-        Bench { base, room }
-    })
+    BENCH.get_or_init(|| Bench::new("dataset_restore", "base.jsonl", BASE))
 }
 
 /// Opens, verifies, reads batches, writes files. What verifies can be restored, in the formats of its

@@ -1,9 +1,11 @@
 //! What the targets of datasets share: files of other programs, deltas, a hook for panics.
 
 use crate::Seed;
+use crate::room::room;
 use sparse_core::{CancelToken, Limits, Unobserved};
 use sparse_dataset::fuzzing::RowGroups;
 use sparse_dataset::{Dataset, Format, Options, compress};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Once, OnceLock};
 
@@ -18,6 +20,23 @@ pub(crate) const BASE: &[u8] = include_bytes!("../../crates/sparse-dataset/tests
 /// All formats of data files.
 pub(crate) const FORMATS: [Format; 5] =
     [Format::Parquet, Format::ArrowFile, Format::ArrowStream, Format::JsonLines, Format::Csv];
+
+/// A base on disk, and the folder that it lies in, for what a target writes.
+pub(crate) struct Bench {
+    pub(crate) base: Dataset,
+    pub(crate) room: PathBuf,
+}
+
+impl Bench {
+    /// Makes a folder for `target`, and in it the base as `file`.
+    pub(crate) fn new(target: &str, file: &str, base: &[u8]) -> Bench {
+        let room = room(target);
+        let path = room.join(file);
+        fs::write(&path, base).expect("files can be written");
+        let base = Dataset::open(path).expect("it was written well");
+        Bench { base, room }
+    }
+}
 
 /// Data files that other programs wrote, with the endings of these formats.
 pub(crate) fn foreign(endings: &[&str]) -> Vec<Seed> {

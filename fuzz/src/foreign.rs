@@ -1,26 +1,14 @@
 //! Compressing data files of other programs, which are read by readers of other projects. One target per format.
 
 use crate::Seed;
-use crate::datasets::{foreign, options, quiet};
-use crate::room::room;
+use crate::datasets::{Bench, foreign, options, quiet};
 use sparse_core::{ErrorKind, Unobserved};
 use sparse_dataset::{Dataset, compress};
-use std::path::PathBuf;
 use std::sync::OnceLock;
-
-struct Bench {
-    base: Dataset,
-    room: PathBuf,
-}
 
 fn bench() -> &'static Bench {
     static BENCH: OnceLock<Bench> = OnceLock::new();
-    BENCH.get_or_init(|| {
-        let room = room("foreign");
-        std::fs::write(room.join("base.csv"), "a,b\n1,x\n2,y\n").expect("files can be written");
-        let base = Dataset::open(room.join("base.csv")).expect("it was written well");
-        Bench { base, room }
-    })
+    BENCH.get_or_init(|| Bench::new("foreign", "base.csv", b"a,b\n1,x\n2,y\n"))
 }
 
 /// Compresses the file: it is refused, or its delta is proven to restore.

@@ -57,7 +57,11 @@ pub(crate) fn guard<T>(kind: ErrorKind, what: &str, f: impl FnOnce() -> Result<T
     let mark = Mark::new();
     let result = catch_unwind(AssertUnwindSafe(f));
     drop(mark);
-    result.unwrap_or_else(|panic| Err(Error::new(kind, format!("{what}: {}", message(&*panic)))))
+    result.unwrap_or_else(|panic| Err(panicked(kind, what, &*panic)))
+}
+
+fn panicked(kind: ErrorKind, what: &str, panic: &(dyn Any + Send)) -> Error {
+    Error::new(kind, format!("{what}: {}", message(panic)))
 }
 
 /// Stack of a thread for code that recurses on deep types, in bytes.
@@ -79,7 +83,7 @@ pub(crate) fn guard_deep<T: Send>(
         let thread = std::thread::Builder::new().stack_size(DEEP_STACK);
         let started = thread.spawn_scoped(scope, || guard(kind, what, f));
         let started = started.map_err(|e| Error::new(kind, format!("{what}: no thread for it: {e}")))?;
-        started.join().unwrap_or_else(|panic| Err(Error::new(kind, format!("{what}: {}", message(&*panic)))))
+        started.join().unwrap_or_else(|panic| Err(panicked(kind, what, &*panic)))
     })
 }
 

@@ -1,6 +1,6 @@
 //! Making patches.
 
-use super::patch::{CHUNK, prefix};
+use super::patch::{CHUNK, digest_of, open, prefix};
 use super::{ExactFile, FileHashes, PATCH_CODEC, Reference, Style};
 use crate::dataset::Dataset;
 use crate::details::FileDetails;
@@ -35,11 +35,6 @@ const SMALL: u64 = 4 * CHUNK;
 /// Files of a delta that is not exact are stored by themselves up to this length: the page that describes a dataset
 /// changes more often than its rows, and must not keep them from coming back.
 const ALONE: u64 = 256 << 10;
-
-fn open(path: &Path) -> Result<FileSource> {
-    let place = || path.display().to_string();
-    open_file(path).and_then(FileSource::new).map_err(|e| e.in_file(place()))
-}
 
 fn style_of(path: &Path, format: Format) -> Result<Style> {
     if !matches!(format, Format::JsonLines | Format::Csv) {
@@ -80,21 +75,6 @@ pub(crate) fn regenerate(
     Ok(styles)
 }
 
-fn digest_of(source: &dyn ByteSource, mut hasher: Option<&mut FileHasher>) -> Result<Digest> {
-    let mut digester = Digester::new();
-    let mut at = 0;
-    while at < source.byte_len() {
-        let n = (source.byte_len() - at).min(1 << 20);
-        let bytes = source.bytes_at(at, n as usize)?;
-        digester.update(&bytes);
-        if let Some(hasher) = &mut hasher {
-            hasher.update(&bytes);
-        }
-        at += n;
-    }
-    Ok(digester.finish())
-}
-
 /// The file of the base that has a file's place, and its path in the base.
 fn counterpart(base: &Dataset, relative: &str) -> Option<(PathBuf, String)> {
     if base.path().is_file() {
@@ -103,6 +83,14 @@ fn counterpart(base: &Dataset, relative: &str) -> Option<(PathBuf, String)> {
     }
     let path = base.path().join(relative);
     path.is_file().then(|| (path, relative.to_owned()))
+}
+
+fn level(effort: Effort, len: u64) -> i32 {
+    match effort {
+        Effort::Fast => 3,
+        Effort::Default if len > SMALL => 9,
+        _ => 19,
+    }
 }
 
 /// Bytes that files take in a delta that is not exact, if they are stored by themselves.
@@ -116,7 +104,8 @@ pub(crate) fn alone_size(files: &[(PathBuf, String)], options: &Options) -> Resu
         let source = open(path)?;
         if source.byte_len() <= ALONE {
             let bytes = source.bytes_at(0, source.byte_len() as usize)?;
-            sum += crate::pack::compress(&bytes, &[], 19)?.len() as u64 + relative.len() as u64;
+            sum += crate::pack::compress(&bytes, &[], level(options.effort, source.byte_len()))?.len() as u64
+                + relative.len() as u64;
         }
     }
     Ok(sum)
@@ -150,11 +139,7 @@ pub(crate) fn keep<W: Write>(
             let reference = Reference::Base { path: name, len: source.byte_len(), digest: Digest([0; 16]) };
             references.push((reference, Some(source)));
         }
-        let level = match options.effort {
-            Effort::Fast => 3,
-            Effort::Default if source.byte_len() > SMALL => 9,
-            _ => 19,
-        };
+        let level = level(options.effort, source.byte_len());
         let patch = |at: u64, from: &Option<FileSource>| -> Result<Vec<u8>> {
             options.cancel.check()?;
             let chunk = source.bytes_at(at, (source.byte_len() - at).min(CHUNK) as usize)?;

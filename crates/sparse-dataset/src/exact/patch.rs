@@ -1,6 +1,9 @@
 //! Patches: a file in chunks, each compressed after the part of a reference that lies about there.
 
-use sparse_core::{ByteSource, Error, Result};
+use sparse_container::{Digester, FileHasher};
+use sparse_core::{ByteSource, Digest, Error, FileSource, Result};
+use sparse_model::open_file;
+use std::path::Path;
 
 /// Bytes of a file that are compressed at once.
 pub(super) const CHUNK: u64 = 8 << 20;
@@ -27,6 +30,34 @@ pub(crate) fn prefix(source: Option<&dyn ByteSource>, offset: u64, len: u64, log
     out.resize(size, 0);
     source.read_exact_at(start, &mut out)?;
     Ok(out)
+}
+
+/// Opens a file; errors name it.
+///
+/// # Errors
+/// `NotFound`, `Io`; `InvalidInput` for what is no file.
+pub(super) fn open(path: &Path) -> Result<FileSource> {
+    let place = || path.display().to_string();
+    open_file(path).and_then(FileSource::new).map_err(|e| e.in_file(place()))
+}
+
+/// Digests all of a source, for `hasher` too if there is one.
+///
+/// # Errors
+/// `Io`.
+pub(super) fn digest_of(source: &dyn ByteSource, mut hasher: Option<&mut FileHasher>) -> Result<Digest> {
+    let mut digester = Digester::new();
+    let mut at = 0;
+    while at < source.byte_len() {
+        let n = (source.byte_len() - at).min(1 << 20);
+        let bytes = source.bytes_at(at, n as usize)?;
+        digester.update(&bytes);
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&bytes);
+        }
+        at += n;
+    }
+    Ok(digester.finish())
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! Applying patches.
 
-use super::patch::{CHUNK, prefix};
+use super::patch::{CHUNK, digest_of, open, prefix};
 use super::{ContentWatch, ExactFile, PATCH_CODEC, Reference};
 use crate::delta::DeltaDataset;
 use crate::restore::{RestoreReport, Target};
 use sparse_container::{Digester, Entry, PieceSource};
 use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Observer, Result};
-use sparse_model::{AtomicDir, Overwrite, ScratchDir, open_file};
+use sparse_model::{AtomicDir, Overwrite, ScratchDir};
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
 
 /// Restores files byte by byte.
 pub(crate) struct ExactFiles<'a> {
@@ -47,10 +46,6 @@ impl<'a> ExactFiles<'a> {
 
     /// What file `file` is a patch against, checked.
     fn reference(&self, file: &ExactFile) -> Result<Option<FileSource>> {
-        let open = |path: &Path| -> Result<FileSource> {
-            let place = || path.display().to_string();
-            open_file(path).and_then(FileSource::new).map_err(|e| e.in_file(place()))
-        };
         match (&file.reference, &self.written) {
             (Reference::Nothing, _) => Ok(None),
             (Reference::Written(_), None) => Err(Error::corrupt("a patch against nothing")),
@@ -61,14 +56,7 @@ impl<'a> ExactFiles<'a> {
                 let base = self.data.dataset.path();
                 let path = if base.is_file() { base.to_path_buf() } else { base.join(path) };
                 let source = open(&path)?;
-                let mut own = Digester::new();
-                let mut at = 0;
-                while at < source.byte_len() && source.byte_len() == *len {
-                    let n = (source.byte_len() - at).min(1 << 20);
-                    own.update(&source.bytes_at(at, n as usize)?);
-                    at += n;
-                }
-                if source.byte_len() != *len || own.finish() != *digest {
+                if source.byte_len() != *len || digest_of(&source, None)? != *digest {
                     let text = "this file of the base has other bytes than the delta was made against";
                     return Err(Error::new(ErrorKind::BaseMismatch, text).in_file(path.display().to_string()));
                 }

@@ -115,13 +115,12 @@ impl<W: Write + Send> ParquetWriter<W> {
 
     fn begin_columns(&self) -> Result<Vec<ArrowColumnWriter>> {
         let (factory, groups) = (&self.factory, self.groups);
-        let begin = || factory.create_column_writers(groups);
-        if self.schema.fields().iter().all(|f| depth(f.data_type()) <= SHALLOW) {
-            return guarded(begin);
+        let begin = || factory.create_column_writers(groups).map_err(|e| failed(Format::Parquet, e));
+        let (kind, what) = (ErrorKind::InvalidArgument, gave_up(Format::Parquet));
+        match self.schema.fields().iter().all(|f| depth(f.data_type()) <= SHALLOW) {
+            true => guard(kind, what, begin),
+            false => guard_deep(kind, what, begin),
         }
-        guard_deep(ErrorKind::InvalidArgument, gave_up(Format::Parquet), || {
-            begin().map_err(|e| failed(Format::Parquet, e))
-        })
     }
 
     fn flush(&mut self) -> Result<()> {
