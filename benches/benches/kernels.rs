@@ -1,6 +1,7 @@
-//! The lossless codec and its parts, on one core, memory to memory, at every level of vector instructions that the
-//! processor has. Synthetic, seeded pairs; each result is verified before it is timed. Throughput counts bytes of the
-//! restored weights, also where a part handles tokens only (then those of bf16).
+//! The lossless codec and its parts, on one core, memory to memory, at every level of vector
+//! instructions that the processor has. Synthetic, seeded pairs; each result is verified before it
+//! is timed. Throughput counts bytes of the restored weights, also where a part handles tokens only
+//! (then those of bf16).
 //!
 //! `cargo bench -p sparse-bench --bench kernels -- decode/bf16`
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
@@ -12,8 +13,8 @@ use sparse_codecs::entropy::rans::{self, DecodeTables, EncodeScratch, EncodeTabl
 use sparse_codecs::lossless::{Lossless, LosslessOn};
 use sparse_codecs::simd::{Level, Padded, Simd};
 use sparse_core::{
-    CodecContext, DEFAULT_CHUNK_LEN, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit, Segment,
-    TensorSpec, UnitSpec, decode_unit, encode_unit,
+    CodecContext, DEFAULT_CHUNK_LEN, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit,
+    Segment, TensorSpec, UnitSpec, decode_unit, encode_unit,
 };
 use std::hint::black_box;
 
@@ -21,13 +22,14 @@ use std::hint::black_box;
 const ROWS: u64 = 1024;
 const COLUMNS: u64 = 2048;
 
-/// Rows of what is analysed, too: a matrix of this size is a unit of its own. As a test, a few will do.
+/// Rows of what is analysed, too: a matrix of this size is a unit of its own. As a test, a few will
+/// do.
 fn encoded_rows() -> u64 {
     if std::env::args().any(|a| a == "--bench") { 4096 } else { 128 }
 }
 
-/// Standard deviations of the update; that of the base is 0.02. In bf16, about 99, 68, 32, 12 and 4 % of the weights
-/// stay the same.
+/// Standard deviations of the update; that of the base is 0.02. In bf16, about 99, 68, 32, 12 and 4
+/// % of the weights stay the same.
 const UPDATES: [f64; 5] = [1e-6, 3e-5, 1e-4, 3e-4, 1e-3];
 
 /// A xorshift generator, and normal variates from it.
@@ -192,8 +194,13 @@ fn bitx(c: &mut Criterion) {
 }
 
 /// What is encoded: at three densities, and other types.
-const ENCODED: [(Dtype, f64); 5] =
-    [(Dtype::Bf16, 1e-6), (Dtype::Bf16, 1e-4), (Dtype::Bf16, 1e-3), (Dtype::F16, 1e-4), (Dtype::F32, 1e-4)];
+const ENCODED: [(Dtype, f64); 5] = [
+    (Dtype::Bf16, 1e-6),
+    (Dtype::Bf16, 1e-4),
+    (Dtype::Bf16, 1e-3),
+    (Dtype::F16, 1e-4),
+    (Dtype::F32, 1e-4),
+];
 
 /// Analysis and encoding.
 fn encode(c: &mut Criterion) {
@@ -244,7 +251,9 @@ fn encode_chunks(c: &mut Criterion) {
                         let range = pair.chunk(chunk);
                         let base = Some(&pair.base[range.clone()]);
                         out.clear();
-                        encoder.encode_chunk(chunk, &pair.target[range], base, &mut out, &mut cx).unwrap();
+                        encoder
+                            .encode_chunk(chunk, &pair.target[range], base, &mut out, &mut cx)
+                            .unwrap();
                     }
                 })
             });
@@ -259,20 +268,23 @@ fn encode_chunks(c: &mut Criterion) {
 fn entropy_coder(c: &mut Criterion) {
     let tables: Vec<FreqTable> = (0..24)
         .map(|table| {
-            let density = |t: i32| (-(f64::from(t - 2 * table) / (3.0 + f64::from(table))).powi(2)).exp();
+            let density =
+                |t: i32| (-(f64::from(t - 2 * table) / (3.0 + f64::from(table))).powi(2)).exp();
             let counts: Vec<u64> = (0..100).map(|t| 1 + (1e6 * density(t)) as u64).collect();
             FreqTable::from_counts(&counts)
         })
         .collect();
     let mut random = Random(0x5eed);
-    let contexts: Vec<u8> =
-        (0..DEFAULT_CHUNK_LEN).map(|_| (12 + random.next().leading_zeros().min(11)) as u8).collect();
+    let contexts: Vec<u8> = (0..DEFAULT_CHUNK_LEN)
+        .map(|_| (12 + random.next().leading_zeros().min(11)) as u8)
+        .collect();
     let tokens: Vec<u8> = contexts
         .iter()
         .map(|&context| {
             let mut at = (random.next() % u64::from(PROB_SCALE)) as u16;
             let freqs = tables[context as usize].freqs();
-            freqs.iter().position(|&f| at.checked_sub(f).map(|rest| at = rest).is_none()).unwrap() as u8
+            freqs.iter().position(|&f| at.checked_sub(f).map(|rest| at = rest).is_none()).unwrap()
+                as u8
         })
         .collect();
     let decode_tables = DecodeTables::new(&tables);
@@ -281,13 +293,16 @@ fn entropy_coder(c: &mut Criterion) {
         group.throughput(Throughput::Bytes(2 * tokens.len() as u64));
         for level in levels() {
             let encode_tables = EncodeTables::on(level, &tables);
-            let (mut scratch, mut out, mut words) = (EncodeScratch::default(), Vec::new(), Padded::new());
-            rans::encode(&tokens, &contexts, &encode_tables, lanes, &mut scratch, &mut out).unwrap();
+            let (mut scratch, mut out, mut words) =
+                (EncodeScratch::default(), Vec::new(), Padded::new());
+            rans::encode(&tokens, &contexts, &encode_tables, lanes, &mut scratch, &mut out)
+                .unwrap();
             words.fill(&out[4 * lanes..]);
             let states = out[..4 * lanes].to_vec();
             let mut back = vec![0; tokens.len()];
             let decode = |back: &mut [u8]| {
-                let mut decoder = rans::Decoder::new(level, &states, &words, &decode_tables).unwrap();
+                let mut decoder =
+                    rans::Decoder::new(level, &states, &words, &decode_tables).unwrap();
                 decoder.decode(&contexts, back).unwrap();
                 decoder.finish().unwrap();
             };
@@ -299,7 +314,8 @@ fn entropy_coder(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new("encode", level.level().name()), |b| {
                 b.iter(|| {
                     out.clear();
-                    rans::encode(&tokens, &contexts, &encode_tables, lanes, &mut scratch, &mut out).unwrap()
+                    rans::encode(&tokens, &contexts, &encode_tables, lanes, &mut scratch, &mut out)
+                        .unwrap()
                 })
             });
         }

@@ -1,5 +1,5 @@
-//! The `adapter` command: what exporting finds of an adapter that was merged, beside the adapter itself, and the layered delta of the
-//! same pair.
+//! The `adapter` command: what exporting finds of an adapter that was merged, beside the adapter
+//! itself, and the layered delta of the same pair.
 
 use crate::pair::resolve;
 use crate::tables::{Table, thousands};
@@ -13,14 +13,17 @@ use std::path::Path;
 
 /// The product of a module's factors, scaled.
 fn product(adapter: &Adapter, module: usize) -> Result<Vec<f64>> {
-    let module = adapter.modules().get(module).ok_or_else(|| Error::invalid_argument("no such module"))?;
+    let module =
+        adapter.modules().get(module).ok_or_else(|| Error::invalid_argument("no such module"))?;
     let factors = adapter.factors(module)?;
     let columns = factors.right.len() / factors.rank.max(1);
     let mut out = Vec::with_capacity(factors.left.len() / factors.rank.max(1) * columns);
     for left in factors.left.chunks_exact(factors.rank.max(1)) {
         let mut row = vec![0.0; columns];
         for (&l, right) in left.iter().zip(factors.right.chunks_exact(columns.max(1))) {
-            row.iter_mut().zip(right).for_each(|(x, &r)| *x += f64::from(l) * f64::from(r) * factors.scale);
+            row.iter_mut()
+                .zip(right)
+                .for_each(|(x, &r)| *x += f64::from(l) * f64::from(r) * factors.scale);
         }
         out.extend(row);
     }
@@ -31,7 +34,8 @@ fn norm(x: impl Iterator<Item = f64>) -> f64 {
     x.map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// Of each module of `wanted`: how far the product that `found` has for it is off, relative to its own (Frobenius norms).
+/// Of each module of `wanted`: how far the product that `found` has for it is off, relative to its
+/// own (Frobenius norms).
 fn errors(wanted: &Adapter, found: &Adapter) -> Result<Vec<(String, f64)>> {
     let error = |(i, module): (usize, &sparse_model::AdapterModule)| {
         let product_of = |adapter: &Adapter, i| product(adapter, i);
@@ -64,10 +68,12 @@ fn nearness(base: &Model, target: &Model, found: &Model) -> Result<Certificate> 
     Ok(tally.certificate())
 }
 
-/// Export adapters of the same rank as the one that was merged at each effort, and make a layered delta; as two tables.
+/// Export adapters of the same rank as the one that was merged at each effort, and make a layered
+/// delta; as two tables.
 ///
 /// # Errors
-/// What opening, exporting and compressing report; `Corrupt` if the layered delta does not bring back every bit.
+/// What opening, exporting and compressing report; `Corrupt` if the layered delta does not bring
+/// back every bit.
 pub fn report(base: &Path, target: &Path, adapter: &Path) -> Result<String> {
     let open = |path: &Path| Model::open(resolve(path)?, &OpenOptions::default());
     let (base, target) = (open(base)?, open(target)?);
@@ -80,14 +86,24 @@ pub fn report(base: &Path, target: &Path, adapter: &Path) -> Result<String> {
     let room = tempfile::tempdir().map_err(|e| Error::io("cannot create a temporary folder", e))?;
     let mut exports =
         Table::new(&["effort", "factors", "modules", "worst product", "bytes", "of the original"]);
-    for (name, effort) in [("fast", Effort::Fast), ("default", Effort::Default), ("max", Effort::Max)] {
+    for (name, effort) in
+        [("fast", Effort::Fast), ("default", Effort::Default), ("max", Effort::Max)]
+    {
         for dtype in [Dtype::F32, Dtype::Bf16] {
             let mut export = ExportOptions::default();
             (export.rank, export.dtype) = (AdapterRank::Fixed(rank as u32), Some(dtype));
             let mut options = Options::default();
             options.effort = effort;
             let out = room.path().join(format!("{name}-{dtype}"));
-            export_adapter(&base, &target, &out, Overwrite::Refuse, &export, &options, &Unobserved)?;
+            export_adapter(
+                &base,
+                &target,
+                &out,
+                Overwrite::Refuse,
+                &export,
+                &options,
+                &Unobserved,
+            )?;
             let found = errors(&original, &Adapter::open(&out, &OpenOptions::default())?)?;
             let worst = found.iter().map(|e| e.1).fold(0.0, f64::max);
             let (bytes, whole) = (size(&out)?, size(adapter)?);
@@ -101,8 +117,13 @@ pub fn report(base: &Path, target: &Path, adapter: &Path) -> Result<String> {
             ]);
         }
     }
-    let mut layers =
-        Table::new(&["codec", "delta", "first layer: relative error", "exact", "both layers: exact"]);
+    let mut layers = Table::new(&[
+        "codec",
+        "delta",
+        "first layer: relative error",
+        "exact",
+        "both layers: exact",
+    ]);
     for codec in ["lossless".to_owned(), format!("layered={rank}")] {
         let mut options = Options::default();
         options.policy = Policy::Fixed(Setting::parse(&codec)?);

@@ -1,4 +1,5 @@
-//! The `alone` command: models without a base, beside what splitting bytes and Huffman codes could reach at best.
+//! The `alone` command: models without a base, beside what splitting bytes and Huffman codes could
+//! reach at best.
 
 use crate::measure::{cpu_timed, mb_per_s};
 use crate::ours::{open_weights, pool};
@@ -18,8 +19,8 @@ pub struct Alone {
     pub name: String,
     /// Bytes of its files.
     pub raw: u64,
-    /// Bytes that no Huffman code of byte planes goes below: in blocks of 256 KiB, each plane at the smaller of its order-0 entropy and
-    /// its length, without any code tables.
+    /// Bytes that no Huffman code of byte planes goes below: in blocks of 256 KiB, each plane at
+    /// the smaller of its order-0 entropy and its length, without any code tables.
     pub planes: u64,
     /// Bytes of our file, everything included.
     pub ours: u64,
@@ -42,7 +43,8 @@ pub fn alone(name: &str, path: &Path, effort: Effort, runs: usize) -> Result<Alo
         pool.install(|| sparse::compress(None, &model, Vec::new(), &options, &Unobserved))
     })?;
     let ours = delta.len() as u64;
-    let delta = Delta::from_source(Box::new(delta), sparse::default_registry(), &Limits::default())?;
+    let delta =
+        Delta::from_source(Box::new(delta), sparse::default_registry(), &Limits::default())?;
     let (decode, _) =
         cpu_timed(runs, || pool.install(|| sparse::verify(None, &delta, &options, &Unobserved)))?;
     let mut planes = 0;
@@ -57,7 +59,8 @@ pub fn alone(name: &str, path: &Path, effort: Effort, runs: usize) -> Result<Alo
     Ok(Alone { name: name.into(), raw: report.target_bytes, planes, ours, encode, decode })
 }
 
-/// The bytes of a block as planes: the bytes of its words; a bfloat16's or a float32's exponent is a byte of its own.
+/// The bytes of a block as planes: the bytes of its words; a bfloat16's or a float32's exponent is
+/// a byte of its own.
 fn planes_floor(dtype: Dtype, block: &[u8]) -> u64 {
     let width = dtype.storage_bytes();
     let exponent_of_8_bits = matches!(dtype.class(), DtypeClass::Float { exponent: 8, .. });
@@ -115,7 +118,8 @@ mod tests {
     #[test]
     fn the_floor_of_planes() {
         // One exponent, one sign, all mantissas: seven bits a word.
-        let block: Vec<u8> = (0..256u16).flat_map(|m| (0x3f80 | (m & 0x7f)).to_le_bytes()).collect();
+        let block: Vec<u8> =
+            (0..256u16).flat_map(|m| (0x3f80 | (m & 0x7f)).to_le_bytes()).collect();
         assert_eq!(planes_floor(Dtype::Bf16, &block), 224);
         assert_eq!(planes_floor(Dtype::I8, &[1, 2, 3, 4]), 1);
         assert_eq!(planes_floor(Dtype::F32, &[7; 16]), 0);
@@ -124,8 +128,9 @@ mod tests {
     #[test]
     fn a_model_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let bytes: Vec<u8> =
-            (0..20_000u32).flat_map(|i| (0x3f00 | (((i * 7919) >> 5) as u16 & 0xff)).to_le_bytes()).collect();
+        let bytes: Vec<u8> = (0..20_000u32)
+            .flat_map(|i| (0x3f00 | (((i * 7919) >> 5) as u16 & 0xff)).to_le_bytes())
+            .collect();
         let m = model(&[("a", Dtype::Bf16, &[100, 200], bytes)]);
         let path = dir.path().join("m.safetensors");
         std::fs::write(&path, &m.files()[0].bytes).unwrap();

@@ -32,7 +32,8 @@ impl Args {
                 return Err(Error::invalid_argument(format!("unknown option --{name}")));
             }
             let value = value.or_else(|| args.next());
-            let value = value.ok_or_else(|| Error::invalid_argument(format!("--{name} needs a value")))?;
+            let value =
+                value.ok_or_else(|| Error::invalid_argument(format!("--{name} needs a value")))?;
             out.options.insert(name, value);
         }
         Ok(out)
@@ -58,9 +59,9 @@ impl Args {
     pub fn parsed<T: std::str::FromStr>(&self, name: &str, default: T) -> Result<T> {
         match self.get(name) {
             None => Ok(default),
-            Some(text) => {
-                text.parse().map_err(|_| Error::invalid_argument(format!("--{name} cannot be {text:?}")))
-            }
+            Some(text) => text
+                .parse()
+                .map_err(|_| Error::invalid_argument(format!("--{name} cannot be {text:?}"))),
         }
     }
 }

@@ -24,13 +24,18 @@ pub struct PairPath {
 /// # Errors
 /// `Io` or `NotFound` when the folder cannot be listed.
 pub fn find_pairs(folder: &Path) -> Result<Vec<PairPath>> {
-    let entries = std::fs::read_dir(folder).map_err(|e| Error::io("cannot list", e).in_file(show(folder)))?;
+    let entries =
+        std::fs::read_dir(folder).map_err(|e| Error::io("cannot list", e).in_file(show(folder)))?;
     let mut pairs = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|e| Error::io("cannot list", e).in_file(show(folder)))?;
         let (base, target) = (entry.path().join("base"), entry.path().join("finetuned"));
         if base.exists() && target.exists() {
-            pairs.push(PairPath { name: entry.file_name().to_string_lossy().into_owned(), base, target });
+            pairs.push(PairPath {
+                name: entry.file_name().to_string_lossy().into_owned(),
+                base,
+                target,
+            });
         }
     }
     pairs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -116,7 +121,8 @@ pub struct Report {
 /// What the peer reports, and `Corrupt` when a restored byte differs.
 pub fn measure(peer: &mut dyn Peer, pair: &Pair, runs: usize) -> Result<Figures> {
     let raw = pair.target.byte_len();
-    let mut out: Vec<Vec<u8>> = pair.target.files().iter().map(|f| vec![0; f.bytes.len()]).collect();
+    let mut out: Vec<Vec<u8>> =
+        pair.target.files().iter().map(|f| vec![0; f.bytes.len()]).collect();
     let (mut encode, mut decode) = (Vec::<Duration>::new(), Vec::new());
     let mut bytes = 0;
     for _ in 0..runs.max(1) {
@@ -146,12 +152,19 @@ pub fn measure(peer: &mut dyn Peer, pair: &Pair, runs: usize) -> Result<Figures>
 ///
 /// # Errors
 /// When the pair cannot be read; a peer that fails is a row that says so.
-pub fn report(peers: &mut [Box<dyn Peer>], path: &PairPath, only: &[String], runs: usize) -> Result<Report> {
+pub fn report(
+    peers: &mut [Box<dyn Peer>],
+    path: &PairPath,
+    only: &[String],
+    runs: usize,
+) -> Result<Report> {
     let pair = Pair::load(&path.base, &path.target)?;
     let mut rows = Vec::new();
     for peer in peers {
         let coder = peer.name().to_owned();
-        if !only.is_empty() && !only.iter().any(|o| coder.to_lowercase().contains(&o.to_lowercase())) {
+        if !only.is_empty()
+            && !only.iter().any(|o| coder.to_lowercase().contains(&o.to_lowercase()))
+        {
             continue;
         }
         let outcome = measure(peer.as_mut(), &pair, runs).map_err(|e| e.to_string());
@@ -177,7 +190,12 @@ mod tests {
         fn compress(&mut self, pair: &Pair) -> Result<Compressed> {
             Memcpy.compress(pair)
         }
-        fn restore(&mut self, compressed: &Arc<Compressed>, base: &Model, out: &mut [Vec<u8>]) -> Result<()> {
+        fn restore(
+            &mut self,
+            compressed: &Arc<Compressed>,
+            base: &Model,
+            out: &mut [Vec<u8>],
+        ) -> Result<()> {
             Memcpy.restore(compressed, base, out)?;
             out[0].last_mut().map(|b| *b = 0xA5).unwrap();
             Ok(())

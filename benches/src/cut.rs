@@ -20,23 +20,26 @@ pub struct Cut {
     pub tensors: Vec<String>,
     /// Rows to which embedding-like tensors are cut.
     pub rows: u64,
-    /// Pairs of extents: every dimension of the first is cut to its first indices, as many as the second says.
-    /// A configuration that is copied along is not adapted.
+    /// Pairs of extents: every dimension of the first is cut to its first indices, as many as the
+    /// second says. A configuration that is copied along is not adapted.
     pub dims: Vec<(u64, u64)>,
 }
 
-/// Write the cut pair: both models as one `model.safetensors`, tensors in the order of the original, header in
-/// the style and with the metadata of the original, small JSON files copied unchanged.
+/// Write the cut pair: both models as one `model.safetensors`, tensors in the order of the
+/// original, header in the style and with the metadata of the original, small JSON files copied
+/// unchanged.
 ///
 /// # Errors
-/// `NotFound` when a name is in neither model, `AlreadyExists` when `base/` or `finetuned/` is there, and what
-/// reading or writing reports.
+/// `NotFound` when a name is in neither model, `AlreadyExists` when `base/` or `finetuned/` is
+/// there, and what reading or writing reports.
 pub fn cut(options: &Cut) -> Result<()> {
     let sides = [("base", resolve(&options.base)?), ("finetuned", resolve(&options.target)?)];
     let models = [Model::load(&sides[0].1)?, Model::load(&sides[1].1)?];
     for pattern in &options.tensors {
         if !models.iter().flat_map(Model::tensors).any(|t| matches(pattern, &t.name)) {
-            return Err(Error::new(ErrorKind::NotFound, "in neither model").in_tensor(pattern.as_str()));
+            return Err(
+                Error::new(ErrorKind::NotFound, "in neither model").in_tensor(pattern.as_str())
+            );
         }
     }
     for ((side, source), model) in sides.iter().zip(&models) {
@@ -44,7 +47,8 @@ pub fn cut(options: &Cut) -> Result<()> {
         let fail = |e| Error::io("cannot write", e).in_file(show(&folder));
         std::fs::create_dir_all(&options.out).map_err(fail)?;
         std::fs::create_dir(&folder).map_err(fail)?;
-        std::fs::write(folder.join("model.safetensors"), cut_model(options, model)?).map_err(fail)?;
+        std::fs::write(folder.join("model.safetensors"), cut_model(options, model)?)
+            .map_err(fail)?;
         copy_small_json(source, &folder)?;
     }
     Ok(())
@@ -57,14 +61,16 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Whether a tensor has one row per token or position, so that its first rows alone still make sense.
+/// Whether a tensor has one row per token or position, so that its first rows alone still make
+/// sense.
 fn is_embedding(name: &str, shape: &[u64]) -> bool {
     shape.len() == 2 && ["embed", "lm_head", "wte", "wpe"].iter().any(|part| name.contains(part))
 }
 
 fn cut_model(options: &Cut, model: &Model) -> Result<Vec<u8>> {
     let mut kept = Vec::new();
-    for t in model.tensors().iter().filter(|t| options.tensors.iter().any(|p| matches(p, &t.name))) {
+    for t in model.tensors().iter().filter(|t| options.tensors.iter().any(|p| matches(p, &t.name)))
+    {
         let mut shape = t.spec.shape().to_vec();
         if let (true, Some(rows)) = (is_embedding(&t.name, t.spec.shape()), shape.first_mut()) {
             *rows = options.rows.min(*rows);
@@ -81,7 +87,8 @@ fn cut_model(options: &Cut, model: &Model) -> Result<Vec<u8>> {
     if let Some(file) = model.files().first() {
         metadata = Header::parse(&file.bytes, file.bytes.len())?.metadata;
     }
-    let mut out = header_bytes(metadata.as_deref(), kept.iter().map(|(name, spec, _)| (*name, spec)));
+    let mut out =
+        header_bytes(metadata.as_deref(), kept.iter().map(|(name, spec, _)| (*name, spec)));
     kept.iter().for_each(|(.., bytes)| out.extend_from_slice(bytes));
     Ok(out)
 }
@@ -110,8 +117,8 @@ fn first_indices(from: &TensorSpec, to: &TensorSpec, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Copy the small JSON files of `source` (a folder, or else nothing is copied); not the shard index, which would
-/// be wrong.
+/// Copy the small JSON files of `source` (a folder, or else nothing is copied); not the shard
+/// index, which would be wrong.
 fn copy_small_json(source: &Path, folder: &Path) -> Result<()> {
     if !source.is_dir() {
         return Ok(());
@@ -121,7 +128,8 @@ fn copy_small_json(source: &Path, folder: &Path) -> Result<()> {
         let entry = entry.map_err(fail)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let meta = std::fs::metadata(entry.path()).map_err(fail)?;
-        let wanted = name.ends_with(".json") && !name.ends_with(".index.json") && meta.len() <= SMALL_JSON;
+        let wanted =
+            name.ends_with(".json") && !name.ends_with(".index.json") && meta.len() <= SMALL_JSON;
         if wanted && meta.is_file() {
             // Content only: the source may be write-protected.
             let bytes = std::fs::read(entry.path()).map_err(fail)?;
@@ -162,11 +170,13 @@ mod tests {
         };
         cut(&options).unwrap();
         let cut_base = Model::load(&dir.path().join("out/base")).unwrap();
-        let names: Vec<_> = cut_base.tensors().iter().map(|t| (t.name.as_str(), t.spec.shape())).collect();
+        let names: Vec<_> =
+            cut_base.tensors().iter().map(|t| (t.name.as_str(), t.spec.shape())).collect();
         assert_eq!(names, [("embed.weight", &[3, 2][..]), ("layer.1.w", &[4, 2][..])]);
         assert_eq!(cut_base.bytes(cut_base.find("embed.weight").unwrap()), [0, 1, 2, 3, 4, 5]);
         assert!(
-            cut_base.files()[0].bytes[8..].starts_with(br#"{"__metadata__":{"format":"pt"},"embed.weight""#)
+            cut_base.files()[0].bytes[8..]
+                .starts_with(br#"{"__metadata__":{"format":"pt"},"embed.weight""#)
         );
         assert!(dir.path().join("out/finetuned/config.json").exists());
         assert!(!dir.path().join("out/finetuned/tokenizer.json").exists());

@@ -2,13 +2,16 @@
 
 use sparse_codecs::zstd;
 use sparse_core::{Error, Limits, Result, Unobserved};
-use sparse_dataset::{Dataset, DatasetDelta, DeltaDataset, Format, Options, Overwrite, compress_to_path};
+use sparse_dataset::{
+    Dataset, DatasetDelta, DeltaDataset, Format, Options, Overwrite, compress_to_path,
+};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The smallest of what peers and a throw-away prototype made of each pair, in bytes, measured in November 2026: zstd -19,
-/// content-defined deduplication, xdelta3, `zstd --patch-from` (of Parquet, JSON Lines and Arrow).
+/// The smallest of what peers and a throw-away prototype made of each pair, in bytes, measured in
+/// November 2026: zstd -19, content-defined deduplication, xdelta3, `zstd --patch-from` (of
+/// Parquet, JSON Lines and Arrow).
 const BEST: [(&str, u64); 15] = [
     ("S_addcol", 9_025),
     ("S_clean_text", 32_581),
@@ -36,7 +39,8 @@ pub struct Row {
     pub derivative: u64,
     /// Bytes of our delta.
     pub delta: u64,
-    /// Bytes of `zstd -19 --patch-from` of the two tables as Arrow files; `None` where they are too large for it.
+    /// Bytes of `zstd -19 --patch-from` of the two tables as Arrow files; `None` where they are too
+    /// large for it.
     pub patch: Option<u64>,
     /// The best figure known of other tools.
     pub best: Option<u64>,
@@ -51,27 +55,41 @@ pub struct Row {
 /// # Errors
 /// What compressing or restoring reports; `Corrupt` when what comes back is not the same.
 pub fn measure(folder: &Path) -> Result<Row> {
-    let temporary = tempfile::tempdir().map_err(|e| Error::io("cannot create a temporary folder", e))?;
+    let temporary =
+        tempfile::tempdir().map_err(|e| Error::io("cannot create a temporary folder", e))?;
     let at = |name: &str| temporary.path().join(name);
     let options = Options::default();
     let base = Dataset::open(folder.join("base.parquet"))?;
     let derivative = Dataset::open(folder.join("derivative.parquet"))?;
     let start = Instant::now();
     let delta_path = at("d.sparse");
-    let report = compress_to_path(&base, &derivative, &delta_path, Overwrite::Refuse, &options, &Unobserved)?;
+    let report = compress_to_path(
+        &base,
+        &derivative,
+        &delta_path,
+        Overwrite::Refuse,
+        &options,
+        &Unobserved,
+    )?;
     let compress = start.elapsed();
     let start = Instant::now();
     let delta = DatasetDelta::open(&delta_path, &Limits::default())?;
     let data = DeltaDataset::new(&delta, &base, &options, &Unobserved)?;
     data.verify(&Unobserved)?;
     let verify = start.elapsed();
-    // Read back what was written, with another reader than the one that decodes: against the original it is a delta
-    // without changes.
+    // Read back what was written, with another reader than the one that decodes: against the
+    // original it is a delta without changes.
     let restored = at("restored.arrow");
     data.write(&restored, Some(Format::ArrowFile), Overwrite::Refuse, &Unobserved)?;
     let again = Dataset::open(&restored)?;
-    let same =
-        compress_to_path(&derivative, &again, at("same.sparse"), Overwrite::Refuse, &options, &Unobserved)?;
+    let same = compress_to_path(
+        &derivative,
+        &again,
+        at("same.sparse"),
+        Overwrite::Refuse,
+        &options,
+        &Unobserved,
+    )?;
     if same.copied != report.rows || same.rows != report.rows {
         return Err(Error::corrupt("what was restored differs from the original"));
     }

@@ -3,7 +3,9 @@
 use crate::measure::{Machine, computed};
 use sparse::Effort;
 use sparse_codecs::svd::{Rank, Svd};
-use sparse_core::{CodecContext, DEFAULT_CHUNK_LEN, DeltaEncoder, Dtype, Result, Segment, UnitSpec};
+use sparse_core::{
+    CodecContext, DEFAULT_CHUNK_LEN, DeltaEncoder, Dtype, Result, Segment, UnitSpec,
+};
 use std::fmt::Write;
 use std::time::Instant;
 
@@ -16,7 +18,8 @@ fn noise(len: usize, mut seed: u64) -> Vec<u8> {
     (0..len).flat_map(entry).collect()
 }
 
-/// Time the codec `svd` at a rank on one matrix of noise, the worst there is: until factors are found, and until all is coded.
+/// Time the codec `svd` at a rank on one matrix of noise, the worst there is: until factors are
+/// found, and until all is coded.
 ///
 /// # Errors
 /// `InvalidArgument` for a shape that the codec does not take.
@@ -51,7 +54,13 @@ pub fn decompose(rows: u64, columns: u64, rank: u32) -> Result<String> {
     let mut bytes = encoder.params().len();
     for chunk in 0..unit.chunk_count() {
         let mut out = Vec::new();
-        encoder.encode_chunk(chunk, slice(&target, chunk), Some(slice(&base, chunk)), &mut out, &mut cx)?;
+        encoder.encode_chunk(
+            chunk,
+            slice(&target, chunk),
+            Some(slice(&base, chunk)),
+            &mut out,
+            &mut cx,
+        )?;
         bytes += out.len();
     }
     times.push((start.elapsed(), computed().saturating_sub(busy)));
@@ -65,7 +74,8 @@ pub fn decompose(rows: u64, columns: u64, rank: u32) -> Result<String> {
         .into_iter()
         .chain(times.last().map(|t| ("all is coded", t)));
     for (what, (wall, busy)) in ends {
-        let _ = writeln!(text, "| {what} | {:.2} | {:.2} |", wall.as_secs_f64(), busy.as_secs_f64());
+        let _ =
+            writeln!(text, "| {what} | {:.2} | {:.2} |", wall.as_secs_f64(), busy.as_secs_f64());
     }
     Ok(text)
 }

@@ -1,19 +1,21 @@
-//! The `disk` command: restoring to files, beside a copy of the same files, and on more threads than one.
+//! The `disk` command: restoring to files, beside a copy of the same files, and on more threads
+//! than one.
 
 use crate::measure::{mb_per_s, median};
 use crate::ours::pool;
 use crate::pair::resolve;
 use crate::roundtrip::check_restored;
 use sparse::{
-    Delta, DeltaModel, Effort, Error, Limits, Model, OpenOptions, Options, Overwrite, Result, TensorSource,
-    Threads, Unobserved,
+    Delta, DeltaModel, Effort, Error, Limits, Model, OpenOptions, Options, Overwrite, Result,
+    TensorSource, Threads, Unobserved,
 };
 use sparse_core::TensorRead;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What is measured, in this order, one after the other in each run: what else the machine does meets all of them.
+/// What is measured, in this order, one after the other in each run: what else the machine does
+/// meets all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Copy,
@@ -33,8 +35,9 @@ pub struct Disk {
     times: Vec<(Step, Duration)>,
 }
 
-/// Compress and restore `runs` times each way, with one thread and with `threads`. `work` gets a folder `disk` with a copy of the
-/// fine-tune, its delta and what is restored, which goes at the end.
+/// Compress and restore `runs` times each way, with one thread and with `threads`. `work` gets a
+/// folder `disk` with a copy of the fine-tune, its delta and what is restored, which goes at the
+/// end.
 ///
 /// # Errors
 /// What the steps report; `Corrupt` when what is restored differs.
@@ -49,16 +52,24 @@ pub fn disk(
     let (base, target) = (resolve(base)?, resolve(target)?);
     let io = |doing: &'static str| move |e| Error::io(doing, e);
     let folder = tempfile::tempdir_in(work).map_err(io("cannot create a folder"))?;
-    let (delta, copy, restored) =
-        (folder.path().join("delta.sparse"), folder.path().join("copy"), folder.path().join("restored"));
+    let (delta, copy, restored) = (
+        folder.path().join("delta.sparse"),
+        folder.path().join("copy"),
+        folder.path().join("restored"),
+    );
     let open = |path: &Path| Model::open(path, &OpenOptions::default());
     let mut options = Options::default();
     options.effort = effort;
     let files: Vec<(PathBuf, PathBuf)> = {
         let target = open(&target)?;
-        let path =
-            |path: &str| if target.is_file() { target.root().into() } else { target.root().join(path) };
-        target.files().iter().map(|f| (path(f.path.as_str()), PathBuf::from(f.path.as_str()))).collect()
+        let path = |path: &str| {
+            if target.is_file() { target.root().into() } else { target.root().join(path) }
+        };
+        target
+            .files()
+            .iter()
+            .map(|f| (path(f.path.as_str()), PathBuf::from(f.path.as_str())))
+            .collect()
     };
 
     let mut steps = vec![Step::Copy];
@@ -75,7 +86,9 @@ pub fn disk(
                     start = Instant::now();
                     for (from, name) in &files {
                         let to = copy.join(name);
-                        to.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(io("cannot create"))?;
+                        to.parent()
+                            .map_or(Ok(()), std::fs::create_dir_all)
+                            .map_err(io("cannot create"))?;
                         std::fs::copy(from, &to).map_err(io("cannot copy"))?;
                     }
                     times.push(start.elapsed());
@@ -87,10 +100,18 @@ pub fn disk(
                     let report = pool.install(|| {
                         let (base, target) = (open(&base)?, open(&target)?);
                         let replace = Overwrite::Replace;
-                        sparse::compress_to_path(Some(&base), &target, &delta, replace, &options, &Unobserved)
+                        sparse::compress_to_path(
+                            Some(&base),
+                            &target,
+                            &delta,
+                            replace,
+                            &options,
+                            &Unobserved,
+                        )
                     })?;
                     times.push(start.elapsed());
-                    let written = std::fs::metadata(&delta).map_err(io("cannot look at the delta"))?;
+                    let written =
+                        std::fs::metadata(&delta).map_err(io("cannot look at the delta"))?;
                     sizes = (report.target_bytes, written.len());
                 }
                 Step::ToFiles(threads) => {
@@ -98,9 +119,17 @@ pub fn disk(
                     start = Instant::now();
                     pool.install(|| {
                         let base = open(&base)?;
-                        let delta = Delta::open(&delta, sparse::default_registry(), &Limits::default())?;
+                        let delta =
+                            Delta::open(&delta, sparse::default_registry(), &Limits::default())?;
                         let replace = Overwrite::Replace;
-                        sparse::reconstruct(Some(&base), &delta, &restored, replace, &options, &Unobserved)
+                        sparse::reconstruct(
+                            Some(&base),
+                            &delta,
+                            &restored,
+                            replace,
+                            &options,
+                            &Unobserved,
+                        )
                     })?;
                     times.push(start.elapsed());
                     check_restored(&open(&target)?, &restored)?;
@@ -115,8 +144,11 @@ pub fn disk(
                     start = Instant::now();
                     let model = DeltaModel::open(&base, &delta, &options)?
                         .with_executor(Arc::new(Threads::new(threads)));
-                    let mut buffers: Vec<Vec<u8>> =
-                        model.tensors().iter().map(|t| vec![0; t.spec.byte_len() as usize]).collect();
+                    let mut buffers: Vec<Vec<u8>> = model
+                        .tensors()
+                        .iter()
+                        .map(|t| vec![0; t.spec.byte_len() as usize])
+                        .collect();
                     let mut reads: Vec<TensorRead<'_>> = (buffers.iter_mut().enumerate())
                         .map(|(tensor, out)| TensorRead { tensor, offset: 0, out })
                         .collect();
@@ -152,8 +184,11 @@ impl Disk {
                 Step::ToFiles(n) => ("reconstruct to files", n, Step::ToFiles(1)),
                 Step::ToMemory(n) => ("read all tensors to memory", n, Step::ToMemory(1)),
             };
-            let scaling =
-                if step == single { String::new() } else { format!("{:.2}", ratio(self.time(single), time)) };
+            let scaling = if step == single {
+                String::new()
+            } else {
+                format!("{:.2}", ratio(self.time(single), time))
+            };
             text += &format!(
                 "| {name} | {threads} | {:.2} | {:.0} | {:.2} | {scaling} |\n",
                 time.as_secs_f64(),

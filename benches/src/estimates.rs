@@ -1,4 +1,5 @@
-//! The `estimate` command: how far estimates are from what is then written, of whole deltas, and of the weights under each codec.
+//! The `estimate` command: how far estimates are from what is then written, of whole deltas, and of
+//! the weights under each codec.
 
 use crate::compare::PairPath;
 use crate::pair::resolve;
@@ -38,7 +39,8 @@ fn open(path: &PairPath) -> Result<(Model, Model)> {
     Ok((open(&path.base)?, open(&path.target)?))
 }
 
-/// Estimate from a sample of `share` of the weights, compress, and compare. On the current rayon pool.
+/// Estimate from a sample of `share` of the weights, compress, and compare. On the current rayon
+/// pool.
 ///
 /// # Errors
 /// What opening, estimating and compressing report.
@@ -50,7 +52,8 @@ pub fn compare(path: &PairPath, share: f64, effort: Effort) -> Result<Comparison
     let estimate = sparse::estimate(Some(&base), &target, share, &options, &Unobserved)?;
     let estimating = start.elapsed().as_secs_f64();
     let start = Instant::now();
-    let (_, report) = sparse::compress(Some(&base), &target, std::io::sink(), &options, &Unobserved)?;
+    let (_, report) =
+        sparse::compress(Some(&base), &target, std::io::sink(), &options, &Unobserved)?;
     Ok(Comparison {
         pair: path.name.clone(),
         target: report.target_bytes,
@@ -85,7 +88,8 @@ pub const CODECS: [&str; 13] = [
     "layered=8",
 ];
 
-/// What the selector expected of a codec, and what came of it: bytes of the weights, tables included, the index left out.
+/// What the selector expected of a codec, and what came of it: bytes of the weights, tables
+/// included, the index left out.
 #[derive(Clone, Debug)]
 pub struct Expectation {
     /// The codec, with its setting.
@@ -149,7 +153,8 @@ pub fn by_codec(path: &PairPath, effort: Effort) -> Result<Vec<Expectation>> {
         options.effort = effort;
         options.policy = Policy::Fixed(Setting::parse(codec)?);
         let (phases, start) = (Phases::default(), Instant::now());
-        let (_, report) = sparse::compress(Some(&base), &target, std::io::sink(), &options, &phases)?;
+        let (_, report) =
+            sparse::compress(Some(&base), &target, std::io::sink(), &options, &phases)?;
         let seconds = [phases.planning(), start.elapsed().as_secs_f64()];
         let sum = |of: fn(&sparse::ChoiceReport) -> u64| report.choices.iter().map(of).sum();
         let (estimated, achieved) = (sum(|c| c.estimated_bytes), sum(|c| c.achieved_bytes));
@@ -165,7 +170,8 @@ pub fn markdown_by_codec(pairs: &[(String, Vec<Expectation>)]) -> String {
     let mut table = Table::new(&columns);
     for (i, codec) in CODECS.iter().enumerate() {
         let cells = pairs.iter().filter_map(|p| p.1.get(i));
-        let cells = cells.map(|e| format!("{}, {:+.1} %", thousands(e.achieved), 100.0 * e.error()));
+        let cells =
+            cells.map(|e| format!("{}, {:+.1} %", thousands(e.achieved), 100.0 * e.error()));
         table.row(&std::iter::once((*codec).to_owned()).chain(cells).collect::<Vec<String>>());
     }
     let all = || pairs.iter().flat_map(|p| &p.1);

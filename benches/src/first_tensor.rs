@@ -1,5 +1,5 @@
-//! The `first-tensor` command: how long a reader of base and delta takes until it has its first weights, and how much of
-//! the delta it read for them.
+//! The `first-tensor` command: how long a reader of base and delta takes until it has its first
+//! weights, and how much of the delta it read for them.
 
 use crate::pair::{resolve, show};
 use sparse::{
@@ -61,8 +61,8 @@ pub struct FirstTensor {
     pub cold: Option<Duration>,
 }
 
-/// Start a reader `runs` times on warm files, and as often on cold ones. What it read is compared with the whole tensor,
-/// whose digest is verified.
+/// Start a reader `runs` times on warm files, and as often on cold ones. What it read is compared
+/// with the whole tensor, whose digest is verified.
 ///
 /// # Errors
 /// What opening and reading reports; `Corrupt` when the bytes differ.
@@ -199,9 +199,18 @@ mod tests {
         let open = |path: &Path| Model::open(path, &OpenOptions::default()).unwrap();
         let tuned = open(&dir.path().join("finetuned"));
         let options = Options::default();
-        compress_to_path(Some(&open(&base)), &tuned, &out, Overwrite::Refuse, &options, &Unobserved).unwrap();
+        compress_to_path(
+            Some(&open(&base)),
+            &tuned,
+            &out,
+            Overwrite::Refuse,
+            &options,
+            &Unobserved,
+        )
+        .unwrap();
         let row = first_tensor(&base, &out, 1).unwrap();
-        // The index, the parameters of a unit, and a chunk of half a megabyte of weights: not the rest.
+        // The index, the parameters of a unit, and a chunk of half a megabyte of weights: not the
+        // rest.
         assert!(row.read > row.delta.1 && row.read < row.delta.1 + 500_000, "{row:?}");
         assert!(row.read < row.delta.0 / 4, "{row:?}");
         assert_eq!(markdown(&[row]).lines().count(), 3);

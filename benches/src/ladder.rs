@@ -1,8 +1,10 @@
-//! The `ladder` command: codecs that lose something, beside the lossless one and beside others' formats.
+//! The `ladder` command: codecs that lose something, beside the lossless one and beside others'
+//! formats.
 //!
-//! All tensors of a fine-tune that have a counterpart of the same type and shape in the base are coded as one unit per type, on one
-//! thread, as the facade would on many. What comes back is measured against the fine-tune, weight by weight. Others' formats are made
-//! as their documentation says, and count for the bytes that they define.
+//! All tensors of a fine-tune that have a counterpart of the same type and shape in the base are
+//! coded as one unit per type, on one thread, as the facade would on many. What comes back is
+//! measured against the fine-tune, weight by weight. Others' formats are made as their
+//! documentation says, and count for the bytes that they define.
 
 use crate::measure::{cpu_timed, mb_per_s};
 use crate::pair::Pair;
@@ -17,8 +19,8 @@ use sparse_codecs::sparse_int8::SparseInt8;
 use sparse_codecs::svd::{Rank, Svd};
 use sparse_codecs::ulp_bounded::UlpBounded;
 use sparse_core::{
-    CodecContext, DEFAULT_CHUNK_LEN, DeltaEncoder, Dtype, EncodedUnit, Error, Result, Segment, UnitSpec,
-    decode_unit, encode_unit,
+    CodecContext, DEFAULT_CHUNK_LEN, DeltaEncoder, Dtype, EncodedUnit, Error, Result, Segment,
+    UnitSpec, decode_unit, encode_unit,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,7 +42,8 @@ pub struct Rung {
     pub bytes: u64,
     /// How near it comes.
     pub found: Certificate,
-    /// The processor's time to encode and to decode; none for others' formats, of which only size and error are looked at.
+    /// The processor's time to encode and to decode; none for others' formats, of which only size
+    /// and error are looked at.
     pub times: Option<(Duration, Duration)>,
 }
 
@@ -121,19 +124,27 @@ fn rung(name: &str, codec: &dyn DeltaEncoder, groups: &[Group], runs: usize) -> 
         })?;
         encoding += time;
         let mut out = vec![0; g.target.len()];
-        let (time, ()) =
-            cpu_timed(runs, || decode_unit(codec, &g.unit, &encoded, Some(&g.base), &mut out, &mut cx))?;
+        let (time, ()) = cpu_timed(runs, || {
+            decode_unit(codec, &g.unit, &encoded, Some(&g.base), &mut out, &mut cx)
+        })?;
         decoding += time;
         bytes += encoded.byte_len();
         tally.observe(g.dtype, &g.target, &out, Some((g.dtype, &g.base)))?;
     }
-    Ok(Rung { name: name.to_owned(), bytes, found: tally.certificate(), times: Some((encoding, decoding)) })
+    Ok(Rung {
+        name: name.to_owned(),
+        bytes,
+        found: tally.certificate(),
+        times: Some((encoding, decoding)),
+    })
 }
 
 fn values(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
     match dtype {
         Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        Dtype::F16 => bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
+        Dtype::F16 => {
+            bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect()
+        }
         _ => bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
     }
 }
@@ -157,8 +168,9 @@ fn plain_int8(changes: &[f32]) -> (Vec<f32>, u64) {
     (back, changes.len() as u64 + 4)
 }
 
-/// deltatensors 0.2 int4: 16 levels between the least and the largest change of the tensor, after the largest hundredth of the changes
-/// was set apart with indices of 64 bits and values of binary16.
+/// deltatensors 0.2 int4: 16 levels between the least and the largest change of the tensor, after
+/// the largest hundredth of the changes was set apart with indices of 64 bits and values of
+/// binary16.
 fn deltatensors_int4(changes: &[f32]) -> (Vec<f32>, u64) {
     let apart = changes.len() / 100;
     let mut order: Vec<usize> = (0..changes.len()).collect();
@@ -168,15 +180,18 @@ fn deltatensors_int4(changes: &[f32]) -> (Vec<f32>, u64) {
     let low = rest.iter().map(|&i| changes[i]).fold(f32::INFINITY, f32::min);
     let high = rest.iter().map(|&i| changes[i]).fold(f32::NEG_INFINITY, f32::max);
     let step = if high > low { (high - low) / 15.0 } else { 1.0 };
-    let mut back: Vec<f32> =
-        changes.iter().map(|c| ((c - low) / step).round_ties_even().clamp(0.0, 15.0) * step + low).collect();
+    let mut back: Vec<f32> = changes
+        .iter()
+        .map(|c| ((c - low) / step).round_ties_even().clamp(0.0, 15.0) * step + low)
+        .collect();
     for &i in outliers {
         back[i] = half::f16::from_f32(changes[i]).to_f32();
     }
     (back, changes.len().div_ceil(2) as u64 + 10 * apart as u64 + 8)
 }
 
-/// deltatensors 0.2 sparse: the largest tenth of the changes, indices of 64 bits and values of binary32.
+/// deltatensors 0.2 sparse: the largest tenth of the changes, indices of 64 bits and values of
+/// binary32.
 fn deltatensors_sparse(changes: &[f32]) -> (Vec<f32>, u64) {
     let kept = changes.len() / 10;
     let mut order: Vec<usize> = (0..changes.len()).collect();
@@ -247,11 +262,14 @@ fn duels(rungs: &[Rung], groups: &[Group]) -> Result<Vec<Duel>> {
     if lossless.found.exact != lossless.found.weights {
         return Err(Error::corrupt("the lossless codec lost something"));
     }
-    formats.iter().map(|(name, format)| duel(peer(name, *format, groups)?, &lossless, groups)).collect()
+    formats
+        .iter()
+        .map(|(name, format)| duel(peer(name, *format, groups)?, &lossless, groups))
+        .collect()
 }
 
-/// Measure a pair; each of our coders `runs` times. With `only`, just the coders whose name contains one of these, and no formats of
-/// others.
+/// Measure a pair; each of our coders `runs` times. With `only`, just the coders whose name
+/// contains one of these, and no formats of others.
 ///
 /// # Errors
 /// `InvalidArgument` when the models have nothing in common; what a codec reports.
@@ -302,7 +320,8 @@ pub fn markdown(ladders: &[Ladder]) -> String {
         };
         table.row(&row(&|ladder, rung| {
             let Certificate { p99_ulps, .. } = &rung.found;
-            let (error, exact) = (percent(rung.found.relative_error()), percent(rung.found.exact_rate()));
+            let (error, exact) =
+                (percent(rung.found.relative_error()), percent(rung.found.exact_rate()));
             format!("{}, {error}, {p99_ulps}, {exact}", ladder.bits(rung))
         }));
         speeds.row(&row(&|ladder, rung| ladder.speed(rung)));
@@ -352,7 +371,8 @@ mod tests {
 
     #[test]
     fn formats_are_as_documented() {
-        let changes: Vec<f32> = (0..1000).map(|i| ((i * 37) % 1000) as f32 / 1000.0 - 0.5).collect();
+        let changes: Vec<f32> =
+            (0..1000).map(|i| ((i * 37) % 1000) as f32 / 1000.0 - 0.5).collect();
         for (format, size, error) in [
             (plain_int8 as Format, 1004, 0.01),
             (deltatensors_int4, 500 + 100 + 8, 0.1),
@@ -360,7 +380,8 @@ mod tests {
         ] {
             let (back, bytes) = format(&changes);
             assert_eq!(bytes, size);
-            let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x * x)).sum::<f64>().sqrt();
+            let norm =
+                |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x * x)).sum::<f64>().sqrt();
             let wrong = norm(&mut changes.iter().zip(&back).map(|(a, b)| a - b));
             assert!(wrong < error * norm(&mut changes.iter().copied()), "{wrong}");
         }

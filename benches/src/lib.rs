@@ -1,8 +1,9 @@
 //! Benchmarks of Sparse beside its peers.
 //!
-//! Every figure comes from a round trip whose result was compared with the original, byte for byte. The peers are
-//! the schemes of published systems, rebuilt here on the same in-memory data, so that what is compared is the
-//! coding and not file handling. See this folder's `README.md` for what each command measures.
+//! Every figure comes from a round trip whose result was compared with the original, byte for byte.
+//! The peers are the schemes of published systems, rebuilt here on the same in-memory data, so that
+//! what is compared is the coding and not file handling. See this folder's `README.md` for what
+//! each command measures.
 
 #![forbid(unsafe_code)]
 

@@ -6,8 +6,8 @@ use sparse_bench::measure::{Machine, command};
 use sparse_bench::pair::Pair;
 use sparse_bench::roundtrip::{RoundTrip, round_trip};
 use sparse_bench::{
-    ablate, adapters, alone, cut, decompose, disk, estimates, first_tensor, ladder, ours, peers, proof,
-    synth, tables,
+    ablate, adapters, alone, cut, decompose, disk, estimates, first_tensor, ladder, ours, peers,
+    proof, synth, tables,
 };
 use sparse_core::{Dtype, Error, Result};
 use std::path::{Path, PathBuf};
@@ -105,7 +105,11 @@ fn main() -> ExitCode {
 }
 
 fn list(text: Option<&str>) -> Vec<String> {
-    text.into_iter().flat_map(|t| t.split(',')).filter(|t| !t.is_empty()).map(String::from).collect()
+    text.into_iter()
+        .flat_map(|t| t.split(','))
+        .filter(|t| !t.is_empty())
+        .map(String::from)
+        .collect()
 }
 
 fn pairs(args: impl Iterator<Item = String>) -> Result<ExitCode> {
@@ -156,14 +160,15 @@ fn estimate(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let paths = chosen_pairs(&args.positional, args.get("all"))?;
     let (text, near) = match args.get("by").unwrap_or("size") {
         "size" => {
-            let rows = paths.iter().map(|path| pool.install(|| estimates::compare(path, share, effort)));
+            let rows =
+                paths.iter().map(|path| pool.install(|| estimates::compare(path, share, effort)));
             let rows = rows.collect::<Result<Vec<_>>>()?;
             (estimates::markdown(&rows), rows.iter().all(estimates::Comparison::is_near))
         }
         "codec" => {
-            let columns = paths
-                .iter()
-                .map(|path| Ok((path.name.clone(), pool.install(|| estimates::by_codec(path, effort))?)));
+            let columns = paths.iter().map(|path| {
+                Ok((path.name.clone(), pool.install(|| estimates::by_codec(path, effort))?))
+            });
             let columns = columns.collect::<Result<Vec<_>>>()?;
             let near = columns.iter().flat_map(|c| &c.1).all(estimates::Expectation::is_near);
             (estimates::markdown_by_codec(&columns), near)
@@ -179,7 +184,9 @@ fn make_ladder(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let runs: usize = args.parsed("runs", 3)?;
     let only = list(args.get("only"));
     let machine = Machine::describe();
-    println!("{machine}; processor's time, median of {runs}; MB = 10^6 raw bytes of the fine-tune\n");
+    println!(
+        "{machine}; processor's time, median of {runs}; MB = 10^6 raw bytes of the fine-tune\n"
+    );
     let mut ladders = Vec::new();
     for path in chosen_pairs(&args.positional, args.get("all"))? {
         let pair = Pair::load(&path.base, &path.target)?;
@@ -204,7 +211,8 @@ fn roundtrip(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let [base, target] = args.positional.as_slice() else {
         return Err(Error::invalid_argument("wanted: BASE FINETUNED"));
     };
-    let temporary = tempfile::tempdir().map_err(|e| Error::io("cannot create a temporary folder", e))?;
+    let temporary =
+        tempfile::tempdir().map_err(|e| Error::io("cannot create a temporary folder", e))?;
     let what = RoundTrip {
         base: base.into(),
         target: target.into(),
@@ -229,9 +237,14 @@ fn without_base(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let mut models: Vec<(String, PathBuf)> =
         args.positional.iter().map(|path| (path.clone(), path.into())).collect();
     if let Some(folder) = args.get("all") {
-        models.extend(find_pairs(Path::new(folder))?.into_iter().map(|pair| (pair.name, pair.target)));
+        models.extend(
+            find_pairs(Path::new(folder))?.into_iter().map(|pair| (pair.name, pair.target)),
+        );
     }
-    println!("{}; processor's time, one thread, median of {runs}; MB = 10^6 bytes\n", Machine::describe());
+    println!(
+        "{}; processor's time, one thread, median of {runs}; MB = 10^6 bytes\n",
+        Machine::describe()
+    );
     let rows = models.iter().map(|(name, path)| alone::alone(name, path, effort, runs));
     println!("{}", alone::markdown(&rows.collect::<Result<Vec<_>>>()?));
     Ok(ExitCode::SUCCESS)
@@ -242,9 +255,12 @@ fn proof_cost(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let effort = ours::effort(args.get("effort").unwrap_or("default"))?;
     let machine = Machine::describe();
     let (threads, runs) = (args.parsed("threads", machine.cores)?, args.parsed("runs", 5)?);
-    println!("{machine}; {threads} threads, median of {runs}; MB = 10^6 raw bytes of the fine-tune\n");
+    println!(
+        "{machine}; {threads} threads, median of {runs}; MB = 10^6 raw bytes of the fine-tune\n"
+    );
     let pairs = chosen_pairs(&args.positional, args.get("all"))?;
-    let rows = pairs.iter().map(|p| proof::proof(&p.name, (&p.base, &p.target), effort, threads, runs));
+    let rows =
+        pairs.iter().map(|p| proof::proof(&p.name, (&p.base, &p.target), effort, threads, runs));
     println!("{}", proof::markdown(&rows.collect::<Result<Vec<_>>>()?));
     Ok(ExitCode::SUCCESS)
 }
@@ -337,8 +353,10 @@ fn shape(text: &str) -> Result<(u64, u64)> {
 }
 
 fn make_synth(args: impl Iterator<Item = String>) -> Result<ExitCode> {
-    let args =
-        Args::parse(args, &["out", "gb", "seed", "dtype", "update", "threads", "lora", "merge", "matrix"])?;
+    let args = Args::parse(
+        args,
+        &["out", "gb", "seed", "dtype", "update", "threads", "lora", "merge", "matrix"],
+    )?;
     let dtype = args.get("dtype").unwrap_or("bf16").to_uppercase();
     let gb: f64 = args.parsed("gb", 4.0)?;
     let update: f32 = args.parsed("update", 1e-4)?;
@@ -357,7 +375,8 @@ fn make_synth(args: impl Iterator<Item = String>) -> Result<ExitCode> {
         out: args.required("out")?.into(),
         bytes: (gb * 1e9) as u64,
         seed: args.parsed("seed", 1)?,
-        dtype: Dtype::from_name(&dtype).ok_or_else(|| Error::invalid_argument("unknown --dtype"))?,
+        dtype: Dtype::from_name(&dtype)
+            .ok_or_else(|| Error::invalid_argument("unknown --dtype"))?,
         update,
         threads: args.parsed("threads", Machine::describe().cores)?,
         shard_bytes: synth::SHARD_BYTES,

@@ -42,7 +42,8 @@ fn timed_by<T>(
     }
 }
 
-/// What all threads of this process have computed so far; where that cannot be asked, the time that has passed.
+/// What all threads of this process have computed so far; where that cannot be asked, the time that
+/// has passed.
 pub fn computed() -> Duration {
     #[cfg(target_os = "linux")]
     {
@@ -56,7 +57,8 @@ pub fn computed() -> Duration {
     }
 }
 
-/// As [`timed`], but the processor's time, of all threads: what else a machine has to do counts only by the caches that it takes.
+/// As [`timed`], but the processor's time, of all threads: what else a machine has to do counts
+/// only by the caches that it takes.
 ///
 /// # Errors
 /// The first that `work` returns.
@@ -72,9 +74,11 @@ pub fn mb_per_s(bytes: u64, time: Duration) -> f64 {
 /// Peak memory, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peak {
-    /// Anonymous memory (`RssAnon`): what was allocated, without mapped files. Polled, so shorter peaks are missed.
+    /// Anonymous memory (`RssAnon`): what was allocated, without mapped files. Polled, so shorter
+    /// peaks are missed.
     pub anonymous: u64,
-    /// Resident memory with mapped files (`VmHWM`, which the kernel tracks); the largest single process.
+    /// Resident memory with mapped files (`VmHWM`, which the kernel tracks); the largest single
+    /// process.
     pub resident: u64,
 }
 
@@ -149,7 +153,8 @@ fn memory_of_tree(pid: u32) -> Peak {
         sum.anonymous += one.anonymous;
         sum.resident = sum.resident.max(one.resident);
         for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            let children =
+                std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
             todo.extend(children.split_whitespace().filter_map(|p| p.parse::<u32>().ok()));
         }
     }
@@ -172,7 +177,8 @@ pub struct CommandMeasure {
 /// # Errors
 /// `InvalidArgument` for an empty command, `Io` or `NotFound` when it cannot be started.
 pub fn command(words: &[String]) -> Result<CommandMeasure> {
-    let (program, args) = words.split_first().ok_or_else(|| Error::invalid_argument("no command"))?;
+    let (program, args) =
+        words.split_first().ok_or_else(|| Error::invalid_argument("no command"))?;
     let start = Instant::now();
     let mut child = std::process::Command::new(program)
         .args(args)
@@ -296,14 +302,20 @@ mod tests {
         let watch = MemoryWatch::this_process();
         let block = vec![1u8; 64 << 20];
         let deadline = Instant::now() + Duration::from_secs(30);
-        while watch.anonymous.load(Ordering::Relaxed) < block.len() as u64 && Instant::now() < deadline {
+        while watch.anonymous.load(Ordering::Relaxed) < block.len() as u64
+            && Instant::now() < deadline
+        {
             std::thread::sleep(POLL);
         }
         let peak = watch.stop();
         assert!(block.len() as u64 <= peak.anonymous, "{peak:?}");
-        // Of this process alone: a child that another test is just starting still shares our memory.
+        // Of this process alone: a child that another test is just starting still shares our
+        // memory.
         let now = memory_of(std::process::id());
-        assert!(block.len() as u64 <= now.anonymous && now.anonymous <= now.resident + (8 << 20), "{now:?}");
+        assert!(
+            block.len() as u64 <= now.anonymous && now.anonymous <= now.resident + (8 << 20),
+            "{now:?}"
+        );
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use crate::pair::{Header, Model, Pair, weight_files};
 use crate::peers::{Compressed, Peer};
 use sparse::{
-    BaseCheck, Delta, DeltaModel, Effort, Error, Limits, OpenOptions, Options, Result, TensorSource,
-    Unobserved,
+    BaseCheck, Delta, DeltaModel, Effort, Error, Limits, OpenOptions, Options, Result,
+    TensorSource, Unobserved,
 };
 use sparse_container::{BaseKind, Entry, EntryKind, PieceSource};
 use sparse_core::ByteSource;
@@ -28,7 +28,10 @@ pub const DEFAULT: &str = "sparse, default";
 /// # Errors
 /// `Io` when a thread cannot be started.
 pub fn peers() -> Result<Vec<Box<dyn Peer>>> {
-    EFFORTS.iter().map(|&(name, effort)| Ok(Box::new(Sparse::new(name, effort)?) as Box<dyn Peer>)).collect()
+    EFFORTS
+        .iter()
+        .map(|&(name, effort)| Ok(Box::new(Sparse::new(name, effort)?) as Box<dyn Peer>))
+        .collect()
 }
 
 /// Sparse at the default effort, told which adapter was merged.
@@ -59,7 +62,8 @@ pub fn pool(threads: usize) -> Result<rayon::ThreadPool> {
     pool.map_err(|e| Error::io("cannot start threads", std::io::Error::other(e)))
 }
 
-/// Open the weight files of a resolved path, and nothing beside them: peers do not store a tokenizer either.
+/// Open the weight files of a resolved path, and nothing beside them: peers do not store a
+/// tokenizer either.
 ///
 /// # Errors
 /// What opening reports.
@@ -80,9 +84,10 @@ pub fn open_weights(path: &Path) -> Result<sparse::Model> {
 
 /// The facade at one effort, on one thread: the whole delta file, in memory.
 ///
-/// *Encoding* is `sparse::compress` on mapped files: matching, digests of base and fine-tune, analysis, coding,
-/// checksums, index. *Decoding* opens the delta in memory, reads every tensor through a [`DeltaModel`] into the
-/// files' buffers, restores the headers, and verifies all checksums and the digest of each tensor.
+/// *Encoding* is `sparse::compress` on mapped files: matching, digests of base and fine-tune,
+/// analysis, coding, checksums, index. *Decoding* opens the delta in memory, reads every tensor
+/// through a [`DeltaModel`] into the files' buffers, restores the headers, and verifies all
+/// checksums and the digest of each tensor.
 struct Sparse {
     name: String,
     options: Options,
@@ -91,7 +96,8 @@ struct Sparse {
     floor: Option<u64>,
 }
 
-/// The models of the pair at work, kept open so that their pages are mapped once and not in every run.
+/// The models of the pair at work, kept open so that their pages are mapped once and not in every
+/// run.
 struct Opened {
     paths: [PathBuf; 2],
     base: Arc<sparse::Model>,
@@ -102,12 +108,19 @@ impl Sparse {
     fn new(name: &str, effort: Effort) -> Result<Sparse> {
         let mut options = Options::default();
         options.effort = effort;
-        Ok(Sparse { name: format!("{PREFIX}{name}"), options, pool: pool(1)?, opened: None, floor: None })
+        Ok(Sparse {
+            name: format!("{PREFIX}{name}"),
+            options,
+            pool: pool(1)?,
+            opened: None,
+            floor: None,
+        })
     }
 
     fn open(&mut self, pair: &Pair) -> Result<()> {
         let paths = pair.paths.as_ref();
-        let paths = paths.ok_or_else(|| Error::invalid_argument("sparse compresses files, not memory"))?;
+        let paths =
+            paths.ok_or_else(|| Error::invalid_argument("sparse compresses files, not memory"))?;
         if self.opened.as_ref().is_none_or(|o| o.paths != *paths) {
             let [base, target] = paths;
             let (base, target) = (Arc::new(open_weights(base)?), open_weights(target)?);
@@ -125,15 +138,21 @@ impl Peer for Sparse {
     fn compress(&mut self, pair: &Pair) -> Result<Compressed> {
         self.open(pair)?;
         let Some(Opened { base, target, .. }) = &self.opened else { return Err(not_open()) };
-        let (delta, report) = self
-            .pool
-            .install(|| sparse::compress(Some(base), target, Vec::new(), &self.options, &Unobserved))?;
-        // The fast effort counts a sample: what it reports is an estimate, which may even lie above the result.
+        let (delta, report) = self.pool.install(|| {
+            sparse::compress(Some(base), target, Vec::new(), &self.options, &Unobserved)
+        })?;
+        // The fast effort counts a sample: what it reports is an estimate, which may even lie above
+        // the result.
         self.floor = (self.options.effort != Effort::Fast).then_some(report.entropy_bytes);
         Ok(Compressed { blobs: vec![delta] })
     }
 
-    fn restore(&mut self, compressed: &Arc<Compressed>, _: &Model, out: &mut [Vec<u8>]) -> Result<()> {
+    fn restore(
+        &mut self,
+        compressed: &Arc<Compressed>,
+        _: &Model,
+        out: &mut [Vec<u8>],
+    ) -> Result<()> {
         let Some(Opened { base, .. }) = &self.opened else { return Err(not_open()) };
         self.pool.install(|| restore(compressed, base, &self.options, out))
     }
@@ -180,7 +199,8 @@ fn restore(
     let delta = Arc::new(Delta::from_source(blob, sparse::default_registry(), &Limits::default())?);
     let source: Arc<dyn TensorSource> = base.clone();
     // Reading a whole tensor verifies its own digest, which proves the base right, too.
-    let model = DeltaModel::new(Some(source), delta.clone(), options)?.with_base_check(BaseCheck::Never);
+    let model =
+        DeltaModel::new(Some(source), delta.clone(), options)?.with_base_check(BaseCheck::Never);
     let index = delta.index();
     for (file, out) in index.files.iter().zip(out) {
         let heads = file.parts.iter().filter_map(|&p| index.entries.get(p as usize));
@@ -266,7 +286,10 @@ mod tests {
         for mut peer in peers().unwrap() {
             let figures = measure(peer.as_mut(), &pair, 2).unwrap();
             assert_eq!(figures.floor.is_none(), peer.name().ends_with("fast"));
-            assert!(figures.floor.is_none_or(|floor| floor > 0 && floor < figures.bytes), "{figures:?}");
+            assert!(
+                figures.floor.is_none_or(|floor| floor > 0 && floor < figures.bytes),
+                "{figures:?}"
+            );
             assert!(figures.ratio > 1.5, "{figures:?}");
         }
         assert!(measure(peers().unwrap()[0].as_mut(), &Pair::default(), 1).is_err());

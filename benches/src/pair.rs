@@ -1,6 +1,7 @@
 //! Reading a base and its fine-tune into memory.
 //!
-//! A minimal safetensors reader, for benchmarks only: whole files in memory, so that coders are timed on memory.
+//! A minimal safetensors reader, for benchmarks only: whole files in memory, so that coders are
+//! timed on memory.
 
 use sparse_core::{Dtype, Error, ErrorKind, Result, TensorSpec};
 use std::collections::{BTreeSet, HashMap};
@@ -82,8 +83,8 @@ impl Header {
             .filter(|&n| n <= MAX_HEADER)
             .ok_or_else(|| invalid("no safetensors header"))?;
         let text = bytes.get(8..8 + len).ok_or_else(|| invalid("the header ends early"))?;
-        let json: serde_json::Value =
-            serde_json::from_slice(text).map_err(|e| invalid("the header is not JSON").with_source(e))?;
+        let json: serde_json::Value = serde_json::from_slice(text)
+            .map_err(|e| invalid("the header is not JSON").with_source(e))?;
         let object = json.as_object().ok_or_else(|| invalid("the header is not an object"))?;
         let mut header = Header { data_start: 8 + len, ..Header::default() };
         for (name, value) in object {
@@ -91,7 +92,9 @@ impl Header {
                 header.metadata = Some(value.to_string());
                 continue;
             }
-            header.tensors.push(tensor(name, value, 8 + len).map_err(|e| e.in_tensor(name.as_str()))?);
+            header
+                .tensors
+                .push(tensor(name, value, 8 + len).map_err(|e| e.in_tensor(name.as_str()))?);
         }
         header.tensors.sort_by_key(|t| (t.range.start, t.range.end));
         let mut at = header.data_start;
@@ -125,14 +128,16 @@ fn tensor(name: &str, value: &serde_json::Value, data_start: usize) -> Result<Te
     }
     let absolute = |n: u64| usize::try_from(n).ok().and_then(|n| n.checked_add(data_start));
     match (absolute(start), absolute(end)) {
-        (Some(start), Some(end)) => Ok(Tensor { name: name.to_owned(), spec, file: 0, range: start..end }),
+        (Some(start), Some(end)) => {
+            Ok(Tensor { name: name.to_owned(), spec, file: 0, range: start..end })
+        }
         _ => Err(invalid("data_offsets overflow")),
     }
 }
 
 impl Model {
-    /// Read a folder in Hugging Face layout, a single safetensors file, or a text file that holds the relative
-    /// path of either.
+    /// Read a folder in Hugging Face layout, a single safetensors file, or a text file that holds
+    /// the relative path of either.
     ///
     /// # Errors
     /// `NotFound`, `Io`, or `InvalidInput` when a file is malformed or a tensor is there twice.
@@ -140,7 +145,8 @@ impl Model {
         let path = resolve(path)?;
         let mut files = Vec::new();
         for file in weight_files(&path)? {
-            let bytes = std::fs::read(&file).map_err(|e| Error::io("cannot read", e).in_file(show(&file)))?;
+            let bytes = std::fs::read(&file)
+                .map_err(|e| Error::io("cannot read", e).in_file(show(&file)))?;
             files.push((file_name(&file), bytes));
         }
         Model::from_files(files)
@@ -153,10 +159,13 @@ impl Model {
     pub fn from_files(files: Vec<(String, Vec<u8>)>) -> Result<Model> {
         let mut model = Model::default();
         for (index, (name, bytes)) in files.into_iter().enumerate() {
-            let header = Header::parse(&bytes, bytes.len()).map_err(|e| e.in_file(name.as_str()))?;
+            let header =
+                Header::parse(&bytes, bytes.len()).map_err(|e| e.in_file(name.as_str()))?;
             for t in header.tensors {
                 if model.by_name.insert(t.name.clone(), model.tensors.len()).is_some() {
-                    return Err(invalid("the tensor is there twice").in_tensor(t.name).in_file(name));
+                    return Err(invalid("the tensor is there twice")
+                        .in_tensor(t.name)
+                        .in_file(name));
                 }
                 model.tensors.push(Tensor { file: index, ..t });
             }
@@ -182,7 +191,10 @@ impl Model {
 
     /// The bytes of `tensor`, which must be of this model (else nothing).
     pub fn bytes(&self, tensor: &Tensor) -> &[u8] {
-        self.files.get(tensor.file).and_then(|f| f.bytes.get(tensor.range.clone())).unwrap_or_default()
+        self.files
+            .get(tensor.file)
+            .and_then(|f| f.bytes.get(tensor.range.clone()))
+            .unwrap_or_default()
     }
 
     /// The bytes of the tensor of this name, type and shape: what a delta is taken against.
@@ -203,7 +215,11 @@ impl Pair {
     /// As [`Model::load`].
     pub fn load(base: &Path, target: &Path) -> Result<Pair> {
         let paths = [resolve(base)?, resolve(target)?];
-        Ok(Pair { base: Model::load(&paths[0])?, target: Model::load(&paths[1])?, paths: Some(paths) })
+        Ok(Pair {
+            base: Model::load(&paths[0])?,
+            target: Model::load(&paths[1])?,
+            paths: Some(paths),
+        })
     }
 }
 
@@ -214,19 +230,23 @@ impl Pair {
 pub fn resolve(path: &Path) -> Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
-        let meta = std::fs::metadata(&path).map_err(|e| Error::io("cannot open", e).in_file(show(&path)))?;
-        if meta.is_dir() || path.extension().is_some_and(|e| e == "safetensors") || meta.len() > 4096 {
+        let meta = std::fs::metadata(&path)
+            .map_err(|e| Error::io("cannot open", e).in_file(show(&path)))?;
+        if meta.is_dir()
+            || path.extension().is_some_and(|e| e == "safetensors")
+            || meta.len() > 4096
+        {
             return Ok(path);
         }
-        let text =
-            std::fs::read_to_string(&path).map_err(|e| Error::io("cannot read", e).in_file(show(&path)))?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| Error::io("cannot read", e).in_file(show(&path)))?;
         path = path.parent().unwrap_or(Path::new("")).join(text.trim());
     }
     Err(invalid("too many links").in_file(show(&path)))
 }
 
-/// The safetensors files of a resolved path: the file itself, those that the folder's index names, or else all
-/// of the folder; sorted by name.
+/// The safetensors files of a resolved path: the file itself, those that the folder's index names,
+/// or else all of the folder; sorted by name.
 ///
 /// # Errors
 /// `NotFound` when there are none, `Io`, `InvalidInput` when the index is malformed.
@@ -237,17 +257,22 @@ pub fn weight_files(path: &Path) -> Result<Vec<PathBuf>> {
     let mut names = BTreeSet::new();
     let index = path.join("model.safetensors.index.json");
     if index.is_file() {
-        let bytes = std::fs::read(&index).map_err(|e| Error::io("cannot read", e).in_file(show(&index)))?;
+        let bytes =
+            std::fs::read(&index).map_err(|e| Error::io("cannot read", e).in_file(show(&index)))?;
         let json: serde_json::Value = serde_json::from_slice(&bytes)
             .map_err(|e| invalid("the index is not JSON").with_source(e).in_file(show(&index)))?;
         let map = json.get("weight_map").and_then(|m| m.as_object());
-        let map = map.ok_or_else(|| invalid("the index has no weight_map").in_file(show(&index)))?;
+        let map =
+            map.ok_or_else(|| invalid("the index has no weight_map").in_file(show(&index)))?;
         for file in map.values() {
             let name = file.as_str().filter(|n| !n.contains(['/', '\\']) && *n != "..");
-            names.insert(name.ok_or_else(|| invalid("bad file name").in_file(show(&index)))?.to_owned());
+            names.insert(
+                name.ok_or_else(|| invalid("bad file name").in_file(show(&index)))?.to_owned(),
+            );
         }
     } else {
-        let entries = std::fs::read_dir(path).map_err(|e| Error::io("cannot list", e).in_file(show(path)))?;
+        let entries =
+            std::fs::read_dir(path).map_err(|e| Error::io("cannot list", e).in_file(show(path)))?;
         for entry in entries {
             let entry = entry.map_err(|e| Error::io("cannot list", e).in_file(show(path)))?;
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -273,8 +298,8 @@ fn file_name(path: &Path) -> String {
 
 /// The front of a safetensors file: length and header, for tensors laid end to end in this order.
 ///
-/// Written as the reference library does: `__metadata__` first, no blanks, padded to a multiple of eight bytes.
-/// `metadata` is JSON text.
+/// Written as the reference library does: `__metadata__` first, no blanks, padded to a multiple of
+/// eight bytes. `metadata` is JSON text.
 pub fn header_bytes<'a>(
     metadata: Option<&str>,
     tensors: impl IntoIterator<Item = (&'a str, &'a TensorSpec)>,
@@ -288,7 +313,9 @@ pub fn header_bytes<'a>(
         let end = at + spec.byte_len();
         let (name, shape) = (serde_json::Value::from(name), serde_json::Value::from(spec.shape()));
         let dtype = spec.dtype();
-        text += &format!("{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{at},{end}]}},");
+        text += &format!(
+            "{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{at},{end}]}},"
+        );
         at = end;
     }
     if text.ends_with(',') {
@@ -315,7 +342,8 @@ pub(crate) mod tests {
         for (side, bytes) in [("base", bytes), ("finetuned", tuned)] {
             let m = model(&[("a", Dtype::Bf16, &[40, 100], bytes)]);
             std::fs::create_dir(folder.join(side)).unwrap();
-            std::fs::write(folder.join(side).join("model.safetensors"), &m.files()[0].bytes).unwrap();
+            std::fs::write(folder.join(side).join("model.safetensors"), &m.files()[0].bytes)
+                .unwrap();
             std::fs::write(folder.join(side).join("config.json"), "{}").unwrap();
         }
     }
@@ -356,7 +384,9 @@ pub(crate) mod tests {
             f.resize(f.len() + data, 0);
             Model::from_files(vec![("m".into(), f)])
         };
-        let one = |offsets: &str| format!(r#"{{"a":{{"dtype":"U8","shape":[4],"data_offsets":{offsets}}}}}"#);
+        let one = |offsets: &str| {
+            format!(r#"{{"a":{{"dtype":"U8","shape":[4],"data_offsets":{offsets}}}}}"#)
+        };
         assert!(file(&one("[0,4]"), 4).is_ok());
         for (text, data) in [
             (one("[0,4]").as_str(), 5),
@@ -385,7 +415,10 @@ pub(crate) mod tests {
         std::fs::write(dir.path().join("link"), "real\n").unwrap();
         std::fs::write(dir.path().join("loop"), "loop").unwrap();
         assert_eq!(Model::load(&dir.path().join("link")).unwrap().byte_len(), m.byte_len());
-        assert_eq!(Model::load(&dir.path().join("loop")).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(
+            Model::load(&dir.path().join("loop")).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
         assert_eq!(Model::load(&dir.path().join("none")).unwrap_err().kind(), ErrorKind::NotFound);
     }
 }

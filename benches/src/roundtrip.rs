@@ -2,7 +2,9 @@
 
 use crate::measure::{MemoryWatch, Peak, mb_per_s};
 use crate::pair::{resolve, show};
-use sparse::{Delta, Effort, Error, Limits, Model, OpenOptions, Options, Overwrite, Result, Unobserved};
+use sparse::{
+    Delta, Effort, Error, Limits, Model, OpenOptions, Options, Overwrite, Result, Unobserved,
+};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -23,7 +25,8 @@ pub struct RoundTrip {
     pub mmap: bool,
 }
 
-/// One step. Peak memory is of the whole process, and includes what the allocator kept of earlier steps.
+/// One step. Peak memory is of the whole process, and includes what the allocator kept of earlier
+/// steps.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// `compress`, `reconstruct` or `verify`.
@@ -45,8 +48,8 @@ pub struct Outcome {
     pub steps: Vec<Step>,
 }
 
-/// Compress to a file, reconstruct, verify, on the current rayon pool; then compare every restored file with the
-/// original, byte for byte.
+/// Compress to a file, reconstruct, verify, on the current rayon pool; then compare every restored
+/// file with the original, byte for byte.
 ///
 /// # Errors
 /// What the steps report; `Corrupt` when a restored file differs.
@@ -67,7 +70,14 @@ pub fn round_trip(what: &RoundTrip) -> Result<Outcome> {
     let open_delta = || Delta::open(&delta_path, sparse::default_registry(), &Limits::default());
     step(&mut steps, "reconstruct", || {
         let (base, delta) = (open(&what.base)?, open_delta()?);
-        sparse::reconstruct(Some(&base), &delta, &restored, Overwrite::Replace, &options, &Unobserved)
+        sparse::reconstruct(
+            Some(&base),
+            &delta,
+            &restored,
+            Overwrite::Replace,
+            &options,
+            &Unobserved,
+        )
     })?;
     step(&mut steps, "verify", || {
         let (base, delta) = (open(&what.base)?, open_delta()?);
@@ -95,7 +105,11 @@ pub(crate) fn check_restored(target: &Model, restored: &Path) -> Result<()> {
     Ok(())
 }
 
-fn step<T>(steps: &mut Vec<Step>, name: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+fn step<T>(
+    steps: &mut Vec<Step>,
+    name: &'static str,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let watch = MemoryWatch::this_process();
     let start = Instant::now();
     let result = work();
@@ -106,7 +120,8 @@ fn step<T>(steps: &mut Vec<Step>, name: &'static str, work: impl FnOnce() -> Res
 
 /// Whether two files have the same bytes.
 fn same_content(a: &Path, b: &Path) -> Result<bool> {
-    let open = |path: &Path| File::open(path).map_err(|e| Error::io("cannot open", e).in_file(show(path)));
+    let open =
+        |path: &Path| File::open(path).map_err(|e| Error::io("cannot open", e).in_file(show(path)));
     let (mut a, mut b) = (open(a)?, open(b)?);
     let (mut x, mut y) = (Vec::new(), Vec::new());
     loop {
@@ -128,7 +143,8 @@ impl Outcome {
     pub fn text(&self) -> String {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let ratio = self.target as f64 / self.delta.max(1) as f64;
-        let mut text = format!("{} bytes in {}: {ratio:.2}, restored bit for bit\n", self.target, self.delta);
+        let mut text =
+            format!("{} bytes in {}: {ratio:.2}, restored bit for bit\n", self.target, self.delta);
         for s in &self.steps {
             text += &format!(
                 "{:<12} {:>8.2} s {:>6.0} MB/s   peak {:>6.1} MiB anonymous, {:>7.1} MiB resident\n",
@@ -164,7 +180,10 @@ mod tests {
         assert!(outcome.delta < outcome.target && outcome.text().contains("reconstruct"));
         let (restored, original) = ("restored/model.safetensors", "finetuned/model.safetensors");
         assert!(same_content(&dir.path().join(restored), &dir.path().join(original)).unwrap());
-        assert!(!same_content(&dir.path().join(restored), &dir.path().join("base/config.json")).unwrap());
+        assert!(
+            !same_content(&dir.path().join(restored), &dir.path().join("base/config.json"))
+                .unwrap()
+        );
         what.target = dir.path().join("nowhere");
         assert!(round_trip(&what).is_err());
     }

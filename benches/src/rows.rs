@@ -1,6 +1,8 @@
-//! `sparse-bench synth-dataset`: a seeded pair of tables of any size, grown from the text of real rows.
+//! `sparse-bench synth-dataset`: a seeded pair of tables of any size, grown from the text of real
+//! rows.
 //!
-//! Every row is a function of the seed and its number, so that nothing is held in memory, however many there are.
+//! Every row is a function of the seed and its number, so that nothing is held in memory, however
+//! many there are.
 
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
@@ -67,7 +69,9 @@ impl Pool {
     fn of(texts: impl Iterator<Item = String>) -> Pool {
         let (mut sentences, mut words) = (Vec::new(), Vec::new());
         for text in texts {
-            for s in text.split_inclusive(['.', '?', '!', '\n']).map(str::trim).filter(|s| s.len() > 8) {
+            for s in
+                text.split_inclusive(['.', '?', '!', '\n']).map(str::trim).filter(|s| s.len() > 8)
+            {
                 sentences.push(s.to_owned());
                 words.extend(s.split(' ').filter(|w| w.len() > 3).take(2).map(str::to_owned));
             }
@@ -79,8 +83,8 @@ impl Pool {
         let bad = |what: &'static str| {
             Error::new(ErrorKind::InvalidInput, what).in_file(path.display().to_string())
         };
-        let file =
-            File::open(path).map_err(|e| Error::io("cannot read", e).in_file(path.display().to_string()))?;
+        let file = File::open(path)
+            .map_err(|e| Error::io("cannot read", e).in_file(path.display().to_string()))?;
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|b| b.build());
         let mut texts = Vec::new();
         for batch in reader.map_err(|_| bad("not a Parquet file"))? {
@@ -92,7 +96,11 @@ impl Pool {
             }
         }
         let pool = Pool::of(texts.into_iter());
-        if pool.sentences.len() < 100 { Err(bad("fewer than 100 sentences of text")) } else { Ok(pool) }
+        if pool.sentences.len() < 100 {
+            Err(bad("fewer than 100 sentences of text"))
+        } else {
+            Ok(pool)
+        }
     }
 
     fn pick(list: &[String], n: u64) -> &str {
@@ -149,8 +157,12 @@ fn edit(pool: &Pool, row: &mut Row, random: u64) {
     let words: Vec<&str> = row.text.split(' ').collect();
     let at = (random % words.len().max(1) as u64) as usize;
     let new = Pool::pick(&pool.words, hash(random, 1));
-    row.text =
-        words.iter().enumerate().map(|(i, w)| if i == at { new } else { w }).collect::<Vec<_>>().join(" ");
+    row.text = words
+        .iter()
+        .enumerate()
+        .map(|(i, w)| if i == at { new } else { w })
+        .collect::<Vec<_>>()
+        .join(" ");
 }
 
 fn schema() -> SchemaRef {
@@ -175,7 +187,8 @@ struct Out {
 impl Out {
     fn new(path: PathBuf) -> Result<Out> {
         let place = path.display().to_string();
-        let file = File::create(&path).map_err(|e| Error::io("cannot write", e).in_file(place.clone()))?;
+        let file =
+            File::create(&path).map_err(|e| Error::io("cannot write", e).in_file(place.clone()))?;
         let failed = |_| Error::new(ErrorKind::Io, "cannot write").in_file(place.clone());
         let level = ZstdLevel::try_new(3).map_err(failed)?;
         let properties = WriterProperties::builder()
@@ -212,7 +225,9 @@ impl Out {
     fn finish(mut self) -> Result<(u64, u64)> {
         self.flush()?;
         let place = self.path.display().to_string();
-        self.writer.close().map_err(|_| Error::new(ErrorKind::Io, "cannot write").in_file(place))?;
+        self.writer
+            .close()
+            .map_err(|_| Error::new(ErrorKind::Io, "cannot write").in_file(place))?;
         Ok((self.count, self.text))
     }
 }
@@ -226,7 +241,8 @@ fn order(blocks: u64, seed: u64) -> Vec<u64> {
     order
 }
 
-/// The rows of the derivative: blocks of the base in another order, 1 % of rows with a word replaced, 2 % left out, 3 % new.
+/// The rows of the derivative: blocks of the base in another order, 1 % of rows with a word
+/// replaced, 2 % left out, 3 % new.
 fn derive(
     pool: &Pool,
     options: &Rows,
@@ -281,7 +297,8 @@ mod tests {
 
     #[test]
     fn rows_follow_from_seed_and_number() {
-        let texts = (0..200).map(|i| format!("Sentence number {i} is about something. It has {i} words."));
+        let texts =
+            (0..200).map(|i| format!("Sentence number {i} is about something. It has {i} words."));
         let pool = Pool::of(texts);
         assert_eq!(row(&pool, 1, 5), row(&pool, 1, 5));
         assert_ne!(row(&pool, 1, 5).text, row(&pool, 2, 5).text);

@@ -37,7 +37,8 @@ pub struct Synth {
     pub update: f32,
     /// Worker threads.
     pub threads: usize,
-    /// The fine-tune is the base with an adapter merged into its projections, and the adapter is written, too.
+    /// The fine-tune is the base with an adapter merged into its projections, and the adapter is
+    /// written, too.
     pub lora: Option<Lora>,
     /// Rows and columns: the model is a single projection of that shape, whatever `bytes` says.
     pub matrix: Option<(u64, u64)>,
@@ -62,7 +63,10 @@ pub struct Made {
 /// `InvalidArgument` for another type, `AlreadyExists` when `base/` or `finetuned/` is there, `Io`.
 pub fn synth(options: &Synth) -> Result<Made> {
     if !matches!(options.dtype, Dtype::Bf16 | Dtype::F16 | Dtype::F32) {
-        return Err(Error::invalid_argument(format!("{} is not a type to synthesise", options.dtype)));
+        return Err(Error::invalid_argument(format!(
+            "{} is not a type to synthesise",
+            options.dtype
+        )));
     }
     let width = options.dtype.storage_bytes() as u64;
     let (shape, tensors) = match options.matrix {
@@ -86,7 +90,8 @@ pub fn synth(options: &Synth) -> Result<Made> {
     std::fs::create_dir_all(&options.out)
         .map_err(|e| Error::io("cannot create", e).in_file(show(&options.out)))?;
     for folder in &folders {
-        std::fs::create_dir(folder).map_err(|e| Error::io("cannot create", e).in_file(show(folder)))?;
+        std::fs::create_dir(folder)
+            .map_err(|e| Error::io("cannot create", e).in_file(show(folder)))?;
         write(&folder.join("config.json"), shape.config(options.dtype).as_bytes())?;
     }
     if let Some(lora) = options.lora {
@@ -106,8 +111,7 @@ pub fn synth(options: &Synth) -> Result<Made> {
         made.bytes += write_shard(options, shard, &folders, &name)?;
     }
     if shards.len() > 1 {
-        let json =
-            serde_json::json!({ "metadata": { "total_size": made.weights * width }, "weight_map": index });
+        let json = serde_json::json!({ "metadata": { "total_size": made.weights * width }, "weight_map": index });
         let text = format!("{json:#}\n");
         for folder in &folders {
             write(&folder.join("model.safetensors.index.json"), text.as_bytes())?;
@@ -176,7 +180,8 @@ fn write_shard(
             for (file, bytes, path) in
                 [(&mut base_file, &base, base_path), (&mut target_file, &target, target_path)]
             {
-                file.write_all(bytes).map_err(|e| Error::io("cannot write", e).in_file(show(path)))?;
+                file.write_all(bytes)
+                    .map_err(|e| Error::io("cannot write", e).in_file(show(path)))?;
             }
             written += base.len() as u64;
         }
@@ -211,21 +216,24 @@ fn make_row(
     let sample = |rng: &mut Rng| mean + std * gauss.sample(rng);
     match options.dtype {
         Dtype::F32 => {
-            for (b, t) in base.as_chunks_mut::<4>().0.iter_mut().zip(target.as_chunks_mut::<4>().0) {
+            for (b, t) in base.as_chunks_mut::<4>().0.iter_mut().zip(target.as_chunks_mut::<4>().0)
+            {
                 let w = sample(&mut rng);
                 *b = w.to_le_bytes();
                 *t = (w + update * gauss.sample(&mut rng)).to_le_bytes();
             }
         }
         Dtype::F16 => {
-            for (b, t) in base.as_chunks_mut::<2>().0.iter_mut().zip(target.as_chunks_mut::<2>().0) {
+            for (b, t) in base.as_chunks_mut::<2>().0.iter_mut().zip(target.as_chunks_mut::<2>().0)
+            {
                 let w = f16::from_f32(sample(&mut rng));
                 *b = w.to_le_bytes();
                 *t = f16::from_f32(w.to_f32() + update * gauss.sample(&mut rng)).to_le_bytes();
             }
         }
         _ => {
-            for (b, t) in base.as_chunks_mut::<2>().0.iter_mut().zip(target.as_chunks_mut::<2>().0) {
+            for (b, t) in base.as_chunks_mut::<2>().0.iter_mut().zip(target.as_chunks_mut::<2>().0)
+            {
                 let w = bf16::from_f32(sample(&mut rng));
                 *b = w.to_le_bytes();
                 *t = bf16::from_f32(w.to_f32() + update * gauss.sample(&mut rng)).to_le_bytes();

@@ -32,7 +32,8 @@ impl Table {
     pub fn new<S: AsRef<str>>(columns: &[S]) -> Table {
         let mut table = Table { text: String::new() };
         table.row(columns);
-        let rule: Vec<&str> = (0..columns.len()).map(|i| if i == 0 { "---" } else { "---:" }).collect();
+        let rule: Vec<&str> =
+            (0..columns.len()).map(|i| if i == 0 { "---" } else { "---:" }).collect();
         table.text.push('|');
         table.text += &rule.join("|");
         table.text += "|\n";
@@ -245,7 +246,9 @@ mod tests {
             assert!(text.contains(row), "{text}");
         }
         let reports = [r];
-        assert!(bytes(&reports).contains("| p | 2,469,134 | 1,234,567 | 1,000,000 | 617,283 | – |"));
+        assert!(
+            bytes(&reports).contains("| p | 2,469,134 | 1,234,567 | 1,000,000 | 617,283 | – |")
+        );
         let text = summary(&reports);
         let row = "| 1,234,567 | 1,000,000 (best) | 617,283 | 4.00 | 50.0 % | 61.7 % | 2.9 %, 17,283 bytes |";
         assert!(text.contains(row), "{text}");

@@ -1,8 +1,8 @@
 //! Opening a delta file and reading all of it.
 //!
-//! An input that begins with the first byte of the magic is a file, verbatim. The first byte of any other says what
-//! the rest is: an index, plain or compressed, put behind a valid payload and given correct checksums, so that
-//! damage gets past them.
+//! An input that begins with the first byte of the magic is a file, verbatim. The first byte of any
+//! other says what the rest is: an index, plain or compressed, put behind a valid payload and given
+//! correct checksums, so that damage gets past them.
 
 use crate::Seed;
 use crate::input::Input;
@@ -10,7 +10,8 @@ use sparse_container::{PieceSource, Reader, Writer, checksum};
 use sparse_core::{Limits, Result};
 
 const GOLDEN: &[u8] = include_bytes!("../../crates/sparse-container/tests/golden/v1_0.sparse");
-const GOLDEN_STORED: &[u8] = include_bytes!("../../crates/sparse-container/tests/golden/v1_0_stored.sparse");
+const GOLDEN_STORED: &[u8] =
+    include_bytes!("../../crates/sparse-container/tests/golden/v1_0_stored.sparse");
 
 const HEADER_LEN: usize = 12;
 const TRAILER_LEN: usize = 40;

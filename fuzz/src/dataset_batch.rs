@@ -30,7 +30,8 @@ pub fn seeds() -> Vec<Seed> {
     for path in fixtures(&["arrow", "jsonl", "parquet"]) {
         let name = name_of(&path);
         if !name.contains("derivative") {
-            let (schema, rows, cells) = example(&path, 4, &options()).expect("a fixture can be read");
+            let (schema, rows, cells) =
+                example(&path, 4, &options()).expect("a fixture can be read");
             out.push((name, [&schema[..], &[rows as u8], &cells].concat()));
         }
     }

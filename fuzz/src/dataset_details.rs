@@ -7,7 +7,8 @@ use crate::datasets::{FORMATS, fixtures, name_of, quiet};
 use crate::input::Input;
 use sparse_dataset::fuzzing::{Details, example_details, schema};
 
-/// Reads the details, and writes their files in every format. What can be read is written, and then read, the same.
+/// Reads the details, and writes their files in every format. What can be read is written, and then
+/// read, the same.
 pub fn run(data: &[u8]) {
     quiet();
     let Ok((found, len)) = schema(data) else { return };

@@ -8,7 +8,8 @@ use sparse_dataset::fuzzing::read_manifest;
 pub fn run(data: &[u8]) {
     let Ok(manifest) = read_manifest(data) else { return };
     let again = manifest.write().expect("what was read can be written");
-    let twice = read_manifest(&again).and_then(|m| m.write()).expect("what was written can be read");
+    let twice =
+        read_manifest(&again).and_then(|m| m.write()).expect("what was written can be read");
     assert!(again == twice, "it is written the same");
 }
 

@@ -18,8 +18,8 @@ fn bench() -> &'static Bench {
     BENCH.get_or_init(|| Bench::new("dataset_restore", "base.jsonl", BASE))
 }
 
-/// Opens, verifies, reads batches, writes files. What verifies can be restored, in the formats of its
-/// files, unless the file system objects.
+/// Opens, verifies, reads batches, writes files. What verifies can be restored, in the formats of
+/// its files, unless the file system objects.
 pub fn run(data: &[u8]) {
     quiet();
     let Bench { base, room } = bench();
@@ -54,7 +54,8 @@ pub fn run(data: &[u8]) {
                 ];
                 assert!(allowed.contains(&e.kind()), "verified, but {e:?}");
             }
-            // Verifying looks at all: rows of exact files, and exact files where rows are asked for.
+            // Verifying looks at all: rows of exact files, and exact files where rows are asked
+            // for.
             (Err(e), Ok(_)) if format.is_none() => assert!(delta.is_exact(), "restored, but {e:?}"),
             (_, _) => {}
         }

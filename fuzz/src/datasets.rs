@@ -15,7 +15,8 @@ fn tests() -> PathBuf {
 }
 
 /// The base of all deltas but the golden ones.
-pub(crate) const BASE: &[u8] = include_bytes!("../../crates/sparse-dataset/tests/fixtures/polars-base.jsonl");
+pub(crate) const BASE: &[u8] =
+    include_bytes!("../../crates/sparse-dataset/tests/fixtures/polars-base.jsonl");
 
 /// All formats of data files.
 pub(crate) const FORMATS: [Format; 5] =

@@ -5,7 +5,9 @@ use crate::input::Input;
 use crate::units::levels;
 use sparse_codecs::entropy::bits::{BitReader, BitWriter};
 use sparse_codecs::entropy::freq::{FreqTable, PROB_SCALE, read_tables, write_tables};
-use sparse_codecs::entropy::rans::{self, DecodeTables, EncodeScratch, EncodeTables, LANES, LOW, MAX_LANES};
+use sparse_codecs::entropy::rans::{
+    self, DecodeTables, EncodeScratch, EncodeTables, LANES, LOW, MAX_LANES,
+};
 use sparse_codecs::entropy::token::TokenScheme;
 use sparse_codecs::entropy::{bytes, varint};
 use sparse_codecs::simd::{Padded, Simd};
@@ -35,12 +37,16 @@ fn rans_round_trip(mut input: Input<'_>) {
         tokens.push(token);
         contexts.push(context % count);
         // Uneven weights, so that frequencies of one occur beside large ones.
-        counts[usize::from(context % count)][usize::from(token)] += 1 << (u32::from(token & spread) % 40);
+        counts[usize::from(context % count)][usize::from(token)] +=
+            1 << (u32::from(token & spread) % 40);
     }
     let tables: Vec<FreqTable> = counts.iter().map(|c| FreqTable::from_counts(c)).collect();
     let out = encode(&tokens, &contexts, &tables, lanes).expect("every token was counted");
     let (states, words) = out.split_at(4 * lanes);
-    assert_eq!(decode(states, words, &contexts, &tables).expect("what was encoded decodes"), tokens);
+    assert_eq!(
+        decode(states, words, &contexts, &tables).expect("what was encoded decodes"),
+        tokens
+    );
     if !words.is_empty() {
         assert!(decode(states, &words[..words.len() - 2], &contexts, &tables).is_err());
     }
@@ -62,7 +68,9 @@ fn rans_round_trip(mut input: Input<'_>) {
 fn rans_garbage(mut input: Input<'_>) {
     let count = 1 + input.byte() % 3;
     let tables: Vec<FreqTable> = (0..count)
-        .map(|_| FreqTable::from_counts(&input.take(8).iter().map(|&b| b.into()).collect::<Vec<u64>>()))
+        .map(|_| {
+            FreqTable::from_counts(&input.take(8).iter().map(|&b| b.into()).collect::<Vec<u64>>())
+        })
         .collect();
     let lanes = lanes(&mut input);
     let len = usize::from(input.u16()) % 2048;
@@ -86,7 +94,14 @@ fn encode(tokens: &[u8], contexts: &[u8], tables: &[FreqTable], lanes: usize) ->
     let run = |simd| {
         let mut out = Vec::new();
         let tables = EncodeTables::on(simd, tables);
-        let words = rans::encode(tokens, contexts, &tables, lanes, &mut EncodeScratch::default(), &mut out)?;
+        let words = rans::encode(
+            tokens,
+            contexts,
+            &tables,
+            lanes,
+            &mut EncodeScratch::default(),
+            &mut out,
+        )?;
         assert_eq!(out.len(), 4 * lanes + 2 * words);
         Ok(out)
     };
@@ -114,7 +129,10 @@ fn decode(states: &[u8], words: &[u8], contexts: &[u8], tables: &[FreqTable]) ->
     let tokens = agree(run);
     let mut again = vec![0; contexts.len()];
     let whole = rans::decode(states, words, contexts, &tables, &mut again);
-    assert_eq!(tokens.as_ref().map_err(Error::kind), whole.as_ref().map(|()| &again).map_err(Error::kind));
+    assert_eq!(
+        tokens.as_ref().map_err(Error::kind),
+        whole.as_ref().map(|()| &again).map_err(Error::kind)
+    );
     tokens
 }
 

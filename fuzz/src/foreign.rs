@@ -1,4 +1,5 @@
-//! Compressing data files of other programs, which are read by readers of other projects. One target per format.
+//! Compressing data files of other programs, which are read by readers of other projects. One
+//! target per format.
 
 use crate::Seed;
 use crate::datasets::{Bench, foreign, options, quiet};
@@ -19,11 +20,13 @@ fn check(ending: &str, data: &[u8]) {
     std::fs::write(&path, data).expect("files can be written");
     let compressed = || {
         let derivative = Dataset::open(&path)?;
-        compress(base, &derivative, std::io::sink(), &options(), &Unobserved).map(|report| report.rows)
+        compress(base, &derivative, std::io::sink(), &options(), &Unobserved)
+            .map(|report| report.rows)
     };
     if let Err(e) = compressed() {
         // The input is at fault, not the delta.
-        let allowed = [ErrorKind::InvalidInput, ErrorKind::LimitExceeded, ErrorKind::UnsupportedVersion];
+        let allowed =
+            [ErrorKind::InvalidInput, ErrorKind::LimitExceeded, ErrorKind::UnsupportedVersion];
         assert!(allowed.contains(&e.kind()), "{e:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! Taking an input apart.
 
-/// Reads an input front to back. Past its end everything is zero, so that every input means something.
+/// Reads an input front to back. Past its end everything is zero, so that every input means
+/// something.
 #[derive(Clone, Debug)]
 pub struct Input<'a>(pub &'a [u8]);
 

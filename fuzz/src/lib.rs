@@ -1,8 +1,9 @@
 //! What the fuzz targets do, as plain functions.
 //!
-//! Each module has a `run`, which takes any bytes and panics if Sparse breaks a promise on them, and `seeds`, inputs
-//! to begin with. The targets in `fuzz_targets/` call `run` under libFuzzer, `tests/corpus.rs` on every committed
-//! input, and the example `seeds` writes the seeds into `corpus/`. All of it is deterministic.
+//! Each module has a `run`, which takes any bytes and panics if Sparse breaks a promise on them,
+//! and `seeds`, inputs to begin with. The targets in `fuzz_targets/` call `run` under libFuzzer,
+//! `tests/corpus.rs` on every committed input, and the example `seeds` writes the seeds into
+//! `corpus/`. All of it is deterministic.
 
 #![forbid(unsafe_code)]
 

@@ -1,10 +1,13 @@
 //! Decoding parameters and chunks of the lossless codec that are garbage.
 //!
-//! An input is a description of a unit, and then parameters and chunks, the length of each (two bytes) in front.
+//! An input is a description of a unit, and then parameters and chunks, the length of each (two
+//! bytes) in front.
 
 use crate::Seed;
 use crate::input::Input;
-use crate::units::{decode_garbage, encoded, examples, lossless, plausible, put_encoded, round_trip, unit};
+use crate::units::{
+    decode_garbage, encoded, examples, lossless, plausible, put_encoded, round_trip, unit,
+};
 use sparse_codecs::entropy::rans::{LANES, LOW, MAX_LANES};
 use sparse_codecs::lossless::Lossless;
 use sparse_core::{CodecContext, Effort, EncodedUnit, decode_unit};
@@ -30,7 +33,8 @@ pub fn seeds() -> Vec<Seed> {
         let len = example.unit.len() as usize;
         let base = example.unit.base_dtype().map(|b| plausible(SEED, b, len));
         let encode = |target: &[u8]| {
-            round_trip(&example.unit, target, base.as_deref(), Effort::Default).expect("examples are codable")
+            round_trip(&example.unit, target, base.as_deref(), Effort::Default)
+                .expect("examples are codable")
         };
         let mut add = |name: String, encoded: &EncodedUnit| {
             let mut seed = example.description.clone();
@@ -39,8 +43,9 @@ pub fn seeds() -> Vec<Seed> {
         };
         add(example.name.to_owned(), &encode(&plausible(SEED + 1, example.unit.dtype(), len)));
 
-        // Vector kernels take 32 or 64 lanes, which encoders write only if the chunk is larger than a seed should be. So:
-        // differences that all have one token, which leaves the states alone, and then more states.
+        // Vector kernels take 32 or 64 lanes, which encoders write only if the chunk is larger than
+        // a seed should be. So: differences that all have one token, which leaves the states alone,
+        // and then more states.
         let width = example.unit.dtype().storage_bytes();
         let Some(base) = &base else {
             if width == 4 {

@@ -1,6 +1,8 @@
-//! Encoding weights with the lossless codec, decoding them, and decoding them once more with damage done.
+//! Encoding weights with the lossless codec, decoding them, and decoding them once more with damage
+//! done.
 //!
-//! An input is a description of a unit, the edits that do damage, how the weights are made, and weights.
+//! An input is a description of a unit, the edits that do damage, how the weights are made, and
+//! weights.
 
 use crate::Seed;
 use crate::input::{Input, Random};
@@ -14,8 +16,9 @@ const MAX_LEN: u64 = 1024;
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let Some(unit) = unit(&mut input, MAX_LEN) else { return };
-    let edits: Vec<[u8; 4]> =
-        (0..input.byte() % 4).map(|_| [input.byte(), input.byte(), input.byte(), input.byte()]).collect();
+    let edits: Vec<[u8; 4]> = (0..input.byte() % 4)
+        .map(|_| [input.byte(), input.byte(), input.byte(), input.byte()])
+        .collect();
     let (target, base, effort) = weights(&mut input, &unit);
     let Some(mut encoded) = round_trip(&unit, &target, base.as_deref(), effort) else { return };
     if !edits.is_empty() {
@@ -24,10 +27,12 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Target, base and effort. The weights are derived from a number, or given by the rest of the input.
+/// Target, base and effort. The weights are derived from a number, or given by the rest of the
+/// input.
 fn weights(input: &mut Input<'_>, unit: &UnitSpec) -> (Vec<u8>, Option<Vec<u8>>, Effort) {
     let (seed, style) = (input.u64(), input.byte());
-    let effort = [Effort::Default, Effort::Fast, Effort::Max, Effort::Default][usize::from(style >> 6)];
+    let effort =
+        [Effort::Default, Effort::Fast, Effort::Max, Effort::Default][usize::from(style >> 6)];
     let len = unit.len() as usize;
     let given = |dtype: Dtype| -> Vec<u8> {
         let n = len * dtype.storage_bytes();
@@ -40,7 +45,8 @@ fn weights(input: &mut Input<'_>, unit: &UnitSpec) -> (Vec<u8>, Option<Vec<u8>>,
     };
     let base = unit.base_dtype().map(|b| fill(b, style & 3));
     let mut target = fill(unit.dtype(), style >> 2 & 3);
-    let near = base.as_ref().filter(|_| style & 0x10 != 0 && unit.base_dtype() == Some(unit.dtype()));
+    let near =
+        base.as_ref().filter(|_| style & 0x10 != 0 && unit.base_dtype() == Some(unit.dtype()));
     if let Some(base) = near {
         // The base, some elements moved by a little: from the seed, or as the input says.
         target.clone_from(base);

@@ -25,8 +25,11 @@ pub fn run(data: &[u8]) {
 /// Matrices with a change of rank one, encoded as they should be.
 pub fn seeds() -> Vec<Seed> {
     let (rows, row_len) = (40u8, 64u16);
-    let kinds =
-        [("bf16", Dtype::Bf16, 1500), ("f32", Dtype::F32, 1500), ("bf16-one-chunk", Dtype::Bf16, 2500)];
+    let kinds = [
+        ("bf16", Dtype::Bf16, 1500),
+        ("f32", Dtype::F32, 1500),
+        ("bf16-one-chunk", Dtype::Bf16, 2500),
+    ];
     let make = |(name, dtype, chunk_len): (&str, Dtype, u16)| {
         let mut seed = describe(dtype, SAME, chunk_len, &[(rows, row_len), (1, 33)]);
         let unit = unit(&mut Input(&seed), u64::MAX).expect("seeds are units");

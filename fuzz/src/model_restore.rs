@@ -54,10 +54,11 @@ fn options() -> Options {
 pub fn run(data: &[u8]) {
     let Bench { base, room } = bench();
     let options = options();
-    let delta = match Delta::from_source(Box::new(data.to_vec()), default_registry(), &options.limits) {
-        Ok(delta) => Arc::new(delta),
-        Err(_) => return,
-    };
+    let delta =
+        match Delta::from_source(Box::new(data.to_vec()), default_registry(), &options.limits) {
+            Ok(delta) => Arc::new(delta),
+            Err(_) => return,
+        };
     let _ = inspect(&delta);
     let index = delta.index();
     let len = index.files.iter().map(|f| index.file_len(f)).fold(0u64, u64::saturating_add);

@@ -14,7 +14,9 @@ pub(crate) fn safetensors(tensors: &[Tensor<'_>]) -> Vec<u8> {
         .map(|(name, dtype, shape, bytes)| {
             let start = at;
             at += bytes.len();
-            format!(r#""{name}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{start},{at}]}}"#)
+            format!(
+                r#""{name}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{start},{at}]}}"#
+            )
         })
         .collect();
     let header = format!("{{{}}}", entries.join(","));

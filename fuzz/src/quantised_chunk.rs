@@ -1,5 +1,5 @@
-//! Decoding parameters and chunks of the quantised codecs (sparse, int8, sparse-int8, sign, ulp-bounded) that are garbage.
-//! Their bytes are of one form, so all of them must read the same.
+//! Decoding parameters and chunks of the quantised codecs (sparse, int8, sparse-int8, sign,
+//! ulp-bounded) that are garbage. Their bytes are of one form, so all of them must read the same.
 //!
 //! An input is as for [`lossless_chunk`](crate::lossless_chunk).
 
@@ -12,8 +12,8 @@ use sparse_codecs::sparse::Sparse;
 use sparse_codecs::sparse_int8::SparseInt8;
 use sparse_codecs::ulp_bounded::UlpBounded;
 use sparse_core::{
-    ChunkDecoder, CodecContext, CodecInfo, DeltaDecoder, DeltaEncoder, Effort, Limits, Result, UnitSpec,
-    encode_unit,
+    ChunkDecoder, CodecContext, CodecInfo, DeltaDecoder, DeltaEncoder, Effort, Limits, Result,
+    UnitSpec, encode_unit,
 };
 
 const SEED: u64 = 7;
@@ -29,7 +29,12 @@ impl DeltaDecoder for Any {
         self.0.info()
     }
 
-    fn bind(&self, unit: &UnitSpec, params: &[u8], limits: &Limits) -> Result<Box<dyn ChunkDecoder>> {
+    fn bind(
+        &self,
+        unit: &UnitSpec,
+        params: &[u8],
+        limits: &Limits,
+    ) -> Result<Box<dyn ChunkDecoder>> {
         self.0.bind(unit, params, limits)
     }
 }
@@ -62,8 +67,14 @@ pub fn seeds() -> Vec<Seed> {
         let target = plausible(SEED + 1, example.unit.dtype(), len);
         for codec in all() {
             let mut cx = CodecContext::with(limits(), sparse_core::CancelToken::new());
-            let encoded =
-                encode_unit(codec.0, &example.unit, &target, base.as_deref(), Effort::Default, &mut cx);
+            let encoded = encode_unit(
+                codec.0,
+                &example.unit,
+                &target,
+                base.as_deref(),
+                Effort::Default,
+                &mut cx,
+            );
             // The codecs are for floats of 16 and 32 bits.
             let Ok(encoded) = encoded else { continue };
             let mut seed = example.description.clone();

@@ -1,7 +1,7 @@
 //! Parsing the header of a safetensors file.
 //!
-//! The first byte says what the rest is: a file, verbatim (even), or the length of the data (two bytes) and the JSON
-//! of a header, whose length field is made up (odd).
+//! The first byte says what the rest is: a file, verbatim (even), or the length of the data (two
+//! bytes) and the JSON of a header, whose length field is made up (odd).
 
 use crate::Seed;
 use crate::input::Input;

@@ -42,7 +42,10 @@ pub fn seeds() -> Vec<Seed> {
     let (a, b) = (r#""a":"model-1.safetensors""#, r#""b":"model-2.safetensors""#);
     vec![
         ("two".into(), map(&format!("{a},{b}"))),
-        ("escapes".into(), map(r#""\u0061":"model-1.safetensors","b\n":"model\u002d2.safetensors""#)),
+        (
+            "escapes".into(),
+            map(r#""\u0061":"model-1.safetensors","b\n":"model\u002d2.safetensors""#),
+        ),
         ("missing".into(), map(r#""a":"model-3.safetensors""#)),
         ("outside".into(), map(r#""a":"../model-1.safetensors""#)),
         ("twice".into(), map(&format!("{a},{a}"))),

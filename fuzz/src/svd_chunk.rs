@@ -1,4 +1,5 @@
-//! Decoding parameters and chunks of the svd codec that are garbage, both layers and the first alone.
+//! Decoding parameters and chunks of the svd codec that are garbage, both layers and the first
+//! alone.
 //!
 //! An input is as for [`lossless_chunk`](crate::lossless_chunk).
 
@@ -8,8 +9,8 @@ use crate::units::{decode_garbage, encoded, examples, limits, plausible, put_enc
 use sparse_codecs::layers::FirstLayer;
 use sparse_codecs::svd::{Rank, Svd};
 use sparse_core::{
-    CancelToken, ChunkDecoder, CodecContext, CodecInfo, DeltaDecoder, Effort, Limits, Result, UnitSpec,
-    encode_unit,
+    CancelToken, ChunkDecoder, CodecContext, CodecInfo, DeltaDecoder, Effort, Limits, Result,
+    UnitSpec, encode_unit,
 };
 
 const SEED: u64 = 7;
@@ -25,7 +26,12 @@ impl DeltaDecoder for First {
         self.0.info()
     }
 
-    fn bind(&self, unit: &UnitSpec, params: &[u8], limits: &Limits) -> Result<Box<dyn ChunkDecoder>> {
+    fn bind(
+        &self,
+        unit: &UnitSpec,
+        params: &[u8],
+        limits: &Limits,
+    ) -> Result<Box<dyn ChunkDecoder>> {
         Ok(Box::new(FirstLayer::of(self.0.bind(unit, params, limits)?)))
     }
 }
@@ -37,7 +43,12 @@ pub fn run(data: &[u8]) {
     let base = unit.base_dtype().map(|b| plausible(SEED, b, unit.len() as usize));
     let encoded = encoded(&mut input, &unit);
     // What an encoder was told does not concern a decoder.
-    decode_garbage(&[Svd::default(), Svd::layered(Rank::Fixed(2))], &unit, &encoded, base.as_deref());
+    decode_garbage(
+        &[Svd::default(), Svd::layered(Rank::Fixed(2))],
+        &unit,
+        &encoded,
+        base.as_deref(),
+    );
     decode_garbage(&[First(Svd::default())], &unit, &encoded, base.as_deref());
 }
 
@@ -55,8 +66,14 @@ pub fn seeds() -> Vec<Seed> {
         let target = plausible(SEED + 1, example.unit.dtype(), len);
         for (name, codec) in &codecs {
             let mut cx = CodecContext::with(limits(), CancelToken::new());
-            let encoded =
-                encode_unit(codec, &example.unit, &target, base.as_deref(), Effort::Default, &mut cx);
+            let encoded = encode_unit(
+                codec,
+                &example.unit,
+                &target,
+                base.as_deref(),
+                Effort::Default,
+                &mut cx,
+            );
             // The codec is for floats of 16 and 32 bits.
             let Ok(encoded) = encoded else { continue };
             let mut seed = example.description.clone();

@@ -4,11 +4,12 @@ use crate::input::{Input, Random};
 use sparse_codecs::lossless::{Lossless, LosslessOn};
 use sparse_codecs::simd::{Level, Simd};
 use sparse_core::{
-    CancelToken, ChunkDecoder, CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit, Error,
-    ErrorKind, Limits, Segment, UnitSpec, decode_unit, encode_unit,
+    CancelToken, ChunkDecoder, CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort,
+    EncodedUnit, Error, ErrorKind, Limits, Segment, UnitSpec, decode_unit, encode_unit,
 };
 
-/// Units of at most so many elements are encoded at every level of vector instructions, larger ones at the highest.
+/// Units of at most so many elements are encoded at every level of vector instructions, larger ones
+/// at the highest.
 const MAX_LEN_ALL_LEVELS: u64 = 512;
 
 /// Every level of vector instructions that this processor has, lowest first.
@@ -18,8 +19,8 @@ pub(crate) fn levels() -> Vec<Simd> {
     levels
 }
 
-/// A unit of at most `max_len` elements: type, base's type plus two, chunk length less one, number of segments, and
-/// their shapes.
+/// A unit of at most `max_len` elements: type, base's type plus two, chunk length less one, number
+/// of segments, and their shapes.
 pub(crate) fn unit(input: &mut Input<'_>, max_len: u64) -> Option<UnitSpec> {
     let dtype = input.choose(Dtype::ALL);
     let base = match usize::from(input.byte()) % (Dtype::ALL.len() + 2) {
@@ -82,7 +83,11 @@ pub(crate) fn round_trip(
     let encoded = encode(&Lossless);
     if unit.len() <= MAX_LEN_ALL_LEVELS {
         for simd in levels() {
-            assert!(encode(&Lossless.on(simd)) == encoded, "it is encoded alike on {:?}", simd.level());
+            assert!(
+                encode(&Lossless.on(simd)) == encoded,
+                "it is encoded alike on {:?}",
+                simd.level()
+            );
         }
     }
     for simd in levels() {
@@ -99,7 +104,8 @@ pub(crate) fn lossless() -> Vec<LosslessOn> {
     levels().into_iter().map(|simd| Lossless.on(simd)).collect()
 }
 
-/// Errors are fine; so are wrong weights, but they must not depend on what was in the buffer, and `codecs` must agree.
+/// Errors are fine; so are wrong weights, but they must not depend on what was in the buffer, and
+/// `codecs` must agree.
 pub(crate) fn decode_garbage(
     codecs: &[impl DeltaDecoder],
     unit: &UnitSpec,
@@ -139,8 +145,12 @@ pub(crate) fn decode_garbage(
 }
 
 fn check_kind(e: &Error) {
-    let kinds =
-        [ErrorKind::Corrupt, ErrorKind::Truncated, ErrorKind::LimitExceeded, ErrorKind::InvalidArgument];
+    let kinds = [
+        ErrorKind::Corrupt,
+        ErrorKind::Truncated,
+        ErrorKind::LimitExceeded,
+        ErrorKind::InvalidArgument,
+    ];
     assert!(kinds.contains(&e.kind()), "{e:?}");
 }
 

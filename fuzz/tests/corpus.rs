@@ -7,7 +7,8 @@ fn replay(name: &str) {
         (target.run)(&bytes);
     }
     let folder = sparse_fuzz::corpus(target.name);
-    let mut paths: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(!paths.is_empty(), "no inputs in {}", folder.display());
     for path in paths {

@@ -4,7 +4,8 @@ use super::data::Elements;
 use sparse_codecs::entropy::varint;
 use sparse_codecs::lossless::Lossless;
 use sparse_core::{
-    CodecContext, DEFAULT_CHUNK_LEN, DeltaEncoder, Effort, EncodedUnit, Error, Result, UnitSpec, decode_unit,
+    CodecContext, DEFAULT_CHUNK_LEN, DeltaEncoder, Effort, EncodedUnit, Error, Result, UnitSpec,
+    decode_unit,
 };
 
 /// What the codec made of a unit, at the default effort.

@@ -70,8 +70,9 @@ fn word(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |w, &b| w << 8 | u64::from(b))
 }
 
-/// Read both models; keep the tensors (or their common rows) that have a counterpart of the same type and shape and
-/// differ from it, in units as the facade makes them. A base that does not help is kept all the same.
+/// Read both models; keep the tensors (or their common rows) that have a counterpart of the same
+/// type and shape and differ from it, in units as the facade makes them. A base that does not help
+/// is kept all the same.
 ///
 /// # Errors
 /// What reading reports; `InvalidArgument` when there is nothing.
@@ -82,7 +83,9 @@ pub fn load(path: &PairPath) -> Result<Vec<Elements>> {
     let mut shared: BTreeMap<Dtype, Elements> = BTreeMap::new();
     let mut units = Vec::new();
     for (index, (entry, found)) in target.tensors().iter().zip(&matches).enumerate() {
-        let Some(counterpart) = found.counterpart.base().filter(|_| found.tied.is_none()) else { continue };
+        let Some(counterpart) = found.counterpart.base().filter(|_| found.tied.is_none()) else {
+            continue;
+        };
         let dtype = entry.spec.dtype();
         if base.tensors().get(counterpart).is_none_or(|b| b.spec.dtype() != dtype) {
             continue;

@@ -1,7 +1,8 @@
 //! The `ablate` command: what each part of the lossless codec's model buys, on a real pair.
 //!
-//! All rows but the last are sizes that an ideal coder would reach: the empirical entropy of the tokens in their
-//! contexts, plus raw bits, plus what tables take ([`tables`]). The last is what the codec wrote.
+//! All rows but the last are sizes that an ideal coder would reach: the empirical entropy of the
+//! tokens in their contexts, plus raw bits, plus what tables take ([`tables`]). The last is what
+//! the codec wrote.
 
 mod codec;
 mod data;
@@ -43,15 +44,25 @@ enum Model {
     Parameters,
 }
 
-const PLAIN: Variant = Variant { mirrored: false, scheme: ZIGZAG, context: Context::None, exact: false };
-const EXPONENT: Variant = Variant { mirrored: true, scheme: SIGNED, context: Context::Key, exact: false };
+const PLAIN: Variant =
+    Variant { mirrored: false, scheme: ZIGZAG, context: Context::None, exact: false };
+const EXPONENT: Variant =
+    Variant { mirrored: true, scheme: SIGNED, context: Context::Key, exact: false };
 const TENSOR: Variant = Variant { context: Context::TensorAndKey, ..EXPONENT };
 
 /// The rows.
 const STEPS: [Step; 13] = [
-    Step { name: "XOR, each byte of the word by its own order-0 table", from: 0, model: Model::XorBytes },
+    Step {
+        name: "XOR, each byte of the word by its own order-0 table",
+        from: 0,
+        model: Model::XorBytes,
+    },
     Step { name: "integer difference, one table", from: 0, model: Model::Tokens(PLAIN) },
-    Step { name: "+ mirrored at zero", from: 1, model: Model::Tokens(Variant { mirrored: true, ..PLAIN }) },
+    Step {
+        name: "+ mirrored at zero",
+        from: 1,
+        model: Model::Tokens(Variant { mirrored: true, ..PLAIN }),
+    },
     Step {
         name: "+ sign in the token",
         from: 2,
@@ -136,7 +147,8 @@ pub fn markdown(columns: &[Ablation]) -> String {
         size.extend(columns.iter().map(|c| thousands(at(c, i).round() as u64)));
         sizes.row(&size);
         if step.from != i {
-            let mut change = vec![format!("{} (row {}, from row {})", step.name, i + 1, step.from + 1)];
+            let mut change =
+                vec![format!("{} (row {}, from row {})", step.name, i + 1, step.from + 1)];
             change.extend(columns.iter().map(|c| {
                 let (new, old) = (at(c, i), at(c, step.from));
                 format!("{:+.1} %", (new - old) * 100.0 / old.max(1.0))
@@ -151,7 +163,9 @@ pub fn markdown(columns: &[Ablation]) -> String {
     }));
     sizes.row(&models);
     let mut share = vec!["the codec in percent of raw".to_owned()];
-    share.extend(columns.iter().map(|c| percent(c.bytes.get(8).copied().unwrap_or_default() as u64, c.raw)));
+    share.extend(
+        columns.iter().map(|c| percent(c.bytes.get(8).copied().unwrap_or_default() as u64, c.raw)),
+    );
     sizes.row(&share);
     format!("### Bytes\n\n{}\n### Change of each step\n\n{}", sizes.finish(), changes.finish())
 }
@@ -177,7 +191,11 @@ mod tests {
             shard_bytes: 1 << 30,
         };
         synth(&options).unwrap();
-        let path = PairPath { name: "synth".into(), base: out.join("base"), target: out.join("finetuned") };
+        let path = PairPath {
+            name: "synth".into(),
+            base: out.join("base"),
+            target: out.join("finetuned"),
+        };
         ablate(&path).unwrap()
     }
 

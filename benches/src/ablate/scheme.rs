@@ -22,11 +22,13 @@ pub(super) struct Variant {
     pub(super) mirrored: bool,
     pub(super) scheme: TokenScheme,
     pub(super) context: Context,
-    /// Whether frequent values that a token leaves raw bits of have tokens of their own (above 16 bits).
+    /// Whether frequent values that a token leaves raw bits of have tokens of their own (above 16
+    /// bits).
     pub(super) exact: bool,
 }
 
-/// A value gets a token of its own if it is more frequent than one in so many, and there are at most so many.
+/// A value gets a token of its own if it is more frequent than one in so many, and there are at
+/// most so many.
 const EXACT_SHARE: u64 = 1000;
 const MAX_EXACT: usize = 16;
 /// Frequent values are looked for in one element of so many.
@@ -34,7 +36,8 @@ const EXACT_STRIDE: usize = 7;
 
 /// The zig-zag of `target - base` in the order of the type.
 ///
-/// Mirrored, both change sign where the base is negative; else the order is the one that pco and FM-Delta use.
+/// Mirrored, both change sign where the base is negative; else the order is the one that pco and
+/// FM-Delta use.
 fn difference(target: u64, base: u64, bits: u32, float: bool, mirrored: bool) -> u64 {
     let (sign, mask) = (1u64 << (bits - 1), u64::MAX >> (64 - bits));
     let ordered = |x: u64| if float && x & sign != 0 { x ^ (sign - 1) } else { x };
@@ -72,7 +75,11 @@ pub(super) fn bits(unit: &Elements, variant: Variant) -> f64 {
     let (bits, mantissa) = (unit.bits(), unit.mantissa());
     let difference = |t, b| difference(t, b, bits, mantissa.is_some(), variant.mirrored);
     let scheme = if bits == 8 { TokenScheme::Shift { shift: 0 } } else { variant.scheme };
-    let exact = if variant.exact && bits > 16 { frequent(unit, scheme, &difference) } else { HashMap::new() };
+    let exact = if variant.exact && bits > 16 {
+        frequent(unit, scheme, &difference)
+    } else {
+        HashMap::new()
+    };
     let regular = scheme.token_count(bits);
     let symbols = regular + exact.len();
     let mut raw_bits = 0u64;
@@ -92,7 +99,8 @@ pub(super) fn bits(unit: &Elements, variant: Variant) -> f64 {
                 token.token as usize
             }
         };
-        if let Some(count) = cells.entry(context).or_insert_with(|| vec![0; symbols]).get_mut(token) {
+        if let Some(count) = cells.entry(context).or_insert_with(|| vec![0; symbols]).get_mut(token)
+        {
             *count += 1;
         }
     });
@@ -100,8 +108,8 @@ pub(super) fn bits(unit: &Elements, variant: Variant) -> f64 {
     raw_bits as f64 + 32.0 * exact.len() as f64 + context_bits(&cells)
 }
 
-/// Bits of tokens and tables: keys of alike histograms share one, and each tensor has its own tables or the common ones,
-/// whichever is less.
+/// Bits of tokens and tables: keys of alike histograms share one, and each tensor has its own
+/// tables or the common ones, whichever is less.
 fn context_bits(cells: &BTreeMap<(usize, u32), Vec<u64>>) -> f64 {
     let mut common: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
     let mut by_tensor: BTreeMap<usize, Vec<(u32, &Vec<u64>)>> = BTreeMap::new();
@@ -131,7 +139,8 @@ fn context_bits(cells: &BTreeMap<(usize, u32), Vec<u64>>) -> f64 {
             }
         }
     }
-    // Tables of different tensors may meet, too; the look-up from key to table was charged with the tables.
+    // Tables of different tensors may meet, too; the look-up from key to table was charged with the
+    // tables.
     let shared_cells = shared.len();
     own.extend(shared.into_values());
     merged_bits(own).1 + SYMBOL_BITS * shared_cells as f64
@@ -163,7 +172,8 @@ fn frequent(
         }
     });
     let enough = (seen / EXACT_SHARE).max(8);
-    let mut frequent: Vec<_> = counts.into_iter().filter(|c| c.1 > enough).map(|(v, n)| (n, v)).collect();
+    let mut frequent: Vec<_> =
+        counts.into_iter().filter(|c| c.1 > enough).map(|(v, n)| (n, v)).collect();
     frequent.sort_unstable_by(|a, b| b.cmp(a));
     frequent.truncate(MAX_EXACT);
     frequent.into_iter().enumerate().map(|(i, (_, value))| (value, i)).collect()
@@ -176,13 +186,18 @@ mod tests {
 
     #[test]
     fn differences_in_order() {
-        let d =
-            |t: f32, b: f32, mirrored| difference(t.to_bits().into(), b.to_bits().into(), 32, true, mirrored);
+        let d = |t: f32, b: f32, mirrored| {
+            difference(t.to_bits().into(), b.to_bits().into(), 32, true, mirrored)
+        };
         let up = f32::from_bits(1.5f32.to_bits() + 1);
         // Zig-zag: +1 is 2, -1 is 1.
-        for (t, b, plain, mirrored) in
-            [(up, 1.5, 2, 2), (1.5, up, 1, 1), (-up, -1.5, 1, 2), (-1.5, -up, 2, 1), (2.0, 2.0, 0, 0)]
-        {
+        for (t, b, plain, mirrored) in [
+            (up, 1.5, 2, 2),
+            (1.5, up, 1, 1),
+            (-up, -1.5, 1, 2),
+            (-1.5, -up, 2, 1),
+            (2.0, 2.0, 0, 0),
+        ] {
             assert_eq!((d(t, b, false), d(t, b, true)), (plain, mirrored), "{t} {b}");
         }
         assert_eq!(difference(3, 5, 8, false, true), 3);

@@ -27,7 +27,8 @@ fn joint_bits(a: &[u64], b: &[u64]) -> f64 {
     bits_of(a.iter().zip(b).map(|(x, y)| x + y))
 }
 
-/// What merging table `i` with the best one after it costs (less than zero if it saves), and which that is.
+/// What merging table `i` with the best one after it costs (less than zero if it saves), and which
+/// that is.
 fn best_partner(i: usize, tables: &[Vec<u64>], own: &[f64]) -> (f64, usize) {
     (i + 1..tables.len())
         .map(|j| (joint_bits(&tables[i], &tables[j]) - own[i] - own[j], j))
@@ -35,14 +36,19 @@ fn best_partner(i: usize, tables: &[Vec<u64>], own: &[f64]) -> (f64, usize) {
         .unwrap_or((f64::INFINITY, usize::MAX))
 }
 
-/// Merge histograms, pair by pair, for as long as that saves bits. Returns what is left, and all bits: symbols, tables,
-/// and a look-up entry for each histogram.
+/// Merge histograms, pair by pair, for as long as that saves bits. Returns what is left, and all
+/// bits: symbols, tables, and a look-up entry for each histogram.
 pub fn merged_bits(mut tables: Vec<Vec<u64>>) -> (Vec<Vec<u64>>, f64) {
     let lookup = if tables.len() > 1 { SYMBOL_BITS * tables.len() as f64 } else { 0.0 };
     let mut own: Vec<f64> = tables.iter().map(|t| table_bits(t)).collect();
-    let mut best: Vec<(f64, usize)> = (0..tables.len()).map(|i| best_partner(i, &tables, &own)).collect();
-    while let Some((i, (_, j))) =
-        best.iter().copied().enumerate().min_by(|a, b| a.1.0.total_cmp(&b.1.0)).filter(|b| b.1.0 < 0.0)
+    let mut best: Vec<(f64, usize)> =
+        (0..tables.len()).map(|i| best_partner(i, &tables, &own)).collect();
+    while let Some((i, (_, j))) = best
+        .iter()
+        .copied()
+        .enumerate()
+        .min_by(|a, b| a.1.0.total_cmp(&b.1.0))
+        .filter(|b| b.1.0 < 0.0)
     {
         // The last takes the place of the absorbed one, so that indices stay dense.
         let absorbed = tables.swap_remove(j);

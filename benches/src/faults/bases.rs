@@ -1,6 +1,8 @@
 //! Rows: the base is not the one that the delta was made against.
 
-use super::data::{Made, derived, kinds, put, put_model, rows as made_rows, small_model, write_json};
+use super::data::{
+    Made, derived, kinds, put, put_model, rows as made_rows, small_model, write_json,
+};
 use super::dice::Dice;
 use super::lab::Lab;
 use super::library::{Library, Right};
@@ -23,14 +25,19 @@ pub(super) fn rows() -> Vec<Row> {
 
 const MODELS: [&str; 10] =
     ["values", "bit", "flip", "shape", "type", "missing", "names", "order", "empty", "fine-tuned"];
-const TABLES: [&str; 8] = ["values", "cell", "flip", "missing", "order", "other", "empty", "derived"];
+const TABLES: [&str; 8] =
+    ["values", "cell", "flip", "missing", "order", "other", "empty", "derived"];
 
 fn plan(lab: &Lab) -> Result<Plan> {
     let mut all = Vec::new();
     for kind in kinds(&lab.data()).iter().filter(|k| k.small && !k.alone) {
         let ways = if kind.dataset { &TABLES[..] } else { &MODELS };
         for way in ways {
-            let n = if matches!(*way, "bit" | "cell" | "flip") { lab.most(200, 4) } else { lab.most(10, 1) };
+            let n = if matches!(*way, "bit" | "cell" | "flip") {
+                lab.most(200, 4)
+            } else {
+                lab.most(10, 1)
+            };
             all.extend((0..n).map(|i| format!("{} {way} {i}", kind.name)));
         }
     }
@@ -44,7 +51,11 @@ fn run(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
     let mut dice = Dice::new(lab.seed, trial);
     let number = trial.replace(' ', "-");
     let bases = lab.fast.join("bases");
-    let base = bases.join(if kind.dataset { format!("{number}.{}", extension(kind.name)) } else { number });
+    let base = bases.join(if kind.dataset {
+        format!("{number}.{}", extension(kind.name))
+    } else {
+        number
+    });
     if kind.dataset {
         wrong_table(lab, kind.name, way, &mut dice, &base)?;
     } else {
@@ -74,7 +85,9 @@ fn extension(kind: &str) -> &'static str {
 fn wrong_model(lab: &Lab, kind: &str, way: &str, dice: &mut Dice, base: &Path) -> Result<()> {
     let mut tensors = small_model(&mut Dice::new(lab.seed, kind));
     let n = dice.below(tensors.len() - 1);
-    let other = |t: &Made, shape: &[usize], dtype, dice: &mut Dice| Made::random(&t.name, shape, dtype, dice);
+    let other = |t: &Made, shape: &[usize], dtype, dice: &mut Dice| {
+        Made::random(&t.name, shape, dtype, dice)
+    };
     let Some(one) = tensors.get_mut(n) else { return Err(Error::invalid_argument("no tensors")) };
     match way {
         "values" => tensors = small_model(dice),

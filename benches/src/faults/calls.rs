@@ -8,16 +8,21 @@ use sparse_core::Result;
 
 /// The rows of this file.
 pub(super) fn rows() -> Vec<Row> {
-    let place = "the n-th such system call of the command on its inputs, outputs and temporaries, every n";
+    let place =
+        "the n-th such system call of the command on its inputs, outputs and temporaries, every n";
     let row = |name, fault, plan| Row { name, fault, place, plan, run };
     vec![
-        row("kill-each-call", "kill -9 right before each call that changes the file system", |lab| {
-            plan(lab, "kill")
-        }),
+        row(
+            "kill-each-call",
+            "kill -9 right before each call that changes the file system",
+            |lab| plan(lab, "kill"),
+        ),
         row("write-full", "write: no space (ENOSPC)", |lab| plan(lab, "write-full")),
         row("write-error", "write: error (EIO)", |lab| plan(lab, "write-error")),
         row("write-short", "short write", |lab| plan(lab, "write-short")),
-        row("write-interrupted", "write: interrupted (EINTR)", |lab| plan(lab, "write-interrupted")),
+        row("write-interrupted", "write: interrupted (EINTR)", |lab| {
+            plan(lab, "write-interrupted")
+        }),
         row("read-error", "read: error (EIO)", |lab| plan(lab, "read-error")),
         row("read-short", "short read", |lab| plan(lab, "read-short")),
         row("read-interrupted", "read: interrupted (EINTR)", |lab| plan(lab, "read-interrupted")),
@@ -151,7 +156,10 @@ mod traced {
                     if outcome.verdict == Verdict::Refused
                         && matches!(fault, Fault::Short | Fault::Fail(Errno::EINTR)) =>
                 {
-                    Outcome::new(Verdict::Wrong, format!("refused, though nothing failed: {}", seen.ran.text))
+                    Outcome::new(
+                        Verdict::Wrong,
+                        format!("refused, though nothing failed: {}", seen.ran.text),
+                    )
                 }
                 outcome => outcome,
             }),

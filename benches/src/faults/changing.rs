@@ -20,12 +20,16 @@ pub(super) fn rows() -> Vec<Row> {
     let place = "a file of base, target or delta at a random moment of the command's run";
     let row = |name, fault, plan| Row { name, fault, place, plan, run };
     vec![
-        row("changing-models", "inputs cut, emptied, overwritten, replaced or removed: models", |lab| {
-            plan(lab, "model")
-        }),
-        row("changing-datasets", "inputs cut, emptied, overwritten, replaced or removed: datasets", |lab| {
-            plan(lab, "table")
-        }),
+        row(
+            "changing-models",
+            "inputs cut, emptied, overwritten, replaced or removed: models",
+            |lab| plan(lab, "model"),
+        ),
+        row(
+            "changing-datasets",
+            "inputs cut, emptied, overwritten, replaced or removed: datasets",
+            |lab| plan(lab, "table"),
+        ),
     ]
 }
 
@@ -66,7 +70,8 @@ impl Inputs {
         copy(&inputs.kind.delta(), &inputs.delta())?;
         for name in ["out", "tmp"] {
             let path = inputs.folder.join(name);
-            fs::create_dir_all(&path).map_err(|e| Error::io("cannot make", e).in_file(show(&path)))?;
+            fs::create_dir_all(&path)
+                .map_err(|e| Error::io("cannot make", e).in_file(show(&path)))?;
         }
         Ok(inputs)
     }
@@ -148,7 +153,8 @@ fn change(path: &Path, act: &str, span: Duration, dice: &mut Dice) -> Result<()>
 
 fn run(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
     let lab = library.lab;
-    let (kind, command, victim, act) = (word(trial, 0), word(trial, 1), word(trial, 2), word(trial, 3));
+    let (kind, command, victim, act) =
+        (word(trial, 0), word(trial, 1), word(trial, 2), word(trial, 3));
     let mut dice = Dice::new(lab.seed, trial);
     let inputs = Inputs::new(lab, kind)?;
     let (temporary, log) = (inputs.folder.join("tmp"), inputs.folder.join("log"));
@@ -178,7 +184,8 @@ fn run(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
 
 fn verdict(lab: &Lab, inputs: &Inputs, command: &str, ran: &Ran) -> Result<Outcome> {
     let left = || {
-        let beside = super::lab::names(&inputs.folder.join("out")).into_iter().filter(|n| n != "out");
+        let beside =
+            super::lab::names(&inputs.folder.join("out")).into_iter().filter(|n| n != "out");
         beside.chain(super::lab::names(&inputs.folder.join("tmp"))).collect::<Vec<_>>()
     };
     let done = match ran.honest() {
@@ -204,8 +211,8 @@ fn verdict(lab: &Lab, inputs: &Inputs, command: &str, ran: &Ran) -> Result<Outco
     })
 }
 
-/// The verdict on a delta that was made while something changed: it has to restore the target as it was or as it is,
-/// from the base as it was or as it is.
+/// The verdict on a delta that was made while something changed: it has to restore the target as it
+/// was or as it is, from the base as it was or as it is.
 fn made(lab: &Lab, inputs: &Inputs) -> Result<Outcome> {
     let kind = &inputs.kind;
     let mut seen = String::new();

@@ -38,7 +38,8 @@ pub(super) fn rows() -> Vec<Row> {
             |lab| {
                 let mut all = Vec::new();
                 for kind in lab.kinds() {
-                    let most = if kind.small { lab.most(usize::MAX, 60) } else { lab.most(300, 10) };
+                    let most =
+                        if kind.small { lab.most(usize::MAX, 60) } else { lab.most(300, 10) };
                     let lengths = (0..len(&kind)?).map(|n| format!("{} cut {n}", kind.name));
                     all.extend(thin(lengths.collect(), most));
                 }
@@ -56,7 +57,9 @@ pub(super) fn rows() -> Vec<Row> {
                 for kind in lab.kinds().iter().filter(|k| k.small) {
                     for other in lab.kinds().iter().filter(|k| k.small && k.name != kind.name) {
                         let n = lab.most(40, 2);
-                        all.extend((0..n).map(|i| format!("{} splice {i} {}", kind.name, other.name)));
+                        all.extend(
+                            (0..n).map(|i| format!("{} splice {i} {}", kind.name, other.name)),
+                        );
                     }
                 }
                 Ok(Plan::Trials(all))
@@ -94,7 +97,9 @@ fn len(kind: &Kind) -> Result<u64> {
 
 fn bits(kind: &Kind) -> Result<Vec<String>> {
     let bytes = 0..len(kind)?;
-    Ok(bytes.flat_map(|at| (0..8).map(move |bit| format!("{} flip {at} {bit}", kind.name))).collect())
+    Ok(bytes
+        .flat_map(|at| (0..8).map(move |bit| format!("{} flip {at} {bit}", kind.name)))
+        .collect())
 }
 
 fn sampled_list(lab: &super::lab::Lab, n: usize, what: &str) -> Vec<String> {
@@ -105,7 +110,9 @@ fn sampled_list(lab: &super::lab::Lab, n: usize, what: &str) -> Vec<String> {
 fn sampled(lab: &super::lab::Lab, n: usize, what: &str) -> Result<Plan> {
     let kinds = lab.kinds();
     let large = kinds.iter().filter(|k| !k.small);
-    Ok(Plan::Trials(large.flat_map(|k| (0..n).map(move |i| format!("{} {what} {i}", k.name))).collect()))
+    Ok(Plan::Trials(
+        large.flat_map(|k| (0..n).map(move |i| format!("{} {what} {i}", k.name))).collect(),
+    ))
 }
 
 fn changed(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {

@@ -47,7 +47,8 @@ impl Kind {
     /// What the delta restores, as the command wrote it.
     pub(super) fn restored(&self) -> PathBuf {
         if self.target().is_file() {
-            self.folder.join(format!("restored.{}", self.files[1].rsplit('.').next().unwrap_or("bin")))
+            self.folder
+                .join(format!("restored.{}", self.files[1].rsplit('.').next().unwrap_or("bin")))
         } else {
             self.folder.join("restored")
         }
@@ -77,7 +78,8 @@ fn kind(
     }
 }
 
-/// Describes the delta between datasets of more rows than fit 16 MB of memory; only some rows need it.
+/// Describes the delta between datasets of more rows than fit 16 MB of memory; only some rows need
+/// it.
 pub(super) fn spilled(data: &Path) -> Kind {
     kind(data, "spilled", PARQUET, &["--effort", "fast", "--memory", "16M"], false)
 }
@@ -127,7 +129,12 @@ pub(super) struct Made {
 
 impl Made {
     /// Creates a tensor of random weights.
-    pub(super) fn random(name: &str, shape: &[usize], dtype: &'static str, dice: &mut Dice) -> Made {
+    pub(super) fn random(
+        name: &str,
+        shape: &[usize],
+        dtype: &'static str,
+        dice: &mut Dice,
+    ) -> Made {
         let n: usize = shape.iter().product();
         let weights = (0..n).map(|_| 0.05 * dice.bell());
         let bytes = match dtype {
@@ -204,7 +211,9 @@ pub(super) fn small_model(dice: &mut Dice) -> Vec<Made> {
 
 /// Fine-tunes a model: all tensors move but frozen ones.
 pub(super) fn trained(base: &[Made], share: f64, dice: &mut Dice) -> Vec<Made> {
-    base.iter().map(|t| t.train(if t.name.starts_with("frozen") { 0.0 } else { share }, dice)).collect()
+    base.iter()
+        .map(|t| t.train(if t.name.starts_with("frozen") { 0.0 } else { share }, dice))
+        .collect()
 }
 
 /// Makes the spilled datasets and their delta, unless an earlier row did.
@@ -220,7 +229,8 @@ pub(super) fn make(lab: &Lab, kind: &Kind) -> Result<()> {
     match kind.name {
         "rows" => tables(&base, &target, 40, &mut dice, super::parquet::write)?,
         "table" => tables(&base, &target, 2_000, &mut dice, super::parquet::write)?,
-        // A quarter of the memory is the base's: these are 8 MB, with texts that take no time to code.
+        // A quarter of the memory is the base's: these are 8 MB, with texts that take no time to
+        // code.
         "spilled" => tables(&base, &target, 8_000, &mut dice, |path, rows| {
             let pad = "-".repeat(1000);
             let long = |r: &Row| Row { text: format!("{}{pad}", r.text), ..r.clone() };
@@ -229,10 +239,16 @@ pub(super) fn make(lab: &Lab, kind: &Kind) -> Result<()> {
         "exact" => tables(&base, &target, 30, &mut dice, write_json)?,
         "model" => {
             let tensors: Vec<Made> = (0..3)
-                .map(|i| Made::random(&format!("layers.{i}.weight"), &[512, 384], "BF16", &mut dice))
+                .map(|i| {
+                    Made::random(&format!("layers.{i}.weight"), &[512, 384], "BF16", &mut dice)
+                })
                 .collect();
             put_model(&base, &tensors, "{\"model_type\": \"made up\"}\n")?;
-            put_model(&target, &trained(&tensors, 0.9, &mut dice), "{\"model_type\": \"made up\"}\n")?;
+            put_model(
+                &target,
+                &trained(&tensors, 0.9, &mut dice),
+                "{\"model_type\": \"made up\"}\n",
+            )?;
         }
         _ => {
             let tensors = small_model(&mut dice);
@@ -255,7 +271,9 @@ pub(super) fn make(lab: &Lab, kind: &Kind) -> Result<()> {
     };
     match difference {
         None => Ok(()),
-        Some(what) => Err(Error::new(ErrorKind::InvalidInput, format!("without any fault: {what}"))),
+        Some(what) => {
+            Err(Error::new(ErrorKind::InvalidInput, format!("without any fault: {what}")))
+        }
     }
 }
 
@@ -287,15 +305,16 @@ pub(super) struct Row {
 }
 
 const WORDS: [&str; 16] = [
-    "delta", "restores", "the", "model", "bit", "for", "a", "base", "of", "rows", "cells", "in", "order",
-    "from", "what", "changed",
+    "delta", "restores", "the", "model", "bit", "for", "a", "base", "of", "rows", "cells", "in",
+    "order", "from", "what", "changed",
 ];
 
 /// Makes `n` rows.
 pub(super) fn rows(n: usize, dice: &mut Dice) -> Vec<Row> {
     let row = |id: usize| {
         let words = 3 + dice.below(9);
-        let text: Vec<&str> = (0..words).filter_map(|_| WORDS.get(dice.below(16)).copied()).collect();
+        let text: Vec<&str> =
+            (0..words).filter_map(|_| WORDS.get(dice.below(16)).copied()).collect();
         Row { id: id as i64, text: text.join(" "), score: dice.below(10_000) as f64 / 8.0 }
     };
     (0..n).map(row).collect()
@@ -334,7 +353,11 @@ pub(super) fn write_json(path: &Path, rows: &[Row]) -> Result<()> {
     let mut text = String::new();
     for r in rows {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{{\"id\": {}, \"text\": {:?}, \"score\": {:?}}}", r.id, r.text, r.score);
+        let _ = writeln!(
+            text,
+            "{{\"id\": {}, \"text\": {:?}, \"score\": {:?}}}",
+            r.id, r.text, r.score
+        );
     }
     put(path, text)
 }

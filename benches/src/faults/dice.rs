@@ -5,7 +5,8 @@
 pub(super) struct Dice(u64);
 
 impl Dice {
-    /// Creates a generator for a trial, from the seed of the run and the words that describe the trial.
+    /// Creates a generator for a trial, from the seed of the run and the words that describe the
+    /// trial.
     pub(super) fn new(seed: u64, words: &str) -> Dice {
         let state = words.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, |h, b| {
             (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)

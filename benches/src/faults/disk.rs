@@ -32,7 +32,8 @@ pub(super) fn rows() -> Vec<Row> {
             plan: |lab| match mounts(lab) {
                 Ok(()) => {
                     super::data::make_spilled(lab)?;
-                    let trial = |op: Op, i: usize| format!("temporary {} {}", op.name(), 1 + i * i * 4);
+                    let trial =
+                        |op: Op, i: usize| format!("temporary {} {}", op.name(), 1 + i * i * 4);
                     let of_op = |op| thin((0..48).map(|i| trial(op, i)).collect(), lab.most(48, 2));
                     Ok(Plan::Trials(Op::SPILLED.into_iter().flat_map(of_op).collect()))
                 }
@@ -57,7 +58,9 @@ pub(super) fn rows() -> Vec<Row> {
             plan: |_| {
                 let all = Op::ALL.into_iter();
                 let what = ["missing", "file", "device", "proc"];
-                Ok(Plan::Trials(all.flat_map(|op| what.map(|w| format!("{w} {}", op.name()))).collect()))
+                Ok(Plan::Trials(
+                    all.flat_map(|op| what.map(|w| format!("{w} {}", op.name()))).collect(),
+                ))
             },
             run: at_odd_places,
         },
@@ -142,7 +145,10 @@ fn on_full_disk(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
     let out = scene.folder.join("out");
     let mount = Mount::new(&out, number(trial, 3) * 4096)?;
     if scene.put_old().is_err() {
-        return Ok(Outcome::new(super::outcome::Verdict::Missed, "no space for what was there before"));
+        return Ok(Outcome::new(
+            super::outcome::Verdict::Missed,
+            "no space for what was there before",
+        ));
     }
     let ran = lab.start(&scene.words(), &scene.temporary(), &scene.log())?.finish()?;
     let outcome = scene.after(&ran);
@@ -182,7 +188,8 @@ fn at_odd_places(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
         _ => PathBuf::from("/proc/out"),
     };
     let own = scene.out();
-    let words = scene.words().into_iter().map(|w| if *w == *own { place.clone().into() } else { w });
+    let words =
+        scene.words().into_iter().map(|w| if *w == *own { place.clone().into() } else { w });
     let words: Vec<_> = words.collect();
     let ran = lab.start(&words, &scene.temporary(), &scene.log())?.finish()?;
     Ok(match scene.after(&ran) {

@@ -10,8 +10,7 @@ use sparse_core::{Error, Limits, Result};
 
 /// The rows of this file.
 pub(super) fn rows() -> Vec<Row> {
-    let place =
-        "index changed and written with checksums that fit; the libraries, 4 GB of address space at most";
+    let place = "index changed and written with checksums that fit; the libraries, 4 GB of address space at most";
     let row = |name, fault, place, plan, run| Row { name, fault, place, plan, run };
     vec![
         row(
@@ -22,7 +21,8 @@ pub(super) fn rows() -> Vec<Row> {
                 let mut all = Vec::new();
                 for kind in lab.kinds().iter().filter(|k| k.small) {
                     let n = Parts::of(&super::data::get(&kind.delta())?)?.index.len();
-                    let of_kind = (0..n).flat_map(|at| BYTES.map(|how| format!("{} {how} {at}", kind.name)));
+                    let of_kind =
+                        (0..n).flat_map(|at| BYTES.map(|how| format!("{} {how} {at}", kind.name)));
                     all.extend(thin(of_kind.collect(), lab.most(usize::MAX, 40)));
                 }
                 Ok(Plan::Trials(all))
@@ -35,8 +35,8 @@ pub(super) fn rows() -> Vec<Row> {
             place,
             |lab| {
                 let kinds: Vec<Kind> = lab.kinds().into_iter().filter(|k| k.small).collect();
-                let names =
-                    (0..NAMES.len()).flat_map(|n| kinds.iter().map(move |k| format!("{} name {n}", k.name)));
+                let names = (0..NAMES.len())
+                    .flat_map(|n| kinds.iter().map(move |k| format!("{} name {n}", k.name)));
                 Ok(Plan::Trials(thin(names.collect(), lab.most(usize::MAX, 40))))
             },
             lying_name,
@@ -54,9 +54,12 @@ pub(super) fn rows() -> Vec<Row> {
                         // Seconds each: what is coded wrongly decodes to as much as limits allow.
                         (false, true) => lab.most(100, 1),
                     };
-                    let n = records(&super::data::get(&kind.delta())?)?.iter().map(|r| r.len).sum::<usize>();
-                    let of_kind =
-                        (0..n).flat_map(|at| PAYLOAD.map(|how| format!("{} {how} {at}", kind.name)));
+                    let n = records(&super::data::get(&kind.delta())?)?
+                        .iter()
+                        .map(|r| r.len)
+                        .sum::<usize>();
+                    let of_kind = (0..n)
+                        .flat_map(|at| PAYLOAD.map(|how| format!("{} {how} {at}", kind.name)));
                     all.extend(thin(of_kind.collect(), most));
                 }
                 Ok(Plan::Trials(all))
@@ -80,7 +83,8 @@ const TRAILER: usize = 40;
 impl Parts {
     fn of(delta: &[u8]) -> Result<Parts> {
         let bad = || Error::corrupt("not a delta as FORMAT.md describes it");
-        let trailer = delta.len().checked_sub(TRAILER).and_then(|at| delta.get(at..)).ok_or_else(bad)?;
+        let trailer =
+            delta.len().checked_sub(TRAILER).and_then(|at| delta.get(at..)).ok_or_else(bad)?;
         let field = |i: usize| {
             let bytes = trailer.get(8 * i..8 * i + 8).and_then(|b| b.try_into().ok());
             bytes.and_then(|b| usize::try_from(u64::from_le_bytes(b)).ok()).ok_or_else(bad)
@@ -186,7 +190,8 @@ fn lying_index(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
     library.judge(&kind, parts.join(), None, Right::Consistent)
 }
 
-/// Names instead of that of the first file; the same length where that is possible, so that the rest stays as it is.
+/// Names instead of that of the first file; the same length where that is possible, so that the
+/// rest stays as it is.
 const NAMES: [&str; 22] = [
     "../evil.txt",
     "/evil.jsonl",
@@ -226,7 +231,8 @@ fn lying_name(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
     if new.len() > 3 {
         new.resize(old.len(), b'x');
     }
-    // Of a dataset, the first is the path of the target, for people only: change that and the file's.
+    // Of a dataset, the first is the path of the target, for people only: change that and the
+    // file's.
     let mut changed = parts.replace(old, &new);
     while parts.replace(old, &new) {
         changed = true;

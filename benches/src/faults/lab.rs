@@ -97,7 +97,8 @@ impl Running {
     pub(super) fn finish(mut self) -> Result<Ran> {
         let mut late = false;
         let status = loop {
-            let ended = self.child.try_wait().map_err(|e| Error::io("cannot wait for a command", e))?;
+            let ended =
+                self.child.try_wait().map_err(|e| Error::io("cannot wait for a command", e))?;
             if let Some(status) = ended {
                 break status;
             }
@@ -152,7 +153,8 @@ impl Lab {
         if self.quick { quick } else { most }
     }
 
-    /// An empty folder for a trial, below `root`; what an earlier trial of this process left is removed.
+    /// An empty folder for a trial, below `root`; what an earlier trial of this process left is
+    /// removed.
     ///
     /// # Errors
     /// `Io`.
@@ -168,7 +170,13 @@ impl Lab {
     }
 
     /// The command that makes the delta of a kind.
-    pub(super) fn make_words(&self, kind: &Kind, base: &Path, target: &Path, out: &Path) -> Vec<OsString> {
+    pub(super) fn make_words(
+        &self,
+        kind: &Kind,
+        base: &Path,
+        target: &Path,
+        out: &Path,
+    ) -> Vec<OsString> {
         let mut list = match (kind.dataset, kind.name) {
             (true, _) => words([&"dataset-compress", &base, &target]),
             (false, "adapter") => words([&"compress-adapter", &base, &target]),
@@ -181,10 +189,17 @@ impl Lab {
     }
 
     /// The command that restores what a delta of a kind is of.
-    pub(super) fn restore_words(&self, kind: &Kind, base: &Path, delta: &Path, out: &Path) -> Vec<OsString> {
+    pub(super) fn restore_words(
+        &self,
+        kind: &Kind,
+        base: &Path,
+        delta: &Path,
+        out: &Path,
+    ) -> Vec<OsString> {
         match kind.dataset {
             true => {
-                let mut list = words([&"dataset-reconstruct", &delta, &"--base", &base, &"-o", &out, &"-q"]);
+                let mut list =
+                    words([&"dataset-reconstruct", &delta, &"--base", &base, &"-o", &out, &"-q"]);
                 let memory = kind.options.iter().skip_while(|o| **o != "--memory").take(2);
                 list.extend(memory.map(OsString::from));
                 list
@@ -203,12 +218,24 @@ impl Lab {
     }
 
     /// Makes a delta.
-    pub(super) fn make_delta(&self, kind: &Kind, base: &Path, target: &Path, out: &Path) -> Result<Ran> {
+    pub(super) fn make_delta(
+        &self,
+        kind: &Kind,
+        base: &Path,
+        target: &Path,
+        out: &Path,
+    ) -> Result<Ran> {
         self.run(&self.make_words(kind, base, target, out))
     }
 
     /// Restores what a delta is of.
-    pub(super) fn restore(&self, kind: &Kind, base: &Path, delta: &Path, out: &Path) -> Result<Ran> {
+    pub(super) fn restore(
+        &self,
+        kind: &Kind,
+        base: &Path,
+        delta: &Path,
+        out: &Path,
+    ) -> Result<Ran> {
         self.run(&self.restore_words(kind, base, delta, out))
     }
 
@@ -216,7 +243,12 @@ impl Lab {
     ///
     /// # Errors
     /// `Io` or `NotFound` when it cannot be started.
-    pub(super) fn start(&self, words: &[OsString], temporary: &Path, log: &Path) -> Result<Running> {
+    pub(super) fn start(
+        &self,
+        words: &[OsString],
+        temporary: &Path,
+        log: &Path,
+    ) -> Result<Running> {
         self.start_as(Command::new(&self.sparse).args(words), temporary, log)
     }
 
@@ -224,7 +256,12 @@ impl Lab {
     ///
     /// # Errors
     /// `Io` or `NotFound` when it cannot be started.
-    pub(super) fn start_as(&self, command: &mut Command, temporary: &Path, log: &Path) -> Result<Running> {
+    pub(super) fn start_as(
+        &self,
+        command: &mut Command,
+        temporary: &Path,
+        log: &Path,
+    ) -> Result<Running> {
         let child = prepare(command, temporary, log)?
             .spawn()
             .map_err(|e| Error::io("cannot start", e).in_file(show(&self.sparse)))?;
@@ -259,14 +296,19 @@ impl Lab {
 ///
 /// # Errors
 /// `Io` when the file for what it prints cannot be made.
-pub(super) fn prepare<'a>(command: &'a mut Command, temporary: &Path, log: &Path) -> Result<&'a mut Command> {
+pub(super) fn prepare<'a>(
+    command: &'a mut Command,
+    temporary: &Path,
+    log: &Path,
+) -> Result<&'a mut Command> {
     let error = |e| Error::io("cannot write", e).in_file(show(log));
     let file = File::create(log).map_err(error)?;
     let copy = file.try_clone().map_err(error)?;
     Ok(command.env("TMPDIR", temporary).stdin(Stdio::null()).stdout(file).stderr(copy))
 }
 
-/// Reports the first difference between two files, or two folders with all that is in them; none if they are equal.
+/// Reports the first difference between two files, or two folders with all that is in them; none if
+/// they are equal.
 pub(super) fn difference(a: &Path, b: &Path) -> Option<String> {
     match (fs::metadata(a), fs::metadata(b)) {
         (Ok(x), Ok(y)) if x.is_dir() && y.is_dir() => {
@@ -280,7 +322,12 @@ pub(super) fn difference(a: &Path, b: &Path) -> Option<String> {
             (Ok(x), Ok(y)) if x == y => None,
             (Ok(x), Ok(y)) => {
                 let at = x.iter().zip(&y).take_while(|(p, q)| p == q).count();
-                Some(format!("{} differs from byte {at} of {} (right: {})", show(a), x.len(), y.len()))
+                Some(format!(
+                    "{} differs from byte {at} of {} (right: {})",
+                    show(a),
+                    x.len(),
+                    y.len()
+                ))
             }
             _ => Some(format!("{} cannot be read", show(a))),
         },
@@ -291,7 +338,8 @@ pub(super) fn difference(a: &Path, b: &Path) -> Option<String> {
 /// Names in a folder, sorted; none if it cannot be read.
 pub(super) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> =
+        entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }

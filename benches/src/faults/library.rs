@@ -3,7 +3,9 @@
 use super::data::{Kind, put};
 use super::lab::{Lab, difference, names};
 use super::outcome::{Outcome, Verdict};
-use sparse::{Delta, Limits, Model, OpenOptions, Options, Overwrite, Result, Unobserved, default_registry};
+use sparse::{
+    Delta, Limits, Model, OpenOptions, Options, Overwrite, Result, Unobserved, default_registry,
+};
 use sparse_core::ByteSource;
 use sparse_dataset::{Dataset, DatasetDelta, DeltaDataset};
 use std::collections::BTreeMap;
@@ -27,7 +29,8 @@ pub(super) struct Library<'a> {
 pub(super) enum Right {
     /// It is refused, or restores what the delta restored before.
     SameOrRefused,
-    /// It is refused, or restores whatever it says, within its folder; `verify` and `reconstruct` agree.
+    /// It is refused, or restores whatever it says, within its folder; `verify` and `reconstruct`
+    /// agree.
     Consistent,
 }
 
@@ -109,19 +112,25 @@ impl<'a> Library<'a> {
             return Ok(Outcome::new(Verdict::Leftover, format!("{stray:?}")));
         }
         Ok(match (verified, restored) {
-            (_, Err(e)) if there => Outcome::new(Verdict::Wrong, format!("an error, and an output: {e}")),
-            (Ok(()), Err(e)) => Outcome::new(Verdict::Wrong, format!("verified, and not restored: {e}")),
+            (_, Err(e)) if there => {
+                Outcome::new(Verdict::Wrong, format!("an error, and an output: {e}"))
+            }
+            (Ok(()), Err(e)) => {
+                Outcome::new(Verdict::Wrong, format!("verified, and not restored: {e}"))
+            }
             (Err(_), Err(_)) => Outcome::refused(),
-            // What is verified beyond what is restored (certificates, rows beside exact files) may lie; then the
-            // files have to be the very ones.
+            // What is verified beyond what is restored (certificates, rows beside exact files) may
+            // lie; then the files have to be the very ones.
             (Err(_), Ok(())) => match difference(&out, &kind.restored()) {
                 None => Outcome::restored(),
                 Some(what) => Outcome::new(Verdict::Wrong, format!("not verified, and {what}")),
             },
-            (_, Ok(())) if right == Right::SameOrRefused => match difference(&out, &kind.restored()) {
-                None => Outcome::restored(),
-                Some(what) => Outcome::new(Verdict::Wrong, what),
-            },
+            (_, Ok(())) if right == Right::SameOrRefused => {
+                match difference(&out, &kind.restored()) {
+                    None => Outcome::restored(),
+                    Some(what) => Outcome::new(Verdict::Wrong, what),
+                }
+            }
             (_, Ok(())) => Outcome::restored(),
         })
     }

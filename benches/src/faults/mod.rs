@@ -1,7 +1,9 @@
-//! The `faults` command: every kind of fault that can be brought about, many times, and what became of it.
+//! The `faults` command: every kind of fault that can be brought about, many times, and what became
+//! of it.
 //!
-//! `row::rows` lists the faults. A row plans its trials as lines of words, `worker` runs them in processes of
-//! their own, `outcome` says what is right, and `table` writes what docs/RELIABILITY.md shows.
+//! `row::rows` lists the faults. A row plans its trials as lines of words, `worker` runs them in
+//! processes of their own, `outcome` says what is right, and `table` writes what
+//! docs/RELIABILITY.md shows.
 
 mod bases;
 mod calls;
@@ -48,14 +50,18 @@ pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let quick = args.iter().any(|a| a == "--quick");
     args.retain(|a| a != "--quick");
     let command = format!("sparse-bench faults{}", if quick { " --quick" } else { "" });
-    let known =
-        ["out", "only", "seed", "sparse", "work", "trial", "jobs", "worker", "dir", "fast", "first", "step"];
+    let known = [
+        "out", "only", "seed", "sparse", "work", "trial", "jobs", "worker", "dir", "fast", "first",
+        "step",
+    ];
     let args = Args::parse(args, &known)?;
     let seed = args.parsed("seed", 1)?;
     if let Some(name) = args.get("worker") {
         let path = |name| Ok::<PathBuf, Error>(args.required(name)?.into());
-        let lab = Lab { dir: path("dir")?, fast: path("fast")?, sparse: path("sparse")?, seed, quick };
-        let share = worker::Share { first: args.parsed("first", 0)?, step: args.parsed("step", 1)? };
+        let lab =
+            Lab { dir: path("dir")?, fast: path("fast")?, sparse: path("sparse")?, seed, quick };
+        let share =
+            worker::Share { first: args.parsed("first", 0)?, step: args.parsed("step", 1)? };
         worker::work(&lab, &row_of(name)?, share)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -122,9 +128,15 @@ fn all_rows(
         match &result {
             Ok(tally) => {
                 let counted = Verdict::ALL.into_iter().filter(|&v| tally.count(v) > 0);
-                let counts: Vec<_> = counted.map(|v| format!("{} {}", tally.count(v), v.name())).collect();
+                let counts: Vec<_> =
+                    counted.map(|v| format!("{} {}", tally.count(v), v.name())).collect();
                 let s = began.elapsed().as_secs_f64();
-                eprintln!("{}: {} trials, {}; {s:.1} s", row.name, tally.trials(), counts.join(", "));
+                eprintln!(
+                    "{}: {} trials, {}; {s:.1} s",
+                    row.name,
+                    tally.trials(),
+                    counts.join(", ")
+                );
                 for (trial, outcome) in &tally.failures {
                     eprintln!("    {} `{trial}`: {}", outcome.verdict.name(), outcome.detail);
                 }
@@ -143,8 +155,8 @@ fn all_rows(
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The command `sparse`: the one that was named, or the one beside this program, which Cargo makes anew where this
-/// program was started through it.
+/// The command `sparse`: the one that was named, or the one beside this program, which Cargo makes
+/// anew where this program was started through it.
 fn find_command(named: Option<&str>) -> Result<PathBuf> {
     if let Some(path) = named {
         return std::fs::canonicalize(path).map_err(|e| Error::io("cannot find", e).in_file(path));
@@ -164,9 +176,10 @@ fn find_command(named: Option<&str>) -> Result<PathBuf> {
     }
     match beside.is_file() {
         true => Ok(beside),
-        false => {
-            Err(Error::invalid_argument(format!("{} is missing: build it, or --sparse PATH", show(&beside))))
-        }
+        false => Err(Error::invalid_argument(format!(
+            "{} is missing: build it, or --sparse PATH",
+            show(&beside)
+        ))),
     }
 }
 

@@ -35,9 +35,11 @@ fn malformed(path: &Path, e: &parquet::errors::ParquetError) -> Error {
 /// Reports whether two Parquet files have other rows; none if they have the same.
 pub(super) fn difference(a: &Path, b: &Path) -> Result<Option<String>> {
     let read = |path: &Path| -> Result<Vec<RecordBatch>> {
-        let file = std::fs::File::open(path).map_err(|e| Error::io("cannot read", e).in_file(show(path)))?;
+        let file = std::fs::File::open(path)
+            .map_err(|e| Error::io("cannot read", e).in_file(show(path)))?;
         let batches = || -> parquet::errors::Result<Vec<RecordBatch>> {
-            let reader = ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(1 << 20).build()?;
+            let reader =
+                ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(1 << 20).build()?;
             reader.map(|b| b.map_err(Into::into)).collect()
         };
         batches().map_err(|e| malformed(path, &e))

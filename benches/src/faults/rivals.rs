@@ -73,7 +73,9 @@ fn two(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
     Ok(match (scene.state(), succeeded) {
         (State::Right, 1) if !forced => clean(&scene, Outcome::refused()),
         (State::Right, 1..) if forced => clean(&scene, Outcome::restored()),
-        (state, n) => Outcome::new(Verdict::Wrong, format!("{n} succeeded, and the output is {state:?}")),
+        (state, n) => {
+            Outcome::new(Verdict::Wrong, format!("{n} succeeded, and the output is {state:?}"))
+        }
     })
 }
 
@@ -113,6 +115,8 @@ fn folder_removed(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
         (Err(outcome), _) => outcome,
         (Ok(true), _) => Outcome::restored(),
         (Ok(false), State::Absent) => Outcome::refused(),
-        (Ok(false), state) => Outcome::new(Verdict::Wrong, format!("an error, and the output is {state:?}")),
+        (Ok(false), state) => {
+            Outcome::new(Verdict::Wrong, format!("an error, and the output is {state:?}"))
+        }
     })
 }

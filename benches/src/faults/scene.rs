@@ -1,4 +1,5 @@
-//! One run of the command at an output that was or was not there before, and what is right afterwards.
+//! One run of the command at an output that was or was not there before, and what is right
+//! afterwards.
 
 use super::data::{Kind, put};
 use super::lab::{Lab, Ran, difference, names};
@@ -78,7 +79,10 @@ impl Op {
     /// Whether it writes a delta.
     pub(super) fn makes_delta(self) -> bool {
         use Op::{AdapterCompress, Compress, DatasetCompress, ExactCompress, SpilledCompress};
-        matches!(self, Compress | DatasetCompress | ExactCompress | AdapterCompress | SpilledCompress)
+        matches!(
+            self,
+            Compress | DatasetCompress | ExactCompress | AdapterCompress | SpilledCompress
+        )
     }
 
     /// The kind of delta that it is tried with.
@@ -168,7 +172,8 @@ impl<'a> Scene<'a> {
         let scene = Scene { lab, op, kind: lab.kind(op.kind(large))?, prior, folder };
         for name in ["out", "tmp"] {
             let path = scene.folder.join(name);
-            fs::create_dir_all(&path).map_err(|e| Error::io("cannot make", e).in_file(show(&path)))?;
+            fs::create_dir_all(&path)
+                .map_err(|e| Error::io("cannot make", e).in_file(show(&path)))?;
         }
         Ok(scene)
     }
@@ -241,7 +246,8 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Whether a delta with other bytes (a fault may have led to another way to code) restores the same.
+    /// Whether a delta with other bytes (a fault may have led to another way to code) restores the
+    /// same.
     fn restores(&self, delta: &Path) -> bool {
         let back = self.folder.join("back");
         let _ = fs::remove_dir_all(&back).or_else(|_| fs::remove_file(&back));
@@ -265,21 +271,28 @@ impl<'a> Scene<'a> {
         let before = if self.prior == Prior::Old { State::Old } else { State::Absent };
         let outcome = match (done, self.state()) {
             (true, State::Right) => Outcome::restored(),
-            (true, state) => Outcome::new(Verdict::Wrong, format!("success, and the output is {state:?}")),
-            // An error after publishing (the folder could not be flushed) is said, though all is there.
+            (true, state) => {
+                Outcome::new(Verdict::Wrong, format!("success, and the output is {state:?}"))
+            }
+            // An error after publishing (the folder could not be flushed) is said, though all is
+            // there.
             (false, State::Right) => Outcome::refused(),
             (false, state) if state == before => Outcome::refused(),
             (false, State::Absent) => Outcome::new(Verdict::Lost, "what was there before is gone"),
-            (false, state) => Outcome::new(Verdict::Wrong, format!("an error, and the output is {state:?}")),
+            (false, state) => {
+                Outcome::new(Verdict::Wrong, format!("an error, and the output is {state:?}"))
+            }
         };
         match (self.leftovers(), outcome.verdict.is_right()) {
-            (left, true) if !left.is_empty() => Outcome::new(Verdict::Leftover, format!("{left:?}")),
+            (left, true) if !left.is_empty() => {
+                Outcome::new(Verdict::Leftover, format!("{left:?}"))
+            }
             _ => outcome,
         }
     }
 
-    /// The verdict after an end in which the command could not remove its temporary, for the fault was in the way:
-    /// the next run has to.
+    /// The verdict after an end in which the command could not remove its temporary, for the fault
+    /// was in the way: the next run has to.
     ///
     /// # Errors
     /// `Io` when the next run cannot be started.
@@ -300,22 +313,30 @@ impl<'a> Scene<'a> {
         let published = match self.state() {
             State::Right => true,
             state if state == before => false,
-            State::Absent => return Ok(Outcome::new(Verdict::Lost, "what was there before is gone")),
+            State::Absent => {
+                return Ok(Outcome::new(Verdict::Lost, "what was there before is gone"));
+            }
             state => {
-                return Ok(Outcome::new(Verdict::Wrong, format!("killed, and the output is {state:?}")));
+                return Ok(Outcome::new(
+                    Verdict::Wrong,
+                    format!("killed, and the output is {state:?}"),
+                ));
             }
         };
         let force = self.prior == Prior::Old || published;
-        let next = self.lab.start(&self.words_to(force), &self.temporary(), &self.log())?.finish()?;
+        let next =
+            self.lab.start(&self.words_to(force), &self.temporary(), &self.log())?.finish()?;
         Ok(match next.honest() {
             Err(outcome) => outcome,
             Ok(false) => Outcome::new(Verdict::Lost, format!("the next run fails: {}", next.text)),
-            Ok(true) if self.state() != State::Right => {
-                Outcome::new(Verdict::Wrong, format!("after the next run, the output is {:?}", self.state()))
-            }
-            Ok(true) if !self.leftovers().is_empty() => {
-                Outcome::new(Verdict::Leftover, format!("after the next run: {:?}", self.leftovers()))
-            }
+            Ok(true) if self.state() != State::Right => Outcome::new(
+                Verdict::Wrong,
+                format!("after the next run, the output is {:?}", self.state()),
+            ),
+            Ok(true) if !self.leftovers().is_empty() => Outcome::new(
+                Verdict::Leftover,
+                format!("after the next run: {:?}", self.leftovers()),
+            ),
             Ok(true) if published => Outcome::restored(),
             Ok(true) => Outcome::refused(),
         })

@@ -1,4 +1,5 @@
-//! Rows: a writer or a source of bytes that the program gives to the libraries fails at its n-th call.
+//! Rows: a writer or a source of bytes that the program gives to the libraries fails at its n-th
+//! call.
 
 use super::data::Kind;
 use super::dice::thin;
@@ -108,10 +109,12 @@ fn writers(lab: &Lab) -> Result<Plan> {
 fn with_writer(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
     let kind = library.lab.kind(word(trial, 0))?;
     let (mut right, mut out, mut calls) = (Vec::new(), Vec::new(), 0);
-    // Names in the delta depend on how its inputs are called, so it is compared with one that was made likewise.
+    // Names in the delta depend on how its inputs are called, so it is compared with one that was
+    // made likewise.
     compress(&kind, Faulty { out: &mut right, calls: &mut calls, nth: u64::MAX - 1, how: "" })?;
     calls = 0;
-    let faulty = Faulty { out: &mut out, calls: &mut calls, nth: number(trial, 2), how: word(trial, 1) };
+    let faulty =
+        Faulty { out: &mut out, calls: &mut calls, nth: number(trial, 2), how: word(trial, 1) };
     let done = catch_unwind(AssertUnwindSafe(|| compress(&kind, faulty)));
     Ok(match done {
         Err(e) => Outcome::new(Verdict::Panic, panic_text(&*e)),
@@ -149,7 +152,12 @@ impl ByteSource for Unreliable {
 }
 
 /// Verifies or restores the delta of a kind that a source gives: how often it was read.
-fn read(library: &mut Library<'_>, kind: &Kind, trial: &str, nth: u64) -> Result<(u64, Result<Outcome>)> {
+fn read(
+    library: &mut Library<'_>,
+    kind: &Kind,
+    trial: &str,
+    nth: u64,
+) -> Result<(u64, Result<Outcome>)> {
     let bytes = library.bytes(&kind.delta())?.to_vec();
     let calls = Arc::new(AtomicU64::new(0));
     let lies = word(trial, 1) == "lies";

@@ -14,7 +14,12 @@ const END: &str = "<!-- faults: end -->";
 pub(super) type Result = std::result::Result<Tally, String>;
 
 /// The table in Markdown, with machine, date, commit and command.
-pub(super) fn markdown(machine: &Machine, command: &str, results: &[(Row, Result)], seconds: u64) -> String {
+pub(super) fn markdown(
+    machine: &Machine,
+    command: &str,
+    results: &[(Row, Result)],
+    seconds: u64,
+) -> String {
     let mut out = format!(
         "Commit {}, {machine}, {seconds} s:\n`{command}`\n\n\
          | fault | where it is injected | trials | restored | refused | wrong | lost | hung | panic | signal | leftover |\n\
@@ -29,7 +34,9 @@ pub(super) fn markdown(machine: &Machine, command: &str, results: &[(Row, Result
                 sum.merge(tally.clone());
                 writeln!(out, "| {} | {} | {} |", row.fault, row.place, cells(tally))
             }
-            Err(reason) => writeln!(out, "| {} | not run: {reason} | 0 | | | | | | | | |", row.fault),
+            Err(reason) => {
+                writeln!(out, "| {} | not run: {reason} | 0 | | | | | | | | |", row.fault)
+            }
         };
     }
     let _ = writeln!(out, "| **all** | | {} |", cells(&sum));

@@ -1,7 +1,8 @@
-//! Runs a command under the eyes of its tracer, who lets one system call fail, fall short, or be its last.
+//! Runs a command under the eyes of its tracer, who lets one system call fail, fall short, or be
+//! its last.
 //!
-//! Linux on x86-64. The tracer looks at calls on files below one folder only, so that loading the program does not
-//! count.
+//! Linux on x86-64. The tracer looks at calls on files below one folder only, so that loading the
+//! program does not count.
 
 use super::lab::{LIMIT, Lab, Ran, prepare};
 use nix::errno::Errno;
@@ -99,9 +100,12 @@ impl Traced {
     }
 }
 
-/// Becomes the command that `words` say, traced by the parent process. Returns only when that fails.
+/// Becomes the command that `words` say, traced by the parent process. Returns only when that
+/// fails.
 pub(super) fn become_traced(words: &[String]) -> Error {
-    let Some((program, args)) = words.split_first() else { return Error::invalid_argument("no command") };
+    let Some((program, args)) = words.split_first() else {
+        return Error::invalid_argument("no command");
+    };
     if let Err(e) = ptrace::traceme() {
         return Error::io("cannot be traced", e.into());
     }
@@ -130,8 +134,9 @@ pub(super) fn run(
     let mut command = Command::new(own);
     command.args(["faults", "--become"]).arg(&lab.sparse).args(words).args(["--threads", "1"]);
     let start = Instant::now();
-    let child =
-        prepare(&mut command, temporary, log)?.spawn().map_err(|e| Error::io("cannot start a command", e))?;
+    let child = prepare(&mut command, temporary, log)?
+        .spawn()
+        .map_err(|e| Error::io("cannot start a command", e))?;
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
     let mut tracer = Tracer {
         main: pid,
@@ -246,7 +251,12 @@ impl Tracer {
         self.inside.insert(pid.as_raw(), returns);
     }
 
-    fn strike(&mut self, pid: Pid, fault: Fault, regs: &mut libc::user_regs_struct) -> Option<Errno> {
+    fn strike(
+        &mut self,
+        pid: Pid,
+        fault: Fault,
+        regs: &mut libc::user_regs_struct,
+    ) -> Option<Errno> {
         match fault {
             Fault::Fail(errno) => {
                 regs.orig_rax = u64::MAX;
@@ -254,7 +264,8 @@ impl Tracer {
                 self.hit.then_some(errno)
             }
             Fault::Short => {
-                let plain = [libc::SYS_read, libc::SYS_write, libc::SYS_pread64, libc::SYS_pwrite64];
+                let plain =
+                    [libc::SYS_read, libc::SYS_write, libc::SYS_pread64, libc::SYS_pwrite64];
                 if plain.contains(&(regs.orig_rax as i64)) && regs.rdx > 1 {
                     regs.rdx /= 2;
                     self.hit = ptrace::setregs(pid, *regs).is_ok();
@@ -274,7 +285,9 @@ impl Tracer {
         let of_path = |class| Some((class, path_at(pid, libc::AT_FDCWD, regs.rdi)?));
         let of_path_at = |class| Some((class, path_at(pid, regs.rdi as i32, regs.rsi)?));
         let found = match regs.orig_rax as i64 {
-            libc::SYS_read | libc::SYS_pread64 | libc::SYS_readv | libc::SYS_preadv => of_file(Class::Read),
+            libc::SYS_read | libc::SYS_pread64 | libc::SYS_readv | libc::SYS_preadv => {
+                of_file(Class::Read)
+            }
             libc::SYS_write | libc::SYS_pwrite64 | libc::SYS_writev | libc::SYS_pwritev => {
                 of_file(Class::Write)
             }
@@ -287,7 +300,9 @@ impl Tracer {
             libc::SYS_mkdir => of_path(Class::Folder),
             libc::SYS_mkdirat => of_path_at(Class::Folder),
             libc::SYS_ftruncate | libc::SYS_fallocate => of_file(Class::Length),
-            libc::SYS_mmap if (regs.r8 as i32) >= 0 => Some((Class::Map, descriptor(pid, regs.r8 as i32)?)),
+            libc::SYS_mmap if (regs.r8 as i32) >= 0 => {
+                Some((Class::Map, descriptor(pid, regs.r8 as i32)?))
+            }
             libc::SYS_unlink | libc::SYS_rmdir => of_path(Class::Remove),
             libc::SYS_unlinkat => of_path_at(Class::Remove),
             libc::SYS_fstat => of_file(Class::Look),
@@ -304,7 +319,9 @@ impl Tracer {
         let writes = libc::O_WRONLY | libc::O_RDWR;
         match class {
             Class::Write | Class::Length => drop(self.dirty.insert(path)),
-            Class::Open if regs.rdx as i32 & writes != 0 && regs.rdx as i32 & libc::O_CREAT != 0 => {
+            Class::Open
+                if regs.rdx as i32 & writes != 0 && regs.rdx as i32 & libc::O_CREAT != 0 =>
+            {
                 self.dirty.insert(path);
             }
             Class::Sync => drop(self.dirty.remove(&path)),
@@ -323,7 +340,8 @@ fn descriptor(pid: Pid, number: i32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/fd/{number}")).ok()
 }
 
-/// The path at an address of a process, relative to a folder that it has open. Without a path, the folder itself.
+/// The path at an address of a process, relative to a folder that it has open. Without a path, the
+/// folder itself.
 fn path_at(pid: Pid, folder: i32, address: u64) -> Option<PathBuf> {
     let memory = std::fs::File::open(format!("/proc/{pid}/mem")).ok()?;
     let mut bytes = [0; 4096];

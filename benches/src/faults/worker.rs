@@ -36,7 +36,11 @@ fn plan_file(lab: &Lab, row: &Row) -> PathBuf {
 ///
 /// # Errors
 /// What keeps trials from being made, as opposed to what they find.
-pub(super) fn run_row(lab: &Lab, row: &Row, jobs: usize) -> Result<std::result::Result<Tally, String>> {
+pub(super) fn run_row(
+    lab: &Lab,
+    row: &Row,
+    jobs: usize,
+) -> Result<std::result::Result<Tally, String>> {
     let trials = match (row.plan)(lab)? {
         Plan::Trials(trials) => trials,
         Plan::Skipped(reason) => return Ok(Err(reason)),
@@ -80,7 +84,11 @@ fn start(lab: &Lab, row: &Row, share: Share) -> Result<Worker> {
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     // One thread each: there are as many workers as processors.
-    command.env("RAYON_NUM_THREADS", "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+        .env("RAYON_NUM_THREADS", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut child = command.spawn().map_err(|e| Error::io("cannot start a worker", e))?;
     let (send, lines) = channel();
     if let Some(out) = child.stdout.take() {
@@ -115,7 +123,8 @@ fn drive(lab: &Lab, row: &Row, trials: &[String], mut share: Share) -> Result<Ta
             match worker.lines.recv_timeout(TRIAL) {
                 Ok(line) => {
                     let mut words = line.splitn(4, ' ');
-                    let (word, n) = (words.next(), words.next().and_then(|n| n.parse::<usize>().ok()));
+                    let (word, n) =
+                        (words.next(), words.next().and_then(|n| n.parse::<usize>().ok()));
                     let verdict = words.next().and_then(Verdict::from_name);
                     match (word, n, verdict) {
                         (Some("start"), Some(n), _) => at = Some(n),
@@ -127,7 +136,10 @@ fn drive(lab: &Lab, row: &Row, trials: &[String], mut share: Share) -> Result<Ta
                         }
                         (Some("error"), ..) => {
                             worker.kill();
-                            return Err(Error::invalid_argument(format!("row {}: {line}", row.name)));
+                            return Err(Error::invalid_argument(format!(
+                                "row {}: {line}",
+                                row.name
+                            )));
                         }
                         _ => {}
                     }
@@ -137,7 +149,10 @@ fn drive(lab: &Lab, row: &Row, trials: &[String], mut share: Share) -> Result<Ta
                     break Outcome::new(Verdict::Hung, format!("no end within {TRIAL:?}"));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    let status = worker.child.wait().map_err(|e| Error::io("cannot wait for a worker", e))?;
+                    let status = worker
+                        .child
+                        .wait()
+                        .map_err(|e| Error::io("cannot wait for a worker", e))?;
                     break Outcome::new(Verdict::Signal, format!("the worker ended: {status}"));
                 }
             }
@@ -157,7 +172,8 @@ pub(super) fn work(lab: &Lab, row: &Row, share: Share) -> Result<()> {
     // What a trial prints is no part of what is said here, and panics are counted.
     std::panic::set_hook(Box::new(|_| {}));
     let path = plan_file(lab, row);
-    let plan = fs::read_to_string(&path).map_err(|e| Error::io("cannot read", e).in_file(show(&path)))?;
+    let plan =
+        fs::read_to_string(&path).map_err(|e| Error::io("cannot read", e).in_file(show(&path)))?;
     let mut library = Library::new(lab);
     for (n, trial) in plan.lines().enumerate().skip(share.first).step_by(share.step.max(1)) {
         say(&format!("start {n}"))?;

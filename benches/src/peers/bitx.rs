@@ -6,16 +6,16 @@ use zstd::bulk::{Compressor, Decompressor};
 
 /// XOR with the base, byte planes, zstd at level 3 on each.
 ///
-/// - 16-bit types: two planes of `x = base ^ target`: bits 14..7 (the exponent of a bf16), and sign with the low
-///   seven bits. The same bits for f16, as ZipLLM does not look at the type.
-/// - 32-bit types: the four byte planes. This is *better* than ZipLLM, which runs 32-bit data through its 16-bit
-///   path and comes out about 13 % larger.
+/// - 16-bit types: two planes of `x = base ^ target`: bits 14..7 (the exponent of a bf16), and sign
+///   with the low seven bits. The same bits for f16, as ZipLLM does not look at the type.
+/// - 32-bit types: the four byte planes. This is *better* than ZipLLM, which runs 32-bit data
+///   through its 16-bit path and comes out about 13 % larger.
 /// - Other types: one plane per byte of an element.
-/// - A tensor without counterpart: the same planes without XOR. Again *better* than ZipLLM's code, which runs zstd
-///   over its bytes as they are, and about what its paper says (ZipNN).
+/// - A tensor without counterpart: the same planes without XOR. Again *better* than ZipLLM's code,
+///   which runs zstd over its bytes as they are, and about what its paper says (ZipNN).
 ///
-/// ZipLLM also stores a repeated tensor once; here an unchanged tensor costs two zstd frames of zeros, some tens
-/// of bytes, and the time to make them.
+/// ZipLLM also stores a repeated tensor once; here an unchanged tensor costs two zstd frames of
+/// zeros, some tens of bytes, and the time to make them.
 pub struct Bitx {
     compressor: Compressor<'static>,
     decompressor: Decompressor<'static>,
@@ -55,7 +55,8 @@ impl TensorCoder for Bitx {
         let width = spec.dtype().storage_bytes();
         self.planes.resize(target.len(), 0);
         split(width, target, base, &mut self.planes);
-        // Each plane's frame is preceded by its length, as in ZipLLM's `u64 len(E) | E | S`; the last needs none.
+        // Each plane's frame is preceded by its length, as in ZipLLM's `u64 len(E) | E | S`; the
+        // last needs none.
         let mut out = Vec::new();
         let plane_len = target.len() / width;
         for i in 0..width {
@@ -147,7 +148,8 @@ fn join(width: usize, planes: &[u8], base: &[u8], out: &mut [u8]) {
         }
         _ => {
             for (i, plane) in planes.chunks_exact(plane_len.max(1)).enumerate() {
-                let bytes = out.iter_mut().skip(i).step_by(width).zip(base.iter().skip(i).step_by(width));
+                let bytes =
+                    out.iter_mut().skip(i).step_by(width).zip(base.iter().skip(i).step_by(width));
                 for (p, (o, b)) in plane.iter().zip(bytes) {
                     *o = p ^ b;
                 }

@@ -1,7 +1,7 @@
 //! The coders that Sparse is compared with.
 //!
-//! All run in this process, on one thread, on the same tensors in memory. What they write has no checksums and no
-//! identity of the base, and only the smallest index: a small gift to the peers.
+//! All run in this process, on one thread, on the same tensors in memory. What they write has no
+//! checksums and no identity of the base, and only the smallest index: a small gift to the peers.
 
 mod bitx;
 #[cfg(feature = "pco")]
@@ -33,7 +33,8 @@ impl Compressed {
     }
 }
 
-/// A coder in the comparison. `&mut self` is for scratch memory and contexts, which a fair measurement reuses.
+/// A coder in the comparison. `&mut self` is for scratch memory and contexts, which a fair
+/// measurement reuses.
 pub trait Peer {
     /// Its name in the table.
     fn name(&self) -> &str;
@@ -46,15 +47,20 @@ pub trait Peer {
 
     /// Restore the target's files from what [`compress`](Self::compress) made, and the base.
     ///
-    /// `out` has one buffer per file, of the file's length, with arbitrary content. Buffers are given so that
-    /// fast coders are not timed by the operating system handing out pages.
+    /// `out` has one buffer per file, of the file's length, with arbitrary content. Buffers are
+    /// given so that fast coders are not timed by the operating system handing out pages.
     ///
     /// # Errors
     /// What the coder reports.
-    fn restore(&mut self, compressed: &Arc<Compressed>, base: &Model, out: &mut [Vec<u8>]) -> Result<()>;
+    fn restore(
+        &mut self,
+        compressed: &Arc<Compressed>,
+        base: &Model,
+        out: &mut [Vec<u8>],
+    ) -> Result<()>;
 
-    /// For a coder that knows it: the floor in bytes of what it compressed last, that is, what its model's symbols
-    /// would take if each cost its empirical entropy in its context.
+    /// For a coder that knows it: the floor in bytes of what it compressed last, that is, what its
+    /// model's symbols would take if each cost its empirical entropy in its context.
     fn floor(&self) -> Option<u64> {
         None
     }

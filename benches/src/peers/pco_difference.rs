@@ -8,7 +8,8 @@ use sparse_core::{Dtype, DtypeClass, Error, ErrorKind, Result, TensorSpec};
 
 /// Each float's bits as an order-preserving integer, minus the base's, wrapping; then pco.
 ///
-/// A tensor without counterpart is coded as if its base were zero; types of one byte are taken as bytes.
+/// A tensor without counterpart is coded as if its base were zero; types of one byte are taken as
+/// bytes.
 pub struct PcoDifference {
     name: String,
     config: ChunkConfig,
@@ -28,7 +29,8 @@ impl PcoDifference {
     pub fn new(level: usize) -> Self {
         // Consecutive weights have no relation: looking for one costs time and finds nothing.
         let config = ChunkConfig::default().with_compression_level(level).with_enable_8_bit(true);
-        let config = config.with_delta_spec(pco::DeltaSpec::NoOp).with_mode_spec(pco::ModeSpec::Classic);
+        let config =
+            config.with_delta_spec(pco::DeltaSpec::NoOp).with_mode_spec(pco::ModeSpec::Classic);
         PcoDifference {
             name: format!("pco -{level}, integer difference"),
             config,
@@ -78,13 +80,17 @@ macro_rules! word {
             out: &mut [u8],
             scratch: &mut Vec<$int>,
         ) -> Result<()> {
-            let order = |x: $int| if float { x ^ ((x >> ($bytes * 8 - 1)) as $uint >> 1) as $int } else { x };
+            let order = |x: $int| {
+                if float { x ^ ((x >> ($bytes * 8 - 1)) as $uint >> 1) as $int } else { x }
+            };
             let words = out.as_chunks_mut::<$bytes>().0;
             scratch.resize(words.len(), 0);
             fill(encoded, scratch)?;
             match base {
                 Some(base) => {
-                    for ((o, b), d) in words.iter_mut().zip(base.as_chunks::<$bytes>().0).zip(scratch) {
+                    for ((o, b), d) in
+                        words.iter_mut().zip(base.as_chunks::<$bytes>().0).zip(scratch)
+                    {
                         *o = order(order(<$int>::from_le_bytes(*b)).wrapping_add(*d)).to_le_bytes();
                     }
                 }
@@ -106,7 +112,11 @@ word!(encode64, decode64, i64, u64, 8);
 
 fn fill<T: Number>(encoded: &[u8], out: &mut [T]) -> Result<()> {
     let progress = simple_decompress_into(encoded, out).map_err(pco_error)?;
-    if progress.n_processed == out.len() { Ok(()) } else { Err(Error::truncated("too few numbers")) }
+    if progress.n_processed == out.len() {
+        Ok(())
+    } else {
+        Err(Error::truncated("too few numbers"))
+    }
 }
 
 impl TensorCoder for PcoDifference {

@@ -30,8 +30,9 @@ pub trait TensorCoder {
     ) -> Result<()>;
 }
 
-/// A [`Peer`] from a [`TensorCoder`]: tensors are matched by name, type and shape; each file's header is kept,
-/// compressed by zstd at level 3; the last blob is the index, offset and length (8 bytes each) of every other.
+/// A [`Peer`] from a [`TensorCoder`]: tensors are matched by name, type and shape; each file's
+/// header is kept, compressed by zstd at level 3; the last blob is the index, offset and length (8
+/// bytes each) of every other.
 pub struct PerTensor<C> {
     coder: C,
     header_compressor: Compressor<'static>,
@@ -83,7 +84,12 @@ impl<C: TensorCoder> Peer for PerTensor<C> {
         Ok(Compressed { blobs })
     }
 
-    fn restore(&mut self, compressed: &Arc<Compressed>, base: &Model, out: &mut [Vec<u8>]) -> Result<()> {
+    fn restore(
+        &mut self,
+        compressed: &Arc<Compressed>,
+        base: &Model,
+        out: &mut [Vec<u8>],
+    ) -> Result<()> {
         let missing = || Error::truncated("a blob is missing");
         let (last, blobs) = compressed.blobs.split_last().ok_or_else(missing)?;
         if *last != index(blobs) {

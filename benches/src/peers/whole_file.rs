@@ -19,7 +19,12 @@ impl Peer for Memcpy {
         Ok(Compressed { blobs: pair.target.files().iter().map(|f| f.bytes.clone()).collect() })
     }
 
-    fn restore(&mut self, compressed: &Arc<Compressed>, _: &Model, out: &mut [Vec<u8>]) -> Result<()> {
+    fn restore(
+        &mut self,
+        compressed: &Arc<Compressed>,
+        _: &Model,
+        out: &mut [Vec<u8>],
+    ) -> Result<()> {
         for (out, blob) in out.iter_mut().zip(&compressed.blobs) {
             out.clone_from_slice(blob);
         }
@@ -56,7 +61,12 @@ impl Peer for Zstd {
         Ok(Compressed { blobs: blobs.collect::<std::io::Result<_>>().map_err(zstd_error)? })
     }
 
-    fn restore(&mut self, compressed: &Arc<Compressed>, _: &Model, out: &mut [Vec<u8>]) -> Result<()> {
+    fn restore(
+        &mut self,
+        compressed: &Arc<Compressed>,
+        _: &Model,
+        out: &mut [Vec<u8>],
+    ) -> Result<()> {
         for (out, blob) in out.iter_mut().zip(&compressed.blobs) {
             zstd_fill(&mut self.decompressor, blob, out)?;
         }
@@ -64,8 +74,8 @@ impl Peer for Zstd {
     }
 }
 
-/// zstd at level 3 of each file with a file of the base as prefix, long-distance matching on, and a window over
-/// both: `zstd --patch-from`.
+/// zstd at level 3 of each file with a file of the base as prefix, long-distance matching on, and a
+/// window over both: `zstd --patch-from`.
 ///
 /// The base's file is the one of the same place in the sorted list, else the last.
 pub struct ZstdPatch;
@@ -93,7 +103,9 @@ impl Peer for ZstdPatch {
             let prefix = prefix(&pair.base, i);
             let window = (prefix.len() + file.bytes.len()).max(1 << 10).next_power_of_two().ilog2();
             if window > MAX_WINDOW_LOG {
-                return Err(Error::invalid_argument("base and fine-tune exceed zstd's window of 2 GiB"));
+                return Err(Error::invalid_argument(
+                    "base and fine-tune exceed zstd's window of 2 GiB",
+                ));
             }
             let mut context = CCtx::create();
             for parameter in [
@@ -111,7 +123,12 @@ impl Peer for ZstdPatch {
         Ok(Compressed { blobs })
     }
 
-    fn restore(&mut self, compressed: &Arc<Compressed>, base: &Model, out: &mut [Vec<u8>]) -> Result<()> {
+    fn restore(
+        &mut self,
+        compressed: &Arc<Compressed>,
+        base: &Model,
+        out: &mut [Vec<u8>],
+    ) -> Result<()> {
         for (i, (out, blob)) in out.iter_mut().zip(&compressed.blobs).enumerate() {
             let mut context = DCtx::create();
             context.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG)).map_err(code_error)?;

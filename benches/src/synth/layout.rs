@@ -50,7 +50,8 @@ pub struct Shape {
     pub layers: u64,
 }
 
-/// Shapes of 1.1B-, 0.1B- and toy-sized models, largest first; the layers follow from the wanted size.
+/// Shapes of 1.1B-, 0.1B- and toy-sized models, largest first; the layers follow from the wanted
+/// size.
 const SHAPES: [Shape; 4] = [
     Shape { hidden: 2048, kv: 256, intermediate: 5632, vocab: 32_000, layers: 0 },
     Shape { hidden: 1024, kv: 256, intermediate: 2816, vocab: 16_000, layers: 0 },
@@ -93,8 +94,8 @@ impl Shape {
     }
 }
 
-/// A model of about `weights` weights: the widest shape whose vocabulary is at most a third of it, with as many
-/// layers (at least one) as come nearest.
+/// A model of about `weights` weights: the widest shape whose vocabulary is at most a third of it,
+/// with as many layers (at least one) as come nearest.
 pub fn layout(weights: u64) -> (Shape, Vec<SynthTensor>) {
     let fits = SHAPES.iter().find(|s| 3 * s.outer_weights() <= weights);
     let [.., smallest] = SHAPES;
@@ -133,7 +134,13 @@ pub fn layout(weights: u64) -> (Shape, Vec<SynthTensor>) {
 pub fn one_matrix(rows: u64, columns: u64) -> (Shape, Vec<SynthTensor>) {
     let shape = Shape { hidden: columns, kv: rows, intermediate: 0, vocab: 0, layers: 1 };
     let name = "model.layers.0.self_attn.q_proj.weight".to_owned();
-    let tensor = SynthTensor { name, shape: vec![rows, columns], rows, row_len: columns, kind: Kind::Linear };
+    let tensor = SynthTensor {
+        name,
+        shape: vec![rows, columns],
+        rows,
+        row_len: columns,
+        kind: Kind::Linear,
+    };
     (shape, vec![tensor])
 }
 

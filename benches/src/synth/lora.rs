@@ -91,15 +91,19 @@ pub(super) fn write_adapter(
     for (index, tensor) in (0..).zip(tensors).filter(|(_, t)| t.kind == Kind::Linear) {
         let path = tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name);
         let a = right(options, lora, &gauss, index, tensor);
-        let b: Vec<f32> = (0..tensor.rows).flat_map(|row| left(options, lora, &gauss, index, row)).collect();
+        let b: Vec<f32> =
+            (0..tensor.rows).flat_map(|row| left(options, lora, &gauss, index, row)).collect();
         let rank = lora.rank as u64;
-        for (part, shape, values) in [("A", [rank, tensor.row_len], a), ("B", [tensor.rows, rank], b)] {
+        for (part, shape, values) in
+            [("A", [rank, tensor.row_len], a), ("B", [tensor.rows, rank], b)]
+        {
             let name = format!("base_model.model.{path}.lora_{part}.weight");
             specs.push((name, TensorSpec::new(Dtype::F32, shape)?));
             data.extend(values.iter().flat_map(|v| v.to_le_bytes()));
         }
     }
-    let mut file = header_bytes(Some("{\"format\":\"pt\"}"), specs.iter().map(|(n, s)| (n.as_str(), s)));
+    let mut file =
+        header_bytes(Some("{\"format\":\"pt\"}"), specs.iter().map(|(n, s)| (n.as_str(), s)));
     file.extend(data);
     write(&folder.join("adapter_model.safetensors"), &file)
 }

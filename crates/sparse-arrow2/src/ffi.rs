@@ -1,7 +1,8 @@
 //! From one crate's arrays to the other's, by the Arrow C data interface.
 //!
-//! Both crates define the interface's two structures, with the same layout: it is fixed in C. A structure that one of them exported is
-//! reinterpreted as the other's, and with it goes the duty to release it, which its owner does when it is dropped.
+//! Both crates define the interface's two structures, with the same layout: it is fixed in C. A
+//! structure that one of them exported is reinterpreted as the other's, and with it goes the duty
+//! to release it, which its owner does when it is dropped.
 #![allow(unsafe_code)]
 
 use arrow_array::ffi::{FFI_ArrowArray, from_ffi, to_ffi};
@@ -12,7 +13,8 @@ use arrow2::array::growable::make_growable;
 use arrow2::array::{Array, NullArray};
 use arrow2::datatypes::{DataType, Field, PhysicalType};
 use arrow2::ffi::{
-    ArrowArray, ArrowSchema, export_array_to_c, export_field_to_c, import_array_from_c, import_field_from_c,
+    ArrowArray, ArrowSchema, export_array_to_c, export_field_to_c, import_array_from_c,
+    import_field_from_c,
 };
 use sparse_core::{Error, ErrorKind, Result};
 use std::mem::transmute;
@@ -30,8 +32,8 @@ fn refused_by_arrow(name: &str) -> impl Fn(ArrowError) -> Error + '_ {
     move |e| refused(name, "arrow-rs refuses it").with_source(e)
 }
 
-/// Whether arrow2 reads this type as it is meant. It does not look at the width of decimals, for one, and would take those of 32 bits for
-/// 128: what it knows is therefore listed.
+/// Whether arrow2 reads this type as it is meant. It does not look at the width of decimals, for
+/// one, and would take those of 32 bits for 128: what it knows is therefore listed.
 fn passes(data_type: &Known) -> bool {
     use Known::*;
     match data_type {
@@ -41,7 +43,9 @@ fn passes(data_type: &Known) -> bool {
         // arrow2 cannot export those of months, days and nanoseconds.
         Interval(unit) => *unit != IntervalUnit::MonthDayNano,
         Utf8 | LargeUtf8 | Binary | LargeBinary | FixedSizeBinary(_) => true,
-        List(item) | LargeList(item) | FixedSizeList(item, _) | Map(item, _) => passes(item.data_type()),
+        List(item) | LargeList(item) | FixedSizeList(item, _) | Map(item, _) => {
+            passes(item.data_type())
+        }
         Struct(fields) => fields.iter().all(|f| passes(f.data_type())),
         Dictionary(key, value) => key.is_integer() && passes(value),
         _ => false,
@@ -63,7 +67,9 @@ fn exports(data_type: &DataType) -> bool {
     use DataType::*;
     match data_type {
         Interval(arrow2::datatypes::IntervalUnit::MonthDayNano) => false,
-        List(item) | LargeList(item) | FixedSizeList(item, _) | Map(item, _) => exports(&item.data_type),
+        List(item) | LargeList(item) | FixedSizeList(item, _) | Map(item, _) => {
+            exports(&item.data_type)
+        }
         Struct(fields) | Union(fields, ..) => fields.iter().all(|f| exports(&f.data_type)),
         Dictionary(_, value, _) | Extension(_, value, _) => exports(value),
         _ => true,
@@ -72,7 +78,10 @@ fn exports(data_type: &DataType) -> bool {
 
 pub(crate) fn field_to_arrow(field: &Field) -> Result<arrow_schema::Field> {
     if !exports(&field.data_type) {
-        return Err(refused(&field.name, "arrow2 cannot export intervals of months, days and nanoseconds"));
+        return Err(refused(
+            &field.name,
+            "arrow2 cannot export intervals of months, days and nanoseconds",
+        ));
     }
     let exported = without_panic(&field.name, || Ok(exported_field(field)))?;
     arrow_schema::Field::try_from(&exported).map_err(refused_by_arrow(&field.name))
@@ -86,13 +95,15 @@ pub(crate) fn field_from_arrow(field: &arrow_schema::Field) -> Result<Field> {
     // SAFETY: both are the C structure `ArrowSchema`, and own what it points to.
     let exported = unsafe { transmute::<FFI_ArrowSchema, ArrowSchema>(exported) };
     without_panic(field.name(), || {
-        // SAFETY: arrow-rs made it from a field, so it is well formed; what arrow2 does not know, it refuses.
+        // SAFETY: arrow-rs made it from a field, so it is well formed; what arrow2 does not know,
+        // it refuses.
         unsafe { import_field_from_c(&exported) }
             .map_err(|e| refused(field.name(), "arrow2 does not know its type").with_source(e))
     })
 }
 
-/// Whether slices of this type are exported wrongly: arrow2 gives the offset of the validity bitmap as that of the members, too.
+/// Whether slices of this type are exported wrongly: arrow2 gives the offset of the validity bitmap
+/// as that of the members, too.
 fn is_sliced_wrongly(data_type: &DataType) -> bool {
     use DataType::*;
     match data_type {
@@ -126,7 +137,10 @@ pub(crate) fn array_to_arrow(field: &Field, array: Box<dyn Array>) -> Result<Arr
     Ok(make_array(data))
 }
 
-pub(crate) fn array_from_arrow(field: &arrow_schema::Field, array: &ArrayRef) -> Result<Box<dyn Array>> {
+pub(crate) fn array_from_arrow(
+    field: &arrow_schema::Field,
+    array: &ArrayRef,
+) -> Result<Box<dyn Array>> {
     let known = field_from_arrow(field)?;
     if array.data_type() != field.data_type() {
         return Err(refused(field.name(), "it is of another type than its field"));

@@ -1,8 +1,11 @@
-//! Batches of [arrow2] arrays as base and derivative of [`sparse_dataset`], and out of what it restores.
+//! Batches of [arrow2] arrays as base and derivative of [`sparse_dataset`], and out of what it
+//! restores.
 //!
-//! `sparse-dataset` speaks arrow-rs. Here arrays pass from one to the other by the [C data interface]: nothing is copied but structs and fixed-size
-//! lists of arrow2 (whose slices it exports wrongly), and what arrives is validated in full. arrow2 has been unmaintained since January 2024 and has an open advisory
-//! ([RUSTSEC-2025-0038]); this crate is for programs that have its arrays today. It uses none of arrow2's readers.
+//! `sparse-dataset` speaks arrow-rs. Here arrays pass from one to the other by the [C data
+//! interface]: nothing is copied but structs and fixed-size lists of arrow2 (whose slices it
+//! exports wrongly), and what arrives is validated in full. arrow2 has been unmaintained since
+//! January 2024 and has an open advisory ([RUSTSEC-2025-0038]); this crate is for programs that
+//! have its arrays today. It uses none of arrow2's readers.
 //!
 //! ```
 //! use arrow2::{array::Utf8Array, chunk::Chunk, datatypes::{DataType, Field, Schema}};
@@ -29,8 +32,9 @@
 //! # }
 //! ```
 //!
-//! What cannot pass is refused by name: types that arrow2 does not know (views of strings, of binary and of lists, run-end encoding, 32- and 64-bit
-//! decimals), intervals of months, days and nanoseconds, which it cannot export, and unions, which deltas do not have.
+//! What cannot pass is refused by name: types that arrow2 does not know (views of strings, of
+//! binary and of lists, run-end encoding, 32- and 64-bit decimals), intervals of months, days and
+//! nanoseconds, which it cannot export, and unions, which deltas do not have.
 //!
 //! [C data interface]: https://arrow.apache.org/docs/format/CDataInterface.html
 //! [RUSTSEC-2025-0038]: https://rustsec.org/advisories/RUSTSEC-2025-0038.html
@@ -66,13 +70,14 @@ pub fn schema_to_arrow(schema: &Schema) -> Result<arrow_schema::Schema> {
 /// # Errors
 /// `InvalidInput` for a type that arrow2 does not know.
 pub fn schema_from_arrow(schema: &arrow_schema::Schema) -> Result<Schema> {
-    let fields = schema.fields().iter().map(|f| ffi::field_from_arrow(f)).collect::<Result<Vec<Field>>>()?;
+    let fields =
+        schema.fields().iter().map(|f| ffi::field_from_arrow(f)).collect::<Result<Vec<Field>>>()?;
     let metadata = schema.metadata().clone().into_iter().collect();
     Ok(Schema { fields, metadata })
 }
 
-/// An arrow-rs record batch of a batch of arrow2, whose columns are those of `schema`. Buffers are shared, but for those of structs and
-/// fixed-size lists.
+/// An arrow-rs record batch of a batch of arrow2, whose columns are those of `schema`. Buffers are
+/// shared, but for those of structs and fixed-size lists.
 ///
 /// # Errors
 /// `InvalidInput` when the columns do not fit the schema or do not pass.
@@ -81,13 +86,21 @@ pub fn to_arrow(schema: &Schema, batch: &Batch) -> Result<RecordBatch> {
     if schema.fields.len() != batch.arrays().len() {
         return Err(Error::new(
             ErrorKind::InvalidInput,
-            format!("a batch of {} columns under a schema of {}", batch.arrays().len(), schema.fields.len()),
+            format!(
+                "a batch of {} columns under a schema of {}",
+                batch.arrays().len(),
+                schema.fields.len()
+            ),
         ));
     }
     let columns = schema.fields.iter().zip(batch.arrays()).map(|(field, array)| {
         if field.data_type() != array.data_type() {
-            let what =
-                format!("column {:?} is {:?}, not {:?}", field.name, array.data_type(), field.data_type());
+            let what = format!(
+                "column {:?} is {:?}, not {:?}",
+                field.name,
+                array.data_type(),
+                field.data_type()
+            );
             return Err(Error::new(ErrorKind::InvalidInput, what));
         }
         ffi::array_to_arrow(field, array.clone())
@@ -104,16 +117,17 @@ pub fn to_arrow(schema: &Schema, batch: &Batch) -> Result<RecordBatch> {
 pub fn from_arrow(batch: &RecordBatch) -> Result<Batch> {
     let columns = batch.schema_ref().fields().iter().zip(batch.columns());
     let columns = columns.map(|(field, array)| ffi::array_from_arrow(field, array));
-    Chunk::try_new(columns.collect::<Result<Vec<_>>>()?)
-        .map_err(|e| Error::new(ErrorKind::InvalidInput, "columns of unlike lengths").with_source(e))
+    Chunk::try_new(columns.collect::<Result<Vec<_>>>()?).map_err(|e| {
+        Error::new(ErrorKind::InvalidInput, "columns of unlike lengths").with_source(e)
+    })
 }
 
 fn refused(e: arrow_schema::ArrowError) -> Error {
     Error::new(ErrorKind::InvalidInput, "arrow-rs refuses what arrow2 has").with_source(e)
 }
 
-/// Batches that were stored for `sparse-dataset`, which may read a table more than once: in a temporary Arrow file, which goes with
-/// this.
+/// Batches that were stored for `sparse-dataset`, which may read a table more than once: in a
+/// temporary Arrow file, which goes with this.
 #[derive(Debug)]
 pub struct Stored {
     dataset: Dataset,
@@ -139,7 +153,8 @@ impl Stored {
         let path = folder.path().join("data.arrow");
         let file = std::fs::File::create_new(&path).map_err(io)?;
         let write = |e| Error::io("cannot write a temporary file", std::io::Error::other(e));
-        let mut writer = FileWriter::try_new_buffered(file, &schema_to_arrow(schema)?).map_err(write)?;
+        let mut writer =
+            FileWriter::try_new_buffered(file, &schema_to_arrow(schema)?).map_err(write)?;
         for batch in batches {
             writer.write(&to_arrow(schema, &batch)?).map_err(write)?;
         }
@@ -154,11 +169,12 @@ impl Stored {
     }
 }
 
-/// Rows `rows` of a split of what base and delta restore, as batches of arrow2: one for each row group, or the part of it that is
-/// asked for.
+/// Rows `rows` of a split of what base and delta restore, as batches of arrow2: one for each row
+/// group, or the part of it that is asked for.
 ///
 /// # Errors
-/// As [`DeltaDataset::batches`]; the items, as reading them, and `InvalidInput` for a type that arrow2 does not know.
+/// As [`DeltaDataset::batches`]; the items, as reading them, and `InvalidInput` for a type that
+/// arrow2 does not know.
 pub fn chunks<'a, 'b>(
     data: &'a DeltaDataset<'b>,
     split: &str,

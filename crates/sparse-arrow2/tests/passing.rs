@@ -4,15 +4,17 @@
 
 use arrow_array::RecordBatch;
 use arrow2::array::{
-    Array, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, FixedSizeListArray, ListArray,
-    MapArray, MutableArray, MutableListArray, MutablePrimitiveArray, NullArray, PrimitiveArray, StructArray,
-    TryExtend, UnionArray, Utf8Array,
+    Array, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, FixedSizeListArray,
+    ListArray, MapArray, MutableArray, MutableListArray, MutablePrimitiveArray, NullArray,
+    PrimitiveArray, StructArray, TryExtend, UnionArray, Utf8Array,
 };
 use arrow2::bitmap::Bitmap;
 use arrow2::chunk::Chunk;
 use arrow2::datatypes::{DataType, Field, IntervalUnit, Schema, TimeUnit};
 use arrow2::types::{NativeType, days_ms, f16, i256, months_days_ns};
-use sparse_arrow2::{Batch, Stored, chunks, from_arrow, schema_from_arrow, schema_to_arrow, to_arrow};
+use sparse_arrow2::{
+    Batch, Stored, chunks, from_arrow, schema_from_arrow, schema_to_arrow, to_arrow,
+};
 use sparse_core::{ErrorKind, Unobserved};
 use sparse_dataset::{DatasetDelta, DeltaDataset, Options, Overwrite, compress_to_path};
 use std::sync::Arc;
@@ -34,8 +36,10 @@ fn texts() -> impl Iterator<Item = Option<String>> {
 
 fn lists() -> Box<dyn Array> {
     let mut list = MutableListArray::<i32, MutablePrimitiveArray<i64>>::new();
-    list.try_extend((0..ROWS).map(|i| some(i, (0..i % 4).map(move |k| some(i + k, (i * k) as i64)))))
-        .unwrap();
+    list.try_extend(
+        (0..ROWS).map(|i| some(i, (0..i % 4).map(move |k| some(i + k, (i * k) as i64)))),
+    )
+    .unwrap();
     list.as_box()
 }
 
@@ -63,13 +67,16 @@ fn columns() -> Vec<(&'static str, Box<dyn Array>)> {
         None,
     );
     let map_type = Map(Box::new(Field::new("entries", entries.data_type().clone(), false)), false);
-    let offsets = arrow2::offset::OffsetsBuffer::try_from((0..=ROWS as i32).collect::<Vec<_>>()).unwrap();
+    let offsets =
+        arrow2::offset::OffsetsBuffer::try_from((0..=ROWS as i32).collect::<Vec<_>>()).unwrap();
     let map = MapArray::new(map_type, offsets, entries.boxed(), None);
     let triples = PrimitiveArray::<f32>::from_vec((0..3 * ROWS).map(|i| i as f32).collect());
-    let fixed = FixedSizeListArray::new(FixedSizeList(item(Float32), 3), triples.boxed(), Some(validity));
-    let large_offsets =
-        arrow2::offset::OffsetsBuffer::try_from((0..=ROWS as i64).map(|i| 3 * i).collect::<Vec<_>>())
-            .unwrap();
+    let fixed =
+        FixedSizeListArray::new(FixedSizeList(item(Float32), 3), triples.boxed(), Some(validity));
+    let large_offsets = arrow2::offset::OffsetsBuffer::try_from(
+        (0..=ROWS as i64).map(|i| 3 * i).collect::<Vec<_>>(),
+    )
+    .unwrap();
     let triples = PrimitiveArray::<i16>::from_vec((0..3 * ROWS).map(|i| i as i16).collect());
     let large = ListArray::<i64>::new(LargeList(item(Int16)), large_offsets, triples.boxed(), None);
     let bytes = || texts().map(|t| t.map(String::into_bytes));
@@ -94,7 +101,10 @@ fn columns() -> Vec<(&'static str, Box<dyn Array>)> {
         ("time32", numbers(Time32(TimeUnit::Millisecond), |i| i as i32)),
         ("time64", numbers(Time64(TimeUnit::Nanosecond), |i| i as i64)),
         ("seconds", numbers(every(TimeUnit::Second), |i| i as i64)),
-        ("zone", numbers(Timestamp(TimeUnit::Microsecond, Some("Europe/Vienna".into())), |i| i as i64)),
+        (
+            "zone",
+            numbers(Timestamp(TimeUnit::Microsecond, Some("Europe/Vienna".into())), |i| i as i64),
+        ),
         ("duration", numbers(Duration(TimeUnit::Nanosecond), |i| i as i64)),
         ("months", numbers(Interval(IntervalUnit::YearMonth), |i| i as i32)),
         ("days", numbers(Interval(IntervalUnit::DayTime), |i| days_ms::new(i as i32, 7))),
@@ -102,7 +112,10 @@ fn columns() -> Vec<(&'static str, Box<dyn Array>)> {
         ("large text", Utf8Array::<i64>::from_iter(texts()).boxed()),
         ("bytes", BinaryArray::<i32>::from_iter(bytes()).boxed()),
         ("large bytes", BinaryArray::<i64>::from_iter(bytes()).boxed()),
-        ("fixed bytes", FixedSizeBinaryArray::from_iter((0..ROWS).map(|i| some(i, [i as u8; 5])), 5).boxed()),
+        (
+            "fixed bytes",
+            FixedSizeBinaryArray::from_iter((0..ROWS).map(|i| some(i, [i as u8; 5])), 5).boxed(),
+        ),
         ("list", lists()),
         ("large list", large.boxed()),
         ("fixed list", fixed.boxed()),
@@ -113,8 +126,9 @@ fn columns() -> Vec<(&'static str, Box<dyn Array>)> {
 }
 
 fn batch_of(columns: &[(&'static str, Box<dyn Array>)]) -> (Schema, Batch) {
-    let field =
-        |(name, array): &(&'static str, Box<dyn Array>)| Field::new(*name, array.data_type().clone(), true);
+    let field = |(name, array): &(&'static str, Box<dyn Array>)| {
+        Field::new(*name, array.data_type().clone(), true)
+    };
     let mut schema = Schema::from(columns.iter().map(field).collect::<Vec<_>>());
     schema.metadata.insert("huggingface".into(), "{}".into());
     schema.fields[0].metadata.insert("key".into(), "value".into());
@@ -166,7 +180,8 @@ fn nothing_is_copied() {
 fn a_delta_of_every_type() {
     let (schema, batch) = batch_of(&columns());
     let arrays = batch.arrays();
-    let cut = |from, len| Chunk::new(arrays.iter().map(|a| a.sliced(from, len)).collect::<Vec<_>>());
+    let cut =
+        |from, len| Chunk::new(arrays.iter().map(|a| a.sliced(from, len)).collect::<Vec<_>>());
     let base = Stored::new(&schema, [cut(0, 30), cut(30, ROWS - 30)], None).unwrap();
     // Rows left out, moved and repeated.
     let parts = [cut(40, 20), cut(0, 10), cut(5, 20)];
@@ -189,7 +204,8 @@ fn a_delta_of_every_type() {
     for part in &parts {
         let range = from..from + part.len() as u64;
         from = range.end;
-        let restored: Vec<Batch> = chunks(&data, "default", range).unwrap().map(Result::unwrap).collect();
+        let restored: Vec<Batch> =
+            chunks(&data, "default", range).unwrap().map(Result::unwrap).collect();
         assert_eq!(restored.len(), 1);
         for ((name, _), (restored, expected)) in
             columns().iter().zip(restored[0].arrays().iter().zip(part.arrays()))
@@ -219,7 +235,8 @@ fn what_does_not_pass_is_refused() {
     assert!(to_arrow(&schema, &first).unwrap_err().to_string().contains("\"n\""));
     assert!(to_arrow(&other, &batch).is_err());
     let nanos = DataType::Interval(IntervalUnit::MonthDayNano);
-    let (schema, batch) = batch_of(&[("nanos", numbers(nanos, |i| months_days_ns::new(i as i32, 2, 3)))]);
+    let (schema, batch) =
+        batch_of(&[("nanos", numbers(nanos, |i| months_days_ns::new(i as i32, 2, 3)))]);
     assert!(to_arrow(&schema, &batch).unwrap_err().to_string().contains("\"nanos\""));
     let fields = vec![Field::new("a", DataType::Int32, true)];
     let union = UnionArray::new(

@@ -1,13 +1,15 @@
-//! Sentence embeddings from a base and a delta, and from the fine-tune itself: the same, bit for bit.
+//! Sentence embeddings from a base and a delta, and from the fine-tune itself: the same, bit for
+//! bit.
 //!
 //! ```text
 //! cargo run --example embed                            the narrow encoder in the repository's fixtures
 //! cargo run --release --example embed -- BASE FINETUNED [DELTA]
 //! ```
 //!
-//! `BASE` and `FINETUNED` are folders of a BERT encoder, such as sentence-transformers/all-MiniLM-L6-v2 and a
-//! fine-tune of it. Without `DELTA`, one is made. The fine-tune is loaded by candle itself, without Sparse; the model
-//! is that of candle-transformers, unchanged.
+//! `BASE` and `FINETUNED` are folders of a BERT encoder, such as
+//! sentence-transformers/all-MiniLM-L6-v2 and a fine-tune of it. Without `DELTA`, one is made. The
+//! fine-tune is loaded by candle itself, without Sparse; the model is that of candle-transformers,
+//! unchanged.
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -44,11 +46,13 @@ fn compare(mut args: impl Iterator<Item = PathBuf>) -> Result<(), Box<dyn Error>
     let (device, dtype) = (Device::Cpu, DType::F32);
 
     let model = DeltaModel::open(&base, &delta, &Options::default())?;
-    let from_delta = BertModel::load(sparse_candle::var_builder(Arc::new(model), dtype, &device), &config)?;
+    let from_delta =
+        BertModel::load(sparse_candle::var_builder(Arc::new(model), dtype, &device), &config)?;
     let ours = embed(&from_delta, &ids)?;
 
     let file = std::fs::read(tuned.join("model.safetensors"))?;
-    let from_file = BertModel::load(VarBuilder::from_buffered_safetensors(file, dtype, &device)?, &config)?;
+    let from_file =
+        BertModel::load(VarBuilder::from_buffered_safetensors(file, dtype, &device)?, &config)?;
     let theirs = embed(&from_file, &ids)?;
 
     for (i, row) in ours.matmul(&ours.t()?)?.to_vec2::<f32>()?.iter().enumerate() {
@@ -77,7 +81,10 @@ fn make_delta(base: &Path, tuned: &Path, folder: &Path) -> Result<PathBuf, Box<d
         &Options::default(),
         &Unobserved,
     )?;
-    println!("made a delta: {} bytes for {} of the fine-tune", report.delta_bytes, report.target_bytes);
+    println!(
+        "made a delta: {} bytes for {} of the fine-tune",
+        report.delta_bytes, report.target_bytes
+    );
     Ok(out)
 }
 
@@ -86,8 +93,9 @@ fn token_ids(folder: &Path, config: &Config) -> Result<Vec<Vec<u32>>, Box<dyn Er
     let file = folder.join("tokenizer.json");
     if !file.exists() {
         println!("no tokenizer.json: the tokens are made up");
-        let made_up =
-            |s: &&str| s.bytes().take(30).map(|b| u32::from(b) % config.vocab_size as u32).collect();
+        let made_up = |s: &&str| {
+            s.bytes().take(30).map(|b| u32::from(b) % config.vocab_size as u32).collect()
+        };
         return Ok(SENTENCES.iter().map(made_up).collect());
     }
     let tokenizer = Tokenizer::from_file(file).map_err(|e| e.to_string())?;

@@ -68,12 +68,16 @@ impl SimpleBackend for SourceBackend {
 }
 
 /// A `VarBuilder` whose tensors, cast to `dtype`, come from `source`, each when it is asked for.
-pub fn var_builder(source: Arc<dyn TensorSource>, dtype: DType, device: &Device) -> VarBuilder<'static> {
+pub fn var_builder(
+    source: Arc<dyn TensorSource>,
+    dtype: DType,
+    device: &Device,
+) -> VarBuilder<'static> {
     VarBuilder::from_backend(Box::new(SourceBackend::new(source)), dtype, device.clone())
 }
 
-/// The tensors called `names`, in the types in which they are stored, read all at once: in parallel where the source
-/// has threads. The result is itself a backend, see `VarBuilder::from_tensors`.
+/// The tensors called `names`, in the types in which they are stored, read all at once: in parallel
+/// where the source has threads. The result is itself a backend, see `VarBuilder::from_tensors`.
 ///
 /// # Errors
 /// `CannotFindTensor`, an element type that candle does not know, and what the source reports.
@@ -85,7 +89,8 @@ pub fn load_tensors<'n>(
     let mut loading = Vec::new();
     for name in names {
         let found = source.find(name).and_then(|i| Some((i, source.tensors().get(i)?)));
-        let (index, entry) = found.ok_or_else(|| Error::CannotFindTensor { path: name.to_owned() }.bt())?;
+        let (index, entry) =
+            found.ok_or_else(|| Error::CannotFindTensor { path: name.to_owned() }.bt())?;
         loading.push((index, entry, Buffer::new(&entry.spec)?));
     }
     let reads = loading.iter_mut().map(|(tensor, _, buffer)| TensorRead {

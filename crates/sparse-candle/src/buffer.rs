@@ -77,7 +77,12 @@ impl Buffer {
 }
 
 /// The tensor that these bytes are.
-pub(crate) fn load(spec: &TensorSpec, shape: &[usize], bytes: &[u8], device: &Device) -> Result<Tensor> {
+pub(crate) fn load(
+    spec: &TensorSpec,
+    shape: &[usize],
+    bytes: &[u8],
+    device: &Device,
+) -> Result<Tensor> {
     view(dtype(spec.dtype())?, shape, bytes)?.load(device)
 }
 

@@ -1,7 +1,8 @@
 //! A base and a Sparse delta in [candle](https://docs.rs/candle-core).
 //!
 //! [`var_builder`] makes the `VarBuilder` from which candle's models load, out of any
-//! [`TensorSource`](sparse_core::TensorSource): a base joined with a delta, or a model on disk. The model's code does not change.
+//! [`TensorSource`](sparse_core::TensorSource): a base joined with a delta, or a model on disk. The
+//! model's code does not change.
 //!
 //! ```no_run
 //! use candle_core::{DType, Device};
@@ -16,9 +17,11 @@
 //! # }
 //! ```
 //!
-//! * Each tensor is decoded when the model asks for it, straight into the memory that candle keeps. What the delta leaves as
-//!   it is in the base is taken from the base's mapping, if that was opened with `OpenOptions::mapped()`.
-//! * [`sharded_var_builder`] gives each rank of a tensor-parallel group its part, and reads little else.
+//! * Each tensor is decoded when the model asks for it, straight into the memory that candle keeps.
+//!   What the delta leaves as it is in the base is taken from the base's mapping, if that was
+//!   opened with `OpenOptions::mapped()`.
+//! * [`sharded_var_builder`] gives each rank of a tensor-parallel group its part, and reads little
+//!   else.
 //! * [`load_tensors`] loads many tensors at once, on all threads that the source was given.
 //!
 //! The bits are the same as from a safetensors file, for the conversions are candle's own.

@@ -7,11 +7,11 @@ use candle_nn::var_builder::{Backend, Shard, VarBuilderArgs};
 use sparse_core::{TensorEntry, TensorSource};
 use std::sync::Arc;
 
-/// What candle's `ShardedSafeTensors` is for files: `Shard` says which part of a tensor is wanted. Any dimension can be
-/// split.
+/// What candle's `ShardedSafeTensors` is for files: `Shard` says which part of a tensor is wanted.
+/// Any dimension can be split.
 ///
-/// Along the first dimension, only the rank's rows are read, and only the chunks that hold them are decoded. Along
-/// others, all rows are decoded, a few megabytes at a time.
+/// Along the first dimension, only the rank's rows are read, and only the chunks that hold them are
+/// decoded. Along others, all rows are decoded, a few megabytes at a time.
 #[derive(Clone)]
 pub struct ShardedBackend(SourceBackend);
 
@@ -25,7 +25,8 @@ impl ShardedBackend {
     }
 }
 
-/// A `VarBuilder` whose tensors, cast to `dtype`, are parts of those of `source`: `get_with_hints(shape, name, shard)`.
+/// A `VarBuilder` whose tensors, cast to `dtype`, are parts of those of `source`:
+/// `get_with_hints(shape, name, shard)`.
 pub fn sharded_var_builder(
     source: Arc<dyn TensorSource>,
     dtype: DType,
@@ -37,8 +38,8 @@ pub fn sharded_var_builder(
 impl Backend for ShardedBackend {
     type Hints = Shard;
 
-    /// The part `h` of the tensor called `name`. As in candle's own backend, `s` is checked only when the tensor is not
-    /// split.
+    /// The part `h` of the tensor called `name`. As in candle's own backend, `s` is checked only
+    /// when the tensor is not split.
     fn get(&self, s: Shape, name: &str, h: Shard, dtype: DType, dev: &Device) -> Result<Tensor> {
         let Shard { dim, rank, world_size } = h;
         if world_size == 1 {
@@ -50,7 +51,12 @@ impl Backend for ShardedBackend {
             candle_core::bail!("dimension {dim} of {name}, whose shape is {whole:?}");
         };
         if world_size == 0 || extent % world_size != 0 {
-            return Err(Error::ShapeMismatchSplit { shape: whole.into(), dim, n_parts: world_size }.bt());
+            return Err(Error::ShapeMismatchSplit {
+                shape: whole.into(),
+                dim,
+                n_parts: world_size,
+            }
+            .bt());
         }
         if rank >= world_size {
             candle_core::bail!("rank {rank} of {world_size}");
@@ -59,7 +65,8 @@ impl Backend for ShardedBackend {
         let start = rank as u64 * block;
         let part = spec.part(dim, start..start + block).map_err(Error::wrap)?;
         let mut buffer = Buffer::new(&part)?;
-        let read = self.0.source().read_part_into(index, dim, start..start + block, buffer.bytes_mut());
+        let read =
+            self.0.source().read_part_into(index, dim, start..start + block, buffer.bytes_mut());
         read.map_err(Error::wrap)?;
         buffer.into_tensor(&buffer::shape(&part)?, dev)?.to_dtype(dtype)
     }

@@ -6,7 +6,9 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::var_builder::{Shard, SimpleBackend};
 use safetensors::SafeTensors;
 use safetensors::slice::IndexOp;
-use sparse::{DeltaModel, Model, OpenOptions, Options, Overwrite, TensorSource, Threads, Unobserved};
+use sparse::{
+    DeltaModel, Model, OpenOptions, Options, Overwrite, TensorSource, Threads, Unobserved,
+};
 use sparse_candle::{SourceBackend, load_tensors, sharded_var_builder, var_builder};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,7 +90,8 @@ fn assert_same(ours: &Tensor, theirs: &Tensor, name: &str) {
             DType::BF16 => bytemuck::cast_slice(&t.to_vec1::<half::bf16>().unwrap()).to_vec(),
             DType::F16 => bytemuck::cast_slice(&t.to_vec1::<half::f16>().unwrap()).to_vec(),
             DType::F64 => bytemuck::cast_slice(&t.to_vec1::<f64>().unwrap()).to_vec(),
-            _ => bytemuck::cast_slice(&t.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap()).to_vec(),
+            _ => bytemuck::cast_slice(&t.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap())
+                .to_vec(),
         }
     };
     assert!(bytes(ours) == bytes(theirs), "{name}");
@@ -112,7 +115,11 @@ fn every_tensor_of_every_type() {
         for (name, view) in theirs.tensors() {
             let want = view.load(&Device::Cpu).unwrap();
             assert!(vb.contains_tensor(&name));
-            assert_same(&vb.get_unchecked(&name, want.dtype(), &Device::Cpu).unwrap(), &want, &name);
+            assert_same(
+                &vb.get_unchecked(&name, want.dtype(), &Device::Cpu).unwrap(),
+                &want,
+                &name,
+            );
             assert_same(&all[&name], &want, &name);
         }
     }
@@ -150,7 +157,10 @@ fn parts_of_ranks() {
     assert_same(&whole, &view.load(&Device::Cpu).unwrap().to_dtype(DType::F32).unwrap(), name);
     for part in [(2, 0, 2), (0, 0, 7), (0, 8, 8), (0, 0, 0)] {
         let (dim, rank, world_size) = part;
-        assert!(vb.get_with_hints((1, 1), name, Shard { dim, rank, world_size }).is_err(), "{part:?}");
+        assert!(
+            vb.get_with_hints((1, 1), name, Shard { dim, rank, world_size }).is_err(),
+            "{part:?}"
+        );
     }
 }
 
@@ -164,7 +174,8 @@ fn errors_name_the_tensor() {
     assert!(e.contains("embeddings.LayerNorm.bias") && e.contains("96"), "{e}");
     let cancel = sparse::CancelToken::new();
     cancel.cancel();
-    let vb = var_builder(Arc::new(pair.model.clone().with_cancel(cancel)), DType::F32, &Device::Cpu);
+    let vb =
+        var_builder(Arc::new(pair.model.clone().with_cancel(cancel)), DType::F32, &Device::Cpu);
     let e = vb.get(96, "embeddings.LayerNorm.bias").unwrap_err().to_string();
     assert!(e.contains("cancelled"), "{e}");
 }

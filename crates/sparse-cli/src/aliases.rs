@@ -10,16 +10,23 @@ const ALIASES: [(&str, &[&str]); 4] = [
     ("reconstruct-lossy", &["reconstruct"]),
 ];
 
-/// The arguments with an alias in the place of the command replaced, and a line that says so. The rank of `svd-compress` becomes the
-/// setting of the codec, and an own choice of what may be lost stands for the alias'.
+/// The arguments with an alias in the place of the command replaced, and a line that says so. The
+/// rank of `svd-compress` becomes the setting of the codec, and an own choice of what may be lost
+/// stands for the alias'.
 pub(crate) fn expand(args: Vec<OsString>) -> (Vec<OsString>, Option<String>) {
-    let place =
-        args.iter().enumerate().skip(1).find(|(_, a)| !a.to_string_lossy().starts_with('-')).map(|a| a.0);
-    let known = place.and_then(|at| Some((at, ALIASES.iter().find(|(name, _)| args[at] == **name)?)));
+    let place = args
+        .iter()
+        .enumerate()
+        .skip(1)
+        .find(|(_, a)| !a.to_string_lossy().starts_with('-'))
+        .map(|a| a.0);
+    let known =
+        place.and_then(|at| Some((at, ALIASES.iter().find(|(name, _)| args[at] == **name)?)));
     let Some((at, (name, meaning))) = known else { return (args, None) };
     let mut rest: Vec<OsString> = args[at + 1..].to_vec();
     let mut meaning: Vec<String> = meaning.iter().map(|m| (*m).to_owned()).collect();
-    let of_policy = ["--codec", "--policy", "--max-error", "--max-abs-error", "--max-ulps", "--target-size"];
+    let of_policy =
+        ["--codec", "--policy", "--max-error", "--max-abs-error", "--max-ulps", "--target-size"];
     let chosen = rest.iter().any(|a| {
         let a = a.to_string_lossy();
         of_policy.iter().any(|p| a == *p || a.strip_prefix(p).is_some_and(|v| v.starts_with('=')))
@@ -65,8 +72,14 @@ mod tests {
         for (typed, meant) in [
             ("sparse svd-compress a b -o c", "sparse compress --codec svd a b -o c"),
             ("sparse svd-compress a b --rank 8 -o c", "sparse compress --codec svd=8 a b -o c"),
-            ("sparse -q svd-compress a b --rank=64 -o c", "sparse -q compress --codec svd=64 a b -o c"),
-            ("sparse compress-lossy a b --max-error 0.1 -o c", "sparse compress a b --max-error 0.1 -o c"),
+            (
+                "sparse -q svd-compress a b --rank=64 -o c",
+                "sparse -q compress --codec svd=64 a b -o c",
+            ),
+            (
+                "sparse compress-lossy a b --max-error 0.1 -o c",
+                "sparse compress a b --max-error 0.1 -o c",
+            ),
             ("sparse reconstruct-lossy a b -o c", "sparse reconstruct a b -o c"),
         ] {
             assert_eq!(expanded(typed), (meant.to_owned(), true));

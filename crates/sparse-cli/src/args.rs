@@ -48,7 +48,8 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
 
-    /// Memory that what a delta declares may take, as 512M or 4G: refuse deltas that ask for more [default: 64 MiB of index]
+    /// Memory that what a delta declares may take, as 512M or 4G: refuse deltas that ask for more
+    /// [default: 64 MiB of index]
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory_size)]
     pub(crate) max_memory: Option<u64>,
 
@@ -98,7 +99,9 @@ pub(crate) enum Command {
     Info(Info),
 
     /// Write what changed as a PEFT adapter, as near as a rank allows
-    #[command(override_usage = "sparse export-adapter [OPTIONS] <BASE> <FINETUNED | DELTA> -o <FOLDER>")]
+    #[command(
+        override_usage = "sparse export-adapter [OPTIONS] <BASE> <FINETUNED | DELTA> -o <FOLDER>"
+    )]
     ExportAdapter(ExportAdapter),
 
     /// Package a PEFT adapter; reconstruct restores it, or merges it into a base
@@ -145,8 +148,8 @@ impl Command {
     }
 }
 
-// Inputs are one list and not two arguments, because it is the first that may be missing, and options may stand
-// between them: `split_inputs` tells them apart.
+// Inputs are one list and not two arguments, because it is the first that may be missing, and
+// options may stand between them: `split_inputs` tells them apart.
 
 #[derive(Args, Debug)]
 pub(crate) struct Compress {
@@ -166,8 +169,8 @@ pub(crate) struct Compress {
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) effort: EffortArg,
 
-    /// The adapter that was merged into the base (a PEFT folder), as a hint: the same model comes back, from a
-    /// smaller delta
+    /// The adapter that was merged into the base (a PEFT folder), as a hint: the same model comes
+    /// back, from a smaller delta
     #[arg(long, value_name = "FOLDER", conflicts_with = "no_base")]
     pub(crate) adapter: Option<PathBuf>,
 
@@ -201,7 +204,8 @@ pub(crate) struct Reconstruct {
     #[arg(long)]
     pub(crate) no_base: bool,
 
-    /// Restore only so many layers of tensors that were coded in two: 1 is the base moved by a product of factors
+    /// Restore only so many layers of tensors that were coded in two: 1 is the base moved by a
+    /// product of factors
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=2))]
     pub(crate) layers: Option<u32>,
 
@@ -249,7 +253,8 @@ pub(crate) struct Info {
     /// The delta to look at
     pub(crate) delta: PathBuf,
 
-    /// Show only tensors whose name contains PATTERN, in which * stands for any text and ? for one character
+    /// Show only tensors whose name contains PATTERN, in which * stands for any text and ? for one
+    /// character
     #[arg(long, value_name = "PATTERN")]
     pub(crate) tensors: Option<String>,
 
@@ -369,7 +374,8 @@ fn memory_size(text: &str) -> Result<u64, String> {
 }
 
 fn threads(text: &str) -> Result<usize, String> {
-    // More would not be faster anywhere, and starting a hundred thousand brings a machine to its knees.
+    // More would not be faster anywhere, and starting a hundred thousand brings a machine to its
+    // knees.
     match text.parse() {
         Ok(n @ 1..=1024) => Ok(n),
         _ => Err("a number from 1 to 1024 is needed".to_owned()),
@@ -426,7 +432,9 @@ pub(crate) fn split_inputs(
     let mut inputs = inputs.into_iter();
     match (inputs.next(), inputs.next(), inputs.next()) {
         (Some(only), None, _) if no_base || !base_needed => Ok((None, only)),
-        (Some(_), None, _) => Err(format!("two inputs are needed, the base and {what} (or say --no-base)")),
+        (Some(_), None, _) => {
+            Err(format!("two inputs are needed, the base and {what} (or say --no-base)"))
+        }
         (Some(_), Some(_), None) if no_base => {
             Err(format!("--no-base takes one input, {what}, but two were given"))
         }
@@ -447,7 +455,8 @@ mod tests {
 
     #[test]
     fn options_may_stand_between_inputs() {
-        let cli = Cli::try_parse_from(["sparse", "compress", "base", "-o", "d", "ft", "--json"]).unwrap();
+        let cli =
+            Cli::try_parse_from(["sparse", "compress", "base", "-o", "d", "ft", "--json"]).unwrap();
         let Command::Compress(args) = cli.command else { panic!("not compress") };
         assert_eq!(args.models, [PathBuf::from("base"), PathBuf::from("ft")]);
         assert!(cli.common.json);
@@ -467,9 +476,13 @@ mod tests {
         assert_eq!(split(2, false, true), Ok((Some(a.clone()), b)));
         assert_eq!(split(1, true, true), Ok((None, a.clone())));
         assert_eq!(split(1, false, false), Ok((None, a)));
-        for (n, no_base, needed) in
-            [(1, false, true), (2, true, true), (2, true, false), (3, false, true), (3, true, false)]
-        {
+        for (n, no_base, needed) in [
+            (1, false, true),
+            (2, true, true),
+            (2, true, false),
+            (3, false, true),
+            (3, true, false),
+        ] {
             assert!(split(n, no_base, needed).is_err(), "{n} {no_base}");
         }
     }

@@ -54,7 +54,9 @@ impl Failure {
                 | ErrorKind::Truncated
                 | ErrorKind::InvalidInput
                 | ErrorKind::LimitExceeded => 4,
-                ErrorKind::UnsupportedVersion | ErrorKind::UnknownCodec | ErrorKind::CodecDisabled => 5,
+                ErrorKind::UnsupportedVersion
+                | ErrorKind::UnknownCodec
+                | ErrorKind::CodecDisabled => 5,
                 ErrorKind::AlreadyExists => 6,
                 ErrorKind::Cancelled => 130,
                 _ => 1,
@@ -152,7 +154,9 @@ fn advice(error: &Error) -> Option<&'static str> {
                 }
                 io::ErrorKind::PermissionDenied => Some("check its permissions"),
                 io::ErrorKind::ReadOnlyFilesystem => Some("write elsewhere"),
-                io::ErrorKind::FileTooLarge => Some("raise the limit on file sizes or write elsewhere"),
+                io::ErrorKind::FileTooLarge => {
+                    Some("raise the limit on file sizes or write elsewhere")
+                }
                 _ => None,
             }
         }
@@ -180,7 +184,10 @@ mod tests {
                     ErrorKind::InvalidInput,
                 ],
             ),
-            (5, &[ErrorKind::UnsupportedVersion, ErrorKind::UnknownCodec, ErrorKind::CodecDisabled]),
+            (
+                5,
+                &[ErrorKind::UnsupportedVersion, ErrorKind::UnknownCodec, ErrorKind::CodecDisabled],
+            ),
             (6, &[ErrorKind::AlreadyExists]),
             (130, &[ErrorKind::Cancelled]),
         ] {

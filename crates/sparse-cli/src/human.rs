@@ -76,8 +76,9 @@ fn is_odd(c: char) -> bool {
     c.is_control() || is_deceptive(c)
 }
 
-/// Makes text that came from a file safe for a terminal: control characters (which could move the cursor or
-/// recolour the screen), characters that reverse the writing direction and invisible ones are escaped.
+/// Makes text that came from a file safe for a terminal: control characters (which could move the
+/// cursor or recolour the screen), characters that reverse the writing direction and invisible ones
+/// are escaped.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     escaped(text, is_odd)
 }
@@ -101,7 +102,8 @@ fn escaped(text: &str, odd: impl Fn(char) -> bool) -> Cow<'_, str> {
     }))
 }
 
-/// Makes JSON safe for a terminal, too. Odd characters stand in strings only, where an escape means the same.
+/// Makes JSON safe for a terminal, too. Odd characters stand in strings only, where an escape means
+/// the same.
 pub(crate) fn plain_json(json: &str) -> Cow<'_, str> {
     if !json.contains(is_odd) {
         return Cow::Borrowed(json);
@@ -159,7 +161,8 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     sparse::matches(&format!("*{pattern}*"), name)
 }
 
-/// The number in front of a size's suffix `k`, `M` or `G`, in either case, and the power of a thousand (or of 1024) that it stands for.
+/// The number in front of a size's suffix `k`, `M` or `G`, in either case, and the power of a
+/// thousand (or of 1024) that it stands for.
 pub(crate) fn size_parts(text: &str) -> (&str, u32) {
     let power = match text.chars().last() {
         Some('k' | 'K') => 1,
@@ -207,7 +210,10 @@ mod tests {
         assert_eq!((s(119.9), s(185.0)), ("2 min 00 s".into(), "3 min 05 s".into()));
         assert_eq!(rate(1_624_000_000, Duration::from_secs(2)), "812 MB/s");
         assert!(per_second(1, Duration::ZERO).is_finite());
-        assert_eq!((ratio_text(ratio(788, 100)), ratio_text(ratio(1, 0))), ("7.88x".into(), "-".into()));
+        assert_eq!(
+            (ratio_text(ratio(788, 100)), ratio_text(ratio(1, 0))),
+            ("7.88x".into(), "-".into())
+        );
         assert_eq!(ratio_text(Some(855.3)), "855x");
     }
 

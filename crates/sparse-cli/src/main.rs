@@ -1,7 +1,7 @@
 //! The command `sparse`: compress, reconstruct, verify, quality, info, estimate.
 //!
-//! Everything is done by the library crate `sparse`; here is what only a program has: arguments, progress, reports
-//! for people and for programs, exit codes.
+//! Everything is done by the library crate `sparse`; here is what only a program has: arguments,
+//! progress, reports for people and for programs, exit codes.
 
 #![forbid(unsafe_code)]
 
@@ -38,7 +38,8 @@ fn main() -> ExitCode {
     let (command, common) = (cli.command, cli.common);
     let (name, json) = (command.name(), common.json);
     panic::install_hook(json);
-    let result = panic::catch(|| Session::new(name, common).and_then(|session| session.run(command)));
+    let result =
+        panic::catch(|| Session::new(name, common).and_then(|session| session.run(command)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.

@@ -11,19 +11,21 @@ const REPORT: &str =
 
 /// Keeps the usual text of panics off standard error, from any thread.
 ///
-/// Panics of foreign readers and writers become errors and are silent. Others are one line, or with `--json` nothing but the
-/// object that [`catch`] leads to.
+/// Panics of foreign readers and writers become errors and are silent. Others are one line, or with
+/// `--json` nothing but the object that [`catch`] leads to.
 pub(crate) fn install_hook(json: bool) {
     set_hook(Box::new(move |panic| {
         if json || in_foreign_code() {
             return;
         }
-        let place = panic.location().map_or(String::new(), |l| format!(" at {}:{}", l.file(), l.line()));
+        let place =
+            panic.location().map_or(String::new(), |l| format!(" at {}:{}", l.file(), l.line()));
         eprint(&format!("error: {}{place}; {REPORT}\n", message(panic.payload())));
     }));
 }
 
-/// Runs a command; a panic that reaches its end becomes a failure. The hook has printed it, unless there is a `--json`.
+/// Runs a command; a panic that reaches its end becomes a failure. The hook has printed it, unless
+/// there is a `--json`.
 pub(crate) fn catch(f: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     catch_unwind(AssertUnwindSafe(f))
         .unwrap_or_else(|panic| Err(Failure::Fault(format!("{}; {REPORT}", message(&*panic)))))

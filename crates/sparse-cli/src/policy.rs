@@ -6,13 +6,14 @@ use sparse::{Bound, Policy, Rule, Setting};
 /// What may be lost. Without any of these, nothing.
 #[derive(Args, Debug, Default)]
 pub(crate) struct PolicyArgs {
-    /// What may be lost, of tensors whose names match PATTERN (may be repeated, the first match counts): lossless, a
-    /// codec, max-error=X, max-abs-error=X, max-ulps=K, or for all target-size=N
+    /// What may be lost, of tensors whose names match PATTERN (may be repeated, the first match
+    /// counts): lossless, a codec, max-error=X, max-abs-error=X, max-ulps=K, or for all
+    /// target-size=N
     #[arg(long, value_name = "[PATTERN:]WHAT")]
     pub(crate) policy: Vec<String>,
 
-    /// Code all tensors with this codec: lossless, int8, sparse[=ERROR], sparse-int8[=ERROR], sign, ulp-bounded[=K],
-    /// svd[=RANK or share of the energy], layered[=likewise]
+    /// Code all tensors with this codec: lossless, int8, sparse[=ERROR], sparse-int8[=ERROR], sign,
+    /// ulp-bounded[=K], svd[=RANK or share of the energy], layered[=likewise]
     #[arg(long, value_name = "CODEC[=SETTING]", conflicts_with = "policy")]
     pub(crate) codec: Option<String>,
 
@@ -112,8 +113,11 @@ mod tests {
     #[test]
     fn policies() {
         let policy = |texts: &[&str]| {
-            PolicyArgs { policy: texts.iter().map(|t| t.to_string()).collect(), ..PolicyArgs::default() }
-                .policy()
+            PolicyArgs {
+                policy: texts.iter().map(|t| t.to_string()).collect(),
+                ..PolicyArgs::default()
+            }
+            .policy()
         };
         assert_eq!(policy(&[]), Ok(Policy::Lossless));
         assert_eq!(policy(&["max-error=0.1"]), Ok(Policy::Within(Bound::Relative(0.1))));
@@ -132,7 +136,15 @@ mod tests {
 
     #[test]
     fn sizes() {
-        assert_eq!((size("1500"), size("20M"), size("2GB")), (Ok(1500), Ok(20_000_000), Ok(2_000_000_000)));
-        assert!(size("").is_err() && size("0").is_err() && size("NaN").is_err() && size("1e40").is_err());
+        assert_eq!(
+            (size("1500"), size("20M"), size("2GB")),
+            (Ok(1500), Ok(20_000_000), Ok(2_000_000_000))
+        );
+        assert!(
+            size("").is_err()
+                && size("0").is_err()
+                && size("NaN").is_err()
+                && size("1e40").is_err()
+        );
     }
 }

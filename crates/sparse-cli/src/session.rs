@@ -7,7 +7,9 @@ use crate::human::{plain, plain_json};
 use crate::progress::{Progress, eprint};
 use crate::signals::{Signals, tell};
 use serde::Serialize;
-use sparse::{CancelToken, Effort, Error, ErrorKind, Limits, Model, OpenOptions, Options, Overwrite};
+use sparse::{
+    CancelToken, Effort, Error, ErrorKind, Limits, Model, OpenOptions, Options, Overwrite,
+};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -134,7 +136,11 @@ impl Session {
     }
 
     /// Report what was done: `body` as JSON, or `text` unless `--quiet`.
-    pub(crate) fn report(&self, body: impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    pub(crate) fn report(
+        &self,
+        body: impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
         self.progress.clear();
         if self.common.quiet && !self.common.json {
             return Ok(());
@@ -167,7 +173,11 @@ impl Session {
     }
 
     /// Report what was asked for: also with `--quiet`.
-    pub(crate) fn answer(&self, body: impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    pub(crate) fn answer(
+        &self,
+        body: impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
         self.progress.clear();
         tell();
         if self.common.json { print(&json(Some(self.name), body)?) } else { print(&text()) }
@@ -177,7 +187,8 @@ impl Session {
 /// What `--force` means for the output at `path`.
 ///
 /// # Errors
-/// `InvalidArgument` when a device, pipe or socket is there: replacing `/dev/null` by a file is never what is meant.
+/// `InvalidArgument` when a device, pipe or socket is there: replacing `/dev/null` by a file is
+/// never what is meant.
 pub(crate) fn overwrite(path: &Path, force: bool) -> Result<Overwrite, Failure> {
     if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
         let e = Error::new(ErrorKind::InvalidArgument, "the output is neither a file nor a folder");
@@ -210,7 +221,8 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Report)
 }
 
-/// Tells of a failure, unless that is done: a line on standard error, or with `--json` an object on standard output.
+/// Tells of a failure, unless that is done: a line on standard error, or with `--json` an object on
+/// standard output.
 pub(crate) fn print_error(command: Option<&str>, as_json: bool, failure: &Failure) {
     tell();
     tell_of(command, as_json, failure);

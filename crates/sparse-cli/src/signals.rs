@@ -1,8 +1,8 @@
 //! Signals that ask the program to stop.
 //!
-//! The first makes it end soon, with nothing left behind; a second ends it at once. Each is watched on its own: one
-//! that whoever started the program had it ignore, as `nohup` does with SIGHUP and shells do with SIGINT of what runs
-//! in the background, stays ignored, and the others work.
+//! The first makes it end soon, with nothing left behind; a second ends it at once. Each is watched
+//! on its own: one that whoever started the program had it ignore, as `nohup` does with SIGHUP and
+//! shells do with SIGINT of what runs in the background, stays ignored, and the others work.
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -15,8 +15,8 @@ use std::time::Duration;
 
 /// How often the thread that insists looks for a signal.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long the work may take to notice a signal. Most does in a few milliseconds; one call of a compressor on
-/// several megabytes can take seconds, and cannot be interrupted.
+/// How long the work may take to notice a signal. Most does in a few milliseconds; one call of a
+/// compressor on several megabytes can take seconds, and cannot be interrupted.
 const PATIENCE: Duration = Duration::from_millis(600);
 /// How long whoever is about to end may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -24,7 +24,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Who tells how the program ends: the work (`true`), or the thread that insists.
 static TELLER: OnceLock<bool> = OnceLock::new();
 
-/// Announces that the work is about to tell its result. Does not return if a signal has ended the program already.
+/// Announces that the work is about to tell its result. Does not return if a signal has ended the
+/// program already.
 pub(crate) fn tell() {
     while !*TELLER.get_or_init(|| true) {
         park();
@@ -55,7 +56,11 @@ impl Signals {
     fn watch_for(&self, signal: c_int) -> std::io::Result<()> {
         // In this order: the flag that the first sets is looked at by the second.
         flag::register_conditional_shutdown(signal, code(signal), self.stop.clone())?;
-        flag::register_usize(signal, self.which.clone(), usize::try_from(signal).unwrap_or_default())?;
+        flag::register_usize(
+            signal,
+            self.which.clone(),
+            usize::try_from(signal).unwrap_or_default(),
+        )?;
         flag::register(signal, self.stop.clone())?;
         Ok(())
     }
@@ -65,8 +70,8 @@ impl Signals {
         CancelToken::from(self.stop.clone())
     }
 
-    /// Starts a thread that ends the program if a signal came and the work does not notice: it removes what is
-    /// being written, and calls `told` with the exit code before.
+    /// Starts a thread that ends the program if a signal came and the work does not notice: it
+    /// removes what is being written, and calls `told` with the exit code before.
     pub(crate) fn insist(&self, told: impl FnOnce(u8) + Send + 'static) {
         let watched = Signals { stop: self.stop.clone(), which: self.which.clone() };
         spawn(move || {
@@ -104,8 +109,9 @@ fn code(signal: c_int) -> c_int {
 fn watched() -> &'static [c_int] {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     return &[SIGINT, SIGTERM, signal_hook::consts::SIGHUP];
-    // Whether SIGHUP was ignored cannot be told there without unsafe code. Left alone, it ends the program without
-    // cleaning up (the next run does that), and under nohup it has no effect, as it should.
+    // Whether SIGHUP was ignored cannot be told there without unsafe code. Left alone, it ends the
+    // program without cleaning up (the next run does that), and under nohup it has no effect, as it
+    // should.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     return &[SIGINT, SIGTERM];
 }
@@ -120,7 +126,8 @@ fn ignored() -> Vec<c_int> {
     ignored_in(&status)
 }
 
-/// The same, from the text of `/proc/self/status`: a mask of 64 bits, the lowest of which is signal 1.
+/// The same, from the text of `/proc/self/status`: a mask of 64 bits, the lowest of which is signal
+/// 1.
 fn ignored_in(status: &str) -> Vec<c_int> {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).unwrap_or(0);
@@ -133,7 +140,8 @@ mod tests {
 
     #[test]
     fn ignored_signals() {
-        let status = "Name:\tsparse\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001003\nSigCgt:\t0\n";
+        let status =
+            "Name:\tsparse\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001003\nSigCgt:\t0\n";
         assert_eq!(ignored_in(status), [1, 2, 13]);
         assert_eq!(ignored_in("SigIgn:\tnonsense\n"), [0; 0]);
         assert_eq!(ignored_in(""), [0; 0]);

@@ -29,8 +29,8 @@ fn there_and_back() {
     assert_eq!(pair.names(), ["base", "d.sparse", "finetuned", "out"], "nothing else is left");
 }
 
-/// An adapter that was not merged is said to be of no use, one that is no adapter is an error; merges are tested in the
-/// library.
+/// An adapter that was not merged is said to be of no use, one that is no adapter is an error;
+/// merges are tested in the library.
 #[test]
 fn adapters_are_hints() {
     let pair = Pair::small();
@@ -60,10 +60,12 @@ fn there_and_back_in_json() {
     let pair = Pair::small();
     let (base, tuned, delta, out) =
         (pair.arg("base"), pair.arg("finetuned"), pair.arg("d.sparse"), pair.arg("out"));
-    let target_bytes: u64 = tree(&pair.path("finetuned")).values().flatten().map(|b| b.len() as u64).sum();
+    let target_bytes: u64 =
+        tree(&pair.path("finetuned")).values().flatten().map(|b| b.len() as u64).sum();
 
-    let made =
-        run(["compress", &base, &tuned, "-o", &delta, "--json", "--effort", "fast"]).succeeded().json();
+    let made = run(["compress", &base, &tuned, "-o", &delta, "--json", "--effort", "fast"])
+        .succeeded()
+        .json();
     assert_eq!((&made["command"], &made["base"]), (&"compress".into(), &base.clone().into()));
     assert_eq!((&made["finetuned"], &made["output"]), (&tuned.into(), &delta.clone().into()));
     assert_eq!(made["effort"], "fast");
@@ -74,7 +76,9 @@ fn there_and_back_in_json() {
     assert_eq!(made["tensors"]["coded_against_base"], 2);
     assert_eq!(made["tensors"]["standalone"], 0);
     assert!(made["ratio"].as_f64().unwrap() > 1.5, "{made}");
-    assert!(made["seconds"].as_f64().unwrap() > 0.0 && made["bytes_per_second"].as_f64().unwrap() > 0.0);
+    assert!(
+        made["seconds"].as_f64().unwrap() > 0.0 && made["bytes_per_second"].as_f64().unwrap() > 0.0
+    );
     assert!(made["notes"].as_array().unwrap().is_empty());
 
     let done = run(["--json", "verify", &base, &delta, "--threads", "1"]).succeeded().json();
@@ -85,7 +89,9 @@ fn there_and_back_in_json() {
     );
     assert!(done.get("output").is_none());
 
-    let done = run(["reconstruct", &base, &delta, "-o", &out, "--json", "--threads", "3"]).succeeded().json();
+    let done = run(["reconstruct", &base, &delta, "-o", &out, "--json", "--threads", "3"])
+        .succeeded()
+        .json();
     assert_eq!((&done["command"], &done["threads"]), (&"reconstruct".into(), &3.into()));
     assert_eq!((&done["output"], &done["bytes"]), (&out.into(), &target_bytes.into()));
     assert_same(&pair.path("finetuned"), &pair.path("out"));
@@ -96,9 +102,16 @@ fn info_shows_what_is_inside() {
     let pair = Pair::small();
     let delta = pair.delta();
     let text = run(["info", &delta]).succeeded().stdout;
-    for part in
-        ["layers.1.weight", "BF16", "[64, 256]", "lossless", "identical", "4 tensors", "7 files", "32.8 kB"]
-    {
+    for part in [
+        "layers.1.weight",
+        "BF16",
+        "[64, 256]",
+        "lossless",
+        "identical",
+        "4 tensors",
+        "7 files",
+        "32.8 kB",
+    ] {
         assert!(text.contains(part), "{part} is missing:\n{text}");
     }
     assert!(!text.contains("tokenizer.txt"), "{text}");
@@ -116,7 +129,10 @@ fn info_shows_what_is_inside() {
     let tensor = |name: &str| tensors.iter().find(|t| t["name"] == name).unwrap();
     let weight = tensor("layers.0.weight");
     assert_eq!((&weight["dtype"], &weight["codec"]), (&"BF16".into(), &"lossless".into()));
-    assert_eq!((&weight["shape"], &weight["bytes"]), (&serde_json::json!([64, 256]), &32768.into()));
+    assert_eq!(
+        (&weight["shape"], &weight["bytes"]),
+        (&serde_json::json!([64, 256]), &32768.into())
+    );
     assert!(weight["ratio"].as_f64().unwrap() > 1.5);
     let norm = tensor("layers.0.norm");
     assert_eq!((&norm["codec"], &norm["ratio"]), (&"identical".into(), &serde_json::Value::Null));
@@ -175,13 +191,15 @@ fn single_files() {
     for (file, folder) in [(&base, "base"), (&tuned, "finetuned")] {
         fs::copy(pair.path(folder).join("model-00001-of-00002.safetensors"), file).unwrap();
     }
-    let (base, delta, out) = (base.to_str().unwrap(), pair.arg("f.sparse"), pair.arg("out.safetensors"));
+    let (base, delta, out) =
+        (base.to_str().unwrap(), pair.arg("f.sparse"), pair.arg("out.safetensors"));
     run(["compress", base, tuned.to_str().unwrap(), "-o", &delta]).succeeded();
     assert_eq!(run(["info", &delta, "--json"]).succeeded().json()["single_file"], true);
     run(["reconstruct", base, &delta, "-o", &out]).succeeded();
     assert!(fs::read(&tuned).unwrap() == fs::read(&out).unwrap());
     // The same tensors, sharded otherwise.
-    run(["reconstruct", &pair.arg("base"), &delta, "-o", &pair.arg("out2.safetensors")]).succeeded();
+    run(["reconstruct", &pair.arg("base"), &delta, "-o", &pair.arg("out2.safetensors")])
+        .succeeded();
     assert!(fs::read(&tuned).unwrap() == fs::read(pair.path("out2.safetensors")).unwrap());
 }
 
@@ -234,7 +252,8 @@ fn quiet_and_verbose() {
 #[test]
 fn notes_say_what_is_odd() {
     let pair = Pair::small();
-    fs::write(pair.path("finetuned/broken.safetensors"), b"\x10\0\0\0\0\0\0\0not json at all!").unwrap();
+    fs::write(pair.path("finetuned/broken.safetensors"), b"\x10\0\0\0\0\0\0\0not json at all!")
+        .unwrap();
     let (base, tuned) = (pair.arg("base"), pair.arg("finetuned"));
     let text = run(["compress", &base, &tuned, "-o", &pair.arg("1")]).succeeded().stdout;
     assert!(text.contains("note: broken.safetensors: "), "{text}");
@@ -265,7 +284,10 @@ fn help_and_version() {
     for code in ["  3  the base", "  4  an input", "130  interrupted"] {
         assert!(help.contains(code), "{help}");
     }
-    assert_eq!(run(["--version"]).succeeded().stdout, format!("sparse {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        run(["--version"]).succeeded().stdout,
+        format!("sparse {}\n", env!("CARGO_PKG_VERSION"))
+    );
 }
 
 /// Whatever is in the JSON is in the documentation.
@@ -284,7 +306,8 @@ fn fields_are_documented() {
     let pair = Pair::small();
     let (base, tuned, delta, out) =
         (pair.arg("base"), pair.arg("finetuned"), pair.arg("d.sparse"), pair.arg("out"));
-    let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md")).unwrap();
+    let docs =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md")).unwrap();
     for args in [
         &["compress", &base, &tuned, "-o", &delta][..],
         &["reconstruct", &base, &delta, "-o", &out],
@@ -312,8 +335,9 @@ fn what_may_be_lost() {
     let size = |made: &serde_json::Value| made["delta_bytes"].as_u64().unwrap();
     let mut last = size(&lossless);
     for (option, value) in [("--max-error", "0.3"), ("--codec", "sign")] {
-        let made =
-            run(["compress", &base, &tuned, "-o", &delta, "-f", "--json", option, value]).succeeded().json();
+        let made = run(["compress", &base, &tuned, "-o", &delta, "-f", "--json", option, value])
+            .succeeded()
+            .json();
         assert!(size(&made) < last, "{made}");
         last = size(&made);
         assert!(made["quality"]["relative_error"].as_f64().unwrap() > 0.0);
@@ -328,14 +352,34 @@ fn what_may_be_lost() {
 
     let wanted = size(&lossless) / 2;
     let text = wanted.to_string();
-    let made =
-        run(["compress", &base, &tuned, "-o", &delta, "-f", "--json", "--target-size", &text, "--explain"]);
+    let made = run([
+        "compress",
+        &base,
+        &tuned,
+        "-o",
+        &delta,
+        "-f",
+        "--json",
+        "--target-size",
+        &text,
+        "--explain",
+    ]);
     let made = made.succeeded().json();
     assert!(size(&made) <= wanted && size(&made) * 10 > wanted * 8, "{} {wanted}", size(&made));
     let choice = &made["choices"][0];
     assert!(choice["candidates"].as_array().unwrap().len() > 5, "{choice}");
     assert!(choice["reason"].as_str().unwrap().contains("budget"));
-    let text = run(["compress", &base, &tuned, "-o", &delta, "-f", "--explain", "--policy", "*:max-ulps=1"]);
+    let text = run([
+        "compress",
+        &base,
+        &tuned,
+        "-o",
+        &delta,
+        "-f",
+        "--explain",
+        "--policy",
+        "*:max-ulps=1",
+    ]);
     assert!(text.succeeded().stdout.contains("taken, "));
     let text = run(["compress", &base, &tuned, "-o", &delta, "-f", "--explain"]);
     assert!(text.succeeded().stdout.contains("nothing may be lost"));
@@ -354,8 +398,9 @@ fn adapters_there_and_back() {
     let pair = Pair::new(2, 256, 128);
     let (base, tuned) = (pair.arg("base"), pair.arg("finetuned"));
     let (adapter, packed) = (pair.arg("adapter"), pair.arg("a.sparse"));
-    let made =
-        run(["export-adapter", &base, &tuned, "-o", &adapter, "--rank", "8", "--json"]).succeeded().json();
+    let made = run(["export-adapter", &base, &tuned, "-o", &adapter, "--rank", "8", "--json"])
+        .succeeded()
+        .json();
     assert_eq!(made["rank"], 8);
     assert!(made["modules"].as_array().unwrap().len() >= 2, "{made}");
     // A delta stands for the model that it restores.
@@ -365,7 +410,8 @@ fn adapters_there_and_back() {
     run(["export-adapter", &base, &delta, "-o", &again, "--rank", "8"]).succeeded();
     assert_same(&pair.path("adapter"), &pair.path("adapter2"));
 
-    let made = run(["compress-adapter", &base, &adapter, "-o", &packed, "--json"]).succeeded().json();
+    let made =
+        run(["compress-adapter", &base, &adapter, "-o", &packed, "--json"]).succeeded().json();
     assert!(made["delta_bytes"].as_u64() < made["target_bytes"].as_u64(), "{made}");
     let text = run(["info", &packed]).succeeded().stdout;
     assert!(text.contains("a LoRA adapter of") && text.contains("rank 8 to 8"), "{text}");

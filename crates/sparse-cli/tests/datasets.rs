@@ -12,8 +12,9 @@ use support::{fails, run};
 fn folder() -> (tempfile::TempDir, impl Fn(&str) -> String) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().to_path_buf();
-    let line =
-        |i: u32, text: &str| format!("{{\"id\":{i},\"score\":{}.5,\"text\":\"{text} number {i}\"}}\n", i % 9);
+    let line = |i: u32, text: &str| {
+        format!("{{\"id\":{i},\"score\":{}.5,\"text\":\"{text} number {i}\"}}\n", i % 9)
+    };
     let base: String = (0..500).map(|i| line(i, "a row")).collect();
     let derivative: String = (0..500)
         .filter(|i| i % 10 != 3)
@@ -40,7 +41,8 @@ fn there_and_back() {
     // By way of another format, and with a base of another format.
     let parquet = path("base.parquet");
     run(["dataset-compress", &base, &base, "-o", &path("same.sparse")]).succeeded();
-    run(["dataset-reconstruct", &path("same.sparse"), "-o", &parquet, "--format", "parquet"]).succeeded();
+    run(["dataset-reconstruct", &path("same.sparse"), "-o", &parquet, "--format", "parquet"])
+        .succeeded();
     run(["dataset-reconstruct", &delta, "--base", &parquet, "-o", &out, "--force"]).succeeded();
     assert!(fs::read(&out).unwrap() == fs::read(&new).unwrap());
 }
@@ -53,7 +55,9 @@ fn exact_files() {
     // As no program writes it by itself.
     let text = fs::read_to_string(&new).unwrap().replace(":", " :  ");
     fs::write(&new, &text).unwrap();
-    let done = run(["dataset-compress", &base, &new, "-o", &delta, "--exact", "--json"]).succeeded().json();
+    let done = run(["dataset-compress", &base, &new, "-o", &delta, "--exact", "--json"])
+        .succeeded()
+        .json();
     assert_eq!(done["exactness"], "bytes");
     let text = run(["verify", &base, &delta]).succeeded().stdout;
     assert!(text.contains("bit for bit"), "{text}");
@@ -80,10 +84,15 @@ fn budgets() {
     let (base, new, delta, out) =
         (path("base.jsonl"), path("new.jsonl"), path("d.sparse"), path("out.jsonl"));
     run(["dataset-compress", &base, &new, "-o", &delta, "--no-verify"]).succeeded();
-    let text = fails(&["dataset-reconstruct", &delta, "-o", &out, "--max-output", "1k"], 4, "limit_exceeded");
+    let text = fails(
+        &["dataset-reconstruct", &delta, "-o", &out, "--max-output", "1k"],
+        4,
+        "limit_exceeded",
+    );
     assert!(text.contains("limit 1024"), "{text}");
     assert!(fs::metadata(&out).is_err(), "nothing is left");
-    run(["dataset-reconstruct", &delta, "-o", &out, "--max-output", "1M", "--max-memory", "16M"]).succeeded();
+    run(["dataset-reconstruct", &delta, "-o", &out, "--max-output", "1M", "--max-memory", "16M"])
+        .succeeded();
 }
 
 #[test]
@@ -103,7 +112,11 @@ fn what_can_go_wrong() {
     fails(&["reconstruct", &base, &delta, "-o", &out], 4, "not_this_format");
     fails(&["dataset-reconstruct", &base, "-o", &out], 4, "not_this_format");
     fs::write(path("bad.parquet"), b"PAR1 this is none PAR1").unwrap();
-    fails(&["dataset-compress", &base, &path("bad.parquet"), "-o", &path("x.sparse")], 4, "invalid_input");
+    fails(
+        &["dataset-compress", &base, &path("bad.parquet"), "-o", &path("x.sparse")],
+        4,
+        "invalid_input",
+    );
     let mut bytes = fs::read(&delta).unwrap();
     bytes[30] ^= 1;
     fs::write(&delta, bytes).unwrap();

@@ -24,7 +24,11 @@ fn usage() {
         let text = run(args);
         assert_eq!((text.code, text.stdout.as_str()), (Some(2), ""), "{text:?}");
         let json = Run::of(sparse().args(args).arg("--json"));
-        assert_eq!((json.code, json.json()["error"]["kind"].as_str()), (Some(2), Some("usage")), "{json:?}");
+        assert_eq!(
+            (json.code, json.json()["error"]["kind"].as_str()),
+            (Some(2), Some("usage")),
+            "{json:?}"
+        );
     }
     assert!(fails(&["compress", "a", "-o", "d"], 2, "usage").contains("--no-base"));
     assert!(fails(&["compress", "a", "b", "c", "-o", "d"], 2, "usage").contains("3 inputs"));
@@ -56,8 +60,11 @@ fn missing_inputs() {
     let sentence = fails(&["info", "org/name"], 1, "not_found");
     assert!(sentence.contains("org/name"), "{sentence}");
     assert!(fails(&["estimate", &base, "org/name"], 1, "not_found").contains("Hugging Face cache"));
-    let sentence =
-        fails(&["compress", &base, &pair.arg("finetuned"), "-o", &pair.arg("no/d")], 1, "not_found");
+    let sentence = fails(
+        &["compress", &base, &pair.arg("finetuned"), "-o", &pair.arg("no/d")],
+        1,
+        "not_found",
+    );
     assert!(sentence.contains("no"), "{sentence}");
 }
 
@@ -91,9 +98,17 @@ fn outputs_are_not_replaced_unasked() {
 fn inputs_are_not_written_to() {
     let pair = Pair::small();
     let (base, tuned, delta) = (pair.arg("base"), pair.arg("finetuned"), pair.delta());
-    fails(&["compress", &base, &tuned, "-f", "-o", &pair.arg("base/config.json")], 2, "invalid_argument");
+    fails(
+        &["compress", &base, &tuned, "-f", "-o", &pair.arg("base/config.json")],
+        2,
+        "invalid_argument",
+    );
     fails(&["reconstruct", &base, &delta, "-f", "-o", &base], 2, "invalid_argument");
-    fails(&["reconstruct", &base, &delta, "-f", "-o", &pair.arg("base/new")], 2, "invalid_argument");
+    fails(
+        &["reconstruct", &base, &delta, "-f", "-o", &pair.arg("base/new")],
+        2,
+        "invalid_argument",
+    );
     fails(&["reconstruct", &base, &delta, "-f", "-o", &delta], 2, "invalid_argument");
 }
 
@@ -164,7 +179,8 @@ fn malformed_models() {
         }
     }
     // Cut short within a folder.
-    fs::write(pair.path("finetuned/model-00001-of-00002.safetensors"), &good[..good.len() / 2]).unwrap();
+    fs::write(pair.path("finetuned/model-00001-of-00002.safetensors"), &good[..good.len() / 2])
+        .unwrap();
     let sentence = fails(&["compress", &base, &pair.arg("finetuned"), "-o", &out], 4, "truncated");
     assert!(sentence.contains("model-00001-of-00002.safetensors"), "{sentence}");
     assert!(!Path::new(&out).exists());
@@ -175,7 +191,8 @@ fn damaged_deltas() {
     let pair = Pair::small();
     let good = fs::read(pair.delta()).unwrap();
     let (base, out, bad) = (pair.arg("base"), pair.arg("out"), pair.arg("bad.sparse"));
-    let all = [&["reconstruct", &base, &bad, "-o", &out][..], &["verify", &base, &bad], &["info", &bad]];
+    let all =
+        [&["reconstruct", &base, &bad, "-o", &out][..], &["verify", &base, &bad], &["info", &bad]];
     for (bytes, code, kind) in [
         (good[..good.len() - 1].to_vec(), 4, "truncated"),
         (good[..good.len() / 2].to_vec(), 4, "truncated"),
@@ -235,7 +252,8 @@ fn no_permission() {
     if fs::write(locked.join("probe"), "").is_ok() {
         return;
     }
-    let (base, tuned, delta) = (pair.arg("base"), pair.arg("finetuned"), pair.arg("locked/d.sparse"));
+    let (base, tuned, delta) =
+        (pair.arg("base"), pair.arg("finetuned"), pair.arg("locked/d.sparse"));
     let args = ["compress", &base, &tuned, "-o", &delta];
     // The sentence names the temporary file, so it differs from run to run.
     let text = run(args);
@@ -245,7 +263,11 @@ fn no_permission() {
         "{text:?}"
     );
     let json = Run::of(sparse().args(args).arg("--json"));
-    assert_eq!((json.code, json.json()["error"]["kind"].as_str()), (Some(1), Some("io")), "{json:?}");
+    assert_eq!(
+        (json.code, json.json()["error"]["kind"].as_str()),
+        (Some(1), Some("io")),
+        "{json:?}"
+    );
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
@@ -257,7 +279,8 @@ fn full_disk() {
     let delta = pair.delta();
     fs::create_dir(pair.path("full")).unwrap();
     let limited = |args: &str| {
-        // In blocks of 512 or 1024 bytes, as shells please; with the signal ignored, writing fails as on a full disk.
+        // In blocks of 512 or 1024 bytes, as shells please; with the signal ignored, writing fails
+        // as on a full disk.
         let script = format!("trap '' XFSZ; ulimit -f 64; exec \"$@\" {args}");
         let mut sh = std::process::Command::new("sh");
         Run::of(sh.arg("-c").arg(script).arg("sh").arg(env!("CARGO_BIN_EXE_sparse")))
@@ -283,11 +306,17 @@ fn standard_output_is_full_or_closed() {
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let run = sparse().args(["info", &delta]).stdout(full).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(run.status.code(), Some(1));
-    assert!(String::from_utf8(run.stderr).unwrap().starts_with("error: cannot write to standard output"));
+    assert!(
+        String::from_utf8(run.stderr)
+            .unwrap()
+            .starts_with("error: cannot write to standard output")
+    );
 
     // A reader that leaves before anything is written.
-    for args in [&["info", &delta][..], &["info", &delta, "--json"], &["--help"], &["no", "--json"]] {
-        let mut child = sparse().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    for args in [&["info", &delta][..], &["info", &delta, "--json"], &["--help"], &["no", "--json"]]
+    {
+        let mut child =
+            sparse().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let run = child.wait_with_output().unwrap();
         let stderr = String::from_utf8(run.stderr).unwrap();

@@ -1,4 +1,5 @@
-//! Killed or interrupted at any moment: the final name holds what was there before, or the complete new file.
+//! Killed or interrupted at any moment: the final name holds what was there before, or the complete
+//! new file.
 
 #![cfg(unix)]
 #![allow(clippy::panic, clippy::unwrap_used)]
@@ -15,9 +16,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use support::{Pair, assert_same, tree};
 
-/// The program, with no signal ignored, however the tests were started: `nohup` ignores SIGHUP, and shells ignore
-/// SIGINT of what they run in the background, and both would be inherited. A signal that this process handles
-/// has its usual effect again in what it starts. (A Ctrl-C still ends the tests.)
+/// The program, with no signal ignored, however the tests were started: `nohup` ignores SIGHUP, and
+/// shells ignore SIGINT of what they run in the background, and both would be inherited. A signal
+/// that this process handles has its usual effect again in what it starts. (A Ctrl-C still ends the
+/// tests.)
 fn sparse() -> Command {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -34,7 +36,10 @@ fn sparse() -> Command {
 fn under_nohup() -> Command {
     let mut command = Command::new("sh");
     let own = sparse();
-    command.args(["-c", "trap '' HUP INT; exec \"$0\" \"$@\""]).arg(own.get_program()).stdin(Stdio::null());
+    command
+        .args(["-c", "trap '' HUP INT; exec \"$0\" \"$@\""])
+        .arg(own.get_program())
+        .stdin(Stdio::null());
     command
 }
 
@@ -52,14 +57,15 @@ fn kill(child: &Child, signal: Signal) {
 
 /// Run with `args` and send `signal` after `delay`.
 fn signalled(args: &[String], signal: Signal, delay: Duration) -> ExitStatus {
-    let mut child = sparse().args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child =
+        sparse().args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     sleep(delay);
     kill(&child, signal);
     child.wait().unwrap()
 }
 
-/// Run with `args`, again and again, until `signal` arrives while the temporary of its output `new` is
-/// there.
+/// Run with `args`, again and again, until `signal` arrives while the temporary of its output `new`
+/// is there.
 fn signalled_while_writing(pair: &Pair, args: &[String], signal: Signal) -> Output {
     signalled_by(&mut sparse, pair, args, &[signal])
 }
@@ -194,7 +200,11 @@ fn killed_while_reconstructing() {
     assert_eq!(temporaries(&pair), 1);
     timed(&new);
     timed(&reconstruct_over);
-    assert_eq!(pair.names(), ["base", "d.sparse", "finetuned", "new", "out"], "the next run cleans up");
+    assert_eq!(
+        pair.names(),
+        ["base", "d.sparse", "finetuned", "new", "out"],
+        "the next run cleans up"
+    );
     assert_same(&pair.path("finetuned"), Path::new(&out));
 }
 
@@ -222,17 +232,23 @@ fn interrupted() {
                 remove(&pair.path("new"));
                 continue;
             }
-            assert_eq!((output.status.code(), &*output.stderr), (Some(code), &b""[..]), "{output:?}");
+            assert_eq!(
+                (output.status.code(), &*output.stderr),
+                (Some(code), &b""[..]),
+                "{output:?}"
+            );
             let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
             assert_eq!(json["error"]["kind"], "cancelled");
             assert_eq!(pair.names(), before, "nothing is left behind");
         }
     }
-    let text = signalled_while_writing(&pair, &args(["compress", &base, &tuned, "-o", &new]), Signal::INT);
+    let text =
+        signalled_while_writing(&pair, &args(["compress", &base, &tuned, "-o", &new]), Signal::INT);
     assert_eq!(text.stderr, b"error: interrupted; nothing is left behind\n");
 }
 
-/// What `nohup` has ignored stays ignored, and being told to terminate still ends the program cleanly.
+/// What `nohup` has ignored stays ignored, and being told to terminate still ends the program
+/// cleanly.
 #[cfg(target_os = "linux")]
 #[test]
 fn terminated_under_nohup() {
@@ -255,7 +271,8 @@ fn terminated_under_nohup() {
     assert_eq!(pair.names(), ["base", "finetuned", "new"]);
 }
 
-/// One call of a compressor takes longer than anybody waits: the program ends all the same, and cleans up.
+/// One call of a compressor takes longer than anybody waits: the program ends all the same, and
+/// cleans up.
 #[cfg(feature = "dataset")]
 #[test]
 fn work_that_does_not_notice_is_given_up() {
@@ -263,7 +280,12 @@ fn work_that_does_not_notice_is_given_up() {
     let mut random = support::Random(7);
     let text: String = (0..60_000u64)
         .map(|i| {
-            format!("{{\"a\": {i}, \"b\":\"{:x}{:x}{:x}\"}}\n", random.next(), random.next(), i * i % 977)
+            format!(
+                "{{\"a\": {i}, \"b\":\"{:x}{:x}{:x}\"}}\n",
+                random.next(),
+                random.next(),
+                i * i % 977
+            )
         })
         .collect();
     fs::write(pair.path("b.jsonl"), &text).unwrap();

@@ -1,4 +1,5 @@
-//! Private and tidy: permissions, odd inputs and outputs, names, one JSON object, and no base opened unasked.
+//! Private and tidy: permissions, odd inputs and outputs, names, one JSON object, and no base
+//! opened unasked.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -80,7 +81,8 @@ mod unix {
     /// Ends within a few seconds, whatever it waits for.
     fn promptly(args: &[&str], code: i32, kind: &str) -> String {
         let start = Instant::now();
-        let mut child = sparse().args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            sparse().args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         while child.try_wait().unwrap().is_none() {
             if start.elapsed() > Duration::from_secs(20) {
                 let _ = child.kill();
@@ -145,7 +147,10 @@ mod unix {
         let rows = |odd: u32| -> String {
             (0..2000)
                 .map(|i| {
-                    format!("{{\"id\":{i},\"text\":\"{}\"}}\n", "word ".repeat(20 + (i % 7 * odd) as usize))
+                    format!(
+                        "{{\"id\":{i},\"text\":\"{}\"}}\n",
+                        "word ".repeat(20 + (i % 7 * odd) as usize)
+                    )
                 })
                 .collect()
         };
@@ -159,10 +164,12 @@ mod unix {
         let (tmp, base, new) = (path("tmp"), path("b.jsonl"), path("d.jsonl"));
         let temporary = ["--temporary", &tmp, "--memory", "16M"];
         let (delta, out) = (path("x.sparse"), path("out.jsonl"));
-        let compress = [&["dataset-compress", &base, &new, "-o", &delta, "--exact"][..], &temporary];
+        let compress =
+            [&["dataset-compress", &base, &new, "-o", &delta, "--exact"][..], &temporary];
         run(compress.concat()).succeeded();
-        let left =
-            || -> Vec<_> { fs::read_dir(path("tmp")).unwrap().map(|e| e.unwrap().file_name()).collect() };
+        let left = || -> Vec<_> {
+            fs::read_dir(path("tmp")).unwrap().map(|e| e.unwrap().file_name()).collect()
+        };
         assert_eq!(left(), ["other"]);
         run([&["dataset-reconstruct", &delta, "-o", &out][..], &temporary].concat()).succeeded();
         assert_eq!(left(), ["other"]);
@@ -197,7 +204,9 @@ mod unix {
         use std::ffi::OsStr;
         use std::os::unix::ffi::OsStrExt;
         let bad = OsStr::from_bytes(b"d\xff\x1b[2J.sparse");
-        for args in [&[OsStr::new("info"), bad][..], &[bad], &[OsStr::new("info"), OsStr::new("a"), bad]] {
+        for args in
+            [&[OsStr::new("info"), bad][..], &[bad], &[OsStr::new("info"), OsStr::new("a"), bad]]
+        {
             let text = Run::of(sparse().args(args));
             assert!(matches!(text.code, Some(1 | 2)) && !text.stderr.contains('\x1b'), "{text:?}");
             let json = Run::of(sparse().args(args).arg("--json"));
@@ -285,7 +294,8 @@ fn odd_outputs() {
     assert_eq!(pair.names(), before, "nothing is left behind");
 }
 
-/// Every command, with every kind of bad input: one object on standard output, nothing on standard error.
+/// Every command, with every kind of bad input: one object on standard output, nothing on standard
+/// error.
 #[test]
 fn one_object_always() {
     let pair = Pair::small();
@@ -358,18 +368,28 @@ fn no_base_is_opened_unasked() {
     let inside = |args: &[&str]| Run::of(sparse().args(args).current_dir(dir.path()));
     // By another path, and by a relative one that leads outside of the delta's folder.
     for recorded in [&*base, "base.csv", "deltas/../base.csv"] {
-        let made = inside(&["dataset-compress", recorded, "new.csv", "-o", "deltas/d.sparse", "-f"]);
+        let made =
+            inside(&["dataset-compress", recorded, "new.csv", "-o", "deltas/d.sparse", "-f"]);
         made.succeeded();
-        for args in
-            [&["dataset-reconstruct", "deltas/d.sparse", "-o", "out.csv"][..], &["verify", "deltas/d.sparse"]]
-        {
+        for args in [
+            &["dataset-reconstruct", "deltas/d.sparse", "-o", "out.csv"][..],
+            &["verify", "deltas/d.sparse"],
+        ] {
             let run = inside(args);
             assert!(matches!(run.code, Some(1 | 2)), "{run:?}");
             assert!(run.stderr.contains(recorded) && run.stderr.contains("base.csv"), "{run:?}");
             assert!(run.stderr.contains("BASE>"), "what to type: {run:?}");
         }
-        inside(&["dataset-reconstruct", "deltas/d.sparse", "--base", "base.csv", "-o", "out.csv", "-f"])
-            .succeeded();
+        inside(&[
+            "dataset-reconstruct",
+            "deltas/d.sparse",
+            "--base",
+            "base.csv",
+            "-o",
+            "out.csv",
+            "-f",
+        ])
+        .succeeded();
         inside(&["verify", "base.csv", "deltas/d.sparse"]).succeeded();
     }
     // Where both lie in one folder, the name is enough, from anywhere.

@@ -1,9 +1,9 @@
 //! How near restored weights are to the original ones, measured.
 //!
-//! A [`Tally`] is shown target, restored weights and base, and sums up; a [`Certificate`] is what it
-//! found, in a form that fits into a delta file beside the tensor. Whoever has target, base and delta
-//! can measure again and compare; whoever has base and delta can still check the size of the restored
-//! change, and that the numbers agree with each other.
+//! A [`Tally`] is shown target, restored weights and base, and sums up; a [`Certificate`] is what
+//! it found, in a form that fits into a delta file beside the tensor. Whoever has target, base and
+//! delta can measure again and compare; whoever has base and delta can still check the size of the
+//! restored change, and that the numbers agree with each other.
 
 use crate::entropy::token::TokenScheme;
 use crate::entropy::varint;
@@ -21,11 +21,11 @@ const TINY: f64 = 1e-40;
 
 /// How near the restored weights of a tensor (or model) are to the original ones.
 ///
-/// The *change* is the difference to the base's weights at the same places, cast to the target's type,
-/// or to zero where the base has none, or none that is finite. The norms take the types bf16, f16, f32
-/// and f64; of all other types only matches are counted. A weight that is NaN or infinite has no part in
-/// the norms as long as it comes back as what it was (any NaN for a NaN); where it does not, the error
-/// is infinite.
+/// The *change* is the difference to the base's weights at the same places, cast to the target's
+/// type, or to zero where the base has none, or none that is finite. The norms take the types bf16,
+/// f16, f32 and f64; of all other types only matches are counted. A weight that is NaN or infinite
+/// has no part in the norms as long as it comes back as what it was (any NaN for a NaN); where it
+/// does not, the error is infinite.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Certificate {
@@ -43,8 +43,8 @@ pub struct Certificate {
     pub max_error: f64,
     /// The largest distance of a weight in units in the last place.
     pub max_ulps: u64,
-    /// The distance in units in the last place that 99 % of the weights do not exceed; above 32 rounded up by less than a
-    /// sixteenth.
+    /// The distance in units in the last place that 99 % of the weights do not exceed; above 32
+    /// rounded up by less than a sixteenth.
     pub p99_ulps: u64,
     /// Original weights that are NaN or infinite. Not part of the [serial form](Self::write).
     pub not_finite: u64,
@@ -66,7 +66,8 @@ impl Certificate {
         if self.change == 0.0 && self.restored == 0.0 { 1.0 } else { self.restored / self.change }
     }
 
-    /// Cosine of the angle between original and restored change; 1 where both are nothing, 0 where one is.
+    /// Cosine of the angle between original and restored change; 1 where both are nothing, 0 where
+    /// one is.
     pub fn cosine(&self) -> f64 {
         let product = self.change * self.restored;
         if product == 0.0 {
@@ -83,11 +84,13 @@ impl Certificate {
 
     /// Whether two measurements agree, but for the rounding of stored numbers.
     pub fn agrees(&self, other: &Certificate) -> bool {
-        self.errors_agree(other) && near(self.change, other.change) && near(self.restored, other.restored)
+        self.errors_agree(other)
+            && near(self.change, other.change)
+            && near(self.restored, other.restored)
     }
 
-    /// Whether two measurements agree in everything that does not depend on what the change is relative
-    /// to: counts, distances, and the norm of the error.
+    /// Whether two measurements agree in everything that does not depend on what the change is
+    /// relative to: counts, distances, and the norm of the error.
     pub fn errors_agree(&self, other: &Certificate) -> bool {
         let counts = |c: &Certificate| (c.weights, c.exact, c.max_ulps, c.p99_ulps);
         counts(self) == counts(other)
@@ -113,8 +116,8 @@ impl Certificate {
             && triangle
     }
 
-    /// Appends the serial form: varints of weights, exact ones and the two distances, and the four norms
-    /// in binary32, which stand for at most the largest finite number.
+    /// Appends the serial form: varints of weights, exact ones and the two distances, and the four
+    /// norms in binary32, which stand for at most the largest finite number.
     pub fn write(&self, out: &mut Vec<u8>) {
         for n in [self.weights, self.exact, self.max_ulps, self.p99_ulps] {
             varint::put(out, n);
@@ -145,7 +148,17 @@ impl Certificate {
             return Err(Error::corrupt("a certificate is longer than it should be"));
         }
         let not_finite = 0;
-        Ok(Certificate { weights, exact, change, restored, error, max_error, max_ulps, p99_ulps, not_finite })
+        Ok(Certificate {
+            weights,
+            exact,
+            change,
+            restored,
+            error,
+            max_error,
+            max_ulps,
+            p99_ulps,
+            not_finite,
+        })
     }
 }
 
@@ -191,8 +204,8 @@ impl Default for Tally {
 impl Tally {
     /// Adds some weights of a type: original, restored, and those of the base at the same places.
     ///
-    /// Sums of floats are taken in the order of the calls. A base that cannot be cast to the type counts
-    /// as none.
+    /// Sums of floats are taken in the order of the calls. A base that cannot be cast to the type
+    /// counts as none.
     ///
     /// # Errors
     /// `InvalidArgument` when lengths differ.
@@ -210,7 +223,9 @@ impl Tally {
             || !target.len().is_multiple_of(width)
             || base.is_some_and(|(d, b)| b.len() != len * d.storage_bytes())
         {
-            return Err(Error::invalid_argument("target, restored weights and base differ in number"));
+            return Err(Error::invalid_argument(
+                "target, restored weights and base differ in number",
+            ));
         }
         self.weights += len as u64;
         if !is_real(dtype) && dtype != Dtype::F64 {
@@ -220,7 +235,8 @@ impl Tally {
             self.max_ulps = self.max_ulps.max(u64::from(same < len as u64));
             return Ok(());
         }
-        let unit = UnitSpec::new(dtype, base.map(|b| b.0), 1, [Segment { rows: 1, row_len: len as u64 }])?;
+        let unit =
+            UnitSpec::new(dtype, base.map(|b| b.0), 1, [Segment { rows: 1, row_len: len as u64 }])?;
         let mut scratch = std::mem::take(&mut self.predictions);
         let predictions = Predictor::of(&unit).predict(base.map(|b| b.1), width, len, &mut scratch);
         match dtype {
@@ -309,8 +325,10 @@ pub fn count_not_finite(dtype: Dtype, bytes: &[u8]) -> u64 {
 
 fn observe_words<R: Real>(tally: &mut Tally, target: &[u8], restored: &[u8], predictions: &[u8]) {
     let width = R::W::BYTES;
-    let words =
-        target.chunks_exact(width).zip(restored.chunks_exact(width)).zip(predictions.chunks_exact(width));
+    let words = target
+        .chunks_exact(width)
+        .zip(restored.chunks_exact(width))
+        .zip(predictions.chunks_exact(width));
     for ((t, r), p) in words {
         let (t, r, p) = (R::W::load(t), R::W::load(r), R::W::load(p));
         tally.not_finite += u64::from(R::is_special(t));
@@ -411,14 +429,18 @@ mod tests {
         for norm in [-0.0f32, -1.0, f32::NAN] {
             let mut bad = out.clone();
             bad[4..8].copy_from_slice(&norm.to_le_bytes());
-            assert_eq!(Certificate::read(&bad).unwrap_err().kind(), sparse_core::ErrorKind::Corrupt);
+            assert_eq!(
+                Certificate::read(&bad).unwrap_err().kind(),
+                sparse_core::ErrorKind::Corrupt
+            );
         }
     }
 
     #[test]
     fn percentiles_and_special_words() {
         let one = 1f32.to_bits();
-        let t: Vec<u32> = (0..1000).map(|i| if i < 995 { one } else { f32::NAN.to_bits() }).collect();
+        let t: Vec<u32> =
+            (0..1000).map(|i| if i < 995 { one } else { f32::NAN.to_bits() }).collect();
         let r: Vec<u32> = (0..1000)
             .map(|i| {
                 if i < 900 {
@@ -460,7 +482,9 @@ mod tests {
         // The base's count as zero, so that what is lost there counts.
         let c = certified(&[[3.0, 2.0, nan], [4.0, 4.0, -inf]]);
         assert_eq!((c.change, c.error, c.max_error), (5.0, 1.0, 1.0));
-        for lost in [[nan, 1.0, 1.0], [inf, 1.0, 1.0], [1.0, inf, 1.0], [inf, -inf, inf], [inf, nan, 1.0]] {
+        for lost in
+            [[nan, 1.0, 1.0], [inf, 1.0, 1.0], [1.0, inf, 1.0], [inf, -inf, inf], [inf, nan, 1.0]]
+        {
             let c = certified(&[lost, [1.0, 1.0, 0.0]]);
             assert_eq!((c.error, c.relative_error()), (f64::INFINITY, f64::INFINITY), "{lost:?}");
         }
@@ -483,7 +507,8 @@ mod tests {
     #[test]
     fn norms_at_the_ends_of_binary32_are_read_back() {
         for size in [f32::MAX, 1e-44] {
-            let c = certified(&[[size, size, -size], [size, size, -size], [size, size / 2.0, -size]]);
+            let c =
+                certified(&[[size, size, -size], [size, size, -size], [size, size / 2.0, -size]]);
             let mut out = Vec::new();
             c.write(&mut out);
             let read = Certificate::read(&out).unwrap();

@@ -1,10 +1,11 @@
 //! `int8`: changes in 8-bit steps.
 //!
-//! Each row (or group of short rows) has a step, a 127th of its largest change; codes are entropy-coded, which takes fewer than
-//! 8 bits a weight; where it would not, there are half as many codes. So a model of 16-bit weights is always at least halved.
+//! Each row (or group of short rows) has a step, a 127th of its largest change; codes are
+//! entropy-coded, which takes fewer than 8 bits a weight; where it would not, there are half as
+//! many codes. So a model of 16-bit weights is always at least halved.
 //!
-//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are none come back as they
-//! are. `docs/codecs/quantised.md` has the format and measurements.
+//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are
+//! none come back as they are. `docs/codecs/quantised.md` has the format and measurements.
 
 use crate::quant::{Goal, quantised};
 use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};

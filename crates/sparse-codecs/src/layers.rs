@@ -1,8 +1,8 @@
 //! The first of two layers, alone.
 //!
-//! [`low_rank`](crate::low_rank), and [`svd`](crate::svd) if it was told to keep what the factors miss, are codecs of two layers:
-//! factors in the parameter block, and in the chunks what makes the weights whole. A reader may stop after the first, and not even
-//! read the second.
+//! [`low_rank`](crate::low_rank), and [`svd`](crate::svd) if it was told to keep what the factors
+//! miss, are codecs of two layers: factors in the parameter block, and in the chunks what makes the
+//! weights whole. A reader may stop after the first, and not even read the second.
 
 use sparse_core::{ChunkDecoder, CodecContext, CodecId, Result};
 
@@ -17,7 +17,8 @@ pub fn has_layers(codec: CodecId) -> bool {
     codec == SVD || codec == LOW_RANK
 }
 
-/// What the first layer of a unit restores, given the unit's decoder: the base moved by the product of the factors.
+/// What the first layer of a unit restores, given the unit's decoder: the base moved by the product
+/// of the factors.
 pub struct FirstLayer(Box<dyn ChunkDecoder>);
 
 impl FirstLayer {

@@ -1,4 +1,5 @@
-//! Delta codecs for model weights, each one module and one feature, over a public interleaved rANS coder.
+//! Delta codecs for model weights, each one module and one feature, over a public interleaved rANS
+//! coder.
 
 #![deny(unsafe_code)]
 

@@ -1,11 +1,13 @@
 //! `raw`: the weights' bytes as they are.
 //!
-//! The codec of last resort: for what nothing else makes smaller, and the reference that other codecs are measured
-//! against. The parameter block is empty, a chunk is its bytes verbatim, the base is not looked at.
+//! The codec of last resort: for what nothing else makes smaller, and the reference that other
+//! codecs are measured against. The parameter block is empty, a chunk is its bytes verbatim, the
+//! base is not looked at.
 
 use sparse_core::{
-    BaseUse, ChunkDecoder, ChunkEncoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder,
-    Effort, Error, EstimatedBits, Fidelity, Limits, Result, UnitAnalysis, UnitSpec, check_chunk,
+    BaseUse, ChunkDecoder, ChunkEncoder, CodecContext, CodecId, CodecInfo, DeltaDecoder,
+    DeltaEncoder, Effort, Error, EstimatedBits, Fidelity, Limits, Result, UnitAnalysis, UnitSpec,
+    check_chunk,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,10 +26,18 @@ impl DeltaDecoder for Raw {
         &INFO
     }
 
-    fn bind(&self, unit: &UnitSpec, params: &[u8], limits: &Limits) -> Result<Box<dyn ChunkDecoder>> {
+    fn bind(
+        &self,
+        unit: &UnitSpec,
+        params: &[u8],
+        limits: &Limits,
+    ) -> Result<Box<dyn ChunkDecoder>> {
         Limits::check("parameters of raw", params.len() as u64, limits.max_params_bytes)?;
         if !params.is_empty() {
-            return Err(Error::corrupt(format!("raw has no parameters, {} bytes given", params.len())));
+            return Err(Error::corrupt(format!(
+                "raw has no parameters, {} bytes given",
+                params.len()
+            )));
         }
         Ok(Box::new(RawUnit(unit.clone())))
     }
@@ -97,15 +107,24 @@ struct RawAnalysis {
 }
 
 impl UnitAnalysis for RawAnalysis {
-    fn observe(&self, chunk: u64, target: &[u8], base: Option<&[u8]>, cx: &mut CodecContext) -> Result<()> {
+    fn observe(
+        &self,
+        chunk: u64,
+        target: &[u8],
+        base: Option<&[u8]>,
+        cx: &mut CodecContext,
+    ) -> Result<()> {
         cx.cancel.check()?;
         check_chunk(&self.unit, chunk, target.len(), base.map(<[u8]>::len))?;
         self.chunks.fetch_add(1, Ordering::Relaxed);
         let range = self.unit.chunk_range(chunk);
         let segments = self.unit.segment_starts().iter().zip(self.unit.segments()).zip(&self.seen);
         // The first segment that may hold the chunk's first element; those before it end earlier.
-        let first = self.unit.segment_starts().partition_point(|&s| s <= range.start).saturating_sub(1);
-        for ((&start, segment), seen) in segments.skip(first).take_while(|((s, _), _)| **s < range.end) {
+        let first =
+            self.unit.segment_starts().partition_point(|&s| s <= range.start).saturating_sub(1);
+        for ((&start, segment), seen) in
+            segments.skip(first).take_while(|((s, _), _)| **s < range.end)
+        {
             let end = (start + segment.len()).min(range.end);
             seen.fetch_add(end.saturating_sub(start.max(range.start)), Ordering::Relaxed);
         }
@@ -119,7 +138,11 @@ impl UnitAnalysis for RawAnalysis {
     fn estimated_bits(&self) -> EstimatedBits {
         let element_bits = (8 * self.unit.dtype().storage_bytes()) as f64;
         EstimatedBits {
-            payload: self.seen.iter().map(|n| n.load(Ordering::Relaxed) as f64 * element_bits).collect(),
+            payload: self
+                .seen
+                .iter()
+                .map(|n| n.load(Ordering::Relaxed) as f64 * element_bits)
+                .collect(),
             chunks: self.chunks.load(Ordering::Relaxed),
             ..EstimatedBits::default()
         }
@@ -166,11 +189,15 @@ mod tests {
         let unit = UnitSpec::new(Dtype::U8, None, 8, [segment(1, 3)]).unwrap();
         let mut cx = CodecContext::new();
         let bound = Raw.bind(&unit, &[], &cx.limits).unwrap();
-        let mut decode =
-            |encoded: &[u8]| bound.decode_chunk(0, encoded, None, &mut [0; 3], &mut cx).map_err(|e| e.kind());
+        let mut decode = |encoded: &[u8]| {
+            bound.decode_chunk(0, encoded, None, &mut [0; 3], &mut cx).map_err(|e| e.kind())
+        };
         assert_eq!(decode(&[1; 2]), Err(ErrorKind::Truncated));
         assert_eq!(decode(&[1; 4]), Err(ErrorKind::Corrupt));
         assert_eq!(decode(&[1; 3]), Ok(()));
-        assert_eq!(Raw.bind(&unit, &[0], &cx.limits).err().map(|e| e.kind()), Some(ErrorKind::Corrupt));
+        assert_eq!(
+            Raw.bind(&unit, &[0], &cx.limits).err().map(|e| e.kind()),
+            Some(ErrorKind::Corrupt)
+        );
     }
 }

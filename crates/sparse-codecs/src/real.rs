@@ -1,7 +1,7 @@
 //! Values of weights, the same on every machine.
 //!
-//! All arithmetic is in binary64, one IEEE operation after the other, each rounded to nearest even; the result is
-//! rounded to the type by IEEE conversion or on its bits.
+//! All arithmetic is in binary64, one IEEE operation after the other, each rounded to nearest even;
+//! the result is rounded to the type by IEEE conversion or on its bits.
 
 use crate::word::Word;
 use sparse_core::{Dtype, DtypeClass};
@@ -71,8 +71,10 @@ impl Real for F16 {
     #[inline(always)]
     fn value(word: u64) -> f64 {
         let magnitude = word & 0x7fff;
-        let (small, normal) =
-            (f64::from(magnitude as i32) * F16_STEP, f64::from_bits((magnitude << 42) + ((1023 - 15) << 52)));
+        let (small, normal) = (
+            f64::from(magnitude as i32) * F16_STEP,
+            f64::from_bits((magnitude << 42) + ((1023 - 15) << 52)),
+        );
         let x = if magnitude < 0x400 { small } else { normal };
         if word & 0x8000 == 0 { x } else { -x }
     }
@@ -83,7 +85,8 @@ impl Real for F16 {
         let sign = bits >> 48 & 0x8000;
         let magnitude = bits & (u64::MAX >> 1);
         // Adding 2^52 rounds to an integer.
-        let small = (f64::from_bits(magnitude) / F16_STEP + 4_503_599_627_370_496.0).to_bits() & 0x7fff;
+        let small =
+            (f64::from_bits(magnitude) / F16_STEP + 4_503_599_627_370_496.0).to_bits() & 0x7fff;
         let rounded = magnitude.wrapping_add(((1 << 41) - 1) + (magnitude >> 42 & 1));
         let normal = (rounded >> 42).wrapping_sub((1023 - 15) << 10).min(0x7c00);
         // All three are computed, so that there is no branch.

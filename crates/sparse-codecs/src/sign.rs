@@ -1,10 +1,10 @@
 //! `sign`: changes as their signs, with the mean size of each row.
 //!
-//! One bit a weight where all weights changed, as BitDelta has it (Liu et al. 2024), with a size per row instead of one per matrix;
-//! less where many did not change, since those are told apart.
+//! One bit a weight where all weights changed, as BitDelta has it (Liu et al. 2024), with a size
+//! per row instead of one per matrix; less where many did not change, since those are told apart.
 //!
-//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are none come back as they
-//! are. `docs/codecs/quantised.md` has the format and measurements.
+//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are
+//! none come back as they are. `docs/codecs/quantised.md` has the format and measurements.
 
 use crate::quant::{Goal, quantised};
 use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};

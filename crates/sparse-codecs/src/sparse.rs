@@ -1,10 +1,11 @@
 //! `sparse`: the larger changes, exactly; the others are dropped.
 //!
-//! The threshold is found per tensor from an error bound. Where nothing changed but what is kept, the codec is lossless. Positions
-//! cost what their entropy given the base and the row is, which is below that of a bitmap or of Rice-coded gaps.
+//! The threshold is found per tensor from an error bound. Where nothing changed but what is kept,
+//! the codec is lossless. Positions cost what their entropy given the base and the row is, which is
+//! below that of a bitmap or of Rice-coded gaps.
 //!
-//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are none come back as they
-//! are. `docs/codecs/quantised.md` has the format and measurements.
+//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are
+//! none come back as they are. `docs/codecs/quantised.md` has the format and measurements.
 
 use crate::quant::{Goal, quantised};
 use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
@@ -20,10 +21,15 @@ impl Sparse {
     /// The codec's number in files.
     pub const ID: CodecId = CodecId(4);
 
-    /// Drop as much as a relative error of `error` (Frobenius norm, of each segment's change) allows. Zero drops nothing.
+    /// Drop as much as a relative error of `error` (Frobenius norm, of each segment's change)
+    /// allows. Zero drops nothing.
     pub const fn new(error: f64) -> Self {
-        let info =
-            CodecInfo { id: Self::ID, name: "sparse", fidelity: Fidelity::Lossy, base: BaseUse::Optional };
+        let info = CodecInfo {
+            id: Self::ID,
+            name: "sparse",
+            fidelity: Fidelity::Lossy,
+            base: BaseUse::Optional,
+        };
         Sparse { info, error }
     }
 

@@ -1,11 +1,12 @@
 //! `sparse_int8`: changes in steps as large as an error bound allows, small ones dropped.
 //!
-//! One step per tensor, since equal steps waste the fewest bits at a given error, however sizes differ between rows: rows of small
-//! changes cost little. A dead zone drops what is below two thirds of a step; the others come back at the mean of what has their
-//! code. Codes above 127 are rare, and then stored as words; where they are not, codes may be larger.
+//! One step per tensor, since equal steps waste the fewest bits at a given error, however sizes
+//! differ between rows: rows of small changes cost little. A dead zone drops what is below two
+//! thirds of a step; the others come back at the mean of what has their code. Codes above 127 are
+//! rare, and then stored as words; where they are not, codes may be larger.
 //!
-//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are none come back as they
-//! are. `docs/codecs/quantised.md` has the format and measurements.
+//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are
+//! none come back as they are. `docs/codecs/quantised.md` has the format and measurements.
 
 use crate::quant::{Goal, quantised};
 use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
@@ -22,8 +23,12 @@ impl SparseInt8 {
     /// The codec's number in files.
     pub const ID: CodecId = CodecId(6);
 
-    const INFO: CodecInfo =
-        CodecInfo { id: Self::ID, name: "sparse-int8", fidelity: Fidelity::Lossy, base: BaseUse::Optional };
+    const INFO: CodecInfo = CodecInfo {
+        id: Self::ID,
+        name: "sparse-int8",
+        fidelity: Fidelity::Lossy,
+        base: BaseUse::Optional,
+    };
 
     /// Keep the relative error (Frobenius norm, of each segment's change) at or below `error`.
     pub const fn within(error: f64) -> Self {

@@ -1,10 +1,10 @@
 //! `ulp-bounded`: every weight within a number of units in the last place.
 //!
-//! The difference in units in the last place is rounded to a multiple of `2 k + 1`, so no weight is farther off than `k`; numbers
-//! stay numbers. All in integers.
+//! The difference in units in the last place is rounded to a multiple of `2 k + 1`, so no weight is
+//! farther off than `k`; numbers stay numbers. All in integers.
 //!
-//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are none come back as they
-//! are. `docs/codecs/quantised.md` has the format and measurements.
+//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are
+//! none come back as they are. `docs/codecs/quantised.md` has the format and measurements.
 
 use crate::quant::{Goal, quantised};
 use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
@@ -23,7 +23,8 @@ impl UlpBounded {
     /// Keep each weight within `ulps` units in the last place.
     pub const fn new(ulps: u32) -> Self {
         let fidelity = Fidelity::UlpBounded(ulps);
-        let info = CodecInfo { id: Self::ID, name: "ulp-bounded", fidelity, base: BaseUse::Optional };
+        let info =
+            CodecInfo { id: Self::ID, name: "ulp-bounded", fidelity, base: BaseUse::Optional };
         UlpBounded { info, ulps }
     }
 

@@ -1,4 +1,5 @@
-//! Values of bf16, f16 and f32 weights, and back, rounded to nearest even: the same on every machine.
+//! Values of bf16, f16 and f32 weights, and back, rounded to nearest even: the same on every
+//! machine.
 
 use crate::real::{Real, is_real, with_real};
 use crate::word::Word;

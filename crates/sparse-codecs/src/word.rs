@@ -1,10 +1,10 @@
 //! Storage elements as machine words, and the mirrored difference.
 //!
-//! Floats are compared by their order-preserving integer, `ord(x) = |x|` for a clear and `!|x|` for a set sign bit
-//! (two's complement). The difference is taken after flipping the signs of both if the prediction is negative,
-//! so that it is positive exactly when the weight moved away from zero: weight decay then looks the same on either
-//! side. Every bit pattern, NaNs included, has a place in that order, so the mapping is a bijection. Integers are
-//! their own order.
+//! Floats are compared by their order-preserving integer, `ord(x) = |x|` for a clear and `!|x|` for
+//! a set sign bit (two's complement). The difference is taken after flipping the signs of both if
+//! the prediction is negative, so that it is positive exactly when the weight moved away from zero:
+//! weight decay then looks the same on either side. Every bit pattern, NaNs included, has a place
+//! in that order, so the mapping is a bijection. Integers are their own order.
 
 /// An unsigned word of the width of a storage element.
 pub(crate) trait Word: Copy + Default + Send + Sync + 'static {

@@ -1,8 +1,10 @@
-//! Zstandard for runs of plain bytes: headers, configurations, tokenizers, whatever else is in a model's folder.
+//! Zstandard for runs of plain bytes: headers, configurations, tokenizers, whatever else is in a
+//! model's folder.
 //!
-//! Not a codec for weights (it does not implement the codec traits): it takes bytes of any length, and as *prefix* other
-//! bytes of any length that the decoder will have, usually the base's version of the same file. What the two have in
-//! common then costs next to nothing, as with `zstd --patch-from`.
+//! Not a codec for weights (it does not implement the codec traits): it takes bytes of any length,
+//! and as *prefix* other bytes of any length that the decoder will have, usually the base's version
+//! of the same file. What the two have in common then costs next to nothing, as with `zstd
+//! --patch-from`.
 
 use sparse_core::{CodecId, Error, ErrorKind, Result};
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, ErrorCode, get_error_name};
@@ -72,7 +74,10 @@ pub fn decompress(encoded: &[u8], prefix: &[u8], out: &mut [u8]) -> Result<()> {
     }
     let len = context.decompress(out, encoded).map_err(|c| failed("zstd frame", c))?;
     if len != out.len() {
-        return Err(Error::corrupt(format!("zstd frame holds {len} bytes instead of {}", out.len())));
+        return Err(Error::corrupt(format!(
+            "zstd frame holds {len} bytes instead of {}",
+            out.len()
+        )));
     }
     Ok(())
 }

@@ -20,13 +20,17 @@ fn levels_agree() {
         seed >> 33
     };
     let mut cx = CodecContext::new();
-    for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32, Dtype::F64, Dtype::F8E4M3, Dtype::I32, Dtype::U8] {
+    for dtype in
+        [Dtype::Bf16, Dtype::F16, Dtype::F32, Dtype::F64, Dtype::F8E4M3, Dtype::I32, Dtype::U8]
+    {
         for (with_base, spread) in [(true, 0), (true, 3), (true, 16), (true, 40), (false, 0)] {
             let width = dtype.storage_bytes();
             let segments = [Segment { rows: 37, row_len: 301 }, Segment { rows: 1, row_len: 77 }];
             let unit = UnitSpec::new(dtype, with_base.then_some(dtype), 10_000, segments).unwrap();
             let words: Vec<u64> = (0..unit.len())
-                .map(|_| 0x3c00_3c00_3c00_3c00 ^ (random() << 40 ^ random() << 12) >> (random() % 24))
+                .map(|_| {
+                    0x3c00_3c00_3c00_3c00 ^ (random() << 40 ^ random() << 12) >> (random() % 24)
+                })
                 .collect();
             let bytes = |words: &[u64]| -> Vec<u8> {
                 words.iter().flat_map(|w| w.to_le_bytes()[8 - width..].to_vec()).collect()
@@ -47,8 +51,13 @@ fn levels_agree() {
                 let want = encode_unit(&scalar, &unit, &target, base, effort, &mut cx).unwrap();
                 for level in Level::ALL {
                     let codec = Lossless.on(Simd::at_most(level));
-                    let encoded = encode_unit(&codec, &unit, &target, base, effort, &mut cx).unwrap();
-                    assert!(encoded == want, "{dtype} {spread} {} writes differently", level.name());
+                    let encoded =
+                        encode_unit(&codec, &unit, &target, base, effort, &mut cx).unwrap();
+                    assert!(
+                        encoded == want,
+                        "{dtype} {spread} {} writes differently",
+                        level.name()
+                    );
                     let mut out = vec![0xAA; target.len()];
                     decode_unit(&codec, &unit, &want, base, &mut out, &mut cx).unwrap();
                     assert!(out == target, "{dtype} {spread} {} reads differently", level.name());
@@ -72,7 +81,8 @@ fn int8() {
     assert!(report.coded > 500, "{report:?}");
 }
 
-/// The decoder of the quantised codecs is one, so damage that was tried on int8 is not tried as often on the others.
+/// The decoder of the quantised codecs is one, so damage that was tried on int8 is not tried as
+/// often on the others.
 #[cfg(feature = "int8")]
 fn less_damage() -> sparse_core::conformance::Options {
     sparse_core::conformance::Options::default().mutations(200)
@@ -81,7 +91,8 @@ fn less_damage() -> sparse_core::conformance::Options {
 #[cfg(all(feature = "int8", feature = "sign"))]
 #[test]
 fn sign() {
-    let report = sparse_core::conformance::run_with(&sparse_codecs::sign::Sign::new(), &less_damage());
+    let report =
+        sparse_core::conformance::run_with(&sparse_codecs::sign::Sign::new(), &less_damage());
     assert!(report.coded > 500, "{report:?}");
 }
 

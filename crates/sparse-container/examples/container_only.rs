@@ -25,11 +25,13 @@ fn main() -> Result<()> {
     index.bases.push(BaseEntry::tensor("w", "model.safetensors", spec.clone(), digest(&base)));
     let start = BaseStart { base: 0, offset: 0 };
     index.units.push(UnitRecord::new(XOR, &unit, &[start], params, offset, vec![chunk])?);
-    let piece = Piece { len: unit.len(), source: PieceSource::Unit { unit: 0, segment: 0, offset: 0 } };
+    let piece =
+        Piece { len: unit.len(), source: PieceSource::Unit { unit: 0, segment: 0, offset: 0 } };
     index.entries.push(Entry::tensor("w", spec, digest(&target), vec![piece]));
     let file = writer.finish(&index)?;
 
-    // Read by position: a file, a buffer, or anything else that is a `ByteSource`. Checksums are verified.
+    // Read by position: a file, a buffer, or anything else that is a `ByteSource`. Checksums are
+    // verified.
     let reader = Reader::open(file, &Limits::default())?;
     let restored = xor(&reader.read_chunk(0, 0)?, &base);
     assert_eq!(digest(&restored), reader.index().entries[0].digest);

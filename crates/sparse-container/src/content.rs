@@ -8,12 +8,13 @@ use std::str::FromStr;
 
 /// Identifies restored content by SHA-256, as 64 hexadecimal digits.
 ///
-/// [`Digest`](sparse_core::Digest)s find accidents; this finds forgery, too. Whoever gets a delta from a stranger
-/// needs this number from somebody that they trust, and nothing else: it covers what base and delta restore
-/// *together*, so that neither of them has to be trusted.
+/// [`Digest`](sparse_core::Digest)s find accidents; this finds forgery, too. Whoever gets a delta
+/// from a stranger needs this number from somebody that they trust, and nothing else: it covers
+/// what base and delta restore *together*, so that neither of them has to be trusted.
 ///
-/// Of a single file it is what `sha256sum` prints. Of a folder it is the SHA-256 of the lines that `sha256sum`
-/// prints for all its files, sorted by the bytes of their paths; empty folders do not count.
+/// Of a single file it is what `sha256sum` prints. Of a folder it is the SHA-256 of the lines that
+/// `sha256sum` prints for all its files, sorted by the bytes of their paths; empty folders do not
+/// count.
 ///
 /// Its text can be read and shown in every build; computing it takes the feature `sha256`.
 ///
@@ -57,7 +58,8 @@ impl ContentHash {
         ContentHash(*sha256)
     }
 
-    /// Computes the hash of a folder from the paths (relative, with `/`) and hashes of its files, in any order.
+    /// Computes the hash of a folder from the paths (relative, with `/`) and hashes of its files,
+    /// in any order.
     ///
     /// # Examples
     /// ```
@@ -168,7 +170,8 @@ mod tests {
         assert_eq!(hash.to_string().to_uppercase().parse::<ContentHash>().unwrap(), hash);
         assert_eq!(ContentHash::from_bytes(hash.as_bytes()).unwrap(), hash);
         assert_eq!(ContentHash::from_bytes(&[0; 31]).unwrap_err().kind(), ErrorKind::Corrupt);
-        for wrong in ["", "12", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64), &"é".repeat(32)] {
+        for wrong in ["", "12", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64), &"é".repeat(32)]
+        {
             let e = wrong.parse::<ContentHash>().unwrap_err();
             assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{wrong}");
         }

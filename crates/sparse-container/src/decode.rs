@@ -1,7 +1,7 @@
 //! Bytes to index: the mirror of `encode.rs`.
 //!
-//! This settles the structure alone (lengths, types, counts). What the references mean is checked afterwards, by
-//! `validate.rs`, which writers use too.
+//! This settles the structure alone (lengths, types, counts). What the references mean is checked
+//! afterwards, by `validate.rs`, which writers use too.
 
 use crate::encode::{NO_DTYPE, known_entry_digest, known_file_digest};
 use crate::frame::HEADER_LEN;
@@ -16,10 +16,12 @@ use sparse_core::{CodecId, Digest, Limits, Result};
 /// Filled in when the hashes are reached.
 const UNSET: Digest = Digest([0; 16]);
 
-/// How many times as much memory as its plain bytes the largest index may take: names are stored by what differs.
+/// How many times as much memory as its plain bytes the largest index may take: names are stored by
+/// what differs.
 const MEMORY: u64 = 2;
 
-/// Read an index from its plain bytes. Takes at most about twice `limits.max_index_bytes` of memory.
+/// Read an index from its plain bytes. Takes at most about twice `limits.max_index_bytes` of
+/// memory.
 pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Index> {
     let c = &mut Cursor::new(bytes, limits.max_index_bytes.saturating_mul(MEMORY));
     let n_bases = c.count("bases")?;
@@ -27,7 +29,8 @@ pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Index> {
     let n_files = c.count("files")?;
     let n_folders = c.count("folders")?;
     let n_units = c.count("units")?;
-    let mut provenance = Provenance::new(c.string("tool")?, c.string("base id")?, c.string("target id")?);
+    let mut provenance =
+        Provenance::new(c.string("tool")?, c.string("base id")?, c.string("target id")?);
     match c.array("parent flag")? {
         [0] => {}
         [1] => provenance.parent = Some(UNSET),
@@ -114,9 +117,9 @@ fn entries(c: &mut Cursor<'_>, n: usize) -> Result<Vec<Entry>> {
         let mut left = entry.spec.storage_len();
         for (i, tag) in tags.by_ref().take(count).enumerate() {
             let len = if i + 1 == count { left } else { c.varint("lengths of pieces")? };
-            left = left
-                .checked_sub(len)
-                .ok_or_else(|| c.bad("pieces are longer than their entry").in_tensor(&*entry.name))?;
+            left = left.checked_sub(len).ok_or_else(|| {
+                c.bad("pieces are longer than their entry").in_tensor(&*entry.name)
+            })?;
             // Placeholders, for what the columns still to come hold.
             let source = match tag {
                 0 => PieceSource::Base { base: 0, offset: 0 },
@@ -186,7 +189,9 @@ fn codecs(c: &mut Cursor<'_>, n: usize) -> Result<Vec<CodecId>> {
     let ids = c.varints(n, "codecs")?;
     ids.into_iter()
         .map(|id| {
-            u16::try_from(id).map(CodecId).map_err(|_| c.bad(format_args!("codec id {id} is too large")))
+            u16::try_from(id)
+                .map(CodecId)
+                .map_err(|_| c.bad(format_args!("codec id {id} is too large")))
         })
         .collect()
 }
@@ -194,7 +199,8 @@ fn codecs(c: &mut Cursor<'_>, n: usize) -> Result<Vec<CodecId>> {
 fn blobs(c: &mut Cursor<'_>, n: usize) -> Result<Vec<BlobRef>> {
     c.check_count(n as u64, "blobs")?;
     c.spend(n, size_of::<BlobRef>())?;
-    // An offset is relative to the end of the blob before, whose length is in the column after: two passes.
+    // An offset is relative to the end of the blob before, whose length is in the column after: two
+    // passes.
     let gaps = c.varints(n, "offsets of blobs")?;
     let lens = c.varints(n, "lengths of blobs")?;
     let mut expected = HEADER_LEN;
@@ -218,7 +224,9 @@ fn files(c: &mut Cursor<'_>, n: usize) -> Result<Vec<FileRecord>> {
     Ok(paths
         .into_iter()
         .zip(counts)
-        .map(|(path, count)| FileRecord::new(path, UNSET, parts.by_ref().take(count as usize).collect()))
+        .map(|(path, count)| {
+            FileRecord::new(path, UNSET, parts.by_ref().take(count as usize).collect())
+        })
         .collect())
 }
 
@@ -246,7 +254,8 @@ fn units(c: &mut Cursor<'_>, n: usize) -> Result<Vec<UnitRecord>> {
     let mut out = Vec::with_capacity(n);
     for (i, params) in params.into_iter().enumerate() {
         let at = |column: &[u64]| column.get(i).copied().unwrap_or_default();
-        let chunk_len = u32::try_from(at(&chunk_lens)).map_err(|_| c.bad("chunk length is too large"))?;
+        let chunk_len =
+            u32::try_from(at(&chunk_lens)).map_err(|_| c.bad("chunk length is too large"))?;
         let dtype = c.dtype(dtypes.get(i).copied().unwrap_or_default(), "unit")?;
         let base_dtype = match base_dtypes.get(i).copied() {
             None | Some(NO_DTYPE) => None,
@@ -280,7 +289,8 @@ fn attributes(c: &mut Cursor<'_>) -> Result<Attributes> {
     let mut out = Attributes::new();
     for _ in 0..n {
         let key = c.varint("attribute")?;
-        let key = u16::try_from(key).map_err(|_| c.bad(format_args!("attribute key {key} is too large")))?;
+        let key = u16::try_from(key)
+            .map_err(|_| c.bad(format_args!("attribute key {key} is too large")))?;
         if out.last_key_value().is_some_and(|(last, _)| *last >= key) {
             return Err(c.bad("attribute keys are not in ascending order"));
         }
@@ -312,7 +322,8 @@ fn chunk_lens(c: &mut Cursor<'_>, index: &mut Index) -> Result<()> {
         unit.chunks.reserve_exact(count);
         for _ in 0..count {
             let len = c.varint("lengths of chunks")?;
-            let len = u32::try_from(len).map_err(|_| c.bad(format_args!("chunk of {len} bytes")))?;
+            let len =
+                u32::try_from(len).map_err(|_| c.bad(format_args!("chunk of {len} bytes")))?;
             unit.chunks.push(ChunkRecord { len, checksum: 0 });
         }
     }
@@ -344,10 +355,11 @@ fn hashes(c: &mut Cursor<'_>, index: &mut Index) -> Result<()> {
             file.digest = digest;
         }
     }
-    let pieces = index.entries.iter_mut().flat_map(|e| &mut e.pieces).filter_map(|p| match &mut p.source {
-        PieceSource::Blob { blob, .. } => Some(blob),
-        _ => None,
-    });
+    let pieces =
+        index.entries.iter_mut().flat_map(|e| &mut e.pieces).filter_map(|p| match &mut p.source {
+            PieceSource::Blob { blob, .. } => Some(blob),
+            _ => None,
+        });
     for blob in pieces.chain(index.units.iter_mut().map(|u| &mut u.params)) {
         blob.checksum = match blob.len {
             0 => checksum(b""),

@@ -1,7 +1,7 @@
 //! Index to bytes. `docs/FORMAT.md` describes the layout; `decode.rs` mirrors it.
 //!
-//! Like goes with like, column by column, because that is what the compressor does best. What looks random
-//! (digests, checksums) comes last, and what follows from the rest is not written at all.
+//! Like goes with like, column by column, because that is what the compressor does best. What looks
+//! random (digests, checksums) comes last, and what follows from the rest is not written at all.
 
 use crate::frame::HEADER_LEN;
 use crate::hash::digest;
@@ -21,9 +21,13 @@ pub(crate) struct Encoded {
 
 pub(crate) fn encode(index: &Index) -> Encoded {
     let mut out = Vec::new();
-    for n in
-        [index.bases.len(), index.entries.len(), index.files.len(), index.folders.len(), index.units.len()]
-    {
+    for n in [
+        index.bases.len(),
+        index.entries.len(),
+        index.files.len(),
+        index.folders.len(),
+        index.units.len(),
+    ] {
         put_varint(&mut out, n as u64);
     }
     let p = &index.provenance;

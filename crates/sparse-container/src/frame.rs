@@ -10,7 +10,8 @@ use xxhash_rust::xxh3::Xxh3;
 pub struct Version {
     /// Changes when older readers can no longer read the file.
     pub major: u16,
-    /// Changes when something is added that older readers may ignore; while `major` was 0, like `major`.
+    /// Changes when something is added that older readers may ignore; while `major` was 0, like
+    /// `major`.
     pub minor: u16,
 }
 
@@ -26,7 +27,8 @@ pub const FORMAT_VERSION: Version = Version { major: 1, minor: 0 };
 /// The oldest version that this crate reads.
 const OLDEST: Version = Version { major: 1, minor: 0 };
 
-/// Finds out transfers that strip the eighth bit, change line ends, or stop at end-of-file characters (as PNG's).
+/// Finds out transfers that strip the eighth bit, change line ends, or stop at end-of-file
+/// characters (as PNG's).
 pub(crate) const MAGIC: [u8; 8] = *b"\xd3SPRS\r\n\x1a";
 
 /// Magic and version.
@@ -40,7 +42,8 @@ pub(crate) fn header(version: Version) -> [u8; HEADER_LEN as usize] {
     [m0, m1, m2, m3, m4, m5, m6, m7, a0, a1, i0, i1]
 }
 
-/// Check the first bytes of a file: all [`HEADER_LEN`] of them, or what there is. Returns the file's version.
+/// Check the first bytes of a file: all [`HEADER_LEN`] of them, or what there is. Returns the
+/// file's version.
 pub(crate) fn check_header(head: &[u8]) -> Result<Version> {
     let known = head.len().min(MAGIC.len());
     if head.is_empty() {
@@ -50,9 +53,13 @@ pub(crate) fn check_header(head: &[u8]) -> Result<Version> {
         return Err(Error::new(ErrorKind::NotThisFormat, "not a Sparse delta file").at_offset(0));
     }
     let Some(&[a0, a1, i0, i1]) = head.get(MAGIC.len()..) else {
-        return Err(Error::truncated(format!("the file ends after {} bytes, within its header", head.len())));
+        return Err(Error::truncated(format!(
+            "the file ends after {} bytes, within its header",
+            head.len()
+        )));
     };
-    let version = Version { major: u16::from_le_bytes([a0, a1]), minor: u16::from_le_bytes([i0, i1]) };
+    let version =
+        Version { major: u16::from_le_bytes([a0, a1]), minor: u16::from_le_bytes([i0, i1]) };
     if version.major > FORMAT_VERSION.major {
         return Err(Error::new(
             ErrorKind::UnsupportedVersion,
@@ -95,9 +102,19 @@ pub(crate) struct Trailer {
 
 impl Trailer {
     /// The trailer for this stored index of a file of the present version, its checksum computed.
-    pub(crate) fn new(index_offset: u64, stored: &[u8], plain_len: u64, compressed: bool) -> Trailer {
-        let mut trailer =
-            Trailer { index_offset, stored_len: stored.len() as u64, plain_len, compressed, checksum: 0 };
+    pub(crate) fn new(
+        index_offset: u64,
+        stored: &[u8],
+        plain_len: u64,
+        compressed: bool,
+    ) -> Trailer {
+        let mut trailer = Trailer {
+            index_offset,
+            stored_len: stored.len() as u64,
+            plain_len,
+            compressed,
+            checksum: 0,
+        };
         trailer.checksum = trailer.compute_checksum(FORMAT_VERSION, stored);
         trailer
     }
@@ -106,7 +123,12 @@ impl Trailer {
         let mut out = [0; 28];
         let compression = if self.compressed { ZSTD } else { STORED };
         let numbers = [self.index_offset, self.stored_len, self.plain_len].map(u64::to_le_bytes);
-        let bytes = numbers.iter().flatten().chain(&compression.to_le_bytes()).copied().collect::<Vec<u8>>();
+        let bytes = numbers
+            .iter()
+            .flatten()
+            .chain(&compression.to_le_bytes())
+            .copied()
+            .collect::<Vec<u8>>();
         out.copy_from_slice(&bytes);
         out
     }
@@ -149,7 +171,8 @@ impl Trailer {
             STORED => false,
             ZSTD => true,
             other => {
-                return Err(Error::corrupt(format!("unknown compression {other} of the index")).at_offset(at));
+                return Err(Error::corrupt(format!("unknown compression {other} of the index"))
+                    .at_offset(at));
             }
         };
         let trailer = Trailer {
@@ -169,7 +192,9 @@ impl Trailer {
         }
         let larger = trailer.plain_len > trailer.stored_len;
         if compressed != larger || trailer.plain_len < trailer.stored_len {
-            return Err(Error::corrupt("the trailer gives impossible lengths of the index").at_offset(at));
+            return Err(
+                Error::corrupt("the trailer gives impossible lengths of the index").at_offset(at)
+            );
         }
         Limits::check("index", trailer.plain_len, limits.max_index_bytes)?;
         Ok(trailer)
@@ -177,7 +202,9 @@ impl Trailer {
 
     pub(crate) fn verify(&self, version: Version, stored: &[u8]) -> Result<()> {
         if self.compute_checksum(version, stored) != self.checksum {
-            return Err(Error::corrupt("checksum of the index differs").at_offset(self.index_offset));
+            return Err(
+                Error::corrupt("checksum of the index differs").at_offset(self.index_offset)
+            );
         }
         Ok(())
     }
@@ -185,8 +212,8 @@ impl Trailer {
 
 /// Compress the index. `None` when that does not make it smaller.
 ///
-/// The part from `split` on goes into blocks of its own, so that its randomness does not spoil the statistics of
-/// the rest.
+/// The part from `split` on goes into blocks of its own, so that its randomness does not spoil the
+/// statistics of the rest.
 pub(crate) fn compress(plain: &[u8], split: usize) -> Result<Option<Vec<u8>>> {
     let (head, tail) = plain.split_at_checked(split).unwrap_or((plain, &[]));
     let run = || -> std::io::Result<Vec<u8>> {
@@ -209,7 +236,9 @@ pub(crate) fn decompress(stored: &[u8], plain_len: u64) -> Result<Vec<u8>> {
     // Memory grows with what really comes out, not with what the trailer promises.
     z.by_ref().take(plain_len.saturating_add(1)).read_to_end(&mut plain).map_err(bad)?;
     if plain.len() as u64 != plain_len || !z.finish().is_empty() {
-        return Err(Error::corrupt("the index decompresses to another length than the trailer says"));
+        return Err(Error::corrupt(
+            "the index decompresses to another length than the trailer says",
+        ));
     }
     Ok(plain)
 }

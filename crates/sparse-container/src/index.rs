@@ -3,8 +3,8 @@
 use sparse_core::{CodecId, Digest, Dtype, Error, Result, Segment, TensorSpec, UnitSpec};
 use std::collections::BTreeMap;
 
-/// Additions to a record by number. Unknown ones are kept and ignored, so that files can grow (certificates,
-/// layers) and older readers still restore them.
+/// Additions to a record by number. Unknown ones are kept and ignored, so that files can grow
+/// (certificates, layers) and older readers still restore them.
 pub type Attributes = BTreeMap<u16, Vec<u8>>;
 
 /// The index of a delta file: everything but the payload.
@@ -39,14 +39,24 @@ pub struct Provenance {
     pub base_id: String,
     /// What the target is called.
     pub target_id: String,
-    /// In a chain, the [`Reader::id`](crate::Reader::id) of the delta that restores this one's base.
+    /// In a chain, the [`Reader::id`](crate::Reader::id) of the delta that restores this one's
+    /// base.
     pub parent: Option<Digest>,
 }
 
 impl Provenance {
     /// Provenance without a parent.
-    pub fn new(tool: impl Into<String>, base_id: impl Into<String>, target_id: impl Into<String>) -> Self {
-        Provenance { tool: tool.into(), base_id: base_id.into(), target_id: target_id.into(), parent: None }
+    pub fn new(
+        tool: impl Into<String>,
+        base_id: impl Into<String>,
+        target_id: impl Into<String>,
+    ) -> Self {
+        Provenance {
+            tool: tool.into(),
+            base_id: base_id.into(),
+            target_id: target_id.into(),
+            parent: None,
+        }
     }
 }
 
@@ -96,7 +106,12 @@ impl BaseEntry {
 
     /// The header of a safetensors file of the base, `len` bytes long with its length field.
     pub fn file_head(file: impl Into<String>, len: u64, digest: Digest) -> BaseEntry {
-        BaseEntry { kind: BaseKind::FileHead, file: file.into(), spec: TensorSpec::bytes(len), digest }
+        BaseEntry {
+            kind: BaseKind::FileHead,
+            file: file.into(),
+            spec: TensorSpec::bytes(len),
+            digest,
+        }
     }
 }
 
@@ -115,7 +130,8 @@ pub enum EntryKind {
 pub struct Entry {
     /// Tensor or bytes.
     pub kind: EntryKind,
-    /// The tensor's name; free for bytes. Need not be unique: two files may hold tensors of one name.
+    /// The tensor's name; free for bytes. Need not be unique: two files may hold tensors of one
+    /// name.
     pub name: String,
     /// Type and shape; [`TensorSpec::bytes`] for bytes.
     pub spec: TensorSpec,
@@ -129,7 +145,12 @@ pub struct Entry {
 
 impl Entry {
     /// A tensor.
-    pub fn tensor(name: impl Into<String>, spec: TensorSpec, digest: Digest, pieces: Vec<Piece>) -> Entry {
+    pub fn tensor(
+        name: impl Into<String>,
+        spec: TensorSpec,
+        digest: Digest,
+        pieces: Vec<Piece>,
+    ) -> Entry {
         Entry {
             kind: EntryKind::Tensor,
             name: name.into(),
@@ -172,8 +193,8 @@ pub enum PieceSource {
         /// First storage element.
         offset: u64,
     },
-    /// A segment of a unit, whose storage elements are as wide as the entry's. Several entries may refer to one
-    /// segment (tied tensors).
+    /// A segment of a unit, whose storage elements are as wide as the entry's. Several entries may
+    /// refer to one segment (tied tensors).
     Unit {
         /// Index in [`Index::units`].
         unit: u32,
@@ -215,8 +236,8 @@ pub struct BaseStart {
 
 /// A file to restore: its entries' bytes, one after the other. An empty file has none.
 ///
-/// For safetensors the first entry is the header and the tensors follow in file order; any other file is one or
-/// more entries of bytes.
+/// For safetensors the first entry is the header and the tensors follow in file order; any other
+/// file is one or more entries of bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileRecord {
@@ -260,8 +281,8 @@ pub struct UnitRecord {
 }
 
 impl UnitRecord {
-    /// A unit of shape `spec`, whose segments have their bases at `bases` (one each, or none if the unit has no
-    /// base).
+    /// A unit of shape `spec`, whose segments have their bases at `bases` (one each, or none if the
+    /// unit has no base).
     ///
     /// # Errors
     /// `InvalidArgument` when the number of bases is wrong.
@@ -284,7 +305,11 @@ impl UnitRecord {
         let segments = spec
             .segments()
             .iter()
-            .map(|s| SegmentRecord { rows: s.rows, row_len: s.row_len, base: bases.next().copied() })
+            .map(|s| SegmentRecord {
+                rows: s.rows,
+                row_len: s.row_len,
+                base: bases.next().copied(),
+            })
             .collect();
         Ok(UnitRecord {
             codec,
@@ -322,7 +347,8 @@ pub struct SegmentRecord {
     pub rows: u64,
     /// Storage elements per row.
     pub row_len: u64,
-    /// Where its base begins; `Some` exactly if the unit has a base. The base is as long as the segment.
+    /// Where its base begins; `Some` exactly if the unit has a base. The base is as long as the
+    /// segment.
     pub base: Option<BaseStart>,
 }
 
@@ -347,7 +373,8 @@ pub struct BlobRef {
 }
 
 impl Index {
-    /// The base that `entry` is equal to as a whole: it has a single piece, and that is all of the base.
+    /// The base that `entry` is equal to as a whole: it has a single piece, and that is all of the
+    /// base.
     ///
     /// Its digest is the base's then.
     pub fn identical_base(&self, entry: &Entry) -> Option<u32> {

@@ -1,12 +1,14 @@
 //! The Sparse delta file, format version 1.0: `docs/FORMAT.md` is its specification.
 //!
-//! A delta file is a header, the payload (parameter blocks, chunks, blobs, in any order), the [`Index`] that says
-//! what all of it is, and a fixed-size trailer. It is written as a pure stream ([`Writer`]) and read by position
-//! ([`Reader`]). This crate knows no codec: to it, payload is bytes with a checksum.
+//! A delta file is a header, the payload (parameter blocks, chunks, blobs, in any order), the
+//! [`Index`] that says what all of it is, and a fixed-size trailer. It is written as a pure stream
+//! ([`Writer`]) and read by position ([`Reader`]). This crate knows no codec: to it, payload is
+//! bytes with a checksum.
 //!
-//! Nothing in a file is trusted. [`Reader::open`] checks the whole index before it hands it out, so that code above
-//! may follow its references without checking them again, and a [`Writer`] refuses to write an index that a
-//! reader would refuse. Checksums find accidents; they do not prove who wrote a file.
+//! Nothing in a file is trusted. [`Reader::open`] checks the whole index before it hands it out, so
+//! that code above may follow its references without checking them again, and a [`Writer`] refuses
+//! to write an index that a reader would refuse. Checksums find accidents; they do not prove who
+//! wrote a file.
 
 #![forbid(unsafe_code)]
 

@@ -7,7 +7,8 @@ use sparse_core::{Error, Result};
 /// # Errors
 /// `Corrupt`, naming the paths.
 pub fn check_distinct(mut paths: Vec<&str>) -> Result<()> {
-    // In this order a folder comes right before what it contains, so that looking at neighbours is enough.
+    // In this order a folder comes right before what it contains, so that looking at neighbours is
+    // enough.
     paths.sort_unstable_by(|a, b| a.split('/').cmp(b.split('/')));
     for pair in paths.windows(2) {
         let [a, b] = pair else { continue };

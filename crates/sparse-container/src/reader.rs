@@ -33,13 +33,14 @@ impl<S: ByteSource> Reader<S> {
     /// Open a delta file and check its whole index, in three reads.
     ///
     /// # Errors
-    /// `NotThisFormat` for another kind of file (or an empty one), `UnsupportedVersion`, `Truncated` when its end
-    /// is missing, `Corrupt` when it contradicts its checksum or itself, `InvalidInput` for a path that leaves
-    /// the folder, `LimitExceeded`, `Io`.
+    /// `NotThisFormat` for another kind of file (or an empty one), `UnsupportedVersion`,
+    /// `Truncated` when its end is missing, `Corrupt` when it contradicts its checksum or itself,
+    /// `InvalidInput` for a path that leaves the folder, `LimitExceeded`, `Io`.
     pub fn open(source: S, limits: &Limits) -> Result<Self> {
         let file_len = source.byte_len();
         let version = check_header(&source.bytes_at(0, HEADER_LEN.min(file_len) as usize)?)?;
-        let Some(trailer_at) = file_len.checked_sub(TRAILER_LEN).filter(|&at| at >= HEADER_LEN) else {
+        let Some(trailer_at) = file_len.checked_sub(TRAILER_LEN).filter(|&at| at >= HEADER_LEN)
+        else {
             return Err(Error::truncated(format!(
                 "the file ends after {file_len} bytes, too few for a trailer: it was cut short"
             )));
@@ -110,8 +111,8 @@ impl<S: ByteSource> Reader<S> {
         self.payload.clone()
     }
 
-    /// What identifies this delta, as the parent of another: the digest of all but the payload (whose checksums
-    /// are in the index).
+    /// What identifies this delta, as the parent of another: the digest of all but the payload
+    /// (whose checksums are in the index).
     pub fn id(&self) -> Digest {
         self.id
     }
@@ -124,20 +125,21 @@ impl<S: ByteSource> Reader<S> {
     /// Read a blob of at most `max` bytes and verify its checksum.
     ///
     /// # Errors
-    /// `Corrupt` when the checksum differs or the blob does not lie in the payload, `LimitExceeded` when it is
-    /// longer than `max`, and what reading reports.
+    /// `Corrupt` when the checksum differs or the blob does not lie in the payload, `LimitExceeded`
+    /// when it is longer than `max`, and what reading reports.
     pub fn read_blob(&self, blob: &BlobRef, max: u64) -> Result<Cow<'_, [u8]>> {
         let BlobRef { offset, len, .. } = *blob;
         let end = offset.checked_add(len);
         if offset < self.payload.start || end.is_none_or(|end| end > self.payload.end) {
-            return Err(Error::corrupt(format!("{len} bytes do not lie in the payload")).at_offset(offset));
+            return Err(
+                Error::corrupt(format!("{len} bytes do not lie in the payload")).at_offset(offset)
+            );
         }
         Limits::check("blob", len, max).map_err(|e| e.at_offset(offset))?;
         let bytes = self.read(offset, address(len)?)?;
         if checksum(&bytes) != blob.checksum {
-            return Err(
-                Error::corrupt(format!("checksum of a blob of {len} bytes differs")).at_offset(offset)
-            );
+            return Err(Error::corrupt(format!("checksum of a blob of {len} bytes differs"))
+                .at_offset(offset));
         }
         Ok(bytes)
     }
@@ -161,20 +163,22 @@ impl<S: ByteSource> Reader<S> {
     /// Read chunk `chunk` of unit `unit` and verify its checksum.
     ///
     /// # Errors
-    /// `InvalidArgument` when there is no such chunk, `Corrupt` when the checksum differs, and what reading
-    /// reports.
+    /// `InvalidArgument` when there is no such chunk, `Corrupt` when the checksum differs, and what
+    /// reading reports.
     pub fn read_chunk(&self, unit: usize, chunk: u64) -> Result<Cow<'_, [u8]>> {
         let (offset, record) = self.chunk(unit, chunk).ok_or_else(|| match self.unit(unit) {
-            Some(spec) => {
-                Error::invalid_argument(format!("chunk {chunk} of {} in unit {unit}", spec.chunk_count()))
-            }
+            Some(spec) => Error::invalid_argument(format!(
+                "chunk {chunk} of {} in unit {unit}",
+                spec.chunk_count()
+            )),
             None => self.no_unit(unit),
         })?;
         let bytes = self.read(offset, address(record.len.into())?)?;
         if chunk_checksum(&bytes) != record.checksum {
-            return Err(
-                Error::corrupt(format!("checksum of chunk {chunk} of unit {unit} differs")).at_offset(offset)
-            );
+            return Err(Error::corrupt(format!(
+                "checksum of chunk {chunk} of unit {unit} differs"
+            ))
+            .at_offset(offset));
         }
         Ok(bytes)
     }
@@ -192,6 +196,7 @@ impl<S: ByteSource> Reader<S> {
 }
 
 fn address(len: u64) -> Result<usize> {
-    usize::try_from(len)
-        .map_err(|_| Error::new(ErrorKind::LimitExceeded, format!("{len} bytes do not fit in memory")))
+    usize::try_from(len).map_err(|_| {
+        Error::new(ErrorKind::LimitExceeded, format!("{len} bytes do not fit in memory"))
+    })
 }

@@ -1,20 +1,30 @@
-//! What must hold for an index beyond its structure. Readers check it before they hand an index out, writers
-//! before they write one.
+//! What must hold for an index beyond its structure. Readers check it before they hand an index
+//! out, writers before they write one.
 
 use crate::encode::{known_entry_digest, known_file_digest};
 use crate::hash::{checksum, chunk_checksum};
-use crate::index::{BaseEntry, BaseKind, BlobRef, Entry, EntryKind, Index, PieceSource, UnitRecord};
+use crate::index::{
+    BaseEntry, BaseKind, BlobRef, Entry, EntryKind, Index, PieceSource, UnitRecord,
+};
 use crate::path::check_distinct;
 use sparse_core::{Dtype, Error, Limits, Result, TensorSpec, UnitSpec};
 use sparse_core::{check_output_path, check_path};
 use std::ops::Range;
 
 /// Check `index`, whose payload lies in `payload`. Returns the shapes of its units.
-pub(crate) fn validate(index: &Index, payload: &Range<u64>, limits: &Limits) -> Result<Vec<UnitSpec>> {
+pub(crate) fn validate(
+    index: &Index,
+    payload: &Range<u64>,
+    limits: &Limits,
+) -> Result<Vec<UnitSpec>> {
     let cx = Check { index, payload, limits };
-    for list in
-        [index.bases.len(), index.entries.len(), index.files.len(), index.folders.len(), index.units.len()]
-    {
+    for list in [
+        index.bases.len(),
+        index.entries.len(),
+        index.files.len(),
+        index.folders.len(),
+        index.units.len(),
+    ] {
         cx.require(list <= u32::MAX as usize, || "a list is too long".into())?;
     }
     for (i, base) in index.bases.iter().enumerate() {
@@ -79,7 +89,9 @@ impl Check<'_> {
     fn blob(&self, blob: &BlobRef) -> Result<()> {
         let BlobRef { offset, len, .. } = *blob;
         self.payload_range(offset, len)?;
-        self.require(len > 0 || blob.checksum == checksum(b""), || "checksum of an empty blob differs".into())
+        self.require(len > 0 || blob.checksum == checksum(b""), || {
+            "checksum of an empty blob differs".into()
+        })
     }
 
     fn payload_range(&self, offset: u64, len: u64) -> Result<()> {
@@ -93,7 +105,8 @@ impl Check<'_> {
     fn unit(&self, unit: &UnitRecord) -> Result<UnitSpec> {
         let spec = unit.spec().map_err(|e| Error::corrupt(e.message().to_owned()))?;
         let width =
-            spec.dtype().storage_bytes().max(spec.base_dtype().map_or(0, Dtype::storage_bytes)) as u64;
+            spec.dtype().storage_bytes().max(spec.base_dtype().map_or(0, Dtype::storage_bytes))
+                as u64;
         let chunk = spec.len().min(spec.chunk_len().into()).saturating_mul(width);
         Limits::check("chunk", chunk, self.limits.max_chunk_bytes)?;
         Limits::check("parameters", unit.params.len, self.limits.max_params_bytes)?;
@@ -104,8 +117,10 @@ impl Check<'_> {
             })?;
             let (Some(base), Some(want)) = (s.base, unit.base_dtype) else { continue };
             // The product was checked when the spec was made.
-            let have =
-                self.base_range(base.base, base.offset, s.rows.saturating_mul(s.row_len))?.spec.dtype();
+            let have = self
+                .base_range(base.base, base.offset, s.rows.saturating_mul(s.row_len))?
+                .spec
+                .dtype();
             self.require(have == want, || {
                 format!("base {} of segment {i} is of type {have}, not {want}", base.base)
             })?;
@@ -136,16 +151,26 @@ impl Check<'_> {
                     self.base_range(base, offset, piece.len)?.spec.dtype().storage_bytes()
                 }
                 PieceSource::Unit { unit, segment, offset } => {
-                    let spec = units
-                        .get(unit as usize)
-                        .ok_or_else(|| Error::corrupt(format!("refers to unit {unit} of {}", units.len())))?;
+                    let spec = units.get(unit as usize).ok_or_else(|| {
+                        Error::corrupt(format!("refers to unit {unit} of {}", units.len()))
+                    })?;
                     let n = spec.segments().len();
-                    let have = spec.segments().get(segment as usize).map(|s| s.len()).ok_or_else(|| {
-                        Error::corrupt(format!("refers to segment {segment} of {n} in unit {unit}"))
-                    })?;
-                    self.require(offset.checked_add(piece.len).is_some_and(|end| end <= have), || {
-                        format!("refers to elements {offset}..+{} of a segment of {have}", piece.len)
-                    })?;
+                    let have = spec.segments().get(segment as usize).map(|s| s.len()).ok_or_else(
+                        || {
+                            Error::corrupt(format!(
+                                "refers to segment {segment} of {n} in unit {unit}"
+                            ))
+                        },
+                    )?;
+                    self.require(
+                        offset.checked_add(piece.len).is_some_and(|end| end <= have),
+                        || {
+                            format!(
+                                "refers to elements {offset}..+{} of a segment of {have}",
+                                piece.len
+                            )
+                        },
+                    )?;
                     spec.dtype().storage_bytes()
                 }
                 PieceSource::Blob { blob, base, .. } => {
@@ -153,7 +178,8 @@ impl Check<'_> {
                     let decoded = piece.len.saturating_mul(width as u64);
                     Limits::check("blob", decoded, self.limits.max_chunk_bytes)?;
                     if let Some(b) = base {
-                        let width = self.base_range(b.base, b.offset, b.len)?.spec.dtype().storage_bytes();
+                        let width =
+                            self.base_range(b.base, b.offset, b.len)?.spec.dtype().storage_bytes();
                         let prefix = b.len.saturating_mul(width as u64);
                         Limits::check("prefix of a blob", prefix, self.limits.max_chunk_bytes)?;
                     }
@@ -166,9 +192,10 @@ impl Check<'_> {
         }
         let want = entry.spec.storage_len();
         self.require(len == want, || format!("its pieces have {len} elements instead of {want}"))?;
-        self.require(known_entry_digest(self.index, i).is_none_or(|known| known == entry.digest), || {
-            "it is empty or equal to a base, but its digest is another".into()
-        })
+        self.require(
+            known_entry_digest(self.index, i).is_none_or(|known| known == entry.digest),
+            || "it is empty or equal to a base, but its digest is another".into(),
+        )
     }
 
     fn files(&self) -> Result<()> {
@@ -184,13 +211,14 @@ impl Check<'_> {
                         entries.len()
                     ))
                 })?;
-                len = len
-                    .checked_add(entry.spec.byte_len())
-                    .ok_or_else(|| Error::corrupt(format!("length of file {:?} overflows", file.path)))?;
+                len = len.checked_add(entry.spec.byte_len()).ok_or_else(|| {
+                    Error::corrupt(format!("length of file {:?} overflows", file.path))
+                })?;
             }
-            self.require(known_file_digest(self.index, i).is_none_or(|known| known == file.digest), || {
-                format!("file {:?} has one part or none, but a digest of its own", file.path)
-            })?;
+            self.require(
+                known_file_digest(self.index, i).is_none_or(|known| known == file.digest),
+                || format!("file {:?} has one part or none, but a digest of its own", file.path),
+            )?;
         }
         folders.iter().try_for_each(|f| check_output_path(f))?;
         check_distinct(files.iter().map(|f| &*f.path).chain(folders.iter().map(|f| &**f)).collect())

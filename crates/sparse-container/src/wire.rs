@@ -31,7 +31,8 @@ pub(crate) fn put_string(out: &mut Vec<u8>, s: &str) {
 /// Ends a string; no UTF-8 text contains it.
 const END: u8 = 0xff;
 
-/// Writes strings, each front-coded against the one before: how many bytes of that to drop, and what follows then.
+/// Writes strings, each front-coded against the one before: how many bytes of that to drop, and
+/// what follows then.
 ///
 /// Counting what is dropped, not what is kept, makes the numbers repeat where the names do.
 #[derive(Default)]
@@ -92,10 +93,9 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn take(&mut self, n: usize, what: &str) -> Result<&'a [u8]> {
-        let (head, rest) = self
-            .bytes
-            .split_at_checked(n)
-            .ok_or_else(|| self.bad(format_args!("{what}: {n} bytes wanted, {} left", self.bytes.len())))?;
+        let (head, rest) = self.bytes.split_at_checked(n).ok_or_else(|| {
+            self.bad(format_args!("{what}: {n} bytes wanted, {} left", self.bytes.len()))
+        })?;
         self.bytes = rest;
         Ok(head)
     }
@@ -132,10 +132,9 @@ impl<'a> Cursor<'a> {
     /// As [`count`](Self::count), of a number from elsewhere.
     pub(crate) fn check_count(&self, n: u64, what: &str) -> Result<usize> {
         let left = self.bytes.len();
-        usize::try_from(n)
-            .ok()
-            .filter(|&n| n <= left && n <= u32::MAX as usize)
-            .ok_or_else(|| self.bad(format_args!("{what}: {n} of them, but only {left} bytes left")))
+        usize::try_from(n).ok().filter(|&n| n <= left && n <= u32::MAX as usize).ok_or_else(|| {
+            self.bad(format_args!("{what}: {n} of them, but only {left} bytes left"))
+        })
     }
 
     pub(crate) fn delta(&mut self, expected: u64, what: &str) -> Result<u64> {
@@ -214,7 +213,8 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn dtype(&self, code: u8, what: &str) -> Result<Dtype> {
-        Dtype::from_code(code).ok_or_else(|| self.bad(format_args!("{what}: unknown element type {code}")))
+        Dtype::from_code(code)
+            .ok_or_else(|| self.bad(format_args!("{what}: unknown element type {code}")))
     }
 
     pub(crate) fn spec(&mut self, what: &str) -> Result<TensorSpec> {
@@ -243,7 +243,11 @@ mod tests {
                 assert_eq!(Cursor::new(&out, 0).delta(expected, "x").unwrap(), v);
             }
         }
-        for bad in [&[0x80, 0][..], &[0xff; 10], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]] {
+        for bad in [
+            &[0x80, 0][..],
+            &[0xff; 10],
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2],
+        ] {
             assert!(Cursor::new(bad, 0).varint("x").is_err());
         }
         let mut out = Vec::new();

@@ -11,8 +11,8 @@ use std::io::Write;
 
 /// Writes a delta file front to back, without seeking: payload first, the index at the end.
 ///
-/// A file is complete only after [`finish`](Self::finish). Callers that write to a disk should write beside the
-/// final name and rename.
+/// A file is complete only after [`finish`](Self::finish). Callers that write to a disk should
+/// write beside the final name and rename.
 #[derive(Debug)]
 pub struct Writer<W> {
     out: W,
@@ -59,7 +59,8 @@ impl<W: Write> Writer<W> {
         Ok(BlobRef { offset, len: bytes.len() as u64, checksum: checksum(bytes) })
     }
 
-    /// Write a chunk. Returns where it begins; the chunks of a unit must be written one right after the other.
+    /// Write a chunk. Returns where it begins; the chunks of a unit must be written one right after
+    /// the other.
     ///
     /// # Errors
     /// `InvalidArgument` when it is 4 GiB or more; `Io` when writing fails now or did before.
@@ -73,11 +74,12 @@ impl<W: Write> Writer<W> {
 
     /// Write index and trailer, flush, and hand the stream back.
     ///
-    /// The index is checked first, against default [`Limits`]: what a reader would refuse is not written.
+    /// The index is checked first, against default [`Limits`]: what a reader would refuse is not
+    /// written.
     ///
     /// # Errors
-    /// `InvalidArgument` (for a path `InvalidInput`) when the index contradicts itself or the payload,
-    /// `LimitExceeded`, `Io`.
+    /// `InvalidArgument` (for a path `InvalidInput`) when the index contradicts itself or the
+    /// payload, `LimitExceeded`, `Io`.
     pub fn finish(mut self, index: &Index) -> Result<W> {
         let limits = Limits::default();
         let at_fault = |e: Error| match e.kind() {
@@ -88,7 +90,9 @@ impl<W: Write> Writer<W> {
         let encoded = encode(index);
         // Cheap beside the payload, and the last chance to notice.
         if decode(&encoded.plain, &limits).map_err(at_fault)? != *index {
-            return Err(Error::invalid_argument("index not written: it would not be read back as it is"));
+            return Err(Error::invalid_argument(
+                "index not written: it would not be read back as it is",
+            ));
         }
         let plain_len = encoded.plain.len() as u64;
         Limits::check("index", plain_len, limits.max_index_bytes)?;

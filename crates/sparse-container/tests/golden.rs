@@ -54,7 +54,8 @@ fn v1_0_is_read() {
 fn write_v1_0() {
     let (file, _) = small();
     let (payload, plain) = unframe(&file);
-    for (name, bytes) in [("v1_0.sparse", &file), ("v1_0_stored.sparse", &frame(&payload, &plain))] {
+    for (name, bytes) in [("v1_0.sparse", &file), ("v1_0_stored.sparse", &frame(&payload, &plain))]
+    {
         let mut out = std::fs::File::create_new(folder().join(name)).unwrap();
         std::io::Write::write_all(&mut out, bytes).unwrap();
     }

@@ -68,9 +68,13 @@ fn wrong_checksums_say_where() {
 #[test]
 fn other_files_and_versions() {
     let kind = |bytes: &[u8]| open(bytes).unwrap_err().kind();
-    for other in
-        [&b""[..], b"x", b"PK\x03\x04 and so on", &[0; 100], b"\xd3SPRS\n\x1a: line ends were changed"]
-    {
+    for other in [
+        &b""[..],
+        b"x",
+        b"PK\x03\x04 and so on",
+        &[0; 100],
+        b"\xd3SPRS\n\x1a: line ends were changed",
+    ] {
         assert_eq!(kind(other), ErrorKind::NotThisFormat);
     }
     let (file, _) = small();
@@ -171,7 +175,8 @@ fn huge_counts_take_no_memory() {
 
 #[test]
 fn names_cannot_multiply_without_bound() {
-    // A name of 64 KiB, then 20,000 that repeat it: 1.3 GB from 180 KB, and from 100 bytes once compressed.
+    // A name of 64 KiB, then 20,000 that repeat it: 1.3 GB from 180 KB, and from 100 bytes once
+    // compressed.
     let header = &small().0[..12];
     let n = 20_000u16;
     let mut plain = vec![0, n as u8 | 0x80, (n >> 7) as u8 & 0x7f | 0x80, (n >> 14) as u8];
@@ -207,11 +212,15 @@ fn trailers_that_lie() {
     let packed = zstd::encode_all(&repetitive[..], 3).unwrap();
     for tail in [&[0; 5][..], &packed] {
         let stored = [&packed[..], tail].concat();
-        assert_eq!(kind(&frame_as(&payload, &stored, repetitive.len() as u64, 1)), ErrorKind::Corrupt);
+        assert_eq!(
+            kind(&frame_as(&payload, &stored, repetitive.len() as u64, 1)),
+            ErrorKind::Corrupt
+        );
     }
 }
 
-/// What a writer says to an index, and what a reader says to the same index if a writer had not cared.
+/// What a writer says to an index, and what a reader says to the same index if a writer had not
+/// cared.
 fn refused(index: &Index) -> ErrorKind {
     let mut w = Writer::new(Vec::new()).unwrap();
     w.append(&[0; 100]).unwrap();
@@ -257,7 +266,11 @@ fn writers_refuse_bad_references() {
         |i| i.units[0].segments[0].rows = u64::MAX,
         |i| i.entries[1].pieces[0].len = 119,
         |i| i.entries[1].pieces[0].len = 121,
-        |i| i.entries[1].pieces.push(Piece { len: 0, source: PieceSource::Base { base: 1, offset: 0 } }),
+        |i| {
+            i.entries[1]
+                .pieces
+                .push(Piece { len: 0, source: PieceSource::Base { base: 1, offset: 0 } })
+        },
         |i| i.entries[1].pieces[0].source = PieceSource::Unit { unit: 1, segment: 0, offset: 0 },
         |i| i.entries[1].pieces[0].source = PieceSource::Unit { unit: 0, segment: 1, offset: 0 },
         |i| i.entries[1].pieces[0].source = PieceSource::Unit { unit: 0, segment: 0, offset: 1 },
@@ -295,7 +308,8 @@ fn writers_refuse_bad_references() {
         edit(&mut index);
         assert_eq!(refused(&index), ErrorKind::InvalidInput);
     }
-    let limits: &[Edit] = &[|i| i.units[0].params.len = 1 << 31, |i| i.units[0].chunks[0].len = u32::MAX];
+    let limits: &[Edit] =
+        &[|i| i.units[0].params.len = 1 << 31, |i| i.units[0].chunks[0].len = u32::MAX];
     for edit in limits {
         let mut index = good();
         edit(&mut index);
@@ -386,11 +400,19 @@ fn many_tensors_and_files() {
     let mut w = Writer::new(Vec::new()).unwrap();
     let params = w.append(b"p").unwrap();
     let spec = TensorSpec::new(Dtype::U8, vec![16, 4]).unwrap();
-    let unit = UnitSpec::new(Dtype::U8, Some(Dtype::U8), 16, vec![Segment { rows: 16, row_len: 4 }]).unwrap();
+    let unit =
+        UnitSpec::new(Dtype::U8, Some(Dtype::U8), 16, vec![Segment { rows: 16, row_len: 4 }])
+            .unwrap();
     for i in 0..80_000u32 {
-        let name = format!("model.language_model.layers.{}.mlp.experts.{i}.down_proj.weight", i / 1000);
+        let name =
+            format!("model.language_model.layers.{}.mlp.experts.{i}.down_proj.weight", i / 1000);
         let file = format!("model-{:05}-of-00200.safetensors", i / 400);
-        index.bases.push(BaseEntry::tensor(name.clone(), file, spec.clone(), digest(&i.to_le_bytes())));
+        index.bases.push(BaseEntry::tensor(
+            name.clone(),
+            file,
+            spec.clone(),
+            digest(&i.to_le_bytes()),
+        ));
         let mut chunks = Vec::new();
         let mut first = 0;
         for c in 0..4 {
@@ -399,13 +421,19 @@ fn many_tensors_and_files() {
             chunks.push(chunk);
         }
         let base = BaseStart { base: i, offset: 0 };
-        index.units.push(UnitRecord::new(CodecId(1), &unit, &[base], params, first, chunks).unwrap());
+        index
+            .units
+            .push(UnitRecord::new(CodecId(1), &unit, &[base], params, first, chunks).unwrap());
         let source = PieceSource::Unit { unit: i, segment: 0, offset: 0 };
         let piece = Piece { len: 64, source };
         index.entries.push(Entry::tensor(name, spec.clone(), digest(b"x"), vec![piece]));
     }
     for i in 0..100_000 {
-        index.files.push(FileRecord::new(format!("folder-{}/file-{i}.json", i / 50), digest(b""), vec![]));
+        index.files.push(FileRecord::new(
+            format!("folder-{}/file-{i}.json", i / 50),
+            digest(b""),
+            vec![],
+        ));
     }
     let written = w.finish(&index).unwrap();
     Reader::open(&written, &Limits::default()).unwrap();

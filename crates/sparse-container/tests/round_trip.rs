@@ -114,10 +114,16 @@ fn encoder(tensors: usize, configs: usize) -> (Vec<u8>, u64) {
     let rng = &mut Rng(1);
     let mut w = Writer::new(Vec::new()).unwrap();
     let mut index = Index::default();
-    index.provenance = Provenance::new("sparse 0.1.0", "all-MiniLM-L6-v2", "all-MiniLM-L6-v2-tuned");
+    index.provenance =
+        Provenance::new("sparse 0.1.0", "all-MiniLM-L6-v2", "all-MiniLM-L6-v2-tuned");
     index.bases.push(BaseEntry::file_head("model.safetensors", 4100, rng.digest()));
-    let config_names =
-        ["config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"];
+    let config_names = [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "vocab.txt",
+    ];
     let mut segments = Vec::new();
     let mut starts = Vec::new();
     for (name, shape) in &names {
@@ -148,7 +154,8 @@ fn encoder(tensors: usize, configs: usize) -> (Vec<u8>, u64) {
     let parts = (0..index.entries.len() as u32).collect();
     index.files.push(FileRecord::new("model.safetensors", rng.digest(), parts));
     for name in &config_names[..configs] {
-        let (digest, len, base) = (rng.digest(), 100 + rng.below(100_000), index.bases.len() as u32);
+        let (digest, len, base) =
+            (rng.digest(), 100 + rng.below(100_000), index.bases.len() as u32);
         index.bases.push(BaseEntry::file(*name, len, digest));
         index.files.push(FileRecord::new(*name, digest, vec![index.entries.len() as u32]));
         index.entries.push(Entry::bytes(*name, len, digest, whole(len, base)));
@@ -164,9 +171,12 @@ fn overhead() {
     let (file, payload) = encoder(40, 3);
     let overhead = file.len() as u64 - payload;
     let chunks = open(&file).unwrap().index().units[0].chunks.len() as u64;
-    // Of 40 tensors before and after, 3 files, the head and the weight file; of chunks and parameters.
+    // Of 40 tensors before and after, 3 files, the head and the weight file; of chunks and
+    // parameters.
     let hashes = 85 * 16 + chunks * 4 + 8;
-    println!("40 tensors, {chunks} chunks, 4 files: {overhead} bytes of overhead, {hashes} of them hashes");
+    println!(
+        "40 tensors, {chunks} chunks, 4 files: {overhead} bytes of overhead, {hashes} of them hashes"
+    );
     assert!(overhead < 1960 && overhead - hashes < 520);
     let (file, payload) = encoder(400, 5);
     println!("400 tensors: {} bytes of overhead", file.len() as u64 - payload);

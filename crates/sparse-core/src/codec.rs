@@ -1,16 +1,17 @@
 //! The codec traits.
 //!
-//! A codec turns a [unit](UnitSpec) of weights, given the base's weights at the same places, into a parameter
-//! block and one byte string per chunk, and back. Both directions are in two steps, so that what belongs to the
-//! whole unit (code tables, scales, factors) is made or parsed once, and the chunks can then be handled by many
-//! threads in any order:
+//! A codec turns a [unit](UnitSpec) of weights, given the base's weights at the same places, into a
+//! parameter block and one byte string per chunk, and back. Both directions are in two steps, so
+//! that what belongs to the whole unit (code tables, scales, factors) is made or parsed once, and
+//! the chunks can then be handled by many threads in any order:
 //!
 //! ```text
 //! DeltaDecoder --bind(unit, params)--> ChunkDecoder --decode_chunk(i, encoded, base)--> bytes
 //! DeltaEncoder --analyze(unit)--> UnitAnalysis --observe.. end_pass..--> finish --> ChunkEncoder --encode_chunk..
 //! ```
 //!
-//! Decoding is its own trait: a serving stack links decoders and none of the machinery that chooses codes.
+//! Decoding is its own trait: a serving stack links decoders and none of the machinery that chooses
+//! codes.
 
 use crate::{CodecContext, Error, Limits, Result, UnitSpec};
 use std::fmt;
@@ -74,22 +75,28 @@ pub trait DeltaDecoder: Send + Sync {
     /// Parse a unit's parameter block, once for all its chunks. Nothing in `params` is trusted.
     ///
     /// # Errors
-    /// `Corrupt`, `Truncated` or `LimitExceeded` when the block is; `InvalidArgument` when the codec cannot
-    /// have made such a unit (for instance, it requires a base and the unit has none).
-    fn bind(&self, unit: &UnitSpec, params: &[u8], limits: &Limits) -> Result<Box<dyn ChunkDecoder>>;
+    /// `Corrupt`, `Truncated` or `LimitExceeded` when the block is; `InvalidArgument` when the
+    /// codec cannot have made such a unit (for instance, it requires a base and the unit has none).
+    fn bind(
+        &self,
+        unit: &UnitSpec,
+        params: &[u8],
+        limits: &Limits,
+    ) -> Result<Box<dyn ChunkDecoder>>;
 }
 
 /// A decoder bound to one unit.
 pub trait ChunkDecoder: Send + Sync {
     /// Decode chunk `chunk` into `out`, whose prior content does not matter.
     ///
-    /// `base` holds the base's elements of the same chunk (in the base's own type), and is `Some` exactly if the
-    /// unit has a base. The result depends on nothing but the arguments and the bound parameters: not on the
-    /// number of threads, not on the processor. `encoded` is not trusted.
+    /// `base` holds the base's elements of the same chunk (in the base's own type), and is `Some`
+    /// exactly if the unit has a base. The result depends on nothing but the arguments and the
+    /// bound parameters: not on the number of threads, not on the processor. `encoded` is not
+    /// trusted.
     ///
     /// # Errors
-    /// `Corrupt` or `Truncated` when `encoded` is; `InvalidArgument` when a buffer has the wrong length;
-    /// `Cancelled`. `out` is unspecified then.
+    /// `Corrupt` or `Truncated` when `encoded` is; `InvalidArgument` when a buffer has the wrong
+    /// length; `Cancelled`. `out` is unspecified then.
     fn decode_chunk(
         &self,
         chunk: u64,
@@ -122,22 +129,30 @@ pub trait DeltaEncoder: DeltaDecoder {
     fn analyze(&self, unit: &UnitSpec, effort: Effort) -> Result<Box<dyn UnitAnalysis>>;
 }
 
-/// The first step of encoding: look at the data, in one or several passes, and settle the parameters.
+/// The first step of encoding: look at the data, in one or several passes, and settle the
+/// parameters.
 ///
-/// The caller shows every chunk once per pass, in any order and from any number of threads; what comes out does
-/// not depend on either. Chunks may also be left out, when only an [estimate](UnitAnalysis::estimated_bits) is
-/// wanted.
+/// The caller shows every chunk once per pass, in any order and from any number of threads; what
+/// comes out does not depend on either. Chunks may also be left out, when only an
+/// [estimate](UnitAnalysis::estimated_bits) is wanted.
 pub trait UnitAnalysis: Send + Sync {
     /// Look at one chunk.
     ///
     /// # Errors
     /// `InvalidArgument` for wrong lengths, `Cancelled`.
-    fn observe(&self, chunk: u64, target: &[u8], base: Option<&[u8]>, cx: &mut CodecContext) -> Result<()>;
+    fn observe(
+        &self,
+        chunk: u64,
+        target: &[u8],
+        base: Option<&[u8]>,
+        cx: &mut CodecContext,
+    ) -> Result<()>;
 
     /// All chunks were shown. Returns whether another pass is wanted.
     ///
     /// # Errors
-    /// None in the usual course; a codec may report that it cannot code this unit (`InvalidArgument`).
+    /// None in the usual course; a codec may report that it cannot code this unit
+    /// (`InvalidArgument`).
     fn end_pass(&mut self) -> Result<bool>;
 
     /// After the last pass: the expected size of parameters and chunks of what was shown, in bits.
@@ -161,8 +176,8 @@ pub struct EstimatedBits {
     pub chunks: u64,
     /// The parameter block, which hardly grows.
     pub fixed: f64,
-    /// The floor: what the contents would take if every symbol cost its empirical entropy in its context. Zero where
-    /// the codec has no such notion.
+    /// The floor: what the contents would take if every symbol cost its empirical entropy in its
+    /// context. Zero where the codec has no such notion.
     pub entropy: f64,
 }
 
@@ -181,11 +196,13 @@ pub trait ChunkEncoder: Send + Sync {
 
     /// Append chunk `chunk`, encoded, to `out`.
     ///
-    /// The data must be what the analysis saw, or at least be codable with it: an encoder never writes a chunk
-    /// that does not decode to `target`, it reports an error instead. An empty result is allowed.
+    /// The data must be what the analysis saw, or at least be codable with it: an encoder never
+    /// writes a chunk that does not decode to `target`, it reports an error instead. An empty
+    /// result is allowed.
     ///
     /// # Errors
-    /// `InvalidArgument` for wrong lengths or when the data changed since the analysis, `Cancelled`.
+    /// `InvalidArgument` for wrong lengths or when the data changed since the analysis,
+    /// `Cancelled`.
     fn encode_chunk(
         &self,
         chunk: u64,
@@ -212,8 +229,8 @@ impl EncodedUnit {
     }
 }
 
-/// Check the lengths of the buffers of one chunk: `target` in bytes of the unit's type, `base` in those of the
-/// base's, and `base` given exactly if the unit has one.
+/// Check the lengths of the buffers of one chunk: `target` in bytes of the unit's type, `base` in
+/// those of the base's, and `base` given exactly if the unit has one.
 ///
 /// # Errors
 /// `InvalidArgument`, with the numbers.
@@ -223,9 +240,12 @@ pub fn check_chunk(unit: &UnitSpec, chunk: u64, target: usize, base: Option<usiz
     }
     let want = unit.chunk_bytes(chunk);
     if target != want {
-        return Err(Error::invalid_argument(format!("chunk {chunk} has {want} bytes, the buffer {target}")));
+        return Err(Error::invalid_argument(format!(
+            "chunk {chunk} has {want} bytes, the buffer {target}"
+        )));
     }
-    let want_base = unit.base_dtype().map(|b| want / unit.dtype().storage_bytes() * b.storage_bytes());
+    let want_base =
+        unit.base_dtype().map(|b| want / unit.dtype().storage_bytes() * b.storage_bytes());
     if base != want_base {
         return Err(Error::invalid_argument(format!(
             "chunk {chunk} has a base of {want_base:?} bytes, the buffer is {base:?}"
@@ -295,7 +315,8 @@ pub fn encode_unit(
 /// Decode a whole unit that is in memory, on this thread.
 ///
 /// # Errors
-/// What the decoder reports, and `InvalidArgument` when the number of chunks or a buffer's length is wrong.
+/// What the decoder reports, and `InvalidArgument` when the number of chunks or a buffer's length
+/// is wrong.
 pub fn decode_unit(
     decoder: &dyn DeltaDecoder,
     unit: &UnitSpec,
@@ -314,7 +335,9 @@ pub fn decode_unit(
     }
     let bound = decoder.bind(unit, &encoded.params, &cx.limits)?;
     for (chunk, bytes) in (0..).zip(&encoded.chunks) {
-        let base = base.zip(unit.base_dtype()).map(|(b, d)| &b[chunk_slice(unit, chunk, d.storage_bytes())]);
+        let base = base
+            .zip(unit.base_dtype())
+            .map(|(b, d)| &b[chunk_slice(unit, chunk, d.storage_bytes())]);
         let out = &mut out[chunk_slice(unit, chunk, unit.dtype().storage_bytes())];
         bound.decode_chunk(chunk, bytes, base, out, cx)?;
     }

@@ -6,7 +6,8 @@ macro_rules! dtypes {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $bits:literal, $class:expr;)*) => {
         /// The type of a tensor's elements: every type that safetensors names.
         ///
-        /// The numeric code ([`Dtype::code`]) is what a delta file stores; it never changes meaning.
+        /// The numeric code ([`Dtype::code`]) is what a delta file stores; it never changes
+        /// meaning.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum Dtype { $($(#[$doc])* $variant,)* }
@@ -110,8 +111,8 @@ dtypes! {
 impl Dtype {
     /// Bytes of one *storage element*: the unit that codecs count in.
     ///
-    /// It is the element itself for types of whole bytes up to eight, and one byte for packed types.
-    /// Complex numbers are stored as their parts would be, four bytes each.
+    /// It is the element itself for types of whole bytes up to eight, and one byte for packed
+    /// types. Complex numbers are stored as their parts would be, four bytes each.
     pub const fn storage_bytes(self) -> usize {
         match self {
             Dtype::C64 => 4,
@@ -135,11 +136,12 @@ impl Dtype {
     /// Bytes of `elements` elements.
     ///
     /// # Errors
-    /// `InvalidArgument` when the size overflows or, for packed types, is not a whole number of bytes.
+    /// `InvalidArgument` when the size overflows or, for packed types, is not a whole number of
+    /// bytes.
     pub fn byte_len(self, elements: u64) -> Result<u64> {
-        let bits = elements
-            .checked_mul(u64::from(self.bits()))
-            .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "tensor size overflows 64 bits"))?;
+        let bits = elements.checked_mul(u64::from(self.bits())).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidArgument, "tensor size overflows 64 bits")
+        })?;
         if !bits.is_multiple_of(8) {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -182,7 +184,11 @@ mod tests {
     fn float_fields_fill_the_storage_element() {
         for &dtype in Dtype::ALL {
             if let DtypeClass::Float { exponent, mantissa } = dtype.storage_class() {
-                assert_eq!((1 + exponent + mantissa) as usize, 8 * dtype.storage_bytes(), "{dtype}");
+                assert_eq!(
+                    (1 + exponent + mantissa) as usize,
+                    8 * dtype.storage_bytes(),
+                    "{dtype}"
+                );
             }
         }
     }

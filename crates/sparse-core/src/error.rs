@@ -26,7 +26,8 @@ pub enum ErrorKind {
     BaseMismatch,
     /// The caller passed something that cannot be: a wrong buffer length, an index out of range.
     InvalidArgument,
-    /// A file that the user named is malformed: not safetensors, bad JSON, a name that leaves the folder.
+    /// A file that the user named is malformed: not safetensors, bad JSON, a name that leaves the
+    /// folder.
     InvalidInput,
     /// Nothing under that name or path.
     NotFound,
@@ -44,8 +45,9 @@ pub enum ErrorKind {
 
 /// An error: a [kind](ErrorKind), a sentence, and where it happened.
 ///
-/// One word wide, so that `Result<T>` stays small. The place (file, tensor, byte offset) is added on the
-/// way up by the layer that knows it, see [`Error::in_tensor`], [`Error::in_file`] and [`Error::at_offset`].
+/// One word wide, so that `Result<T>` stays small. The place (file, tensor, byte offset) is added
+/// on the way up by the layer that knows it, see [`Error::in_tensor`], [`Error::in_file`] and
+/// [`Error::at_offset`].
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -85,8 +87,8 @@ impl Error {
         Error::new(ErrorKind::InvalidArgument, message)
     }
 
-    /// An [`ErrorKind::Io`] error (or `NotFound` / `AlreadyExists` / `Truncated`, when the cause says so)
-    /// with a sentence that says what was being done.
+    /// An [`ErrorKind::Io`] error (or `NotFound` / `AlreadyExists` / `Truncated`, when the cause
+    /// says so) with a sentence that says what was being done.
     pub fn io(doing: impl Into<Cow<'static, str>>, cause: std::io::Error) -> Self {
         let kind = match cause.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
@@ -99,7 +101,10 @@ impl Error {
 
     /// Attach the error that caused this one.
     #[must_use]
-    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         self.0.source = Some(source.into());
         self
     }
@@ -164,7 +169,8 @@ impl fmt::Display for Error {
         if let Some(offset) = e.offset {
             write!(f, " (at byte {offset})")?;
         }
-        // Operating system errors say the decisive word ("permission denied"), so they are part of the line.
+        // Operating system errors say the decisive word ("permission denied"), so they are part of
+        // the line.
         if let Some(source) = &e.source {
             write!(f, ": {source}")?;
         }

@@ -1,10 +1,11 @@
 //! The words that every layer of Sparse shares.
 //!
-//! This crate has no dependencies and does no work of its own. It holds the vocabulary (element types, tensor
-//! specs, units), the traits that layers meet through (codecs, byte and tensor sources, observers), and the one
-//! error type. A codec from outside needs nothing else.
+//! This crate has no dependencies and does no work of its own. It holds the vocabulary (element
+//! types, tensor specs, units), the traits that layers meet through (codecs, byte and tensor
+//! sources, observers), and the one error type. A codec from outside needs nothing else.
 //!
-//! Feature `conformance` adds a test suite that any codec passes in one line, see the module `conformance`.
+//! Feature `conformance` adds a test suite that any codec passes in one line, see the module
+//! `conformance`.
 
 #![forbid(unsafe_code)]
 
@@ -24,8 +25,8 @@ mod tensor;
 mod unit;
 
 pub use codec::{
-    BaseUse, ChunkDecoder, ChunkEncoder, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder, Effort, EncodedUnit,
-    EstimatedBits, Fidelity, UnitAnalysis, check_chunk, decode_unit, encode_unit,
+    BaseUse, ChunkDecoder, ChunkEncoder, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder, Effort,
+    EncodedUnit, EstimatedBits, Fidelity, UnitAnalysis, check_chunk, decode_unit, encode_unit,
 };
 pub use dtype::{Dtype, DtypeClass};
 pub use error::{Error, ErrorKind, Result};

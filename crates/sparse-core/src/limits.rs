@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Largest index of a delta file, in bytes after decompression. In memory it takes at most about twice as much
-    /// besides.
+    /// Largest index of a delta file, in bytes after decompression. In memory it takes at most
+    /// about twice as much besides.
     pub max_index_bytes: u64,
     /// Largest parameter block (tables, scales, factors) of one unit, in bytes.
     pub max_params_bytes: u64,
@@ -24,8 +24,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 64 MiB of index, 1 GiB of parameters, 64 MiB of chunk, output without end: above what a writer makes, below a
-    /// machine's memory. A writer refuses what exceeds the first three.
+    /// 64 MiB of index, 1 GiB of parameters, 64 MiB of chunk, output without end: above what a
+    /// writer makes, below a machine's memory. A writer refuses what exceeds the first three.
     fn default() -> Self {
         Limits {
             max_index_bytes: 64 << 20,
@@ -37,9 +37,10 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Creates limits for a reader that may take about `bytes` of memory for what a delta declares: an eighth for the
-    /// index, which takes thrice that with what becomes of it, a quarter for parameters, a sixteenth for a chunk, of which
-    /// several are decoded at once. Parameters and chunks never get more than by default.
+    /// Creates limits for a reader that may take about `bytes` of memory for what a delta declares:
+    /// an eighth for the index, which takes thrice that with what becomes of it, a quarter for
+    /// parameters, a sixteenth for a chunk, of which several are decoded at once. Parameters and
+    /// chunks never get more than by default.
     pub fn for_memory(bytes: u64) -> Limits {
         let default = Limits::default();
         Limits {
@@ -88,12 +89,17 @@ impl CancelToken {
     /// # Errors
     /// `Cancelled` once the token is.
     pub fn check(&self) -> Result<()> {
-        if self.is_cancelled() { Err(Error::new(ErrorKind::Cancelled, "cancelled")) } else { Ok(()) }
+        if self.is_cancelled() {
+            Err(Error::new(ErrorKind::Cancelled, "cancelled"))
+        } else {
+            Ok(())
+        }
     }
 }
 
 impl From<Arc<AtomicBool>> for CancelToken {
-    /// Makes a token that is cancelled once the flag is true, for whoever can only set a flag: a signal handler.
+    /// Makes a token that is cancelled once the flag is true, for whoever can only set a flag: a
+    /// signal handler.
     fn from(flag: Arc<AtomicBool>) -> Self {
         CancelToken(flag)
     }
@@ -123,8 +129,8 @@ impl Observer for Unobserved {}
 
 /// What a worker thread carries from call to call: limits, the cancel token, and scratch memory.
 ///
-/// One per worker. Codecs keep their buffers here ([`CodecContext::take`]), so that steady work allocates
-/// nothing.
+/// One per worker. Codecs keep their buffers here ([`CodecContext::take`]), so that steady work
+/// allocates nothing.
 #[derive(Default)]
 pub struct CodecContext {
     /// Budgets for untrusted sizes.
@@ -145,8 +151,8 @@ impl CodecContext {
         CodecContext { limits, cancel, states: HashMap::new() }
     }
 
-    /// Take this worker's scratch value of type `T` out, made by `Default` the first time. Give it back with
-    /// [`put`](Self::put) to keep its memory for the next call.
+    /// Take this worker's scratch value of type `T` out, made by `Default` the first time. Give it
+    /// back with [`put`](Self::put) to keep its memory for the next call.
     pub fn take<T: Default + Send + 'static>(&mut self) -> Box<T> {
         self.states
             .remove(&TypeId::of::<T>())

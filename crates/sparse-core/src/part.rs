@@ -1,5 +1,5 @@
-//! A part of a tensor: some indices of one dimension, all of the others. What a rank of a tensor-parallel group
-//! holds.
+//! A part of a tensor: some indices of one dimension, all of the others. What a rank of a
+//! tensor-parallel group holds.
 
 use crate::{Error, Result, TensorSource, TensorSpec, check_range};
 use std::ops::Range;
@@ -20,8 +20,8 @@ impl TensorSpec {
     /// The spec of the part with `indices` of dimension `dim`.
     ///
     /// # Errors
-    /// `InvalidArgument` when there is no such dimension or index, or the part of a type that packs several
-    /// elements into a byte does not begin and end at whole bytes.
+    /// `InvalidArgument` when there is no such dimension or index, or the part of a type that packs
+    /// several elements into a byte does not begin and end at whole bytes.
     pub fn part(&self, dim: usize, indices: Range<u64>) -> Result<TensorSpec> {
         self.stripes(dim, &indices)?;
         let mut shape = self.shape().to_vec();
@@ -34,7 +34,9 @@ impl TensorSpec {
     fn stripes(&self, dim: usize, indices: &Range<u64>) -> Result<Stripes> {
         let shape = self.shape();
         let Some((outer, [extent, inner @ ..])) = shape.split_at_checked(dim) else {
-            return Err(Error::invalid_argument(format!("dimension {dim} of a tensor of shape {shape:?}")));
+            return Err(Error::invalid_argument(format!(
+                "dimension {dim} of a tensor of shape {shape:?}"
+            )));
         };
         if indices.start > indices.end || indices.end > *extent {
             return Err(Error::invalid_argument(format!(
@@ -77,7 +79,8 @@ pub(crate) fn read_part_into<S: TensorSource + ?Sized>(
     check_range(source.tensors(), index, 0, 0)?;
     let Some(entry) = source.tensors().get(index) else { return Ok(()) };
     let in_tensor = |e: Error| e.in_tensor(&*entry.name);
-    let Stripes { count, first, len, stride } = entry.spec.stripes(dim, &indices).map_err(in_tensor)?;
+    let Stripes { count, first, len, stride } =
+        entry.spec.stripes(dim, &indices).map_err(in_tensor)?;
     if out.len() as u64 != count * len {
         return Err(in_tensor(Error::invalid_argument(format!(
             "a buffer of {} bytes for a part of {}",
@@ -91,7 +94,8 @@ pub(crate) fn read_part_into<S: TensorSource + ?Sized>(
     if count == 1 {
         return source.read_range_into(index, first, out);
     }
-    // Neighbouring stripes share chunks, so what lies between them is read, too, a band of stripes at a time.
+    // Neighbouring stripes share chunks, so what lies between them is read, too, a band of stripes
+    // at a time.
     let band = (BAND_BYTES / stride).max(1);
     let (len, stride) = (len as usize, stride as usize);
     let mut scratch = Vec::new();

@@ -5,15 +5,16 @@ use crate::{Error, ErrorKind, Result};
 /// Longest path in bytes: what common systems take.
 const MAX_PATH: usize = 4096;
 
-/// Check that `path` names something inside a folder on every system: relative, components separated by `/`.
+/// Check that `path` names something inside a folder on every system: relative, components
+/// separated by `/`.
 ///
-/// Refused are: empty and very long (over 4096 bytes) paths, empty components (so also a leading or trailing
-/// `/`), components of nothing but dots and spaces (`.`, `..`, and what Windows trims to them), components that
-/// are a drive (`c:`; on Windows any colon), backslashes and NUL. Names that differ only in case are not told
-/// apart here.
+/// Refused are: empty and very long (over 4096 bytes) paths, empty components (so also a leading or
+/// trailing `/`), components of nothing but dots and spaces (`.`, `..`, and what Windows trims to
+/// them), components that are a drive (`c:`; on Windows any colon), backslashes and NUL. Names that
+/// differ only in case are not told apart here.
 ///
-/// This is enough to open what is there already, such as a file of a base. What is to be created has to pass
-/// [`check_output_path`].
+/// This is enough to open what is there already, such as a file of a base. What is to be created
+/// has to pass [`check_output_path`].
 ///
 /// # Errors
 /// `InvalidInput`, naming the path and the reason.
@@ -21,13 +22,13 @@ pub fn check_path(path: &str) -> Result<()> {
     inside(path).map_err(|why| refused(path, why))
 }
 
-/// Check that a file or folder may be created under `path`: it passes [`check_path`], every system can hold it,
-/// and it looks like what it is.
+/// Check that a file or folder may be created under `path`: it passes [`check_path`], every system
+/// can hold it, and it looks like what it is.
 ///
-/// Refused are also: control characters, characters that [deceive](is_deceptive), names that Windows reserves
-/// for devices (`CON`, `nul.txt`, `COM1`, in either case and with any extension) and components that end in a dot
-/// or a space, which Windows drops. The characters `<>:"|?*` are refused on Windows, which has no such files,
-/// and allowed elsewhere, where people have them.
+/// Refused are also: control characters, characters that [deceive](is_deceptive), names that
+/// Windows reserves for devices (`CON`, `nul.txt`, `COM1`, in either case and with any extension)
+/// and components that end in a dot or a space, which Windows drops. The characters `<>:"|?*` are
+/// refused on Windows, which has no such files, and allowed elsewhere, where people have them.
 ///
 /// # Errors
 /// `InvalidInput`, naming the path and the reason.
@@ -35,7 +36,8 @@ pub fn check_output_path(path: &str) -> Result<()> {
     inside(path).and_then(|()| portable(path)).map_err(|why| refused(path, why))
 }
 
-/// Check that a file or folder of what is compressed can be restored under its name, by [`check_output_path`].
+/// Check that a file or folder of what is compressed can be restored under its name, by
+/// [`check_output_path`].
 ///
 /// # Errors
 /// `InvalidInput` in that file, with the reason, asking to rename it.
@@ -80,7 +82,9 @@ fn portable(path: &str) -> std::result::Result<(), &'static str> {
         return Err("it contains a control character");
     }
     if path.contains(is_deceptive) || has_loose_joiner(path) {
-        return Err("it contains an invisible character or one that changes the direction of writing");
+        return Err(
+            "it contains an invisible character or one that changes the direction of writing",
+        );
     }
     if cfg!(windows) && path.contains(['<', '>', ':', '"', '|', '?', '*']) {
         return Err("it contains a character that Windows does not allow");
@@ -115,9 +119,11 @@ fn is_reserved(name: &str) -> bool {
         )
 }
 
-/// Whether `c` makes text look like other text: it changes the direction of writing, or takes no room.
+/// Whether `c` makes text look like other text: it changes the direction of writing, or takes no
+/// room.
 ///
-/// The zero-width joiner and non-joiner are not among them, because Persian, Indic scripts and emoji need them.
+/// The zero-width joiner and non-joiner are not among them, because Persian, Indic scripts and
+/// emoji need them.
 pub fn is_deceptive(c: char) -> bool {
     matches!(
         c,
@@ -147,7 +153,8 @@ fn has_loose_joiner(path: &str) -> bool {
     let mut chars = path.chars().peekable();
     while let Some(c) = chars.next() {
         let joins = |other: Option<char>| other.is_some_and(|o| !o.is_ascii());
-        if matches!(c, '\u{200c}' | '\u{200d}') && !(joins(before) && joins(chars.peek().copied())) {
+        if matches!(c, '\u{200c}' | '\u{200d}') && !(joins(before) && joins(chars.peek().copied()))
+        {
             return true;
         }
         before = Some(c);
@@ -203,7 +210,11 @@ mod tests {
             &long,
         ] {
             assert_eq!(check_path(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad:?}");
-            assert_eq!(check_output_path(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad:?}");
+            assert_eq!(
+                check_output_path(bad).unwrap_err().kind(),
+                ErrorKind::InvalidInput,
+                "{bad:?}"
+            );
         }
     }
 
@@ -232,7 +243,8 @@ mod tests {
             assert!(check_output_path(good).is_ok(), "{good:?}");
         }
         // People have these, but not on Windows.
-        for good in ["a:b.json", "run 12:30.json", "what?.txt", "a*b", "<unk>.txt", "x|y", "\"q\""] {
+        for good in ["a:b.json", "run 12:30.json", "what?.txt", "a*b", "<unk>.txt", "x|y", "\"q\""]
+        {
             assert_eq!(check_output_path(good).is_ok(), !cfg!(windows), "{good:?}");
         }
         for bad in [
@@ -275,7 +287,11 @@ mod tests {
             "\u{200c}",
             "\u{e0041}a",
         ] {
-            assert_eq!(check_output_path(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad:?}");
+            assert_eq!(
+                check_output_path(bad).unwrap_err().kind(),
+                ErrorKind::InvalidInput,
+                "{bad:?}"
+            );
         }
         let e = check_output_path("a\x1b[2J\u{202e}").unwrap_err();
         assert!(!e.to_string().contains(['\x1b', '\u{202e}']), "{e}");

@@ -36,7 +36,8 @@ impl Registry {
         Ok(self)
     }
 
-    /// Note that a codec exists which this build leaves out, so that the error can say which feature to enable.
+    /// Note that a codec exists which this build leaves out, so that the error can say which
+    /// feature to enable.
     pub fn add_disabled(&mut self, id: CodecId, feature: &'static str) -> &mut Self {
         if !self.decoders.contains_key(&id) {
             self.disabled.insert(id, feature);
@@ -47,7 +48,8 @@ impl Registry {
     /// The decoder with this id.
     ///
     /// # Errors
-    /// `CodecDisabled` when this build leaves it out, `UnknownCodec` when nobody here has heard of it.
+    /// `CodecDisabled` when this build leaves it out, `UnknownCodec` when nobody here has heard of
+    /// it.
     pub fn decoder(&self, id: CodecId) -> Result<&Arc<dyn DeltaDecoder>> {
         self.decoders.get(&id).ok_or_else(|| match self.disabled.get(&id) {
             Some(feature) => Error::new(

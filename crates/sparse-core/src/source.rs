@@ -37,8 +37,8 @@ pub trait ByteSource: Send + Sync {
         Ok(Cow::Owned(out))
     }
 
-    /// Checks that nobody has changed the bytes since the source was opened, as far as can be told without reading
-    /// them. Sources that cannot tell say nothing.
+    /// Checks that nobody has changed the bytes since the source was opened, as far as can be told
+    /// without reading them. Sources that cannot tell say nothing.
     ///
     /// # Errors
     /// `InvalidInput`, saying what changed and how.
@@ -57,8 +57,9 @@ impl ByteSource for [u8] {
     }
 
     fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        let slice =
-            self.slice(offset, out.len()).ok_or_else(|| past_end(offset, out.len(), self.len() as u64))?;
+        let slice = self
+            .slice(offset, out.len())
+            .ok_or_else(|| past_end(offset, out.len(), self.len() as u64))?;
         out.copy_from_slice(slice);
         Ok(())
     }
@@ -132,7 +133,8 @@ impl FileSource {
     /// # Errors
     /// `Io` when its length cannot be read.
     pub fn new(file: std::fs::File) -> Result<Self> {
-        let metadata = file.metadata().map_err(|e| Error::io("cannot read the file's length", e))?;
+        let metadata =
+            file.metadata().map_err(|e| Error::io("cannot read the file's length", e))?;
         Ok(FileSource { stamp: FileStamp::of(&metadata), file })
     }
 
@@ -151,11 +153,13 @@ impl ByteSource for FileSource {
         if offset.checked_add(out.len() as u64).is_none_or(|end| end > self.byte_len()) {
             return Err(past_end(offset, out.len(), self.byte_len()));
         }
-        read_file_at(&self.file, offset, out).map_err(|e| Error::io("cannot read", e).at_offset(offset))
+        read_file_at(&self.file, offset, out)
+            .map_err(|e| Error::io("cannot read", e).at_offset(offset))
     }
 
     fn check_unchanged(&self) -> Result<()> {
-        let now = self.file.metadata().map_err(|e| Error::io("cannot read the file's length", e))?;
+        let now =
+            self.file.metadata().map_err(|e| Error::io("cannot read the file's length", e))?;
         self.stamp.check(&now)
     }
 }
@@ -204,8 +208,8 @@ pub struct TensorRead<'a> {
 
 /// A model: named tensors, readable in any order by many threads.
 ///
-/// A safetensors file is one, a directory of shards is one, and so is a base together with a delta: code that
-/// loads a model through this trait need not know which it has.
+/// A safetensors file is one, a directory of shards is one, and so is a base together with a delta:
+/// code that loads a model through this trait need not know which it has.
 pub trait TensorSource: Send + Sync {
     /// All tensors, sorted by name (by bytes); the order is part of the contract.
     fn tensors(&self) -> &[TensorEntry];
@@ -213,8 +217,8 @@ pub trait TensorSource: Send + Sync {
     /// Fill `out` with bytes of tensor `index`, from its byte `offset` on.
     ///
     /// # Errors
-    /// `InvalidArgument` when the index or range is out of bounds; else what reading or decoding reports, with
-    /// the tensor's name. `out` is unspecified then.
+    /// `InvalidArgument` when the index or range is out of bounds; else what reading or decoding
+    /// reports, with the tensor's name. `out` is unspecified then.
     fn read_range_into(&self, index: usize, offset: u64, out: &mut [u8]) -> Result<()>;
 
     /// Bytes of tensor `index` that are in memory already, as from a mapped file: zero copy.
@@ -223,25 +227,32 @@ pub trait TensorSource: Send + Sync {
         None
     }
 
-    /// Do all of `reads`, which may be in any order and overlap: what is wanted by several is decoded once, and a
-    /// source that has threads to spread work over spreads all of it.
+    /// Do all of `reads`, which may be in any order and overlap: what is wanted by several is
+    /// decoded once, and a source that has threads to spread work over spreads all of it.
     ///
     /// # Errors
-    /// As [`read_range_into`](Self::read_range_into), for one of the reads that failed. All buffers are
-    /// unspecified then.
+    /// As [`read_range_into`](Self::read_range_into), for one of the reads that failed. All buffers
+    /// are unspecified then.
     fn read_many(&self, reads: &mut [TensorRead<'_>]) -> Result<()> {
         reads.iter_mut().try_for_each(|r| self.read_range_into(r.tensor, r.offset, r.out))
     }
 
-    /// Fill `out` with `indices` of dimension `dim` of tensor `index`, and all of its other dimensions: what a rank
-    /// of a tensor-parallel group holds. [`TensorSpec::part`] is its shape.
+    /// Fill `out` with `indices` of dimension `dim` of tensor `index`, and all of its other
+    /// dimensions: what a rank of a tensor-parallel group holds. [`TensorSpec::part`] is its shape.
     ///
-    /// Of dimension 0 nothing else is read. Of others, what lies between is read, a few megabytes at a time.
+    /// Of dimension 0 nothing else is read. Of others, what lies between is read, a few megabytes
+    /// at a time.
     ///
     /// # Errors
-    /// As [`read_range_into`](Self::read_range_into); also `InvalidArgument` when `out` has another length than
-    /// the part, or the part does not lie at whole bytes.
-    fn read_part_into(&self, index: usize, dim: usize, indices: Range<u64>, out: &mut [u8]) -> Result<()> {
+    /// As [`read_range_into`](Self::read_range_into); also `InvalidArgument` when `out` has another
+    /// length than the part, or the part does not lie at whole bytes.
+    fn read_part_into(
+        &self,
+        index: usize,
+        dim: usize,
+        indices: Range<u64>,
+        out: &mut [u8],
+    ) -> Result<()> {
         part::read_part_into(self, index, dim, indices, out)
     }
 
@@ -270,13 +281,14 @@ pub trait TensorSource: Send + Sync {
     /// As [`read_range_into`](Self::read_range_into).
     fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>> {
         let entry = self.tensors().get(index).ok_or_else(|| no_tensor(index))?;
-        let len = usize::try_from(entry.spec.byte_len())
-            .map_err(|_| Error::new(ErrorKind::LimitExceeded, "tensor is larger than the address space"))?;
+        let len = usize::try_from(entry.spec.byte_len()).map_err(|_| {
+            Error::new(ErrorKind::LimitExceeded, "tensor is larger than the address space")
+        })?;
         self.range(index, 0, len)
     }
 
-    /// Checks that nobody has changed what the tensors are read from since it was opened, as far as can be told
-    /// without reading it. Sources that cannot tell say nothing.
+    /// Checks that nobody has changed what the tensors are read from since it was opened, as far as
+    /// can be told without reading it. Sources that cannot tell say nothing.
     ///
     /// # Errors
     /// `InvalidInput`, with the file, saying how it changed.
@@ -297,8 +309,10 @@ pub fn check_range(tensors: &[TensorEntry], index: usize, offset: u64, len: usiz
     let entry = tensors.get(index).ok_or_else(|| no_tensor(index))?;
     let have = entry.spec.byte_len();
     if offset.checked_add(len as u64).is_none_or(|end| end > have) {
-        return Err(Error::invalid_argument(format!("bytes {offset}..+{len} of a tensor of {have} bytes"))
-            .in_tensor(&*entry.name));
+        return Err(Error::invalid_argument(format!(
+            "bytes {offset}..+{len} of a tensor of {have} bytes"
+        ))
+        .in_tensor(&*entry.name));
     }
     Ok(())
 }

@@ -7,8 +7,9 @@ use std::time::SystemTime;
 
 /// Length, modification time and identity of a file at one moment.
 ///
-/// Two equal stamps make it likely that nobody wrote in between, at the resolution of the file system's clock (a few
-/// milliseconds on Linux); only a digest proves it. A new mode, owner or hard link is no change.
+/// Two equal stamps make it likely that nobody wrote in between, at the resolution of the file
+/// system's clock (a few milliseconds on Linux); only a digest proves it. A new mode, owner or hard
+/// link is no change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileStamp {
     len: u64,
@@ -111,7 +112,12 @@ mod tests {
         #[cfg(unix)]
         {
             fs::write(dir.join("g"), b"0123456789").unwrap();
-            fs::File::options().write(true).open(dir.join("g")).unwrap().set_modified(modified).unwrap();
+            fs::File::options()
+                .write(true)
+                .open(dir.join("g"))
+                .unwrap()
+                .set_modified(modified)
+                .unwrap();
             fs::rename(dir.join("g"), &path).unwrap();
             assert!(why().contains("taken its place"));
         }

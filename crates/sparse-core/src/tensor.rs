@@ -57,9 +57,9 @@ impl TensorSpec {
 
     /// Storage elements per row, the unit of row-wise scales.
     ///
-    /// A row is the shortest run of trailing dimensions with at least 32 elements, though never the outermost
-    /// dimension of a matrix: `[out, in]` has rows of `in`, a convolution `[out, in, 3, 3]` rows of `9 in`, stacked
-    /// experts `[e, out, in]` rows of `in`. A vector is one row.
+    /// A row is the shortest run of trailing dimensions with at least 32 elements, though never the
+    /// outermost dimension of a matrix: `[out, in]` has rows of `in`, a convolution `[out, in, 3,
+    /// 3]` rows of `9 in`, stacked experts `[e, out, in]` rows of `in`. A vector is one row.
     pub fn row_len(&self) -> u64 {
         if self.byte_len == 0 {
             return 0;
@@ -74,7 +74,11 @@ impl TensorSpec {
         // Packed and complex types have other than one storage element per element.
         let row_bits = row * u64::from(self.dtype.bits());
         let storage_bits = 8 * self.dtype.storage_bytes() as u64;
-        if row_bits.is_multiple_of(storage_bits) { row_bits / storage_bits } else { self.storage_len() }
+        if row_bits.is_multiple_of(storage_bits) {
+            row_bits / storage_bits
+        } else {
+            self.storage_len()
+        }
     }
 }
 
@@ -114,8 +118,8 @@ impl<'a> TensorView<'a> {
 
 /// A 128-bit content hash: XXH3-128 of the bytes, little-endian.
 ///
-/// It tells contents apart that differ by accident. It is *not* cryptographic: whoever can forge the
-/// contents can forge the hash.
+/// It tells contents apart that differ by accident. It is *not* cryptographic: whoever can forge
+/// the contents can forge the hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 16]);
 

@@ -33,11 +33,11 @@ impl Segment {
     }
 }
 
-/// A *unit*: tensors of one type laid end to end, which a codec analyses together and codes in independent
-/// chunks of equal length.
+/// A *unit*: tensors of one type laid end to end, which a codec analyses together and codes in
+/// independent chunks of equal length.
 ///
-/// Large tensors are units of their own; small ones (norms, biases) share one, and with it the code tables. A
-/// unit counts in *storage elements* ([`Dtype::storage_bytes`]).
+/// Large tensors are units of their own; small ones (norms, biases) share one, and with it the code
+/// tables. A unit counts in *storage elements* ([`Dtype::storage_bytes`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitSpec {
     dtype: Dtype,
@@ -52,8 +52,8 @@ impl UnitSpec {
     /// A unit of `segments`, whose base, if any, has as many elements, of type `base_dtype`.
     ///
     /// # Errors
-    /// `InvalidArgument` when the chunk length is zero, the size overflows, or the base's type counts its
-    /// elements differently (whole elements against packed ones).
+    /// `InvalidArgument` when the chunk length is zero, the size overflows, or the base's type
+    /// counts its elements differently (whole elements against packed ones).
     pub fn new(
         dtype: Dtype,
         base_dtype: Option<Dtype>,
@@ -85,7 +85,8 @@ impl UnitSpec {
         Ok(UnitSpec { dtype, base_dtype, chunk_len, segments, starts, len })
     }
 
-    /// The unit that holds one whole tensor, coded against `base` (same number of storage elements) if given.
+    /// The unit that holds one whole tensor, coded against `base` (same number of storage elements)
+    /// if given.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -150,7 +151,8 @@ impl UnitSpec {
         (range.end - range.start) as usize * self.dtype.storage_bytes()
     }
 
-    /// The runs of elements of one row within `range`, in order: what a codec with row or column scales walks.
+    /// The runs of elements of one row within `range`, in order: what a codec with row or column
+    /// scales walks.
     pub fn row_runs(&self, range: Range<u64>) -> RowRuns<'_> {
         let segment = self.starts.partition_point(|&s| s <= range.start).saturating_sub(1);
         RowRuns { unit: self, segment, position: range.start, end: range.end.min(self.len) }
@@ -190,7 +192,8 @@ impl Iterator for RowRuns<'_> {
             (*self.unit.starts.get(self.segment)?, *self.unit.segments.get(self.segment)?);
         while self.position >= start + s.len() {
             self.segment += 1;
-            (start, s) = (*self.unit.starts.get(self.segment)?, *self.unit.segments.get(self.segment)?);
+            (start, s) =
+                (*self.unit.starts.get(self.segment)?, *self.unit.segments.get(self.segment)?);
         }
         let offset = self.position - start;
         let (row, column) = (offset / s.row_len, offset % s.row_len);
@@ -207,9 +210,13 @@ mod tests {
     #[test]
     fn row_runs_tile_the_range() {
         let seg = |rows, row_len| Segment { rows, row_len };
-        let unit =
-            UnitSpec::new(Dtype::Bf16, None, 7, [seg(2, 3), seg(0, 5), seg(3, 0), seg(1, 4), seg(2, 5)])
-                .unwrap();
+        let unit = UnitSpec::new(
+            Dtype::Bf16,
+            None,
+            7,
+            [seg(2, 3), seg(0, 5), seg(3, 0), seg(1, 4), seg(2, 5)],
+        )
+        .unwrap();
         assert_eq!(unit.len(), 20);
         assert_eq!(unit.chunk_count(), 3);
         let mut runs = Vec::new();
@@ -226,7 +233,9 @@ mod tests {
 
     #[test]
     fn overflow_is_refused() {
-        assert!(UnitSpec::new(Dtype::U8, None, 7, [Segment { rows: u64::MAX, row_len: 2 }]).is_err());
+        assert!(
+            UnitSpec::new(Dtype::U8, None, 7, [Segment { rows: u64::MAX, row_len: 2 }]).is_err()
+        );
         assert!(UnitSpec::new(Dtype::U8, None, 0, []).is_err());
         assert!(UnitSpec::new(Dtype::U8, Some(Dtype::F4), 8, []).is_err());
         assert_eq!(UnitSpec::new(Dtype::U8, None, 1, []).unwrap().chunk_count(), 0);

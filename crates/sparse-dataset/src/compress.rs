@@ -78,14 +78,15 @@ fn level(options: &Options) -> i32 {
     }
 }
 
-/// Make a delta from which, with `base`, the dataset `derivative` is restored; written to `out` as a stream.
+/// Make a delta from which, with `base`, the dataset `derivative` is restored; written to `out` as
+/// a stream.
 ///
-/// Unless `options.verify` is off, each part is restored as soon as it is made. What the stream made of the bytes is not read
-/// back: [`compress_to_path`] does that, too.
+/// Unless `options.verify` is off, each part is restored as soon as it is made. What the stream
+/// made of the bytes is not read back: [`compress_to_path`] does that, too.
 ///
 /// # Errors
-/// `InvalidInput` when an input is malformed, changed meanwhile, or could not be restored; `LimitExceeded` when a row is too
-/// large; `Corrupt` when the proof fails; `Cancelled`; `Io`.
+/// `InvalidInput` when an input is malformed, changed meanwhile, or could not be restored;
+/// `LimitExceeded` when a row is too large; `Corrupt` when the proof fails; `Cancelled`; `Io`.
 pub fn compress<W: Write>(
     base: &Dataset,
     derivative: &Dataset,
@@ -111,12 +112,16 @@ fn make<W: Write>(
         ));
     }
     let mut writer = Writer::new(out)?;
-    let mut report = CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
+    let mut report =
+        CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
     let (loaded, mut first) = load_both(base, derivative, options, observer)?;
     let mut index = Index::default();
     let name = |d: &Dataset| d.path().to_string_lossy().into_owned();
-    index.provenance =
-        Provenance::new(concat!("sparse ", env!("CARGO_PKG_VERSION")), name(base), name(derivative));
+    index.provenance = Provenance::new(
+        concat!("sparse ", env!("CARGO_PKG_VERSION")),
+        name(base),
+        name(derivative),
+    );
     let kinds = loaded.store.kinds().to_vec();
     report.notes.extend(derivative.notes().iter().cloned());
     let mut details = Vec::new();
@@ -139,7 +144,8 @@ fn make<W: Write>(
     for split in derivative.found() {
         let to = (&mut writer, &mut index, &mut report);
         let analysed = analyse_split(&loaded, split, first.take(), options, observer)?;
-        let record = compress_split(&loaded, split, analysed, to, exact.as_mut(), options, observer)?;
+        let record =
+            compress_split(&loaded, split, analysed, to, exact.as_mut(), options, observer)?;
         manifest.splits.push(record);
     }
     let files: Vec<Kept> = match &exact {
@@ -180,8 +186,8 @@ fn check_names(derivative: &Dataset, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// As [`compress`], to a file that appears complete or not at all, and unless `options.verify` is off, not before it was opened
-/// and read as a reader does.
+/// As [`compress`], to a file that appears complete or not at all, and unless `options.verify` is
+/// off, not before it was opened and read as a reader does.
 ///
 /// # Errors
 /// As [`compress`]; `AlreadyExists`; `InvalidArgument` when the file would lie inside an input.
@@ -254,7 +260,8 @@ pub(crate) fn analyse_split(
     };
     observer.begin("match rows", 0);
     let tables = [base, &loaded].map(|l| Table { names: &l.names, store: &l.store });
-    let Analysis { plan, origins } = analyse(tables[0], tables[1], &tuning(options), &options.cancel)?;
+    let Analysis { plan, origins } =
+        analyse(tables[0], tables[1], &tuning(options), &options.cancel)?;
     observer.end();
     Ok(Analysed { loaded, plan, origins })
 }
@@ -285,7 +292,8 @@ impl Analysed {
             let block = store.block(g)?;
             let mut origins = self.origins.range(store.start(g), store.start(g + 1))?;
             let gathered = coder.check_copies(&block, &mut origins)?;
-            let mut coded = coder.encode(&block, &ops_of(&origins), &gathered, level(options), prove)?;
+            let mut coded =
+                coder.encode(&block, &ops_of(&origins), &gathered, level(options), prove)?;
             let (digest, len) = Digesting::of(&block);
             if prove {
                 prove_group(&coder, &mut coded, &block, (digest, len), &Limits::default())?;
@@ -342,7 +350,8 @@ fn compress_split<W: Write>(
     let mut proven = Ok(());
     let encoded = rayon::in_place_scope(|scope| {
         if prove {
-            scope.spawn(|_| proven = prove_files(store, (&record, &split.details), &options.cancel));
+            scope
+                .spawn(|_| proven = prove_files(store, (&record, &split.details), &options.cancel));
         }
         analysed.encode(base, &groups, options.verify, options, observer, each)
     });
@@ -370,7 +379,12 @@ impl Exact {
     }
 
     /// Write a split's files as restoring does.
-    fn regenerate(&mut self, loaded: &Loaded, split: &FoundSplit, record: &SplitRecord) -> Result<()> {
+    fn regenerate(
+        &mut self,
+        loaded: &Loaded,
+        split: &FoundSplit,
+        record: &SplitRecord,
+    ) -> Result<()> {
         let files = split.files.iter().map(|f| (f.path.clone(), f.relative.clone(), f.format));
         let files: Vec<_> = files.collect();
         self.styles.extend(regenerate(
@@ -390,7 +404,9 @@ impl Exact {
             Some((self.written.temporary_path().join(relative), style))
         };
         let files = derivative.all_files()?.into_iter();
-        Ok(files.map(|(path, relative)| Kept { written: written(&relative), path, relative }).collect())
+        Ok(files
+            .map(|(path, relative)| Kept { written: written(&relative), path, relative })
+            .collect())
     }
 }
 

@@ -25,12 +25,12 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Open a Parquet, Arrow IPC, JSON Lines or CSV file, or a folder with such files, in which the names of files and
-    /// folders tell splits apart, as on the Hugging Face Hub.
+    /// Open a Parquet, Arrow IPC, JSON Lines or CSV file, or a folder with such files, in which the
+    /// names of files and folders tell splits apart, as on the Hugging Face Hub.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidInput` when there is no data file, one is malformed, files of a split differ in schema, a
-    /// name is given to two columns, or a type is not handled; `Io`.
+    /// `NotFound`; `InvalidInput` when there is no data file, one is malformed, files of a split
+    /// differ in schema, a name is given to two columns, or a type is not handled; `Io`.
     pub fn open(path: impl AsRef<Path>) -> Result<Dataset> {
         let path = snapshot(path.as_ref())?;
         let found = find(&path, JsonRules::Own)?;
@@ -42,7 +42,8 @@ impl Dataset {
 
     /// The same dataset with JSON Lines read as deltas before layout 3 were made.
     pub(crate) fn with_old_json(&self) -> Result<Cow<'_, Dataset>> {
-        let json = self.found.splits.iter().flat_map(|s| &s.files).any(|f| f.format == Format::JsonLines);
+        let json =
+            self.found.splits.iter().flat_map(|s| &s.files).any(|f| f.format == Format::JsonLines);
         Ok(if json {
             let found = find(&self.path, JsonRules::Old)?;
             Cow::Owned(Dataset { found, path: self.path.clone(), inputs: self.inputs.clone() })
@@ -83,7 +84,8 @@ impl Dataset {
         Ok(out)
     }
 
-    /// Files without rows that a delta keeps: where they are, and their paths in the dataset's folder.
+    /// Files without rows that a delta keeps: where they are, and their paths in the dataset's
+    /// folder.
     pub(crate) fn sidecars(&self) -> &[(PathBuf, String)] {
         &self.found.sidecars
     }
@@ -105,7 +107,9 @@ impl Dataset {
         files
             .map(|f| std::fs::metadata(&f.path).map(|m| m.len()))
             .sum::<std::io::Result<u64>>()
-            .map_err(|e| Error::io("cannot read the dataset", e).in_file(self.path.display().to_string()))
+            .map_err(|e| {
+                Error::io("cannot read the dataset", e).in_file(self.path.display().to_string())
+            })
     }
 
     /// All files, also those without rows: where they are, and their paths in the dataset's folder.
@@ -175,7 +179,8 @@ pub(crate) fn columns_digest(names: &[String], kinds: &[Kind]) -> Digest {
     digest(text.as_bytes())
 }
 
-/// Load splits. Columns are those of all splits, by name and kind; what a split has not is null there.
+/// Load splits. Columns are those of all splits, by name and kind; what a split has not is null
+/// there.
 ///
 /// # Errors
 /// As reading files; `Cancelled`; `LimitExceeded` for cells that are too large.
@@ -214,7 +219,8 @@ pub(crate) fn load(
             .enumerate()
             .filter_map(|(i, f)| Some(((f.name(), kind_of(f.data_type()).ok()?), i)))
             .collect();
-        let place: Vec<Option<usize>> = columns.iter().map(|(n, k)| fields.get(&(n, *k)).copied()).collect();
+        let place: Vec<Option<usize>> =
+            columns.iter().map(|(n, k)| fields.get(&(n, *k)).copied()).collect();
         let mut rows_of_files = Vec::new();
         for file in &split.files {
             let start = filler.rows();
@@ -225,7 +231,8 @@ pub(crate) fn load(
                 let reading = scope.spawn(move || {
                     read_file(file, &split.schema, |block| {
                         options.cancel.check()?;
-                        send.send(block).map_err(|_| Error::new(ErrorKind::Cancelled, "reading was given up"))
+                        send.send(block)
+                            .map_err(|_| Error::new(ErrorKind::Cancelled, "reading was given up"))
                     })
                 });
                 let (mut result, mut counted) = (Ok(()), filler.bytes);
@@ -301,7 +308,8 @@ impl Filler {
             return self.put(block, start + len / 2, len - len / 2);
         }
         if self.open.rows > 0
-            && (self.open.rows + len > self.size.rows || self.open.bytes() + share > self.size.bytes)
+            && (self.open.rows + len > self.size.rows
+                || self.open.bytes() + share > self.size.bytes)
         {
             self.flush()?;
         }

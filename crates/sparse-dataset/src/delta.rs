@@ -49,8 +49,8 @@ impl DatasetDelta {
     /// Open a delta and check its index.
     ///
     /// # Errors
-    /// `NotThisFormat` when it is none, or a delta of a model; `Corrupt`, `Truncated`, `UnsupportedVersion`,
-    /// `LimitExceeded`, `NotFound`, `Io`.
+    /// `NotThisFormat` when it is none, or a delta of a model; `Corrupt`, `Truncated`,
+    /// `UnsupportedVersion`, `LimitExceeded`, `NotFound`, `Io`.
     pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<DatasetDelta> {
         let path = path.as_ref();
         let place = path.display().to_string();
@@ -65,7 +65,9 @@ impl DatasetDelta {
             let manifest = Manifest::read(bytes, reader.index().entries.len())?;
             let groups: usize = manifest.splits.iter().map(|s| s.groups.len()).sum();
             if groups.saturating_add(manifest.exact.len()) != reader.index().entries.len() {
-                return Err(Error::corrupt("the manifest of a dataset does not fit its row groups"));
+                return Err(Error::corrupt(
+                    "the manifest of a dataset does not fit its row groups",
+                ));
             }
             Ok(DatasetDelta { reader, manifest })
         };
@@ -158,7 +160,8 @@ fn resolve(manifest: &Manifest, base: &Dataset) -> Result<Vec<Vec<FileDetails>>>
         .details
         .resolve(&base.details()?)
         .map_err(|e| e.in_file(base.path().display().to_string()))?;
-    let splits: Vec<_> = manifest.splits.iter().map(|s| (s.schema.clone(), s.files.len())).collect();
+    let splits: Vec<_> =
+        manifest.splits.iter().map(|s| (s.schema.clone(), s.files.len())).collect();
     read_details(&bytes, &splits)
 }
 
@@ -178,12 +181,12 @@ pub struct DeltaDataset<'a> {
 const LEARNED_SPLITS: usize = 4;
 
 impl<'a> DeltaDataset<'a> {
-    /// Put base and delta together. The base is read once, to memory or, beyond a quarter of `options.memory`, to a
-    /// temporary file.
+    /// Put base and delta together. The base is read once, to memory or, beyond a quarter of
+    /// `options.memory`, to a temporary file.
     ///
     /// # Errors
-    /// `BaseMismatch` when the base has other columns or another number of rows than the delta was made against; what
-    /// reading it reports; `Cancelled`.
+    /// `BaseMismatch` when the base has other columns or another number of rows than the delta was
+    /// made against; what reading it reports; `Cancelled`.
     pub fn new(
         delta: &'a DatasetDelta,
         base: &'a Dataset,
@@ -191,15 +194,19 @@ impl<'a> DeltaDataset<'a> {
         observer: &dyn Observer,
     ) -> Result<DeltaDataset<'a>> {
         observer.begin("read the base", 0);
-        let dataset = if delta.manifest.old_json { base.with_old_json()? } else { Cow::Borrowed(base) };
+        let dataset =
+            if delta.manifest.old_json { base.with_old_json()? } else { Cow::Borrowed(base) };
         let loaded = load(dataset.found(), BASE_BLOCK, options.spill(4), false, options, observer);
         let loaded = or_changed(loaded, &[base])?;
         observer.end();
         let record = &delta.manifest.base;
         let mismatch = |what: String| {
             let id = delta.base_id();
-            Err(Error::new(ErrorKind::BaseMismatch, format!("{what}; the delta was made against {id}"))
-                .in_file(base.path().display().to_string()))
+            Err(Error::new(
+                ErrorKind::BaseMismatch,
+                format!("{what}; the delta was made against {id}"),
+            )
+            .in_file(base.path().display().to_string()))
         };
         let (rows, kinds) = (loaded.store.rows(), loaded.store.kinds());
         if kinds != record.kinds || columns_digest(&loaded.names, kinds) != record.columns {
@@ -210,7 +217,14 @@ impl<'a> DeltaDataset<'a> {
         }
         let details = resolve(&delta.manifest, &dataset)?;
         let options = options.clone();
-        Ok(DeltaDataset { delta, base: loaded, dataset, options, learned: Mutex::default(), details })
+        Ok(DeltaDataset {
+            delta,
+            base: loaded,
+            dataset,
+            options,
+            learned: Mutex::default(),
+            details,
+        })
     }
 
     /// What the models of a split learn from.
@@ -231,7 +245,10 @@ impl<'a> DeltaDataset<'a> {
     fn split(&self, name: &str) -> Result<usize> {
         self.delta.manifest.splits.iter().position(|s| s.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.delta.manifest.splits.iter().map(|s| &*s.name).collect();
-            Error::new(ErrorKind::NotFound, format!("no split {name:?}, there are: {}", names.join(", ")))
+            Error::new(
+                ErrorKind::NotFound,
+                format!("no split {name:?}, there are: {}", names.join(", ")),
+            )
         })
     }
 
@@ -249,7 +266,10 @@ impl<'a> DeltaDataset<'a> {
         let (rows, entry) = match (record.groups.get(group), entry) {
             (Some(&r), Some(e)) => (r, e),
             _ => {
-                return Err(Error::invalid_argument(format!("row group {group} of split {:?}", record.name)));
+                return Err(Error::invalid_argument(format!(
+                    "row group {group} of split {:?}",
+                    record.name
+                )));
             }
         };
         let within = |e: Error| {
@@ -269,7 +289,13 @@ impl<'a> DeltaDataset<'a> {
         Ok(block)
     }
 
-    fn decode(&self, entry: &Entry, rows: u64, record: &SplitRecord, learned: &Learned) -> Result<Block> {
+    fn decode(
+        &self,
+        entry: &Entry,
+        rows: u64,
+        record: &SplitRecord,
+        learned: &Learned,
+    ) -> Result<Block> {
         let len = entry.spec.byte_len();
         let max = self.options.limits.max_chunk_bytes;
         Limits::check("row group", len, max)?;
@@ -295,15 +321,20 @@ impl<'a> DeltaDataset<'a> {
         coder.decode(&bytes, rows, usize::try_from(len).unwrap_or(usize::MAX))
     }
 
-    /// Rows `rows` of split `split`, as record batches: one for each row group, or the part of it that is asked for;
-    /// several for one where the keys of a dictionary or the ends of runs are too short for so many rows.
+    /// Rows `rows` of split `split`, as record batches: one for each row group, or the part of it
+    /// that is asked for; several for one where the keys of a dictionary or the ends of runs are
+    /// too short for so many rows.
     ///
     /// # Errors
     /// `NotFound` when there is no such split, `InvalidArgument` when it has no such rows.
     pub fn batches(&self, split: &str, rows: Range<u64>) -> Result<Batches<'_>> {
         let split = self.split(split)?;
-        let record =
-            self.delta.manifest.splits.get(split).ok_or_else(|| Error::invalid_argument("no such split"))?;
+        let record = self
+            .delta
+            .manifest
+            .splits
+            .get(split)
+            .ok_or_else(|| Error::invalid_argument("no such split"))?;
         if rows.start > rows.end || rows.end > record.rows() {
             return Err(Error::invalid_argument(format!(
                 "rows {}..{} of split {:?}, which has {}",
@@ -325,12 +356,14 @@ impl<'a> DeltaDataset<'a> {
         Ok(Batches { data: self, split, group, start, rows, schema, ready: VecDeque::new() })
     }
 
-    /// Do all that [`write`](Self::write) does, but for keeping the files: decode everything, rows and exact files, compare it
-    /// with its digests, and write the files to nowhere. Returns the number of rows.
+    /// Do all that [`write`](Self::write) does, but for keeping the files: decode everything, rows
+    /// and exact files, compare it with its digests, and write the files to nowhere. Returns the
+    /// number of rows.
     ///
     /// # Errors
-    /// `BaseMismatch` when the base is not the one that the delta was made against, `Corrupt` when the delta is
-    /// damaged; `InvalidArgument` when a file's format cannot hold a type; `Cancelled`, `Io`.
+    /// `BaseMismatch` when the base is not the one that the delta was made against, `Corrupt` when
+    /// the delta is damaged; `InvalidArgument` when a file's format cannot hold a type;
+    /// `Cancelled`, `Io`.
     pub fn verify(&self, observer: &dyn Observer) -> Result<u64> {
         or_changed(self.try_verify(observer), &[&self.dataset])
     }
@@ -353,8 +386,8 @@ impl<'a> DeltaDataset<'a> {
         Ok(self.delta.manifest.splits.iter().fold(0, |sum, s| sum.saturating_add(s.rows())))
     }
 
-    /// Decode the row groups of a split, several at once, and hand them on in order. While one round is handled, the
-    /// next is decoded.
+    /// Decode the row groups of a split, several at once, and hand them on in order. While one
+    /// round is handled, the next is decoded.
     pub(crate) fn each_group(
         &self,
         split: usize,
@@ -364,7 +397,10 @@ impl<'a> DeltaDataset<'a> {
         let groups = self.delta.manifest.splits.get(split).map_or(0, |s| s.groups.len());
         let at_once = rayon::current_num_threads().clamp(1, 8);
         let decode = |from: usize| -> Vec<Result<Block>> {
-            (from..groups.min(from + at_once)).into_par_iter().map(|g| self.group(split, g)).collect()
+            (from..groups.min(from + at_once))
+                .into_par_iter()
+                .map(|g| self.group(split, g))
+                .collect()
         };
         let mut ready = decode(0);
         let mut next = at_once;
@@ -388,23 +424,34 @@ impl<'a> DeltaDataset<'a> {
 
     /// Whether it is the base's fault that a row group does not decode.
     fn blame(&self, error: Error) -> Error {
-        if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Truncated | ErrorKind::LimitExceeded) {
+        if !matches!(
+            error.kind(),
+            ErrorKind::Corrupt | ErrorKind::Truncated | ErrorKind::LimitExceeded
+        ) {
             return error;
         }
         let spill = self.options.spill(4);
-        match load(self.dataset.found(), BASE_BLOCK, spill, true, &self.options, &sparse_core::Unobserved) {
+        match load(
+            self.dataset.found(),
+            BASE_BLOCK,
+            spill,
+            true,
+            &self.options,
+            &sparse_core::Unobserved,
+        ) {
             Ok(l) if l.fingerprint.is_some_and(|f| f != self.delta.manifest.base.fingerprint) => {
                 let id = self.delta.base_id();
                 let text = format!("the base has other contents; the delta was made against {id}");
-                Error::new(ErrorKind::BaseMismatch, text).in_file(self.dataset.path().display().to_string())
+                Error::new(ErrorKind::BaseMismatch, text)
+                    .in_file(self.dataset.path().display().to_string())
             }
             _ => error,
         }
     }
 }
 
-/// Record batches of a range of rows, see [`DeltaDataset::batches`]. A row group is decoded when it is its turn, and
-/// compared with its digest before any row is handed out.
+/// Record batches of a range of rows, see [`DeltaDataset::batches`]. A row group is decoded when it
+/// is its turn, and compared with its digest before any row is handed out.
 pub struct Batches<'a> {
     data: &'a DeltaDataset<'a>,
     split: usize,
@@ -423,7 +470,9 @@ impl Batches<'_> {
             return Ok(Some(batch));
         }
         let groups = self.data.delta.manifest.splits.get(self.split).map_or(&[][..], |s| &s.groups);
-        let Some(&n) = groups.get(self.group).filter(|_| self.start < self.rows.end) else { return Ok(None) };
+        let Some(&n) = groups.get(self.group).filter(|_| self.start < self.rows.end) else {
+            return Ok(None);
+        };
         let block = self.data.group(self.split, self.group).map_err(|e| self.data.blame(e))?;
         let from = self.rows.start.saturating_sub(self.start) as usize;
         let to = (self.rows.end - self.start).min(n) as usize;
@@ -456,7 +505,8 @@ impl RecordBatchReader for Batches<'_> {
     }
 }
 
-/// The error inside one that passed through Arrow, as those of [`Batches`] do; any other becomes `Corrupt`.
+/// The error inside one that passed through Arrow, as those of [`Batches`] do; any other becomes
+/// `Corrupt`.
 pub fn from_arrow(error: ArrowError) -> Error {
     match error {
         ArrowError::ExternalError(e) => match e.downcast::<Error>() {

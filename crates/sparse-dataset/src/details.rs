@@ -1,7 +1,8 @@
 //! What data files say besides their rows: metadata, the order of columns, how nulls are written.
 //!
-//! The details of a derivative's files are mostly those of the base's: a delta stores them after the base's as prefix,
-//! with a check value, where that is shorter. `docs/dataset.md` has the layout.
+//! The details of a derivative's files are mostly those of the base's: a delta stores them after
+//! the base's as prefix, with a check value, where that is shorter. `docs/dataset.md` has the
+//! layout.
 
 use crate::arrow::{read_schema, write_schema};
 use crate::limits::Tally;
@@ -30,7 +31,8 @@ pub(crate) enum Form {
     Same,
     /// The columns of the split, by number, in the file's order.
     Order(Vec<usize>),
-    /// Other fields in another order: the columns of the split, and the file's own schema without metadata.
+    /// Other fields in another order: the columns of the split, and the file's own schema without
+    /// metadata.
     Own(Vec<usize>, SchemaRef),
 }
 
@@ -42,7 +44,8 @@ pub(crate) struct FileDetails {
     pub(crate) pairs: Vec<(String, Option<String>)>,
     /// Metadata of the schema that are not among the pairs, sorted.
     pub(crate) metadata: Vec<(String, String)>,
-    /// JSON Lines: a byte for each field of the file's schema, nested ones behind theirs; empty if all are 0.
+    /// JSON Lines: a byte for each field of the file's schema, nested ones behind theirs; empty if
+    /// all are 0.
     pub(crate) keys: Vec<u8>,
     pub(crate) form: Form,
 }
@@ -57,13 +60,15 @@ impl FileDetails {
     /// Takes over what the file's own schema has and the split's has not.
     pub(crate) fn set_form(&mut self, own: &Schema, split: &Schema) -> Result<()> {
         let place = |name: &String| {
-            split
-                .index_of(name)
-                .map_err(|_| Error::new(ErrorKind::InvalidInput, format!("column {name:?} is missing")))
+            split.index_of(name).map_err(|_| {
+                Error::new(ErrorKind::InvalidInput, format!("column {name:?} is missing"))
+            })
         };
         let order = own.fields().iter().map(|f| place(f.name())).collect::<Result<Vec<_>>>()?;
-        let same_fields =
-            order.iter().zip(own.fields()).all(|(&i, f)| split.fields().get(i).is_some_and(|g| g == f));
+        let same_fields = order
+            .iter()
+            .zip(own.fields())
+            .all(|(&i, f)| split.fields().get(i).is_some_and(|g| g == f));
         let in_order = order.iter().enumerate().all(|(i, &o)| i == o);
         self.form = match (same_fields, in_order) {
             (true, true) => Form::Same,
@@ -78,7 +83,9 @@ impl FileDetails {
         let (schema, order) = match &self.form {
             Form::Same => (Schema::new(split.fields().clone()), None),
             Form::Order(order) => (
-                split.project(order).map_err(|e| Error::corrupt("a file's columns").with_source(e))?,
+                split
+                    .project(order)
+                    .map_err(|e| Error::corrupt("a file's columns").with_source(e))?,
                 Some(&**order),
             ),
             Form::Own(order, own) => (own.as_ref().clone(), Some(&**order)),
@@ -133,8 +140,9 @@ impl FileDetails {
             Ok((key, if input.byte()? != 0 { Some(input.string()?) } else { None }))
         };
         let pairs = (0..input.count()?).map(|_| pair(input)).collect::<Result<_>>()?;
-        let metadata =
-            (0..input.count()?).map(|_| Ok((input.string()?, input.string()?))).collect::<Result<_>>()?;
+        let metadata = (0..input.count()?)
+            .map(|_| Ok((input.string()?, input.string()?)))
+            .collect::<Result<_>>()?;
         let keys = input.blob()?.to_vec();
         let form = match input.byte()? {
             0 => Form::Same,
@@ -144,10 +152,9 @@ impl FileDetails {
                 let own = read_schema(input, &mut Tally::default())?;
                 let fits = own.fields().len() == order.len()
                     && own.fields().iter().zip(&order).all(|(f, &i)| {
-                        split
-                            .fields()
-                            .get(i)
-                            .is_some_and(|g| f.name() == g.name() && same_cells(f.data_type(), g.data_type()))
+                        split.fields().get(i).is_some_and(|g| {
+                            f.name() == g.name() && same_cells(f.data_type(), g.data_type())
+                        })
                     });
                 if !fits {
                     return Err(Error::corrupt("a data file has other columns than its split"));
@@ -174,8 +181,8 @@ fn read_order(input: &mut Input<'_>, split: &Schema) -> Result<Vec<usize>> {
     Ok(order)
 }
 
-/// Tells whether cells of two types are the same bytes to us: metadata of nested fields, and names of the items of
-/// lists and maps, may differ.
+/// Tells whether cells of two types are the same bytes to us: metadata of nested fields, and names
+/// of the items of lists and maps, may differ.
 pub(crate) fn same_cells(a: &DataType, b: &DataType) -> bool {
     a.equals_datatype(b) && same_names(a, b)
 }
@@ -183,9 +190,9 @@ pub(crate) fn same_cells(a: &DataType, b: &DataType) -> bool {
 /// Tells whether all structs in two types of one shape have the same names.
 fn same_names(a: &DataType, b: &DataType) -> bool {
     let all = |a: &Fields, b: &Fields, named: bool| {
-        a.iter()
-            .zip(b)
-            .all(|(a, b)| (!named || a.name() == b.name()) && same_names(a.data_type(), b.data_type()))
+        a.iter().zip(b).all(|(a, b)| {
+            (!named || a.name() == b.name()) && same_names(a.data_type(), b.data_type())
+        })
     };
     match (a, b) {
         (DataType::Struct(a), DataType::Struct(b)) => all(a, b, true),
@@ -229,17 +236,22 @@ pub(crate) fn write_details<'a>(
         out.clear();
     }
     if out.len() > MAX_BYTES {
-        let text = format!("the metadata of the data files have {} bytes, limit {MAX_BYTES}", out.len());
+        let text =
+            format!("the metadata of the data files have {} bytes, limit {MAX_BYTES}", out.len());
         return Err(Error::new(ErrorKind::LimitExceeded, text));
     }
     Ok(())
 }
 
-/// The details of files by split, from what [`write_details`] wrote; `splits` are schemas and numbers of files.
+/// The details of files by split, from what [`write_details`] wrote; `splits` are schemas and
+/// numbers of files.
 ///
 /// # Errors
 /// `Corrupt`, `Truncated`.
-pub(crate) fn read_details(bytes: &[u8], splits: &[(SchemaRef, usize)]) -> Result<Vec<Vec<FileDetails>>> {
+pub(crate) fn read_details(
+    bytes: &[u8],
+    splits: &[(SchemaRef, usize)],
+) -> Result<Vec<Vec<FileDetails>>> {
     let mut input = Input(bytes);
     let mut previous = FileDetails::default();
     let mut out = Vec::new();
@@ -372,7 +384,9 @@ impl StoredDetails {
                 let packed = input.blob()?.to_vec();
                 StoredDetails::Patch { len, check: input.array()?, packed }
             }
-            other => return Err(Error::corrupt(format!("unknown form {other} of the files' metadata"))),
+            other => {
+                return Err(Error::corrupt(format!("unknown form {other} of the files' metadata")));
+            }
         })
     }
 }
@@ -391,7 +405,8 @@ mod tests {
 
     fn details() -> Vec<FileDetails> {
         let split = schema();
-        let text = "{\"info\": {\"features\": {\"a\": \"int64\", \"b\": \"string\"}}, \"rows\": 17}";
+        let text =
+            "{\"info\": {\"features\": {\"a\": \"int64\", \"b\": \"string\"}}, \"rows\": 17}";
         let first = FileDetails {
             flags: NO_ARROW_SCHEMA,
             pairs: vec![("huggingface".into(), Some(text.into())), ("empty".into(), None)],
@@ -423,8 +438,11 @@ mod tests {
             assert!(read_details(&bytes[..cut], &splits).is_err(), "{cut}");
         }
         let mut none = Vec::new();
-        write_details([&[FileDetails::default(), FileDetails::default()][..]].into_iter(), &mut none)
-            .unwrap();
+        write_details(
+            [&[FileDetails::default(), FileDetails::default()][..]].into_iter(),
+            &mut none,
+        )
+        .unwrap();
         assert!(none.is_empty());
     }
 

@@ -18,7 +18,8 @@ pub struct Estimate {
     pub target_bytes: u64,
     /// How much of the derivative was coded to find out, from 0 to 1.
     pub share: f64,
-    /// Twice the standard error of `delta_bytes`, as a share of it; `None` where too little was coded to tell.
+    /// Twice the standard error of `delta_bytes`, as a share of it; `None` where too little was
+    /// coded to tell.
     pub uncertainty: Option<f64>,
     /// Rows, columns and notes, as of the delta itself.
     pub report: CompressReport,
@@ -27,12 +28,13 @@ pub struct Estimate {
 /// Row groups that are always coded.
 const AT_LEAST: usize = 6;
 
-/// What the container adds, roughly: header, trailer, and for each row group checksum, digest, length.
+/// What the container adds, roughly: header, trailer, and for each row group checksum, digest,
+/// length.
 const FRAME: u64 = 180;
 const PER_GROUP: u64 = 30;
 
-/// Estimate the size of the delta from `base` to `derivative`. All rows are read and matched; of the row groups a
-/// sample is coded, at least a `share` of them.
+/// Estimate the size of the delta from `base` to `derivative`. All rows are read and matched; of
+/// the row groups a sample is coded, at least a `share` of them.
 ///
 /// # Errors
 /// As [`compress`](crate::compress()).
@@ -43,7 +45,8 @@ pub fn estimate(
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<Estimate> {
-    let mut report = CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
+    let mut report =
+        CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
     let (loaded, mut first) = load_both(base, derivative, options, observer)?;
     let (mut bytes, mut variance) = (FRAME as f64, 0.0);
     let (mut coded, mut all) = (0u64, 0u64);
@@ -67,7 +70,8 @@ pub fn estimate(
         let mean = sizes.iter().sum::<f64>() / wanted.max(1) as f64;
         bytes += mean * n as f64 + (PER_GROUP * n as u64 + schema_len) as f64;
         if wanted < n {
-            let spread = sizes.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / (wanted.max(2) - 1) as f64;
+            let spread =
+                sizes.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / (wanted.max(2) - 1) as f64;
             let unseen = (n - wanted) as f64 / n as f64;
             variance += (n as f64).powi(2) * unseen * spread / wanted as f64;
             certain &= wanted >= AT_LEAST;

@@ -1,8 +1,9 @@
 //! Runs the code of other projects, which may panic, and turns its panics into errors.
 //!
-//! Readers and writers of Parquet, Arrow, JSON and CSV are arrow-rs. What they are given is checked first (see `io`), and
-//! what panics nevertheless ends as an error of the file. A thread is marked while it runs such code, so that a program
-//! can keep the text of those panics off its standard error: see [`in_foreign_code`].
+//! Readers and writers of Parquet, Arrow, JSON and CSV are arrow-rs. What they are given is checked
+//! first (see `io`), and what panics nevertheless ends as an error of the file. A thread is marked
+//! while it runs such code, so that a program can keep the text of those panics off its standard
+//! error: see [`in_foreign_code`].
 
 use sparse_core::{Error, ErrorKind, Result};
 use std::any::Any;
@@ -16,8 +17,9 @@ thread_local! {
 
 /// Tells whether the calling thread runs code whose panics this crate turns into errors.
 ///
-/// A library must not replace the panic hook of its program, so the text of a caught panic still goes to standard error
-/// by default. A program that wants it silent installs a hook that asks this first:
+/// A library must not replace the panic hook of its program, so the text of a caught panic still
+/// goes to standard error by default. A program that wants it silent installs a hook that asks this
+/// first:
 ///
 /// ```
 /// let usual = std::panic::take_hook();
@@ -69,8 +71,9 @@ const DEEP_STACK: usize = 16 << 20;
 
 /// Like [`guard`], on a thread with a stack of 16 MiB, which ends before this returns.
 ///
-/// The code of the parquet crate that begins the columns of a row group takes 40 KiB of stack for each level of nesting
-/// where it is built without optimisation: [`crate::limits::MAX_DEPTH`] levels are more than a thread usually has.
+/// The code of the parquet crate that begins the columns of a row group takes 40 KiB of stack for
+/// each level of nesting where it is built without optimisation: [`crate::limits::MAX_DEPTH`]
+/// levels are more than a thread usually has.
 ///
 /// # Errors
 /// As [`guard`]; `kind` when no thread can be started.
@@ -82,7 +85,8 @@ pub(crate) fn guard_deep<T: Send>(
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(DEEP_STACK);
         let started = thread.spawn_scoped(scope, || guard(kind, what, f));
-        let started = started.map_err(|e| Error::new(kind, format!("{what}: no thread for it: {e}")))?;
+        let started =
+            started.map_err(|e| Error::new(kind, format!("{what}: no thread for it: {e}")))?;
         started.join().unwrap_or_else(|panic| Err(panicked(kind, what, &*panic)))
     })
 }

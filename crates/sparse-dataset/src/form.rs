@@ -1,4 +1,5 @@
-//! Rows in the form of the file that they are written to: its columns in its order, with types that its format holds.
+//! Rows in the form of the file that they are written to: its columns in its order, with types that
+//! its format holds.
 
 use crate::arrow::{Dictionaries, to_batches};
 use crate::details::FileDetails;
@@ -20,7 +21,11 @@ impl WrittenForm {
     ///
     /// # Errors
     /// `Corrupt` when the details do not fit the split.
-    pub(crate) fn new(split: &Schema, details: &FileDetails, format: Format) -> Result<WrittenForm> {
+    pub(crate) fn new(
+        split: &Schema,
+        details: &FileDetails,
+        format: Format,
+    ) -> Result<WrittenForm> {
         let (mut schema, order) = details.schema(split)?;
         if matches!(format, Format::JsonLines | Format::Csv) {
             let fields: Fields = schema.fields().iter().map(in_offsets).collect();
@@ -63,7 +68,8 @@ impl WrittenForm {
     }
 }
 
-/// A field whose times in named zones are in UTC: text says the offset of an instant, not the zone's name.
+/// A field whose times in named zones are in UTC: text says the offset of an instant, not the
+/// zone's name.
 fn in_offsets(field: &FieldRef) -> FieldRef {
     let dtype = match field.data_type() {
         DataType::Timestamp(unit, Some(zone)) if !zone.starts_with(['+', '-']) => {
@@ -80,7 +86,9 @@ fn in_offsets(field: &FieldRef) -> FieldRef {
             let value = in_offsets(&Arc::new(Field::new("", value.as_ref().clone(), true)));
             DataType::Dictionary(key.clone(), Box::new(value.data_type().clone()))
         }
-        DataType::RunEndEncoded(ends, values) => DataType::RunEndEncoded(ends.clone(), in_offsets(values)),
+        DataType::RunEndEncoded(ends, values) => {
+            DataType::RunEndEncoded(ends.clone(), in_offsets(values))
+        }
         _ => return field.clone(),
     };
     Arc::new(field.as_ref().clone().with_data_type(dtype))

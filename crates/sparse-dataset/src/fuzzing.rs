@@ -1,4 +1,5 @@
-//! Private parts of this crate, for the fuzz targets. Not part of the API: all of it may change at any time.
+//! Private parts of this crate, for the fuzz targets. Not part of the API: all of it may change at
+//! any time.
 
 use crate::arrow::{kinds_of, read_schema, to_batches};
 use crate::cells::{CellCoder, Setting};
@@ -27,7 +28,8 @@ use std::sync::Arc;
 /// As reading manifests.
 pub fn read_manifest(bytes: &[u8]) -> Result<ReadManifest> {
     let mut manifest = Manifest::read(bytes, usize::MAX)?;
-    // Older layouts had the metadata of schemas where the newest, which is written, has them among the details.
+    // Older layouts had the metadata of schemas where the newest, which is written, has them among
+    // the details.
     for split in &mut manifest.splits {
         split.schema = Arc::new(Schema::new(split.schema.fields().clone()));
     }
@@ -72,8 +74,8 @@ pub fn write_schema(schema: &Schema) -> Result<Vec<u8>> {
 /// Most bytes that a row of fixed widths takes in [`batches`].
 const MAX_ROW: usize = 1 << 16;
 
-/// Makes record batches of decoded cells, whatever they say: in each column one after the other, each behind a byte
-/// that is odd unless it is null and, if widths differ, its length.
+/// Makes record batches of decoded cells, whatever they say: in each column one after the other,
+/// each behind a byte that is odd unless it is null and, if widths differ, its length.
 ///
 /// # Errors
 /// As restoring.
@@ -105,7 +107,8 @@ pub fn batches(schema: &SchemaRef, rows: usize, cells: &[u8]) -> Result<Vec<Reco
 pub fn write(batch: &RecordBatch, format: Format) -> Result<()> {
     let details = FileDetails::default();
     for said in [Said::Old { nulls: true }, Said::Details { details: &details, native: true }] {
-        let mut writer = FileWriter::new(std::io::sink(), format, &batch.schema(), said, Purpose::Use)?;
+        let mut writer =
+            FileWriter::new(std::io::sink(), format, &batch.schema(), said, Purpose::Use)?;
         let half = batch.num_rows() / 2;
         writer.write(&batch.slice(0, half))?;
         writer.write(&batch.slice(half, batch.num_rows() - half))?;
@@ -149,7 +152,8 @@ impl Details {
         for details in &self.0 {
             let form = WrittenForm::new(schema, details, format)?;
             let said = Said::Details { details, native: true };
-            let mut writer = FileWriter::new(std::io::sink(), format, form.schema(), said, Purpose::Use)?;
+            let mut writer =
+                FileWriter::new(std::io::sink(), format, form.schema(), said, Purpose::Use)?;
             form.batches(&block, 0, 1, None)?.iter().try_for_each(|batch| writer.write(batch))?;
             writer.finish()?;
         }
@@ -157,7 +161,8 @@ impl Details {
     }
 }
 
-/// The first split of a dataset: its schema, the number of its files, and what they say besides their rows.
+/// The first split of a dataset: its schema, the number of its files, and what they say besides
+/// their rows.
 ///
 /// # Errors
 /// As reading.
@@ -209,8 +214,15 @@ impl RowGroups {
     ///
     /// # Errors
     /// As restoring; `InvalidArgument` when there is no such plan.
-    pub fn decode(&self, case: usize, coded: &[u8], rows: u64, allowance: usize) -> Result<(u64, usize)> {
-        let case = self.0.cases.get(case).ok_or_else(|| Error::invalid_argument("no such row group"))?;
+    pub fn decode(
+        &self,
+        case: usize,
+        coded: &[u8],
+        rows: u64,
+        allowance: usize,
+    ) -> Result<(u64, usize)> {
+        let case =
+            self.0.cases.get(case).ok_or_else(|| Error::invalid_argument("no such row group"))?;
         self.decode_by(&case.plan, &case.learned, coded, rows, allowance)
     }
 
@@ -232,7 +244,8 @@ impl RowGroups {
         rows: u64,
         allowance: usize,
     ) -> Result<(u64, usize)> {
-        let block = GroupCoder { plan, base: &self.0.base, learned }.decode(coded, rows, allowance)?;
+        let block =
+            GroupCoder { plan, base: &self.0.base, learned }.decode(coded, rows, allowance)?;
         Ok((block.rows as u64, block.bytes()))
     }
 
@@ -264,7 +277,12 @@ pub fn code_text(base: &[u8], text: &[u8], streams: bool) -> Result<(Vec<u8>, Ve
 ///
 /// # Errors
 /// As restoring.
-pub fn decode_text(base: &[u8], coded: &[u8], streams: Option<&[u8]>, most: usize) -> Result<Vec<u8>> {
+pub fn decode_text(
+    base: &[u8],
+    coded: &[u8],
+    streams: Option<&[u8]>,
+    most: usize,
+) -> Result<Vec<u8>> {
     let mut cells = match streams {
         Some(streams) => CellCoder::plain(Streams::read(streams.to_vec(), 1)?, most),
         None => CellCoder::new(BITS, Vec::new(), most),
@@ -308,7 +326,8 @@ fn prefix(reference: &[u8], place: Place) -> Result<Vec<u8>> {
     crate::exact::prefix(Some(reference), place.offset, place.file_len, place.window)
 }
 
-/// The first rows of a dataset's first split: its schema, their number, and their cells as [`batches`] reads them.
+/// The first rows of a dataset's first split: its schema, their number, and their cells as
+/// [`batches`] reads them.
 ///
 /// # Errors
 /// As reading.

@@ -10,7 +10,8 @@ pub(crate) struct Inputs(Vec<(PathBuf, FileStamp)>);
 impl Inputs {
     /// Stamps the files; one that cannot be found fails when it is read.
     pub(crate) fn of<'a>(paths: impl Iterator<Item = &'a Path>) -> Inputs {
-        let stamped = |p: &Path| Some((p.to_path_buf(), FileStamp::of(&std::fs::metadata(p).ok()?)));
+        let stamped =
+            |p: &Path| Some((p.to_path_buf(), FileStamp::of(&std::fs::metadata(p).ok()?)));
         Inputs(paths.filter_map(stamped).collect())
     }
 
@@ -38,7 +39,9 @@ mod tests {
         inputs.check().unwrap();
         std::fs::write(&b, "three").unwrap();
         let error = inputs.check().unwrap_err();
-        assert!(error.kind() == ErrorKind::InvalidInput && error.message().contains("changed while"));
+        assert!(
+            error.kind() == ErrorKind::InvalidInput && error.message().contains("changed while")
+        );
         assert_eq!(error.file(), b.to_str());
     }
 }

@@ -1,9 +1,10 @@
 //! Store a derivative dataset as a small delta against its base: rows, cells, columns, order.
 //!
-//! A derivative is a table that was made from another one: rows filtered, reordered, repeated, appended; cells edited;
-//! columns added, removed, renamed, cast. [`compress_to_path`] finds that out and writes a delta, in the file format of
-//! `sparse-container`; a [`DeltaDataset`], base and delta together, reads as the derivative from any row on, or writes
-//! it out. What comes back is the same table: schema with its metadata, rows in order, values, nulls, the bits of NaNs.
+//! A derivative is a table that was made from another one: rows filtered, reordered, repeated,
+//! appended; cells edited; columns added, removed, renamed, cast. [`compress_to_path`] finds that
+//! out and writes a delta, in the file format of `sparse-container`; a [`DeltaDataset`], base and
+//! delta together, reads as the derivative from any row on, or writes it out. What comes back is
+//! the same table: schema with its metadata, rows in order, values, nulls, the bits of NaNs.
 //!
 //! ```no_run
 //! use sparse_core::Unobserved;
@@ -25,9 +26,10 @@
 //! # }
 //! ```
 //!
-//! Arrow types (`RecordBatch`, `Schema`) appear in public signatures, since being a reader of record batches is what
-//! this crate is for; no other layer depends on it. Inside, tables are columns of byte strings, and nothing but the
-//! modules `arrow` and `io` knows of Arrow. `docs/dataset.md` explains how it works, `docs/FORMAT.md` what is stored.
+//! Arrow types (`RecordBatch`, `Schema`) appear in public signatures, since being a reader of
+//! record batches is what this crate is for; no other layer depends on it. Inside, tables are
+//! columns of byte strings, and nothing but the modules `arrow` and `io` knows of Arrow.
+//! `docs/dataset.md` explains how it works, `docs/FORMAT.md` what is stored.
 
 #![forbid(unsafe_code)]
 

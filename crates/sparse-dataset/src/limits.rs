@@ -1,12 +1,13 @@
-//! What a delta of a dataset may hold: one set of limits for who writes a delta and for who reads one.
+//! What a delta of a dataset may hold: one set of limits for who writes a delta and for who reads
+//! one.
 //!
-//! Whatever a few bytes of a delta can ask for much of is bounded here. A dataset beyond a limit is refused when it is
-//! compressed, with the sentence that a reader would say.
+//! Whatever a few bytes of a delta can ask for much of is bounded here. A dataset beyond a limit is
+//! refused when it is compressed, with the sentence that a reader would say.
 
 use arrow_schema::{
     DECIMAL32_MAX_PRECISION, DECIMAL32_MAX_SCALE, DECIMAL64_MAX_PRECISION, DECIMAL64_MAX_SCALE,
-    DECIMAL128_MAX_PRECISION, DECIMAL128_MAX_SCALE, DECIMAL256_MAX_PRECISION, DECIMAL256_MAX_SCALE, DataType,
-    Field, Schema, TimeUnit,
+    DECIMAL128_MAX_PRECISION, DECIMAL128_MAX_SCALE, DECIMAL256_MAX_PRECISION, DECIMAL256_MAX_SCALE,
+    DataType, Field, Schema, TimeUnit,
 };
 use sparse_core::{Error, ErrorKind, Result};
 
@@ -28,10 +29,12 @@ pub(crate) const MAX_FILES: usize = 1 << 20;
 /// Most rows of a row group.
 pub(crate) const MAX_GROUP_ROWS: usize = 1 << 20;
 
-/// Most bytes that a null of a type may take in an Arrow array: a little more than the longest cell.
+/// Most bytes that a null of a type may take in an Arrow array: a little more than the longest
+/// cell.
 pub(crate) const MAX_NULL_BYTES: u64 = 64 << 20;
 
-/// Most bytes that the nulls inside a row group's nested cells may take in Arrow arrays, beyond what is stored of them.
+/// Most bytes that the nulls inside a row group's nested cells may take in Arrow arrays, beyond
+/// what is stored of them.
 pub(crate) const MAX_FILL_BYTES: u64 = 256 << 20;
 
 /// Longest name of a time zone, in bytes.
@@ -134,15 +137,21 @@ fn null_bytes(dtype: &DataType, depth: u32) -> Result<u64> {
     let bytes = match dtype {
         DataType::Time32(TimeUnit::Microsecond | TimeUnit::Nanosecond)
         | DataType::Time64(TimeUnit::Second | TimeUnit::Millisecond) => {
-            return Err(refused(format!("there is no type {dtype}: its unit does not fit its width")));
+            return Err(refused(format!(
+                "there is no type {dtype}: its unit does not fit its width"
+            )));
         }
         DataType::Timestamp(_, Some(zone))
             if zone.len() > MAX_ZONE_BYTES || zone.contains(char::is_control) =>
         {
             return Err(refused("its time zone is no name of one"));
         }
-        DataType::Decimal32(p, s) => decimal(dtype, *p, *s, (DECIMAL32_MAX_PRECISION, DECIMAL32_MAX_SCALE))?,
-        DataType::Decimal64(p, s) => decimal(dtype, *p, *s, (DECIMAL64_MAX_PRECISION, DECIMAL64_MAX_SCALE))?,
+        DataType::Decimal32(p, s) => {
+            decimal(dtype, *p, *s, (DECIMAL32_MAX_PRECISION, DECIMAL32_MAX_SCALE))?
+        }
+        DataType::Decimal64(p, s) => {
+            decimal(dtype, *p, *s, (DECIMAL64_MAX_PRECISION, DECIMAL64_MAX_SCALE))?
+        }
         DataType::Decimal128(p, s) => {
             decimal(dtype, *p, *s, (DECIMAL128_MAX_PRECISION, DECIMAL128_MAX_SCALE))?
         }
@@ -151,13 +160,18 @@ fn null_bytes(dtype: &DataType, depth: u32) -> Result<u64> {
         }
         DataType::FixedSizeBinary(n) => width(*n)?.saturating_add(1),
         DataType::FixedSizeList(f, n) => width(*n)?.saturating_mul(inner(f)?).saturating_add(1),
-        DataType::List(f) | DataType::LargeList(f) | DataType::ListView(f) | DataType::LargeListView(f) => {
+        DataType::List(f)
+        | DataType::LargeList(f)
+        | DataType::ListView(f)
+        | DataType::LargeListView(f) => {
             inner(f)?;
             small
         }
         DataType::Map(f, _) => {
             if !matches!(f.data_type(), DataType::Struct(fields) if fields.len() == 2) {
-                return Err(refused("the entries of a map have to be structs of two fields, key and value"));
+                return Err(refused(
+                    "the entries of a map have to be structs of two fields, key and value",
+                ));
             }
             inner(f)?;
             small
@@ -173,7 +187,10 @@ fn null_bytes(dtype: &DataType, depth: u32) -> Result<u64> {
         }
         DataType::RunEndEncoded(ends, values) => {
             if !ends.data_type().is_run_ends_type() {
-                return Err(refused(format!("runs cannot end at numbers of type {}", ends.data_type())));
+                return Err(refused(format!(
+                    "runs cannot end at numbers of type {}",
+                    ends.data_type()
+                )));
             }
             inner(values)?.saturating_add(small)
         }
@@ -248,9 +265,18 @@ mod tests {
             (DataType::FixedSizeList(field(DataType::Null), -2), "fixed size of -2"),
             (DataType::FixedSizeList(field(DataType::Null), i32::MAX), "limit 67108864"),
             (DataType::Map(field(DataType::Int8), false), "two fields"),
-            (DataType::Map(field(DataType::Struct(vec![field(DataType::Int8)].into())), false), "two fields"),
-            (DataType::Dictionary(DataType::Utf8.into(), DataType::Utf8.into()), "keys of type Utf8"),
-            (DataType::RunEndEncoded(field(DataType::UInt32), field(DataType::Utf8)), "type UInt32"),
+            (
+                DataType::Map(field(DataType::Struct(vec![field(DataType::Int8)].into())), false),
+                "two fields",
+            ),
+            (
+                DataType::Dictionary(DataType::Utf8.into(), DataType::Utf8.into()),
+                "keys of type Utf8",
+            ),
+            (
+                DataType::RunEndEncoded(field(DataType::UInt32), field(DataType::Utf8)),
+                "type UInt32",
+            ),
         ] {
             assert!(says(&dtype).contains(part), "{dtype}: {}", says(&dtype));
             // As deep inside another type.
@@ -274,7 +300,9 @@ mod tests {
         assert_eq!(depth(&nest(5)), 5);
         check_type(&nest(MAX_DEPTH as usize)).unwrap();
         assert!(says(&nest(MAX_DEPTH as usize + 1)).contains("more than 64 deep"));
-        let square = |n| DataType::FixedSizeList(field(DataType::FixedSizeList(field(DataType::Int8), n)), n);
+        let square = |n| {
+            DataType::FixedSizeList(field(DataType::FixedSizeList(field(DataType::Int8), n)), n)
+        };
         check_type(&square(1000)).unwrap();
         assert!(says(&square(30_000)).contains("FixedSizeList"));
         let tower = (0..60).fold(DataType::Null, |t, _| DataType::FixedSizeList(field(t), 1 << 20));
@@ -283,7 +311,10 @@ mod tests {
         let rows = |dtype| rows_by_fill(&Schema::new(vec![Field::new("l", dtype, true)])).unwrap();
         assert!(rows(DataType::Utf8) > 1 << 26);
         assert!(
-            (100..500).contains(&rows(DataType::FixedSizeList(field(DataType::FixedSizeBinary(1000)), 500)))
+            (100..500).contains(&rows(DataType::FixedSizeList(
+                field(DataType::FixedSizeBinary(1000)),
+                500
+            )))
         );
     }
 }

@@ -1,4 +1,5 @@
-//! What a delta says about its dataset: attribute 16 of the container's index, laid out as docs/dataset.md says.
+//! What a delta says about its dataset: attribute 16 of the container's index, laid out as
+//! docs/dataset.md says.
 //!
 //! All of it is checked when it is read, and what a reader refuses is not written.
 
@@ -28,8 +29,8 @@ const VERSION: u8 = 1;
 /// The layout with files that come back byte by byte.
 const EXACT_VERSION: u8 = 2;
 
-/// The layout with what files say besides their rows, and files that come back byte by byte beside others. JSON Lines
-/// are read by this program's own rules.
+/// The layout with what files say besides their rows, and files that come back byte by byte beside
+/// others. JSON Lines are read by this program's own rules.
 const DETAILS_VERSION: u8 = 3;
 
 /// Flags of layout 3; the form of the details is above them.
@@ -117,7 +118,9 @@ fn read_kind(input: &mut Input<'_>) -> Result<Kind> {
             width: u32::try_from(input.uint()?)
                 .map_err(|_| Error::corrupt("a cell of the base is too wide"))?,
         },
-        other => return Err(Error::corrupt(format!("unknown kind {other} of a column of the base"))),
+        other => {
+            return Err(Error::corrupt(format!("unknown kind {other} of a column of the base")));
+        }
     };
     match kind {
         Kind::Int { width: 1 | 2 | 4 | 8 | 16, .. } | Kind::Float { width: 4 | 8 } => Ok(kind),
@@ -136,22 +139,27 @@ impl Manifest {
     pub(crate) fn write(&self) -> Result<Vec<u8>> {
         let out = self.encode()?;
         let back = Manifest::read(&out, usize::MAX).map_err(|e| match e.kind() {
-            ErrorKind::Corrupt | ErrorKind::Truncated => {
-                Error::new(ErrorKind::InvalidInput, format!("the dataset cannot be stored: {}", e.message()))
-            }
+            ErrorKind::Corrupt | ErrorKind::Truncated => Error::new(
+                ErrorKind::InvalidInput,
+                format!("the dataset cannot be stored: {}", e.message()),
+            ),
             _ => e,
         })?;
         if (Manifest { old_json: self.old_json, ..back }) != *self {
-            return Err(Error::invalid_argument("manifest not written: it would not be read back as it is"));
+            return Err(Error::invalid_argument(
+                "manifest not written: it would not be read back as it is",
+            ));
         }
         Ok(out)
     }
 
     fn encode(&self) -> Result<Vec<u8>> {
         let mut flags = self.details.form() << DETAILS_SHIFT;
-        for (flag, set) in
-            [(SINGLE, self.single), (ALL_EXACT, self.all_exact), (SOME_EXACT, !self.exact.is_empty())]
-        {
+        for (flag, set) in [
+            (SINGLE, self.single),
+            (ALL_EXACT, self.all_exact),
+            (SOME_EXACT, !self.exact.is_empty()),
+        ] {
             flags |= if set { flag } else { 0 };
         }
         let mut out = vec![DETAILS_VERSION, flags];
@@ -187,7 +195,8 @@ impl Manifest {
     /// Reads the manifest of a delta with this many entries in its index.
     ///
     /// # Errors
-    /// `Corrupt`, `Truncated`, `UnsupportedVersion`, `LimitExceeded`; `InvalidInput` for a path that leaves its folder.
+    /// `Corrupt`, `Truncated`, `UnsupportedVersion`, `LimitExceeded`; `InvalidInput` for a path
+    /// that leaves its folder.
     pub(crate) fn read(bytes: &[u8], entries: usize) -> Result<Manifest> {
         let mut input = Input(bytes);
         let version = input.byte()?;
@@ -226,21 +235,27 @@ impl Manifest {
         }
         let all_exact = flags & ALL_EXACT != 0 || (version == EXACT_VERSION && !exact.is_empty());
         let details = StoredDetails::read(flags >> DETAILS_SHIFT, &mut input)?;
-        let base =
-            BaseRecord { rows, columns: Digest(input.array()?), fingerprint: Digest(input.array()?), kinds };
+        let base = BaseRecord {
+            rows,
+            columns: Digest(input.array()?),
+            fingerprint: Digest(input.array()?),
+            kinds,
+        };
         input.end()?;
         let manifest = Manifest { base, splits, single, exact, all_exact, details, old_json };
         manifest.check_files()?;
         Ok(manifest)
     }
 
-    /// Checks that all files can be written side by side, and that patches are against files that are written.
+    /// Checks that all files can be written side by side, and that patches are against files that
+    /// are written.
     fn check_files(&self) -> Result<()> {
         let mut names = HashSet::new();
         if let Some(twice) = self.splits.iter().find(|s| !names.insert(&s.name)) {
             return Err(Error::corrupt(format!("two splits are called {:?}", twice.name)));
         }
-        let paths: Vec<&str> = self.splits.iter().flat_map(|s| &s.files).map(|f| &*f.path).collect();
+        let paths: Vec<&str> =
+            self.splits.iter().flat_map(|s| &s.files).map(|f| &*f.path).collect();
         let written: HashSet<&str> = paths.iter().copied().collect();
         if self.single && (paths.len() != 1 || self.exact.len() > 1) {
             return Err(Error::corrupt(format!("a single file that is {} files", paths.len())));
@@ -252,12 +267,14 @@ impl Manifest {
         } else {
             check_distinct([paths, exact].concat())?;
         }
-        let lost =
-            |f: &&ExactFile| matches!(f.reference, Reference::Written(_)) && !written.contains(&*f.path);
+        let lost = |f: &&ExactFile| {
+            matches!(f.reference, Reference::Written(_)) && !written.contains(&*f.path)
+        };
         match self.exact.iter().find(lost) {
-            Some(f) => {
-                Err(Error::corrupt(format!("the patch of {:?} is against a file without rows", f.path)))
-            }
+            Some(f) => Err(Error::corrupt(format!(
+                "the patch of {:?} is against a file without rows",
+                f.path
+            ))),
             None => Ok(()),
         }
     }
@@ -274,8 +291,9 @@ struct Left {
 impl Left {
     fn entries(&mut self, n: usize) -> Result<()> {
         let left = self.entries.checked_sub(n);
-        self.entries =
-            left.ok_or_else(|| Error::corrupt("the manifest of a dataset does not fit its row groups"))?;
+        self.entries = left.ok_or_else(|| {
+            Error::corrupt("the manifest of a dataset does not fit its row groups")
+        })?;
         Ok(())
     }
 }
@@ -306,7 +324,8 @@ fn read_split(
         check_output_path(&path)?;
         let code = input.byte()?;
         let format = Format::ALL.get(usize::from(code)).copied();
-        let format = format.ok_or_else(|| Error::corrupt(format!("unknown format {code} of a data file")))?;
+        let format = format
+            .ok_or_else(|| Error::corrupt(format!("unknown format {code} of a data file")))?;
         files.push(FileRows { path, format, rows: input.uint()? });
     }
     let by_group = groups.iter().try_fold(0u64, |a, &b| a.checked_add(b));

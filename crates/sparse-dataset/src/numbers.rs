@@ -1,4 +1,5 @@
-//! Long lists of numbers, one for each row of a table: in memory or, beyond a budget, in a temporary file.
+//! Long lists of numbers, one for each row of a table: in memory or, beyond a budget, in a
+//! temporary file.
 
 use crate::store::{Spill, temporary_file};
 use sparse_core::{ByteSource, Error, FileSource, Result};
@@ -62,7 +63,8 @@ impl Numbers {
         Reader { numbers: self, chunk: Chunk::default() }
     }
 
-    /// Read and change them, best in order. What was changed is there once the cursor is [finished](Cursor::finish).
+    /// Read and change them, best in order. What was changed is there once the cursor is
+    /// [finished](Cursor::finish).
     pub(crate) fn cursor(&mut self) -> Cursor<'_> {
         Cursor { numbers: self, chunk: Chunk::default(), changed: false }
     }
@@ -138,7 +140,8 @@ impl Reader<'_> {
             self.numbers.load(i, &mut self.chunk)?;
         }
         let at = self.chunk.place(i);
-        at.and_then(|at| self.chunk.numbers.get(at).copied()).ok_or_else(|| self.numbers.past_end(i))
+        at.and_then(|at| self.chunk.numbers.get(at).copied())
+            .ok_or_else(|| self.numbers.past_end(i))
     }
 }
 

@@ -14,22 +14,23 @@ pub struct Options {
     pub memory: usize,
     /// The folder for temporary files; the system's if none.
     pub temporary: Option<PathBuf>,
-    /// Columns that tell rows apart: a row that is not in the base as it is counts as an edit of the base's row with the
-    /// same cells in these. If none, rows are found by what they share.
+    /// Columns that tell rows apart: a row that is not in the base as it is counts as an edit of
+    /// the base's row with the same cells in these. If none, rows are found by what they share.
     pub key: Vec<String>,
-    /// Rows of the derivative in a row group, which is what is decoded to reach one of its rows: at most this many, and
-    /// about 16 MB, or less with little memory.
+    /// Rows of the derivative in a row group, which is what is decoded to reach one of its rows: at
+    /// most this many, and about 16 MB, or less with little memory.
     pub group_rows: usize,
-    /// Whether the very bytes of the derivative's files are to come back, not only their rows. Costs little where files
-    /// are text or hardly changed; Parquet files that were written anew can cost as much as they are large.
+    /// Whether the very bytes of the derivative's files are to come back, not only their rows.
+    /// Costs little where files are text or hardly changed; Parquet files that were written anew
+    /// can cost as much as they are large.
     pub exact: bool,
-    /// Whether an exact delta records the [`ContentHash`] of its files: one number that whoever gets the delta from a stranger
-    /// compares. It is an error where a delta is not exact.
+    /// Whether an exact delta records the [`ContentHash`] of its files: one number that whoever
+    /// gets the delta from a stranger compares. It is an error where a delta is not exact.
     pub content_hash: bool,
     /// The hash that exact files must have when they are restored.
     pub expected_content: Option<ContentHash>,
-    /// Whether a delta is restored before it is published, by the code that restores it: each row group when it is coded,
-    /// then what the file holds.
+    /// Whether a delta is restored before it is published, by the code that restores it: each row
+    /// group when it is coded, then what the file holds.
     pub verify: bool,
     /// Budgets for what a delta declares.
     pub limits: Limits,

@@ -42,8 +42,9 @@ pub(crate) fn decompress(packed: &[u8], prefix: &[u8], len: usize) -> Result<Vec
         context.ref_prefix(prefix).map_err(failed)?;
     }
     let mut out = Vec::new();
-    out.try_reserve_exact(len)
-        .map_err(|_| Error::new(ErrorKind::LimitExceeded, format!("{len} bytes do not fit in memory")))?;
+    out.try_reserve_exact(len).map_err(|_| {
+        Error::new(ErrorKind::LimitExceeded, format!("{len} bytes do not fit in memory"))
+    })?;
     context.decompress(&mut out, packed).map_err(failed)?;
     if out.len() != len {
         return Err(Error::corrupt(format!("{} bytes instead of {len} from zstd", out.len())));

@@ -35,7 +35,14 @@ pub(crate) struct ColumnPlan {
 
 impl ColumnPlan {
     pub(crate) fn new(source: Source) -> ColumnPlan {
-        ColumnPlan { source, rule: Rule::Same, parents: [None; 2], hint: None, bulk: false, primed: false }
+        ColumnPlan {
+            source,
+            rule: Rule::Same,
+            parents: [None; 2],
+            hint: None,
+            bulk: false,
+            primed: false,
+        }
     }
 }
 
@@ -55,7 +62,8 @@ pub(crate) struct Plan {
     pub(crate) prime_stride: u64,
 }
 
-/// The size of models that stands for none: there is so much to code that a fast compressor takes all of it.
+/// The size of models that stands for none: there is so much to code that a fast compressor takes
+/// all of it.
 pub(crate) const PLAIN: u8 = 0;
 
 impl Plan {
@@ -114,7 +122,8 @@ impl Plan {
             return Err(bad("size of its models"));
         }
         let last = prime_rows.checked_sub(1).map(|n| n.checked_mul(prime_stride));
-        let inside = last.is_none_or(|last| last.is_some_and(|row| prime_stride > 0 && row < base_rows));
+        let inside =
+            last.is_none_or(|last| last.is_some_and(|row| prime_stride > 0 && row < base_rows));
         if !inside {
             return Err(Error::corrupt(format!(
                 "plan of a split: models are to learn from {prime_rows} rows, every {prime_stride}th, of a base of {base_rows}"

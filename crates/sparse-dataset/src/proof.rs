@@ -1,8 +1,9 @@
 //! The proof that a delta restores, before it is published.
 //!
-//! Each row group is decoded right after it was coded, by the code that restores it, while its rows are at hand; the files
-//! are written to nowhere from those rows; each patch is applied; and at last the file that was written is opened as a reader
-//! opens it, and what it holds is compared with what was proven.
+//! Each row group is decoded right after it was coded, by the code that restores it, while its rows
+//! are at hand; the files are written to nowhere from those rows; each patch is applied; and at
+//! last the file that was written is opened as a reader opens it, and what it holds is compared
+//! with what was proven.
 
 use crate::details::FileDetails;
 use crate::exact::Style;
@@ -17,19 +18,24 @@ use std::collections::BTreeMap;
 
 /// The error of a proof that failed although nothing was wrong with the input.
 fn internal(what: &str) -> Error {
-    Error::corrupt(format!("{what}: nothing was written; please report this, with the dataset if you can"))
+    Error::corrupt(format!(
+        "{what}: nothing was written; please report this, with the dataset if you can"
+    ))
 }
 
 /// Names what cannot be restored: the input is at fault, not a delta that nobody has yet.
 fn unrestorable(e: Error) -> Error {
     match e.kind() {
         ErrorKind::Cancelled | ErrorKind::Io => e,
-        _ => Error::new(ErrorKind::InvalidInput, format!("it could not be restored: {}", e.message())),
+        _ => Error::new(
+            ErrorKind::InvalidInput,
+            format!("it could not be restored: {}", e.message()),
+        ),
     }
 }
 
-/// Decodes a row group that was just coded, by the predictions that were made for it, and compares it with the digest of its
-/// rows.
+/// Decodes a row group that was just coded, by the predictions that were made for it, and compares
+/// it with the digest of its rows.
 ///
 /// # Errors
 /// `Corrupt` when other rows come back; `InvalidInput` when they exceed a limit.
@@ -45,7 +51,8 @@ pub(crate) fn prove_group(
     }
     Limits::check("row group", digest.1, limits.max_chunk_bytes).map_err(unrestorable)?;
     let len = usize::try_from(digest.1).unwrap_or(usize::MAX);
-    let back = match coder.decode_by(&coded.bytes, coded.predictions.take(), block.rows as u64, len) {
+    let back = match coder.decode_by(&coded.bytes, coded.predictions.take(), block.rows as u64, len)
+    {
         Ok(back) => back,
         Err(e) if e.kind() == ErrorKind::LimitExceeded => return Err(unrestorable(e)),
         Err(e) => return Err(internal("a row group does not decode").with_source(e)),
@@ -79,7 +86,8 @@ pub(crate) fn prove_files(
     write().map_err(unrestorable)
 }
 
-/// Opens a delta that was written as a reader does by default, and compares it with what was to be written.
+/// Opens a delta that was written as a reader does by default, and compares it with what was to be
+/// written.
 ///
 /// # Errors
 /// `Corrupt` when it differs; `InvalidInput` when a reader's limits do not let it pass; `Io`.
@@ -98,7 +106,9 @@ pub(crate) fn prove_delta(written: &dyn ByteSource, manifest: &Manifest) -> Resu
     for piece in index.entries.iter().flat_map(|e| &e.pieces) {
         if let PieceSource::Blob { blob, .. } = piece.source {
             let read = reader.read_blob(&blob, limits.max_chunk_bytes);
-            read.map_err(|e| internal("a part of the delta is not as it was written").with_source(e))?;
+            read.map_err(|e| {
+                internal("a part of the delta is not as it was written").with_source(e)
+            })?;
         }
     }
     Ok(())

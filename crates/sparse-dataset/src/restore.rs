@@ -65,15 +65,18 @@ impl<'a> Target<'a> {
 }
 
 impl DeltaDataset<'_> {
-    /// Write the derivative to `out`: a file if it was one, else a folder with the same files, row for row. Parquet files
-    /// are written by this program's writer: values are the same, bytes are not. With `format`, all data files have that
-    /// format. Without, a delta that was made with [`Options::exact`](crate::Options::exact) brings the very files back.
+    /// Write the derivative to `out`: a file if it was one, else a folder with the same files, row
+    /// for row. Parquet files are written by this program's writer: values are the same, bytes are
+    /// not. With `format`, all data files have that format. Without, a delta that was made with
+    /// [`Options::exact`](crate::Options::exact) brings the very files back.
     ///
-    /// Nothing appears at `out` before all rows, or all bytes of exact files, are compared with their digests. What would take
-    /// more than `limits.max_output_bytes`, counted by its exact files or else by its cells, is refused before it is begun.
+    /// Nothing appears at `out` before all rows, or all bytes of exact files, are compared with
+    /// their digests. What would take more than `limits.max_output_bytes`, counted by its exact
+    /// files or else by its cells, is refused before it is begun.
     ///
     /// # Errors
-    /// As [`verify`](Self::verify); `AlreadyExists`; `InvalidArgument` when the format cannot hold a type; `Io`.
+    /// As [`verify`](Self::verify); `AlreadyExists`; `InvalidArgument` when the format cannot hold
+    /// a type; `Io`.
     pub fn write(
         &self,
         out: impl AsRef<Path>,
@@ -86,16 +89,22 @@ impl DeltaDataset<'_> {
         let limit = self.options.limits.max_output_bytes;
         Limits::check("the restored dataset", self.delta.output_bytes(), limit)?;
         observer.begin("write the derivative", self.delta.decoded_bytes());
-        let single = self.delta.is_single_file() && splits.iter().map(|s| s.files.len()).sum::<usize>() == 1;
+        let single =
+            self.delta.is_single_file() && splits.iter().map(|s| s.files.len()).sum::<usize>() == 1;
         let report = if single {
             let file = AtomicFile::create(out, overwrite)?;
-            let report = or_changed(self.write_to(&Target::File(&file), format, observer), &[&self.dataset])?;
+            let report = or_changed(
+                self.write_to(&Target::File(&file), format, observer),
+                &[&self.dataset],
+            )?;
             file.commit()?;
             report
         } else {
             let folder = AtomicDir::create(out, overwrite)?;
-            let report =
-                or_changed(self.write_to(&Target::Folder(&folder), format, observer), &[&self.dataset])?;
+            let report = or_changed(
+                self.write_to(&Target::Folder(&folder), format, observer),
+                &[&self.dataset],
+            )?;
             folder.commit()?;
             report
         };
@@ -184,7 +193,17 @@ impl<'a> Files<'a> {
         styles: &'a BTreeMap<String, Style>,
         report: &'a mut RestoreReport,
     ) -> Files<'a> {
-        Files { target, format, split, details, styles, old_json: false, next: 0, open: None, report }
+        Files {
+            target,
+            format,
+            split,
+            details,
+            styles,
+            old_json: false,
+            next: 0,
+            open: None,
+            report,
+        }
     }
 
     /// Close the open file when it is full, and open the next, until one has room.
@@ -211,7 +230,8 @@ impl<'a> Files<'a> {
             } else {
                 Said::Details { details: &details, native: format == file.format }
             };
-            let writer = FileWriter::new(out as _, format, form.schema(), how, self.target.purpose())?;
+            let writer =
+                FileWriter::new(out as _, format, form.schema(), how, self.target.purpose())?;
             let go_on = format == Format::ArrowFile && Dictionaries::are_in(form.schema());
             let dictionaries = go_on.then(Dictionaries::default);
             self.open = Some(OpenFile { writer, left: file.rows, form, dictionaries });

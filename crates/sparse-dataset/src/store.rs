@@ -59,8 +59,8 @@ fn io(doing: &'static str) -> impl Fn(std::io::Error) -> Error {
     move |e| Error::io(doing, e)
 }
 
-/// Creates a temporary file in `folder`, or in the system's, that nobody else can open: where the system can, it has
-/// no name at all, so that nothing is left even of a process that is killed.
+/// Creates a temporary file in `folder`, or in the system's, that nobody else can open: where the
+/// system can, it has no name at all, so that nothing is left even of a process that is killed.
 ///
 /// # Errors
 /// `Io`.
@@ -69,7 +69,9 @@ pub(crate) fn temporary_file(folder: Option<&Path>) -> Result<File> {
         Some(folder) => tempfile::tempfile_in(folder),
         None => tempfile::tempfile(),
     }
-    .map_err(|e| Error::io("cannot create a temporary file", e).in_file(parent(folder).display().to_string()))
+    .map_err(|e| {
+        Error::io("cannot create a temporary file", e).in_file(parent(folder).display().to_string())
+    })
 }
 
 /// What temporary folders are called.
@@ -79,7 +81,8 @@ fn parent(folder: Option<&Path>) -> PathBuf {
     folder.map_or_else(std::env::temp_dir, Path::to_path_buf)
 }
 
-/// Creates a temporary folder in `folder`, or in the system's, and removes what dead processes left there of theirs.
+/// Creates a temporary folder in `folder`, or in the system's, and removes what dead processes left
+/// there of theirs.
 ///
 /// # Errors
 /// `NotFound` when there is no such folder, `InvalidArgument` when it is none; `Io`.
@@ -87,7 +90,8 @@ pub(crate) fn temporary_folder(folder: Option<&Path>) -> Result<ScratchDir> {
     ScratchDir::create(parent(folder), SCRATCH)
 }
 
-/// Removes what processes that were killed left in `folder`, or in the system's folder for temporary files.
+/// Removes what processes that were killed left in `folder`, or in the system's folder for
+/// temporary files.
 pub fn remove_leftovers(folder: Option<&Path>) {
     ScratchDir::remove_leftovers(parent(folder), SCRATCH);
 }
@@ -139,7 +143,11 @@ impl Store {
 
     /// Hashes of a block's cells, column by column.
     pub(crate) fn hash(block: &Block) -> Vec<Vec<u64>> {
-        block.columns.iter().map(|c| (0..block.rows).map(|i| cell_hash(c.get(i))).collect()).collect()
+        block
+            .columns
+            .iter()
+            .map(|c| (0..block.rows).map(|i| cell_hash(c.get(i))).collect())
+            .collect()
     }
 
     /// Append a block with the hashes of its cells (none in a store without).
@@ -197,7 +205,8 @@ impl Store {
             buffer.extend(part.iter().flat_map(|e| e.to_le_bytes()));
             w.write_all(&buffer).map_err(io(doing))?;
         }
-        let lens = [c.data.len(), 4 * c.ends.len(), c.nulls.len(), 8 * hashes.len()].map(|l| l as u64);
+        let lens =
+            [c.data.len(), 4 * c.ends.len(), c.nulls.len(), 8 * hashes.len()].map(|l| l as u64);
         let offset = self.written;
         self.written += lens.iter().sum::<u64>();
         Ok(Spilled { offset, data: lens[0], ends: lens[1], nulls: lens[2], hashes: lens[3] })
@@ -209,7 +218,8 @@ impl Store {
     /// `Io`.
     pub(crate) fn close(&mut self) -> Result<()> {
         if let Some(w) = self.writer.take() {
-            let file = w.into_inner().map_err(|e| io("cannot write a temporary file")(e.into_error()))?;
+            let file =
+                w.into_inner().map_err(|e| io("cannot write a temporary file")(e.into_error()))?;
             // The length is taken when the source is made.
             self.source = Some(FileSource::new(file)?);
         }
@@ -217,7 +227,8 @@ impl Store {
     }
 
     fn read(&self, offset: u64, len: u64) -> Result<Cow<'_, [u8]>> {
-        let source = self.source.as_ref().ok_or_else(|| Error::invalid_argument("the store has no file"))?;
+        let source =
+            self.source.as_ref().ok_or_else(|| Error::invalid_argument("the store has no file"))?;
         source.bytes_at(offset, len as usize)
     }
 
@@ -229,7 +240,9 @@ impl Store {
         let columns = match self.blocks.get(i) {
             Some(Held::Memory(block, _)) => return Ok(block.clone()),
             Some(Held::File(columns)) => columns,
-            None => return Err(Error::invalid_argument(format!("block {i} of {}", self.blocks.len()))),
+            None => {
+                return Err(Error::invalid_argument(format!("block {i} of {}", self.blocks.len())));
+            }
         };
         let lock = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, block)) = lock().iter().find(|(n, _)| *n == i) {
@@ -244,7 +257,8 @@ impl Store {
         let mut recent = lock();
         let room = (self.spill.budget / RECENT_SHARE).max(1 << 16);
         if block.bytes() <= room {
-            let taken = |r: &VecDeque<(usize, Arc<Block>)>| r.iter().map(|b| b.1.bytes()).sum::<usize>();
+            let taken =
+                |r: &VecDeque<(usize, Arc<Block>)>| r.iter().map(|b| b.1.bytes()).sum::<usize>();
             while recent.len() >= RECENT || taken(&recent) + block.bytes() > room {
                 recent.pop_front();
             }
@@ -256,7 +270,8 @@ impl Store {
     fn column(&self, s: &Spilled, kind: Kind, rows: usize) -> Result<Column> {
         let data = self.read(s.offset, s.data)?.into_owned();
         let ends = words(&self.read(s.offset + s.data, s.ends)?);
-        let nulls = self.read(s.offset + s.data + s.ends, s.nulls)?.iter().map(|&b| b != 0).collect();
+        let nulls =
+            self.read(s.offset + s.data + s.ends, s.nulls)?.iter().map(|&b| b != 0).collect();
         Column::from_parts(kind, rows, data, ends, nulls)
     }
 
@@ -323,7 +338,8 @@ impl Store {
         }
     }
 
-    /// Append row `row` of block `i`, in some columns, to columns of the same kinds, and read nothing else.
+    /// Append row `row` of block `i`, in some columns, to columns of the same kinds, and read
+    /// nothing else.
     ///
     /// # Errors
     /// `InvalidArgument` when there is no such row, `Io`.
@@ -340,15 +356,26 @@ impl Store {
         }
         for (&c, out) in columns.iter().zip(out) {
             match self.blocks.get(i).ok_or_else(none)? {
-                Held::Memory(block, _) => out.extend(block.columns.get(c).ok_or_else(none)?, row, 1)?,
-                Held::File(spilled) => self.copy_cell(spilled.get(c).ok_or_else(none)?, row, out, buffer)?,
+                Held::Memory(block, _) => {
+                    out.extend(block.columns.get(c).ok_or_else(none)?, row, 1)?
+                }
+                Held::File(spilled) => {
+                    self.copy_cell(spilled.get(c).ok_or_else(none)?, row, out, buffer)?
+                }
             }
         }
         Ok(())
     }
 
-    fn copy_cell(&self, s: &Spilled, row: usize, out: &mut Column, buffer: &mut Vec<u8>) -> Result<()> {
-        let source = self.source.as_ref().ok_or_else(|| Error::invalid_argument("the store has no file"))?;
+    fn copy_cell(
+        &self,
+        s: &Spilled,
+        row: usize,
+        out: &mut Column,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        let source =
+            self.source.as_ref().ok_or_else(|| Error::invalid_argument("the store has no file"))?;
         let mut null = [0u8];
         if s.nulls > 0 {
             source.read_exact_at(s.offset + s.data + s.ends + row as u64, &mut null)?;
@@ -384,7 +411,10 @@ impl Store {
         let nulls: Vec<bool> = if s.nulls == 0 {
             Vec::new()
         } else {
-            self.read(s.offset + s.data + s.ends + row as u64, len as u64)?.iter().map(|&b| b != 0).collect()
+            self.read(s.offset + s.data + s.ends + row as u64, len as u64)?
+                .iter()
+                .map(|&b| b != 0)
+                .collect()
         };
         let part = match out.kind.width() {
             Some(w) => {
@@ -397,7 +427,8 @@ impl Store {
                 let mut ends = words(&self.read(at, 4 * (len + before) as u64)?);
                 let first = if row > 0 { ends.remove(0) } else { 0 };
                 let last = ends.last().copied().unwrap_or(first);
-                let data = self.read(s.offset + u64::from(first), u64::from(last.saturating_sub(first)))?;
+                let data =
+                    self.read(s.offset + u64::from(first), u64::from(last.saturating_sub(first)))?;
                 ends.iter_mut().for_each(|e| *e = e.saturating_sub(first));
                 Column::from_parts(out.kind, len, data.into_owned(), ends, nulls)?
             }
@@ -451,7 +482,8 @@ mod tests {
             }
         }
         let mut buffer = Vec::new();
-        for (store, i, row) in [&memory, &mixed].into_iter().flat_map(|s| (0..5).map(move |i| (s, i, i * 9)))
+        for (store, i, row) in
+            [&memory, &mixed].into_iter().flat_map(|s| (0..5).map(move |i| (s, i, i * 9)))
         {
             let mut out = [Column::new(kinds[1]), Column::new(kinds[0])];
             store.copy_cells((i, row), &[1, 0], &mut out, &mut buffer).unwrap();

@@ -79,6 +79,10 @@ impl<'a> Input<'a> {
     /// # Errors
     /// `Corrupt` when something is left.
     pub(crate) fn end(&self) -> Result<()> {
-        if self.0.is_empty() { Ok(()) } else { Err(Error::corrupt("the manifest has bytes left over")) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::corrupt("the manifest has bytes left over"))
+        }
     }
 }

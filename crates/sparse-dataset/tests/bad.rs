@@ -20,7 +20,9 @@ fn batch(rows: i64) -> RecordBatch {
         ("id", Arc::new((0..rows).map(Some).collect::<Int64Array>()) as ArrayRef),
         (
             "text",
-            Arc::new((0..rows).map(|i| Some(format!("text of row {}", i % 50))).collect::<StringArray>()),
+            Arc::new(
+                (0..rows).map(|i| Some(format!("text of row {}", i % 50))).collect::<StringArray>(),
+            ),
         ),
     ])
 }
@@ -29,7 +31,14 @@ fn batch(rows: i64) -> RecordBatch {
 fn read(path: &Path) -> Result<()> {
     let dataset = Dataset::open(path)?;
     let out = path.with_extension("sparse");
-    compress_to_path(&dataset, &dataset, out, Overwrite::Replace, &Options::default(), &Unobserved)?;
+    compress_to_path(
+        &dataset,
+        &dataset,
+        out,
+        Overwrite::Replace,
+        &Options::default(),
+        &Unobserved,
+    )?;
     Ok(())
 }
 
@@ -52,7 +61,10 @@ fn schemas_that_do_not_fit() {
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     for (columns, says) in [
         (vec![("id", text.clone()), ("text", text.clone())], "\"id\""),
-        (vec![("id", numbers.clone()), ("text", text.clone()), ("more", numbers.clone())], "\"more\""),
+        (
+            vec![("id", numbers.clone()), ("text", text.clone()), ("more", numbers.clone())],
+            "\"more\"",
+        ),
         (vec![("id", numbers.clone())], "missing"),
     ] {
         write_parquet(&folder.join("train-1.parquet"), &table(columns));
@@ -81,9 +93,17 @@ fn text_that_is_none() {
     fs::write(at("g.parquet"), b"PAR1 and nothing else").unwrap();
     fs::write(at("h.arrow"), b"ARROW1\0\0 and nothing else").unwrap();
     fs::write(at("i.arrow"), [0xff; 64]).unwrap();
-    for entry in
-        ["a.jsonl", "b.jsonl", "c.jsonl", "d.csv", "e.csv", "f.csv", "g.parquet", "h.arrow", "i.arrow"]
-    {
+    for entry in [
+        "a.jsonl",
+        "b.jsonl",
+        "c.jsonl",
+        "d.csv",
+        "e.csv",
+        "f.csv",
+        "g.parquet",
+        "h.arrow",
+        "i.arrow",
+    ] {
         let error = read(&at(entry)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{entry}: {error}");
         assert!(error.file().is_some_and(|f| f.contains(entry)), "{entry}: {error}");
@@ -127,7 +147,10 @@ fn damaged_file(name: &str, bytes: &[u8], places: usize) {
     damage(bytes, places, |damaged| {
         fs::write(&path, damaged).unwrap();
         if let Err(e) = read(&path) {
-            assert!(matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::LimitExceeded), "{name}: {e}");
+            assert!(
+                matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::LimitExceeded),
+                "{name}: {e}"
+            );
             assert!(e.file().is_some_and(|f| f.contains(name)), "{name}: {e}");
             refused += 1;
         }
@@ -157,7 +180,10 @@ fn damaged_text() {
     let mut json = String::new();
     let mut csv = String::from("a,b,c\n");
     for i in 0..20 {
-        json += &format!("{{\"a\": {i}, \"b\": {{\"c\": [{}, null], \"d\": \"text \\u00e9\"}}}}\n", i * 7);
+        json += &format!(
+            "{{\"a\": {i}, \"b\": {{\"c\": [{}, null], \"d\": \"text \\u00e9\"}}}}\n",
+            i * 7
+        );
         csv += &format!("{i},\"quoted, {i}\",x\n");
     }
     damaged_file("d.jsonl", json.as_bytes(), 100);
@@ -172,7 +198,8 @@ fn huge_lengths_in_arrow_files() {
     write_ipc(&path, &batch(20));
     huge_lengths(&path);
     // Each buffer of a compressed file says how long it becomes.
-    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD)).unwrap();
+    let options =
+        IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD)).unwrap();
     let (file, batch) = (fs::File::create(&path).unwrap(), batch(200));
     let mut w = FileWriter::try_new_with_options(file, batch.schema_ref(), options).unwrap();
     w.write(&batch).unwrap();
@@ -189,7 +216,10 @@ fn huge_lengths(path: &Path) {
             damaged[at..at + huge.len()].copy_from_slice(huge);
             fs::write(path, damaged).unwrap();
             if let Err(e) = read(path) {
-                assert!(matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::LimitExceeded), "{e}");
+                assert!(
+                    matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::LimitExceeded),
+                    "{e}"
+                );
             }
         }
     };

@@ -1,5 +1,6 @@
-//! Whatever the tables are like, a delta is hardly larger than what general tools make of them: Zstandard at its highest level
-//! over the derivative as Parquet, or over its Arrow file with the base's as prefix (`zstd --patch-from`).
+//! Whatever the tables are like, a delta is hardly larger than what general tools make of them:
+//! Zstandard at its highest level over the derivative as Parquet, or over its Arrow file with the
+//! base's as prefix (`zstd --patch-from`).
 
 #![allow(clippy::unwrap_used)]
 
@@ -52,7 +53,10 @@ fn check(name: &str, base: &RecordBatch, derivative: &RecordBatch) {
     let written = read_ipc(&pair.write("base.arrow", "out.arrow", None));
     assert_eq!(written.len(), 1);
     assert_eq!(&written[0], derivative, "{name}");
-    assert!(delta <= parquet.min(patch) + 1024, "{name}: {delta} bytes, Parquet {parquet}, patch {patch}");
+    assert!(
+        delta <= parquet.min(patch) + 1024,
+        "{name}: {delta} bytes, Parquet {parquet}, patch {patch}"
+    );
 }
 
 fn strings(cells: impl Iterator<Item = String>) -> ArrayRef {
@@ -70,16 +74,19 @@ fn ids(n: i64) -> ArrayRef {
 #[test]
 fn tables_that_have_nothing_in_common() {
     let base = table(vec![("a", strings((0..200).map(|i| words(i, 9)))), ("id", ids(200))]);
-    let numbers: ArrayRef = Arc::new((0..900).map(|i| Some(hash(i) as i64 >> 40)).collect::<Int64Array>());
-    let derivative = table(vec![("z", strings((0..900).map(|i| words(i + 9999, 7)))), ("n", numbers)]);
+    let numbers: ArrayRef =
+        Arc::new((0..900).map(|i| Some(hash(i) as i64 >> 40)).collect::<Int64Array>());
+    let derivative =
+        table(vec![("z", strings((0..900).map(|i| words(i + 9999, 7)))), ("n", numbers)]);
     check("unrelated", &base, &derivative);
 }
 
 #[test]
 fn random_bytes() {
     let blobs = |from: u64, n: u64| -> ArrayRef {
-        let cells: Vec<Vec<u8>> =
-            (from..from + n).map(|i| (0..100).map(|k| (hash(i * 100 + k) >> 30) as u8).collect()).collect();
+        let cells: Vec<Vec<u8>> = (from..from + n)
+            .map(|i| (0..100).map(|k| (hash(i * 100 + k) >> 30) as u8).collect())
+            .collect();
         Arc::new(BinaryArray::from_vec(cells.iter().map(Vec::as_slice).collect()))
     };
     check("random", &table(vec![("b", blobs(0, 300))]), &table(vec![("b", blobs(5000, 800))]));
@@ -94,7 +101,11 @@ fn sorted_floats() {
         v.sort_by(f64::total_cmp);
         Arc::new(Float64Array::from(v))
     };
-    check("floats", &table(vec![("f", floats(1, 500))]), &table(vec![("f", floats(777_777, 3000))]));
+    check(
+        "floats",
+        &table(vec![("f", floats(1, 500))]),
+        &table(vec![("f", floats(777_777, 3000))]),
+    );
 }
 
 #[test]
@@ -113,7 +124,8 @@ fn long_strings_that_repeat() {
 fn every_cell_changed_by_a_substitution() {
     let text = |i: u64| format!("{} the answer is {} or so", words(i, 12), hash(i) >> 44);
     let base = table(vec![("id", ids(700)), ("s", strings((0..700).map(text)))]);
-    let edited = strings((0..700).map(|i| text(i).replace("word1", "WORD-").replace("answer", "solution")));
+    let edited =
+        strings((0..700).map(|i| text(i).replace("word1", "WORD-").replace("answer", "solution")));
     check("substituted", &base, &table(vec![("id", ids(700)), ("s", edited)]));
 }
 
@@ -124,7 +136,9 @@ fn nothing_but_nested_lists() {
         for i in 0..n {
             for j in 0..hash(seed + i) % 4 {
                 for k in 0..hash(seed + i + j) % 9 {
-                    out.values().values().append_value((hash(seed + i * 64 + j * 16 + k) >> 49) as i32);
+                    out.values()
+                        .values()
+                        .append_value((hash(seed + i * 64 + j * 16 + k) >> 49) as i32);
                 }
                 out.values().append(true);
             }
@@ -132,8 +146,13 @@ fn nothing_but_nested_lists() {
         }
         Arc::new(out.finish())
     };
-    check("new lists", &table(vec![("l", lists(1, 200))]), &table(vec![("l", lists(99_999, 1200))]));
-    // Items that are all different; of few different ones Parquet makes a dictionary, which can be smaller by a fifth.
+    check(
+        "new lists",
+        &table(vec![("l", lists(1, 200))]),
+        &table(vec![("l", lists(99_999, 1200))]),
+    );
+    // Items that are all different; of few different ones Parquet makes a dictionary, which can be
+    // smaller by a fifth.
     let names = |n: u64| -> ArrayRef {
         let mut out = ListBuilder::new(StringBuilder::new());
         for i in 0..n {

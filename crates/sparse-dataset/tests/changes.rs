@@ -109,20 +109,28 @@ fn columns_renamed_removed_reordered_cast_added() {
     let (full, rows) = (batch(&all), all.len());
     let column = |n: usize| full.column(n).clone();
     // Renamed and reordered, one removed.
-    let report =
-        round_trip(&full, &table(vec![("Number", column(3)), ("body", column(1)), ("id", column(0))]));
+    let report = round_trip(
+        &full,
+        &table(vec![("Number", column(3)), ("body", column(1)), ("id", column(0))]),
+    );
     assert_eq!((report.copied as usize, report.new_columns), (rows, 0));
     assert!(report.delta_bytes < 500, "{}", report.delta_bytes);
     // Cast: integer to text, text to large text, float to text.
-    let ids: ArrayRef = Arc::new(all.iter().map(|r| Some(r.id.to_string())).collect::<StringArray>());
-    let texts: ArrayRef = Arc::new(all.iter().map(|r| r.text.clone()).collect::<LargeStringArray>());
-    let values: ArrayRef = Arc::new(all.iter().map(|r| Some(r.value.to_string())).collect::<StringArray>());
-    let report =
-        round_trip(&full, &table(vec![("id", ids), ("text", texts), ("kind", column(2)), ("value", values)]));
+    let ids: ArrayRef =
+        Arc::new(all.iter().map(|r| Some(r.id.to_string())).collect::<StringArray>());
+    let texts: ArrayRef =
+        Arc::new(all.iter().map(|r| r.text.clone()).collect::<LargeStringArray>());
+    let values: ArrayRef =
+        Arc::new(all.iter().map(|r| Some(r.value.to_string())).collect::<StringArray>());
+    let report = round_trip(
+        &full,
+        &table(vec![("id", ids), ("text", texts), ("kind", column(2)), ("value", values)]),
+    );
     assert!(report.delta_bytes < 600, "{}", report.delta_bytes);
     // Added: one that follows from another, one that does not.
-    let upper: ArrayRef =
-        Arc::new(all.iter().map(|r| r.text.as_ref().map(|t| t.to_uppercase())).collect::<StringArray>());
+    let upper: ArrayRef = Arc::new(
+        all.iter().map(|r| r.text.as_ref().map(|t| t.to_uppercase())).collect::<StringArray>(),
+    );
     let random: ArrayRef =
         Arc::new(all.iter().map(|r| r.value.to_bits() as i64 % 977).collect::<Int64Array>());
     let mut columns: Vec<(&str, ArrayRef)> = vec![("upper", upper)];

@@ -20,7 +20,8 @@ fn hash(i: u64) -> u64 {
 fn batch(rows: impl Iterator<Item = u64>, edited: impl Fn(u64) -> bool) -> RecordBatch {
     let rows: Vec<u64> = rows.collect();
     let text = |i: u64| {
-        let words = ["river", "stone", "lamp", "seven", "walks", "green", "under", "the", "a", "quick"];
+        let words =
+            ["river", "stone", "lamp", "seven", "walks", "green", "under", "the", "a", "quick"];
         let mut text: Vec<&str> = (0..9).map(|k| words[(hash(i * 9 + k) % 10) as usize]).collect();
         if edited(i) {
             text[(hash(i) % 9) as usize] = "altogether";
@@ -30,7 +31,10 @@ fn batch(rows: impl Iterator<Item = u64>, edited: impl Fn(u64) -> bool) -> Recor
     table(vec![
         ("id", Arc::new(rows.iter().map(|&i| i as i64).collect::<Int64Array>()) as ArrayRef),
         ("text", Arc::new(rows.iter().map(|&i| Some(text(i))).collect::<StringArray>())),
-        ("x", Arc::new(rows.iter().map(|&i| (hash(i) >> 44) as f64 / 8.0).collect::<Float64Array>())),
+        (
+            "x",
+            Arc::new(rows.iter().map(|&i| (hash(i) >> 44) as f64 / 8.0).collect::<Float64Array>()),
+        ),
     ])
 }
 
@@ -39,7 +43,8 @@ fn check(base: &RecordBatch, derivative: &RecordBatch, share: f64, groups: usize
     options.group_rows = (derivative.num_rows() / groups).max(1);
     let pair = Pair::with(base, derivative, options.clone());
     let open = |name: &str| Dataset::open(pair.path(name)).unwrap();
-    let e = estimate(&open("base.arrow"), &open("derivative.arrow"), share, &options, &Unobserved).unwrap();
+    let e = estimate(&open("base.arrow"), &open("derivative.arrow"), share, &options, &Unobserved)
+        .unwrap();
     assert_eq!((e.report.copied, e.report.edited), (pair.report.copied, pair.report.edited));
     let real = pair.report.delta_bytes as f64;
     // Names of files and folders are part of a delta, and not estimated.
@@ -75,7 +80,8 @@ fn changes_in_one_place_are_not_guessed() {
 fn files_of_other_programs() {
     for name in ["pyarrow-v1-NAME.parquet", "polars-NAME.jsonl", "datasets-NAME"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-        let path = |which: &str| folder.join(name.replace("NAME", which)).to_string_lossy().into_owned();
+        let path =
+            |which: &str| folder.join(name.replace("NAME", which)).to_string_lossy().into_owned();
         let (base, derivative) = (path("base"), path("derivative"));
         let pair = Pair::made(tempfile::tempdir().unwrap(), &base, &derivative, Options::default());
         let [b, d] = [&base, &derivative].map(|p| Dataset::open(p).unwrap());

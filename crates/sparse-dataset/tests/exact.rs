@@ -43,7 +43,8 @@ fn python_json(rows: &[(i64, Option<String>)]) -> String {
 fn csv(rows: &[(i64, Option<String>)]) -> String {
     let mut out = "id,text\r\n".to_owned();
     for (id, text) in rows {
-        let text = text.as_ref().map_or(String::new(), |t| format!("\"{}\"", t.replace('"', "\"\"")));
+        let text =
+            text.as_ref().map_or(String::new(), |t| format!("\"{}\"", t.replace('"', "\"\"")));
         write!(out, "{id},{text}\r\n").unwrap();
     }
     out
@@ -89,7 +90,8 @@ fn check(dir: tempfile::TempDir, base: &str, derivative: &str) -> u64 {
     let rows: u64 = delta.splits().iter().map(|s| s.rows).sum();
     assert_eq!(rows, pair.report.rows);
     // In another format it is still the same rows.
-    data.write(pair.path("other"), Some(Format::ArrowFile), Overwrite::Refuse, &Unobserved).unwrap();
+    data.write(pair.path("other"), Some(Format::ArrowFile), Overwrite::Refuse, &Unobserved)
+        .unwrap();
     pair.report.delta_bytes
 }
 
@@ -155,5 +157,6 @@ fn a_base_with_other_bytes_is_refused() {
     assert_eq!(error.kind(), ErrorKind::BaseMismatch, "{error}");
     assert!(!pair.path("out").exists());
     // Rows are still to be had.
-    data.write(pair.path("rows.arrow"), Some(Format::ArrowFile), Overwrite::Refuse, &Unobserved).unwrap();
+    data.write(pair.path("rows.arrow"), Some(Format::ArrowFile), Overwrite::Refuse, &Unobserved)
+        .unwrap();
 }

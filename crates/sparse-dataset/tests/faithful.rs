@@ -1,4 +1,5 @@
-//! What comes back besides rows: metadata, the order of columns and keys, numbers, headers, files without rows.
+//! What comes back besides rows: metadata, the order of columns and keys, numbers, headers, files
+//! without rows.
 
 #![allow(clippy::unwrap_used)]
 
@@ -50,7 +51,8 @@ fn numbered(n: i64) -> RecordBatch {
 /// A batch with metadata of the table and of its first column.
 fn told(batch: &RecordBatch, value: &str) -> RecordBatch {
     let meta = HashMap::from([("huggingface".to_owned(), format!("{{\"info\": \"{value}\"}}"))]);
-    let mut fields: Vec<Field> = batch.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
+    let mut fields: Vec<Field> =
+        batch.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
     fields[0] = fields[0].clone().with_metadata(HashMap::from([("lang".into(), value.into())]));
     let schema = Arc::new(Schema::new_with_metadata(fields, meta));
     RecordBatch::try_new(schema, batch.columns().to_vec()).unwrap()
@@ -82,7 +84,10 @@ fn files_keep_their_order_and_sidecars() {
         fs::create_dir(dir.path().join(name)).unwrap();
         let folder = dir.path().join(name);
         write_parquet(&folder.join("train-0.parquet"), &numbered(30));
-        write_parquet(&folder.join("train-1.parquet"), &told(&numbered(20).project(&[1, 0]).unwrap(), name));
+        write_parquet(
+            &folder.join("train-1.parquet"),
+            &told(&numbered(20).project(&[1, 0]).unwrap(), name),
+        );
         fs::write(folder.join("README.md"), format!("# {name}")).unwrap();
         fs::write(folder.join(".gitattributes"), "* text").unwrap();
         fs::create_dir(folder.join("empty")).unwrap();
@@ -123,7 +128,11 @@ fn json_comes_back() {
 #[test]
 fn keys_in_another_order_are_said() {
     let (_, pair) = text("jsonl", "{\"a\":1}\n", "{\"b\":1,\"a\":1}\n{\"a\":1,\"b\":2}\n");
-    assert!(pair.report.notes.iter().any(|n| n.contains("another order")), "{:?}", pair.report.notes);
+    assert!(
+        pair.report.notes.iter().any(|n| n.contains("another order")),
+        "{:?}",
+        pair.report.notes
+    );
     assert!(
         text("jsonl", "{\"a\":1}\n", "{\"b\":1,\"a\":1}\n")
             .1
@@ -156,7 +165,8 @@ fn a_header_without_rows_comes_back() {
 #[test]
 fn times_in_named_zones_are_written_to_text() {
     let zone = "Europe/Paris";
-    let times = arrow_array::TimestampMicrosecondArray::from(vec![1_700_000_000_123_456]).with_timezone(zone);
+    let times = arrow_array::TimestampMicrosecondArray::from(vec![1_700_000_000_123_456])
+        .with_timezone(zone);
     let batch = table(vec![("at", Arc::new(times) as ArrayRef)]);
     let pair = Pair::of(&batch, &batch);
     let out = fs::read_to_string(restore(&pair, "base.arrow", Some(Format::JsonLines))).unwrap();

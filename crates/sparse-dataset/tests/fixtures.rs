@@ -1,5 +1,5 @@
-//! Files that pyarrow, Polars and Hugging Face `datasets` wrote (`scripts/make_dataset_fixtures.py`) are read, and come
-//! back equal.
+//! Files that pyarrow, Polars and Hugging Face `datasets` wrote
+//! (`scripts/make_dataset_fixtures.py`) are read, and come back equal.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -37,12 +37,16 @@ fn read(path: &Path) -> Vec<RecordBatch> {
     } else if magic.starts_with(b"ARROW1") {
         arrow_ipc::reader::FileReader::try_new(open(), None).unwrap().map(Result::unwrap).collect()
     } else {
-        arrow_ipc::reader::StreamReader::try_new(open(), None).unwrap().map(Result::unwrap).collect()
+        arrow_ipc::reader::StreamReader::try_new(open(), None)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect()
     }
 }
 
-/// Compare rows that may be cut into batches differently. Arrow's own reader drops key-value pairs of a Parquet file
-/// that has an Arrow schema, too, so more metadata may come back than it tells of.
+/// Compare rows that may be cut into batches differently. Arrow's own reader drops key-value pairs
+/// of a Parquet file that has an Arrow schema, too, so more metadata may come back than it tells
+/// of.
 fn same(got: &[RecordBatch], want: &[RecordBatch], name: &str) {
     let [schema, told] = [got, want].map(|batches| batches[0].schema());
     assert_eq!(schema.fields(), told.fields(), "{name}");
@@ -94,7 +98,11 @@ fn text_files_come_back() {
         let pair = made(&base, &derivative, options);
         let base = fixture(&base).to_string_lossy().into_owned();
         let out = pair.write(&base, "out", None);
-        assert_eq!(std::fs::read(out).unwrap(), std::fs::read(fixture(&derivative)).unwrap(), "{name}");
+        assert_eq!(
+            std::fs::read(out).unwrap(),
+            std::fs::read(fixture(&derivative)).unwrap(),
+            "{name}"
+        );
         // The rows of a delta between what is restored and the original do not differ.
         let extension = name.rsplit('.').next().unwrap();
         let format = if extension == "csv" { Format::Csv } else { Format::JsonLines };
@@ -117,7 +125,8 @@ fn folders_of_datasets_come_back() {
         let got: Vec<RecordBatch> =
             data.batches(&split.name, 0..split.rows).unwrap().map(Result::unwrap).collect();
         assert!(got[0].schema().metadata()["huggingface"].contains("ClassLabel"));
-        let files = split.files.iter().flat_map(|f| read(&fixture("datasets-derivative").join(&f.0)));
+        let files =
+            split.files.iter().flat_map(|f| read(&fixture("datasets-derivative").join(&f.0)));
         same(&got, &files.collect::<Vec<_>>(), &split.name);
     }
     // The folder itself, byte by byte.

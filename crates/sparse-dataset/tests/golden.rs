@@ -1,6 +1,7 @@
 //! Deltas that an earlier build wrote are read: the format does not change unnoticed.
 //!
-//! `cargo test -p sparse-dataset --test golden -- --ignored` writes them anew, which only a change of layout justifies.
+//! `cargo test -p sparse-dataset --test golden -- --ignored` writes them anew, which only a change
+//! of layout justifies.
 
 #![allow(clippy::unwrap_used)]
 
@@ -40,7 +41,12 @@ fn cases(folder: &Path) -> Vec<(&'static str, PathBuf, PathBuf, Options)> {
     let fixture = |name: &str| at("fixtures").join(name);
     let options = Options::default();
     vec![
-        ("v1", fixture("pyarrow-v2-base.parquet"), fixture("pyarrow-v2-derivative.parquet"), options),
+        (
+            "v1",
+            fixture("pyarrow-v2-base.parquet"),
+            fixture("pyarrow-v2-derivative.parquet"),
+            options,
+        ),
         ("v1-streams", rows("base.parquet", 0, 300), rows("derivative.parquet", 100, 4000), many),
         ("v2-exact", fixture("python-base.jsonl"), fixture("python-derivative.jsonl"), exact),
     ]
@@ -51,10 +57,13 @@ fn deltas_of_earlier_builds_are_read() {
     let dir = tempfile::tempdir().unwrap();
     for (name, base, derivative, options) in cases(dir.path()) {
         let delta =
-            DatasetDelta::open(at("golden").join(format!("{name}.sparse")), &Limits::default()).unwrap();
+            DatasetDelta::open(at("golden").join(format!("{name}.sparse")), &Limits::default())
+                .unwrap();
         let base = Dataset::open(base).unwrap();
         let data = DeltaDataset::new(&delta, &base, &options, &Unobserved).unwrap();
-        let out = dir.path().join(format!("{name}-restored.{}", derivative.extension().unwrap().display()));
+        let out = dir
+            .path()
+            .join(format!("{name}-restored.{}", derivative.extension().unwrap().display()));
         data.write(&out, None, Overwrite::Refuse, &Unobserved).unwrap();
         if delta.is_exact() {
             assert_eq!(std::fs::read(&out).unwrap(), std::fs::read(&derivative).unwrap());
@@ -92,7 +101,8 @@ fn write_golden_files() {
             Dataset::open(here).unwrap()
         });
         let out = at("golden").join(format!("{name}.sparse"));
-        let report = compress_to_path(&base, &derivative, &out, Overwrite::Replace, &options, &Unobserved);
+        let report =
+            compress_to_path(&base, &derivative, &out, Overwrite::Replace, &options, &Unobserved);
         report.unwrap();
         let delta = DatasetDelta::open(&out, &Limits::default()).unwrap();
         assert!(!delta.base_id().contains('/') && !delta.target_id().contains('/'));

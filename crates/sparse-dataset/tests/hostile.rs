@@ -1,4 +1,5 @@
-//! Files that lie: refused with a sentence before their readers allocate, loop or nest by what they say.
+//! Files that lie: refused with a sentence before their readers allocate, loop or nest by what they
+//! say.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +17,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use thrift::{
-    Chunk, Thrift, data_page, dictionary_page, file_metadata, group, leaf, one_column, parquet, varint,
+    Chunk, Thrift, data_page, dictionary_page, file_metadata, group, leaf, one_column, parquet,
+    varint,
 };
 
 const MOST: i64 = i32::MAX as i64;
@@ -64,10 +66,21 @@ fn parquet_by_hand_is_read() {
 #[test]
 fn footers_that_lie() {
     let schema = |elements: &[Thrift]| parquet(&[], file_metadata(elements, 0, &[]));
-    let groups = Thrift::default().int(1, 2).structs(2, &ints()).int(3, 0).list(4, 12, MOST as u64, &[]);
-    refused("t.parquet", &parquet(&[], groups), ErrorKind::InvalidInput, "longer than what is there");
+    let groups =
+        Thrift::default().int(1, 2).structs(2, &ints()).int(3, 0).list(4, 12, MOST as u64, &[]);
+    refused(
+        "t.parquet",
+        &parquet(&[], groups),
+        ErrorKind::InvalidInput,
+        "longer than what is there",
+    );
     let wide = [group(b"r", None, MOST), leaf(b"x", 1, None, 0)];
-    refused("t.parquet", &schema(&wide), ErrorKind::LimitExceeded, "2147483647 columns, limit 10000");
+    refused(
+        "t.parquet",
+        &schema(&wide),
+        ErrorKind::LimitExceeded,
+        "2147483647 columns, limit 10000",
+    );
     let wide = [group(b"r", None, 1), group(b"x", Some(0), MOST)];
     refused("t.parquet", &schema(&wide), ErrorKind::InvalidInput, "more children");
     let mut deep = vec![group(b"r", None, 1)];
@@ -76,10 +89,20 @@ fn footers_that_lie() {
     refused("t.parquet", &schema(&deep), ErrorKind::LimitExceeded, "nest more than 130 deep");
     // A list of booleans takes no bytes to some readers.
     let nothing = file_metadata(&ints(), 0, &[]).list(10, 1, 1, &[vec![1]]);
-    refused("t.parquet", &parquet(&[], nothing), ErrorKind::InvalidInput, "elements of another type");
+    refused(
+        "t.parquet",
+        &parquet(&[], nothing),
+        ErrorKind::InvalidInput,
+        "elements of another type",
+    );
     // Numbers in the place of a text.
     let other = Thrift::default().int(1, 2).structs(2, &ints()).int(3, 0).structs(4, &[]).int(6, 7);
-    refused("t.parquet", &parquet(&[], other), ErrorKind::InvalidInput, "field 6 of the file's metadata");
+    refused(
+        "t.parquet",
+        &parquet(&[], other),
+        ErrorKind::InvalidInput,
+        "field 6 of the file's metadata",
+    );
     let mut encrypted = schema(&ints());
     let end = encrypted.len() - 4;
     encrypted[end..].copy_from_slice(b"PARE");
@@ -123,13 +146,23 @@ fn pages_that_lie() {
     let more = one(INTS, data_page(8, 3, 0, &[0; 12]));
     refused("t.parquet", &more, invalid, "its pages have 3 values, and its metadata says 2");
     let many = Chunk { values: MOST, rows: MOST, ..INTS };
-    refused("t.parquet", &one(many, data_page(8, MOST, 0, &[0; 8])), limit, "has 2147483647 values");
+    refused(
+        "t.parquet",
+        &one(many, data_page(8, MOST, 0, &[0; 8])),
+        limit,
+        "has 2147483647 values",
+    );
     let past = one(INTS, Thrift::default().int(1, 0).int(2, 8).int(3, 800).end());
     refused("t.parquet", &past, invalid, "a page of 800 bytes where");
     refused("t.parquet", &one(INTS, vec![0x15]), invalid, "the header of a page ends early");
     let dictionary = Chunk { has_dictionary: true, ..INTS };
     let pages = [dictionary_page(MOST, &[0; 8]), data_page(2, 2, 8, &[0, 0])];
-    refused("t.parquet", &one_column(&ints(), &dictionary, &pages), invalid, "a dictionary of 8 bytes says");
+    refused(
+        "t.parquet",
+        &one_column(&ints(), &dictionary, &pages),
+        invalid,
+        "a dictionary of 8 bytes says",
+    );
     // Two chunks in the same bytes.
     let page = data_page(8, 2, 0, &[0; 8]);
     let whole = one_column(&ints(), &INTS, &vec![page; 200]);
@@ -152,7 +185,8 @@ fn runs_that_become_too_much() {
         let index = [&[1][..], &varint(n << 1), &[0]].concat();
         let len = |bytes: &[u8]| (bytes.len() as u32).to_le_bytes();
         let data = [&len(&rep)[..], &rep, &len(&def), &def, &index].concat();
-        let pages = [dictionary_page(1, &[7, 0, 0, 0]), data_page(data.len() as i64, n as i64, 8, &data)];
+        let pages =
+            [dictionary_page(1, &[7, 0, 0, 0]), data_page(data.len() as i64, n as i64, 8, &data)];
         let chunk = Chunk { values: n as i64, rows: 1, has_dictionary: true, ..INTS };
         one_column(&lists, &chunk, &pages)
     };
@@ -169,8 +203,14 @@ fn runs_that_become_too_much() {
     let delta = [&[0x80, 1, 4][..], &varint(1 << 40), &[0, 0, 0, 0, 0, 0]].concat();
     let chunk = Chunk { kind: 6, ..INTS };
     for encoding in [6, 7] {
-        let file = one_column(&texts, &chunk, &[data_page(delta.len() as i64, 2, encoding, &delta)]);
-        refused("t.parquet", &file, ErrorKind::InvalidInput, "says that it has 1099511627776 lengths");
+        let file =
+            one_column(&texts, &chunk, &[data_page(delta.len() as i64, 2, encoding, &delta)]);
+        refused(
+            "t.parquet",
+            &file,
+            ErrorKind::InvalidInput,
+            "says that it has 1099511627776 lengths",
+        );
     }
 }
 
@@ -188,16 +228,28 @@ fn arrays_that_repeat_values_at_no_cost() {
     let offsets = arrow_buffer::OffsetBuffer::new(vec![0, i32::MAX].into());
     let field = arrow_schema::Field::new("item", arrow_schema::DataType::Null, true);
     let nulls = Arc::new(NullArray::new(i32::MAX as usize));
-    let list: ArrayRef = Arc::new(arrow_array::ListArray::new(Arc::new(field), offsets, nulls, None));
-    refused("t.arrow", &stream(&[table(vec![("l", list)])]), limit, "column \"l\": a cell of more than");
+    let list: ArrayRef =
+        Arc::new(arrow_array::ListArray::new(Arc::new(field), offsets, nulls, None));
+    refused(
+        "t.arrow",
+        &stream(&[table(vec![("l", list)])]),
+        limit,
+        "column \"l\": a cell of more than",
+    );
     // 2^31 - 1 rows of one text, and of nothing.
     let ends = Int32Array::from(vec![i32::MAX]);
     let runs = RunArray::try_new(&ends, &StringArray::from(vec!["x".repeat(4000)])).unwrap();
-    refused("t.arrow", &stream(&[table(vec![("r", Arc::new(runs) as ArrayRef)])]), limit, "as rows");
+    refused(
+        "t.arrow",
+        &stream(&[table(vec![("r", Arc::new(runs) as ArrayRef)])]),
+        limit,
+        "as rows",
+    );
     let mut empty = ListBuilder::new(NullBuilder::new());
     empty.append(true);
     assert_eq!(
-        taken("t.arrow", &stream(&[table(vec![("l", Arc::new(empty.finish()) as ArrayRef)])])).unwrap(),
+        taken("t.arrow", &stream(&[table(vec![("l", Arc::new(empty.finish()) as ArrayRef)])]))
+            .unwrap(),
         1
     );
     // A text of a megabyte, a hundred times: as much as it is, and no bomb.
@@ -220,7 +272,8 @@ fn blocks_of_an_arrow_file_that_are_listed_twice() {
     let mut bytes = w.into_inner().unwrap();
     fs::write(&path, &bytes).unwrap();
     assert_eq!(read(&path).unwrap(), 6);
-    // A block is its place, length and body; the last copy of the first one's place is the footer's.
+    // A block is its place, length and body; the last copy of the first one's place is the
+    // footer's.
     let end = bytes.len() - 10;
     let len = i32::from_le_bytes(bytes[end..end + 4].try_into().unwrap()) as usize;
     let blocks: Vec<usize> = (end - len..end - 24)
@@ -239,11 +292,21 @@ fn text_files_of_too_much() {
     let limit = ErrorKind::LimitExceeded;
     let keys: Vec<String> = (0..20_000).map(|i| format!("\"k{i}\":1")).collect();
     let line = format!("{{\"a\":1}}\n{{{}}}\n", keys.join(","));
-    refused("t.jsonl", line.as_bytes(), limit, "line 2: with it, rows have more than 10000 different keys");
+    refused(
+        "t.jsonl",
+        line.as_bytes(),
+        limit,
+        "line 2: with it, rows have more than 10000 different keys",
+    );
     let deep = format!("{}1{}\n", "{\"a\":".repeat(70), "}".repeat(70));
     refused("t.jsonl", deep.as_bytes(), limit, "line 1: values nest more than 64 deep");
     let header: Vec<String> = (0..10_001).map(|i| format!("c{i}")).collect();
-    refused("t.csv", format!("{}\n", header.join(",")).as_bytes(), limit, "10001 columns, limit 10000");
+    refused(
+        "t.csv",
+        format!("{}\n", header.join(",")).as_bytes(),
+        limit,
+        "10001 columns, limit 10000",
+    );
 }
 
 #[test]
@@ -254,6 +317,9 @@ fn tables_of_many_columns_are_read() {
     let ints = Arc::new(Int32Array::from(vec![1, 2])) as ArrayRef;
     let names: Vec<String> = (0..1500).map(|i| format!("c{i}")).collect();
     let dir = tempfile::tempdir().unwrap();
-    write_ipc(&dir.path().join("t.arrow"), &table(names.iter().map(|n| (&**n, ints.clone())).collect()));
+    write_ipc(
+        &dir.path().join("t.arrow"),
+        &table(names.iter().map(|n| (&**n, ints.clone())).collect()),
+    );
     assert_eq!(read(&dir.path().join("t.arrow")).unwrap(), 2);
 }

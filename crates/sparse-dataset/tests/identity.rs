@@ -10,7 +10,8 @@ use sparse_core::{ErrorKind, Unobserved};
 use sparse_dataset::{Dataset, Options, Overwrite, compress_to_path};
 use std::sync::Arc;
 
-/// Rows of an id and two short cells, of which there are few different ones: nothing but the id tells them apart.
+/// Rows of an id and two short cells, of which there are few different ones: nothing but the id
+/// tells them apart.
 fn batch(rows: &[(i64, i64, &str)]) -> RecordBatch {
     table(vec![
         ("id", Arc::new(rows.iter().map(|r| r.0).collect::<Int64Array>()) as ArrayRef),

@@ -20,7 +20,8 @@ impl Random {
     }
 }
 
-/// Numbers that are believed with bad consequences, as they are written in Thrift and in flatbuffers.
+/// Numbers that are believed with bad consequences, as they are written in Thrift and in
+/// flatbuffers.
 const NUMBERS: [&[u8]; 6] = [
     b"\xfe\xff\xff\xff\x0f",
     b"\xff\xff\xff\xff\x07",

@@ -1,4 +1,5 @@
-//! Nothing is published that was not proven, nothing is made of inputs that change, and budgets are kept.
+//! Nothing is published that was not proven, nothing is made of inputs that change, and budgets are
+//! kept.
 
 #![allow(clippy::unwrap_used)]
 
@@ -20,21 +21,27 @@ fn batch(rows: i64) -> RecordBatch {
     ])
 }
 
-/// A file is another one than it was when it was opened: refused by its name, and nothing is written.
+/// A file is another one than it was when it was opened: refused by its name, and nothing is
+/// written.
 #[test]
 fn inputs_that_change() {
-    for (changed, exact) in [("base.arrow", false), ("derivative.arrow", false), ("derivative.arrow", true)] {
+    for (changed, exact) in
+        [("base.arrow", false), ("derivative.arrow", false), ("derivative.arrow", true)]
+    {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         write_ipc(&at("base.arrow"), &batch(100));
         write_ipc(&at("derivative.arrow"), &batch(120));
-        let (base, derivative) =
-            (Dataset::open(at("base.arrow")).unwrap(), Dataset::open(at("derivative.arrow")).unwrap());
+        let (base, derivative) = (
+            Dataset::open(at("base.arrow")).unwrap(),
+            Dataset::open(at("derivative.arrow")).unwrap(),
+        );
         write_ipc(&at(changed), &batch(130));
         let mut options = Options::default();
         options.exact = exact;
         let out = at("d.sparse");
-        let made = compress_to_path(&base, &derivative, &out, Overwrite::Refuse, &options, &Unobserved);
+        let made =
+            compress_to_path(&base, &derivative, &out, Overwrite::Refuse, &options, &Unobserved);
         let error = made.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.message().contains("changed while in use"), "{error}");

@@ -1,4 +1,5 @@
-//! Whatever is compressed can be restored: types and numbers of rows at which an array, a file or a limit ends.
+//! Whatever is compressed can be restored: types and numbers of rows at which an array, a file or a
+//! limit ends.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,8 +8,8 @@ mod common;
 use arrow_array::builder::StringDictionaryBuilder;
 use arrow_array::types::{Int8Type, Int16Type, Int32Type};
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, DictionaryArray, FixedSizeListArray, Int8Array, Int16Array, Int64Array,
-    LargeListArray, RecordBatch, RunArray, StringArray, StructArray,
+    Array, ArrayRef, BooleanArray, DictionaryArray, FixedSizeListArray, Int8Array, Int16Array,
+    Int64Array, LargeListArray, RecordBatch, RunArray, StringArray, StructArray,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_ipc::writer::StreamWriter;
@@ -25,14 +26,16 @@ fn numbers(rows: i64) -> RecordBatch {
 
 /// Numbers that do not compress.
 fn random(rows: usize) -> impl Iterator<Item = u64> {
-    (0..rows as u64)
-        .map(|i| (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23).wrapping_mul(i | 1) >> 32)
+    (0..rows as u64).map(|i| {
+        (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23).wrapping_mul(i | 1) >> 32
+    })
 }
 
 /// Narrow cells are longer as the text that they are coded as.
 #[test]
 fn narrow_columns() {
-    let bools: ArrayRef = Arc::new(random(30_000).map(|x| Some(x & 1 == 1)).collect::<BooleanArray>());
+    let bools: ArrayRef =
+        Arc::new(random(30_000).map(|x| Some(x & 1 == 1)).collect::<BooleanArray>());
     round_trip(&numbers(3), &table(vec![("b", bools)]));
     let small: ArrayRef = Arc::new(random(200_000).map(|x| Some(x as i8)).collect::<Int8Array>());
     let mut options = Options::default();
@@ -51,7 +54,8 @@ fn dictionaries_of_many_row_groups() {
     let lists = FixedSizeListArray::new(inside, 2, Arc::new(array.clone()), None);
     let mut options = Options::default();
     options.group_rows = 400;
-    let columns = table(vec![("d", Arc::new(array.slice(0, 2500)) as ArrayRef), ("l", Arc::new(lists))]);
+    let columns =
+        table(vec![("d", Arc::new(array.slice(0, 2500)) as ArrayRef), ("l", Arc::new(lists))]);
     let pair = Pair::with(&numbers(3), &columns, options);
     let out = pair.write("base.arrow", "out.arrow", None);
     let back = read_ipc(&out);
@@ -76,9 +80,11 @@ fn arrays_that_are_full_sooner() {
         (0..100).for_each(|i| words.append_value(format!("{k} {i}")));
         table(vec![("d", Arc::new(words.finish()) as ArrayRef)])
     };
-    let mut stream =
-        StreamWriter::try_new(File::create(dir.path().join("d.arrows")).unwrap(), batch(0).schema_ref())
-            .unwrap();
+    let mut stream = StreamWriter::try_new(
+        File::create(dir.path().join("d.arrows")).unwrap(),
+        batch(0).schema_ref(),
+    )
+    .unwrap();
     (0..5).for_each(|k| stream.write(&batch(k)).unwrap());
     stream.finish().unwrap();
     let pair = Pair::made(dir, "base.arrow", "d.arrows", Options::default());
@@ -108,7 +114,8 @@ fn arrays_that_are_full_sooner() {
     // A reader from any row on, too.
     let (delta, base) = (pair.delta(), Dataset::open(pair.path("base.arrow")).unwrap());
     let data = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).unwrap();
-    let batches: Vec<_> = data.batches("default", 29_999..60_005).unwrap().map(Result::unwrap).collect();
+    let batches: Vec<_> =
+        data.batches("default", 29_999..60_005).unwrap().map(Result::unwrap).collect();
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 30_006);
 }
 
@@ -126,11 +133,13 @@ fn nulls_around_what_is_not_null() {
     let lists = |ends: &[usize]| {
         let offsets = OffsetBuffer::from_lengths(ends.iter().copied());
         let sum: usize = ends.iter().sum();
-        Arc::new(LargeListArray::new(item.clone(), offsets, numbers_of(sum as i8), None)) as ArrayRef
+        Arc::new(LargeListArray::new(item.clone(), offsets, numbers_of(sum as i8), None))
+            as ArrayRef
     };
     let nulls = NullBuffer::from(vec![false, true, false]);
     let inner = Arc::new(Field::new("a", lists(&[]).data_type().clone(), false));
-    let outer = StructArray::new(vec![inner.clone()].into(), vec![lists(&[0, 3, 0])], Some(nulls.clone()));
+    let outer =
+        StructArray::new(vec![inner.clone()].into(), vec![lists(&[0, 3, 0])], Some(nulls.clone()));
     round_trip(&numbers(3), &table(vec![("s", Arc::new(outer) as ArrayRef)]));
     let pairs = FixedSizeListArray::new(inner, 2, lists(&[0, 0, 2, 1, 0, 0]), Some(nulls));
     round_trip(&numbers(3), &table(vec![("l", Arc::new(pairs) as ArrayRef)]));
@@ -190,10 +199,18 @@ fn types_that_are_refused_at_once() {
     let base = Dataset::open(dir.path().join("base.arrow")).unwrap();
     let schema = Schema::new(vec![Field::new("d", DataType::Decimal128(77, 2), true)]);
     let path = dir.path().join("d.arrow");
-    let mut writer = arrow_ipc::writer::FileWriter::try_new(File::create(&path).unwrap(), &schema).unwrap();
+    let mut writer =
+        arrow_ipc::writer::FileWriter::try_new(File::create(&path).unwrap(), &schema).unwrap();
     writer.finish().unwrap();
     let made = Dataset::open(&path).and_then(|d| {
-        compress_to_path(&base, &d, dir.path().join("x"), Overwrite::Refuse, &Options::default(), &Unobserved)
+        compress_to_path(
+            &base,
+            &d,
+            dir.path().join("x"),
+            Overwrite::Refuse,
+            &Options::default(),
+            &Unobserved,
+        )
     });
     let error = made.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);

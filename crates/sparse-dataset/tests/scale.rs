@@ -1,10 +1,13 @@
-//! Tables of many row groups, with hardly any memory: spilled to disk, coded by the fast compressor, read from any row.
+//! Tables of many row groups, with hardly any memory: spilled to disk, coded by the fast
+//! compressor, read from any row.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
-use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchReader, StringArray};
+use arrow_array::{
+    ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchReader, StringArray,
+};
 use common::{Pair, read_ipc, table};
 use sparse_core::{ErrorKind, Unobserved};
 use sparse_dataset::{Dataset, DeltaDataset, Options};

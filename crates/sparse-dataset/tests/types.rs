@@ -5,12 +5,14 @@
 mod common;
 
 use arrow_array::builder::{
-    BinaryViewBuilder, FixedSizeBinaryBuilder, FixedSizeListBuilder, Int32Builder, ListBuilder, MapBuilder,
-    StringBuilder, StringDictionaryBuilder, StringRunBuilder, StringViewBuilder,
+    BinaryViewBuilder, FixedSizeBinaryBuilder, FixedSizeListBuilder, Int32Builder, ListBuilder,
+    MapBuilder, StringBuilder, StringDictionaryBuilder, StringRunBuilder, StringViewBuilder,
 };
 use arrow_array::types::{Int8Type, Int16Type, Int32Type, UInt16Type};
 use arrow_array::{ArrayRef, *};
-use arrow_buffer::{IntervalDayTime, IntervalMonthDayNano, NullBuffer, OffsetBuffer, ScalarBuffer, i256};
+use arrow_buffer::{
+    IntervalDayTime, IntervalMonthDayNano, NullBuffer, OffsetBuffer, ScalarBuffer, i256,
+};
 use arrow_schema::{DataType, Field, Fields};
 use common::{Pair, round_trip, table};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
@@ -65,19 +67,34 @@ fn arrays(cells: &[Cell]) -> Vec<(&'static str, ArrayRef)> {
         ("duration", primitive!(DurationMicrosecondArray, i64::from)),
         ("months", primitive!(IntervalYearMonthArray, |n| n as i32)),
         ("days", primitive!(IntervalDayTimeArray, |n| IntervalDayTime::new(n as i32, -1))),
-        ("nanos", primitive!(IntervalMonthDayNanoArray, |n| IntervalMonthDayNano::new(n as i32, 2, -3))),
+        (
+            "nanos",
+            primitive!(IntervalMonthDayNanoArray, |n| IntervalMonthDayNano::new(n as i32, 2, -3)),
+        ),
         ("utf8", primitive!(StringArray, text)),
         ("large_utf8", primitive!(LargeStringArray, text)),
         (
             "binary",
             Arc::new(BinaryArray::from_opt_vec(
-                cells.iter().map(|c| c.map(bytes)).collect::<Vec<_>>().iter().map(|c| c.as_deref()).collect(),
+                cells
+                    .iter()
+                    .map(|c| c.map(bytes))
+                    .collect::<Vec<_>>()
+                    .iter()
+                    .map(|c| c.as_deref())
+                    .collect(),
             )),
         ),
         (
             "large_binary",
             Arc::new(LargeBinaryArray::from_opt_vec(
-                cells.iter().map(|c| c.map(bytes)).collect::<Vec<_>>().iter().map(|c| c.as_deref()).collect(),
+                cells
+                    .iter()
+                    .map(|c| c.map(bytes))
+                    .collect::<Vec<_>>()
+                    .iter()
+                    .map(|c| c.as_deref())
+                    .collect(),
             )),
         ),
     ];
@@ -90,7 +107,8 @@ fn arrays(cells: &[Cell]) -> Vec<(&'static str, ArrayRef)> {
     out.push(("decimal64", Arc::new(d64.with_precision_and_scale(18, 3).unwrap())));
     let d128: Decimal128Array = cells.iter().map(|c| c.map(|n| -i128::from(n) << 60)).collect();
     out.push(("decimal128", Arc::new(d128.with_precision_and_scale(38, 10).unwrap())));
-    let d256: Decimal256Array = cells.iter().map(|c| c.map(|n| i256::from_i128(i128::from(n)))).collect();
+    let d256: Decimal256Array =
+        cells.iter().map(|c| c.map(|n| i256::from_i128(i128::from(n)))).collect();
     out.push(("decimal256", Arc::new(d256.with_precision_and_scale(70, 10).unwrap())));
 
     let mut fixed = FixedSizeBinaryBuilder::new(5);
@@ -111,7 +129,9 @@ fn arrays(cells: &[Cell]) -> Vec<(&'static str, ArrayRef)> {
                 runs.append_value(format!("run {}", n / 50));
                 (0..n % 4).for_each(|k| list.values().append_option((k != 1).then(|| text(n + k))));
                 list.append(true);
-                (0..3).for_each(|k| fsl.values().append_option((n % 3 != k).then_some((n * k) as i32)));
+                (0..3).for_each(|k| {
+                    fsl.values().append_option((n % 3 != k).then_some((n * k) as i32))
+                });
                 fsl.append(true);
                 for k in 0..n % 3 {
                     map.keys().append_value(format!("k{k}"));
@@ -150,15 +170,22 @@ fn arrays(cells: &[Cell]) -> Vec<(&'static str, ArrayRef)> {
     }
     let parts: Vec<(Field, ArrayRef)> = vec![
         (Field::new("n", DataType::UInt16, true), primitive!(UInt16Array, |n| n as u16)),
-        (Field::new("l", DataType::new_list(DataType::Int32, true), true), Arc::new(inner.finish())),
+        (
+            Field::new("l", DataType::new_list(DataType::Int32, true), true),
+            Arc::new(inner.finish()),
+        ),
     ];
     let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = parts.into_iter().unzip();
     let fields = Fields::from(fields);
-    let structs: ArrayRef = Arc::new(StructArray::new(fields.clone(), columns, Some(nulls.clone())));
+    let structs: ArrayRef =
+        Arc::new(StructArray::new(fields.clone(), columns, Some(nulls.clone())));
     let item = Arc::new(Field::new("item", DataType::Struct(fields), true));
     let n = cells.len() as i64;
     let offsets = OffsetBuffer::new(ScalarBuffer::from((0..=n).collect::<Vec<i64>>()));
-    out.push(("large_list", Arc::new(LargeListArray::new(item.clone(), offsets, structs.clone(), None))));
+    out.push((
+        "large_list",
+        Arc::new(LargeListArray::new(item.clone(), offsets, structs.clone(), None)),
+    ));
     let (starts, sizes): (Vec<i32>, Vec<i32>) = (0..n as i32).map(|i| (i, 1)).unzip();
     out.push((
         "list_view",
@@ -169,11 +196,15 @@ fn arrays(cells: &[Cell]) -> Vec<(&'static str, ArrayRef)> {
     out
 }
 
-/// Other units, and what lists hold in datasets for learning: token numbers, embeddings, labels, flags.
+/// Other units, and what lists hold in datasets for learning: token numbers, embeddings, labels,
+/// flags.
 fn more(cells: &[Cell], out: &mut Vec<(&'static str, ArrayRef)>) {
     macro_rules! primitive {
         ($name:expr, $array:ident, $f:expr) => {
-            out.push(($name, Arc::new(cells.iter().map(|c| c.map($f)).collect::<$array>()) as ArrayRef))
+            out.push((
+                $name,
+                Arc::new(cells.iter().map(|c| c.map($f)).collect::<$array>()) as ArrayRef,
+            ))
         };
     }
     primitive!("timestamp_s", TimestampSecondArray, i64::from);
@@ -203,10 +234,14 @@ fn more(cells: &[Cell], out: &mut Vec<(&'static str, ArrayRef)>) {
         let field = Arc::new(Field::new("item", items.data_type().clone(), true));
         out.push((
             name,
-            Arc::new(ListArray::new(field, offsets.clone(), items, Some(nulls.clone()))) as ArrayRef,
+            Arc::new(ListArray::new(field, offsets.clone(), items, Some(nulls.clone())))
+                as ArrayRef,
         ));
     };
-    list("list of bool", Arc::new((0..total).map(|k| item(k).map(|n| n % 2 == 0)).collect::<BooleanArray>()));
+    list(
+        "list of bool",
+        Arc::new((0..total).map(|k| item(k).map(|n| n % 2 == 0)).collect::<BooleanArray>()),
+    );
     list(
         "list of f16",
         Arc::new(
@@ -215,8 +250,14 @@ fn more(cells: &[Cell], out: &mut Vec<(&'static str, ArrayRef)>) {
                 .collect::<Float16Array>(),
         ),
     );
-    list("list of views", Arc::new((0..total).map(|k| item(k).map(text)).collect::<StringViewArray>()));
-    list("list of large text", Arc::new((0..total).map(|k| item(k).map(text)).collect::<LargeStringArray>()));
+    list(
+        "list of views",
+        Arc::new((0..total).map(|k| item(k).map(text)).collect::<StringViewArray>()),
+    );
+    list(
+        "list of large text",
+        Arc::new((0..total).map(|k| item(k).map(text)).collect::<LargeStringArray>()),
+    );
     let labels: DictionaryArray<Int8Type> =
         (0..total).map(|k| item(k).map(|n| if n % 2 == 0 { "even" } else { "odd" })).collect();
     list("list of labels", Arc::new(labels));
@@ -225,7 +266,10 @@ fn more(cells: &[Cell], out: &mut Vec<(&'static str, ArrayRef)>) {
     let embedding: Float32Array =
         cells.iter().flat_map(|c| (0..4).map(|k| c.map(|n| (n * k) as f32 / 3.0))).collect();
     let field = Arc::new(Field::new("item", DataType::Float32, true));
-    out.push(("embedding", Arc::new(FixedSizeListArray::new(field, 4, Arc::new(embedding), Some(nulls)))));
+    out.push((
+        "embedding",
+        Arc::new(FixedSizeListArray::new(field, 4, Arc::new(embedding), Some(nulls))),
+    ));
     let n = cells.len() as i64;
     let values: ArrayRef = Arc::new(cells.iter().map(|c| c.map(text)).collect::<StringArray>());
     let field = Arc::new(Field::new("item", DataType::Utf8, true));
@@ -239,8 +283,10 @@ fn check(base: &[Cell], derivative: &[Cell]) {
         let id = |cells: &[Cell]| -> ArrayRef {
             Arc::new(cells.iter().map(|c| c.map(|n| format!("row {n}"))).collect::<StringArray>())
         };
-        let (b, d) =
-            (table(vec![("key", id(base)), (name, b)]), table(vec![("key", id(derivative)), (name, d)]));
+        let (b, d) = (
+            table(vec![("key", id(base)), (name, b)]),
+            table(vec![("key", id(derivative)), (name, d)]),
+        );
         round_trip(&b, &d);
     }
 }
@@ -248,7 +294,8 @@ fn check(base: &[Cell], derivative: &[Cell]) {
 #[test]
 fn every_type_survives_typical_changes() {
     let base: Vec<Cell> = (0..120).map(|n| (n % 11 != 4).then_some(n)).collect();
-    let mut derivative: Vec<Cell> = base.iter().copied().filter(|c| c.is_none_or(|n| n % 5 != 2)).collect();
+    let mut derivative: Vec<Cell> =
+        base.iter().copied().filter(|c| c.is_none_or(|n| n % 5 != 2)).collect();
     derivative[10] = Some(900);
     derivative[20] = None;
     derivative.rotate_left(30);
@@ -312,7 +359,8 @@ fn refused_columns(format: Format) -> Vec<&'static str> {
     all.push(("dictionary of views", Arc::new(DictionaryArray::new(keys, Arc::new(views)))));
     let mut refused = Vec::new();
     for (name, array) in all {
-        let batch = table(vec![("key", Arc::new(Int64Array::from_iter(0..12)) as ArrayRef), (name, array)]);
+        let batch =
+            table(vec![("key", Arc::new(Int64Array::from_iter(0..12)) as ArrayRef), (name, array)]);
         let pair = Pair::of(&batch, &batch);
         let (delta, base) = (pair.delta(), Dataset::open(pair.path("base.arrow")).unwrap());
         let data = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).unwrap();
@@ -320,7 +368,10 @@ fn refused_columns(format: Format) -> Vec<&'static str> {
         if let Err(e) = data.write(&out, Some(format), Overwrite::Refuse, &Unobserved) {
             let text = format!("{e}");
             assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{text}");
-            assert!(text.contains(&format!("column {name:?}")) && text.contains("choose arrow"), "{text}");
+            assert!(
+                text.contains(&format!("column {name:?}")) && text.contains("choose arrow"),
+                "{text}"
+            );
             assert!(!out.exists(), "{text}");
             refused.push(name);
         }
@@ -365,15 +416,20 @@ fn formats_say_which_column_they_cannot_hold() {
 fn a_dictionary_of_views_is_one_of_strings_in_parquet() {
     let views = StringViewArray::from_iter_values(["x", "a text longer than twelve bytes"]);
     let keys = Int32Array::from(vec![Some(1), None, Some(0), Some(1)]);
-    let batch = table(vec![("d", Arc::new(DictionaryArray::new(keys, Arc::new(views))) as ArrayRef)]);
+    let batch =
+        table(vec![("d", Arc::new(DictionaryArray::new(keys, Arc::new(views))) as ArrayRef)]);
     let pair = Pair::of(&batch, &batch);
     let out = File::open(pair.write("base.arrow", "out.parquet", Some(Format::Parquet))).unwrap();
     let mut back = ParquetRecordBatchReader::try_new(out, 100).unwrap();
     let back = back.next().unwrap().unwrap();
-    let text: DictionaryArray<Int32Type> =
-        [Some("a text longer than twelve bytes"), None, Some("x"), Some("a text longer than twelve bytes")]
-            .into_iter()
-            .collect();
+    let text: DictionaryArray<Int32Type> = [
+        Some("a text longer than twelve bytes"),
+        None,
+        Some("x"),
+        Some("a text longer than twelve bytes"),
+    ]
+    .into_iter()
+    .collect();
     assert_eq!(back.column(0).to_data(), text.to_data());
 }
 

@@ -1,7 +1,8 @@
 //! PEFT adapters: LoRA in the folder layout of Hugging Face's `peft`.
 //!
-//! A folder holds `adapter_config.json` and `adapter_model.safetensors`. What the merge of an adapter into its base
-//! adds to each weight follows from the two, as in `peft.tuners.lora` (version 0.21): see [`AdapterModule`].
+//! A folder holds `adapter_config.json` and `adapter_model.safetensors`. What the merge of an
+//! adapter into its base adds to each weight follows from the two, as in `peft.tuners.lora`
+//! (version 0.21): see [`AdapterModule`].
 
 mod config;
 #[cfg(test)]
@@ -36,9 +37,9 @@ pub enum AdapterKind {
 
 /// One adapted weight.
 ///
-/// With `A` of shape `[rank, in]` and `B` of `[out, rank]` (further dimensions of a convolution's `A` belong to `in`,
-/// those of `B` are one), merging adds `scale * B A` to the weight, or `scale * (B A)^T` if it is
-/// [`transposed`](Self::transposed).
+/// With `A` of shape `[rank, in]` and `B` of `[out, rank]` (further dimensions of a convolution's
+/// `A` belong to `in`, those of `B` are one), merging adds `scale * B A` to the weight, or `scale *
+/// (B A)^T` if it is [`transposed`](Self::transposed).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AdapterModule {
@@ -101,8 +102,9 @@ impl Adapter {
     /// Open the folder of an adapter.
     ///
     /// # Errors
-    /// `NotFound` when the folder or one of its two files is missing; `InvalidInput` when they are malformed, the
-    /// adapter is no LoRA, or a module lacks one of its factors; what [`Model::open`] reports.
+    /// `NotFound` when the folder or one of its two files is missing; `InvalidInput` when they are
+    /// malformed, the adapter is no LoRA, or a module lacks one of its factors; what
+    /// [`Model::open`] reports.
     pub fn open(folder: impl AsRef<Path>, options: &OpenOptions) -> Result<Adapter> {
         let folder = folder.as_ref();
         let place = || folder.display().to_string();
@@ -122,11 +124,12 @@ impl Adapter {
         let file = |name: &str| model.files().iter().position(|f| f.path == name);
         let missing = |name| Error::new(ErrorKind::NotFound, format!("the folder has no {name}"));
         let config_file = file(ADAPTER_CONFIG).ok_or_else(|| missing(ADAPTER_CONFIG))?;
-        let config =
-            AdapterConfig::read(model.file_source(config_file)?).map_err(|e| e.in_file(ADAPTER_CONFIG))?;
+        let config = AdapterConfig::read(model.file_source(config_file)?)
+            .map_err(|e| e.in_file(ADAPTER_CONFIG))?;
         let weights = file(ADAPTER_WEIGHTS).ok_or_else(|| {
             if file("adapter_model.bin").is_some() {
-                let message = "adapter_model.bin is a Python pickle: save the adapter with safetensors";
+                let message =
+                    "adapter_model.bin is a Python pickle: save the adapter with safetensors";
                 return Error::new(ErrorKind::InvalidInput, message);
             }
             missing(ADAPTER_WEIGHTS)
@@ -159,7 +162,8 @@ impl Adapter {
         }
         let mut modules = Vec::with_capacity(parts.len());
         for ((path, kind), parts) in &parts {
-            let mut module = module(&model, &config, path, *kind, parts).map_err(|e| e.in_tensor(*path))?;
+            let mut module =
+                module(&model, &config, path, *kind, parts).map_err(|e| e.in_tensor(*path))?;
             module.magnitude = magnitudes.remove(path);
             modules.push(module);
         }
@@ -173,7 +177,8 @@ impl Adapter {
         &self.config
     }
 
-    /// The folder: files and tensors, of which some may lie in further files and not belong to the adapter.
+    /// The folder: files and tensors, of which some may lie in further files and not belong to the
+    /// adapter.
     pub fn model(&self) -> &Model {
         &self.model
     }
@@ -183,16 +188,17 @@ impl Adapter {
         &self.modules
     }
 
-    /// The adapter's tensors that are no part of a module, such as whole modules that were trained beside it
-    /// (`modules_to_save`).
+    /// The adapter's tensors that are no part of a module, such as whole modules that were trained
+    /// beside it (`modules_to_save`).
     pub fn rest(&self) -> &[usize] {
         &self.rest
     }
 
     /// The module that adapts the weight of this name, if the shape fits.
     ///
-    /// Checkpoints and classes of models disagree about prefixes (`model.`, `bert.`), so where no module has the
-    /// path exactly, one whose path ends the weight's, or is ended by it, is taken if there is only one.
+    /// Checkpoints and classes of models disagree about prefixes (`model.`, `bert.`), so where no
+    /// module has the path exactly, one whose path ends the weight's, or is ended by it, is taken
+    /// if there is only one.
     pub fn find(&self, weight: &str, spec: &TensorSpec) -> Option<&AdapterModule> {
         let path = weight.strip_suffix(".weight")?;
         let rows = spec.shape().first().copied().unwrap_or(1);
@@ -224,10 +230,14 @@ impl Adapter {
                 .map_err(|e| e.in_tensor(entry.map_or("", |e| &e.name)).in_file(ADAPTER_WEIGHTS))
         };
         let (a, b) = (read(module.a)?, read(module.b)?);
-        let rank = usize::try_from(module.rank)
-            .map_err(|_| Error::new(ErrorKind::LimitExceeded, "the rank exceeds the address space"))?;
-        let (left, right) =
-            if module.transposed { (transpose(&a, rank), transpose_back(&b, rank)) } else { (b, a) };
+        let rank = usize::try_from(module.rank).map_err(|_| {
+            Error::new(ErrorKind::LimitExceeded, "the rank exceeds the address space")
+        })?;
+        let (left, right) = if module.transposed {
+            (transpose(&a, rank), transpose_back(&b, rank))
+        } else {
+            (b, a)
+        };
         Ok(AdapterFactors { rank, left, right, scale: module.scale })
     }
 }
@@ -251,8 +261,8 @@ enum Part {
     Magnitude,
 }
 
-/// Path of the module, what it is, and which of its tensors this is. Names are as PEFT saves them, or with the name of
-/// the adapter behind the part, as in its memory (`lora_A.default.weight`).
+/// Path of the module, what it is, and which of its tensors this is. Names are as PEFT saves them,
+/// or with the name of the adapter behind the part, as in its memory (`lora_A.default.weight`).
 fn split_name(name: &str) -> Option<(&str, AdapterKind, Part)> {
     const PARTS: [(&str, AdapterKind, Part); 5] = [
         (".lora_A", AdapterKind::Linear, Part::A),

@@ -1,7 +1,8 @@
 //! The local Hugging Face cache: from a model id to the folder that holds it.
 //!
-//! `<cache>/models--org--name/` has `refs/<revision>`, files that hold a commit hash, `snapshots/<hash>/`, the
-//! folders themselves, and `blobs/`, which the files of a snapshot are links to.
+//! `<cache>/models--org--name/` has `refs/<revision>`, files that hold a commit hash,
+//! `snapshots/<hash>/`, the folders themselves, and `blobs/`, which the files of a snapshot are
+//! links to.
 
 use crate::scan::broken;
 use sparse_core::check_path;
@@ -15,7 +16,8 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum HubCache {
     /// Where the Hugging Face tools do: `$HF_HUB_CACHE`, else `$HF_HOME/hub`, else
-    /// `$XDG_CACHE_HOME/huggingface/hub`, else `~/.cache/huggingface/hub`. The first that is set counts.
+    /// `$XDG_CACHE_HOME/huggingface/hub`, else `~/.cache/huggingface/hub`. The first that is set
+    /// counts.
     #[default]
     Environment,
     /// In this folder, the one with the `models--...` folders.
@@ -27,14 +29,19 @@ pub enum HubCache {
 impl HubCache {
     fn folder(&self) -> Option<PathBuf> {
         match self {
-            HubCache::Environment => from_environment(|name| std::env::var_os(name), std::env::home_dir()),
+            HubCache::Environment => {
+                from_environment(|name| std::env::var_os(name), std::env::home_dir())
+            }
             HubCache::At(path) => Some(path.clone()),
             HubCache::Off => None,
         }
     }
 }
 
-fn from_environment(var: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
+fn from_environment(
+    var: impl Fn(&str) -> Option<OsString>,
+    home: Option<PathBuf>,
+) -> Option<PathBuf> {
     let var = |name| var(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     // The second is the older name of the first.
     var("HF_HUB_CACHE").or_else(|| var("HUGGINGFACE_HUB_CACHE")).or_else(|| {
@@ -74,7 +81,9 @@ fn resolve_inner(given: &Path, cache: &HubCache) -> Result<Resolved> {
         Ok(_) => Err(Error::new(ErrorKind::InvalidInput, "neither a file nor a folder")),
         // Something is there, but not to be had.
         Err(e) if fs::symlink_metadata(given).is_ok() => Err(broken(given, e)),
-        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Err(Error::io("cannot read", e)),
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            Err(Error::io("cannot read", e))
+        }
         Err(_) => {
             let id = given.to_str().and_then(ModelId::parse);
             let Some(id) = id else {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Files below this size are opened for each read instead of being kept open or mapped, unless they hold tensors:
-/// a folder may hold more of them than there are file handles.
+/// Files below this size are opened for each read instead of being kept open or mapped, unless they
+/// hold tensors: a folder may hold more of them than there are file handles.
 const KEEP_OPEN_FROM: u64 = 1 << 20;
 
 /// A file that is opened when it is first read.
@@ -112,10 +112,12 @@ impl ByteSource for LazyFile {
     fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         self.read(offset, out).map_err(|e| match e.kind() {
             // What was cut short under the reader ends too early; that it was cut says more.
-            ErrorKind::Truncated | ErrorKind::InvalidInput => match self.stamp.check_path(&self.path) {
-                Err(changed) => changed,
-                Ok(()) => e.in_file(&*self.name),
-            },
+            ErrorKind::Truncated | ErrorKind::InvalidInput => {
+                match self.stamp.check_path(&self.path) {
+                    Err(changed) => changed,
+                    Ok(()) => e.in_file(&*self.name),
+                }
+            }
             _ => e.in_file(&*self.name),
         })
     }

@@ -1,8 +1,8 @@
 //! The safetensors header.
 //!
-//! A safetensors file is eight bytes of header length (little-endian), the header as JSON, and the tensors, which
-//! tile the rest without gaps. The rules are those of the `safetensors` crate, and stricter in one point: two
-//! tensors of the same name are an error.
+//! A safetensors file is eight bytes of header length (little-endian), the header as JSON, and the
+//! tensors, which tile the rest without gaps. The rules are those of the `safetensors` crate, and
+//! stricter in one point: two tensors of the same name are an error.
 
 mod raw;
 
@@ -38,9 +38,9 @@ impl Header {
     /// Read and check the header of `file`.
     ///
     /// # Errors
-    /// `InvalidInput` when the file is not safetensors or breaks its rules; `Truncated` when it ends before the
-    /// header or the tensors do; `LimitExceeded` for a header of more than [`MAX_HEADER_BYTES`]; what reading
-    /// reports.
+    /// `InvalidInput` when the file is not safetensors or breaks its rules; `Truncated` when it
+    /// ends before the header or the tensors do; `LimitExceeded` for a header of more than
+    /// [`MAX_HEADER_BYTES`]; what reading reports.
     pub fn read(file: &dyn ByteSource) -> Result<Header> {
         let file_len = file.byte_len();
         let mut start = [0; 256];
@@ -48,14 +48,16 @@ impl Header {
         let start = start.get_mut(..have).unwrap_or_default();
         file.read_exact_at(0, start)?;
         let head_len = head_len(start, file_len)?;
-        // At most 100 MB and at most the file, so that this cannot take much more memory than there is data.
-        let json_len = usize::try_from(head_len - LEN_BYTES)
-            .map_err(|_| Error::new(ErrorKind::LimitExceeded, "the header exceeds the address space"))?;
+        // At most 100 MB and at most the file, so that this cannot take much more memory than there
+        // is data.
+        let json_len = usize::try_from(head_len - LEN_BYTES).map_err(|_| {
+            Error::new(ErrorKind::LimitExceeded, "the header exceeds the address space")
+        })?;
         Header::parse_json(&file.bytes_at(LEN_BYTES, json_len)?, file_len)
     }
 
-    /// Parse a head, the length field and the JSON after it, that stands at the start of a file of `file_len`
-    /// bytes. Bytes after the head are ignored.
+    /// Parse a head, the length field and the JSON after it, that stands at the start of a file of
+    /// `file_len` bytes. Bytes after the head are ignored.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -63,7 +65,10 @@ impl Header {
         let head_len = head_len(head, file_len)?;
         let json = usize::try_from(head_len).ok().and_then(|end| head.get(LEN_BYTES as usize..end));
         let json = json.ok_or_else(|| {
-            Error::truncated(format!("the head has {head_len} bytes, of which {} are there", head.len()))
+            Error::truncated(format!(
+                "the head has {head_len} bytes, of which {} are there",
+                head.len()
+            ))
         })?;
         Header::parse_json(json, file_len)
     }
@@ -81,7 +86,8 @@ impl Header {
     fn parse_json(json: &[u8], file_len: u64) -> Result<Header> {
         let head_len = LEN_BYTES + json.len() as u64;
         let text = std::str::from_utf8(json).map_err(|e| {
-            invalid("the safetensors header is not UTF-8").at_offset(LEN_BYTES + e.valid_up_to() as u64)
+            invalid("the safetensors header is not UTF-8")
+                .at_offset(LEN_BYTES + e.valid_up_to() as u64)
         })?;
         let mut raw = raw::read_tensors(text)?;
 
@@ -98,7 +104,8 @@ impl Header {
         for (name, tensor) in raw {
             let (from, to) = tensor.data_offsets;
             match tensor.check(end) {
-                // In range: `from` is the end of the one before it, and the last end is checked below.
+                // In range: `from` is the end of the one before it, and the last end is checked
+                // below.
                 Ok(spec) => tensors.push(HeaderTensor {
                     name: name.into_owned(),
                     spec,
@@ -108,7 +115,8 @@ impl Header {
             }
             end = to;
         }
-        let want = head_len.checked_add(end).ok_or_else(|| invalid("the tensors overflow 64 bits"))?;
+        let want =
+            head_len.checked_add(end).ok_or_else(|| invalid("the tensors overflow 64 bits"))?;
         if want > file_len {
             return Err(Error::truncated(format!(
                 "the header says {want} bytes, the file has {file_len}: fetch it again"
@@ -139,7 +147,8 @@ fn head_len(start: &[u8], file_len: u64) -> Result<u64> {
         return Err(invalid(format!("not a safetensors file: it has only {} bytes", start.len())));
     };
     let len = u64::from_le_bytes(*len);
-    // What begins like a header is taken at its word, so that a file that was cut short is called just that.
+    // What begins like a header is taken at its word, so that a file that was cut short is called
+    // just that.
     let ends_here = rest.is_empty() && file_len == LEN_BYTES;
     if !is_header && !ends_here {
         return Err(invalid("not a safetensors file: no header at its start").at_offset(LEN_BYTES));
@@ -162,7 +171,10 @@ fn head_len(start: &[u8], file_len: u64) -> Result<u64> {
 /// Files that people take for safetensors, by how they begin.
 fn other_format(start: &[u8]) -> Option<&'static str> {
     [
-        (&b"version https://git-lfs"[..], "a Git LFS pointer; fetch the file itself with `git lfs pull`"),
+        (
+            &b"version https://git-lfs"[..],
+            "a Git LFS pointer; fetch the file itself with `git lfs pull`",
+        ),
         (b"PK\x03\x04", "a zip archive, as PyTorch's .bin and .pt files are"),
         (b"GGUF", "a GGUF file"),
         (b"<!DOCTYPE", "a web page"),
@@ -187,7 +199,9 @@ impl RawTensor<'_> {
             )));
         }
         if from < end {
-            return Err(invalid(format!("its data overlaps that of the tensor before it ({from} < {end})")));
+            return Err(invalid(format!(
+                "its data overlaps that of the tensor before it ({from} < {end})"
+            )));
         }
         if from > end {
             return Err(invalid(format!("bytes {end}..{from} of the data belong to no tensor")));

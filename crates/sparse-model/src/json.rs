@@ -1,9 +1,10 @@
 //! A strict reader of JSON (RFC 8259), for the little of it that model files need.
 //!
-//! It pulls values out of a text one by one and builds no tree: headers of large models have tens of thousands of
-//! objects of one form. Nothing recurses, so no nesting overflows the stack, and memory grows with the text at
-//! most. What it accepts is what `serde_json` accepts; the tests compare the two. With that crate, whoever only
-//! reads deltas would build eleven more, five of them for procedural macros.
+//! It pulls values out of a text one by one and builds no tree: headers of large models have tens
+//! of thousands of objects of one form. Nothing recurses, so no nesting overflows the stack, and
+//! memory grows with the text at most. What it accepts is what `serde_json` accepts; the tests
+//! compare the two. With that crate, whoever only reads deltas would build eleven more, five of
+//! them for procedural macros.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -140,9 +141,9 @@ impl<'a> Json<'a> {
         }
         self.number()?;
         let number = self.text.get(start..self.at).unwrap_or_default();
-        number
-            .parse()
-            .map_err(|_| Json::unexpected(start, "expected a whole number from 0 to 18446744073709551615"))
+        number.parse().map_err(|_| {
+            Json::unexpected(start, "expected a whole number from 0 to 18446744073709551615")
+        })
     }
 
     /// Read `null`, if that is what follows.
@@ -312,7 +313,9 @@ impl<'a> Json<'a> {
 
     fn code_unit(&mut self) -> Result<u32, Fault> {
         let digits = match self.rest() {
-            [b'\\', b'u', rest @ ..] => rest.get(..4).filter(|d| d.iter().all(u8::is_ascii_hexdigit)),
+            [b'\\', b'u', rest @ ..] => {
+                rest.get(..4).filter(|d| d.iter().all(u8::is_ascii_hexdigit))
+            }
             _ => None,
         };
         let digits = digits.and_then(|d| std::str::from_utf8(d).ok());
@@ -323,8 +326,11 @@ impl<'a> Json<'a> {
     }
 
     fn syntax(&self, message: impl Into<Cow<'static, str>>) -> Fault {
-        let message =
-            if self.at >= self.text.len() { "the text ends too early".into() } else { message.into() };
+        let message = if self.at >= self.text.len() {
+            "the text ends too early".into()
+        } else {
+            message.into()
+        };
         Fault { offset: self.at, is_json: false, message }
     }
 
@@ -355,8 +361,9 @@ mod tests {
 
     #[test]
     fn values_are_read() {
-        let mut json =
-            Json::new(r#" {"a" : [1, 23,18446744073709551615], "\u0062\n\ud83d\ude00ü":null,"":"x"} "#);
+        let mut json = Json::new(
+            r#" {"a" : [1, 23,18446744073709551615], "\u0062\n\ud83d\ude00ü":null,"":"x"} "#,
+        );
         let mut seen = Vec::new();
         json.object(|json, name| {
             seen.push(name.clone().into_owned());
@@ -384,11 +391,15 @@ mod tests {
     fn faults_say_what_and_where() {
         let fault = |text: &str| {
             let mut json = Json::new(text);
-            let e = json.object(|json, _| json.u64().map(drop)).and_then(|()| json.end()).unwrap_err();
+            let e =
+                json.object(|json, _| json.u64().map(drop)).and_then(|()| json.end()).unwrap_err();
             (e.offset, e.is_json, e.to_string())
         };
         assert_eq!(fault("[]"), (0, true, "expected an object, found an array".into()));
-        assert_eq!(fault(r#"{"a": "1"}"#), (6, true, "expected a whole number, found a string".into()));
+        assert_eq!(
+            fault(r#"{"a": "1"}"#),
+            (6, true, "expected a whole number, found a string".into())
+        );
         for number in ["-1", "1.0", "1e0", "18446744073709551616", "-0"] {
             let (at, is_json, message) = fault(&format!(r#"{{"a":{number}}}"#));
             assert!(at == 5 && is_json && message.contains("whole number"), "{number}: {message}");
@@ -468,8 +479,8 @@ mod tests {
         fn accepts_what_serde_json_accepts(text in prop_oneof![pieces(), nearly()]) {
             let theirs = serde_json::from_str::<serde_json::Value>(&text);
             if theirs.as_ref().is_err_and(|e| e.to_string().starts_with("number out of range")) {
-                // Well formed as far as that number; their values stop there, their scanner (laxer about
-                // surrogates) goes on.
+                // Well formed as far as that number; their values stop there, their scanner (laxer
+                // about surrogates) goes on.
                 let scanned = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
                 prop_assert!(scanned || !accepts(&text), "{text}");
             } else {

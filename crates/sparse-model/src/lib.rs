@@ -1,19 +1,24 @@
 //! Model input and output.
 //!
-//! * [`Model`] opens what people have on disk, a safetensors file, a Hugging Face folder with or without shards,
-//!   or an id in the local Hugging Face cache, as one [`TensorSource`](sparse_core::TensorSource) plus the list
-//!   of its files. It never writes, and never downloads.
-//! * [`match_tensors`] finds, for each tensor of a fine-tune, the tensor of the base to code it against.
+//! * [`Model`] opens what people have on disk, a safetensors file, a Hugging Face folder with or
+//!   without shards, or an id in the local Hugging Face cache, as one
+//!   [`TensorSource`](sparse_core::TensorSource) plus the list of its files. It never writes, and
+//!   never downloads.
+//! * [`match_tensors`] finds, for each tensor of a fine-tune, the tensor of the base to code it
+//!   against.
 //! * [`Adapter`] opens a LoRA in the folder layout of PEFT: what merging it adds to which weight.
-//! * [`AtomicFile`] and [`AtomicDir`] write output that appears under its name complete or not at all.
+//! * [`AtomicFile`] and [`AtomicDir`] write output that appears under its name complete or not at
+//!   all.
 //!
-//! Files are read by position. With feature `mmap` (on by default) a caller may have them mapped into memory instead;
-//! [`OpenOptions::mmap`] says what that asks of the caller. A file that changes while its model is open is an error as
-//! soon as that is noticed, see [`TensorSource::check_unchanged`](sparse_core::TensorSource::check_unchanged).
+//! Files are read by position. With feature `mmap` (on by default) a caller may have them mapped
+//! into memory instead; [`OpenOptions::mmap`] says what that asks of the caller. A file that
+//! changes while its model is open is an error as soon as that is noticed, see
+//! [`TensorSource::check_unchanged`](sparse_core::TensorSource::check_unchanged).
 //!
-//! The safetensors header is parsed here and not by the `safetensors` crate, because that crate wants the whole
-//! file in one slice, takes the last of two equal names without a word, and reports neither the tensor nor the
-//! place of most errors. The tests hold the two parsers against each other.
+//! The safetensors header is parsed here and not by the `safetensors` crate, because that crate
+//! wants the whole file in one slice, takes the last of two equal names without a word, and reports
+//! neither the tensor nor the place of most errors. The tests hold the two parsers against each
+//! other.
 
 #![cfg_attr(not(feature = "mmap"), forbid(unsafe_code))]
 
@@ -43,4 +48,6 @@ pub use header::{Header, HeaderTensor, MAX_HEADER_BYTES};
 pub use matching::{Counterpart, RenameEvidence, TensorMatch, match_tensors};
 pub use model::{FileKind, Model, ModelFile, OpenOptions, TensorLocation, Warning};
 pub use open::open_file;
-pub use output::{AtomicDir, AtomicFile, OutputFile, Overwrite, ScratchDir, abandon_outputs, refuse_inside};
+pub use output::{
+    AtomicDir, AtomicFile, OutputFile, Overwrite, ScratchDir, abandon_outputs, refuse_inside,
+};

@@ -17,21 +17,22 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct OpenOptions {
-    /// Map files into memory instead of reading them by position: tensors are then borrowed without a copy. Off by
-    /// default; without feature `mmap` it has no effect.
+    /// Map files into memory instead of reading them by position: tensors are then borrowed without
+    /// a copy. Off by default; without feature `mmap` it has no effect.
     ///
-    /// It asks of the caller that nobody writes to or truncates the files while the model is open (replacing
-    /// them by rename is fine). If someone does, results are wrong, and reading past the end of a truncated file
-    /// ends the process (`SIGBUS`). Read by position, a file that was cut short is an error, and is as fast:
-    /// mapping is for programs that borrow tensors for long and own the files.
+    /// It asks of the caller that nobody writes to or truncates the files while the model is open
+    /// (replacing them by rename is fine). If someone does, results are wrong, and reading past the
+    /// end of a truncated file ends the process (`SIGBUS`). Read by position, a file that was cut
+    /// short is an error, and is as fast: mapping is for programs that borrow tensors for long and
+    /// own the files.
     pub mmap: bool,
     /// Where model ids are looked up.
     pub cache: HubCache,
-    /// Files and folders to leave out, by their path below the root (with `/`). Empty by default: every file
-    /// counts.
+    /// Files and folders to leave out, by their path below the root (with `/`). Empty by default:
+    /// every file counts.
     pub exclude: Vec<String>,
-    /// In a folder, take a `.safetensors` file that was cut short, or is a Git LFS pointer, as a plain file with
-    /// a warning, instead of reporting an error.
+    /// In a folder, take a `.safetensors` file that was cut short, or is a Git LFS pointer, as a
+    /// plain file with a warning, instead of reporting an error.
     pub allow_incomplete: bool,
 }
 
@@ -63,8 +64,8 @@ pub enum FileKind {
     Safetensors {
         /// Bytes before the first tensor.
         head_len: u64,
-        /// Indices into [`Model::tensors`](TensorSource::tensors), in the order in which the tensors lie in the
-        /// file.
+        /// Indices into [`Model::tensors`](TensorSource::tensors), in the order in which the
+        /// tensors lie in the file.
         tensors: Vec<usize>,
     },
 }
@@ -91,8 +92,9 @@ pub struct TensorLocation<'a> {
 
 /// A model on disk, opened for reading.
 ///
-/// The tensors of all its safetensors files are one [`TensorSource`]. A name that occurs in several files is
-/// qualified there, `unet/model.safetensors:conv.weight`; [`location`](Model::location) has the plain one.
+/// The tensors of all its safetensors files are one [`TensorSource`]. A name that occurs in several
+/// files is qualified there, `unet/model.safetensors:conv.weight`; [`location`](Model::location)
+/// has the plain one.
 #[derive(Debug)]
 pub struct Model {
     root: PathBuf,
@@ -114,17 +116,19 @@ struct Place {
 }
 
 impl Model {
-    /// Open a model: the path of a safetensors file or of a folder, or the id of a model in the local Hugging
-    /// Face cache (`org/name` or `org/name@revision`). A path that exists is never taken for an id.
+    /// Open a model: the path of a safetensors file or of a folder, or the id of a model in the
+    /// local Hugging Face cache (`org/name` or `org/name@revision`). A path that exists is never
+    /// taken for an id.
     ///
-    /// A folder's files are all taken, links followed. A `.safetensors` file that breaks the format counts as a
-    /// plain file there, with a [warning](Model::warnings).
+    /// A folder's files are all taken, links followed. A `.safetensors` file that breaks the format
+    /// counts as a plain file there, with a [warning](Model::warnings).
     ///
     /// # Errors
-    /// With the file: `NotFound` when there is no such path or model, a link leads nowhere, or a shard that an
-    /// index names is missing; `InvalidInput` when a file that was named directly is not safetensors, a link
-    /// leads back to its own folder, or a file name is not UTF-8; `Truncated` when a safetensors file was cut
-    /// short; `LimitExceeded` for absurd headers and folders; `Io` when the system refuses.
+    /// With the file: `NotFound` when there is no such path or model, a link leads nowhere, or a
+    /// shard that an index names is missing; `InvalidInput` when a file that was named directly is
+    /// not safetensors, a link leads back to its own folder, or a file name is not UTF-8;
+    /// `Truncated` when a safetensors file was cut short; `LimitExceeded` for absurd headers and
+    /// folders; `Io` when the system refuses.
     pub fn open(path_or_id: impl AsRef<Path>, options: &OpenOptions) -> Result<Model> {
         match resolve(path_or_id.as_ref(), &options.cache)? {
             Resolved::File(path) => Model::open_file(path, options),
@@ -154,7 +158,8 @@ impl Model {
         let mut builder = Builder { empty_folders: found.empty_folders, ..Builder::default() };
         for Found { relative, path, stamp } in found.files {
             let is_safetensors = relative.ends_with(".safetensors");
-            let source = LazyFile::new(path, relative.clone(), stamp.clone(), options.mmap, is_safetensors);
+            let source =
+                LazyFile::new(path, relative.clone(), stamp.clone(), options.mmap, is_safetensors);
             let mut header = None;
             if is_safetensors {
                 match Header::read(&source) {
@@ -166,7 +171,8 @@ impl Model {
                     Err(e) => return Err(e.in_file(relative)),
                 }
             }
-            // Tensors of a file that is plain after all are never asked for: no reason to keep it open.
+            // Tensors of a file that is plain after all are never asked for: no reason to keep it
+            // open.
             let source = match (&header, is_safetensors) {
                 (None, true) => {
                     let path = source.path().to_owned();
@@ -213,7 +219,8 @@ impl Model {
         self.source(file).map(|s| s as _)
     }
 
-    /// The head of safetensors file `file`: its bytes before the first tensor, verbatim. Empty for a plain file.
+    /// The head of safetensors file `file`: its bytes before the first tensor, verbatim. Empty for
+    /// a plain file.
     ///
     /// # Errors
     /// `InvalidArgument` when there is no such file; what reading reports.
@@ -245,15 +252,16 @@ impl Model {
         self.find(name).filter(is_it).or_else(|| self.find(&format!("{path}:{name}")).filter(is_it))
     }
 
-    /// The paths that hold the model, links resolved: its root and whatever lies outside of it. What
-    /// [`refuse_inside`](crate::refuse_inside) should be given before anything is written.
+    /// The paths that hold the model, links resolved: its root and whatever lies outside of it.
+    /// What [`refuse_inside`](crate::refuse_inside) should be given before anything is written.
     ///
     /// # Errors
     /// `Io` or `NotFound` when a path cannot be resolved (any more).
     pub fn input_paths(&self) -> Result<Vec<PathBuf>> {
         let real = |path: &Path| {
-            std::fs::canonicalize(path)
-                .map_err(|e| Error::io("cannot resolve the path", e).in_file(path.display().to_string()))
+            std::fs::canonicalize(path).map_err(|e| {
+                Error::io("cannot resolve the path", e).in_file(path.display().to_string())
+            })
         };
         let root = real(&self.root)?;
         let mut outside = BTreeSet::new();
@@ -267,7 +275,9 @@ impl Model {
     }
 
     fn source(&self, file: usize) -> Result<&LazyFile> {
-        self.sources.get(file).ok_or_else(|| Error::invalid_argument(format!("no file with index {file}")))
+        self.sources
+            .get(file)
+            .ok_or_else(|| Error::invalid_argument(format!("no file with index {file}")))
     }
 
     fn place(&self, index: usize, offset: u64, len: usize) -> Result<(&LazyFile, u64)> {
@@ -307,14 +317,17 @@ impl TensorSource for Model {
 
 /// Whether a `.safetensors` file of a folder may be taken as plain bytes.
 ///
-/// Odd files are kept as they are. A download that was cut short is not: whoever compresses it wants to know.
+/// Odd files are kept as they are. A download that was cut short is not: whoever compresses it
+/// wants to know.
 fn tolerable(e: &Error, source: &LazyFile, options: &OpenOptions) -> bool {
     match e.kind() {
         ErrorKind::Truncated => options.allow_incomplete,
         ErrorKind::InvalidInput => {
             let lfs = b"version https://git-lfs";
             options.allow_incomplete
-                || !source.bytes_at(0, lfs.len()).is_ok_and(|start| start.as_ref() == lfs.as_slice())
+                || !source
+                    .bytes_at(0, lfs.len())
+                    .is_ok_and(|start| start.as_ref() == lfs.as_slice())
         }
         ErrorKind::LimitExceeded => true,
         _ => false,
@@ -433,7 +446,8 @@ impl Builder {
 
     /// Make names unique: those that occur more than once get their file in front.
     fn qualify(&mut self) -> Result<()> {
-        // A qualified name may, in theory, be the plain name of another tensor, which is then qualified too.
+        // A qualified name may, in theory, be the plain name of another tensor, which is then
+        // qualified too.
         loop {
             let mut count: HashMap<&str, usize> = HashMap::with_capacity(self.tensors.len());
             for (entry, _) in &self.tensors {

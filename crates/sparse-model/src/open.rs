@@ -4,12 +4,13 @@ use sparse_core::{Error, ErrorKind, Result};
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::path::Path;
 
-/// Opens a regular file for reading, links followed, and never waits: a pipe, which might block for ever, a device
-/// or a socket is refused, also when it takes the place of a file at this very moment.
+/// Opens a regular file for reading, links followed, and never waits: a pipe, which might block for
+/// ever, a device or a socket is refused, also when it takes the place of a file at this very
+/// moment.
 ///
 /// # Errors
-/// `NotFound` or `Io` when it cannot be opened; `InvalidInput` when it is a folder or anything else but a file.
-/// The path is left to the caller.
+/// `NotFound` or `Io` when it cannot be opened; `InvalidInput` when it is a folder or anything else
+/// but a file. The path is left to the caller.
 pub fn open_file(path: impl AsRef<Path>) -> Result<File> {
     let path = path.as_ref();
     let error = |e| Error::io("cannot open", e);

@@ -28,7 +28,8 @@ pub(crate) struct Scan {
     /// Folders without any entry, by relative path, sorted.
     pub(crate) empty_folders: Vec<String>,
     entries: usize,
-    /// The real paths of the folders that enclose the one being read: what a link must not lead back to.
+    /// The real paths of the folders that enclose the one being read: what a link must not lead
+    /// back to.
     enclosing: Vec<PathBuf>,
 }
 
@@ -43,8 +44,10 @@ pub(crate) fn scan(root: &Path, exclude: &[String]) -> Result<Scan> {
 
 impl Scan {
     fn folder(&mut self, path: &Path, relative: &str, exclude: &[String]) -> Result<()> {
-        let place = || if relative.is_empty() { path.display().to_string() } else { relative.to_owned() };
-        let real = fs::canonicalize(path).map_err(|e| Error::io("cannot open", e).in_file(place()))?;
+        let place =
+            || if relative.is_empty() { path.display().to_string() } else { relative.to_owned() };
+        let real =
+            fs::canonicalize(path).map_err(|e| Error::io("cannot open", e).in_file(place()))?;
         if self.enclosing.contains(&real) {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -76,11 +79,15 @@ impl Scan {
             let name = name.to_str().ok_or_else(|| {
                 Error::new(
                     ErrorKind::InvalidInput,
-                    format!("the file name {:?} is not UTF-8: rename the file", name.to_string_lossy()),
+                    format!(
+                        "the file name {:?} is not UTF-8: rename the file",
+                        name.to_string_lossy()
+                    ),
                 )
                 .in_file(place())
             })?;
-            let relative = if relative.is_empty() { name.to_owned() } else { format!("{relative}/{name}") };
+            let relative =
+                if relative.is_empty() { name.to_owned() } else { format!("{relative}/{name}") };
             if !exclude.contains(&relative) {
                 self.entry(entry.path(), relative, exclude)?;
             }
@@ -102,7 +109,8 @@ impl Scan {
         }
         if !meta.is_file() {
             // Reading a pipe or a device might block for ever.
-            return Err(Error::new(ErrorKind::InvalidInput, "neither a file nor a folder").in_file(relative));
+            return Err(Error::new(ErrorKind::InvalidInput, "neither a file nor a folder")
+                .in_file(relative));
         }
         self.files.push(Found { relative, path, stamp: FileStamp::of(&meta) });
         Ok(())
@@ -142,7 +150,8 @@ mod tests {
         }
         fs::create_dir_all(dir.path().join("void/inner")).unwrap();
         let scan = scan(dir.path(), &["skip".into()]).unwrap();
-        let names: Vec<_> = scan.files.iter().map(|f| (f.relative.as_str(), f.stamp.len())).collect();
+        let names: Vec<_> =
+            scan.files.iter().map(|f| (f.relative.as_str(), f.stamp.len())).collect();
         assert_eq!(names, [("a.txt", 5), ("a/a", 3), ("a/b/c", 5), ("b", 1)]);
         assert_eq!(scan.empty_folders, ["void/inner"]);
     }
@@ -157,7 +166,10 @@ mod tests {
         symlink(other.path().join("x"), dir.path().join("two")).unwrap();
         symlink(other.path().join("x/y"), dir.path().join("file")).unwrap();
         let found = scan(dir.path(), &[]).unwrap();
-        assert_eq!(found.files.iter().map(|f| &*f.relative).collect::<Vec<_>>(), ["file", "one/y", "two/y"]);
+        assert_eq!(
+            found.files.iter().map(|f| &*f.relative).collect::<Vec<_>>(),
+            ["file", "one/y", "two/y"]
+        );
 
         symlink(dir.path(), dir.path().join("zone")).unwrap();
         let e = scan(dir.path(), &[]).unwrap_err();

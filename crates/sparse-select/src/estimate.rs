@@ -2,8 +2,8 @@
 
 use sparse_core::{CodecContext, DeltaEncoder, Effort, ErrorKind, EstimatedBits, Result, UnitSpec};
 
-/// Let `encoder` analyse a unit that is in memory (usually a sample), and say what it expects. `None` when the codec
-/// cannot code such a unit.
+/// Let `encoder` analyse a unit that is in memory (usually a sample), and say what it expects.
+/// `None` when the codec cannot code such a unit.
 ///
 /// # Errors
 /// What the analysis reports; `Cancelled`.
@@ -27,7 +27,8 @@ pub fn estimate(
     loop {
         for i in 0..unit.chunk_count() {
             let target = chunk(unit, target, unit.dtype().storage_bytes(), i);
-            let base = base.zip(unit.base_dtype()).map(|(b, d)| chunk(unit, b, d.storage_bytes(), i));
+            let base =
+                base.zip(unit.base_dtype()).map(|(b, d)| chunk(unit, b, d.storage_bytes(), i));
             analysis.observe(i, target, base, cx)?;
         }
         if !analysis.end_pass()? {

@@ -2,8 +2,8 @@
 
 /// Whether `name` is `pattern`, in which `*` stands for any text and `?` for one character.
 pub fn matches(pattern: &str, name: &str) -> bool {
-    // The usual search, which goes back to the last `*` only, so that no pattern takes more than (pattern x name)
-    // steps.
+    // The usual search, which goes back to the last `*` only, so that no pattern takes more than
+    // (pattern x name) steps.
     let pattern: Vec<char> = pattern.chars().collect();
     let name: Vec<char> = name.chars().collect();
     let (mut p, mut n) = (0, 0);

@@ -1,6 +1,7 @@
 //! Choosing how to code each tensor: samples, estimates, policies.
 //!
-//! Knows no codec: candidates come in through the traits of `sparse-core`, and a policy compares what they cost.
+//! Knows no codec: candidates come in through the traits of `sparse-core`, and a policy compares
+//! what they cost.
 
 #![forbid(unsafe_code)]
 

@@ -44,8 +44,10 @@ impl Setting {
         let (codec, value) = match text.split_once('=') {
             None => (text, None),
             Some((codec, value)) => {
-                let number: Option<f64> = value.parse().ok().filter(|v: &f64| v.is_finite() && *v >= 0.0);
-                let wrong = || Error::invalid_argument(format!("{value:?} is no setting of a codec"));
+                let number: Option<f64> =
+                    value.parse().ok().filter(|v: &f64| v.is_finite() && *v >= 0.0);
+                let wrong =
+                    || Error::invalid_argument(format!("{value:?} is no setting of a codec"));
                 (codec, Some(number.ok_or_else(wrong)?))
             }
         };
@@ -71,7 +73,8 @@ pub struct Rule {
     pub policy: Policy,
 }
 
-/// What a caller wants. A policy is a wish, never a value in a file: what is written is the codec it chose.
+/// What a caller wants. A policy is a wish, never a value in a file: what is written is the codec
+/// it chose.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Policy {
@@ -121,8 +124,8 @@ impl Policy {
         }
     }
 
-    /// The index of the candidate to take: the smallest that is allowed, the first of equals. `None` if none is
-    /// allowed.
+    /// The index of the candidate to take: the smallest that is allowed, the first of equals.
+    /// `None` if none is allowed.
     pub fn choose(&self, candidates: &[Candidate]) -> Option<usize> {
         let allowed = candidates.iter().enumerate().filter(|c| self.allows(c.1.codec.fidelity));
         allowed.min_by(|a, b| a.1.bits.total_cmp(&b.1.bits)).map(|c| c.0)

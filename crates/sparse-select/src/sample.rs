@@ -9,8 +9,8 @@ const BLOCK: u64 = 4096;
 /// Vectors are sampled in blocks of this many elements.
 const VECTOR_BLOCK: u64 = 256;
 
-/// Picks elements of tensors: one run from each of many equal strata, at a place in it that a seeded generator
-/// chooses. The same seed picks the same elements, on every machine.
+/// Picks elements of tensors: one run from each of many equal strata, at a place in it that a
+/// seeded generator chooses. The same seed picks the same elements, on every machine.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     state: u64,
@@ -31,19 +31,26 @@ impl Sampler {
         z ^ (z >> 31)
     }
 
-    /// Runs of elements of `segment` that make up about `share` of it (all of it from 1.0 on), ascending, of one
-    /// length each: whole rows, or blocks of long rows and vectors. Returns the shape of the sample, too.
+    /// Runs of elements of `segment` that make up about `share` of it (all of it from 1.0 on),
+    /// ascending, of one length each: whole rows, or blocks of long rows and vectors. Returns the
+    /// shape of the sample, too.
     pub fn pick(&mut self, segment: Segment, share: f64) -> (Segment, Vec<Range<u64>>) {
         let block = if segment.rows == 1 { VECTOR_BLOCK } else { BLOCK }.min(segment.row_len);
         self.pick_blocks(segment, share, block)
     }
 
-    /// As [`pick`](Self::pick), but always whole rows: factors of matrices are lost in pieces of rows.
+    /// As [`pick`](Self::pick), but always whole rows: factors of matrices are lost in pieces of
+    /// rows.
     pub fn pick_rows(&mut self, segment: Segment, share: f64) -> (Segment, Vec<Range<u64>>) {
         self.pick_blocks(segment, share, segment.row_len)
     }
 
-    fn pick_blocks(&mut self, segment: Segment, share: f64, block: u64) -> (Segment, Vec<Range<u64>>) {
+    fn pick_blocks(
+        &mut self,
+        segment: Segment,
+        share: f64,
+        block: u64,
+    ) -> (Segment, Vec<Range<u64>>) {
         let len = segment.len();
         if len == 0 || share >= 1.0 {
             return (segment, Some(0..len).filter(|all| !all.is_empty()).into_iter().collect());

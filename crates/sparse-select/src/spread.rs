@@ -9,9 +9,10 @@ pub struct Offer {
     pub error: f64,
 }
 
-/// For each list of offers, the index of the one to take, so that the sum of the sizes is at most `budget` and the sum of the errors
-/// is small: from the smallest of each list on, the step that saves the most error per byte is taken next (along the lower convex
-/// hull of each list), as long as bytes are left. This is within one step of the best there is.
+/// For each list of offers, the index of the one to take, so that the sum of the sizes is at most
+/// `budget` and the sum of the errors is small: from the smallest of each list on, the step that
+/// saves the most error per byte is taken next (along the lower convex hull of each list), as long
+/// as bytes are left. This is within one step of the best there is.
 ///
 /// `None` when even the smallest offers exceed the budget, or a list is empty.
 pub fn spread(lists: &[Vec<Offer>], budget: f64) -> Option<Vec<usize>> {
@@ -37,7 +38,8 @@ pub fn spread(lists: &[Vec<Offer>], budget: f64) -> Option<Vec<usize>> {
         if at[list] + 1 != place {
             continue;
         }
-        let cost = lists[list][hulls[list][place]].bytes - lists[list][hulls[list][place - 1]].bytes;
+        let cost =
+            lists[list][hulls[list][place]].bytes - lists[list][hulls[list][place - 1]].bytes;
         if spent + cost <= budget {
             spent += cost;
             at[list] = place;
@@ -85,7 +87,9 @@ mod tests {
 
     /// The least error by trying everything.
     fn best(lists: &[Vec<Offer>], budget: f64) -> Option<f64> {
-        let Some((first, rest)) = lists.split_first() else { return (budget >= 0.0).then_some(0.0) };
+        let Some((first, rest)) = lists.split_first() else {
+            return (budget >= 0.0).then_some(0.0);
+        };
         let tries = first.iter().filter_map(|o| Some(o.error + best(rest, budget - o.bytes)?));
         tries.min_by(f64::total_cmp)
     }
@@ -122,7 +126,10 @@ mod tests {
     #[test]
     fn what_saves_most_comes_first() {
         let offer = |bytes, error| Offer { bytes, error };
-        let lists = vec![vec![offer(0.0, 100.0), offer(10.0, 0.0)], vec![offer(0.0, 10.0), offer(10.0, 0.0)]];
+        let lists = vec![
+            vec![offer(0.0, 100.0), offer(10.0, 0.0)],
+            vec![offer(0.0, 10.0), offer(10.0, 0.0)],
+        ];
         assert_eq!(spread(&lists, 10.0), Some(vec![1, 0]));
         assert_eq!(spread(&lists, 25.0), Some(vec![1, 1]));
         assert_eq!(spread(&lists, -1.0), None);

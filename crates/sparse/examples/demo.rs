@@ -1,6 +1,7 @@
 //! The main job on real weights: compress, reconstruct, compare, and print a table.
 //!
-//! Without arguments it takes the fixtures of the repository; else pairs of paths, base then fine-tune.
+//! Without arguments it takes the fixtures of the repository; else pairs of paths, base then
+//! fine-tune.
 
 use sparse::{Delta, Limits, Model, OpenOptions, Options, Overwrite, Result, Unobserved};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ fn main() -> Result<()> {
         }
     }
     let folder = std::env::temp_dir().join(format!("sparse-demo-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).map_err(|e| sparse::Error::io("cannot create a temporary folder", e))?;
+    std::fs::create_dir_all(&folder)
+        .map_err(|e| sparse::Error::io("cannot create a temporary folder", e))?;
     let result = run(&paths, &folder);
     // The result matters more than whether the folder could be removed.
     let _ = std::fs::remove_dir_all(&folder);

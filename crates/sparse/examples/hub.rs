@@ -1,8 +1,9 @@
-//! A hub: of the bases it has, it finds the one that an upload is nearest to, keeps the delta, lists it without any
-//! base at hand, and serves it in ranges.
+//! A hub: of the bases it has, it finds the one that an upload is nearest to, keeps the delta,
+//! lists it without any base at hand, and serves it in ranges.
 
 use sparse::{
-    Delta, DeltaModel, Limits, Model, OpenOptions, Options, Overwrite, Result, TensorSource, Unobserved,
+    Delta, DeltaModel, Limits, Model, OpenOptions, Options, Overwrite, Result, TensorSource,
+    Unobserved,
 };
 use sparse::{compress_to_path, default_registry, estimate, inspect};
 use sparse_core::{ByteSource, FileSource};
@@ -41,7 +42,8 @@ fn main() -> Result<()> {
 
     let folder = tempfile::tempdir().map_err(|e| sparse::Error::io("cannot create a folder", e))?;
     let path = folder.path().join("upload.sparse");
-    let report = compress_to_path(Some(base), &upload, &path, Overwrite::Refuse, &options, &Unobserved)?;
+    let report =
+        compress_to_path(Some(base), &upload, &path, Overwrite::Refuse, &options, &Unobserved)?;
     println!("kept {} of {} bytes", report.delta_bytes, report.target_bytes);
 
     // A listing needs neither the base nor the codecs.

@@ -1,5 +1,5 @@
-//! A server: one base in memory, a fine-tune of it as a delta, read by many threads. Decoders are all it needs:
-//! `default-features = false, features = ["mmap"]`.
+//! A server: one base in memory, a fine-tune of it as a delta, read by many threads. Decoders are
+//! all it needs: `default-features = false, features = ["mmap"]`.
 
 use sparse::{
     BaseCheck, CancelToken, Delta, DeltaModel, Error, Limits, Model, OpenOptions, Options, Result,
@@ -13,10 +13,11 @@ fn main() -> Result<()> {
     let base = here.join("../../fixtures/minilm-bf16/base");
     let delta = here.join("tests/golden/v1_0/minilm-bf16.sparse");
 
-    // The base is mapped into memory: a promise that nobody writes to its files while it is open. (By default they are
-    // read by position, which asks for no promise and lends nothing.)
+    // The base is mapped into memory: a promise that nobody writes to its files while it is open.
+    // (By default they are read by position, which asks for no promise and lends nothing.)
     let base = Arc::new(Model::open(base, &OpenOptions::mapped())?);
-    // Opening reads the delta's index and nothing else. The base is checked here, once, and trusted from then on.
+    // Opening reads the delta's index and nothing else. The base is checked here, once, and trusted
+    // from then on.
     let delta = Arc::new(Delta::open(&delta, default_registry(), &Limits::default())?);
     let model = DeltaModel::new(Some(base), delta, &Options::default())?;
     let model = model.with_executor(Arc::new(Threads::new(2)));
@@ -27,12 +28,13 @@ fn main() -> Result<()> {
     let mut weights: Vec<Vec<u8>> =
         model.tensors().iter().map(|t| vec![0; t.spec.byte_len() as usize]).collect();
     let reads = weights.iter_mut().enumerate();
-    let mut reads: Vec<_> = reads.map(|(tensor, out)| TensorRead { tensor, offset: 0, out }).collect();
+    let mut reads: Vec<_> =
+        reads.map(|(tensor, out)| TensorRead { tensor, offset: 0, out }).collect();
     model.read_many(&mut reads)?;
     println!("{} tensors loaded", weights.len());
 
-    // A tensor-parallel group: each rank decodes just the chunks that hold its rows. A clone is a handle; what is
-    // read through it ends when its token is cancelled, as when a client hangs up.
+    // A tensor-parallel group: each rank decodes just the chunks that hold its rows. A clone is a
+    // handle; what is read through it ends when its token is cancelled, as when a client hangs up.
     let name = "embeddings.word_embeddings.weight";
     let index = model.find(name).ok_or_else(|| Error::invalid_argument("no such tensor"))?;
     let (spec, ranks) = (&model.tensors()[index].spec, 8);
@@ -40,7 +42,8 @@ fn main() -> Result<()> {
     std::thread::scope(|scope| -> Result<()> {
         let workers: Vec<_> = (0..ranks)
             .map(|rank| {
-                let (request, whole) = (model.clone().with_cancel(CancelToken::new()), &weights[index]);
+                let (request, whole) =
+                    (model.clone().with_cancel(CancelToken::new()), &weights[index]);
                 scope.spawn(move || -> Result<()> {
                     let mut mine = vec![0; whole.len() / ranks as usize];
                     request.read_part_into(index, 0, rank * rows..(rank + 1) * rows, &mut mine)?;
@@ -49,7 +52,9 @@ fn main() -> Result<()> {
                 })
             })
             .collect();
-        workers.into_iter().try_for_each(|w| w.join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
+        workers
+            .into_iter()
+            .try_for_each(|w| w.join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
     })?;
     println!("{ranks} ranks have {rows} rows each of {name}");
 

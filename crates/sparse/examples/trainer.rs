@@ -1,20 +1,28 @@
-//! A trainer: checkpoints are kept as a chain of deltas, each against the one before it, and only the last one as a model.
+//! A trainer: checkpoints are kept as a chain of deltas, each against the one before it, and only
+//! the last one as a model.
 
 use sparse::{Delta, Effort, Limits, Model, OpenOptions, Options, Overwrite, Result, Unobserved};
 use sparse::{compress_to_path, default_registry, reconstruct};
 use std::path::{Path, PathBuf};
 
-/// Store `checkpoint` as a delta on `previous`, and check that it comes back before anybody deletes it.
+/// Store `checkpoint` as a delta on `previous`, and check that it comes back before anybody deletes
+/// it.
 fn store(previous: &Path, checkpoint: &Path, delta: &Path) -> Result<()> {
     let open = |path| Model::open(path, &OpenOptions::default());
     let (base, target) = (open(previous)?, open(checkpoint)?);
     let mut options = Options::default();
     // Training goes on meanwhile.
     options.effort = Effort::Fast;
-    let report = compress_to_path(Some(&base), &target, delta, Overwrite::Replace, &options, &Unobserved)?;
+    let report =
+        compress_to_path(Some(&base), &target, delta, Overwrite::Replace, &options, &Unobserved)?;
     let written = Delta::open(delta, default_registry(), &Limits::default())?;
     sparse::verify(Some(&base), &written, &options, &Unobserved)?;
-    println!("{}: {} bytes instead of {}", delta.display(), report.delta_bytes, report.target_bytes);
+    println!(
+        "{}: {} bytes instead of {}",
+        delta.display(),
+        report.delta_bytes,
+        report.target_bytes
+    );
     Ok(())
 }
 
@@ -25,7 +33,14 @@ fn restore(start: &Path, deltas: &[PathBuf], out: &Path) -> Result<()> {
         let model = Model::open(&base, &OpenOptions::default())?;
         let delta = Delta::open(delta, default_registry(), &Limits::default())?;
         let next = out.join(format!("step-{step}"));
-        reconstruct(Some(&model), &delta, &next, Overwrite::Replace, &Options::default(), &Unobserved)?;
+        reconstruct(
+            Some(&model),
+            &delta,
+            &next,
+            Overwrite::Replace,
+            &Options::default(),
+            &Unobserved,
+        )?;
         base = next;
     }
     Ok(())

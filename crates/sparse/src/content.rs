@@ -34,7 +34,8 @@ pub fn content_hash(model: &Model, cancel: &CancelToken) -> Result<ContentHash> 
         while at < files[number].len {
             cancel.check()?;
             let len = (files[number].len - at).min(WINDOW);
-            let bytes = source.bytes_at(at, len as usize).map_err(|e| e.in_file(&*files[number].path))?;
+            let bytes =
+                source.bytes_at(at, len as usize).map_err(|e| e.in_file(&*files[number].path))?;
             hasher.update(&bytes);
             at += len;
         }

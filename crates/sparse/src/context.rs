@@ -13,7 +13,11 @@ pub(crate) struct Contexts {
 
 impl Contexts {
     pub(crate) fn new(options: &Options) -> Contexts {
-        Contexts { limits: options.limits.clone(), cancel: options.cancel.clone(), idle: Mutex::default() }
+        Contexts {
+            limits: options.limits.clone(),
+            cancel: options.cancel.clone(),
+            idle: Mutex::default(),
+        }
     }
 
     /// Run `work` with a context.

@@ -18,7 +18,8 @@ pub(crate) const SINGLE_FILE: &[u8] = b"file";
 /// The attribute that deltas of datasets have, which the crate `sparse-dataset` reads.
 const DATASET: u16 = 16;
 
-/// The [attribute](Index::attributes) of the index that says that the target is an adapter, and of which kind.
+/// The [attribute](Index::attributes) of the index that says that the target is an adapter, and of
+/// which kind.
 pub(crate) const ADAPTER: u16 = 3;
 
 /// Value of [`ADAPTER`]: a LoRA in PEFT's layout.
@@ -27,8 +28,8 @@ pub(crate) const LORA: &[u8] = b"lora";
 
 /// An open delta file, with the codecs to decode it.
 ///
-/// Opening reads and checks the index, not the payload. A delta with codecs that the registry lacks can be opened
-/// and [inspected](crate::inspect); restoring from it is an error.
+/// Opening reads and checks the index, not the payload. A delta with codecs that the registry lacks
+/// can be opened and [inspected](crate::inspect); restoring from it is an error.
 pub struct Delta {
     reader: Reader<Arc<dyn ByteSource>>,
     registry: Registry,
@@ -41,8 +42,9 @@ impl Delta {
     /// Open the delta file at `path`.
     ///
     /// # Errors
-    /// With the path: `NotFound` or `Io` when it cannot be read, `NotThisFormat`, `UnsupportedVersion`,
-    /// `Truncated`, `Corrupt`, `InvalidInput` (for a path in it that leaves the folder), `LimitExceeded`.
+    /// With the path: `NotFound` or `Io` when it cannot be read, `NotThisFormat`,
+    /// `UnsupportedVersion`, `Truncated`, `Corrupt`, `InvalidInput` (for a path in it that leaves
+    /// the folder), `LimitExceeded`.
     pub fn open(path: &Path, registry: Registry, limits: &Limits) -> Result<Delta> {
         let open = || {
             if path.is_dir() {
@@ -62,7 +64,11 @@ impl Delta {
     ///
     /// # Errors
     /// As [`open`](Self::open), without a path.
-    pub fn from_source(source: Box<dyn ByteSource>, registry: Registry, limits: &Limits) -> Result<Delta> {
+    pub fn from_source(
+        source: Box<dyn ByteSource>,
+        registry: Registry,
+        limits: &Limits,
+    ) -> Result<Delta> {
         let reader = Reader::open(Arc::from(source), limits)?;
         if reader.index().attributes.contains_key(&DATASET) {
             return Err(Error::new(
@@ -114,10 +120,15 @@ impl Delta {
     /// # Errors
     /// `Corrupt` when it is not of 32 bytes.
     pub fn content_hash(&self) -> Result<Option<ContentHash>> {
-        self.index().attributes.get(&CONTENT).map(|bytes| ContentHash::from_bytes(bytes)).transpose()
+        self.index()
+            .attributes
+            .get(&CONTENT)
+            .map(|bytes| ContentHash::from_bytes(bytes))
+            .transpose()
     }
 
-    /// Checks that the delta is as it was when it was opened, as far as can be told without reading it.
+    /// Checks that the delta is as it was when it was opened, as far as can be told without reading
+    /// it.
     ///
     /// # Errors
     /// `InvalidInput`, with the path, saying how it changed.

@@ -52,13 +52,14 @@ pub struct TensorEstimate {
     pub delta_bytes: u64,
 }
 
-/// Estimate the size of the delta from `base` to `target` from a sample of about `share` of the weights (0.01 is
-/// usual). Of small models more is looked at, four million weights at least.
+/// Estimate the size of the delta from `base` to `target` from a sample of about `share` of the
+/// weights (0.01 is usual). Of small models more is looked at, four million weights at least.
 ///
 /// Rows are drawn by strata with a fixed seed, so that the result is the same each time.
 ///
 /// # Errors
-/// What reading the models reports; `InvalidInput`, naming the file, when one of them changed meanwhile; `Cancelled`.
+/// What reading the models reports; `InvalidInput`, naming the file, when one of them changed
+/// meanwhile; `Cancelled`.
 pub fn estimate(
     base: Option<&Model>,
     target: &Model,
@@ -83,7 +84,8 @@ fn sampled(
     observer.begin("sampling", plan.units.iter().map(|u| u.spec.byte_len()).sum());
     let contexts = Contexts::new(options);
     let units = parallel::map(plan.units.len(), |unit| {
-        let estimate = estimate_unit(&pair, &plan.units[unit], unit as u64, share, options, &contexts);
+        let estimate =
+            estimate_unit(&pair, &plan.units[unit], unit as u64, share, options, &contexts);
         observer.advance(plan.units[unit].spec.byte_len());
         estimate
     })?;
@@ -142,7 +144,8 @@ fn estimate_unit(
     let spec = &unit.spec;
     // How well factors fit is not seen in few rows.
     let is_low_rank = unit.encoder.info().id == LowRank::ID;
-    let share = if is_low_rank { share.max(LOW_RANK_AT_LEAST / spec.len().max(1) as f64) } else { share };
+    let share =
+        if is_low_rank { share.max(LOW_RANK_AT_LEAST / spec.len().max(1) as f64) } else { share };
     // What an adapter says, it says of whole rows.
     let rows: Option<Vec<Vec<u64>>> = (is_low_rank && options.adapter.is_some())
         .then(|| spec.segments().iter().map(|s| spread_rows(s.rows, share)).collect());
@@ -162,13 +165,24 @@ fn estimate_unit(
         shapes.push(shape);
         for run in runs {
             options.cancel.check()?;
-            let read = |model: &Model, tensor: usize, first: u64, width: usize, out: &mut Vec<u8>| {
+            let read = |model: &Model,
+                        tensor: usize,
+                        first: u64,
+                        width: usize,
+                        out: &mut Vec<u8>| {
                 let at = out.len();
                 out.resize(at + (run.end - run.start) as usize * width, 0);
                 model.read_range_into(tensor, (first + run.start) * width as u64, &mut out[at..])
             };
-            read(pair.target, place.tensor, place.start, spec.dtype().storage_bytes(), &mut target)?;
-            if let (Some(model), Some((tensor, _)), Some(dtype)) = (pair.base, place.base, spec.base_dtype())
+            read(
+                pair.target,
+                place.tensor,
+                place.start,
+                spec.dtype().storage_bytes(),
+                &mut target,
+            )?;
+            if let (Some(model), Some((tensor, _)), Some(dtype)) =
+                (pair.base, place.base, spec.base_dtype())
             {
                 read(model, tensor, place.start, dtype.storage_bytes(), &mut base)?;
             }
@@ -179,14 +193,18 @@ fn estimate_unit(
     let encoder = hinted.as_deref().unwrap_or(&*unit.encoder);
     let bits = contexts
         .with(|cx| sparse_select::estimate(encoder, &sample, &target, base, options.effort, cx))?
-        .unwrap_or_else(|| EstimatedBits { fixed: 8.0 * spec.byte_len() as f64, ..EstimatedBits::default() });
+        .unwrap_or_else(|| EstimatedBits {
+            fixed: 8.0 * spec.byte_len() as f64,
+            ..EstimatedBits::default()
+        });
     let segment_bits = (spec.segments().iter().zip(sample.segments()).zip(&bits.payload))
         .map(|((whole, part), bits)| bits * whole.len() as f64 / part.len().max(1) as f64)
         .collect();
     let coded_share = bits.chunks as f64 / sample.chunk_count().max(1) as f64;
     let chunk_bits = bits.per_chunk * coded_share + 8.0 * CHUNK_RECORD;
     // Parameters hardly grow, but for factors of matrices, which grow with rows and columns.
-    let factor_len = |s: &UnitSpec| s.segments().iter().map(|s| (s.rows + s.row_len) as f64).sum::<f64>();
+    let factor_len =
+        |s: &UnitSpec| s.segments().iter().map(|s| (s.rows + s.row_len) as f64).sum::<f64>();
     let growth = if is_low_rank { factor_len(spec) / factor_len(&sample).max(1.0) } else { 1.0 };
     Ok(UnitEstimate {
         segment_bits,

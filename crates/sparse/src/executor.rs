@@ -22,8 +22,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// # }
 /// ```
 pub trait Executor: Send + Sync {
-    /// Call `work(0)`, `work(1)`, .. `work(count - 1)`, each once, in any order and on any threads, and return when
-    /// all have returned.
+    /// Call `work(0)`, `work(1)`, .. `work(count - 1)`, each once, in any order and on any threads,
+    /// and return when all have returned.
     fn run(&self, count: usize, work: &(dyn Fn(usize) + Sync));
 }
 
@@ -37,8 +37,8 @@ impl Executor for Inline {
     }
 }
 
-/// An [`Executor`] that starts up to so many threads for each call and ends them with it: for loading whole models
-/// in a program that has no pool.
+/// An [`Executor`] that starts up to so many threads for each call and ends them with it: for
+/// loading whole models in a program that has no pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Threads(NonZeroUsize);
 

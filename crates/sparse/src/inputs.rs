@@ -13,7 +13,11 @@ pub(crate) struct Inputs<'a> {
 
 impl<'a> Inputs<'a> {
     /// Watches a base, a fine-tuned model and a delta, where there are such.
-    pub(crate) fn new(base: Option<&'a Model>, target: Option<&'a Model>, delta: Option<&'a Delta>) -> Self {
+    pub(crate) fn new(
+        base: Option<&'a Model>,
+        target: Option<&'a Model>,
+        delta: Option<&'a Delta>,
+    ) -> Self {
         let mut inputs = Inputs { sources: Vec::new(), delta };
         for (what, model) in [("the base", base), ("the fine-tuned model", target)] {
             if let Some(model) = model {
@@ -40,8 +44,8 @@ impl<'a> Inputs<'a> {
         self.delta.map_or(Ok(()), |delta| delta.check_unchanged().map_err(|e| of("the delta", &e)))
     }
 
-    /// Checks after the work, of which `result` came: an input that changed explains whatever went wrong, and makes
-    /// what seems right doubtful.
+    /// Checks after the work, of which `result` came: an input that changed explains whatever went
+    /// wrong, and makes what seems right doubtful.
     pub(crate) fn settle<T>(&self, result: Result<T>) -> Result<T> {
         match result {
             Ok(done) => self.check().map(|()| done),

@@ -44,7 +44,8 @@ pub struct Summary {
     pub adapter: Option<AdapterSummary>,
     /// The SHA-256 of what is restored, if the delta carries it; as the delta says, not computed.
     pub content: Option<ContentHash>,
-    /// How near the restored model comes to the original, if something may be lost; as the delta says, not measured.
+    /// How near the restored model comes to the original, if something may be lost; as the delta
+    /// says, not measured.
     pub certificate: Option<Certificate>,
 }
 
@@ -85,11 +86,11 @@ pub struct EntrySummary {
     pub shape: Vec<u64>,
     /// Its size.
     pub bytes: u64,
-    /// How it is stored: `identical` (in the base), the name of a codec, or several, as `identical+lossless`;
-    /// `empty`. A codec that is not known here is called by its number.
+    /// How it is stored: `identical` (in the base), the name of a codec, or several, as
+    /// `identical+lossless`; `empty`. A codec that is not known here is called by its number.
     pub codec: String,
-    /// Its share of the payload: of the chunks, blobs and parameters that it is decoded from, by elements. What
-    /// several entries share in full (tied tensors) counts for each.
+    /// Its share of the payload: of the chunks, blobs and parameters that it is decoded from, by
+    /// elements. What several entries share in full (tied tensors) counts for each.
     pub stored_bytes: u64,
     /// `bytes / stored_bytes`; `None` when nothing is stored.
     pub ratio: Option<f64>,
@@ -172,7 +173,8 @@ pub(crate) fn coded_pieces(delta: &Delta, tensor: &str) -> Vec<u64> {
     let entry = index.entries.iter().find(|e| e.kind == EntryKind::Tensor && e.name == tensor);
     let share = |piece: &Piece| match piece.source {
         PieceSource::Unit { unit, segment, offset } => {
-            let unit = Unit { record: index.units.get(unit as usize)?, spec: reader.unit(unit as usize)? };
+            let unit =
+                Unit { record: index.units.get(unit as usize)?, spec: reader.unit(unit as usize)? };
             Some(unit.share(segment, offset, piece).ceil() as u64)
         }
         _ => None,
@@ -223,19 +225,23 @@ struct Unit<'a> {
 }
 
 impl Unit<'_> {
-    /// What a piece from element `offset` of segment `segment` on costs: its share of chunks and parameters.
+    /// What a piece from element `offset` of segment `segment` on costs: its share of chunks and
+    /// parameters.
     fn share(&self, segment: u32, offset: u64, piece: &Piece) -> f64 {
         let start = self.spec.segment_starts().get(segment as usize).map_or(0, |s| s + offset);
         let end = start + piece.len;
         let chunk_len = u64::from(self.spec.chunk_len());
-        let mut stored = self.record.params.len as f64 * piece.len as f64 / self.spec.len().max(1) as f64;
+        let mut stored =
+            self.record.params.len as f64 * piece.len as f64 / self.spec.len().max(1) as f64;
         for chunk in start / chunk_len..end.div_ceil(chunk_len) {
             let range = self.spec.chunk_range(chunk);
-            let Some(record) = usize::try_from(chunk).ok().and_then(|c| self.record.chunks.get(c)) else {
+            let Some(record) = usize::try_from(chunk).ok().and_then(|c| self.record.chunks.get(c))
+            else {
                 break;
             };
             let overlap = end.min(range.end).saturating_sub(start.max(range.start));
-            stored += f64::from(record.len) * overlap as f64 / (range.end - range.start).max(1) as f64;
+            stored +=
+                f64::from(record.len) * overlap as f64 / (range.end - range.start).max(1) as f64;
         }
         stored
     }

@@ -1,7 +1,7 @@
 //! Store a fine-tuned model as a small delta against its base, and restore it bit for bit.
 //!
-//! This crate joins the layers: models on disk (`sparse-model`), codecs (`sparse-codecs`), the delta file
-//! (`sparse-container`). Programs that want one layer depend on it alone.
+//! This crate joins the layers: models on disk (`sparse-model`), codecs (`sparse-codecs`), the
+//! delta file (`sparse-container`). Programs that want one layer depend on it alone.
 
 #![forbid(unsafe_code)]
 
@@ -28,8 +28,8 @@ mod source;
 
 #[cfg(feature = "encode")]
 pub use adapter::{
-    AdapterRank, ExportOptions, ExportReport, ExportedModule, LeftOut, MergeReport, Profile, check_adapter,
-    compress_adapter, export_adapter, merge_adapter, reconstruct_merged,
+    AdapterRank, ExportOptions, ExportReport, ExportedModule, LeftOut, MergeReport, Profile,
+    check_adapter, compress_adapter, export_adapter, merge_adapter, reconstruct_merged,
 };
 #[cfg(feature = "encode")]
 pub use compress::{CandidateReport, ChoiceReport, CompressReport, compress, compress_to_path};
@@ -51,8 +51,8 @@ pub use source::{BaseCheck, DeltaModel};
 pub use sparse_codecs::certificate::Certificate;
 pub use sparse_container::ContentHash;
 pub use sparse_core::{
-    CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Limits, Observer, Registry, Result,
-    TensorEntry, TensorRead, TensorSource, TensorSpec, Unobserved, is_deceptive,
+    CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Limits, Observer, Registry,
+    Result, TensorEntry, TensorRead, TensorSource, TensorSpec, Unobserved, is_deceptive,
 };
 #[cfg(feature = "encode")]
 pub use sparse_model::Adapter;

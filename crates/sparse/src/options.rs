@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 /// How to compress, restore or verify. The defaults are right for most.
 ///
-/// Work is spread over the rayon pool in which the call is made (feature `parallel`): to choose the number of
-/// threads, call from within `ThreadPool::install`. A [`DeltaModel`](crate::DeltaModel) is other: it uses the threads
-/// that it is [given](crate::DeltaModel::with_executor), or none.
+/// Work is spread over the rayon pool in which the call is made (feature `parallel`): to choose the
+/// number of threads, call from within `ThreadPool::install`. A [`DeltaModel`](crate::DeltaModel)
+/// is other: it uses the threads that it is [given](crate::DeltaModel::with_executor), or none.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
@@ -20,28 +20,34 @@ pub struct Options {
     /// What may be lost: nothing, unless told otherwise.
     #[cfg(feature = "encode")]
     pub policy: sparse_select::Policy,
-    /// How many layers to restore of tensors that were coded in two: one, or all. With one, such tensors come back as the base moved by
-    /// the product of their factors, and are not compared with their digests (the base's are checked instead).
+    /// How many layers to restore of tensors that were coded in two: one, or all. With one, such
+    /// tensors come back as the base moved by the product of their factors, and are not compared
+    /// with their digests (the base's are checked instead).
     pub layers: Option<u32>,
     /// Storage elements per chunk: the granularity of random access and of parallel work.
     pub chunk_len: u32,
     /// Budgets for sizes that untrusted files declare.
     pub limits: Limits,
-    /// The adapter that was merged into the base, where that is what the fine-tune is: the delta is then about as small
-    /// as the adapter, and quicker to make. A wrong one costs little time and changes nothing.
+    /// The adapter that was merged into the base, where that is what the fine-tune is: the delta is
+    /// then about as small as the adapter, and quicker to make. A wrong one costs little time and
+    /// changes nothing.
     #[cfg(feature = "encode")]
     pub adapter: Option<Arc<Adapter>>,
-    /// Whether the SHA-256 of the content is taken: when compressing it goes into the delta, when restoring into the
-    /// report. A delta that carries one is always compared with it, in builds with the feature `sha256`.
+    /// Whether the SHA-256 of the content is taken: when compressing it goes into the delta, when
+    /// restoring into the report. A delta that carries one is always compared with it, in builds
+    /// with the feature `sha256`.
     pub content_hash: bool,
-    /// The SHA-256 that what is restored must have, from somebody you trust; with it neither base nor delta need be.
+    /// The SHA-256 that what is restored must have, from somebody you trust; with it neither base
+    /// nor delta need be.
     pub expected_content: Option<ContentHash>,
-    /// Whether a delta is restored from what was written before it counts as made, which is the default: each chunk is
-    /// decoded, each digest compared, by what [`verify`](crate::verify) does and with the default [`Limits`]. Without
-    /// it making one takes less time, and a fault of the coder, or of memory, is noticed when it is restored.
+    /// Whether a delta is restored from what was written before it counts as made, which is the
+    /// default: each chunk is decoded, each digest compared, by what [`verify`](crate::verify) does
+    /// and with the default [`Limits`]. Without it making one takes less time, and a fault of the
+    /// coder, or of memory, is noticed when it is restored.
     #[cfg(feature = "encode")]
     pub verify: bool,
-    /// Whether an adapter is also merged into a base whose tensors are not those that it was packaged for.
+    /// Whether an adapter is also merged into a base whose tensors are not those that it was
+    /// packaged for.
     pub any_base: bool,
     /// What a delta of an adapter says of the base that it is for; see
     /// [`compress_adapter`](crate::compress_adapter).

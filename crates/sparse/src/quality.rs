@@ -47,20 +47,21 @@ pub struct TensorQuality {
     /// What the delta says, if anything: tensors that come back bit for bit need no certificate.
     pub recorded: Option<Certificate>,
     /// Whether the recorded numbers are relative to the same change as the measured ones. Deltas of
-    /// earlier versions certify tensors that are coded without the base relative to the tensor itself;
-    /// of these, the errors alone are compared.
+    /// earlier versions certify tensors that are coded without the base relative to the tensor
+    /// itself; of these, the errors alone are compared.
     pub same_change: bool,
 }
 
-/// Restores `delta` in memory, tensor by tensor, and measures how near it comes to `finetuned`, the model
-/// that it was made from.
+/// Restores `delta` in memory, tensor by tensor, and measures how near it comes to `finetuned`, the
+/// model that it was made from.
 ///
-/// What changes are relative to is found from `base` and `finetuned` alone: the base's tensor of the name
-/// and shape of each, or the one that [matching](sparse_model::matching) finds for it. What the delta says
-/// of that, or was coded against, has no part in the measurement.
+/// What changes are relative to is found from `base` and `finetuned` alone: the base's tensor of
+/// the name and shape of each, or the one that [matching](sparse_model::matching) finds for it.
+/// What the delta says of that, or was coded against, has no part in the measurement.
 ///
 /// # Errors
-/// As [`verify`](crate::verify); `InvalidArgument` when `finetuned` lacks a tensor or has it in another shape.
+/// As [`verify`](crate::verify); `InvalidArgument` when `finetuned` lacks a tensor or has it in
+/// another shape.
 pub fn quality(
     base: Option<&Model>,
     finetuned: &Model,
@@ -81,28 +82,43 @@ pub fn quality(
     let found = measured.certificates.into_iter().zip(measured.originals);
     for (entry, (found, original)) in index.entries.iter().zip(found) {
         let Some(found) = found.filter(|_| entry.kind == EntryKind::Tensor) else { continue };
-        let recorded =
-            if entry.attributes.contains_key(&CERTIFICATE) { read(&entry.attributes)? } else { None };
+        let recorded = if entry.attributes.contains_key(&CERTIFICATE) {
+            read(&entry.attributes)?
+        } else {
+            None
+        };
         let reference = original.and_then(|tensor| references.of(tensor));
         let same_change = recorded.is_none() || has_same_change(index, entry, reference)?;
-        quality.tensors.push(TensorQuality { name: entry.name.clone(), found, recorded, same_change });
+        quality.tensors.push(TensorQuality {
+            name: entry.name.clone(),
+            found,
+            recorded,
+            same_change,
+        });
     }
     Ok(quality)
 }
 
-/// Whether a certificate is relative to what it should be, or names what it is relative to: a delta that
-/// does neither is an earlier version's.
-fn has_same_change(index: &Index, entry: &Entry, reference: Option<(&Model, Reference)>) -> Result<bool> {
+/// Whether a certificate is relative to what it should be, or names what it is relative to: a delta
+/// that does neither is an earlier version's.
+fn has_same_change(
+    index: &Index,
+    entry: &Entry,
+    reference: Option<(&Model, Reference)>,
+) -> Result<bool> {
     if Recorded::read(index, entry)?.is_some() {
         return Ok(true);
     }
-    let Some((base, reference)) = reference else { return Ok(Recorded::is_coded(index, entry, None)) };
+    let Some((base, reference)) = reference else {
+        return Ok(Recorded::is_coded(index, entry, None));
+    };
     let spec = &base.tensors()[reference.base].spec;
     let name = base.location(reference.base).map(|l| l.name);
     let is_it = |b: &BaseEntry| {
         b.spec == *spec && matches!(&b.kind, BaseKind::Tensor { name: n } if Some(&**n) == name)
     };
     let mut candidates = (0..).zip(&index.bases).filter(|(_, b)| is_it(b));
-    Ok(candidates
-        .any(|(base, _)| Recorded::is_coded(index, entry, Some(Recorded { base, len: reference.len }))))
+    Ok(candidates.any(|(base, _)| {
+        Recorded::is_coded(index, entry, Some(Recorded { base, len: reference.len }))
+    }))
 }

@@ -1,10 +1,10 @@
 //! What the change of a tensor is relative to: its counterpart in the base.
 //!
-//! Bounds, certificates and reports all mean the same change: the fine-tuned tensor minus the base's
-//! tensor of its name and shape, or minus the tensor that [matching](sparse_model::matching) finds for
-//! it under another name; of a vocabulary that grew, the rows that both have. What has no counterpart is
-//! compared with zero. How a tensor is coded has no part in it: a tensor that is smallest without the
-//! base is measured against the base all the same.
+//! Bounds, certificates and reports all mean the same change: the fine-tuned tensor minus the
+//! base's tensor of its name and shape, or minus the tensor that [matching](sparse_model::matching)
+//! finds for it under another name; of a vocabulary that grew, the rows that both have. What has no
+//! counterpart is compared with zero. How a tensor is coded has no part in it: a tensor that is
+//! smallest without the base is measured against the base all the same.
 
 use sparse_codecs::certificate::Tally;
 use sparse_core::{CancelToken, Result, TensorSource};
@@ -52,7 +52,11 @@ impl<'a> References<'a> {
     ///
     /// # Errors
     /// As [`match_tensors`].
-    pub(crate) fn find(base: Option<&'a Model>, target: &'a Model, cancel: &CancelToken) -> Result<Self> {
+    pub(crate) fn find(
+        base: Option<&'a Model>,
+        target: &'a Model,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
         let matches = base.map(|base| match_tensors(base, target, cancel)).transpose()?;
         Ok(References::new(base, target, matches.as_deref().unwrap_or_default()))
     }
@@ -62,8 +66,8 @@ impl<'a> References<'a> {
         self.base.zip(self.list.get(tensor).copied().flatten())
     }
 
-    /// Adds some weights of a tensor of the target to `tally`: original and restored ones, from element
-    /// `first` of the tensor on.
+    /// Adds some weights of a tensor of the target to `tally`: original and restored ones, from
+    /// element `first` of the tensor on.
     pub(crate) fn observe(
         &self,
         tally: &mut Tally,
@@ -84,7 +88,11 @@ impl<'a> References<'a> {
         if let Some((model, reference)) = self.of(tensor).filter(|_| split > 0) {
             let of_base = model.tensors()[reference.base].spec.dtype();
             let base_width = of_base.storage_bytes();
-            let bytes = model.range(reference.base, first * base_width as u64, split / width * base_width)?;
+            let bytes = model.range(
+                reference.base,
+                first * base_width as u64,
+                split / width * base_width,
+            )?;
             tally.observe(dtype, original, restored, Some((of_base, &bytes)))?;
         }
         if rest.is_empty() && rest_restored.is_empty() {

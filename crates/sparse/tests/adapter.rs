@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 use sparse::{
-    Adapter, AdapterRank, Delta, ExportOptions, Limits, Model, OpenOptions, Options, Overwrite, Profile,
-    Unobserved, compress, compress_adapter, default_registry, export_adapter, merge_adapter, reconstruct,
-    reconstruct_merged,
+    Adapter, AdapterRank, Delta, ExportOptions, Limits, Model, OpenOptions, Options, Overwrite,
+    Profile, Unobserved, compress, compress_adapter, default_registry, export_adapter,
+    merge_adapter, reconstruct, reconstruct_merged,
 };
 use std::path::Path;
 
@@ -59,7 +59,9 @@ fn pair(folder: &Path) -> Vec<f32> {
     let q: Vec<f32> = q.iter().map(|x| f32::from_bits(x.to_bits() & 0xffff_0000)).collect();
     let (b, a) = (random(ROWS * RANK, 2, 0.02), random(RANK * COLUMNS, 3, 0.02));
     let product: Vec<f32> = (0..ROWS * COLUMNS)
-        .map(|at| (0..RANK).map(|k| b[at / COLUMNS * RANK + k] * a[k * COLUMNS + at % COLUMNS]).sum())
+        .map(|at| {
+            (0..RANK).map(|k| b[at / COLUMNS * RANK + k] * a[k * COLUMNS + at % COLUMNS]).sum()
+        })
         .collect();
     let merged = q.iter().zip(&product).map(|(x, p)| x + p).collect();
     let bias = random(ROWS, 4, 0.1);
@@ -80,7 +82,8 @@ fn pair(folder: &Path) -> Vec<f32> {
 }
 
 fn relative(found: &[f32], want: &[f32]) -> f64 {
-    let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let norm =
+        |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     norm(&mut found.iter().zip(want).map(|(a, b)| a - b)) / norm(&mut want.iter().copied())
 }
 
@@ -95,8 +98,10 @@ fn what_was_merged_is_found_again() {
     let options = Options::default();
     let out = dir.path().join("adapter");
     let report =
-        export_adapter(&base, &target, &out, Overwrite::Refuse, &export, &options, &Unobserved).unwrap();
-    // Portable: filled up to a usual rank, and the untouched layer of the same name has factors, too.
+        export_adapter(&base, &target, &out, Overwrite::Refuse, &export, &options, &Unobserved)
+            .unwrap();
+    // Portable: filled up to a usual rank, and the untouched layer of the same name has factors,
+    // too.
     assert_eq!((report.rank, report.modules.len()), (8, 2));
     assert_eq!(report.modules[1].rank, 0);
     assert_eq!(report.left_out.len(), 1);
@@ -120,11 +125,13 @@ fn what_was_merged_is_found_again() {
     assert!(e < 0.1, "{e}");
 
     let merged = dir.path().join("merged");
-    let done = merge_adapter(&base, &adapter, &merged, Overwrite::Refuse, &options, &Unobserved).unwrap();
+    let done =
+        merge_adapter(&base, &adapter, &merged, Overwrite::Refuse, &options, &Unobserved).unwrap();
     assert_eq!((done.merged, done.replaced), (2, 0));
     let read = |name: &str| std::fs::read(dir.path().join(name).join("model.safetensors")).unwrap();
     let (merged, want, before) = (read("merged"), read("finetuned"), read("base"));
-    let differing = |a: &[u8], b: &[u8]| a.chunks(2).zip(b.chunks(2)).filter(|(a, b)| a != b).count();
+    let differing =
+        |a: &[u8], b: &[u8]| a.chunks(2).zip(b.chunks(2)).filter(|(a, b)| a != b).count();
     assert!(differing(&merged, &want) * 4 < differing(&before, &want));
     assert!(dir.path().join("merged/config.json").exists());
 }
@@ -156,9 +163,20 @@ fn mixed_ranks_and_refusals() {
     assert!(run(&export, &base, &dir.path().join("none")).is_err());
     // An adapter of another model has no place here.
     let other = dir.path().join("other");
-    put(&other, &[("layer.9.q_proj.weight", [ROWS, COLUMNS], random(ROWS * COLUMNS, 9, 0.1))], true);
+    put(
+        &other,
+        &[("layer.9.q_proj.weight", [ROWS, COLUMNS], random(ROWS * COLUMNS, 9, 0.1))],
+        true,
+    );
     let other = Model::open(&other, &OpenOptions::default()).unwrap();
-    let e = merge_adapter(&other, &adapter, &dir.path().join("m"), Overwrite::Refuse, &options, &Unobserved);
+    let e = merge_adapter(
+        &other,
+        &adapter,
+        &dir.path().join("m"),
+        Overwrite::Refuse,
+        &options,
+        &Unobserved,
+    );
     assert_eq!(e.unwrap_err().kind(), sparse::ErrorKind::InvalidInput);
 }
 
@@ -171,7 +189,8 @@ fn another_base_is_refused_unless_asked() {
     let mut options = Options::default();
     let folder = dir.path().join("adapter");
     let export = ExportOptions::default();
-    export_adapter(&base, &target, &folder, Overwrite::Refuse, &export, &options, &Unobserved).unwrap();
+    export_adapter(&base, &target, &folder, Overwrite::Refuse, &export, &options, &Unobserved)
+        .unwrap();
     let adapter = Adapter::open(&folder, &OpenOptions::default()).unwrap();
     let packed = dir.path().join("a.sparse");
     compress_adapter(&base, &adapter, &packed, Overwrite::Refuse, &options, &Unobserved).unwrap();
@@ -187,12 +206,19 @@ fn another_base_is_refused_unless_asked() {
     assert_eq!(merge(&delta, &base, &options).unwrap().notes, Vec::<String>::new());
     let right = std::fs::read(dir.path().join("merged/model.safetensors")).unwrap();
     let e = merge(&delta, &target, &options).unwrap_err();
-    assert_eq!((e.kind(), e.tensor()), (sparse::ErrorKind::BaseMismatch, Some("layer.0.q_proj.weight")));
+    assert_eq!(
+        (e.kind(), e.tensor()),
+        (sparse::ErrorKind::BaseMismatch, Some("layer.0.q_proj.weight"))
+    );
     options.any_base = true;
     merge(&delta, &target, &options).unwrap();
     options.any_base = false;
     let report = merge(&bare, &base, &options).unwrap();
-    assert!(report.notes.iter().any(|n| n.contains("does not say which base")), "{:?}", report.notes);
+    assert!(
+        report.notes.iter().any(|n| n.contains("does not say which base")),
+        "{:?}",
+        report.notes
+    );
     assert!(std::fs::read(dir.path().join("merged/model.safetensors")).unwrap() == right);
     // The adapter itself comes back without any base.
     let back = dir.path().join("back");
@@ -238,6 +264,9 @@ fn what_is_not_finite_is_never_exported() {
         // Too large for what was asked for.
         export.dtype = Some(sparse::Dtype::F16);
         let e = run(&export, &huge).unwrap_err();
-        assert!(e.kind() == sparse::ErrorKind::InvalidArgument && e.message().contains("F16"), "{e}");
+        assert!(
+            e.kind() == sparse::ErrorKind::InvalidArgument && e.message().contains("F16"),
+            "{e}"
+        );
     }
 }

@@ -56,7 +56,8 @@ fn read(model: &Model, name: &str) -> Vec<f64> {
     let bytes = model.bytes(tensor).unwrap();
     match model.tensors()[tensor].spec.dtype() {
         Dtype::Bf16 => {
-            let words = bytes.as_chunks::<2>().0.iter().map(|w| u32::from(u16::from_le_bytes(*w)) << 16);
+            let words =
+                bytes.as_chunks::<2>().0.iter().map(|w| u32::from(u16::from_le_bytes(*w)) << 16);
             words.map(|w| f32::from_bits(w).into()).collect()
         }
         _ => bytes.as_chunks::<4>().0.iter().map(|w| f32::from_le_bytes(*w).into()).collect(),
@@ -72,20 +73,22 @@ fn near(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-4 * a.abs().max(b.abs()) + 1e-12
 }
 
-/// Compresses by `policy` and compares every certificate with the norms of the weights. `reference` names
-/// the tensor of the base that the change of a tensor is relative to. Returns the report, and by tensor the
-/// error as a share of the change.
+/// Compresses by `policy` and compares every certificate with the norms of the weights. `reference`
+/// names the tensor of the base that the change of a tensor is relative to. Returns the report, and
+/// by tensor the error as a share of the change.
 fn certified(
     [base, target]: [&Weights; 2],
     reference: &dyn Fn(&str) -> String,
     policy: Policy,
 ) -> (CompressReport, Vec<f64>) {
     let dir = tempfile::tempdir().unwrap();
-    let [base, tuned] = [("base", base), ("tuned", target)].map(|(n, w)| model(&dir.path().join(n), w));
+    let [base, tuned] =
+        [("base", base), ("tuned", target)].map(|(n, w)| model(&dir.path().join(n), w));
     let mut options = Options::default();
     options.policy = policy;
     let (bytes, report) = compress(Some(&base), &tuned, Vec::new(), &options, &Unobserved).unwrap();
-    let delta = Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+    let delta =
+        Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
     let plain = Options::default();
     verify(Some(&base), &delta, &plain, &Unobserved).unwrap();
     let out = dir.path().join("out");
@@ -104,9 +107,15 @@ fn certified(
         let (want, got) = (read(&tuned, name), read(&restored, name));
         let (error, change) = (distance(&got, &want), distance(&want, &before));
         let t = found.tensors.iter().find(|t| t.name == *name).unwrap();
-        assert!(near(t.found.error, error) && near(t.found.change, change), "{name} {t:?} {error} {change}");
+        assert!(
+            near(t.found.error, error) && near(t.found.change, change),
+            "{name} {t:?} {error} {change}"
+        );
         if let Some(recorded) = t.recorded {
-            assert!(near(recorded.error, error) && near(recorded.change, change), "{name} {recorded:?}");
+            assert!(
+                near(recorded.error, error) && near(recorded.change, change),
+                "{name} {recorded:?}"
+            );
         }
         assert!(error <= change * (1.0 + 1e-9), "{name}: {error} of {change}");
         shares.push(if error == 0.0 { 0.0 } else { error / change });
@@ -119,7 +128,8 @@ fn certified(
     (report, shares)
 }
 
-/// Weights, and what rounding to few levels makes of them: smaller on their own than against the base.
+/// Weights, and what rounding to few levels makes of them: smaller on their own than against the
+/// base.
 fn stepped(dtype: Dtype, step: f32) -> [Weights; 2] {
     let old = normal(1, 256 * COLUMNS, 0.02);
     let new = old.iter().map(|x| (x / step).round() * step).collect();
@@ -140,7 +150,9 @@ fn tensors_coded_without_the_base_are_measured_against_it() {
             assert!(shares.iter().all(|&s| s <= bound), "{dtype} {bound} {shares:?}");
             assert_eq!(report.tensors, 1);
         }
-        for codec in ["sparse-int8=0.3", "sparse=0.5", "int8", "sign", "svd=0.5", "svd=4", "ulp-bounded=9"] {
+        for codec in
+            ["sparse-int8=0.3", "sparse=0.5", "int8", "sign", "svd=0.5", "svd=4", "ulp-bounded=9"]
+        {
             certified([&base, &tuned], &same, Policy::Fixed(Setting::parse(codec).unwrap()));
         }
         certified([&base, &tuned], &same, Policy::TargetSize(4000));
@@ -149,7 +161,8 @@ fn tensors_coded_without_the_base_are_measured_against_it() {
 
 #[test]
 fn other_names_types_and_shapes() {
-    let sizes = [("a.up.weight", 64), ("b.down.weight", 96), ("c.gate.weight", 80), ("d.o.weight", 48)];
+    let sizes =
+        [("a.up.weight", 64), ("b.down.weight", 96), ("c.gate.weight", 80), ("d.o.weight", 48)];
     let (mut base, mut tuned) = (Weights::new(), Weights::new());
     let renamed = |name: &str| -> &'static str {
         match name {
@@ -173,7 +186,8 @@ fn other_names_types_and_shapes() {
     assert_eq!(report.coded_against_base, 4);
     // A vocabulary that grew: rows of both, and new ones, which are relative to nothing.
     let old = normal(20, 200 * COLUMNS, 0.02);
-    let mut new: Vec<f32> = old.iter().zip(normal(21, old.len(), 0.002)).map(|(a, b)| a + b).collect();
+    let mut new: Vec<f32> =
+        old.iter().zip(normal(21, old.len(), 0.002)).map(|(a, b)| a + b).collect();
     new.extend(normal(22, 50 * COLUMNS, 0.02));
     let [base, tuned] = [old, new].map(|w| Weights::from([("embed.weight", (Dtype::Bf16, w))]));
     let (_, shares) = certified([&base, &tuned], &same, bound());
@@ -197,7 +211,8 @@ fn no_codec_loses_more_than_the_change() {
         bf16([("a", moved(1, 1e-3)), ("b", few(2)), ("c", moved(3, 3e-5)), ("d", moved(4, 0.01))]);
     tuned.insert("new", (Dtype::Bf16, normal(9, 3 * COLUMNS, 0.02)));
     // `certified` checks every tensor.
-    for codec in ["int8", "sign", "sparse=1", "sparse-int8=1", "svd=1", "svd=16", "ulp-bounded=40"] {
+    for codec in ["int8", "sign", "sparse=1", "sparse-int8=1", "svd=1", "svd=16", "ulp-bounded=40"]
+    {
         certified([&base, &tuned], &same, Policy::Fixed(Setting::parse(codec).unwrap()));
     }
     for size in [3000, 9000, 30000] {
@@ -210,7 +225,8 @@ fn no_codec_loses_more_than_the_change() {
 #[test]
 fn weights_that_are_not_finite_are_said() {
     let old = normal(1, 64 * COLUMNS, 0.02);
-    let mut new: Vec<f32> = old.iter().zip(normal(2, old.len(), 0.002)).map(|(a, b)| a + b).collect();
+    let mut new: Vec<f32> =
+        old.iter().zip(normal(2, old.len(), 0.002)).map(|(a, b)| a + b).collect();
     (new[5], new[700]) = (f32::NAN, f32::INFINITY);
     let [base, tuned] = [old, new].map(|w| Weights::from([("layer.weight", (Dtype::F32, w))]));
     let dir = tempfile::tempdir().unwrap();
@@ -219,17 +235,23 @@ fn weights_that_are_not_finite_are_said() {
     for policy in [Policy::Lossless, Policy::Within(Bound::Relative(0.2))] {
         let mut options = Options::default();
         options.policy = policy;
-        let (bytes, report) = compress(Some(&base), &tuned, Vec::new(), &options, &Unobserved).unwrap();
+        let (bytes, report) =
+            compress(Some(&base), &tuned, Vec::new(), &options, &Unobserved).unwrap();
         assert!(
             report.notes.iter().any(|n| n.contains("2 of 8192 weights of layer.weight are NaN")),
             "{:?}",
             report.notes
         );
-        let delta = Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+        let delta =
+            Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
         let Some(certificate) = report.certificate else { continue };
         assert!(certificate.not_finite == 2 && certificate.relative_error() <= 0.2);
         let found = quality(Some(&base), &tuned, &delta, &Options::default(), &Unobserved).unwrap();
-        assert!(found.agrees() && found.recorded.unwrap().not_finite == 2 && found.total.not_finite == 2);
+        assert!(
+            found.agrees()
+                && found.recorded.unwrap().not_finite == 2
+                && found.total.not_finite == 2
+        );
         assert_eq!(inspect(&delta).certificate.unwrap().not_finite, 2);
     }
 }
@@ -261,13 +283,15 @@ fn what_a_certificate_is_relative_to_is_recorded() {
     let mut options = Options::default();
     options.policy = Policy::Within(Bound::Relative(0.1));
     let (bytes, _) = compress(Some(&base), &tuned, Vec::new(), &options, &Unobserved).unwrap();
-    let delta = Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+    let delta =
+        Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
     let tensor = |index: &sparse_container::Index| {
         index.entries.iter().position(|e| e.attributes.contains_key(&CERTIFICATE)).unwrap()
     };
     let entry = &delta.index().entries[tensor(delta.index())];
     assert!(entry.attributes.contains_key(&REFERENCE), "it is coded without the base");
-    let measured = |delta: &Delta| quality(Some(&base), &tuned, delta, &Options::default(), &Unobserved);
+    let measured =
+        |delta: &Delta| quality(Some(&base), &tuned, delta, &Options::default(), &Unobserved);
     let checked = |delta: &Delta, base| verify(base, delta, &Options::default(), &Unobserved);
     assert!(measured(&delta).unwrap().agrees());
     checked(&delta, Some(&base)).unwrap();
@@ -291,7 +315,9 @@ fn what_a_certificate_is_relative_to_is_recorded() {
         bytes[place..place + 4].copy_from_slice(&change.to_le_bytes());
     });
     assert!(!measured(&lie).unwrap().agrees());
-    for bytes in [vec![0, 0], vec![9, 1], vec![0, 0xff, 0xff, 0xff, 0xff, 0x0f], vec![0], vec![0, 1, 1]] {
+    for bytes in
+        [vec![0, 0], vec![9, 1], vec![0, 0xff, 0xff, 0xff, 0xff, 0x0f], vec![0], vec![0, 1, 1]]
+    {
         let lie = rewritten(&delta, |index| {
             let at = tensor(index);
             index.entries[at].attributes.insert(REFERENCE, bytes.clone());

@@ -73,9 +73,11 @@ struct Models {
 impl Models {
     fn new() -> Models {
         let dir = tempfile::tempdir().unwrap();
-        let tensors = [T::random("a.weight", &[300, 200], 1), T::random("b.weight", &[300, 200], 2)];
+        let tensors =
+            [T::random("a.weight", &[300, 200], 1), T::random("b.weight", &[300, 200], 2)];
         let tuned = tensors.clone().map(|t| t.tuned(5));
-        let files = |tensors: &[T]| Files::from([("model.safetensors".to_owned(), safetensors(tensors))]);
+        let files =
+            |tensors: &[T]| Files::from([("model.safetensors".to_owned(), safetensors(tensors))]);
         put(&dir.path().join("base"), &files(&tensors));
         put(&dir.path().join("target"), &files(&tuned));
         Models { dir }
@@ -101,7 +103,8 @@ impl Models {
 
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.dir.path()).unwrap();
-        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -118,8 +121,8 @@ fn compress_refuses_models_that_change() {
     for (victim, what) in [("base", "the base"), ("target", "the fine-tuned model")] {
         for phase in ["reading", "compressing", "verifying"] {
             for how in [How::Cut, How::Overwrite, How::OverwriteUnseen, How::Replace, How::Remove] {
-                // A target that changes unseen after all of it was read twice is what it was when it was read. What
-                // changes unseen before the first pass is what is compressed.
+                // A target that changes unseen after all of it was read twice is what it was when
+                // it was read. What changes unseen before the first pass is what is compressed.
                 let unseen = how == How::OverwriteUnseen;
                 if unseen && (phase == "reading" || phase == "verifying" && victim == "target") {
                     continue;
@@ -127,7 +130,9 @@ fn compress_refuses_models_that_change() {
                 let models = Models::new();
                 let file = models.path(victim).join("model.safetensors");
                 let observer = Disturb { phase, file: &file, how };
-                let e = models.compress(&Options::default(), &observer).expect_err(&format!("{observer:?}"));
+                let e = models
+                    .compress(&Options::default(), &observer)
+                    .expect_err(&format!("{observer:?}"));
                 assert_named(&e, &file, what);
                 assert_eq!(models.names(), ["base", "target"], "{observer:?}");
             }
@@ -209,23 +214,30 @@ fn verify_and_reconstruct_refuse_inputs_that_change() {
 
             let (base, delta) = again();
             let observer = Disturb { phase: "verifying", file: &file, how };
-            assert_named(&verify(Some(&base), &delta, &options, &observer).unwrap_err(), &file, what);
+            assert_named(
+                &verify(Some(&base), &delta, &options, &observer).unwrap_err(),
+                &file,
+                what,
+            );
 
             let (base, delta) = again();
             let out = models.path("out");
             let observer = Disturb { phase: "reconstructing", file: &file, how };
             let e = reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &options, &observer);
             assert_named(&e.unwrap_err(), &file, what);
-            let left: Vec<String> = models.names().into_iter().filter(|n| n != "d.sparse").collect();
+            let left: Vec<String> =
+                models.names().into_iter().filter(|n| n != "d.sparse").collect();
             assert_eq!(left, ["base", "target"]);
 
             let (base, delta) = again();
             let observer = Disturb { phase: "measuring", file: &file, how };
-            let e = quality(Some(&base), &models.open("target"), &delta, &options, &observer).unwrap_err();
+            let e = quality(Some(&base), &models.open("target"), &delta, &options, &observer)
+                .unwrap_err();
             assert_named(&e, &file, what);
 
             let (base, delta) = again();
-            reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &options, &Unobserved).unwrap();
+            reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &options, &Unobserved)
+                .unwrap();
             assert_eq!(tree(&out), tree(&models.path("target")));
         }
     }

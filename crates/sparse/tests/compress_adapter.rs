@@ -1,4 +1,5 @@
-//! Merged adapters, with the adapter at hand: merges made here as PEFT makes them, number by number.
+//! Merged adapters, with the adapter at hand: merges made here as PEFT makes them, number by
+//! number.
 #![cfg(feature = "encode")]
 #![allow(clippy::unwrap_used)]
 
@@ -67,7 +68,8 @@ fn merged(case: &Case) -> [Files; 3] {
         let (inner, out) = if embedding { (rows, columns) } else { (columns, rows) };
         let a: Vec<f32> = (0..r * inner).map(|_| normal(&mut rng) * 0.05).collect();
         let b: Vec<f32> = (0..out * r).map(|_| normal(&mut rng) * 0.003 / scale.max(0.5)).collect();
-        let words: Vec<f32> = (0..rows * columns).map(|_| widened(brain(normal(&mut rng) * 0.03))).collect();
+        let words: Vec<f32> =
+            (0..rows * columns).map(|_| widened(brain(normal(&mut rng) * 0.03))).collect();
         let after = words.iter().enumerate().map(|(at, &before)| {
             let (i, j) = (at / columns, at % columns);
             let (i, j) = if embedding { (j, i) } else { (i, j) };
@@ -80,7 +82,8 @@ fn merged(case: &Case) -> [Files; 3] {
         let weight = format!("model.{name}.weight");
         tuned.push(tensor(&weight, case.dtype, &shape, &after.collect::<Vec<_>>()));
         base.push(tensor(&weight, case.dtype, &shape, &words));
-        let names = if embedding { ["embedding_A", "embedding_B"] } else { ["A.weight", "B.weight"] };
+        let names =
+            if embedding { ["embedding_A", "embedding_B"] } else { ["A.weight", "B.weight"] };
         let path = |part: &str| format!("base_model.model.model.{name}.lora_{part}");
         adapter.push(tensor(&path(names[0]), Dtype::F32, &[r as u64, inner as u64], &a));
         adapter.push(tensor(&path(names[1]), Dtype::F32, &[out as u64, r as u64], &b));
@@ -114,13 +117,20 @@ fn round_trips(dir: &Path, parts: &[Files; 3], effort: Effort) -> [CompressRepor
         let mut options = Options::default();
         options.effort = effort;
         options.adapter = adapter;
-        let (bytes, report) = compress(Some(&base), &tuned, Vec::new(), &options, &Unobserved).unwrap();
+        let (bytes, report) =
+            compress(Some(&base), &tuned, Vec::new(), &options, &Unobserved).unwrap();
         // All of so little is looked at.
-        let expected = estimate(Some(&base), &tuned, 0.01, &options, &Unobserved).unwrap().delta_bytes;
-        assert!(expected.abs_diff(report.delta_bytes) < report.delta_bytes / 20, "{expected} {report:?}");
-        let delta = Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+        let expected =
+            estimate(Some(&base), &tuned, 0.01, &options, &Unobserved).unwrap().delta_bytes;
+        assert!(
+            expected.abs_diff(report.delta_bytes) < report.delta_bytes / 20,
+            "{expected} {report:?}"
+        );
+        let delta =
+            Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
         let out = dir.join(format!("out-{}", options.adapter.is_some()));
-        reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved).unwrap();
+        reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved)
+            .unwrap();
         assert_eq!(tree(&out), tree(&dir.join("tuned")));
         report
     })
@@ -147,7 +157,11 @@ fn the_delta_is_smaller_than_the_adapter() {
         );
         assert!(told.delta_bytes < alone.delta_bytes, "{dtype} {merge:?}");
         assert!(share < most, "{dtype} {merge:?} {effort:?}: {share}");
-        assert!(told.notes.iter().any(|n| n.contains("explains how 4 tensors")), "{:?}", told.notes);
+        assert!(
+            told.notes.iter().any(|n| n.contains("explains how 4 tensors")),
+            "{:?}",
+            told.notes
+        );
     }
 }
 

@@ -24,9 +24,11 @@ fn round_trip(base: Option<&Files>, target: &Files) -> (CompressReport, Delta) {
     });
     let target_model = open(&target_path);
     let options = Options::default();
-    let (bytes, report) = compress(base.as_ref(), &target_model, Vec::new(), &options, &Unobserved).unwrap();
+    let (bytes, report) =
+        compress(base.as_ref(), &target_model, Vec::new(), &options, &Unobserved).unwrap();
     assert_eq!(bytes.len() as u64, report.delta_bytes);
-    let delta = Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+    let delta =
+        Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
     let out = dir.path().join("out");
     reconstruct(base.as_ref(), &delta, &out, Overwrite::Refuse, &options, &Unobserved).unwrap();
     assert_eq!(tree(&out), tree(&target_path));
@@ -122,9 +124,19 @@ fn widened_models_take_what_the_narrow_ones_take() {
     let wide = |tensors: &[T]| tensors.iter().map(as_f32).collect::<Vec<_>>();
     let (narrow, _) = round_trip(Some(&model(&base)), &model(&target));
     let (both, _) = round_trip(Some(&model(&wide(&base))), &model(&wide(&target)));
-    assert!(both.delta_bytes < narrow.delta_bytes + 300, "{} {}", both.delta_bytes, narrow.delta_bytes);
+    assert!(
+        both.delta_bytes < narrow.delta_bytes + 300,
+        "{} {}",
+        both.delta_bytes,
+        narrow.delta_bytes
+    );
     let (one, _) = round_trip(Some(&model(&base)), &model(&wide(&target)));
-    assert!(one.delta_bytes < narrow.delta_bytes + 400, "{} {}", one.delta_bytes, narrow.delta_bytes);
+    assert!(
+        one.delta_bytes < narrow.delta_bytes + 400,
+        "{} {}",
+        one.delta_bytes,
+        narrow.delta_bytes
+    );
     // A tensor that is not widened does not spoil it for the others.
     let mut mixed = wide(&target);
     let mut other = as_f32(&T::random("other", &[200, 64], 9));
@@ -135,7 +147,12 @@ fn widened_models_take_what_the_narrow_ones_take() {
     mixed_base.push(other);
     mixed_base[3].bytes.chunks_mut(4).for_each(|w| w[0] ^= 1);
     let (mixed, _) = round_trip(Some(&model(&mixed_base)), &model(&mixed));
-    assert!(mixed.delta_bytes < narrow.delta_bytes + 2500, "{} {}", mixed.delta_bytes, narrow.delta_bytes);
+    assert!(
+        mixed.delta_bytes < narrow.delta_bytes + 2500,
+        "{} {}",
+        mixed.delta_bytes,
+        narrow.delta_bytes
+    );
 }
 
 #[test]
@@ -199,7 +216,8 @@ fn no_weights_at_all() {
 fn special_values_of_every_kind() {
     // All 65,536 patterns, against a base of other patterns.
     let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
-    let shuffled: Vec<u8> = (0..=u16::MAX).flat_map(|i| i.wrapping_mul(40_503).to_le_bytes()).collect();
+    let shuffled: Vec<u8> =
+        (0..=u16::MAX).flat_map(|i| i.wrapping_mul(40_503).to_le_bytes()).collect();
     let tensor = |bytes: &[u8], dtype| T {
         name: "w".into(),
         spec: TensorSpec::new(dtype, [256, 256]).unwrap(),
@@ -221,7 +239,8 @@ fn estimates_are_near() {
         let options = Options::default();
         let out = dir.path().join(pair);
         let report =
-            compress_to_path(Some(&base), &target, &out, Overwrite::Refuse, &options, &Unobserved).unwrap();
+            compress_to_path(Some(&base), &target, &out, Overwrite::Refuse, &options, &Unobserved)
+                .unwrap();
         let estimate = estimate(Some(&base), &target, 0.01, &options, &Unobserved).unwrap();
         let error = estimate.delta_bytes as f64 / report.delta_bytes as f64 - 1.0;
         assert!(error.abs() < 0.03, "{pair}: {error}");

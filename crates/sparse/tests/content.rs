@@ -44,7 +44,8 @@ impl Case {
         let out = self.path(name);
         let refuse = Overwrite::Refuse;
         let report =
-            compress_to_path(Some(&self.base), &self.target, &out, refuse, options, &Unobserved).unwrap();
+            compress_to_path(Some(&self.base), &self.target, &out, refuse, options, &Unobserved)
+                .unwrap();
         (self.delta(name), report)
     }
 
@@ -136,8 +137,15 @@ fn of_a_single_file_it_is_that_of_its_bytes() {
     let file = path("minilm-bf16/finetuned/model.safetensors");
     let target = open(&file);
     let out = case.path("delta");
-    let report =
-        compress_to_path(Some(&case.base), &target, &out, Overwrite::Refuse, &asking(), &Unobserved).unwrap();
+    let report = compress_to_path(
+        Some(&case.base),
+        &target,
+        &out,
+        Overwrite::Refuse,
+        &asking(),
+        &Unobserved,
+    )
+    .unwrap();
     let mut hasher = sparse_container::FileHasher::new();
     hasher.update(&std::fs::read(&file).unwrap());
     assert_eq!(report.content, Some(ContentHash::of_file(&hasher.finish())));

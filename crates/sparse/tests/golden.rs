@@ -1,8 +1,9 @@
 //! Files of every format version, written once and read for ever.
 //!
-//! `golden/vX_Y` holds what [`CASES`] names, as version X.Y writes it, and `digests.txt`: what each restores to. Before format 1.0 a version
-//! may be dropped when the format changes; a file that has landed is never rewritten. A new version: raise
-//! `sparse_container::FORMAT_VERSION`, then once `cargo test -p sparse --test golden -- --ignored`, and commit the folder that it wrote.
+//! `golden/vX_Y` holds what [`CASES`] names, as version X.Y writes it, and `digests.txt`: what each
+//! restores to. Before format 1.0 a version may be dropped when the format changes; a file that has
+//! landed is never rewritten. A new version: raise `sparse_container::FORMAT_VERSION`, then once
+//! `cargo test -p sparse --test golden -- --ignored`, and commit the folder that it wrote.
 
 #![allow(clippy::unwrap_used)]
 
@@ -37,27 +38,58 @@ enum Source {
 
 use Source::{Fixture, Made, Small};
 
-/// Name of the delta, what it stands for, the codec that it was made with, and what is in it (see [`kinds`]).
+/// Name of the delta, what it stands for, the codec that it was made with, and what is in it (see
+/// [`kinds`]).
 type Case = (&'static str, Source, &'static str, &'static [&'static str]);
 
 const CASES: &[Case] = &[
     ("delta", Small, "lossless", &["codec 1", "BF16", "F32", "without base"]),
-    ("minilm-bf16", Fixture("minilm-bf16"), "lossless", &["codec 1", "4 lanes", "32 lanes", "64 lanes"]),
+    (
+        "minilm-bf16",
+        Fixture("minilm-bf16"),
+        "lossless",
+        &["codec 1", "4 lanes", "32 lanes", "64 lanes"],
+    ),
     ("positions", Made(golden_pairs::hardly_changed), "lossless", &["codec 1", "positions"]),
     ("wide", Made(golden_pairs::wide), "lossless", &["codec 1", "F32 widened", "F64 widened"]),
     ("f64", Made(golden_pairs::doubles), "lossless", &["codec 1", "F64"]),
-    ("fp8", Made(golden_pairs::bytes), "lossless", &["F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E8M0"]),
-    ("integers", Made(golden_pairs::integers), "lossless", &["BOOL", "U8", "I8", "I16", "I32", "I64"]),
+    (
+        "fp8",
+        Made(golden_pairs::bytes),
+        "lossless",
+        &["F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E8M0"],
+    ),
+    (
+        "integers",
+        Made(golden_pairs::integers),
+        "lossless",
+        &["BOOL", "U8", "I8", "I16", "I32", "I64"],
+    ),
     ("alone", Made(golden_pairs::alone), "lossless", &["without base", "BF16", "F16", "F32", "U8"]),
     ("planes", Made(golden_pairs::planes), "lossless", &["F32", "F64", "planes"]),
     ("verbatim", Made(golden_pairs::noise_at_the_end), "lossless", &["U8", "verbatim"]),
     ("cast", Made(golden_pairs::cast), "lossless", &["BF16 from F32", "F32 from BF16"]),
     ("low-rank-sum", Made(golden_pairs::merged_sum), "lossless", &["codec 3", "sum rounded"]),
-    ("low-rank-product", Made(golden_pairs::merged_product), "lossless", &["codec 3", "product rounded"]),
+    (
+        "low-rank-product",
+        Made(golden_pairs::merged_product),
+        "lossless",
+        &["codec 3", "product rounded"],
+    ),
     ("sparse", Made(golden_pairs::lossy), "sparse=0.3", &["codec 4", "BF16", "F16", "F32"]),
     ("int8", Made(golden_pairs::lossy), "int8", &["codec 5", "BF16", "F16", "F32"]),
-    ("sparse-int8", Made(golden_pairs::lossy), "sparse-int8=0.1", &["codec 6", "BF16", "F16", "F32"]),
-    ("sparse-int8-absolute", Made(golden_pairs::lossy), "sparse-int8-absolute=0.0001", &["codec 6", "F32"]),
+    (
+        "sparse-int8",
+        Made(golden_pairs::lossy),
+        "sparse-int8=0.1",
+        &["codec 6", "BF16", "F16", "F32"],
+    ),
+    (
+        "sparse-int8-absolute",
+        Made(golden_pairs::lossy),
+        "sparse-int8-absolute=0.0001",
+        &["codec 6", "F32"],
+    ),
     ("sign", Made(golden_pairs::lossy), "sign", &["codec 7", "BF16", "F16", "F32"]),
     ("ulp-bounded", Made(golden_pairs::lossy), "ulp-bounded=2", &["codec 8", "BF16", "F16", "F32"]),
     ("svd", Made(golden_pairs::lossy), "svd=4", &["codec 9", "BF16", "F16", "F32"]),
@@ -78,7 +110,8 @@ fn folders(source: Source, room: &Path) -> (Option<PathBuf>, PathBuf) {
     match source {
         Small => (Some(golden("v0_1").join("base")), golden("v0_1").join("target")),
         Fixture(name) => {
-            let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../fixtures", name].iter().collect();
+            let path: PathBuf =
+                [env!("CARGO_MANIFEST_DIR"), "../../fixtures", name].iter().collect();
             (Some(path.join("base")), path.join("finetuned"))
         }
         Made(pair) => pair().put(room),
@@ -96,7 +129,9 @@ fn kinds(delta: &Delta) -> BTreeSet<String> {
         found.extend([format!("codec {}", unit.codec.0), unit.dtype.name().to_owned()]);
         match unit.base_dtype {
             None => drop(found.insert("without base".to_owned())),
-            Some(base) if base != unit.dtype => drop(found.insert(format!("{} from {base}", unit.dtype))),
+            Some(base) if base != unit.dtype => {
+                drop(found.insert(format!("{} from {base}", unit.dtype)))
+            }
             Some(_) => {}
         }
         let params = delta.reader().read_params(u).unwrap();
@@ -120,7 +155,8 @@ fn kinds(delta: &Delta) -> BTreeSet<String> {
     found
 }
 
-/// How the first matrix of a low-rank unit was rounded, by its parameters (`docs/codecs/low-rank.md`).
+/// How the first matrix of a low-rank unit was rounded, by its parameters
+/// (`docs/codecs/low-rank.md`).
 fn merge(mut params: &[u8]) -> &'static str {
     let input = &mut params;
     varint::take(input).unwrap();
@@ -149,7 +185,8 @@ fn restore(case: &Case, delta: &Path) -> (BTreeSet<String>, String) {
     let base = base.map(|b| open(&b));
     let delta = Delta::open(delta, default_registry(), &Limits::default()).unwrap();
     let out = room.path().join("out");
-    reconstruct(base.as_ref(), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved).unwrap();
+    reconstruct(base.as_ref(), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved)
+        .unwrap();
     let is_lossless = codec == "lossless" || codec.starts_with("layered");
     assert_eq!(tree(&out) == tree(&target), is_lossless, "{name}");
     (kinds(&delta), digest_of(&out))
@@ -223,8 +260,15 @@ fn write() {
         if *codec != "lossless" {
             options.policy = sparse::Policy::Fixed(sparse::Setting::parse(codec).unwrap());
         }
-        sparse::compress_to_path(base.as_ref(), &target, &path, Overwrite::Refuse, &options, &Unobserved)
-            .unwrap();
+        sparse::compress_to_path(
+            base.as_ref(),
+            &target,
+            &path,
+            Overwrite::Refuse,
+            &options,
+            &Unobserved,
+        )
+        .unwrap();
         let (found, digest) = restore(case, &path);
         println!("{name}: {} bytes, {found:?}", path.metadata().unwrap().len());
         digests.insert((*name).to_owned(), digest);

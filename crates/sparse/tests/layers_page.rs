@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-/// After `<!-- program: PATH -->`, a block with the file at PATH, but for its test. To update the page, run this with
-/// `UPDATE_DOCS=1`.
+/// After `<!-- program: PATH -->`, a block with the file at PATH, but for its test. To update the
+/// page, run this with `UPDATE_DOCS=1`.
 #[test]
 fn programs_are_the_examples() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -13,7 +13,9 @@ fn programs_are_the_examples() {
     let (mut want, mut programs, mut lines) = (String::new(), 0, page.lines().peekable());
     while let Some(line) = lines.next() {
         want += &format!("{line}\n");
-        let Some(program) = line.strip_prefix("<!-- program: ").and_then(|l| l.strip_suffix(" -->")) else {
+        let Some(program) =
+            line.strip_prefix("<!-- program: ").and_then(|l| l.strip_suffix(" -->"))
+        else {
             continue;
         };
         programs += 1;

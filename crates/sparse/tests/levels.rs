@@ -1,6 +1,8 @@
-//! A lossy delta and what it restores to are the same bits on every level of vector instructions and any number of threads.
+//! A lossy delta and what it restores to are the same bits on every level of vector instructions
+//! and any number of threads.
 //!
-//! The level is settled once per process (`SPARSE_SIMD`), so each is a process of its own: this test, started again.
+//! The level is settled once per process (`SPARSE_SIMD`), so each is a process of its own: this
+//! test, started again.
 
 #![cfg(all(feature = "encode", feature = "parallel"))]
 #![allow(clippy::unwrap_used)]
@@ -45,7 +47,8 @@ fn outcome(codec: &str, base: &Path, target: &Path) -> String {
     options.policy = Policy::Fixed(Setting::parse(codec).unwrap());
     let (bytes, _) = compress(Some(&base), &target, Vec::new(), &options, &Unobserved).unwrap();
     let mut out = format!("{codec} {}", digest(&bytes));
-    let delta = Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+    let delta =
+        Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
     for layers in [None, Some(1)] {
         options.layers = layers;
         let dir = tempfile::tempdir().unwrap();
@@ -87,7 +90,8 @@ fn same_bits_everywhere() {
         let output = command.env(WORKER, "1").env("SPARSE_SIMD", level).output().unwrap();
         assert!(output.status.success(), "{level}: {}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
-        let lines: Vec<String> = text.lines().filter(|l| l.starts_with("= ")).map(str::to_owned).collect();
+        let lines: Vec<String> =
+            text.lines().filter(|l| l.starts_with("= ")).map(str::to_owned).collect();
         let (one, three) = lines.split_at(CODECS.len() + 1);
         assert_eq!(one, three, "on one thread and on three, {level}");
         assert_eq!(first.get_or_insert_with(|| lines.clone()), &lines, "scalar and {level}");

@@ -7,8 +7,8 @@
 mod support;
 
 use sparse::{
-    Bound, Delta, Limits, Model, OpenOptions, Options, Overwrite, Policy, Rule, Setting, Unobserved,
-    compress, compress_to_path, default_registry, quality, reconstruct, verify,
+    Bound, Delta, Limits, Model, OpenOptions, Options, Overwrite, Policy, Rule, Setting,
+    Unobserved, compress, compress_to_path, default_registry, quality, reconstruct, verify,
 };
 use std::path::{Path, PathBuf};
 
@@ -38,9 +38,11 @@ struct Made {
 
 fn make(policy: Policy) -> Made {
     let (base, target) = (fixture("base"), fixture("finetuned"));
-    let (bytes, report) = compress(Some(&base), &target, Vec::new(), &options(policy), &Unobserved).unwrap();
+    let (bytes, report) =
+        compress(Some(&base), &target, Vec::new(), &options(policy), &Unobserved).unwrap();
     assert_eq!(report.delta_bytes, bytes.len() as u64);
-    let delta = Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+    let delta =
+        Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
     verify(Some(&base), &delta, &Options::default(), &Unobserved).unwrap();
     let found = quality(Some(&base), &target, &delta, &Options::default(), &Unobserved).unwrap();
     assert!(found.agrees());
@@ -50,7 +52,10 @@ fn make(policy: Policy) -> Made {
 
 fn lossless_bytes() -> u64 {
     let (base, target) = (fixture("base"), fixture("finetuned"));
-    compress(Some(&base), &target, Vec::new(), &Options::default(), &Unobserved).unwrap().1.delta_bytes
+    compress(Some(&base), &target, Vec::new(), &Options::default(), &Unobserved)
+        .unwrap()
+        .1
+        .delta_bytes
 }
 
 #[test]
@@ -61,19 +66,24 @@ fn within_an_error() {
         assert!(made.report.delta_bytes < last, "{error}: {} {last}", made.report.delta_bytes);
         last = made.report.delta_bytes;
         let (base, target) = (fixture("base"), fixture("finetuned"));
-        let found = quality(Some(&base), &target, &made.delta, &Options::default(), &Unobserved).unwrap();
+        let found =
+            quality(Some(&base), &target, &made.delta, &Options::default(), &Unobserved).unwrap();
         assert!(found.tensors.iter().all(|t| t.found.relative_error() <= error));
         // By tensor, what was achieved is a share of a unit that many tensors have in common.
-        let sum = |of: fn(&sparse::ChoiceReport) -> u64| made.report.choices.iter().map(of).sum::<u64>();
+        let sum =
+            |of: fn(&sparse::ChoiceReport) -> u64| made.report.choices.iter().map(of).sum::<u64>();
         let (estimated, achieved) = (sum(|c| c.estimated_bytes), sum(|c| c.achieved_bytes));
-        assert!(estimated.abs_diff(achieved) <= achieved / 20 + 1024, "{error}: {estimated} {achieved}");
+        assert!(
+            estimated.abs_diff(achieved) <= achieved / 20 + 1024,
+            "{error}: {estimated} {achieved}"
+        );
     }
     let exact = make(Policy::Within(Bound::Relative(0.0)));
     assert_eq!(exact.report.certificate.unwrap().max_ulps, 0);
 }
 
-/// What the selector expects, and what comes of it, tables included: within 5 %, or half a kilobyte for each type of weights, whose
-/// tables are a good part of so little.
+/// What the selector expects, and what comes of it, tables included: within 5 %, or half a kilobyte
+/// for each type of weights, whose tables are a good part of so little.
 #[test]
 fn estimates_are_near() {
     const SLACK: u64 = 512;
@@ -92,9 +102,16 @@ fn estimates_are_near() {
             "svd=4",
             "layered=4",
         ] {
-            let (_, report) =
-                compress(Some(&base), &target, std::io::sink(), &options(fixed(codec)), &Unobserved).unwrap();
-            let sum = |of: fn(&sparse::ChoiceReport) -> u64| report.choices.iter().map(of).sum::<u64>();
+            let (_, report) = compress(
+                Some(&base),
+                &target,
+                std::io::sink(),
+                &options(fixed(codec)),
+                &Unobserved,
+            )
+            .unwrap();
+            let sum =
+                |of: fn(&sparse::ChoiceReport) -> u64| report.choices.iter().map(of).sum::<u64>();
             let (estimated, achieved) = (sum(|c| c.estimated_bytes), sum(|c| c.achieved_bytes));
             println!(
                 "{pair} {codec}: {estimated}, {achieved}, {:+.1} %",
@@ -128,12 +145,17 @@ fn to_a_size() {
         let made = make(Policy::TargetSize(wanted));
         let error = made.report.certificate.unwrap().relative_error();
         assert!(made.report.delta_bytes <= wanted);
-        assert!(made.report.delta_bytes * 100 >= wanted * 85, "{} of {wanted}", made.report.delta_bytes);
+        assert!(
+            made.report.delta_bytes * 100 >= wanted * 85,
+            "{} of {wanted}",
+            made.report.delta_bytes
+        );
         assert!(error > last, "{share} {error} {last}");
         last = error;
     }
     let (base, target) = (fixture("base"), fixture("finetuned"));
-    let e = compress(Some(&base), &target, Vec::new(), &options(Policy::TargetSize(100)), &Unobserved);
+    let e =
+        compress(Some(&base), &target, Vec::new(), &options(Policy::TargetSize(100)), &Unobserved);
     assert_eq!(e.unwrap_err().kind(), sparse::ErrorKind::InvalidArgument);
 }
 
@@ -150,7 +172,8 @@ fn by_codec_and_by_tensor() {
         assert_eq!(said, taken < made.report.choices.len(), "{codec}");
     }
     let rule = |pattern: &str, policy| Rule { pattern: pattern.to_owned(), policy };
-    let made = make(Policy::PerTensor(vec![rule("*bias", fixed("lossless")), rule("*", fixed("sign"))]));
+    let made =
+        make(Policy::PerTensor(vec![rule("*bias", fixed("lossless")), rule("*", fixed("sign"))]));
     for c in &made.report.choices {
         // Of the embeddings few rows changed, which `sign` takes more for.
         let matrix = c.tensor.starts_with("encoder") && c.bytes > 1 << 16;
@@ -158,7 +181,8 @@ fn by_codec_and_by_tensor() {
     }
     let (base, target) = (fixture("base"), fixture("finetuned"));
     for wrong in ["int9", "int8=3", "sparse=1.5", "ulp-bounded=0.5"] {
-        let e = compress(Some(&base), &target, Vec::new(), &options(fixed(wrong)), &Unobserved).unwrap_err();
+        let e = compress(Some(&base), &target, Vec::new(), &options(fixed(wrong)), &Unobserved)
+            .unwrap_err();
         assert_eq!(e.kind(), sparse::ErrorKind::InvalidArgument, "{wrong}");
     }
 }
@@ -182,8 +206,15 @@ fn layers_stop_after_the_first_or_bring_back_everything() {
     assert!(report.identical < report.tensors && !bytes.is_empty());
     let svd = make(fixed("svd=8"));
     let lossy = dir.path().join("svd");
-    reconstruct(Some(&base), &svd.delta, &lossy, Overwrite::Refuse, &Options::default(), &Unobserved)
-        .unwrap();
+    reconstruct(
+        Some(&base),
+        &svd.delta,
+        &lossy,
+        Overwrite::Refuse,
+        &Options::default(),
+        &Unobserved,
+    )
+    .unwrap();
     let weights = |folder: &Path| std::fs::read(folder.join("model.safetensors")).unwrap();
     assert!(weights(&out) == weights(&lossy), "one layer is the lossy codec");
     // The base is checked all the same.
@@ -204,14 +235,22 @@ fn on_disk_as_in_memory_and_on_any_number_of_threads() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("d.sparse");
     let policy = || options(Policy::Within(Bound::Relative(0.1)));
-    compress_to_path(Some(&base), &target, &path, Overwrite::Refuse, &policy(), &Unobserved).unwrap();
+    compress_to_path(Some(&base), &target, &path, Overwrite::Refuse, &policy(), &Unobserved)
+        .unwrap();
     let (bytes, _) = compress(Some(&base), &target, Vec::new(), &policy(), &Unobserved).unwrap();
     assert!(std::fs::read(&path).unwrap() == bytes);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no scratch file is left");
     // A base that is not the one is told, and nothing is written.
     let delta = Delta::open(&path, default_registry(), &Limits::default()).unwrap();
     let out = dir.path().join("out");
-    let e = reconstruct(Some(&target), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved);
+    let e = reconstruct(
+        Some(&target),
+        &delta,
+        &out,
+        Overwrite::Refuse,
+        &Options::default(),
+        &Unobserved,
+    );
     assert_eq!(e.unwrap_err().kind(), sparse::ErrorKind::BaseMismatch);
     assert!(!Path::exists(&out));
 }
@@ -223,13 +262,16 @@ mod bounds {
     use proptest::prelude::*;
     use sparse::{Dtype, TensorSpec};
 
-    /// Base and target of a tensor: type, rows, columns, and for each weight its bits and those that change.
+    /// Base and target of a tensor: type, rows, columns, and for each weight its bits and those
+    /// that change.
     type Weights = (Dtype, u64, u64, Vec<(u32, u32)>);
 
     fn weights() -> impl Strategy<Value = Weights> {
-        let shape = (prop::sample::select(vec![Dtype::Bf16, Dtype::F16, Dtype::F32]), 1u64..40, 1u64..30);
+        let shape =
+            (prop::sample::select(vec![Dtype::Bf16, Dtype::F16, Dtype::F32]), 1u64..40, 1u64..30);
         shape.prop_flat_map(|(dtype, rows, columns)| {
-            // Of 20 weights one is any word, the others are about as large as weights are, and move a little.
+            // Of 20 weights one is any word, the others are about as large as weights are, and move
+            // a little.
             let usual = (0x3c00_0000u32..0x3d80_0000, 0u32..0x0002_0000);
             let weight = prop_oneof![19 => usual, 1 => (any::<u32>(), any::<u32>())];
             let len = (rows * columns) as usize;

@@ -21,8 +21,15 @@ fn everything_comes_back() {
     let (delta, options) = (place.delta(), Options::default());
     let verified = verify(Some(&mapped), &delta, &options, &Unobserved).unwrap();
     assert_eq!(verified, report);
-    reconstruct(Some(&mapped), &delta, &place.path("out2"), Overwrite::Refuse, &options, &Unobserved)
-        .unwrap();
+    reconstruct(
+        Some(&mapped),
+        &delta,
+        &place.path("out2"),
+        Overwrite::Refuse,
+        &options,
+        &Unobserved,
+    )
+    .unwrap();
     assert_eq!(tree(&place.path("out2")), place.pair.target);
 }
 
@@ -93,8 +100,10 @@ fn shards_do_not_matter_to_tensors() {
     let (new_a, new_b) = (a.tuned(3), b.tuned(4));
     let mut m = Maker::new(1 << 10);
     let bases = [m.base("model.safetensors", &a), m.base("model.safetensors", &b)];
-    let unit =
-        m.unit(&Lossless, &[(&new_a, Some((bases[0], &a.bytes))), (&new_b, Some((bases[1], &b.bytes)))]);
+    let unit = m.unit(
+        &Lossless,
+        &[(&new_a, Some((bases[0], &a.bytes))), (&new_b, Some((bases[1], &b.bytes)))],
+    );
     let both = [new_a, new_b];
     let parts = [
         m.blob(&head(&both), None),
@@ -111,9 +120,11 @@ fn shards_do_not_matter_to_tensors() {
         ]),
     );
     let base = Model::open(dir.path().join("base"), &OpenOptions::default()).unwrap();
-    let delta = Delta::from_source(Box::new(m.finish()), default_registry(), &Limits::default()).unwrap();
+    let delta =
+        Delta::from_source(Box::new(m.finish()), default_registry(), &Limits::default()).unwrap();
     let out = dir.path().join("out");
-    reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved).unwrap();
+    reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved)
+        .unwrap();
     assert_eq!(tree(&out)["model.safetensors"], safetensors(&both));
 }
 
@@ -146,11 +157,19 @@ fn a_wrong_base_is_named() {
         bytes[3..].iter_mut().for_each(|b| *b ^= 1);
         fs::write(place.path("base").join(file), &bytes).unwrap();
         let e = place.fails();
-        assert_eq!((e.kind(), e.file(), e.tensor()), (ErrorKind::BaseMismatch, Some(file), None), "{e}");
+        assert_eq!(
+            (e.kind(), e.file(), e.tensor()),
+            (ErrorKind::BaseMismatch, Some(file), None),
+            "{e}"
+        );
         bytes.push(0);
         fs::write(place.path("base").join(file), &bytes).unwrap();
         let e = place.fails();
-        assert_eq!((e.kind(), e.file(), e.tensor()), (ErrorKind::BaseMismatch, Some(file), None), "{e}");
+        assert_eq!(
+            (e.kind(), e.file(), e.tensor()),
+            (ErrorKind::BaseMismatch, Some(file), None),
+            "{e}"
+        );
     }
 }
 
@@ -182,7 +201,8 @@ fn shapes_are_compared_before_anything_is_written() {
 fn a_base_is_asked_for() {
     let place = Place::new();
     let (out, delta) = (place.path("out"), place.delta());
-    let e = reconstruct(None, &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved).unwrap_err();
+    let e = reconstruct(None, &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved)
+        .unwrap_err();
     assert_eq!(e.kind(), ErrorKind::InvalidArgument);
     assert!(e.to_string().contains("needs its base") && e.to_string().contains("org/base"), "{e}");
     assert!(!out.exists());
@@ -243,7 +263,9 @@ fn digests_tell_the_delta_from_the_base() {
         let list = std::slice::from_ref(&claimed);
         let parts = [m.blob(&head(list), None), m.tensor(&claimed, &[from_unit(unit, 0, 4000)])];
         m.file("m.safetensors", b"another", &parts);
-        let delta = Delta::from_source(Box::new(m.finish()), default_registry(), &Limits::default()).unwrap();
+        let delta =
+            Delta::from_source(Box::new(m.finish()), default_registry(), &Limits::default())
+                .unwrap();
         let e = verify(Some(&base), &delta, &Options::default(), &Unobserved).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Corrupt, "{e}");
         assert_eq!(e.tensor(), (what == "tensor").then_some("a"), "{e}");
@@ -257,8 +279,9 @@ fn unknown_codecs_are_refused_first() {
     let delta = Delta::open(&place.path("d.sparse"), Registry::new(), &Limits::default()).unwrap();
     assert!(inspect(&delta).entries.iter().any(|e| e.codec == "codec 1"));
     let base = place.base();
-    let e = reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved)
-        .unwrap_err();
+    let e =
+        reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved)
+            .unwrap_err();
     assert_eq!((e.kind(), e.tensor()), (ErrorKind::UnknownCodec, Some("emb")), "{e}");
 }
 
@@ -277,7 +300,8 @@ fn cancelled() {
     let before = tree(place.dir.path());
     let observer = After(options.cancel.clone(), AtomicU64::new(0));
     let (base, delta, out) = (place.base(), place.delta(), place.path("out"));
-    let e = reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &options, &observer).unwrap_err();
+    let e =
+        reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &options, &observer).unwrap_err();
     assert_eq!((e.kind(), e.to_string().as_str()), (ErrorKind::Cancelled, "cancelled"));
     assert_eq!(tree(place.dir.path()), before);
 }
@@ -299,8 +323,15 @@ fn inputs_are_never_written_to() {
     let before = tree(place.dir.path());
     let (base, delta, options) = (place.base(), place.delta(), Options::default());
     for bad in ["base", "base/out", ".", "d.sparse"] {
-        let e = reconstruct(Some(&base), &delta, &place.path(bad), Overwrite::Replace, &options, &Unobserved)
-            .unwrap_err();
+        let e = reconstruct(
+            Some(&base),
+            &delta,
+            &place.path(bad),
+            Overwrite::Replace,
+            &options,
+            &Unobserved,
+        )
+        .unwrap_err();
         assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{bad}: {e}");
     }
     assert_eq!(tree(place.dir.path()), before);
@@ -329,14 +360,18 @@ fn a_single_file_comes_back_as_one() {
     let parts = [m.blob(&head(&new), None), m.tensor(&new[0], &[from_unit(unit, 0, 4000)])];
     m.file("tuned.safetensors", &safetensors(&new), &parts);
     m.index.attributes.insert(1, b"file".to_vec());
-    let delta = Delta::from_source(Box::new(m.finish()), default_registry(), &Limits::default()).unwrap();
+    let delta =
+        Delta::from_source(Box::new(m.finish()), default_registry(), &Limits::default()).unwrap();
     assert!(delta.is_single_file() && inspect(&delta).is_single_file);
     let restore = |out: &str, overwrite| {
         reconstruct(Some(&base), &delta, &p(out), overwrite, &Options::default(), &Unobserved)
     };
     restore("out.safetensors", Overwrite::Refuse).unwrap();
     assert_eq!(fs::read(p("out.safetensors")).unwrap(), safetensors(&new));
-    assert_eq!(restore("out.safetensors", Overwrite::Refuse).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(
+        restore("out.safetensors", Overwrite::Refuse).unwrap_err().kind(),
+        ErrorKind::AlreadyExists
+    );
     restore("out.safetensors", Overwrite::Replace).unwrap();
     restore("folder/", Overwrite::Refuse).unwrap();
     assert_eq!(fs::read(p("folder/tuned.safetensors")).unwrap(), safetensors(&new));
@@ -349,8 +384,8 @@ fn a_single_file_comes_back_as_one() {
     fs::write(p("other.safetensors"), safetensors(&[a.tuned(9)])).unwrap();
     let other = Model::open(p("other.safetensors"), &OpenOptions::default()).unwrap();
     let options = Options::default();
-    let e =
-        reconstruct(Some(&other), &delta, &p("new"), Overwrite::Refuse, &options, &Unobserved).unwrap_err();
+    let e = reconstruct(Some(&other), &delta, &p("new"), Overwrite::Refuse, &options, &Unobserved)
+        .unwrap_err();
     assert_eq!((e.kind(), e.tensor()), (ErrorKind::BaseMismatch, Some("a")), "{e}");
     let left = tree(dir.path()).into_keys().filter(|k| k.contains("new") || k.contains("partial"));
     assert_eq!(left.count(), 0);
@@ -359,7 +394,8 @@ fn a_single_file_comes_back_as_one() {
 #[test]
 fn what_is_no_delta_is_refused_with_its_path() {
     let dir = tempfile::tempdir().unwrap();
-    let open = |p: &std::path::Path| Delta::open(p, default_registry(), &Limits::default()).unwrap_err();
+    let open =
+        |p: &std::path::Path| Delta::open(p, default_registry(), &Limits::default()).unwrap_err();
     let path = dir.path().join("x.sparse");
     assert_eq!(open(&path).kind(), ErrorKind::NotFound);
     fs::write(&path, b"something else entirely").unwrap();
@@ -376,7 +412,10 @@ fn what_is_no_delta_is_refused_with_its_path() {
 fn summary() {
     let place = Place::new();
     let s = inspect(&place.delta());
-    assert_eq!((s.version.as_str(), s.tool.as_str(), s.base_id.as_str()), ("1.0", "test", "org/base"));
+    assert_eq!(
+        (s.version.as_str(), s.tool.as_str(), s.base_id.as_str()),
+        ("1.0", "test", "org/base")
+    );
     assert!(s.needs_base && !s.is_single_file);
     assert_eq!(s.delta_bytes, place.pair.delta.len() as u64);
     assert_eq!(s.target_bytes, place.pair.target.values().map(|f| f.len() as u64).sum::<u64>());

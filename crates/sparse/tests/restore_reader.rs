@@ -1,4 +1,5 @@
-//! What servers need of base and delta as a model: many reads at once, parts, threads, cancellation.
+//! What servers need of base and delta as a model: many reads at once, parts, threads,
+//! cancellation.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod restore_support;
@@ -10,8 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 fn model(place: &Place) -> DeltaModel {
-    DeltaModel::new(Some(Arc::new(place.mapped_base())), Arc::new(place.delta()), &Options::default())
-        .unwrap()
+    DeltaModel::new(
+        Some(Arc::new(place.mapped_base())),
+        Arc::new(place.delta()),
+        &Options::default(),
+    )
+    .unwrap()
 }
 
 /// Offset and length of what was read of the delta.
@@ -30,7 +35,8 @@ struct Counted {
 fn counted(place: &Place, check: BaseCheck) -> Counted {
     let delta = Arc::new(Mutex::default());
     let source = Counting { bytes: place.pair.delta.clone(), reads: delta.clone() };
-    let opened = Delta::from_source(Box::new(source), default_registry(), &Limits::default()).unwrap();
+    let opened =
+        Delta::from_source(Box::new(source), default_registry(), &Limits::default()).unwrap();
     let base = Arc::new(CountingModel { model: place.base(), reads: Mutex::default() });
     let model = DeltaModel::new(Some(base.clone()), Arc::new(opened), &Options::default()).unwrap();
     let counted = Counted { model: model.with_base_check(check), delta, base };
@@ -50,8 +56,11 @@ impl Counted {
 fn read_all(model: &DeltaModel) -> Result<Vec<Vec<u8>>> {
     let mut buffers: Vec<Vec<u8>> =
         model.tensors().iter().map(|t| vec![0xa5; t.spec.byte_len() as usize]).collect();
-    let mut reads: Vec<TensorRead<'_>> =
-        buffers.iter_mut().enumerate().map(|(tensor, out)| TensorRead { tensor, offset: 0, out }).collect();
+    let mut reads: Vec<TensorRead<'_>> = buffers
+        .iter_mut()
+        .enumerate()
+        .map(|(tensor, out)| TensorRead { tensor, offset: 0, out })
+        .collect();
     model.read_many(&mut reads)?;
     Ok(buffers)
 }
@@ -76,8 +85,9 @@ fn all_tensors_at_once() {
     assert!(read_all(&model.with_executor(Arc::new(CurrentPool))).unwrap() == want);
 }
 
-/// Every chunk of the delta is read and decoded once, though norms share chunks and `tied` is `a.weight`; and of the
-/// base nothing is read but what the chunks are decoded against, and what is copied.
+/// Every chunk of the delta is read and decoded once, though norms share chunks and `tied` is
+/// `a.weight`; and of the base nothing is read but what the chunks are decoded against, and what is
+/// copied.
 #[test]
 fn reading_everything_reads_everything_once() {
     let place = Place::new();
@@ -104,7 +114,8 @@ fn reading_everything_reads_everything_once() {
     assert_eq!(bytes, tensors + 900 * 1200);
 }
 
-/// A rank's share of the rows: just the chunks that hold them, and just the base's weights of those chunks.
+/// A rank's share of the rows: just the chunks that hold them, and just the base's weights of those
+/// chunks.
 #[test]
 fn a_part_reads_only_its_chunks() {
     let place = Place::new();
@@ -116,7 +127,8 @@ fn a_part_reads_only_its_chunks() {
         let (offset, record) = reader.chunk(3, i).unwrap();
         (offset, record.len as usize)
     };
-    // Rank 3 of 8: rows 24 to 31 of 64, 50 weights each, are weights 1200 to 1599: chunks 2 and 3 of 500 weights.
+    // Rank 3 of 8: rows 24 to 31 of 64, 50 weights each, are weights 1200 to 1599: chunks 2 and 3
+    // of 500 weights.
     let mut out = vec![0; 8 * 100];
     model.read_part_into(a, 0, 24..32, &mut out).unwrap();
     assert!(out == place.pair.tensors[a].bytes[2400..3200]);
@@ -143,7 +155,8 @@ fn opening_and_joining_reads_no_payload() {
     let place = Place::new();
     let delta = Arc::new(Mutex::default());
     let source = Counting { bytes: place.pair.delta.clone(), reads: delta.clone() };
-    let opened = Delta::from_source(Box::new(source), default_registry(), &Limits::default()).unwrap();
+    let opened =
+        Delta::from_source(Box::new(source), default_registry(), &Limits::default()).unwrap();
     let base = Arc::new(CountingModel { model: place.base(), reads: Mutex::default() });
     let payload = opened.reader().payload();
     DeltaModel::new(Some(base.clone()), Arc::new(opened), &Options::default()).unwrap();
@@ -196,10 +209,13 @@ fn cancelling_a_handle_leaves_the_others_alone() {
     let place = Place::new();
     let model = model(&place);
     let cancel = CancelToken::new();
-    let request = model.clone().with_cancel(cancel.clone()).with_executor(Arc::new(Threads::new(2)));
+    let request =
+        model.clone().with_cancel(cancel.clone()).with_executor(Arc::new(Threads::new(2)));
     assert!(read_all(&request).is_ok());
     cancel.cancel();
-    for result in [read_all(&request).map(drop), request.verify_base(), request.range(0, 0, 9).map(drop)] {
+    for result in
+        [read_all(&request).map(drop), request.verify_base(), request.range(0, 0, 9).map(drop)]
+    {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Cancelled);
     }
     assert!(read_all(&model).is_ok());
@@ -238,7 +254,8 @@ fn reads_may_overlap_and_be_empty() {
     let model = model(&place);
     let a = model.find("a.weight").unwrap();
     let want = &place.pair.tensors[a].bytes;
-    let spans = [(10, 3000), (0, want.len()), (2999, 2), (5, 0), (want.len() - 1, 1), (0, want.len())];
+    let spans =
+        [(10, 3000), (0, want.len()), (2999, 2), (5, 0), (want.len() - 1, 1), (0, want.len())];
     let mut buffers: Vec<Vec<u8>> = spans.iter().map(|&(_, len)| vec![0; len]).collect();
     let mut reads: Vec<TensorRead<'_>> = buffers
         .iter_mut()

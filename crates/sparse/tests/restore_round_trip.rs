@@ -32,7 +32,8 @@ fn check(dir: &Path, base: Option<&Model>, target: &Model, chunk_len: u32) {
     let delta = open_delta(delta_of(base, target, chunk_len));
     let options = Options::default();
     let out = dir.join("out");
-    let report = reconstruct(base, &delta, &out, Overwrite::Replace, &options, &Unobserved).unwrap();
+    let report =
+        reconstruct(base, &delta, &out, Overwrite::Replace, &options, &Unobserved).unwrap();
     if target.is_file() {
         assert!(std::fs::read(&out).unwrap() == std::fs::read(target.root()).unwrap());
     } else {
@@ -49,7 +50,11 @@ fn check(dir: &Path, base: Option<&Model>, target: &Model, chunk_len: u32) {
     for (i, t) in target.tensors().iter().enumerate() {
         assert!(model.bytes(i).unwrap() == target.bytes(i).unwrap(), "{}", t.name);
         let (start, len) = (t.spec.byte_len() / 3, t.spec.byte_len() as usize / 2);
-        assert!(model.range(i, start, len).unwrap() == target.range(i, start, len).unwrap(), "{}", t.name);
+        assert!(
+            model.range(i, start, len).unwrap() == target.range(i, start, len).unwrap(),
+            "{}",
+            t.name
+        );
     }
 }
 
@@ -60,7 +65,9 @@ fn tensors() -> impl Strategy<Value = (Vec<T>, Vec<T>)> {
         let (mut base, mut target) = (Vec::new(), Vec::new());
         for (i, (dtype, rows, row_len, seed, change)) in list.into_iter().enumerate() {
             // Whole bytes for the packed types.
-            let spec = |rows, row_len: u64| TensorSpec::new(Dtype::ALL[dtype], [rows, row_len * 4]).unwrap();
+            let spec = |rows, row_len: u64| {
+                TensorSpec::new(Dtype::ALL[dtype], [rows, row_len * 4]).unwrap()
+            };
             let bytes = |spec: &TensorSpec, seed| {
                 let mut rng = Rng(seed);
                 (0..spec.byte_len()).map(|_| rng.next() as u8 & 0x3f).collect::<Vec<u8>>()
@@ -71,7 +78,10 @@ fn tensors() -> impl Strategy<Value = (Vec<T>, Vec<T>)> {
             let mut rng = Rng(seed ^ 1);
             match change {
                 0 => {}
-                1 | 2 => new.bytes.iter_mut().for_each(|b| *b ^= (rng.next() & 3 & (rng.next() >> 7)) as u8),
+                1 | 2 => new
+                    .bytes
+                    .iter_mut()
+                    .for_each(|b| *b ^= (rng.next() & 3 & (rng.next() >> 7)) as u8),
                 3 => {
                     new.spec = spec(rows + 3, row_len);
                     let len = new.spec.byte_len() as usize;
@@ -155,7 +165,9 @@ fn any_number_of_threads() {
     let base = open(&dir.path().join("base"));
     for threads in [1, 8] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let e = pool.install(|| verify(Some(&base), &delta, &Options::default(), &Unobserved)).unwrap_err();
+        let e = pool
+            .install(|| verify(Some(&base), &delta, &Options::default(), &Unobserved))
+            .unwrap_err();
         assert_eq!(e.kind(), ErrorKind::BaseMismatch, "{e}");
         assert_eq!(e.tensor(), Some("layer.0"), "{e}");
     }
@@ -187,7 +199,8 @@ fn damage_anywhere() {
     assert_eq!(restored, 0);
 }
 
-/// Payload with a flipped bit under correct checksums: the digests find it, and the base is not blamed.
+/// Payload with a flipped bit under correct checksums: the digests find it, and the base is not
+/// blamed.
 #[test]
 fn damage_under_checksums() {
     let place = Place::new();

@@ -37,7 +37,11 @@ fn ranges() {
         for _ in 0..50 {
             let start = rng.next() as usize % t.bytes.len();
             let len = rng.next() as usize % (t.bytes.len() - start + 1).min(5000);
-            assert!(*model.range(i, start as u64, len).unwrap() == t.bytes[start..start + len], "{}", t.name);
+            assert!(
+                *model.range(i, start as u64, len).unwrap() == t.bytes[start..start + len],
+                "{}",
+                t.name
+            );
         }
         let e = model.range(i, 1, t.bytes.len()).unwrap_err();
         assert_eq!((e.kind(), e.tensor()), (ErrorKind::InvalidArgument, Some(&*t.name)));
@@ -51,7 +55,8 @@ fn what_is_equal_is_borrowed() {
     let place = Place::new();
     let base = Arc::new(place.mapped_base());
     let whole = base.bytes(base.find("same").unwrap()).unwrap();
-    let model = DeltaModel::new(Some(base.clone()), Arc::new(place.delta()), &Options::default()).unwrap();
+    let model =
+        DeltaModel::new(Some(base.clone()), Arc::new(place.delta()), &Options::default()).unwrap();
     let same = model.find("same").unwrap();
     let slice = model.slice(same, 0, whole.len()).unwrap();
     assert_eq!(slice.as_ptr(), whole.as_ptr());
@@ -68,8 +73,10 @@ fn a_range_reads_only_its_chunks() {
     let place = Place::new();
     let reads = Arc::new(Mutex::new(Vec::new()));
     let source = Counting { bytes: place.pair.delta.clone(), reads: reads.clone() };
-    let delta = Delta::from_source(Box::new(source), default_registry(), &Limits::default()).unwrap();
-    let model = DeltaModel::new(Some(Arc::new(place.base())), Arc::new(delta), &Options::default()).unwrap();
+    let delta =
+        Delta::from_source(Box::new(source), default_registry(), &Limits::default()).unwrap();
+    let model = DeltaModel::new(Some(Arc::new(place.base())), Arc::new(delta), &Options::default())
+        .unwrap();
     let a = model.find("a.weight").unwrap();
     reads.lock().unwrap().clear();
     // Rows 20 to 29 of 50 weights, in chunks of 500: just chunk 2.
@@ -110,7 +117,10 @@ fn eight_threads() {
                     } else {
                         let start = rng.next() as usize % t.bytes.len();
                         let len = (t.bytes.len() - start).min(777);
-                        assert!(*model.range(i, start as u64, len).unwrap() == t.bytes[start..start + len]);
+                        assert!(
+                            *model.range(i, start as u64, len).unwrap()
+                                == t.bytes[start..start + len]
+                        );
                     }
                 }
             });
@@ -127,7 +137,8 @@ fn a_wrong_base_is_found_on_first_use() {
     place.set_base(&tensors);
     let wrong = model(&place, place.mapped_base());
     let find = |name: &str| wrong.find(name).unwrap();
-    for (name, base) in [("a.weight", "a.weight"), ("tied", "a.weight"), ("same", "same"), ("copied", "same")]
+    for (name, base) in
+        [("a.weight", "a.weight"), ("tied", "a.weight"), ("same", "same"), ("copied", "same")]
     {
         let e = wrong.range(find(name), 0, 10).unwrap_err();
         assert_eq!((e.kind(), e.tensor()), (ErrorKind::BaseMismatch, Some(base)), "{e}");
@@ -178,7 +189,11 @@ fn damage_is_named() {
     let model = model(&place, place.base());
     let tied = model.find("tied").unwrap();
     let e = model.bytes(tied).unwrap_err();
-    assert_eq!((e.kind(), e.tensor(), e.offset()), (ErrorKind::Corrupt, Some("tied"), Some(at)), "{e}");
+    assert_eq!(
+        (e.kind(), e.tensor(), e.offset()),
+        (ErrorKind::Corrupt, Some("tied"), Some(at)),
+        "{e}"
+    );
     assert!(e.file().unwrap().ends_with("d.sparse"));
     // The other chunks are as good as ever.
     assert!(*model.range(tied, 0, 2000).unwrap() == place.pair.tensors[tied].bytes[..2000]);
@@ -191,7 +206,8 @@ fn names_are_qualified_as_in_a_model() {
     let (only, files) = (T::random("b:w", &[4], 3), ["a.safetensors", "b.safetensors"]);
     let dir = tempfile::tempdir().unwrap();
     let contents = [vec![x.clone()], vec![y.clone(), only.clone()]];
-    let base: Files = files.iter().zip(&contents).map(|(f, t)| ((*f).into(), safetensors(t))).collect();
+    let base: Files =
+        files.iter().zip(&contents).map(|(f, t)| ((*f).into(), safetensors(t))).collect();
     put(&dir.path().join("base"), &base);
     let base = Arc::new(Model::open(dir.path().join("base"), &OpenOptions::default()).unwrap());
     let mut m = Maker::new(100);
@@ -207,7 +223,8 @@ fn names_are_qualified_as_in_a_model() {
         m.file(file, &safetensors(&tuned), &parts);
         new.extend(tuned);
     }
-    let delta = Delta::from_source(Box::new(m.finish()), default_registry(), &Limits::default()).unwrap();
+    let delta =
+        Delta::from_source(Box::new(m.finish()), default_registry(), &Limits::default()).unwrap();
     let model = DeltaModel::new(Some(base.clone()), Arc::new(delta), &Options::default()).unwrap();
     assert_eq!(model.tensors(), base.tensors());
     let bytes = |name: &str| model.bytes(model.find(name).unwrap()).unwrap().into_owned();
@@ -221,7 +238,8 @@ fn chains() {
     let a = T::random("a", &[300, 40], 1);
     let (second, third) = (a.tuned(2), a.tuned(2).tuned(3));
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("a.safetensors"), safetensors(std::slice::from_ref(&a))).unwrap();
+    std::fs::write(dir.path().join("a.safetensors"), safetensors(std::slice::from_ref(&a)))
+        .unwrap();
     let mut source: Arc<dyn TensorSource> =
         Arc::new(Model::open(dir.path().join("a.safetensors"), &OpenOptions::default()).unwrap());
     for (old, new) in [(&a, &second), (&second, &third)] {
@@ -231,8 +249,11 @@ fn chains() {
         let list = std::slice::from_ref(new);
         let parts = [m.blob(&head(list), None), m.tensor(new, &[from_unit(unit, 0, 12000)])];
         m.file("a.safetensors", &safetensors(list), &parts);
-        let delta = Delta::from_source(Box::new(m.finish()), default_registry(), &Limits::default()).unwrap();
-        source = Arc::new(DeltaModel::new(Some(source), Arc::new(delta), &Options::default()).unwrap());
+        let delta =
+            Delta::from_source(Box::new(m.finish()), default_registry(), &Limits::default())
+                .unwrap();
+        source =
+            Arc::new(DeltaModel::new(Some(source), Arc::new(delta), &Options::default()).unwrap());
     }
     std::thread::scope(|s| {
         for _ in 0..4 {

@@ -1,7 +1,8 @@
-//! Eight threads hammer one reader with whole tensors, ranges, parts, many reads at once, and cancellations.
+//! Eight threads hammer one reader with whole tensors, ranges, parts, many reads at once, and
+//! cancellations.
 //!
-//! A second by default. `SPARSE_STRESS_SECONDS=60 cargo test --release -p sparse --test stress -- --nocapture` takes as
-//! long as it says, and says what it did.
+//! A second by default. `SPARSE_STRESS_SECONDS=60 cargo test --release -p sparse --test stress --
+//! --nocapture` takes as long as it says, and says what it did.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod restore_support;
@@ -85,7 +86,8 @@ impl Hammer<'_> {
 
     /// Several reads at once, perhaps on several threads, perhaps cancelled meanwhile.
     fn many(&mut self) {
-        let spans: Vec<(usize, usize, usize)> = (0..1 + self.below(12)).map(|_| self.span()).collect();
+        let spans: Vec<(usize, usize, usize)> =
+            (0..1 + self.below(12)).map(|_| self.span()).collect();
         let mut buffers: Vec<Vec<u8>> = spans.iter().map(|s| vec![0x5a; s.2]).collect();
         let mut reads: Vec<TensorRead<'_>> = buffers
             .iter_mut()

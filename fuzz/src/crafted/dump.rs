@@ -1,6 +1,8 @@
 //! Fields into a file, with checksums of whatever is there.
 
-use super::{Attributes, Delta, END_MAGIC, HEADER_LEN, NO_DTYPE, Piece, Spec, TENSOR, Unit, source};
+use super::{
+    Attributes, Delta, END_MAGIC, HEADER_LEN, NO_DTYPE, Piece, Spec, TENSOR, Unit, source,
+};
 use sparse_container::checksum;
 
 /// Puts a file together. Its index is stored uncompressed.

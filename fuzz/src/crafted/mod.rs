@@ -1,9 +1,10 @@
 //! Delta files taken apart, changed anywhere, and put together with checksums that fit.
 //!
-//! A reader refuses most damage at the first checksum. These modules get past it: [`parse`] reads the
-//! fields of an index, believing whatever they say; [`dump`] writes them back with the checksums of
-//! what is there; [`mutate`] changes a few fields in between, as a mutator of libFuzzer. The layout
-//! is that of docs/FORMAT.md, written down here once more, independent of the reader that is tested.
+//! A reader refuses most damage at the first checksum. These modules get past it: [`parse`] reads
+//! the fields of an index, believing whatever they say; [`dump`] writes them back with the
+//! checksums of what is there; [`mutate`] changes a few fields in between, as a mutator of
+//! libFuzzer. The layout is that of docs/FORMAT.md, written down here once more, independent of the
+//! reader that is tested.
 
 mod dump;
 mod mutate;
@@ -154,7 +155,8 @@ impl Delta {
 }
 
 /// Bits of an element of each type, by number.
-const BITS: [u64; 22] = [8, 8, 8, 16, 16, 32, 32, 64, 64, 16, 16, 32, 64, 8, 8, 8, 8, 8, 6, 6, 4, 64];
+const BITS: [u64; 22] =
+    [8, 8, 8, 16, 16, 32, 32, 64, 64, 16, 16, 32, 64, 8, 8, 8, 8, 8, 6, 6, 4, 64];
 /// Bytes of a storage element of each type, by number.
 const STORAGE: [u64; 22] = [1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8, 1, 1, 1, 1, 1, 1, 1, 1, 4];
 

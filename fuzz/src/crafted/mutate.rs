@@ -11,7 +11,13 @@ pub type Bytes = fn(buffer: &mut [u8], size: usize, max: usize) -> usize;
 const MAX_CHUNKS: u64 = 300;
 
 /// Changes a delta file in place, for libFuzzer: `buffer` holds `size` bytes and may take `max`.
-pub fn mutate_in_place(buffer: &mut [u8], size: usize, max: usize, seed: u32, bytes: Bytes) -> usize {
+pub fn mutate_in_place(
+    buffer: &mut [u8],
+    size: usize,
+    max: usize,
+    seed: u32,
+    bytes: Bytes,
+) -> usize {
     if let Some(file) = mutate(&buffer[..size], seed, bytes).filter(|f| f.len() <= max) {
         buffer[..file.len()].copy_from_slice(&file);
         return file.len();

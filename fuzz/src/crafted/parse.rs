@@ -2,8 +2,8 @@
 #![allow(clippy::unit_arg, reason = "a field is set where there is one")]
 
 use super::{
-    Attributes, Base, Delta, END_MAGIC, Entry, File, HEADER_LEN, NO_DTYPE, Piece, Segment, Spec, TENSOR,
-    TRAILER_LEN, Unit, chunk_count, source, storage_len,
+    Attributes, Base, Delta, END_MAGIC, Entry, File, HEADER_LEN, NO_DTYPE, Piece, Segment, Spec,
+    TENSOR, TRAILER_LEN, Unit, chunk_count, source, storage_len,
 };
 
 /// Most things of a kind, and most bytes of an index: fuzzers need no more.
@@ -149,7 +149,8 @@ fn files_of(input: &mut Fields<'_>, count: u64) -> Option<Vec<File>> {
 
 fn units_of(input: &mut Fields<'_>, count: u64) -> Option<Vec<Unit>> {
     let codecs = input.column(count)?;
-    let mut units: Vec<Unit> = codecs.into_iter().map(|codec| Unit { codec, ..Unit::default() }).collect();
+    let mut units: Vec<Unit> =
+        codecs.into_iter().map(|codec| Unit { codec, ..Unit::default() }).collect();
     let mut each = |f: &mut dyn FnMut(&mut Fields<'_>, &mut Unit) -> Option<()>| {
         units.iter_mut().try_for_each(|u| f(input, u))
     };

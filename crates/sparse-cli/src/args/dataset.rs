@@ -37,7 +37,8 @@ pub(crate) struct DatasetCompress {
     #[arg(long)]
     pub(crate) exact: bool,
 
-    /// Record the SHA-256 of the files that the delta restores, and print it: the number that others compare
+    /// Record the SHA-256 of the files that the delta restores, and print it: the number that
+    /// others compare
     #[arg(long, requires = "exact")]
     pub(crate) sha256: bool,
 

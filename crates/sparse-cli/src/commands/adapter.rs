@@ -8,7 +8,8 @@ use crate::policy::size;
 use crate::session::{Session, overwrite};
 use serde::Serialize;
 use sparse::{
-    Adapter, AdapterRank, DeltaModel, Dtype, ExportOptions, ExportReport, OpenOptions, Profile, TensorSource,
+    Adapter, AdapterRank, DeltaModel, Dtype, ExportOptions, ExportReport, OpenOptions, Profile,
+    TensorSource,
 };
 use std::fmt::Write;
 use std::io::Read;
@@ -59,7 +60,8 @@ fn is_delta(path: &Path) -> bool {
 
 pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Failure> {
     let [base_path, target_path] = args.inputs.as_slice() else {
-        let what = "two inputs are needed: the base, and the fine-tuned model or a delta that restores it";
+        let what =
+            "two inputs are needed: the base, and the fine-tuned model or a delta that restores it";
         return Err(Failure::Usage(what.to_owned()));
     };
     let mut export = ExportOptions::default();
@@ -96,7 +98,8 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
         &options,
         &session.progress,
     )?;
-    let kept = |m: &sparse::ExportedModule| if m.energy > 0.0 { 1.0 - m.missed / m.energy } else { 1.0 };
+    let kept =
+        |m: &sparse::ExportedModule| if m.energy > 0.0 { 1.0 - m.missed / m.energy } else { 1.0 };
     let body = Exported {
         base: lossy(base_path),
         finetuned: lossy(target_path),
@@ -112,7 +115,11 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
         left_out: report
             .left_out
             .iter()
-            .map(|l| LeftOut { tensor: l.tensor.clone(), reason: l.reason, share: share(l.energy, &report) })
+            .map(|l| LeftOut {
+                tensor: l.tensor.clone(),
+                reason: l.reason,
+                share: share(l.energy, &report),
+            })
             .collect(),
     };
     session.report(&body, || {
@@ -168,7 +175,9 @@ struct Packed {
 
 pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), Failure> {
     let [base_path, adapter_path] = args.inputs.as_slice() else {
-        return Err(Failure::Usage("two inputs are needed: the base and the adapter's folder".to_owned()));
+        return Err(Failure::Usage(
+            "two inputs are needed: the base and the adapter's folder".to_owned(),
+        ));
     };
     let base = session.open("base", base_path)?;
     let adapter = Adapter::open(adapter_path, &OpenOptions::default())?;

@@ -89,7 +89,8 @@ struct Tensors {
 
 pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure> {
     let (base_path, target_path) =
-        split_inputs(args.models, args.no_base, true, "the fine-tuned model").map_err(Failure::Usage)?;
+        split_inputs(args.models, args.no_base, true, "the fine-tuned model")
+            .map_err(Failure::Usage)?;
     let mut options = session.options(args.effort.into());
     options.policy = args.policy.policy().map_err(Failure::Usage)?;
     options.content_hash = args.sha256;
@@ -133,7 +134,11 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
         notes: report.notes.clone(),
         sha256: report.content.map(|c| c.to_string()),
         quality: report.certificate.as_ref().map(Numbers::from),
-        choices: if explain { report.choices.iter().map(Choice::from).collect() } else { Vec::new() },
+        choices: if explain {
+            report.choices.iter().map(Choice::from).collect()
+        } else {
+            Vec::new()
+        },
     };
     let all_notes = session.verbose();
     session.report(&body, || {
@@ -159,14 +164,19 @@ fn explanation(choices: &[ChoiceReport]) -> String {
     if choices.is_empty() {
         return "nothing may be lost, so there was no choice of codecs to explain; see --help for what allows more\n".to_owned();
     }
-    let percent = |x: f64| if x.is_finite() { format!("{:.2} %", 100.0 * x) } else { "-".to_owned() };
+    let percent =
+        |x: f64| if x.is_finite() { format!("{:.2} %", 100.0 * x) } else { "-".to_owned() };
     let mut rows = Vec::new();
     for choice in choices {
         for tried in &choice.candidates {
             let taken = tried.codec == choice.codec && tried.against_base == choice.against_base;
             let remark = match (taken, tried.allowed) {
                 (true, _) => {
-                    format!("taken, {} in the end: {}", human::bytes(choice.achieved_bytes), choice.reason)
+                    format!(
+                        "taken, {} in the end: {}",
+                        human::bytes(choice.achieved_bytes),
+                        choice.reason
+                    )
                 }
                 (false, true) => String::new(),
                 (false, false) => "not allowed".to_owned(),

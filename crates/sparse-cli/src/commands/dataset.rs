@@ -1,4 +1,5 @@
-//! `sparse dataset-compress`, `dataset-reconstruct` and `dataset-estimate`; `sparse verify` of such a delta.
+//! `sparse dataset-compress`, `dataset-reconstruct` and `dataset-estimate`; `sparse verify` of such
+//! a delta.
 
 use super::lossy;
 use super::recorded::recorded_base;
@@ -23,7 +24,12 @@ struct Rows {
 
 impl Rows {
     fn of(report: &CompressReport) -> Rows {
-        Rows { total: report.rows, copied: report.copied, edited: report.edited, new: report.new_rows() }
+        Rows {
+            total: report.rows,
+            copied: report.copied,
+            edited: report.edited,
+            new: report.new_rows(),
+        }
     }
 
     fn text(&self) -> String {
@@ -157,7 +163,8 @@ pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result
     let overwrite = overwrite(&args.output, args.force)?;
     sparse_dataset::refuse_inside(&args.output, &[base_path.as_path(), &args.delta])?;
     let data = DeltaDataset::new(&delta, &base, &options, &session.progress)?;
-    let done = data.write(&args.output, args.format.map(Into::into), overwrite, &session.progress)?;
+    let done =
+        data.write(&args.output, args.format.map(Into::into), overwrite, &session.progress)?;
     let time = start.elapsed();
     let body = restore_body(session, &base_path, &args.delta, &delta, done.rows, time);
     let body = RestoreBody {

@@ -35,7 +35,8 @@ struct Tensor<'a> {
 
 pub(crate) fn estimate(session: &Session, args: args::Estimate) -> Result<(), Failure> {
     let (base_path, target_path) =
-        split_inputs(args.models, args.no_base, true, "the fine-tuned model").map_err(Failure::Usage)?;
+        split_inputs(args.models, args.no_base, true, "the fine-tuned model")
+            .map_err(Failure::Usage)?;
     let start = Instant::now();
     let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
     let target = session.open("fine-tuned", &target_path)?;

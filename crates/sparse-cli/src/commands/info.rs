@@ -69,7 +69,8 @@ impl<'a> From<&'a EntrySummary> for Entry<'a> {
 pub(crate) fn info(session: &Session, args: &args::Info) -> Result<(), Failure> {
     let summary = sparse::inspect(&open_delta(session, &args.delta)?);
     let wanted = |e: &&EntrySummary| {
-        e.is_tensor && args.tensors.as_deref().is_none_or(|pattern| human::matches(pattern, &e.name))
+        e.is_tensor
+            && args.tensors.as_deref().is_none_or(|pattern| human::matches(pattern, &e.name))
     };
     let tensors: Vec<Entry<'_>> = summary.entries.iter().filter(wanted).map(Entry::from).collect();
     let body = Body {
@@ -130,8 +131,11 @@ fn text(body: &Body<'_>, summary: &Summary, args: &args::Info) -> String {
     out.push_str(&tensor_table(&body.tensors));
     let _ = writeln!(out, "\n{}", totals(body, summary, args.tensors.is_some()));
     if args.files {
-        let rows: Vec<_> =
-            body.files.iter().map(|f| [human::plain(f.path).into_owned(), human::bytes(f.bytes)]).collect();
+        let rows: Vec<_> = body
+            .files
+            .iter()
+            .map(|f| [human::plain(f.path).into_owned(), human::bytes(f.bytes)])
+            .collect();
         let _ = write!(out, "\n{}", human::table([("file", Left), ("size", Right)], &rows));
         for folder in body.empty_folders {
             let _ = writeln!(out, "{}/", human::plain(folder));
@@ -182,7 +186,12 @@ fn totals(body: &Body<'_>, summary: &Summary, filtered: bool) -> String {
     };
     let line = |(n, bytes, stored): (u64, u64, u64), noun: &str| {
         let ratio = human::ratio_text(human::ratio(bytes, stored));
-        format!("{}: {} in {} ({ratio})", human::count(n, noun), human::bytes(bytes), human::bytes(stored))
+        format!(
+            "{}: {} in {} ({ratio})",
+            human::count(n, noun),
+            human::bytes(bytes),
+            human::bytes(stored)
+        )
     };
     let mut out = String::new();
     if filtered {

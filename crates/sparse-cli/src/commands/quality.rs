@@ -105,8 +105,7 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
             [PathBuf::new(), two.next().unwrap_or_default(), two.next().unwrap_or_default()]
         }
         _ => {
-            let what =
-                "three inputs are needed: the base, the fine-tuned model and the delta (two with --no-base)";
+            let what = "three inputs are needed: the base, the fine-tuned model and the delta (two with --no-base)";
             return Err(Failure::Usage(what.to_owned()));
         }
     };
@@ -163,6 +162,7 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
     if found.agrees() {
         return session.answer(&body, text);
     }
-    let e = Error::new(ErrorKind::Corrupt, "the delta certifies something else than what was measured");
+    let e =
+        Error::new(ErrorKind::Corrupt, "the delta certifies something else than what was measured");
     session.answer_and_fail(&body, text, e.in_file(lossy(&delta_path)).into())
 }

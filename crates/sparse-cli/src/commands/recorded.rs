@@ -1,14 +1,14 @@
 //! Where the base of a dataset is, if nobody says so.
 //!
-//! A delta records what its base was called. It may come from a stranger, so that name alone opens nothing outside of
-//! the folder in which the delta lies: whoever wants that names the base.
+//! A delta records what its base was called. It may come from a stranger, so that name alone opens
+//! nothing outside of the folder in which the delta lies: whoever wants that names the base.
 
 use crate::failure::Failure;
 use sparse::{Error, ErrorKind};
 use std::path::{Component, Path, PathBuf, absolute};
 
-/// Finds the base that was `recorded` in `delta`: under that name, if it lies in the delta's folder, or below that
-/// folder. `how` says how to give it instead.
+/// Finds the base that was `recorded` in `delta`: under that name, if it lies in the delta's
+/// folder, or below that folder. `how` says how to give it instead.
 ///
 /// # Errors
 /// `InvalidArgument` when it was not recorded or lies elsewhere; `NotFound`; `Io`.
@@ -18,14 +18,19 @@ pub(super) fn recorded_base(recorded: &str, delta: &Path, how: &str) -> Result<P
         Err(e.in_file(delta.display().to_string()).into())
     };
     let elsewhere = || {
-        let what = format!("it was made against {recorded:?}, which is outside of the delta's own folder");
+        let what =
+            format!("it was made against {recorded:?}, which is outside of the delta's own folder");
         refuse(ErrorKind::InvalidArgument, what)
     };
     if recorded.is_empty() {
-        return refuse(ErrorKind::InvalidArgument, "it does not say what it was made against".to_owned());
+        return refuse(
+            ErrorKind::InvalidArgument,
+            "it does not say what it was made against".to_owned(),
+        );
     }
     let error = |e| Error::io("cannot resolve the path", e).in_file(delta.display().to_string());
-    let folder = absolute(delta).map_err(error)?.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+    let folder =
+        absolute(delta).map_err(error)?.parent().map_or_else(PathBuf::new, Path::to_path_buf);
     let real_folder = folder.canonicalize().map_err(error)?;
     // Nothing is looked at before its name alone says that it lies inside.
     let candidates = candidates(Path::new(recorded), &folder, &real_folder);
@@ -43,7 +48,8 @@ pub(super) fn recorded_base(recorded: &str, delta: &Path, how: &str) -> Result<P
     }
 }
 
-/// The paths inside the folder that `recorded` may stand for: relative to the current folder, and to the delta's.
+/// The paths inside the folder that `recorded` may stand for: relative to the current folder, and
+/// to the delta's.
 fn candidates(recorded: &Path, folder: &Path, real_folder: &Path) -> Vec<PathBuf> {
     let mut out = Vec::new();
     if recorded.components().any(|c| c == Component::ParentDir) {
@@ -80,9 +86,14 @@ mod tests {
         assert_eq!(find(inside.to_str().unwrap()).unwrap(), inside);
         let outside = root.join("outside");
         let around = root.join("in/../outside");
-        for bad in
-            [outside.to_str().unwrap(), around.to_str().unwrap(), "../outside", "..", "/", "/etc/passwd"]
-        {
+        for bad in [
+            outside.to_str().unwrap(),
+            around.to_str().unwrap(),
+            "../outside",
+            "..",
+            "/",
+            "/etc/passwd",
+        ] {
             let Err(Failure::Sparse(e)) = find(bad) else { panic!("{bad}") };
             assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{bad}: {e}");
             assert!(e.to_string().contains(bad) && e.to_string().ends_with("--base"), "{e}");

@@ -98,11 +98,20 @@ pub(crate) fn reconstruct(session: &Session, args: Reconstruct) -> Result<(), Fa
     options.any_base = args.any_base;
     if let Some(base) = inputs.base.as_ref().filter(|_| inputs.delta.is_adapter()) {
         let force = overwrite(&args.output, args.force)?;
-        let done =
-            sparse::reconstruct_merged(base, &inputs.delta, &args.output, force, &options, &session.progress)
-                .map_err(suggest_any_base)?;
+        let done = sparse::reconstruct_merged(
+            base,
+            &inputs.delta,
+            &args.output,
+            force,
+            &options,
+            &session.progress,
+        )
+        .map_err(suggest_any_base)?;
         return inputs.report(session, &done, Some(&args.output), || {
-            format!("{} is the base with the adapter merged", human::plain(&args.output.to_string_lossy()))
+            format!(
+                "{} is the base with the adapter merged",
+                human::plain(&args.output.to_string_lossy())
+            )
         });
     }
     let done = sparse::reconstruct(

@@ -40,7 +40,8 @@ impl Run {
     #[track_caller]
     pub fn json(&self) -> Value {
         assert_eq!(self.stdout.lines().count(), 1, "{self:?}");
-        let value: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"));
+        let value: Value =
+            serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"));
         assert_eq!(value["schema"], 1);
         value
     }
@@ -58,12 +59,14 @@ pub fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
     Run::of(sparse().args(args))
 }
 
-/// Run with these arguments, expecting failure with `code`, in text and again with `--json`; returns the sentence.
+/// Run with these arguments, expecting failure with `code`, in text and again with `--json`;
+/// returns the sentence.
 #[track_caller]
 pub fn fails<S: AsRef<OsStr>>(args: &[S], code: i32, kind: &str) -> String {
     let text = run(args);
     assert_eq!((text.code, text.stdout.as_str()), (Some(code), ""), "{text:?}");
-    let sentence = text.stderr.strip_prefix("error: ").unwrap_or_else(|| panic!("{text:?}")).trim_end();
+    let sentence =
+        text.stderr.strip_prefix("error: ").unwrap_or_else(|| panic!("{text:?}")).trim_end();
     assert_eq!(sentence.lines().count(), 1, "one line: {sentence}");
     let json = Run::of(sparse().args(args).arg("--json"));
     assert_eq!((json.code, json.stderr.as_str()), (Some(code), ""), "{json:?}");
@@ -135,7 +138,8 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Folders with two shards each, an index, a configuration, and odds and ends; a quarter of a megabyte.
+    /// Folders with two shards each, an index, a configuration, and odds and ends; a quarter of a
+    /// megabyte.
     pub fn small() -> Pair {
         Pair::new(2, 64, 256)
     }
@@ -144,7 +148,8 @@ impl Pair {
     pub fn new(layers: usize, rows: usize, columns: usize) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        let (mut base, mut tuned): (Vec<Vec<Tensor>>, Vec<Vec<Tensor>>) = (vec![vec![]; 2], vec![vec![]; 2]);
+        let (mut base, mut tuned): (Vec<Vec<Tensor>>, Vec<Vec<Tensor>>) =
+            (vec![vec![]; 2], vec![vec![]; 2]);
         let mut map = serde_json::Map::new();
         for layer in 0..layers {
             let shard = layer % 2;
@@ -154,11 +159,16 @@ impl Pair {
                 base[shard].push((name.clone(), "BF16", shape.clone(), b));
                 tuned[shard].push((name, "BF16", shape, t));
             };
-            add(format!("layers.{layer}.weight"), vec![rows, columns], weights(rows * columns, &mut random));
+            add(
+                format!("layers.{layer}.weight"),
+                vec![rows, columns],
+                weights(rows * columns, &mut random),
+            );
             let (frozen, _) = weights(columns, &mut random);
             add(format!("layers.{layer}.norm"), vec![columns], (frozen.clone(), frozen));
         }
-        let index = serde_json::to_vec(&serde_json::json!({"metadata": {}, "weight_map": map})).unwrap();
+        let index =
+            serde_json::to_vec(&serde_json::json!({"metadata": {}, "weight_map": map})).unwrap();
         for (name, shards) in [("base", base), ("finetuned", tuned)] {
             let root = dir.path().join(name);
             fs::create_dir_all(root.join("extra/deep")).unwrap();

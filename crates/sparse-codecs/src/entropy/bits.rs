@@ -32,8 +32,9 @@ impl BitWriter {
         }
     }
 
-    /// Append `count` values by `next`, which returns a value and its number of bits, at most 56; higher bits of a value
-    /// must be zero. Takes no branch on the number of bits, as [`put`](Self::put) does.
+    /// Append `count` values by `next`, which returns a value and its number of bits, at most 56;
+    /// higher bits of a value must be zero. Takes no branch on the number of bits, as
+    /// [`put`](Self::put) does.
     #[inline(always)]
     pub(crate) fn put_many(&mut self, count: usize, mut next: impl FnMut(usize) -> (u64, u32)) {
         /// Values between two looks at the space left.
@@ -60,7 +61,8 @@ impl BitWriter {
         }
     }
 
-    /// The bytes, the last one padded with zero bits. The writer is empty afterwards and keeps its memory.
+    /// The bytes, the last one padded with zero bits. The writer is empty afterwards and keeps its
+    /// memory.
     pub fn finish_into(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.bytes);
         out.extend_from_slice(&self.pending.to_le_bytes()[..self.count.div_ceil(8) as usize]);
@@ -72,8 +74,8 @@ impl BitWriter {
 
 /// Reads what [`BitWriter`] wrote.
 ///
-/// Reading past the end yields zero bits, without a branch per value; [`BitReader::is_exact`] tells afterwards
-/// whether that happened.
+/// Reading past the end yields zero bits, without a branch per value; [`BitReader::is_exact`] tells
+/// afterwards whether that happened.
 #[derive(Clone, Debug)]
 pub struct BitReader<'a> {
     bytes: &'a [u8],
@@ -91,7 +93,9 @@ impl<'a> BitReader<'a> {
     fn window(&self, at: usize) -> u64 {
         let byte = at / 8;
         match self.bytes.get(byte..byte + 8) {
-            Some(b) => u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) >> (at % 8),
+            Some(b) => {
+                u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) >> (at % 8)
+            }
             None => self.window_at_end(byte) >> (at % 8),
         }
     }
@@ -116,7 +120,8 @@ impl<'a> BitReader<'a> {
         if count == 64 { value } else { value & ((1u64 << count) - 1) }
     }
 
-    /// Whether everything was read: no bit past the end, no whole byte left over, and padding of zeros.
+    /// Whether everything was read: no bit past the end, no whole byte left over, and padding of
+    /// zeros.
     pub fn is_exact(&self) -> bool {
         self.position.div_ceil(8) == self.bytes.len() && self.window(self.position) == 0
     }

@@ -43,7 +43,8 @@ pub(crate) fn histogram(data: &[u8]) -> [u64; 256] {
     counts
 }
 
-/// What [`pack`] would take, nearly, of `growth` times as many bytes like these: their entropy grows, a table does not.
+/// What [`pack`] would take, nearly, of `growth` times as many bytes like these: their entropy
+/// grows, a table does not.
 pub fn grown_len(data: &[u8], growth: f64) -> f64 {
     let counts = histogram(data);
     let kinds = counts.iter().filter(|&&c| c > 0).count();
@@ -58,8 +59,8 @@ pub fn grown_len(data: &[u8], growth: f64) -> f64 {
     1.0 + (coded / 8.0).min(data.len() as f64 * growth)
 }
 
-/// The table: number of symbols less one; per symbol the gap to the one before and the frequency, but for the
-/// last. Then the length of the rANS bytes, then these.
+/// The table: number of symbols less one; per symbol the gap to the one before and the frequency,
+/// but for the last. Then the length of the rANS bytes, then these.
 fn encode(data: &[u8], counts: &[u64; 256], out: &mut Vec<u8>) {
     let table = FreqTable::from_counts(counts);
     let symbols: Vec<usize> = (0..table.freqs().len()).filter(|&s| table.freqs()[s] > 0).collect();
@@ -143,8 +144,12 @@ fn decode(input: &mut &[u8], len: usize) -> Result<Vec<u8>> {
     let most = input.len() as u64;
     let coded = varint::take_max(input, most, "length of packed bytes")? as usize;
     let mut coded = varint::take_bytes(input, coded, "packed bytes")?.iter();
-    let mut next =
-        || coded.next().map(|&b| u32::from(b)).ok_or_else(|| Error::truncated("packed bytes cut short"));
+    let mut next = || {
+        coded
+            .next()
+            .map(|&b| u32::from(b))
+            .ok_or_else(|| Error::truncated("packed bytes cut short"))
+    };
     let mut state = next()? << 16 | next()? << 8 | next()?;
     let mut out = with_room(len)?;
     for _ in 0..len {

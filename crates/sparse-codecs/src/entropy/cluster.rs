@@ -33,8 +33,8 @@ impl Sparse {
     }
 }
 
-/// How a histogram's own coded size is computed. Symbols of an item may belong to several blocks, each with an
-/// entropy of its own: blocks of `block` symbols each.
+/// How a histogram's own coded size is computed. Symbols of an item may belong to several blocks,
+/// each with an entropy of its own: blocks of `block` symbols each.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
     /// Symbols per block.
@@ -45,17 +45,25 @@ pub(crate) struct Cost {
     pub(crate) used_block: f64,
     /// Histograms above this number are first grouped coarsely, then merged pair by pair.
     pub(crate) pairwise: usize,
-    /// Items come in an order, and only neighbours are merged until so many are left. Zero: all pairs are tried.
+    /// Items come in an order, and only neighbours are merged until so many are left. Zero: all
+    /// pairs are tried.
     pub(crate) chain: usize,
 }
 
 impl Cost {
     /// For frequency tables: one block, the price of the table included.
     pub(crate) fn of_table(tokens: usize) -> Cost {
-        Cost { block: tokens, symbol: SYMBOL_BITS, used_block: TABLE_BITS, pairwise: PAIRWISE, chain: 0 }
+        Cost {
+            block: tokens,
+            symbol: SYMBOL_BITS,
+            used_block: TABLE_BITS,
+            pairwise: PAIRWISE,
+            chain: 0,
+        }
     }
 
-    /// For profiles: a block per key; what counts is the entropy given the key, and the look-up entry.
+    /// For profiles: a block per key; what counts is the entropy given the key, and the look-up
+    /// entry.
     #[cfg(feature = "lossless")]
     pub(crate) fn of_profile(tokens: usize) -> Cost {
         Cost { block: tokens, symbol: 0.0, used_block: 12.0, pairwise: PAIRWISE, chain: 0 }
@@ -125,11 +133,11 @@ impl Kernel for Joint<'_> {
     }
 }
 
-/// Group `items`, whose symbols are below `symbols`, into at most `limit` clusters. Returns each item's cluster;
-/// clusters are numbered from 0 without gaps.
+/// Group `items`, whose symbols are below `symbols`, into at most `limit` clusters. Returns each
+/// item's cluster; clusters are numbered from 0 without gaps.
 ///
-/// First Lloyd's algorithm from farthest-first seeds, then greedy merging of the pair that costs least, on past the
-/// limit while merging saves more in side information than it loses in entropy.
+/// First Lloyd's algorithm from farthest-first seeds, then greedy merging of the pair that costs
+/// least, on past the limit while merging saves more in side information than it loses in entropy.
 pub(crate) fn cluster(items: &[Sparse], symbols: usize, limit: usize, cost: Cost) -> Vec<usize> {
     if items.is_empty() {
         return Vec::new();
@@ -150,7 +158,8 @@ pub(crate) fn cluster(items: &[Sparse], symbols: usize, limit: usize, cost: Cost
     assigned
 }
 
-/// The same items without symbols that occur in none, and what became of the blocks: most of (key, token) never occurs.
+/// The same items without symbols that occur in none, and what became of the blocks: most of (key,
+/// token) never occurs.
 fn compact(items: &[Sparse], symbols: usize, block: usize) -> (Vec<Sparse>, Vec<Range<usize>>) {
     let mut number = vec![u32::MAX; symbols];
     for item in items {
@@ -181,7 +190,13 @@ fn add(dense: &mut [u64], item: &Sparse) {
 }
 
 /// Greedy merging; renumbers `assigned`.
-fn merge(sums: &mut [Vec<u64>], blocks: &[Range<usize>], limit: usize, cost: Cost, assigned: &mut [usize]) {
+fn merge(
+    sums: &mut [Vec<u64>],
+    blocks: &[Range<usize>],
+    limit: usize,
+    cost: Cost,
+    assigned: &mut [usize],
+) {
     let n = sums.len();
     let nothing = vec![0; sums.first().map_or(0, Vec::len)];
     let mut own: Vec<f64> = sums.iter().map(|s| cost.joint_bits(s, &nothing, blocks)).collect();
@@ -274,7 +289,13 @@ fn price(item: &[(u32, f64)], prices: &[f32]) -> f64 {
 }
 
 /// Lloyd's algorithm: seeds by largest excess over the item's own entropy, then a few rounds.
-fn lloyd(items: &[Sparse], symbols: usize, blocks: &[Range<usize>], count: usize, cost: Cost) -> Vec<usize> {
+fn lloyd(
+    items: &[Sparse],
+    symbols: usize,
+    blocks: &[Range<usize>],
+    count: usize,
+    cost: Cost,
+) -> Vec<usize> {
     let floor: Vec<f64> = items
         .iter()
         .map(|item| {
@@ -283,13 +304,16 @@ fn lloyd(items: &[Sparse], symbols: usize, blocks: &[Range<usize>], count: usize
             blocks.iter().map(|b| entropy_bits(&dense[b.clone()])).sum()
         })
         .collect();
-    let weights: Vec<Weights> =
-        items.iter().map(|item| item.entries.iter().map(|&(s, n)| (s, n as f64)).collect()).collect();
+    let weights: Vec<Weights> = items
+        .iter()
+        .map(|item| item.entries.iter().map(|&(s, n)| (s, n as f64)).collect())
+        .collect();
     let mut table = vec![0f32; symbols];
     let mut dense = vec![0u64; symbols];
     let mut best = vec![f64::INFINITY; items.len()];
     let mut assigned = vec![0; items.len()];
-    let mut seed = (0..items.len()).max_by_key(|&i| (items[i].total(), std::cmp::Reverse(i))).unwrap_or(0);
+    let mut seed =
+        (0..items.len()).max_by_key(|&i| (items[i].total(), std::cmp::Reverse(i))).unwrap_or(0);
     for cluster in 0..count {
         dense.fill(0);
         add(&mut dense, &items[seed]);
@@ -345,7 +369,13 @@ mod tests {
     #[test]
     fn alike_histograms_meet() {
         let items: Vec<_> = (0..300u64)
-            .map(|i| if i % 3 == 0 { item(&[1000 + i % 7, 10, 1]) } else { item(&[10, 1000 + i % 7, 500]) })
+            .map(|i| {
+                if i % 3 == 0 {
+                    item(&[1000 + i % 7, 10, 1])
+                } else {
+                    item(&[10, 1000 + i % 7, 500])
+                }
+            })
             .collect();
         let c = cluster(&items, 3, 4, Cost::of_table(3));
         assert!(c.iter().all(|&c| c < 2), "{c:?}");

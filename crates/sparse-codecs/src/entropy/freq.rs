@@ -10,17 +10,19 @@ pub const PROB_BITS: u32 = 11;
 /// What the frequencies of a table sum to.
 pub const PROB_SCALE: u32 = 1 << PROB_BITS;
 
-/// How often each symbol occurs, scaled so that the sum is [`PROB_SCALE`]; symbols that occur have at least 1.
+/// How often each symbol occurs, scaled so that the sum is [`PROB_SCALE`]; symbols that occur have
+/// at least 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FreqTable {
     freqs: Vec<u16>,
 }
 
 impl FreqTable {
-    /// Scale a histogram of at most [`MAX_TOKENS`] counts. An empty histogram gives symbol 0 everything.
+    /// Scale a histogram of at most [`MAX_TOKENS`] counts. An empty histogram gives symbol 0
+    /// everything.
     ///
-    /// Every symbol gets its share rounded to the nearest step, at least one; the difference to the scale then goes,
-    /// step by step, where it costs the fewest bits.
+    /// Every symbol gets its share rounded to the nearest step, at least one; the difference to the
+    /// scale then goes, step by step, where it costs the fewest bits.
     pub fn from_counts(counts: &[u64]) -> Self {
         let counts = &counts[..counts.len().min(MAX_TOKENS)];
         let used = counts.iter().rposition(|&c| c > 0).map_or(0, |i| i + 1);
@@ -33,17 +35,19 @@ impl FreqTable {
             .iter()
             .map(|&c| if c == 0 { 0 } else { ((c as f64 * scale).round() as u32).max(1) })
             .collect();
-        // At most MAX_TOKENS steps are missing or too many: half a step per symbol, or one for each rare symbol.
-        // Bits lost by giving symbol `i` one step less, gained by one more.
+        // At most MAX_TOKENS steps are missing or too many: half a step per symbol, or one for each
+        // rare symbol. Bits lost by giving symbol `i` one step less, gained by one more.
         let change = |f: u32, c: u64, step: i32| -> f64 {
             c as f64 * (f64::from(f) / f64::from(f.wrapping_add_signed(step))).log2()
         };
         let mut sum: u32 = freqs.iter().sum();
         while sum != PROB_SCALE {
             let step = if sum < PROB_SCALE { 1 } else { -1 };
-            let best = (0..used).filter(|&i| counts[i] > 0 && (step > 0 || freqs[i] > 1)).min_by(|&a, &b| {
-                change(freqs[a], counts[a], step).total_cmp(&change(freqs[b], counts[b], step))
-            });
+            let best = (0..used).filter(|&i| counts[i] > 0 && (step > 0 || freqs[i] > 1)).min_by(
+                |&a, &b| {
+                    change(freqs[a], counts[a], step).total_cmp(&change(freqs[b], counts[b], step))
+                },
+            );
             // There is always one: the sum is above the scale only if some frequency is above one.
             let Some(best) = best else { break };
             freqs[best] = freqs[best].wrapping_add_signed(step);
@@ -62,7 +66,9 @@ impl FreqTable {
         let mut bits = 0.0;
         for (i, &c) in counts.iter().enumerate().filter(|c| *c.1 > 0) {
             match self.freqs.get(i) {
-                Some(&f) if f > 0 => bits += c as f64 * (f64::from(PROB_BITS) - f64::from(f).log2()),
+                Some(&f) if f > 0 => {
+                    bits += c as f64 * (f64::from(PROB_BITS) - f64::from(f).log2())
+                }
                 _ => return f64::INFINITY,
             }
         }
@@ -80,8 +86,8 @@ pub fn entropy_bits(counts: &[u64]) -> f64 {
     (weighted_log2(total) - sum).max(0.0)
 }
 
-/// The logarithm of a positive normal number: without a table or a branch, so that loops of it become vectors; the same on
-/// every machine, and exact to about `1e-13`. Of zero it is finite.
+/// The logarithm of a positive normal number: without a table or a branch, so that loops of it
+/// become vectors; the same on every machine, and exact to about `1e-13`. Of zero it is finite.
 #[inline(always)]
 pub(crate) fn log2(x: f64) -> f64 {
     const MANTISSA: u64 = (1 << 52) - 1;
@@ -111,8 +117,8 @@ pub(crate) fn weighted_log2(count: u64) -> f64 {
 /// Frequencies are themselves hybrid integers with one mantissa bit: at most 26 tokens.
 const FREQ_TOKENS: TokenScheme = TokenScheme::Hybrid { msb: 1 };
 
-/// Append tables in serial form: the number of symbols of each, then all frequencies as tokens (order 0
-/// coded) and raw bits. A table's last frequency follows from the sum and is left out.
+/// Append tables in serial form: the number of symbols of each, then all frequencies as tokens
+/// (order 0 coded) and raw bits. A table's last frequency follows from the sum and is left out.
 pub fn write_tables(tables: &[FreqTable], out: &mut Vec<u8>) {
     let mut tokens = Vec::new();
     let mut raw = bits::BitWriter::new();
@@ -135,7 +141,8 @@ pub fn write_tables(tables: &[FreqTable], out: &mut Vec<u8>) {
 pub fn read_tables(input: &mut &[u8], count: usize, max_symbols: usize) -> Result<Vec<FreqTable>> {
     let mut lens = Vec::new();
     for _ in 0..count {
-        let len = varint::take_max(input, max_symbols.min(MAX_TOKENS) as u64, "number of symbols")? as usize;
+        let len = varint::take_max(input, max_symbols.min(MAX_TOKENS) as u64, "number of symbols")?
+            as usize;
         if len == 0 {
             return Err(Error::corrupt("frequency table without symbols"));
         }
@@ -148,8 +155,11 @@ pub fn read_tables(input: &mut &[u8], count: usize, max_symbols: usize) -> Resul
         return Err(Error::corrupt("frequency out of range"));
     }
     let raw_bits: u64 = tokens.iter().map(|&t| u64::from(FREQ_TOKENS.expand(t.into()).0)).sum();
-    let mut raw =
-        bits::BitReader::new(varint::take_bytes(input, raw_bits.div_ceil(8) as usize, "frequencies")?);
+    let mut raw = bits::BitReader::new(varint::take_bytes(
+        input,
+        raw_bits.div_ceil(8) as usize,
+        "frequencies",
+    )?);
     let mut tokens = tokens.iter();
     lens.iter()
         .map(|&len| {
@@ -158,7 +168,9 @@ pub fn read_tables(input: &mut &[u8], count: usize, max_symbols: usize) -> Resul
             for &token in tokens.by_ref().take(len - 1) {
                 let (bits, low) = FREQ_TOKENS.expand(token.into());
                 let f = (low + raw.take(bits)) as u32;
-                rest = rest.checked_sub(f).ok_or_else(|| Error::corrupt("frequencies exceed their scale"))?;
+                rest = rest
+                    .checked_sub(f)
+                    .ok_or_else(|| Error::corrupt("frequencies exceed their scale"))?;
                 freqs.push(f as u16);
             }
             if rest == 0 {

@@ -1,12 +1,13 @@
 //! Entropy coding: hybrid-integer tokens, static frequency tables, interleaved rANS, raw bits.
 //!
-//! Public because it is useful without the rest: this is a complete static entropy coder for small alphabets
-//! with many contexts, made so that one core can decode many symbols at a time.
+//! Public because it is useful without the rest: this is a complete static entropy coder for small
+//! alphabets with many contexts, made so that one core can decode many symbols at a time.
 //!
-//! * [`token`]: split an integer into a token (at most 256 kinds) and raw low bits, as JPEG XL does.
+//! * [`token`]: split an integer into a token (at most 256 kinds) and raw low bits, as JPEG XL
+//!   does.
 //! * [`freq`]: histograms, normalised to [`freq::PROB_BITS`] bits; their compact serial form.
-//! * [`rans`]: range asymmetric numeral systems (Duda 2013) with 32 interleaved states over one shared stream of
-//!   16-bit words, the layout of CRAM 3.1's rANS 32x16.
+//! * [`rans`]: range asymmetric numeral systems (Duda 2013) with 32 interleaved states over one
+//!   shared stream of 16-bit words, the layout of CRAM 3.1's rANS 32x16.
 //! * [`bits`]: a little-endian bit stream for what is not worth modelling.
 //! * [`bytes`]: a one-call order-0 coder for short byte strings (tables, scales).
 

@@ -1,11 +1,13 @@
 //! Interleaved range asymmetric numeral systems (rANS; Duda, arXiv 1311.2540).
 //!
-//! Symbol `i` belongs to state `i mod lanes`. States are 32 bits wide, kept in `2^16 ..= 2^32 - 1`, and refill from one
-//! shared stream of 16-bit little-endian words. One word always suffices, so a decoder handles a round of `lanes`
-//! symbols without a branch: decode all, then hand the next words to the states that fell below `2^16`, in
-//! ascending order. This is the layout of CRAM 3.1's rANS 32x16, and what vector units like.
+//! Symbol `i` belongs to state `i mod lanes`. States are 32 bits wide, kept in `2^16 ..= 2^32 - 1`,
+//! and refill from one shared stream of 16-bit little-endian words. One word always suffices, so a
+//! decoder handles a round of `lanes` symbols without a branch: decode all, then hand the next
+//! words to the states that fell below `2^16`, in ascending order. This is the layout of CRAM 3.1's
+//! rANS 32x16, and what vector units like.
 //!
-//! All states begin (for the encoder) and so must end (for the decoder) at `2^16`, which is checked.
+//! All states begin (for the encoder) and so must end (for the decoder) at `2^16`, which is
+//! checked.
 
 use super::freq::{FreqTable, PROB_BITS, PROB_SCALE};
 use super::token::MAX_TOKENS;
@@ -15,8 +17,8 @@ use sparse_core::{Error, Result};
 /// The fewest interleaved states that vectors are used for.
 pub const LANES: usize = 32;
 
-/// The most interleaved states. Twice [`LANES`] take half as long for each token: a vector unit then has twice as much
-/// to do while it waits for the tables.
+/// The most interleaved states. Twice [`LANES`] take half as long for each token: a vector unit
+/// then has twice as much to do while it waits for the tables.
 pub const MAX_LANES: usize = 64;
 
 /// Smallest value of a state between symbols.
@@ -50,7 +52,8 @@ impl Slot {
     }
 }
 
-/// Decoding tables of several contexts, back to back: slot `s` of context `c` is at `c * PROB_SCALE + s`.
+/// Decoding tables of several contexts, back to back: slot `s` of context `c` is at `c * PROB_SCALE
+/// + s`.
 #[derive(Clone, Debug)]
 pub struct DecodeTables {
     slots: Vec<Slot>,
@@ -85,10 +88,11 @@ impl DecodeTables {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct EncodeSymbol {
-    /// `(x + increment) * reciprocal >> (31 + shift)` is `x / freq` for `x < freq << (32 - PROB_BITS)`.
+    /// `(x + increment) * reciprocal >> (31 + shift)` is `x / freq` for `x < freq << (32 -
+    /// PROB_BITS)`.
     reciprocal: u32,
-    /// `PROB_SCALE - freq` in bits 0..12, the sum of the frequencies before in bits 12..24, shift in bits 24..28,
-    /// increment in bit 28. Zero for a token without a code, and for no other.
+    /// `PROB_SCALE - freq` in bits 0..12, the sum of the frequencies before in bits 12..24, shift
+    /// in bits 24..28, increment in bit 28. Zero for a token without a code, and for no other.
     packed: u32,
 }
 
@@ -99,16 +103,20 @@ impl EncodeSymbol {
         let (reciprocal, shift, increment) = if freq.is_power_of_two() {
             (1 << 31, log, 0)
         } else {
-            // The exact reciprocal is scaled to 32 bits and rounded up, if the largest `x` makes less of the error than
-            // would reach the next quotient, else down, and then `x + 1` makes up for it (Robison 2005, N-bit unsigned
-            // division via N-bit multiply-add). One of the two errors is at most half of `freq`, which suffices.
+            // The exact reciprocal is scaled to 32 bits and rounded up, if the largest `x` makes
+            // less of the error than would reach the next quotient, else down, and then `x + 1`
+            // makes up for it (Robison 2005, N-bit unsigned division via N-bit multiply-add). One
+            // of the two errors is at most half of `freq`, which suffices.
             let one = 1u64 << (32 + log);
             let down = one / u64::from(freq);
             let error = (down + 1) * u64::from(freq) - one;
             let up_is_exact = (u64::from(freq) << (32 - PROB_BITS)) * error <= one;
             if up_is_exact { (down as u32 + 1, log + 1, 0) } else { (down as u32, log + 1, 1) }
         };
-        EncodeSymbol { reciprocal, packed: (PROB_SCALE - freq) | cum << 12 | shift << 24 | increment << 28 }
+        EncodeSymbol {
+            reciprocal,
+            packed: (PROB_SCALE - freq) | cum << 12 | shift << 24 | increment << 28,
+        }
     }
 
     /// Whether this token cannot be encoded.
@@ -117,7 +125,8 @@ impl EncodeSymbol {
         self.packed == 0
     }
 
-    /// Encode one symbol. The word to shed is the low half of what the state was; returns whether to shed it.
+    /// Encode one symbol. The word to shed is the low half of what the state was; returns whether
+    /// to shed it.
     #[inline(always)]
     pub(crate) fn step(self, state: &mut u32) -> bool {
         let complement = self.packed & SLOT_MASK;
@@ -170,11 +179,13 @@ pub struct EncodeScratch {
     words: Vec<u16>,
 }
 
-/// Append `tokens`, coded with the tables of `contexts` (one per token), to `out`: `lanes` final states, four bytes
-/// each, then the words in the order in which a decoder takes them. Returns the number of words.
+/// Append `tokens`, coded with the tables of `contexts` (one per token), to `out`: `lanes` final
+/// states, four bytes each, then the words in the order in which a decoder takes them. Returns the
+/// number of words.
 ///
 /// # Errors
-/// `InvalidArgument` when a token has no code in its context, the two lengths differ, or there are no lanes.
+/// `InvalidArgument` when a token has no code in its context, the two lengths differ, or there are
+/// no lanes.
 pub fn encode(
     tokens: &[u8],
     contexts: &[u8],
@@ -184,15 +195,17 @@ pub fn encode(
     out: &mut Vec<u8>,
 ) -> Result<usize> {
     if tokens.len() != contexts.len() || lanes == 0 || lanes > MAX_LANES {
-        return Err(Error::invalid_argument("tokens and contexts differ in number, or bad number of lanes"));
+        return Err(Error::invalid_argument(
+            "tokens and contexts differ in number, or bad number of lanes",
+        ));
     }
     let count = tables.symbols.len();
     // The largest, and not whether there is one too large: that is for vectors.
     if !contexts.is_empty() && contexts.iter().copied().fold(0, u8::max) as usize >= count {
         return Err(Error::invalid_argument("context out of range"));
     }
-    // A decoder takes last what is written first, so words are written from the end of a buffer to its front. A token
-    // sheds a word at most.
+    // A decoder takes last what is written first, so words are written from the end of a buffer to
+    // its front. A token sheds a word at most.
     let words = &mut scratch.words;
     words.resize(words.len().max(tokens.len() + MAX_LANES), 0);
     let first = words.len();
@@ -206,8 +219,12 @@ pub fn encode(
     };
     let vectors = lanes >= LANES && lanes.is_power_of_two();
     let whole = if vectors { tokens.len() - tokens.len() % lanes } else { 0 };
-    for (tokens, contexts) in tokens[whole..].chunks(lanes).zip(contexts[whole..].chunks(lanes)).rev() {
-        for (state, (&token, &context)) in job.states.iter_mut().zip(tokens.iter().zip(contexts)).rev() {
+    for (tokens, contexts) in
+        tokens[whole..].chunks(lanes).zip(contexts[whole..].chunks(lanes)).rev()
+    {
+        for (state, (&token, &context)) in
+            job.states.iter_mut().zip(tokens.iter().zip(contexts)).rev()
+        {
             let symbol = tables.symbols[context as usize][token as usize];
             job.missing |= symbol.is_missing();
             job.words[job.first - 1] = *state as u16;
@@ -248,7 +265,11 @@ impl<'a> Decoder<'a> {
         tables: &'a DecodeTables,
     ) -> Result<Decoder<'a>> {
         let (states, odd) = states.as_chunks::<4>();
-        if states.is_empty() || states.len() > MAX_LANES || !odd.is_empty() || tables.contexts() == 0 {
+        if states.is_empty()
+            || states.len() > MAX_LANES
+            || !odd.is_empty()
+            || tables.contexts() == 0
+        {
             return Err(Error::invalid_argument("bad number of states or tables"));
         }
         let mut x = [LOW; MAX_LANES];
@@ -266,9 +287,9 @@ impl<'a> Decoder<'a> {
 
     /// Decode as many tokens as there are `contexts` into `tokens`.
     ///
-    /// All calls but the last must ask for whole rounds, a multiple of the number of lanes. Past the end of the words
-    /// come zeros, and a context out of range is taken for the last one: [`finish`](Self::finish) tells whether all was
-    /// well with the words.
+    /// All calls but the last must ask for whole rounds, a multiple of the number of lanes. Past
+    /// the end of the words come zeros, and a context out of range is taken for the last one:
+    /// [`finish`](Self::finish) tells whether all was well with the words.
     ///
     /// # Errors
     /// `InvalidArgument` when the two lengths differ.
@@ -307,8 +328,8 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Decode tokens and restore 16-bit words from them, as [`simd::decode16`] does. All slices are of the same
-    /// length; all calls but the last must ask for a multiple of the number of lanes.
+    /// Decode tokens and restore 16-bit words from them, as [`simd::decode16`] does. All slices are
+    /// of the same length; all calls but the last must ask for a multiple of the number of lanes.
     #[cfg_attr(not(feature = "lossless"), allow(dead_code))]
     pub(crate) fn restore16(
         &mut self,
@@ -334,7 +355,8 @@ impl<'a> Decoder<'a> {
             whole_out,
         );
         let mut tokens = [0; 256];
-        for ((c, p), o) in c.chunks(tokens.len()).zip(p.chunks(tokens.len())).zip(o.chunks_mut(tokens.len()))
+        for ((c, p), o) in
+            c.chunks(tokens.len()).zip(p.chunks(tokens.len())).zip(o.chunks_mut(tokens.len()))
         {
             let tokens = &mut tokens[..c.len()];
             self.decode(c, tokens)?;
@@ -346,20 +368,24 @@ impl<'a> Decoder<'a> {
     /// All tokens are decoded: see whether that took exactly the words that there are.
     ///
     /// # Errors
-    /// `Truncated` when words were missing, `Corrupt` when some are left over or a state does not end as it began.
+    /// `Truncated` when words were missing, `Corrupt` when some are left over or a state does not
+    /// end as it began.
     pub fn finish(self) -> Result<()> {
         let words = self.rans.words.bytes.len();
         if 2 * self.rans.words.next > words {
             return Err(Error::truncated("entropy-coded words end too early"));
         }
-        if 2 * self.rans.words.next < words || self.rans.states[..self.rans.lanes].iter().any(|&x| x != LOW) {
+        if 2 * self.rans.words.next < words
+            || self.rans.states[..self.rans.lanes].iter().any(|&x| x != LOW)
+        {
             return Err(Error::corrupt("entropy-coded data does not end where it should"));
         }
         Ok(())
     }
 }
 
-/// Decode as many tokens as there are `contexts` into `tokens`, from `states` and `words` as [`encode`] wrote them.
+/// Decode as many tokens as there are `contexts` into `tokens`, from `states` and `words` as
+/// [`encode`] wrote them.
 ///
 /// # Errors
 /// As [`Decoder`], and `InvalidArgument` when a context is out of range.
@@ -411,7 +437,10 @@ mod tests {
         decode(states, words, contexts, &decode_tables, &mut back).unwrap();
         assert_eq!(back, tokens);
         if !words.is_empty() {
-            assert!(decode(states, &words[..words.len() - 2], contexts, &decode_tables, &mut back).is_err());
+            assert!(
+                decode(states, &words[..words.len() - 2], contexts, &decode_tables, &mut back)
+                    .is_err()
+            );
         }
         out.len()
     }
@@ -446,7 +475,11 @@ mod tests {
                 for x in [k * freq, k * freq + freq / 2, k * freq + (freq - 1)] {
                     let mut state = x;
                     assert!(!symbol.step(&mut state));
-                    assert_eq!(state, x.wrapping_add((x / freq).wrapping_mul(complement)), "{x} / {freq}");
+                    assert_eq!(
+                        state,
+                        x.wrapping_add((x / freq).wrapping_mul(complement)),
+                        "{x} / {freq}"
+                    );
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! Hybrid integers: a token that is worth modelling, and low bits that are not.
 //!
-//! As in JPEG XL (ISO/IEC 18181-1, hybrid integer configuration with no low bits in the token): values below
-//! `2^(msb + 1)` are tokens of their own; a larger value's token names its bit length and the `msb` bits below
-//! the leading one, and the rest is raw.
+//! As in JPEG XL (ISO/IEC 18181-1, hybrid integer configuration with no low bits in the token):
+//! values below `2^(msb + 1)` are tokens of their own; a larger value's token names its bit length
+//! and the `msb` bits below the leading one, and the rest is raw.
 
 /// Number of tokens that a scheme may have at most.
 pub const MAX_TOKENS: usize = 256;
@@ -15,7 +15,8 @@ pub enum TokenScheme {
         /// Mantissa bits in the token.
         msb: u32,
     },
-    /// As `Hybrid`, for the magnitude of a zig-zag integer; the sign is the token's low bit. `msb` is 1 or 2.
+    /// As `Hybrid`, for the magnitude of a zig-zag integer; the sign is the token's low bit. `msb`
+    /// is 1 or 2.
     ///
     /// Signs that are not quite random are then modelled together with the magnitude.
     Signed {
@@ -72,9 +73,11 @@ impl TokenScheme {
                 let t = split_hybrid((value >> 1) + (value & 1), msb);
                 Token { token: 2 * t.token - negative, ..t }
             }
-            TokenScheme::Shift { shift } => {
-                Token { token: (value >> shift) as u32, raw: value & ((1u64 << shift) - 1), raw_bits: shift }
-            }
+            TokenScheme::Shift { shift } => Token {
+                token: (value >> shift) as u32,
+                raw: value & ((1u64 << shift) - 1),
+                raw_bits: shift,
+            },
         }
     }
 
@@ -91,7 +94,8 @@ impl TokenScheme {
         }
     }
 
-    /// By how much raw bits are shifted before they are added: one where the lowest bit is the token's sign.
+    /// By how much raw bits are shifted before they are added: one where the lowest bit is the
+    /// token's sign.
     pub const fn raw_shift(self) -> u32 {
         matches!(self, TokenScheme::Signed { .. }) as u32
     }

@@ -18,7 +18,8 @@ pub fn put(out: &mut Vec<u8>, mut value: u64) {
 pub fn take(bytes: &mut &[u8]) -> Result<u64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first().ok_or_else(|| Error::truncated("integer cut short"))?;
+        let (&byte, rest) =
+            bytes.split_first().ok_or_else(|| Error::truncated("integer cut short"))?;
         *bytes = rest;
         let part = u64::from(byte & 0x7f);
         if shift == 63 && part > 1 {
@@ -49,9 +50,9 @@ pub fn take_max(bytes: &mut &[u8], max: u64, what: &'static str) -> Result<u64> 
 /// # Errors
 /// `Truncated` when there are fewer.
 pub fn take_bytes<'a>(bytes: &mut &'a [u8], len: usize, what: &'static str) -> Result<&'a [u8]> {
-    let (head, rest) = bytes
-        .split_at_checked(len)
-        .ok_or_else(|| Error::truncated(format!("{what}: {len} bytes wanted, {} left", bytes.len())))?;
+    let (head, rest) = bytes.split_at_checked(len).ok_or_else(|| {
+        Error::truncated(format!("{what}: {len} bytes wanted, {} left", bytes.len()))
+    })?;
     *bytes = rest;
     Ok(head)
 }

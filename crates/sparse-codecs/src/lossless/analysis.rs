@@ -2,7 +2,8 @@
 
 use super::build::{Bounds, Built, Histogram, MANY_REFINEMENTS, build};
 use super::chunk::{
-    Encoder, POSITIONS_SLACK, changed, is_sparse, overhead_bytes, positions_overhead_bytes, write_profiles,
+    Encoder, POSITIONS_SLACK, changed, is_sparse, overhead_bytes, positions_overhead_bytes,
+    write_profiles,
 };
 use super::count::{add_counts, group, sum_of_changes};
 use super::model::{Kind, Model, Tokens};
@@ -26,7 +27,8 @@ const SAMPLE: usize = 4;
 /// From so many bits an element on, a part of a run suffices to choose its profile, too.
 const DENSE_BITS: f64 = 1.5;
 
-/// Values this frequent get a token of their own, where a token would leave raw bits: one in so many.
+/// Values this frequent get a token of their own, where a token would leave raw bits: one in so
+/// many.
 const EXACT_SHARE: u64 = 1000;
 const MAX_EXACT: usize = 16;
 
@@ -35,8 +37,8 @@ const EXACT_STRIDE: usize = 7;
 /// ... and so many are kept in mind.
 const EXACT_CANDIDATES: usize = 64;
 
-/// Variance over mean of the number of changes in a row, up to which rows count as alike; it is one if changes are
-/// independent.
+/// Variance over mean of the number of changes in a row, up to which rows count as alike; it is one
+/// if changes are independent.
 const ALIKE: f64 = 2.0;
 
 /// Fraction of a bit in which costs are summed, so that the sum does not depend on its order.
@@ -49,7 +51,8 @@ struct Sums {
     groups: BTreeMap<i32, Histogram>,
     /// Candidates for tokens of their own.
     frequent: BTreeMap<u64, u64>,
-    /// By key: a bound of the tokens that occur, see [`simd::bound_tokens`]. Zeros unless `groups` counts a sample only.
+    /// By key: a bound of the tokens that occur, see [`simd::bound_tokens`]. Zeros unless `groups`
+    /// counts a sample only.
     bounds: Bounds,
     /// Bits by segment under the prices of the pass before, in units of `1 / COST_SCALE`.
     segment_cost: Vec<u64>,
@@ -68,9 +71,10 @@ struct Sums {
 
 /// [`UnitAnalysis`] of the lossless codec.
 ///
-/// The first pass sorts rows by the mean size of their change (its *level*, in half powers of two) and counts tokens
-/// by level and key. Levels are merged into profiles, and the histograms of (profile, key) into tables. Later passes
-/// let each row choose its cheapest profile under these tables, and make the tables anew: Lloyd's algorithm.
+/// The first pass sorts rows by the mean size of their change (its *level*, in half powers of two)
+/// and counts tokens by level and key. Levels are merged into profiles, and the histograms of
+/// (profile, key) into tables. Later passes let each row choose its cheapest profile under these
+/// tables, and make the tables anew: Lloyd's algorithm.
 #[derive(Debug)]
 pub(super) struct Analysis {
     unit: UnitSpec,
@@ -123,12 +127,14 @@ impl Analysis {
         }
     }
 
-    /// Whether this pass counts a part of each run only. Then all tokens are given a code that may occur anywhere.
+    /// Whether this pass counts a part of each run only. Then all tokens are given a code that may
+    /// occur anywhere.
     fn samples(&self) -> bool {
         self.pass == 0 && self.refinements < MANY_REFINEMENTS
     }
 
-    /// The level of a piece of a run: twice the logarithm of the mean absolute change, relative to the type's one.
+    /// The level of a piece of a run: twice the logarithm of the mean absolute change, relative to
+    /// the type's one.
     fn level(&self, scan: &Scan, range: Range<usize>) -> i32 {
         let Scanner { kind, key, .. } = &self.scanner;
         let len = range.len();
@@ -157,14 +163,22 @@ impl Analysis {
         let count = self.scanner.tokens.count();
         if sparse && self.rows_are_alike(chunk, &state.scan) {
             for range in segments(&self.unit, chunk) {
-                let counts = group(&mut state.counts, self.level(&state.scan, range.clone()), count);
-                add_counts(counts, count, &state.scan.keys[range.clone()], &state.scan.tokens[range], 1);
+                let counts =
+                    group(&mut state.counts, self.level(&state.scan, range.clone()), count);
+                add_counts(
+                    counts,
+                    count,
+                    &state.scan.keys[range.clone()],
+                    &state.scan.tokens[range],
+                    1,
+                );
             }
             return;
         }
         for run in runs(&self.unit, chunk) {
             let looked_at = sample_len(run.len, if self.samples() { SAMPLE } else { 1 });
-            let (range, part) = (run.start..run.start + looked_at, run.len.div_ceil(looked_at.max(1)));
+            let (range, part) =
+                (run.start..run.start + looked_at, run.len.div_ceil(looked_at.max(1)));
             let counts = group(&mut state.counts, self.level(&state.scan, range.clone()), count);
             add_counts(
                 counts,
@@ -176,8 +190,8 @@ impl Analysis {
         }
     }
 
-    /// Whether the numbers of changes in the rows of each tensor are no more different than chance makes them: then rows
-    /// are not told apart, since what would be told is the chance.
+    /// Whether the numbers of changes in the rows of each tensor are no more different than chance
+    /// makes them: then rows are not told apart, since what would be told is the chance.
     fn rows_are_alike(&self, chunk: u64, scan: &Scan) -> bool {
         let (mut rows, mut dispersion) = (0.0, 0.0);
         let mut runs = runs(&self.unit, chunk).peekable();
@@ -259,7 +273,8 @@ impl Analysis {
         let (dense, sparse) = (total(&sums.segment_cost), total(&sums.sparse_cost));
         let chunks = counted.chunks as f64;
         let as_tokens = sparse + 8.0 * chunks * overhead_bytes(sparse / chunks) + serial_len(model);
-        let overhead = 8.0 * chunks * positions_overhead_bytes((counted.changes() / counted.chunks) as usize);
+        let overhead =
+            8.0 * chunks * positions_overhead_bytes((counted.changes() / counted.chunks) as usize);
         if bits + overhead + params > as_tokens * POSITIONS_SLACK {
             return;
         }
@@ -271,7 +286,9 @@ impl Analysis {
             + 8.0 * others as f64 * overhead_bytes(dense / others.max(1) as f64);
         self.estimate = EstimatedBits {
             payload: (sums.segment_cost.iter().zip(&sums.sparse_cost))
-                .map(|(&d, &s)| d as f64 / COST_SCALE + s as f64 / COST_SCALE * bits / sparse.max(1.0))
+                .map(|(&d, &s)| {
+                    d as f64 / COST_SCALE + s as f64 / COST_SCALE * bits / sparse.max(1.0)
+                })
                 .collect(),
             per_chunk: overheads / all,
             chunks: sums.coded_chunks,
@@ -338,7 +355,9 @@ impl Analysis {
     fn raw_bits(&self, groups: &BTreeMap<i32, Histogram>) -> u64 {
         let count = self.scanner.tokens.count();
         let raw_counts = self.scanner.tokens.raw_counts();
-        let bits = |h: &[u64]| h.iter().zip(&*raw_counts).map(|(&n, &bits)| n * u64::from(bits)).sum::<u64>();
+        let bits = |h: &[u64]| {
+            h.iter().zip(&*raw_counts).map(|(&n, &bits)| n * u64::from(bits)).sum::<u64>()
+        };
         groups.values().flat_map(|g| g.chunks(count)).map(bits).sum()
     }
 
@@ -349,7 +368,8 @@ impl Analysis {
 
     fn estimate(&self, model: &Model, sums: &Sums, raw_bits: u64) -> EstimatedBits {
         let count = self.scanner.tokens.count();
-        // Every cell is priced by its cheapest table: what `look_again` will find, or a little less.
+        // Every cell is priced by its cheapest table: what `look_again` will find, or a little
+        // less.
         let mut token_bits = 0.0;
         for histogram in sums.groups.values() {
             let by_profile = model.profiles.iter().map(|profile| {
@@ -375,7 +395,8 @@ impl Analysis {
         let chunks = sums.coded_chunks.max(1) as f64;
         EstimatedBits {
             payload,
-            per_chunk: 8.0 * (overhead_bytes(token_bits / chunks) + sums.profile_bytes as f64 / chunks),
+            per_chunk: 8.0
+                * (overhead_bytes(token_bits / chunks) + sums.profile_bytes as f64 / chunks),
             chunks: sums.coded_chunks,
             fixed: 8.0 * params.len() as f64,
             entropy: 0.0,
@@ -400,7 +421,13 @@ fn load<W: Word>(bytes: &[u8]) -> u64 {
 }
 
 impl UnitAnalysis for Analysis {
-    fn observe(&self, chunk: u64, target: &[u8], base: Option<&[u8]>, cx: &mut CodecContext) -> Result<()> {
+    fn observe(
+        &self,
+        chunk: u64,
+        target: &[u8],
+        base: Option<&[u8]>,
+        cx: &mut CodecContext,
+    ) -> Result<()> {
         cx.cancel.check()?;
         check_chunk(&self.unit, chunk, target.len(), base.map(<[u8]>::len))?;
         let mut state = cx.take::<ObserveState>();
@@ -433,7 +460,12 @@ impl UnitAnalysis for Analysis {
         let saved = planes.map_or(0, |n| planes::saved(&state.scan.values, word_bytes, n));
         let mut bounds = Bounds::default();
         if self.samples() && !unchanged {
-            simd::bound_tokens(self.scanner.simd, &state.scan.keys, &state.scan.tokens, &mut bounds.0);
+            simd::bound_tokens(
+                self.scanner.simd,
+                &state.scan.keys,
+                &state.scan.tokens,
+                &mut bounds.0,
+            );
         }
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         sums.bounds.0.iter_mut().zip(bounds.0).for_each(|(a, b)| *a = (*a).max(b));
@@ -487,7 +519,8 @@ impl UnitAnalysis for Analysis {
         self.pass += 1;
         if !again && sums.sparse_chunks > 0 {
             let positions = PositionCounts::new(&counts, sums.sparse_chunks);
-            let prices = positions::prices(&counts, positions.classes(), self.scanner.tokens.count());
+            let prices =
+                positions::prices(&counts, positions.classes(), self.scanner.tokens.count());
             let profiles = self.model.as_ref().map_or(&[][..], |m| &m.0.profiles);
             self.position_prices = Some(Prices::of_tables(self.scanner.simd, profiles, &prices));
             self.positions = Some(positions);
@@ -501,7 +534,8 @@ impl UnitAnalysis for Analysis {
 
     fn finish(self: Box<Self>) -> Result<Box<dyn ChunkEncoder>> {
         // Where little changes, a part of a row says too little of the whole.
-        let dense = self.estimate.payload.iter().sum::<f64>() >= DENSE_BITS * self.unit.len() as f64;
+        let dense =
+            self.estimate.payload.iter().sum::<f64>() >= DENSE_BITS * self.unit.len() as f64;
         let part = if self.refinements == 0 && dense { SAMPLE } else { 1 };
         let model = match self.model {
             Some((model, _)) => model,

@@ -6,8 +6,9 @@
 //! mode  profiles  words  states  words*  raw bits
 //! ```
 //!
-//! `mode` is `1 + log2(lanes)`, plus `0x40` if the profiles are relative to their predecessors, plus `0x20` if the words
-//! and the raw bits are of [positions](super::positions), plus `0x10` if the raw bits are [planes](super::planes).
+//! `mode` is `1 + log2(lanes)`, plus `0x40` if the profiles are relative to their predecessors,
+//! plus `0x20` if the words and the raw bits are of [positions](super::positions), plus `0x10` if
+//! the raw bits are [planes](super::planes).
 
 use super::model::{Kind, Model, Tokens};
 use super::planes;
@@ -25,14 +26,15 @@ pub(super) const RELATIVE: u8 = 0x40;
 pub(super) const POSITIONS: u8 = 0x20;
 pub(super) const PLANES: u8 = 0x10;
 
-/// A chunk is tried as positions if at most one element in so many changed: beyond, the decoder is quicker with a token
-/// for each.
+/// A chunk is tried as positions if at most one element in so many changed: beyond, the decoder is
+/// quicker with a token for each.
 const SPARSE: usize = 16;
 
 /// How much larger than with tokens a chunk of positions may be: it decodes faster.
 pub(super) const POSITIONS_SLACK: f64 = 1.03;
 
-/// Whether a chunk is tried as positions, which are of tokens that are not zero: if these are few, and all that changed has one.
+/// Whether a chunk is tried as positions, which are of tokens that are not zero: if these are few,
+/// and all that changed has one.
 pub(super) fn is_sparse(scan: &Scan, tokens: &Tokens) -> bool {
     changed(&scan.tokens) <= scan.tokens.len() / SPARSE && !scan.hides_changes(tokens)
 }
@@ -47,7 +49,8 @@ pub(super) fn changed(tokens: &[u8]) -> usize {
 const FEW_BITS: f64 = 8.0 * 8192.0;
 const FEW_LANES: usize = 4;
 
-/// From so many bits on, the states of 64 lanes are no more than 0.5 % of the chunk above those of 32, which take a third longer.
+/// From so many bits on, the states of 64 lanes are no more than 0.5 % of the chunk above those of
+/// 32, which take a third longer.
 const MANY_BITS: f64 = 8.0 * 24576.0;
 
 fn lanes_for(token_bits: f64) -> usize {
@@ -74,8 +77,8 @@ pub(super) fn positions_overhead_bytes(changed: usize) -> f64 {
     4.0 * lanes_of_positions(changed) as f64 + 3.0
 }
 
-/// What a chunk with so many bits of tokens takes beside tokens, raw bits and profiles: mode, number of words, states,
-/// and the last words' unused part.
+/// What a chunk with so many bits of tokens takes beside tokens, raw bits and profiles: mode,
+/// number of words, states, and the last words' unused part.
 pub(super) fn overhead_bytes(token_bits: f64) -> f64 {
     4.0 * lanes_for(token_bits) as f64 + 4.0
 }
@@ -106,8 +109,8 @@ struct EncodeState {
 }
 
 impl Encoder {
-    /// `positions` are the prices of positions, if the model has them. To choose a run's profile in other chunks, the first of
-    /// `part` parts of it is priced.
+    /// `positions` are the prices of positions, if the model has them. To choose a run's profile in
+    /// other chunks, the first of `part` parts of it is priced.
     pub(super) fn new(
         simd: Simd,
         unit: UnitSpec,
@@ -126,7 +129,11 @@ impl Encoder {
             unit,
             prices: Prices::new(simd, &model, &model.tokens).sampled(part),
             tables: EncodeTables::on(simd, &model.tables),
-            positions: model.positions.as_ref().map(|p| PositionEncoder::new(simd, &model, p)).zip(positions),
+            positions: model
+                .positions
+                .as_ref()
+                .map(|p| PositionEncoder::new(simd, &model, p))
+                .zip(positions),
             raw_counts: model.tokens.raw_counts(),
             model,
         }
@@ -146,7 +153,8 @@ impl Encoder {
         let unchanged = self.scanner.scan(target, base, &mut state.scan);
         if !unchanged && !self.encode_positions(chunk, &mut state, out) {
             let EncodeState { scan, choice, contexts, symbols, raw, rans, .. } = &mut *state;
-            let bits = choice.choose(runs(&self.unit, chunk), &scan.keys, &scan.tokens, &self.prices);
+            let bits =
+                choice.choose(runs(&self.unit, chunk), &scan.keys, &scan.tokens, &self.prices);
             contexts.resize(scan.keys.len(), 0);
             for (run, &p) in choice.runs.iter().zip(&choice.profiles) {
                 let range = run.start..run.start + run.len;
@@ -191,7 +199,8 @@ impl Encoder {
 
     /// Append the chunk as positions, if it is sparse enough. Returns whether it was.
     fn encode_positions(&self, chunk: u64, state: &mut EncodeState, out: &mut Vec<u8>) -> bool {
-        let EncodeState { scan, choice, contexts: classes, symbols, raw, rans, located, positions } = state;
+        let EncodeState { scan, choice, contexts: classes, symbols, raw, rans, located, positions } =
+            state;
         let Some((encoder, prices)) = &self.positions else { return false };
         if !is_sparse(scan, &self.model.tokens) {
             return false;
@@ -199,9 +208,15 @@ impl Encoder {
         let changed = changed(&scan.tokens);
         let simd = self.scanner.simd;
         choice.choose(runs(&self.unit, chunk), &scan.keys, &scan.tokens, prices);
-        fill_classes(&encoder.class_maps, &choice.runs, &choice.profiles, classes, |map, range, out| {
-            simd::look_up(simd, map, &scan.keys[range], out);
-        });
+        fill_classes(
+            &encoder.class_maps,
+            &choice.runs,
+            &choice.profiles,
+            classes,
+            |map, range, out| {
+                simd::look_up(simd, map, &scan.keys[range], out);
+            },
+        );
         located.locate(simd, classes, &scan.tokens, encoder.count());
         let start = out.len();
         let lanes = lanes_of_positions(changed);
@@ -216,7 +231,8 @@ impl Encoder {
             let t = self.model.tokens.split(u64::from_le_bytes(word));
             (t.raw, t.raw_bits)
         };
-        let coded = encoder.encode(located, &scan.tokens, &raw_of, lanes, raw, positions, rans, out);
+        let coded =
+            encoder.encode(located, &scan.tokens, &raw_of, lanes, raw, positions, rans, out);
         raw.finish_into(out);
         // A change without a code is seen only if the analysis was of other data.
         if !coded || out.len() - start > scan.values.len() {
@@ -230,8 +246,12 @@ impl Encoder {
         let Scan { tokens, values, .. } = scan;
         let (simd, shift) = (self.scanner.simd, self.model.tokens.scheme.raw_shift());
         match self.scanner.kind.bits {
-            16 => simd::put_raw16(simd, writer, &self.raw_counts, shift, tokens, values.as_chunks().0),
-            32 => simd::put_raw32(simd, writer, &self.raw_counts, shift, tokens, values.as_chunks().0),
+            16 => {
+                simd::put_raw16(simd, writer, &self.raw_counts, shift, tokens, values.as_chunks().0)
+            }
+            32 => {
+                simd::put_raw32(simd, writer, &self.raw_counts, shift, tokens, values.as_chunks().0)
+            }
             // A byte is a token.
             8 => {}
             _ => {
@@ -244,7 +264,8 @@ impl Encoder {
     }
 }
 
-/// Append packed profile numbers, plain or relative to their predecessors, whichever is shorter; returns which.
+/// Append packed profile numbers, plain or relative to their predecessors, whichever is shorter;
+/// returns which.
 pub(super) fn write_profiles(profiles: &[u8], symbols: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
     let start = out.len();
     bytes::pack(profiles, out);
@@ -252,7 +273,9 @@ pub(super) fn write_profiles(profiles: &[u8], symbols: &mut Vec<u8>, out: &mut V
     symbols.clear();
     let mut last = 0;
     // 0 for the same profile as before, else one more than the profile.
-    symbols.extend(profiles.iter().map(|&p| if std::mem::replace(&mut last, p) == p { 0 } else { p + 1 }));
+    symbols.extend(
+        profiles.iter().map(|&p| if std::mem::replace(&mut last, p) == p { 0 } else { p + 1 }),
+    );
     bytes::pack(symbols, out);
     let relative = out.len() - start - plain < plain;
     if relative {

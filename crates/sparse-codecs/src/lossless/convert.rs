@@ -1,8 +1,9 @@
 //! Predicting from a base of another float type: an exact, portable cast.
 //!
-//! The cast is integer arithmetic alone (widening is exact, narrowing rounds to nearest even), so that every
-//! machine predicts the same bits; NaNs keep the upper bits of their payload. It need not agree with any library's
-//! cast in the corner cases: a prediction may be anything, so long as encoder and decoder agree.
+//! The cast is integer arithmetic alone (widening is exact, narrowing rounds to nearest even), so
+//! that every machine predicts the same bits; NaNs keep the upper bits of their payload. It need
+//! not agree with any library's cast in the corner cases: a prediction may be anything, so long as
+//! encoder and decoder agree.
 
 use sparse_core::{Dtype, DtypeClass};
 
@@ -73,8 +74,11 @@ impl Cast {
             return sign_out;
         }
         // The value is `significand * 2^scale`, its leading one at bit 52.
-        let (raw, e) =
-            if exponent == 0 { (mantissa, 1) } else { (mantissa | 1 << from.mantissa, exponent as i32) };
+        let (raw, e) = if exponent == 0 {
+            (mantissa, 1)
+        } else {
+            (mantissa | 1 << from.mantissa, exponent as i32)
+        };
         let shift = raw.leading_zeros() as i32 - 11;
         let significand = raw << shift;
         let unbiased = e - from.bias - from.mantissa as i32 + 52 - shift;
@@ -92,7 +96,8 @@ impl Cast {
         let rest = significand & ((1 << drop) - 1);
         let half = 1u64 << drop >> 1;
         let rounded = kept + u64::from(rest > half || (rest == half && half != 0 && kept & 1 == 1));
-        // A carry out of the mantissa moves into the exponent by itself; a subnormal lacks the leading one.
+        // A carry out of the mantissa moves into the exponent by itself; a subnormal lacks the
+        // leading one.
         let magnitude = rounded + ((biased as u64 - 1) << to.mantissa);
         sign_out | magnitude.min(top_out << to.mantissa)
     }
@@ -120,7 +125,11 @@ mod tests {
             assert_eq!(brain.apply(bits.into()), u64::from(bits) << 16, "{bits:04x}");
             let want = half::f16::from_bits(bits);
             if !want.is_nan() {
-                assert_eq!(half.apply(bits.into()), u64::from(want.to_f32().to_bits()), "{bits:04x}");
+                assert_eq!(
+                    half.apply(bits.into()),
+                    u64::from(want.to_f32().to_bits()),
+                    "{bits:04x}"
+                );
             }
         }
     }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// The sum of absolute changes of a piece of a run, in units of the smallest key's unit in the last place; keys are
-/// exponents, or half-exponents.
+/// The sum of absolute changes of a piece of a run, in units of the smallest key's unit in the last
+/// place; keys are exponents, or half-exponents.
 pub(super) fn sum_of_changes(
     simd: Simd,
     scan: &Scan,
@@ -33,7 +33,8 @@ struct Sum<'a, W> {
     word: PhantomData<W>,
 }
 
-/// Sums side by side; each is taken in the order of its elements, so that the result does not depend on vectors.
+/// Sums side by side; each is taken in the order of its elements, so that the result does not
+/// depend on vectors.
 const SUMS: usize = 16;
 
 /// The mantissa of the square root of two.
@@ -48,7 +49,8 @@ impl<W: Word> Kernel for Sum<'_, W> {
         let half = u32::from(halves);
         let add = |sum: &mut f32, value: &[u8], key: u8| {
             let v = W::load(value);
-            // Up to 2^40: times the largest scale, 2^63, and the number of elements it is far from infinite.
+            // Up to 2^40: times the largest scale, 2^63, and the number of elements it is far from
+            // infinite.
             let change = ((v >> 1) + (v & 1)).min(1 << 40);
             let change = if W::BITS <= 32 { change as u32 as f32 } else { change as f32 };
             let key = u32::from(key) % KEYS as u32;
@@ -58,11 +60,13 @@ impl<W: Word> Kernel for Sum<'_, W> {
         let (blocks, rest) = keys.as_chunks::<SUMS>();
         let (value_blocks, value_rest) = values.split_at(blocks.len() * SUMS * W::BYTES);
         for (keys, values) in blocks.iter().zip(value_blocks.chunks_exact(SUMS * W::BYTES)) {
-            for ((sum, &key), value) in sums.iter_mut().zip(keys).zip(values.chunks_exact(W::BYTES)) {
+            for ((sum, &key), value) in sums.iter_mut().zip(keys).zip(values.chunks_exact(W::BYTES))
+            {
                 add(sum, value, key);
             }
         }
-        for ((sum, &key), value) in sums.iter_mut().zip(rest).zip(value_rest.chunks_exact(W::BYTES)) {
+        for ((sum, &key), value) in sums.iter_mut().zip(rest).zip(value_rest.chunks_exact(W::BYTES))
+        {
             add(sum, value, key);
         }
         sums.iter().sum()
@@ -70,13 +74,23 @@ impl<W: Word> Kernel for Sum<'_, W> {
 }
 
 /// Count tokens by key; each counts as `weight`.
-pub(super) fn add_counts(counts: &mut [u32], count: usize, keys: &[u8], tokens: &[u8], weight: u32) {
+pub(super) fn add_counts(
+    counts: &mut [u32],
+    count: usize,
+    keys: &[u8],
+    tokens: &[u8],
+    weight: u32,
+) {
     for (&key, &token) in keys.iter().zip(tokens) {
         counts[key as usize * count + token as usize] += weight;
     }
 }
 
 /// The counts of a level or profile, by key and token.
-pub(super) fn group(counts: &mut BTreeMap<i32, Vec<u32>>, key: i32, tokens: usize) -> &mut Vec<u32> {
+pub(super) fn group(
+    counts: &mut BTreeMap<i32, Vec<u32>>,
+    key: i32,
+    tokens: usize,
+) -> &mut Vec<u32> {
     counts.entry(key).or_insert_with(|| vec![0; KEYS * tokens])
 }

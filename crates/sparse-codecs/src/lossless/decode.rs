@@ -1,6 +1,7 @@
 //! Reading the chunk payload; its layout is in [`chunk`](super::chunk).
 //!
-//! A chunk is decoded in blocks small enough for a block's contexts and tokens to stay in the first-level cache.
+//! A chunk is decoded in blocks small enough for a block's contexts and tokens to stay in the
+//! first-level cache.
 
 use super::chunk::{PLANES, POSITIONS, RELATIVE, VERBATIM};
 use super::model::{KEYS, Kind, Model};
@@ -48,11 +49,13 @@ impl Expansion {
     fn new(kind: Kind, model: &Model) -> Expansion {
         let expansions = model.tokens.expansions();
         let shift = model.tokens.scheme.raw_shift();
-        // Tables have no more symbols than there are tokens, so what fills the rest does not matter.
+        // Tables have no more symbols than there are tokens, so what fills the rest does not
+        // matter.
         let of = |i| expansions.get(i).copied().unwrap_or_default();
         let wide = || Box::new(std::array::from_fn(|i| (of(i).0, of(i).1 as u32)));
         match kind.bits {
-            16 => Expansion16::new(&expansions, model.tokens.scheme).map(|e| Expansion::Narrow(Box::new(e))),
+            16 => Expansion16::new(&expansions, model.tokens.scheme)
+                .map(|e| Expansion::Narrow(Box::new(e))),
             32 => Some(Expansion::Wide(wide(), shift)),
             _ => None,
         }
@@ -77,7 +80,12 @@ struct DecodeWork {
 
 impl Decoder {
     /// For a unit with this parameter block.
-    pub(super) fn read(unit: &UnitSpec, params: &[u8], simd: Simd, limits: &Limits) -> Result<Decoder> {
+    pub(super) fn read(
+        unit: &UnitSpec,
+        params: &[u8],
+        simd: Simd,
+        limits: &Limits,
+    ) -> Result<Decoder> {
         Ok(Decoder::new(unit.clone(), Model::read(Kind::of(unit), params, limits)?, simd))
     }
 
@@ -87,7 +95,11 @@ impl Decoder {
             kind,
             predictor: Predictor::of(&unit),
             unit,
-            rule: ContextRule { shift: model.key.shift, origin: model.key.origin, float: kind.float },
+            rule: ContextRule {
+                shift: model.key.shift,
+                origin: model.key.origin,
+                float: kind.float,
+            },
             expansion: Expansion::new(kind, &model),
             tables: DecodeTables::new(&model.tables),
             positions: model
@@ -112,7 +124,8 @@ impl Decoder {
         let word_bytes = self.kind.bits as usize / 8;
         let mut state = cx.take::<DecodeState>();
         let DecodeState { predictions, work } = &mut *state;
-        let predictions = self.predictor.predict(base, word_bytes, out.len() / word_bytes, predictions);
+        let predictions =
+            self.predictor.predict(base, word_bytes, out.len() / word_bytes, predictions);
         let result = match encoded.split_first() {
             None => {
                 out.copy_from_slice(predictions);
@@ -128,7 +141,17 @@ impl Decoder {
                 out.len()
             ))),
             Some((&mode, body)) => {
-                with_word!(word_bytes, decode_coded, self, chunk, mode, body, predictions, out, work)
+                with_word!(
+                    word_bytes,
+                    decode_coded,
+                    self,
+                    chunk,
+                    mode,
+                    body,
+                    predictions,
+                    out,
+                    work
+                )
             }
         };
         cx.put(state);
@@ -156,12 +179,18 @@ impl Decoder {
     /// The contexts of a piece of one run.
     fn contexts<W: Word>(&self, profile: &[u8; KEYS], predictions: &[u8], contexts: &mut [u8]) {
         match W::BYTES {
-            2 => simd::contexts16(self.simd, self.rule, profile, predictions.as_chunks().0, contexts),
-            4 => simd::contexts32(self.simd, self.rule, profile, predictions.as_chunks().0, contexts),
+            2 => {
+                simd::contexts16(self.simd, self.rule, profile, predictions.as_chunks().0, contexts)
+            }
+            4 => {
+                simd::contexts32(self.simd, self.rule, profile, predictions.as_chunks().0, contexts)
+            }
             _ => {
                 for (c, p) in contexts.iter_mut().zip(predictions.chunks_exact(W::BYTES)) {
                     let m = magnitude::<W>(W::load(p), self.kind.float);
-                    let key = (m >> self.rule.shift).saturating_sub(self.rule.origin).min(KEYS as u64 - 1);
+                    let key = (m >> self.rule.shift)
+                        .saturating_sub(self.rule.origin)
+                        .min(KEYS as u64 - 1);
                     *c = profile[key as usize % KEYS];
                 }
             }
@@ -169,7 +198,13 @@ impl Decoder {
     }
 
     /// Expand tokens, take raw bits from `position` on, apply the differences.
-    fn restore<W: Word>(&self, tokens: &[u8], predictions: &[u8], raw: &mut RawBits<'_>, out: &mut [u8]) {
+    fn restore<W: Word>(
+        &self,
+        tokens: &[u8],
+        predictions: &[u8],
+        raw: &mut RawBits<'_>,
+        out: &mut [u8],
+    ) {
         let float = self.kind.float;
         match &self.expansion {
             Expansion::Narrow(e) => {
@@ -204,7 +239,8 @@ fn decode_coded<W: Word>(
     let log_lanes = (mode & !(RELATIVE | POSITIONS | PLANES))
         .checked_sub(1)
         .filter(|&l| u32::from(l) <= MAX_LANES.ilog2());
-    let lanes = 1usize << log_lanes.ok_or_else(|| Error::corrupt(format!("unknown chunk mode {mode}")))?;
+    let lanes =
+        1usize << log_lanes.ok_or_else(|| Error::corrupt(format!("unknown chunk mode {mode}")))?;
     let DecodeWork { runs: run_list, words, raw, positions, planes } = work;
     run_list.clear();
     run_list.extend(runs(&decoder.unit, chunk));
@@ -265,7 +301,8 @@ fn decode_coded<W: Word>(
             left -= n;
         }
         if let Expansion::Narrow(e) = &decoder.expansion {
-            let (p, o, float) = (predictions.as_chunks().0, out.as_chunks_mut().0, decoder.kind.float);
+            let (p, o, float) =
+                (predictions.as_chunks().0, out.as_chunks_mut().0, decoder.kind.float);
             tokens_in.restore16(contexts, float, e, p, &mut raw, o)?;
         } else {
             let tokens = &mut tokens[..len];

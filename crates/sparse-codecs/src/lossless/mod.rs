@@ -1,15 +1,17 @@
 //! The lossless codec: differences in units of the last place, entropy-coded given the base.
 //!
-//! An optimiser changes the weights of a row by about the same absolute amount; in units of the last place that is
-//! much where the base's exponent is small and little where it is large. The decoder has the base, so:
+//! An optimiser changes the weights of a row by about the same absolute amount; in units of the
+//! last place that is much where the base's exponent is small and little where it is large. The
+//! decoder has the base, so:
 //!
-//! 1. `d = ord(target) - ord(base)`, both mirrored so that the base is positive: an exact integer for every bit
-//!    pattern.
+//! 1. `d = ord(target) - ord(base)`, both mirrored so that the base is positive: an exact integer
+//!    for every bit pattern.
 //! 2. `d` is split into a token (size and sign) and raw low bits.
-//! 3. The token is rANS-coded with a frequency table that the base's exponent and the row's profile select.
+//! 3. The token is rANS-coded with a frequency table that the base's exponent and the row's profile
+//!    select.
 //!
-//! Without a base the prediction is zero, and tokens are the exponents. `docs/codecs/lossless.md` has the format and
-//! what each part buys, measured.
+//! Without a base the prediction is zero, and tokens are the exponents. `docs/codecs/lossless.md`
+//! has the format and what each part buys, measured.
 
 mod analysis;
 mod build;
@@ -35,18 +37,24 @@ use decode::Decoder;
 use model::base_fits;
 use narrow::{MaybeNarrow, NARROW};
 use sparse_core::{
-    BaseUse, ChunkDecoder, ChunkEncoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype,
-    Effort, Error, Fidelity, Limits, Result, UnitAnalysis, UnitSpec, check_chunk,
+    BaseUse, ChunkDecoder, ChunkEncoder, CodecContext, CodecId, CodecInfo, DeltaDecoder,
+    DeltaEncoder, Dtype, Effort, Error, Fidelity, Limits, Result, UnitAnalysis, UnitSpec,
+    check_chunk,
 };
 
 /// The lossless codec, see the [module](self).
 ///
-/// Takes every element type, with a base of the same type, of another float type if both are floats, or none.
+/// Takes every element type, with a base of the same type, of another float type if both are
+/// floats, or none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lossless;
 
-static INFO: CodecInfo =
-    CodecInfo { id: Lossless::ID, name: "lossless", fidelity: Fidelity::Lossless, base: BaseUse::Optional };
+static INFO: CodecInfo = CodecInfo {
+    id: Lossless::ID,
+    name: "lossless",
+    fidelity: Fidelity::Lossless,
+    base: BaseUse::Optional,
+};
 
 impl Lossless {
     /// The codec's number in files.
@@ -54,8 +62,8 @@ impl Lossless {
 }
 
 impl Lossless {
-    /// The same codec, held to a level of vector instructions: for tests and measurements. What it writes and reads does
-    /// not depend on it.
+    /// The same codec, held to a level of vector instructions: for tests and measurements. What it
+    /// writes and reads does not depend on it.
     pub const fn on(self, simd: Simd) -> LosslessOn {
         LosslessOn { simd }
     }
@@ -73,7 +81,12 @@ impl DeltaDecoder for Lossless {
         &INFO
     }
 
-    fn bind(&self, unit: &UnitSpec, params: &[u8], limits: &Limits) -> Result<Box<dyn ChunkDecoder>> {
+    fn bind(
+        &self,
+        unit: &UnitSpec,
+        params: &[u8],
+        limits: &Limits,
+    ) -> Result<Box<dyn ChunkDecoder>> {
         self.on(Simd::from_env()).bind(unit, params, limits)
     }
 }
@@ -100,7 +113,12 @@ impl DeltaDecoder for LosslessOn {
         &INFO
     }
 
-    fn bind(&self, unit: &UnitSpec, params: &[u8], limits: &Limits) -> Result<Box<dyn ChunkDecoder>> {
+    fn bind(
+        &self,
+        unit: &UnitSpec,
+        params: &[u8],
+        limits: &Limits,
+    ) -> Result<Box<dyn ChunkDecoder>> {
         check_unit(unit)?;
         let chunk_bytes = u64::from(unit.chunk_len()) * unit.dtype().storage_bytes() as u64;
         Limits::check("chunk", chunk_bytes.min(unit.byte_len()), limits.max_chunk_bytes)?;

@@ -1,9 +1,9 @@
 //! The statistical model of a unit: what its parameter block holds.
 //!
-//! A weight's *key* is the exponent (or half-exponent) of its prediction. Its row has a *profile*, a look-up from
-//! key to frequency table; the few profiles are shared by all rows of the unit, and each chunk names the profiles of
-//! its rows. A row of small updates and a row of large ones thus differ in profile, a small and a large weight of one
-//! row in key.
+//! A weight's *key* is the exponent (or half-exponent) of its prediction. Its row has a *profile*,
+//! a look-up from key to frequency table; the few profiles are shared by all rows of the unit, and
+//! each chunk names the profiles of its rows. A row of small updates and a row of large ones thus
+//! differ in profile, a small and a large weight of one row in key.
 
 use super::positions::Positions;
 use crate::entropy::freq::{self, FreqTable};
@@ -72,7 +72,8 @@ impl Tokens {
 
     /// How many raw bits follow all of `tokens`.
     pub(super) fn raw_bits(&self, tokens: &[u8]) -> u64 {
-        /// By arithmetic instead of a look-up, so that the loop becomes vectors. Four counts fit a byte.
+        /// By arithmetic instead of a look-up, so that the loop becomes vectors. Four counts fit a
+        /// byte.
         fn sum(tokens: &[u8], last: u8, raw: impl Fn(u8) -> u8) -> u64 {
             let raw = |t: u8| if t <= last { raw(t) } else { 0 };
             let (blocks, rest) = tokens.as_chunks::<128>();
@@ -90,7 +91,9 @@ impl Tokens {
         let last = self.regular.saturating_sub(1).min(u8::MAX.into()) as u8;
         match self.scheme {
             TokenScheme::Hybrid { msb } => sum(tokens, last, |t| (t >> msb).saturating_sub(1)),
-            TokenScheme::Signed { msb } => sum(tokens, last, |t| (t.div_ceil(2) >> msb).saturating_sub(1)),
+            TokenScheme::Signed { msb } => {
+                sum(tokens, last, |t| (t.div_ceil(2) >> msb).saturating_sub(1))
+            }
             TokenScheme::Shift { shift } => sum(tokens, last, |_| shift as u8),
         }
     }
@@ -155,7 +158,8 @@ impl Kind {
         match (self.bits, self.float, self.has_base) {
             // A byte is a token.
             (8, ..) => TokenScheme::Shift { shift: 0 },
-            // Without a base, exponents are what can be modelled: a float's zig-zag has the sign last.
+            // Without a base, exponents are what can be modelled: a float's zig-zag has the sign
+            // last.
             (_, true, false) => TokenScheme::Shift { shift: self.bits - 8 },
             (64, ..) => TokenScheme::Signed { msb: 1 },
             _ => TokenScheme::Signed { msb: 2 },
@@ -164,19 +168,22 @@ impl Kind {
 
     /// The key rule to use.
     ///
-    /// Float keys are exponents from `2^-56` to `2^8`, or half-exponents from `2^-28` to `2^4`, where weights live; what
-    /// is outside shares the first or the last key.
+    /// Float keys are exponents from `2^-56` to `2^8`, or half-exponents from `2^-28` to `2^4`,
+    /// where weights live; what is outside shares the first or the last key.
     pub(super) fn key_rule(self) -> KeyRule {
         let Kind { bits, float, mantissa, .. } = self;
         let bias = (1u64 << (bits - 2 - mantissa.min(bits - 2))) - 1;
         match (bits, float) {
             // Bytes are too few to need more than their upper bits, whatever they mean.
             (8, _) => KeyRule { shift: 2, origin: 0 },
-            (16, true) => KeyRule { shift: mantissa, origin: (bias + 8).saturating_sub(KEYS as u64) },
-            // Wide floats have the bits to make half-exponents worth while.
-            (_, true) => {
-                KeyRule { shift: mantissa - 1, origin: (2 * (bias + 4)).saturating_sub(KEYS as u64) }
+            (16, true) => {
+                KeyRule { shift: mantissa, origin: (bias + 8).saturating_sub(KEYS as u64) }
             }
+            // Wide floats have the bits to make half-exponents worth while.
+            (_, true) => KeyRule {
+                shift: mantissa - 1,
+                origin: (2 * (bias + 4)).saturating_sub(KEYS as u64),
+            },
             (_, false) => KeyRule { shift: bits - 1, origin: 0 },
         }
     }
@@ -187,14 +194,15 @@ pub(super) fn base_fits(dtype: Dtype, base: Option<Dtype>) -> bool {
     base.is_none_or(|b| b == dtype || super::convert::Cast::new(b, dtype).is_some())
 }
 
-/// The first byte of a parameter block: the scheme in the upper two bits, its number in the lower six.
+/// The first byte of a parameter block: the scheme in the upper two bits, its number in the lower
+/// six.
 const HYBRID: u8 = 0x00;
 const SIGNED: u8 = 0x40;
 const SHIFT: u8 = 0x80;
 
 impl Model {
-    /// If all chunks are coded as positions, tables matter as names of classes only: leave one for each class, with
-    /// nothing in it.
+    /// If all chunks are coded as positions, tables matter as names of classes only: leave one for
+    /// each class, with nothing in it.
     pub(super) fn drop_tables(&mut self) {
         let Some(positions) = &mut self.positions else { return };
         for table in self.profiles.iter_mut().flatten() {
@@ -248,7 +256,8 @@ impl Model {
             SHIFT if number < kind.bits => TokenScheme::Shift { shift: number },
             _ => return Err(Error::corrupt(format!("unknown token scheme {b}"))),
         };
-        let exact_count = varint::take_max(&mut input, MAX_TOKENS as u64, "number of exact values")?;
+        let exact_count =
+            varint::take_max(&mut input, MAX_TOKENS as u64, "number of exact values")?;
         let max = u64::MAX >> (64 - kind.bits);
         let mut exact: Vec<u64> = Vec::new();
         for i in 0..exact_count {
@@ -271,7 +280,8 @@ impl Model {
         let origin = varint::take_max(&mut input, max, "key origin")?;
         let mut byte = |what| varint::take_bytes(&mut input, 1, what).map(|b| b[0] as usize);
         let (profile_count, table_count) = (byte("profiles")?, byte("tables")?);
-        if !(1..=MAX_PROFILES).contains(&profile_count) || !(1..=MAX_TABLES).contains(&table_count) {
+        if !(1..=MAX_PROFILES).contains(&profile_count) || !(1..=MAX_TABLES).contains(&table_count)
+        {
             return Err(Error::corrupt(format!("{profile_count} profiles, {table_count} tables")));
         }
         let steps = bytes::unpack(&mut input, profile_count * KEYS)?;
@@ -399,7 +409,10 @@ mod tests {
             assert_eq!(rule.key(0), 0);
             assert_ne!(rule.key((bias - 5) << mantissa), rule.key((bias - 6) << mantissa));
         }
-        assert_eq!(Kind { bits: 16, float: true, mantissa: 10, has_base: true }.key_rule().key(0x7fff), 31);
+        assert_eq!(
+            Kind { bits: 16, float: true, mantissa: 10, has_base: true }.key_rule().key(0x7fff),
+            31
+        );
     }
 
     #[test]
@@ -408,7 +421,10 @@ mod tests {
         let expansions = tokens.expansions();
         for v in [0, 1, 888, 889, 890, 1129, u64::from(u32::MAX)] {
             let t = tokens.split(v);
-            assert_eq!(expansions[t.token as usize], (t.raw_bits, v - (t.raw << tokens.scheme.raw_shift())));
+            assert_eq!(
+                expansions[t.token as usize],
+                (t.raw_bits, v - (t.raw << tokens.scheme.raw_shift()))
+            );
         }
         assert_eq!(tokens.split(889).raw_bits, 0);
     }

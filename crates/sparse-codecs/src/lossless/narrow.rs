@@ -1,5 +1,5 @@
-//! Units whose elements are all widened numbers of a narrower type: a model trained in bfloat16 and saved in float32,
-//! say. They are coded as units of that type, and widened again when decoded.
+//! Units whose elements are all widened numbers of a narrower type: a model trained in bfloat16 and
+//! saved in float32, say. They are coded as units of that type, and widened again when decoded.
 
 use super::analysis::Analysis;
 use super::convert::Cast;
@@ -13,8 +13,9 @@ use sparse_core::{
 };
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-/// The upper bits of the first byte of a parameter block, where a token scheme has one of its numbers; the lower bits are
-/// the narrower type's, and the parameter block of the narrower unit follows.
+/// The upper bits of the first byte of a parameter block, where a token scheme has one of its
+/// numbers; the lower bits are the narrower type's, and the parameter block of the narrower unit
+/// follows.
 pub(super) const NARROW: u8 = 0xc0;
 
 /// The narrower types, by their number in files.
@@ -36,7 +37,9 @@ struct Narrowing {
 impl Narrowing {
     fn new(wide: Dtype, number: u8) -> Option<Narrowing> {
         let narrow = *TYPES.get(usize::from(number))?;
-        if !matches!(wide, Dtype::F32 | Dtype::F64) || narrow.storage_bytes() >= wide.storage_bytes() {
+        if !matches!(wide, Dtype::F32 | Dtype::F64)
+            || narrow.storage_bytes() >= wide.storage_bytes()
+        {
             return None;
         }
         let (down, up) = (Cast::new(wide, narrow)?, Cast::new(narrow, wide)?);
@@ -91,8 +94,8 @@ impl Narrowing {
     }
 }
 
-/// The narrower float type that all of these elements are widened from, if there is one. A unit of such tensors alone is coded
-/// as if it were of that type.
+/// The narrower float type that all of these elements are widened from, if there is one. A unit of
+/// such tensors alone is coded as if it were of that type.
 ///
 /// `elements` are little-endian words of `dtype`.
 pub fn widened_from(dtype: Dtype, elements: &[u8]) -> Option<Dtype> {
@@ -100,8 +103,8 @@ pub fn widened_from(dtype: Dtype, elements: &[u8]) -> Option<Dtype> {
     Narrowing::all(dtype).find(|n| n.narrow(elements, &mut scratch)).map(|n| n.narrow)
 }
 
-/// [`UnitAnalysis`] of a unit that may turn out to be widened: the first pass finds out, while it is an analysis of the unit as
-/// it is; if the unit is widened, another one begins.
+/// [`UnitAnalysis`] of a unit that may turn out to be widened: the first pass finds out, while it
+/// is an analysis of the unit as it is; if the unit is widened, another one begins.
 #[derive(Debug)]
 pub(super) struct MaybeNarrow {
     simd: Simd,
@@ -143,7 +146,13 @@ impl MaybeNarrow {
 struct Narrowed(Vec<u8>);
 
 impl UnitAnalysis for MaybeNarrow {
-    fn observe(&self, chunk: u64, target: &[u8], base: Option<&[u8]>, cx: &mut CodecContext) -> Result<()> {
+    fn observe(
+        &self,
+        chunk: u64,
+        target: &[u8],
+        base: Option<&[u8]>,
+        cx: &mut CodecContext,
+    ) -> Result<()> {
         check_chunk(&self.unit, chunk, target.len(), base.map(<[u8]>::len))?;
         if let Some(narrowing) = self.narrowing {
             let mut words = cx.take::<Narrowed>();
@@ -297,8 +306,9 @@ mod tests {
     fn widened(narrow: Dtype, wide: Dtype, words: &[u64]) -> Vec<u8> {
         let up = Cast::new(narrow, wide).unwrap();
         let mask = u64::MAX >> (64 - 8 * narrow.storage_bytes());
-        let bytes =
-            words.iter().flat_map(|w| up.apply(w & mask).to_le_bytes()[..wide.storage_bytes()].to_vec());
+        let bytes = words
+            .iter()
+            .flat_map(|w| up.apply(w & mask).to_le_bytes()[..wide.storage_bytes()].to_vec());
         bytes.collect()
     }
 
@@ -354,7 +364,8 @@ mod tests {
         let mut target = widened(Dtype::Bf16, Dtype::F32, &[0x3f80; 500]);
         target[1600] = 1;
         assert_eq!(widened_from(Dtype::F32, &target), None);
-        let unit = UnitSpec::new(Dtype::F32, None, 100, [Segment { rows: 1, row_len: 500 }]).unwrap();
+        let unit =
+            UnitSpec::new(Dtype::F32, None, 100, [Segment { rows: 1, row_len: 500 }]).unwrap();
         round_trip(&unit, &target, None);
     }
 
@@ -362,8 +373,10 @@ mod tests {
     fn what_the_analysis_did_not_see_is_verbatim() {
         let mut cx = CodecContext::new();
         let target = widened(Dtype::Bf16, Dtype::F32, &[0x3f80; 100]);
-        let unit = UnitSpec::new(Dtype::F32, None, 100, [Segment { rows: 1, row_len: 100 }]).unwrap();
-        let mut analysis = sparse_core::DeltaEncoder::analyze(&Lossless, &unit, Effort::Fast).unwrap();
+        let unit =
+            UnitSpec::new(Dtype::F32, None, 100, [Segment { rows: 1, row_len: 100 }]).unwrap();
+        let mut analysis =
+            sparse_core::DeltaEncoder::analyze(&Lossless, &unit, Effort::Fast).unwrap();
         loop {
             analysis.observe(0, &target, None, &mut cx).unwrap();
             if !analysis.end_pass().unwrap() {
@@ -374,7 +387,8 @@ mod tests {
         let mut bytes = Vec::new();
         encoder.encode_chunk(0, &[1; 400], None, &mut bytes, &mut cx).unwrap();
         let decoder =
-            sparse_core::DeltaDecoder::bind(&Lossless, &unit, encoder.params(), &cx.limits).unwrap();
+            sparse_core::DeltaDecoder::bind(&Lossless, &unit, encoder.params(), &cx.limits)
+                .unwrap();
         let mut out = vec![0; 400];
         decoder.decode_chunk(0, &bytes, None, &mut out, &mut cx).unwrap();
         assert_eq!(out, [1; 400]);

@@ -1,7 +1,8 @@
 //! Raw bits as planes: where the low bytes of wide words without a base are not uniform after all.
 //!
-//! Such bytes come from weights that once were narrower numbers, and of which a part was then scaled: a row of an embedding that only
-//! weight decay moved has few low bytes. A plane is the byte at one place of all elements' raw bits, coded on its own.
+//! Such bytes come from weights that once were narrower numbers, and of which a part was then
+//! scaled: a row of an embedding that only weight decay moved has few low bytes. A plane is the
+//! byte at one place of all elements' raw bits, coded on its own.
 
 use crate::entropy::bytes::histogram;
 use crate::entropy::freq::{self, FreqTable, entropy_bits};
@@ -12,32 +13,36 @@ use crate::lossless::model::Tokens;
 use crate::simd::{Padded, Simd};
 use sparse_core::{Error, Result};
 
-/// A plane begins with its number of frequency tables, each for as many elements; without any, its bytes follow as they are.
+/// A plane begins with its number of frequency tables, each for as many elements; without any, its
+/// bytes follow as they are.
 const STORED: u8 = 0;
 const MAX_PARTS: u8 = 16;
 
-/// In how many parts an encoder tries a plane, if each has so many elements at least: rows that only weight decay moved lie
-/// together.
+/// In how many parts an encoder tries a plane, if each has so many elements at least: rows that
+/// only weight decay moved lie together.
 const PARTS: usize = 4;
 const PART: usize = 16_384;
 
-/// The number of planes of the raw bits of such tokens, if they can be taken as planes. Where there is a single one it is sign and
-/// mantissa, which is not worth the time.
+/// The number of planes of the raw bits of such tokens, if they can be taken as planes. Where there
+/// is a single one it is sign and mantissa, which is not worth the time.
 pub(super) fn count(tokens: &Tokens) -> Option<usize> {
     match tokens.scheme {
-        TokenScheme::Shift { shift } if shift >= 16 && shift % 8 == 0 && tokens.exact.is_empty() => {
+        TokenScheme::Shift { shift }
+            if shift >= 16 && shift % 8 == 0 && tokens.exact.is_empty() =>
+        {
             Some(shift as usize / 8)
         }
         _ => None,
     }
 }
 
-/// Of a long chunk, so many elements or one in so many, whichever is more, tell whether planes are worth looking at.
+/// Of a long chunk, so many elements or one in so many, whichever is more, tell whether planes are
+/// worth looking at.
 const LOOK_AT: usize = 4096;
 const STRIDE: usize = 31;
 
-/// How many bytes less than raw bits the planes of elements of `width` bytes take, of which the first `planes` are raw: by a look
-/// at some elements, and zero if that is not worth it.
+/// How many bytes less than raw bits the planes of elements of `width` bytes take, of which the
+/// first `planes` are raw: by a look at some elements, and zero if that is not worth it.
 pub(super) fn saved(elements: &[u8], width: usize, planes: usize) -> usize {
     let count = elements.len() / width;
     let mut counts = vec![[0u64; 256]; planes];
@@ -48,19 +53,22 @@ pub(super) fn saved(elements: &[u8], width: usize, planes: usize) -> usize {
     }
     let bytes = |c: &[u64; 256]| {
         let (seen, used) = (c.iter().sum::<u64>().max(1), c.iter().filter(|&&n| n > 0).count());
-        // Few elements leave a histogram narrower than it is, by about 0.72 bits for each symbol; a table takes a byte for each.
+        // Few elements leave a histogram narrower than it is, by about 0.72 bits for each symbol; a
+        // table takes a byte for each.
         let bits = (entropy_bits(c) + 0.72 * used as f64) * count as f64 / seen as f64;
         (bits / 8.0 + (used + 4 * LANES + 4) as f64).min(count as f64)
     };
     worth(count * planes, counts.iter().map(bytes).sum::<f64>() as usize)
 }
 
-/// What planes of `coded` bytes save of so many raw ones: nothing, if it is but a few percent, for the decoder takes half again as long.
+/// What planes of `coded` bytes save of so many raw ones: nothing, if it is but a few percent, for
+/// the decoder takes half again as long.
 fn worth(raw: usize, coded: usize) -> usize {
     if coded + coded / 32 <= raw { raw - coded } else { 0 }
 }
 
-/// Replace the raw bits that are the end of `out`, from `start` on, by planes if these are shorter; returns whether they are.
+/// Replace the raw bits that are the end of `out`, from `start` on, by planes if these are shorter;
+/// returns whether they are.
 pub(super) fn write(simd: Simd, planes: usize, out: &mut Vec<u8>, start: usize) -> bool {
     let raw = &out[start..];
     if saved(raw, planes, planes) == 0 {
@@ -158,7 +166,8 @@ pub(super) fn read(
                 let parts = usize::from(parts);
                 let tables = DecodeTables::new(&freq::read_tables(&mut input, parts, MAX_TOKENS)?);
                 let most = input.len() as u64 / 2;
-                let count = varint::take_max(&mut input, most, "number of words of a plane")? as usize;
+                let count =
+                    varint::take_max(&mut input, most, "number of words of a plane")? as usize;
                 let states = varint::take_bytes(&mut input, 4 * LANES, "coder states of a plane")?;
                 words.fill(varint::take_bytes(&mut input, 2 * count, "words of a plane")?);
                 let mut decoder = rans::Decoder::new(simd, states, words, &tables)?;
@@ -171,7 +180,10 @@ pub(super) fn read(
         match planes {
             2 => spread::<2>(i, these, bytes),
             3 => spread::<3>(i, these, bytes),
-            _ => bytes.chunks_exact_mut(planes).zip(these).for_each(|(element, &byte)| element[i] = byte),
+            _ => bytes
+                .chunks_exact_mut(planes)
+                .zip(these)
+                .for_each(|(element, &byte)| element[i] = byte),
         }
     }
     if !input.is_empty() {
@@ -183,7 +195,12 @@ pub(super) fn read(
 
 /// Put a plane's bytes in place `i` of elements of `N` bytes.
 fn spread<const N: usize>(i: usize, plane: &[u8], bytes: &mut [u8]) {
-    bytes.as_chunks_mut::<N>().0.iter_mut().zip(plane).for_each(|(element, &byte)| element[i] = byte);
+    bytes
+        .as_chunks_mut::<N>()
+        .0
+        .iter_mut()
+        .zip(plane)
+        .for_each(|(element, &byte)| element[i] = byte);
 }
 
 #[cfg(test)]
@@ -226,11 +243,13 @@ mod tests {
 
     #[test]
     fn narrow_bytes_shrink_and_noise_stays() {
-        let few: Vec<u8> = (0..60_000u32).flat_map(|i| [(i * 31) as u8 % 5, (i >> 3) as u8, 9]).collect();
+        let few: Vec<u8> =
+            (0..60_000u32).flat_map(|i| [(i * 31) as u8 % 5, (i >> 3) as u8, 9]).collect();
         let mut out = few.clone();
         assert!(write(Simd::from_env(), 3, &mut out, 0) && out.len() < few.len() / 2);
         assert_eq!(decoded(&out, 3, 60_000).unwrap(), few);
-        let noise: Vec<u8> = (0..90_000u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 17) as u8).collect();
+        let noise: Vec<u8> =
+            (0..90_000u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 17) as u8).collect();
         let mut out = noise.clone();
         assert!(!write(Simd::from_env(), 3, &mut out, 0) && out == noise);
     }

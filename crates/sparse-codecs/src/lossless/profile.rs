@@ -33,8 +33,8 @@ pub(super) struct Prices {
 }
 
 impl Prices {
-    /// Prices under `model` for `tokens`, which may have more exact values than the model: these cost as much
-    /// as the tokens that they take over from.
+    /// Prices under `model` for `tokens`, which may have more exact values than the model: these
+    /// cost as much as the tokens that they take over from.
     pub(super) fn new(simd: Simd, model: &Model, tokens: &Tokens) -> Prices {
         let count = tokens.count();
         let known = model.tokens.count();
@@ -56,7 +56,8 @@ impl Prices {
         Prices { simd, part: 1, prices }
     }
 
-    /// The same, for runs of which a part is looked at: the first of `part`, where it is long enough to tell.
+    /// The same, for runs of which a part is looked at: the first of `part`, where it is long
+    /// enough to tell.
     pub(super) fn sampled(self, part: usize) -> Prices {
         Prices { part, ..self }
     }
@@ -103,8 +104,9 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// Choose profiles for `runs`: the cheapest, where each segment's own habits make a profile dear or cheap, and one
-    /// profile for a whole segment where variety does not pay. Returns the expected bits.
+    /// Choose profiles for `runs`: the cheapest, where each segment's own habits make a profile
+    /// dear or cheap, and one profile for a whole segment where variety does not pay. Returns the
+    /// expected bits.
     pub(super) fn choose(
         &mut self,
         runs: impl Iterator<Item = Run>,
@@ -147,7 +149,8 @@ fn choose_in_segment(costs: &[[f32; LANES]], out: &mut Vec<u8>) -> f64 {
     let best = (1..LANES).fold(0, |b, p| if single[p] < single[b] { p } else { b });
     if costs.len() > 1 {
         let total = costs.len() as f32 + 0.15 * LANES as f32;
-        let habit = used.map(|n| (total / (n as f32 + 0.15)).log2() + if n == 0 { NEW_PROFILE } else { 0.0 });
+        let habit = used
+            .map(|n| (total / (n as f32 + 0.15)).log2() + if n == 0 { NEW_PROFILE } else { 0.0 });
         let start = out.len();
         let mut sum = f64::from(NEW_PROFILE) * used.iter().filter(|&&n| n > 0).count() as f64;
         for cost in costs {

@@ -6,8 +6,8 @@ use crate::simd::{self, ContextRule, Simd};
 use crate::word::{Word, difference, magnitude};
 use sparse_core::{RowRun, UnitSpec};
 
-/// Longest run of one row that has a profile of its own: longer rows are cut, so that a profile can change along
-/// a vector of millions.
+/// Longest run of one row that has a profile of its own: longer rows are cut, so that a profile can
+/// change along a vector of millions.
 const MAX_RUN: usize = 4096;
 
 /// Consecutive elements that share a profile: a row, or a piece of one.
@@ -58,7 +58,8 @@ impl Predictor {
         }
     }
 
-    /// The prediction words of a chunk as bytes of the target's type, in `scratch` unless they are the base itself.
+    /// The prediction words of a chunk as bytes of the target's type, in `scratch` unless they are
+    /// the base itself.
     pub(crate) fn predict<'a>(
         self,
         base: Option<&'a [u8]>,
@@ -103,13 +104,14 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// Whether an element differs from its prediction in raw bits alone, so that its token is zero: without a base, negative
-    /// zero and the smallest numbers.
+    /// Whether an element differs from its prediction in raw bits alone, so that its token is zero:
+    /// without a base, negative zero and the smallest numbers.
     pub(super) fn hides_changes(&self, tokens: &Tokens) -> bool {
         let (raw_bits, _) = tokens.scheme.expand(0);
         let word_bytes = self.values.len() / self.tokens.len().max(1);
         let mut elements = self.tokens.iter().zip(self.values.chunks_exact(word_bytes.max(1)));
-        raw_bits > 0 && elements.any(|(&token, value)| token == 0 && value.iter().any(|&byte| byte != 0))
+        raw_bits > 0
+            && elements.any(|(&token, value)| token == 0 && value.iter().any(|&byte| byte != 0))
     }
 }
 
@@ -196,7 +198,8 @@ mod tests {
     fn runs_tile_and_are_short() {
         let segments = [Segment { rows: 3, row_len: 5 }, Segment { rows: 1, row_len: 10_000 }];
         let unit = UnitSpec::new(Dtype::Bf16, None, 6000, segments).unwrap();
-        let lens: Vec<Vec<usize>> = (0..2).map(|c| runs(&unit, c).map(|r| r.len).collect()).collect();
+        let lens: Vec<Vec<usize>> =
+            (0..2).map(|c| runs(&unit, c).map(|r| r.len).collect()).collect();
         assert_eq!(lens[0], [5, 5, 5, 4096, 1889]);
         assert_eq!(lens[1], [2207, 1808]);
         let first: Vec<_> = runs(&unit, 0).collect();

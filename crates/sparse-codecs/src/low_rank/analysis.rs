@@ -67,8 +67,8 @@ struct Analysis {
 impl DeltaEncoder for LowRank {
     /// Begin to look at a unit.
     ///
-    /// The analysis holds target and base of the whole unit in memory, and uses all cores between passes. At effort
-    /// `Fast` it declines a unit whose changes do not look low-rank.
+    /// The analysis holds target and base of the whole unit in memory, and uses all cores between
+    /// passes. At effort `Fast` it declines a unit whose changes do not look low-rank.
     fn analyze(&self, unit: &UnitSpec, effort: Effort) -> Result<Box<dyn UnitAnalysis>> {
         analyze_with_hints(unit, effort, Vec::new())
     }
@@ -93,7 +93,13 @@ pub(super) fn analyze_with_hints(
 }
 
 impl UnitAnalysis for Analysis {
-    fn observe(&self, chunk: u64, target: &[u8], base: Option<&[u8]>, cx: &mut CodecContext) -> Result<()> {
+    fn observe(
+        &self,
+        chunk: u64,
+        target: &[u8],
+        base: Option<&[u8]>,
+        cx: &mut CodecContext,
+    ) -> Result<()> {
         cx.cancel.check()?;
         check_chunk(&self.unit, chunk, target.len(), base.map(<[u8]>::len))?;
         let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,13 +124,16 @@ impl UnitAnalysis for Analysis {
         }
         let (unit, effort, hints) = (&self.unit, self.effort, &self.hints);
         let no_float = || Err(Error::invalid_argument("no float"));
-        self.result = Some(with_real!(unit.dtype(), settle(unit, hints, &data, effort), no_float())?);
+        self.result =
+            Some(with_real!(unit.dtype(), settle(unit, hints, &data, effort), no_float())?);
         Ok(false)
     }
 
     fn estimated_bits(&self) -> EstimatedBits {
-        let nothing =
-            || EstimatedBits { payload: vec![0.0; self.unit.segments().len()], ..Default::default() };
+        let nothing = || EstimatedBits {
+            payload: vec![0.0; self.unit.segments().len()],
+            ..Default::default()
+        };
         self.result.as_ref().map_or_else(nothing, |r| r.1.clone())
     }
 
@@ -143,8 +152,9 @@ impl Matrix<'_> {
         })
     }
 
-    /// The rank at which a sketch of this size and `per_rank` bits a component take the fewest bits, if fewer than
-    /// `most_bits`; with these bits and the largest rank that the sketch allows.
+    /// The rank at which a sketch of this size and `per_rank` bits a component take the fewest
+    /// bits, if fewer than `most_bits`; with these bits and the largest rank that the sketch
+    /// allows.
     fn best_rank<R: Real>(
         &self,
         fit: &Fit,
@@ -184,7 +194,8 @@ impl Matrix<'_> {
     /// Of a sample of rows.
     pub(super) fn looks_low_rank<R: Real>(&self, cancel: &CancelToken) -> Result<bool> {
         let plain = self.plain_cost::<R>();
-        // As if the matrix were square: the other side's factors are shared by rows that are not in the sample.
+        // As if the matrix were square: the other side's factors are shared by rows that are not in
+        // the sample.
         let per_rank = 2.0 * ENTRY_BITS * self.rows as f64;
         for size in SKETCHES {
             let fit = self.sketch::<R>(size.min(self.rows / 2), cancel)?;
@@ -257,7 +268,8 @@ fn fit_matrix<R: Real>(
     Ok(quantised.filter(|q| q.0 < plain).map(|q| q.1))
 }
 
-/// Search for the scale of the factors at which factors and residuals together take the fewest bits.
+/// Search for the scale of the factors at which factors and residuals together take the fewest
+/// bits.
 fn cheapest_quantisation<R: Real>(
     matrix: &Matrix<'_>,
     fit: &Fit,
@@ -362,7 +374,8 @@ fn count<R: Real>(predictor: &Predictor<R>, data: &Data, rule: KeyRule) -> Resul
     let total = Mutex::new(none());
     workers::map(predictor.unit.chunk_count() as usize, |chunk| {
         let bytes = bytes_of::<R>(&predictor.unit, chunk as u64);
-        let (mut words, mut fractions, mut counts) = (Vec::new(), Vec::new(), vec![0u32; KEYS * symbols]);
+        let (mut words, mut fractions, mut counts) =
+            (Vec::new(), Vec::new(), vec![0u32; KEYS * symbols]);
         let (mut raw_bits, mut unequal) = (0u64, false);
         predictor.predict(chunk as u64, &data.base[bytes.clone()], &mut words, &mut fractions);
         for (t, (&word, &fraction)) in
@@ -405,7 +418,8 @@ fn price<R: Real>(predictor: &Predictor<R>, data: &Data, model: &Model) -> Resul
                 let value = float::residual::<R>(R::load(t), word, fraction);
                 let t = TOKENS.split(value.into());
                 let table = model.contexts[rule.key(word, fraction) as usize] as usize;
-                // A chunk that equals its prediction is counted nowhere, so its tokens may have no code.
+                // A chunk that equals its prediction is counted nowhere, so its tokens may have no
+                // code.
                 let price = f64::from(prices[table * symbols + t.token as usize].min(NO_CODE));
                 bits += price + f64::from(t.raw_bits);
                 token_bits += price;
@@ -423,7 +437,8 @@ fn price<R: Real>(predictor: &Predictor<R>, data: &Data, model: &Model) -> Resul
         unequal.then_some((by_segment, overhead * factor))
     });
     data.cancel.check()?;
-    let mut estimate = EstimatedBits { payload: vec![0.0; unit.segments().len()], ..Default::default() };
+    let mut estimate =
+        EstimatedBits { payload: vec![0.0; unit.segments().len()], ..Default::default() };
     let mut count = 0.0;
     for (by_segment, overhead) in chunks.into_iter().flatten() {
         by_segment.into_iter().for_each(|(segment, bits)| estimate.payload[segment] += bits);

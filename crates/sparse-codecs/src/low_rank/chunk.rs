@@ -30,12 +30,19 @@ pub(super) struct Predictor<R: Real> {
 
 impl<R: Real> Predictor<R> {
     /// Predict a chunk: words and fractions.
-    pub(super) fn predict(&self, chunk: u64, base: &[u8], words: &mut Vec<u32>, fractions: &mut Vec<u8>) {
+    pub(super) fn predict(
+        &self,
+        chunk: u64,
+        base: &[u8],
+        words: &mut Vec<u32>,
+        fractions: &mut Vec<u8>,
+    ) {
         let len = base.len() / R::BYTES;
         words.resize(len, 0);
         fractions.resize(len, 0);
         let mut at = 0;
-        for RowRun { segment, row, column, len } in self.unit.row_runs(self.unit.chunk_range(chunk)) {
+        for RowRun { segment, row, column, len } in self.unit.row_runs(self.unit.chunk_range(chunk))
+        {
             let columns = self.unit.segments()[segment].row_len as usize;
             let (range, next) = (at..at + len, at + len);
             self.factors[segment].predict(
@@ -78,7 +85,8 @@ pub(super) fn key_rule<R: Real>(origin: u32) -> KeyRule {
 
 impl<R: Real> Decoder<R> {
     pub(super) fn new(predictor: Predictor<R>, model: Model) -> Self {
-        let expansions = (0..=255).map(|t| TOKENS.expand(t)).map(|(bits, value)| (bits, value as u32));
+        let expansions =
+            (0..=255).map(|t| TOKENS.expand(t)).map(|(bits, value)| (bits, value as u32));
         Decoder {
             predictor,
             rule: key_rule::<R>(model.origin),
@@ -136,8 +144,8 @@ impl<R: Real> Decoder<R> {
         state: &mut DecodeState,
     ) -> Result<()> {
         let log_lanes = mode.checked_sub(1).filter(|&l| u32::from(l) <= LANES.ilog2());
-        let lanes =
-            1usize << log_lanes.ok_or_else(|| Error::corrupt(format!("unknown chunk mode {mode}")))?;
+        let lanes = 1usize
+            << log_lanes.ok_or_else(|| Error::corrupt(format!("unknown chunk mode {mode}")))?;
         let DecodeState { words, fractions, contexts, tokens } = state;
         let simd = self.predictor.simd;
         contexts.resize(words.len(), 0);
@@ -172,7 +180,8 @@ impl<R: Real> Decoder<R> {
             if tokens.iter().all(|&t| t < FIRST_SPLIT) {
                 continue;
             }
-            for (value, &token) in values.iter_mut().zip(tokens).filter(|(_, t)| **t >= FIRST_SPLIT) {
+            for (value, &token) in values.iter_mut().zip(tokens).filter(|(_, t)| **t >= FIRST_SPLIT)
+            {
                 let (bits, low) = self.expansions.get(token as usize).copied().unwrap_or_default();
                 *value = low.wrapping_add((raw.take(bits) as u32) << TOKENS.raw_shift());
             }
@@ -219,7 +228,12 @@ impl<R: Real> Kernel for Restore<'_, R> {
 
     #[inline(always)]
     fn run(self) {
-        let places = self.out.chunks_exact_mut(R::BYTES).zip(self.values).zip(self.words).zip(self.fractions);
+        let places = self
+            .out
+            .chunks_exact_mut(R::BYTES)
+            .zip(self.values)
+            .zip(self.words)
+            .zip(self.fractions);
         for (((out, &value), &word), &fraction) in places {
             R::store(restore::<R>(value & R::MASK, word, fraction), out);
         }
@@ -237,7 +251,8 @@ pub(super) mod encode {
     /// The price of a token without a code.
     pub(in super::super) const NO_CODE: f32 = 1e9;
 
-    /// Below this many bits of tokens, the states of all lanes would be a noticeable part of the chunk.
+    /// Below this many bits of tokens, the states of all lanes would be a noticeable part of the
+    /// chunk.
     const FEW_BITS: f64 = 8.0 * 8192.0;
     const FEW_LANES: usize = 4;
 

@@ -20,10 +20,12 @@ pub struct FloatFactors {
     pub missed: f64,
 }
 
-/// The best product of rank `rank` for the change from `base` to `target`, matrices of one type (bf16, f16 or f32) by rows.
+/// The best product of rank `rank` for the change from `base` to `target`, matrices of one type
+/// (bf16, f16 or f32) by rows.
 ///
-/// With `rounds` above zero the product is moved towards the changes that would round to the same target, by so many alternating
-/// projections: what rounding hid of a merged adapter then shows again. `None` if nothing changed.
+/// With `rounds` above zero the product is moved towards the changes that would round to the same
+/// target, by so many alternating projections: what rounding hid of a merged adapter then shows
+/// again. `None` if nothing changed.
 ///
 /// # Errors
 /// `InvalidArgument` for another type or wrong lengths; `Cancelled`.
@@ -44,7 +46,8 @@ pub fn factorise(
         rounds: usize,
         cancel: &CancelToken,
     ) -> Result<Option<FloatFactors>> {
-        let Some(matrix) = Matrix::new::<R>((rows, columns), target, base, key_rule::<R>(base)) else {
+        let Some(matrix) = Matrix::new::<R>((rows, columns), target, base, key_rule::<R>(base))
+        else {
             return Ok(None);
         };
         // Some more directions are sought than wanted, so that the last ones are found well.
@@ -65,7 +68,12 @@ pub fn factorise(
             // `left` holds the singular values.
             let root = (sigma * scale).sqrt();
             let (of_left, of_right) = if sigma > 0.0 { (root / sigma, root) } else { (0.0, 0.0) };
-            found.left.iter_mut().skip(c).step_by(k).for_each(|x| *x = (f64::from(*x) * of_left) as f32);
+            found
+                .left
+                .iter_mut()
+                .skip(c)
+                .step_by(k)
+                .for_each(|x| *x = (f64::from(*x) * of_left) as f32);
             found.right[c * columns..(c + 1) * columns]
                 .iter_mut()
                 .for_each(|x| *x = (f64::from(*x) * of_right) as f32);
@@ -77,7 +85,9 @@ pub fn factorise(
                 super::linalg::axpy(l, right, &mut product);
             }
             let bytes = i * columns * R::BYTES..(i + 1) * columns * R::BYTES;
-            let words = target[bytes.clone()].chunks_exact(R::BYTES).zip(base[bytes].chunks_exact(R::BYTES));
+            let words = target[bytes.clone()]
+                .chunks_exact(R::BYTES)
+                .zip(base[bytes].chunks_exact(R::BYTES));
             for ((t, b), &p) in words.zip(&product) {
                 let (t, b) = (R::load(t), R::load(b));
                 if !R::is_special(t) && !R::is_special(b) {
@@ -95,6 +105,8 @@ pub fn factorise(
             "a {rows} x {columns} matrix has {len} bytes of {dtype}"
         )));
     }
-    let other = || Err(Error::invalid_argument(format!("adapters are of bf16, f16 or f32, not of {dtype}")));
+    let other = || {
+        Err(Error::invalid_argument(format!("adapters are of bf16, f16 or f32, not of {dtype}")))
+    };
     with_real!(dtype, find((rows, columns), target, base, rank, rounds, cancel), other())
 }

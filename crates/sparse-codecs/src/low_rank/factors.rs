@@ -1,4 +1,5 @@
-//! Integer factors of the change of each matrix: their serial form, and the predictions that they make.
+//! Integer factors of the change of each matrix: their serial form, and the predictions that they
+//! make.
 
 use super::float::Real;
 use crate::entropy::bits::BitReader;
@@ -130,7 +131,10 @@ impl<R: Real, const PRODUCT: bool> Kernel for Predict<'_, R, PRODUCT> {
         let Predict { factors, row, column, columns, base, words, fractions } = self;
         let scale = R::scale(factors.exponent);
         let mut sums = [R::Sum::default(); TILE];
-        let tiles = base.chunks(TILE * R::BYTES).zip(words.chunks_mut(TILE)).zip(fractions.chunks_mut(TILE));
+        let tiles = base
+            .chunks(TILE * R::BYTES)
+            .zip(words.chunks_mut(TILE))
+            .zip(fractions.chunks_mut(TILE));
         for (i, ((base, words), fractions)) in tiles.enumerate() {
             let sums = &mut sums[..words.len()];
             factors.sums(row, column + i * TILE, columns, sums);
@@ -145,8 +149,8 @@ impl<R: Real, const PRODUCT: bool> Kernel for Predict<'_, R, PRODUCT> {
 /// Columns that are predicted at a time: few enough for the sums to stay in the first-level cache.
 const TILE: usize = 512;
 
-/// The order in which entries are coded: for each segment, left by component, then right by component. Calls `entry`
-/// with the class (component and side) of each run of entries.
+/// The order in which entries are coded: for each segment, left by component, then right by
+/// component. Calls `entry` with the class (component and side) of each run of entries.
 fn classes(ranks: impl Iterator<Item = (usize, Segment)>, mut run: impl FnMut(usize, u64)) {
     let mut class = 0;
     for (rank, segment) in ranks {
@@ -215,7 +219,9 @@ pub(super) mod write {
                 values.extend(left.map(varint::zigzag));
                 let columns = segment.row_len as usize;
                 values.extend(
-                    f.right[k * columns..(k + 1) * columns].iter().map(|&r| varint::zigzag(r.into())),
+                    f.right[k * columns..(k + 1) * columns]
+                        .iter()
+                        .map(|&r| varint::zigzag(r.into())),
                 );
             }
         }
@@ -246,8 +252,14 @@ pub(super) mod write {
         let symbols: Vec<u8> = tokens.iter().map(|t| t.token as u8).collect();
         let mut coded = Vec::new();
         let encode_tables = rans::EncodeTables::new(&tables);
-        let words =
-            rans::encode(&symbols, &contexts, &encode_tables, LANES, &mut Default::default(), &mut coded)?;
+        let words = rans::encode(
+            &symbols,
+            &contexts,
+            &encode_tables,
+            LANES,
+            &mut Default::default(),
+            &mut coded,
+        )?;
         varint::put(out, words as u64);
         out.extend_from_slice(&coded);
         let mut raw = BitWriter::new();
@@ -261,7 +273,11 @@ pub(super) mod write {
 ///
 /// # Errors
 /// `Corrupt`, `Truncated`, `LimitExceeded`.
-pub(super) fn read<R: Real>(unit: &UnitSpec, mut input: &[u8], limits: &Limits) -> Result<Vec<Factors<R>>> {
+pub(super) fn read<R: Real>(
+    unit: &UnitSpec,
+    mut input: &[u8],
+    limits: &Limits,
+) -> Result<Vec<Factors<R>>> {
     let mut all = Vec::new();
     let mut entries = 0u64;
     for segment in unit.segments() {
@@ -277,7 +293,8 @@ pub(super) fn read<R: Real>(unit: &UnitSpec, mut input: &[u8], limits: &Limits) 
                 .filter(|e| e.abs() <= R::MAX_SCALE)
                 .ok_or_else(|| Error::corrupt("scale of factors out of range"))?;
             for _ in 0..f.rank {
-                f.shifts.push(varint::take_max(&mut input, MAX_SHIFT, "shift of a component")? as u32);
+                f.shifts
+                    .push(varint::take_max(&mut input, MAX_SHIFT, "shift of a component")? as u32);
             }
             let more = segment.rows.saturating_add(segment.row_len).saturating_mul(f.rank as u64);
             entries = entries.saturating_add(more);
@@ -286,14 +303,22 @@ pub(super) fn read<R: Real>(unit: &UnitSpec, mut input: &[u8], limits: &Limits) 
     }
     // Bounded by the input, so that a few bytes cannot ask for much memory.
     if entries > ENTRIES_PER_BYTE.saturating_mul(input.len() as u64) {
-        return Err(Error::truncated(format!("{entries} entries of factors in {} bytes", input.len())));
+        return Err(Error::truncated(format!(
+            "{entries} entries of factors in {} bytes",
+            input.len()
+        )));
     }
     Limits::check("factors", entries.saturating_mul(8), limits.max_params_bytes)?;
     if entries == 0 {
-        return if input.is_empty() { Ok(all) } else { Err(Error::corrupt("bytes after the parameters")) };
+        return if input.is_empty() {
+            Ok(all)
+        } else {
+            Err(Error::corrupt("bytes after the parameters"))
+        };
     }
     let class_count: usize = all.iter().map(|f| 2 * f.rank).sum();
-    let tables = varint::take_max(&mut input, MAX_TABLES as u64, "number of tables of factors")? as usize;
+    let tables =
+        varint::take_max(&mut input, MAX_TABLES as u64, "number of tables of factors")? as usize;
     let table_of = bytes::unpack(&mut input, class_count)?;
     if tables == 0 || table_of.iter().any(|&t| t as usize >= tables) {
         return Err(Error::corrupt("factors name a table that is not there"));
@@ -315,7 +340,8 @@ pub(super) fn read<R: Real>(unit: &UnitSpec, mut input: &[u8], limits: &Limits) 
     let mut entry = |token: u8, shift: u32| {
         let (bits, value) = expansions.get(token as usize).copied().unwrap_or_default();
         let value = varint::unzigzag(value.wrapping_add(raw.take(bits) << TOKENS.raw_shift()));
-        R::Factor::try_from(value << shift).map_err(|_| Error::corrupt("entry of a factor out of range"))
+        R::Factor::try_from(value << shift)
+            .map_err(|_| Error::corrupt("entry of a factor out of range"))
     };
     let mut tokens = tokens.iter();
     for (f, segment) in all.iter_mut().zip(unit.segments()).filter(|(f, _)| f.rank > 0) {

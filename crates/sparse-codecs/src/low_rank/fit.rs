@@ -49,8 +49,9 @@ struct Row {
     product: Vec<f32>,
 }
 
-/// What one pass over the rows yields: with `v` as of the caller, coefficients `y = z v^T`, and the sums `y^T z` and
-/// `y^T y`, where `z` is the change, or the current product moved towards the rounding cells.
+/// What one pass over the rows yields: with `v` as of the caller, coefficients `y = z v^T`, and the
+/// sums `y^T z` and `y^T y`, where `z` is the change, or the current product moved towards the
+/// rounding cells.
 struct Pass {
     y: Vec<f32>,
     w: Vec<f32>,
@@ -116,13 +117,15 @@ impl<'a> Matrix<'a> {
             v.resize(self.columns, 0.0);
         }
         let unit = self.unit;
-        let words =
-            self.target[bytes.clone()].chunks_exact(R::BYTES).zip(self.base[bytes].chunks_exact(R::BYTES));
+        let words = self.target[bytes.clone()]
+            .chunks_exact(R::BYTES)
+            .zip(self.base[bytes].chunks_exact(R::BYTES));
         let places = out.change.iter_mut().zip(&mut out.low).zip(&mut out.high);
         for ((t, b), ((change, low), high)) in words.zip(places) {
             let (t, b) = (R::load(t), R::load(b));
             let (c, l, h) = R::change(t, b, unit);
-            // Whatever the product says of an outlier is as good as anything. (Comparisons with NaN are false.)
+            // Whatever the product says of an outlier is as good as anything. (Comparisons with NaN
+            // are false.)
             let usual = (c.abs() <= OUTLIER) & !R::is_special(t) & !R::is_special(b);
             *change = if usual { c } else { 0.0 };
             *low = if usual { l } else { f32::NEG_INFINITY };
@@ -137,8 +140,8 @@ impl<'a> Matrix<'a> {
         row.change
     }
 
-    /// Words and fractions for these changes, scaled as [`changes`](Self::changes) are; `product` says what the merge
-    /// rounded.
+    /// Words and fractions for these changes, scaled as [`changes`](Self::changes) are; `product`
+    /// says what the merge rounded.
     pub(super) fn predict_from<R: Real>(
         &self,
         changes: &[f32],
@@ -162,9 +165,13 @@ impl<'a> Matrix<'a> {
         let per_block = self.rows.div_ceil(BLOCKS).max(32);
         let blocks = workers::map(self.rows.div_ceil(per_block), |block| {
             let rows = block * per_block..((block + 1) * per_block).min(self.rows);
-            simd::run(Simd::from_env(), Block::<R> { matrix: self, rows, v, left, width: PhantomData })
+            simd::run(
+                Simd::from_env(),
+                Block::<R> { matrix: self, rows, v, left, width: PhantomData },
+            )
         });
-        let mut sum = Pass { y: Vec::new(), w: vec![0.0; k * n], gram: vec![0.0; k * k], outside: 0 };
+        let mut sum =
+            Pass { y: Vec::new(), w: vec![0.0; k * n], gram: vec![0.0; k * k], outside: 0 };
         for block in blocks {
             sum.y.extend_from_slice(&block.y);
             axpy(1.0, &block.w, &mut sum.w);
@@ -174,8 +181,8 @@ impl<'a> Matrix<'a> {
         sum
     }
 
-    /// The leading singular values and vectors of the change, by a randomised range finder with two power steps
-    /// (Halko, Martinsson and Tropp 2011).
+    /// The leading singular values and vectors of the change, by a randomised range finder with two
+    /// power steps (Halko, Martinsson and Tropp 2011).
     pub(super) fn sketch<R: Real>(&self, size: usize, cancel: &CancelToken) -> Result<Fit> {
         let n = self.columns;
         let size = size.min(n).min(self.rows);
@@ -193,9 +200,15 @@ impl<'a> Matrix<'a> {
     }
 
     /// Alternate between the products of this rank and the changes that round to the target.
-    pub(super) fn project<R: Real>(&self, fit: &mut Fit, rounds: usize, cancel: &CancelToken) -> Result<()> {
+    pub(super) fn project<R: Real>(
+        &self,
+        fit: &mut Fit,
+        rounds: usize,
+        cancel: &CancelToken,
+    ) -> Result<()> {
         let (n, k) = (self.columns, fit.rank);
-        // Weights outside their cells: at the last look, and one round ago together with the factors then.
+        // Weights outside their cells: at the last look, and one round ago together with the
+        // factors then.
         let (mut looked, mut last) = (u64::MAX, (u64::MAX, fit.clone()));
         for round in 0..rounds {
             cancel.check()?;
@@ -206,11 +219,14 @@ impl<'a> Matrix<'a> {
                 break;
             }
             last = (pass.outside, fit.clone());
-            // The best product with coefficients `y` is `y gram^-1 w`; then in an orthonormal basis of its rows.
+            // The best product with coefficients `y` is `y gram^-1 w`; then in an orthonormal basis
+            // of its rows.
             let (values, vectors) = eigen(&pass.gram, k);
             let least = values.first().copied().unwrap_or(0.0) * 1e-12;
             let mut inverse = vec![0.0; k * k];
-            for (value, e) in values.iter().zip(vectors.chunks_exact(k)).filter(|(v, _)| **v > least) {
+            for (value, e) in
+                values.iter().zip(vectors.chunks_exact(k)).filter(|(v, _)| **v > least)
+            {
                 for (&a, row) in e.iter().zip(inverse.chunks_exact_mut(k)) {
                     row.iter_mut().zip(e).for_each(|(r, &b)| *r += a * b / value);
                 }
@@ -220,7 +236,9 @@ impl<'a> Matrix<'a> {
             orthonormalise(&mut fit.right, n);
             let change: Vec<f64> = best
                 .chunks_exact(n)
-                .flat_map(|b| fit.right.chunks_exact(n).map(|r| f64::from(dot(b, r))).collect::<Vec<_>>())
+                .flat_map(|b| {
+                    fit.right.chunks_exact(n).map(|r| f64::from(dot(b, r))).collect::<Vec<_>>()
+                })
                 .collect();
             fit.left = pass.y;
             rotate_rows(&mut fit.left, &change, k);
@@ -236,9 +254,12 @@ impl<'a> Matrix<'a> {
         Ok(())
     }
 
-    /// Bits that residuals take, measured on some rows and scaled to all, when `predict` fills in the words and fractions
-    /// of a row.
-    pub(super) fn cost<R: Real>(&self, mut predict: impl FnMut(usize, &[u8], &mut [u32], &mut [u8])) -> f64 {
+    /// Bits that residuals take, measured on some rows and scaled to all, when `predict` fills in
+    /// the words and fractions of a row.
+    pub(super) fn cost<R: Real>(
+        &self,
+        mut predict: impl FnMut(usize, &[u8], &mut [u32], &mut [u8]),
+    ) -> f64 {
         let symbols = TOKENS.token_count(R::BITS);
         let mut counts = vec![0u64; KEYS * symbols];
         let mut raw_bits = 0u64;
@@ -261,7 +282,8 @@ impl<'a> Matrix<'a> {
         bits * self.rows as f64 / f64::from(seen.max(1))
     }
 
-    /// As [`cost`](Self::cost), of the first `rank` components in floating point; `product` says what the merge rounded.
+    /// As [`cost`](Self::cost), of the first `rank` components in floating point; `product` says
+    /// what the merge rounded.
     pub(super) fn cost_of<R: Real>(&self, fit: &Fit, rank: usize, product: bool) -> f64 {
         let n = self.columns;
         let mut change = vec![0f32; n];
@@ -275,8 +297,14 @@ impl<'a> Matrix<'a> {
         })
     }
 
-    /// Round the factors to integers, for sums in units of `2^exponent`. `None` when they would be too large.
-    pub(super) fn quantise<R: Real>(&self, fit: &Fit, exponent: i32, product: bool) -> Option<Factors<R>> {
+    /// Round the factors to integers, for sums in units of `2^exponent`. `None` when they would be
+    /// too large.
+    pub(super) fn quantise<R: Real>(
+        &self,
+        fit: &Fit,
+        exponent: i32,
+        product: bool,
+    ) -> Option<Factors<R>> {
         let (n, k) = (self.columns, fit.rank);
         let aspect = (n as f64 / self.rows as f64).sqrt();
         let largest = fit.sigma.first()?;
@@ -285,10 +313,11 @@ impl<'a> Matrix<'a> {
         if exponent.abs() > R::MAX_SCALE {
             return None;
         }
-        let factor = |x: f64| if x.abs() < 9e15 { R::Factor::try_from(x.round() as i64).ok() } else { None };
+        let factor =
+            |x: f64| if x.abs() < 9e15 { R::Factor::try_from(x.round() as i64).ok() } else { None };
         for (c, &sigma) in fit.sigma.iter().enumerate() {
-            // An error in a component's entry weighs as much as the component does, so that large components need
-            // finer steps: the product of both steps goes with 1 / sigma.
+            // An error in a component's entry weighs as much as the component does, so that large
+            // components need finer steps: the product of both steps goes with 1 / sigma.
             let shift = (largest / sigma).log2().round().clamp(0.0, 24.0) as u32;
             let step = f64::from(exponent + shift as i32).exp2() * f64::from(self.unit);
             let (left_step, right_step) = ((step * aspect).sqrt(), (step / aspect).sqrt());
@@ -305,8 +334,11 @@ impl<'a> Matrix<'a> {
         }
         // No sum may wrap: Cauchy and Schwarz.
         let square = |x: R::Factor| (x.into() as f64).powi(2);
-        let rows =
-            f.left.chunks_exact(k).map(|row| row.iter().map(|&x| square(x)).sum::<f64>()).fold(0.0, f64::max);
+        let rows = f
+            .left
+            .chunks_exact(k)
+            .map(|row| row.iter().map(|&x| square(x)).sum::<f64>())
+            .fold(0.0, f64::max);
         let mut columns = vec![0.0; n];
         for right in f.right.chunks_exact(n) {
             columns.iter_mut().zip(right).for_each(|(s, &x)| *s += square(x));
@@ -315,11 +347,16 @@ impl<'a> Matrix<'a> {
         ((rows * columns).sqrt() < R::SUM_LIMIT * 0.99).then_some(f)
     }
 
-    /// The exponent to begin the search for the best quantisation with: errors of about an eighth of a rounding cell.
+    /// The exponent to begin the search for the best quantisation with: errors of about an eighth
+    /// of a rounding cell.
     pub(super) fn first_exponent<R: Real>(&self, fit: &Fit) -> i32 {
         let step = self.rows.div_ceil(8) * self.columns + 1;
         let (mut width, mut count) = (0.0, 0.0);
-        for t in self.target.chunks_exact(R::BYTES).step_by(step.min(self.rows * self.columns / 4).max(1)) {
+        for t in self
+            .target
+            .chunks_exact(R::BYTES)
+            .step_by(step.min(self.rows * self.columns / 4).max(1))
+        {
             let word = R::load(t);
             if !R::is_special(word) {
                 let (_, low, high) = R::cell(word);
@@ -351,7 +388,8 @@ impl<R: Real> Kernel for Block<'_, R> {
     #[inline(always)]
     fn run(self) -> Pass {
         let (v, n, k) = (self.v, self.matrix.columns, self.v.len() / self.matrix.columns);
-        let mut pass = Pass { y: Vec::new(), w: vec![0.0; k * n], gram: vec![0.0; k * k], outside: 0 };
+        let mut pass =
+            Pass { y: Vec::new(), w: vec![0.0; k * n], gram: vec![0.0; k * k], outside: 0 };
         let (mut row, mut y) = (Row::default(), vec![0.0; k]);
         for i in self.rows {
             self.matrix.row::<R>(i, &mut row);
@@ -362,7 +400,8 @@ impl<R: Real> Kernel for Block<'_, R> {
                 }
                 let mut outside = 0u32;
                 let bounds = row.low.iter().zip(&row.high);
-                for ((z, &p), (&low, &high)) in row.change.iter_mut().zip(&row.product).zip(bounds) {
+                for ((z, &p), (&low, &high)) in row.change.iter_mut().zip(&row.product).zip(bounds)
+                {
                     // Not `clamp`, which cares about NaN.
                     let above = if p < low { low } else { p };
                     let nearest = if above > high { high } else { above };
@@ -387,8 +426,8 @@ impl<R: Real> Kernel for Block<'_, R> {
 }
 
 impl Fit {
-    /// A given product of `rank` components; `left` row by row, `right` component by component. `None` if it is not
-    /// finite, zero, or of too high a rank.
+    /// A given product of `rank` components; `left` row by row, `right` component by component.
+    /// `None` if it is not finite, zero, or of too high a rank.
     pub(super) fn of_product(matrix: &Matrix<'_>, hint: &LowRankHint) -> Option<Fit> {
         let (n, k) = (matrix.columns, hint.rank);
         let fits = hint.left.len() == matrix.rows * k && hint.right.len() == n * k;
@@ -396,7 +435,8 @@ impl Fit {
         if !fits || !(1..=MAX_RANK).contains(&k) || !finite(&hint.left) || !finite(&hint.right) {
             return None;
         }
-        let mut fit = Fit { rank: k, left: hint.left.clone(), right: hint.right.clone(), sigma: Vec::new() };
+        let mut fit =
+            Fit { rank: k, left: hint.left.clone(), right: hint.right.clone(), sigma: Vec::new() };
         fit.left.iter_mut().for_each(|x| *x *= matrix.unit);
         orthonormalise(&mut fit.right, n);
         let change: Vec<f64> = hint
@@ -425,7 +465,8 @@ impl Fit {
         gram
     }
 
-    /// Rotate the factors so that left columns are orthogonal, too, in order of size; `gram` is `left^T left`.
+    /// Rotate the factors so that left columns are orthogonal, too, in order of size; `gram` is
+    /// `left^T left`.
     fn diagonalise(&mut self, n: usize, gram: &[f64]) {
         let k = self.rank;
         let (values, vectors) = eigen(gram, k);
@@ -439,7 +480,8 @@ impl Fit {
     /// Keep the first `rank` components.
     pub(super) fn truncate(&mut self, n: usize, rank: usize) {
         let rank = rank.min(self.rank);
-        self.left = self.left.chunks_exact(self.rank).flat_map(|row| row[..rank].iter().copied()).collect();
+        self.left =
+            self.left.chunks_exact(self.rank).flat_map(|row| row[..rank].iter().copied()).collect();
         self.right.truncate(rank * n);
         self.sigma.truncate(rank);
         self.rank = rank;

@@ -1,17 +1,19 @@
 //! Exact predictions in the floating-point types that merged models have.
 //!
-//! A prediction is `base + sum * scale`, where `sum` is an integer dot product and `scale` a power of two, computed by
-//! three IEEE operations (conversion, multiplication, addition), each correctly rounded to nearest even, in binary32
-//! for 16-bit types and in binary64 for binary32. Rounding the result to the type is done on its bits: to nearest,
-//! halves away from zero. All of that is the same on every machine.
+//! A prediction is `base + sum * scale`, where `sum` is an integer dot product and `scale` a power
+//! of two, computed by three IEEE operations (conversion, multiplication, addition), each correctly
+//! rounded to nearest even, in binary32 for 16-bit types and in binary64 for binary32. Rounding the
+//! result to the type is done on its bits: to nearest, halves away from zero. All of that is the
+//! same on every machine.
 //!
-//! Some merges round the product to the type before they add it. Predictions that are told so do the same, and round
-//! halves to even, which are no longer rare then.
+//! Some merges round the product to the type before they add it. Predictions that are told so do
+//! the same, and round halves to even, which are no longer rare then.
 
 use sparse_core::Dtype;
 use std::fmt::Debug;
 
-/// Fraction bits that are kept of the place of the unrounded prediction between the neighbours of its rounding.
+/// Fraction bits that are kept of the place of the unrounded prediction between the neighbours of
+/// its rounding.
 pub(super) const FRACTION_BITS: u32 = 8;
 
 /// The fraction of a prediction that is a number of the type.
@@ -56,15 +58,17 @@ pub(super) trait Real: Copy + Send + Sync + 'static {
     /// Add four such products to each sum.
     fn accumulate4(left: &[Self::Factor; 4], right: [&[Self::Factor]; 4], sums: &mut [Self::Sum]);
 
-    /// The prediction for a base and a sum: the rounded word, and the fraction in units of `2^-8` of a step, counted
-    /// (in magnitude) from the lower bound of what rounds to that word. `PRODUCT` is for merges that round the product.
+    /// The prediction for a base and a sum: the rounded word, and the fraction in units of `2^-8`
+    /// of a step, counted (in magnitude) from the lower bound of what rounds to that word.
+    /// `PRODUCT` is for merges that round the product.
     fn predict<const PRODUCT: bool>(base: u32, sum: Self::Sum, scale: Self::Work) -> (u32, u8);
 
     /// As `predict`, for a difference that is not an integer sum.
     #[cfg_attr(not(feature = "low-rank-encode"), allow(dead_code))]
     fn predict_float<const PRODUCT: bool>(base: u32, difference: f64) -> (u32, u8);
 
-    /// The value of a word whose exponent field is not all ones, and of the bounds of what rounds to it.
+    /// The value of a word whose exponent field is not all ones, and of the bounds of what rounds
+    /// to it.
     #[cfg_attr(not(feature = "low-rank-encode"), allow(dead_code))]
     fn cell(word: u32) -> (f64, f64, f64);
 
@@ -163,7 +167,8 @@ macro_rules! narrow_arithmetic {
         fn predict<const PRODUCT: bool>(base: u32, sum: i32, scale: f32) -> (u32, u8) {
             let change = Self::change_of::<PRODUCT>(sum as f32 * scale);
             let (word, fraction) = Self::round::<PRODUCT>(Self::widen(base) + change);
-            // A sum of zero keeps the sign of a zero, and payloads of NaNs are no arithmetic's business.
+            // A sum of zero keeps the sign of a zero, and payloads of NaNs are no arithmetic's
+            // business.
             let keep = sum == 0 || Self::is_special(base);
             if keep { (base, CENTRE) } else { (word, fraction) }
         }
@@ -248,7 +253,8 @@ impl F16 {
         let subnormal = (f32::from_bits(magnitude) * Self::scale(24 + POINT as i32)) as u32;
         let steps = if magnitude < F16_IN_F32 + (1 << 23) { subnormal } else { normal };
         let steps = steps.min(0x7c00 << POINT);
-        let up = if EVEN { (1 << (POINT - 1)) - 1 + (steps >> POINT & 1) } else { 1 << (POINT - 1) };
+        let up =
+            if EVEN { (1 << (POINT - 1)) - 1 + (steps >> POINT & 1) } else { 1 << (POINT - 1) };
         let rounded = steps + up;
         ((rounded >> POINT) | (bits >> 31) << 15, (rounded >> (POINT - FRACTION_BITS)) as u8)
     }
@@ -269,8 +275,11 @@ impl Real for F16 {
         let sign = if word & Self::SIGN == 0 { 1.0 } else { -1.0 };
         let magnitude = word & !Self::SIGN;
         let value = |w: u32| f64::from(F16::widen(w));
-        let low =
-            if magnitude == 0 { -value(1) / 2.0 } else { (value(magnitude - 1) + value(magnitude)) / 2.0 };
+        let low = if magnitude == 0 {
+            -value(1) / 2.0
+        } else {
+            (value(magnitude - 1) + value(magnitude)) / 2.0
+        };
         // The largest number is as far from its upper bound as from its lower one.
         let high = if magnitude >= 0x7bff {
             2.0 * value(magnitude) - low
@@ -292,13 +301,15 @@ impl F32 {
         let subnormal = (f64::from_bits(magnitude) * Self::scale(149 + POINT as i32)) as u64;
         let steps = if magnitude < F32_IN_F64 + (1 << 52) { subnormal } else { normal };
         let steps = steps.min(0x7f80_0000 << POINT);
-        let up = if EVEN { (1 << (POINT - 1)) - 1 + (steps >> POINT & 1) } else { 1 << (POINT - 1) };
+        let up =
+            if EVEN { (1 << (POINT - 1)) - 1 + (steps >> POINT & 1) } else { 1 << (POINT - 1) };
         let rounded = steps + up;
         let word = (rounded >> POINT) as u32 | ((bits >> 63) as u32) << 31;
         (word, (rounded >> (POINT - FRACTION_BITS)) as u8)
     }
 
-    /// A product, rounded to the type if merges do that. (Conversion rounds to nearest, halves to even.)
+    /// A product, rounded to the type if merges do that. (Conversion rounds to nearest, halves to
+    /// even.)
     #[inline(always)]
     fn change_of<const PRODUCT: bool>(x: f64) -> f64 {
         if PRODUCT { f64::from(x as f32) } else { x }
@@ -366,8 +377,11 @@ impl Real for F32 {
         let sign = if word & Self::SIGN == 0 { 1.0 } else { -1.0 };
         let magnitude = word & !Self::SIGN;
         let value = |w: u32| f64::from(f32::from_bits(w));
-        let low =
-            if magnitude == 0 { -value(1) / 2.0 } else { (value(magnitude - 1) + value(magnitude)) / 2.0 };
+        let low = if magnitude == 0 {
+            -value(1) / 2.0
+        } else {
+            (value(magnitude - 1) + value(magnitude)) / 2.0
+        };
         let high = if magnitude >= 0x7f7f_ffff {
             2.0 * value(magnitude) - low
         } else {
@@ -377,8 +391,9 @@ impl Real for F32 {
     }
 }
 
-/// The zig-zag of how far `target` lies from the prediction in the order of the type, positive on the side of the
-/// nearer neighbour (`fraction` says which); mirrored, so that magnitudes are what counts.
+/// The zig-zag of how far `target` lies from the prediction in the order of the type, positive on
+/// the side of the nearer neighbour (`fraction` says which); mirrored, so that magnitudes are what
+/// counts.
 #[cfg(any(test, feature = "low-rank-encode"))]
 #[inline(always)]
 pub(super) fn residual<R: Real>(target: u32, prediction: u32, fraction: u8) -> u32 {
@@ -414,8 +429,8 @@ mod tests {
         if word & R::SIGN == 0 { m } else { -m }
     }
 
-    /// What the documentation says, the slow way: exact sum, nearest number, halves away from zero. All in units of
-    /// `2^-UNIT` of the smallest subnormal.
+    /// What the documentation says, the slow way: exact sum, nearest number, halves away from zero.
+    /// All in units of `2^-UNIT` of the smallest subnormal.
     fn naive<R: Real>(base: u32, sum: i128) -> u32 {
         const UNIT: u32 = 12;
         let exact = (fixed::<R>(base) << UNIT) + sum;
@@ -443,8 +458,8 @@ mod tests {
         #[test]
         fn half_is_exact(base: u16, sum in -200_000i32..200_000) {
             let base = finite::<F16>(base.into(), 30);
-            // binary32 holds these sums exactly: 11 bits of the base and 18 of the sum may need more than 24, so the
-            // sum is cut to what it has beside the base.
+            // binary32 holds these sums exactly: 11 bits of the base and 18 of the sum may need
+            // more than 24, so the sum is cut to what it has beside the base.
             let sum = sum >> 6 << 6;
             let exact = f64::from(F16::widen(base)) + f64::from(sum) * 2f64.powi(-36);
             if sum == 0 || exact == 0.0 || f64::from(exact as f32) != exact {
@@ -533,7 +548,11 @@ mod tests {
         let (inner, outer) = (low.abs().min(high.abs()), low.abs().max(high.abs()));
         // The cell of a zero reaches to both sides of it.
         let zero = word & !R::SIGN == 0;
-        assert!(if zero { value == 0.0 && inner == outer } else { (inner..=outer).contains(&value.abs()) });
+        assert!(if zero {
+            value == 0.0 && inner == outer
+        } else {
+            (inner..=outer).contains(&value.abs())
+        });
         assert_eq!((low > high) | (low.is_sign_positive() & zero), word & R::SIGN != 0, "{word:x}");
         let want = [value, low.min(high), low.max(high)].map(|x| (x * 0.5) as f32);
         assert_eq!(R::change(word, 0, 0.5), want.into(), "{word:x}");
@@ -547,7 +566,10 @@ mod tests {
         let place = (x - low) / (high - low);
         // At powers of two, the cell is lopsided.
         let bend = if word & ((1 << R::MANTISSA) - 1) == 0 { 1.0 / 6.0 } else { 0.0 };
-        assert!((f64::from(fraction) / 256.0 - place).abs() < 0.01 + bend, "{word:x}: {fraction} at {place}");
+        assert!(
+            (f64::from(fraction) / 256.0 - place).abs() < 0.01 + bend,
+            "{word:x}: {fraction} at {place}"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A glance at a small block of a matrix: most changes are of no low rank, and a millisecond should settle that.
+//! A glance at a small block of a matrix: most changes are of no low rank, and a millisecond should
+//! settle that.
 
 use super::fit::{Matrix, key_rule};
 use super::float::{CENTRE, Real};
@@ -24,16 +25,22 @@ const STRIP: usize = 32;
 /// Power steps of the range finder. They cost little on a block.
 const STEPS: usize = 2;
 
-/// Above this share of the bits left, the change is not of low rank. A block flatters the fit, so that full fine-tunes
-/// leave 44 to 90 % of the bits, merged adapters 10 to 31 %, where factors pay.
+/// Above this share of the bits left, the change is not of low rank. A block flatters the fit, so
+/// that full fine-tunes leave 44 to 90 % of the bits, merged adapters 10 to 31 %, where factors
+/// pay.
 const HOPELESS: f64 = 1.0 / 3.0;
 
 /// Share of the bits that factors may take.
 const FACTORS: f64 = 0.6;
 
-/// Whether these rows of `columns` elements are clearly not a change of low rank, where a component takes `row_bits` for
-/// each row.
-pub(super) fn is_hopeless<R: Real>(columns: usize, target: &[u8], base: &[u8], row_bits: f64) -> bool {
+/// Whether these rows of `columns` elements are clearly not a change of low rank, where a component
+/// takes `row_bits` for each row.
+pub(super) fn is_hopeless<R: Real>(
+    columns: usize,
+    target: &[u8],
+    base: &[u8],
+    row_bits: f64,
+) -> bool {
     let row_bytes = columns * R::BYTES;
     let block = if columns < LONG_ROW { SMALL } else { LARGE };
     let strips = (block.columns / STRIP).min(columns / STRIP);
@@ -70,7 +77,13 @@ pub(super) fn is_hopeless<R: Real>(columns: usize, target: &[u8], base: &[u8], r
     let changes: Vec<f32> = (0..rows).flat_map(|i| matrix.changes::<R>(i)).collect();
     let fitted = leading_part(&changes, width, directions);
     let left = matrix.cost::<R>(|i, base, words, fractions| {
-        matrix.predict_from::<R>(&fitted[i * width..(i + 1) * width], false, base, words, fractions);
+        matrix.predict_from::<R>(
+            &fitted[i * width..(i + 1) * width],
+            false,
+            base,
+            words,
+            fractions,
+        );
     });
     left > HOPELESS * plain
 }
@@ -125,7 +138,8 @@ mod tests {
         // And of noise, less than the share that so many directions have.
         let noise = noise(rows * n);
         let part = leading_part(&noise, n, 20);
-        let kept: f32 = part.iter().map(|a| a * a).sum::<f32>() / noise.iter().map(|a| a * a).sum::<f32>();
+        let kept: f32 =
+            part.iter().map(|a| a * a).sum::<f32>() / noise.iter().map(|a| a * a).sum::<f32>();
         assert!((0.3..0.7).contains(&kept), "{kept}");
     }
 }

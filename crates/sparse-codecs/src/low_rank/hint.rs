@@ -5,15 +5,15 @@ use super::fit::{Matrix, key_rule};
 use super::float::{Real, with_real};
 use super::{LowRank, glance};
 use sparse_core::{
-    CancelToken, ChunkDecoder, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype, Effort, Limits, Result,
-    UnitAnalysis, UnitSpec,
+    CancelToken, ChunkDecoder, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype, Effort, Limits,
+    Result, UnitAnalysis, UnitSpec,
 };
 
 /// Of fewer rows, nothing can be said.
 const MIN_SAMPLE_ROWS: usize = 16;
 
-/// A product of two thin matrices that the change of a matrix is thought to be, such as a LoRA with its scale. If it
-/// is not, nothing is lost but time.
+/// A product of two thin matrices that the change of a matrix is thought to be, such as a LoRA with
+/// its scale. If it is not, nothing is lost but time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LowRankHint {
     /// Number of columns of `left` and rows of `right`, up to 256.
@@ -31,7 +31,8 @@ pub struct HintedLowRank {
 }
 
 impl HintedLowRank {
-    /// An encoder for a unit whose segments, in order, have these hints; segments past the end have none.
+    /// An encoder for a unit whose segments, in order, have these hints; segments past the end have
+    /// none.
     pub fn new(hints: Vec<Option<LowRankHint>>) -> HintedLowRank {
         HintedLowRank { hints }
     }
@@ -42,7 +43,12 @@ impl DeltaDecoder for HintedLowRank {
         LowRank.info()
     }
 
-    fn bind(&self, unit: &UnitSpec, params: &[u8], limits: &Limits) -> Result<Box<dyn ChunkDecoder>> {
+    fn bind(
+        &self,
+        unit: &UnitSpec,
+        params: &[u8],
+        limits: &Limits,
+    ) -> Result<Box<dyn ChunkDecoder>> {
         LowRank.bind(unit, params, limits)
     }
 }
@@ -64,13 +70,18 @@ impl LowRankHint {
         LowRankHint { rank: self.rank, left, right: self.right.clone() }
     }
 
-    /// Whether this is the change of a sample of whole rows of a matrix: `left` has the rows of the sample. 64 rows are
-    /// a good sample. Cheap, and to be asked before the analysis, which is not.
+    /// Whether this is the change of a sample of whole rows of a matrix: `left` has the rows of the
+    /// sample. 64 rows are a good sample. Cheap, and to be asked before the analysis, which is not.
     ///
-    /// `target` and `base` hold rows of `columns` elements of type `dtype`. `false` for types that the codec does not
-    /// take, and for samples of fewer than 16 rows.
+    /// `target` and `base` hold rows of `columns` elements of type `dtype`. `false` for types that
+    /// the codec does not take, and for samples of fewer than 16 rows.
     pub fn explains(&self, dtype: Dtype, columns: usize, target: &[u8], base: &[u8]) -> bool {
-        fn explains<R: Real>(hint: &LowRankHint, columns: usize, target: &[u8], base: &[u8]) -> bool {
+        fn explains<R: Real>(
+            hint: &LowRankHint,
+            columns: usize,
+            target: &[u8],
+            base: &[u8],
+        ) -> bool {
             let Some((target, base)) = sample::<R>(columns, target, base) else { return false };
             matrix::<R>(columns, target, base).is_some_and(|m| m.is_explained_by::<R>(hint))
         }
@@ -78,16 +89,26 @@ impl LowRankHint {
     }
 }
 
-/// Whether a sample of whole rows of a matrix suggests that its change is of low rank: cheap, and to be asked before
-/// the analysis, which is not. 256 rows are a good sample; `false` for types that the codec does not take.
+/// Whether a sample of whole rows of a matrix suggests that its change is of low rank: cheap, and
+/// to be asked before the analysis, which is not. 256 rows are a good sample; `false` for types
+/// that the codec does not take.
 ///
-/// Both slices hold rows of `columns` elements of type `dtype`; what is beyond the last whole row is not looked at. Below
-/// the highest effort a glance at a small block comes first, which settles most matrices in a millisecond; it may miss
-/// changes of a rank above 32 (64 in rows of 2048 elements and more) whose components are all of one size.
-pub fn looks_low_rank(dtype: Dtype, columns: usize, target: &[u8], base: &[u8], effort: Effort) -> bool {
+/// Both slices hold rows of `columns` elements of type `dtype`; what is beyond the last whole row
+/// is not looked at. Below the highest effort a glance at a small block comes first, which settles
+/// most matrices in a millisecond; it may miss changes of a rank above 32 (64 in rows of 2048
+/// elements and more) whose components are all of one size.
+pub fn looks_low_rank(
+    dtype: Dtype,
+    columns: usize,
+    target: &[u8],
+    base: &[u8],
+    effort: Effort,
+) -> bool {
     fn look<R: Real>(columns: usize, target: &[u8], base: &[u8], effort: Effort) -> bool {
         let Some((target, base)) = sample::<R>(columns, target, base) else { return false };
-        if effort != Effort::Max && glance::is_hopeless::<R>(columns, target, base, 2.0 * ENTRY_BITS) {
+        if effort != Effort::Max
+            && glance::is_hopeless::<R>(columns, target, base, 2.0 * ENTRY_BITS)
+        {
             return false;
         }
         matrix::<R>(columns, target, base)
@@ -97,7 +118,11 @@ pub fn looks_low_rank(dtype: Dtype, columns: usize, target: &[u8], base: &[u8], 
 }
 
 /// The whole rows of a sample, if it is large enough.
-fn sample<'a, R: Real>(columns: usize, target: &'a [u8], base: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+fn sample<'a, R: Real>(
+    columns: usize,
+    target: &'a [u8],
+    base: &'a [u8],
+) -> Option<(&'a [u8], &'a [u8])> {
     let row_bytes = columns * R::BYTES;
     let rows = target.len().min(base.len()).checked_div(row_bytes).unwrap_or(0);
     let enough = rows >= MIN_SAMPLE_ROWS && columns >= 32;

@@ -1,6 +1,7 @@
 //! Small dense routines: what a randomised singular value decomposition needs.
 //!
-//! Results steer the encoder only. Nothing here is part of a prediction, so nothing depends on its last bits.
+//! Results steer the encoder only. Nothing here is part of a prediction, so nothing depends on its
+//! last bits.
 
 use crate::simd::{self, Kernel, Simd};
 use sparse_core::CancelToken;
@@ -42,7 +43,8 @@ pub(super) fn dot_wide(a: &[f32], b: &[f32]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// Make the rows (of length `n`) orthonormal, by Gram and Schmidt, twice; rows that depend on others become zero.
+/// Make the rows (of length `n`) orthonormal, by Gram and Schmidt, twice; rows that depend on
+/// others become zero.
 pub(crate) fn orthonormalise(rows: &mut [f32], n: usize) {
     orthonormalise_until(rows, n, &CancelToken::new());
 }
@@ -78,13 +80,15 @@ impl Kernel for Orthonormalise<'_> {
                 }
             }
             let norm = dot_wide(row, row);
-            let factor = if norm > before * 1e-10 && norm > 0.0 { norm.sqrt().recip() } else { 0.0 };
+            let factor =
+                if norm > before * 1e-10 && norm > 0.0 { norm.sqrt().recip() } else { 0.0 };
             row.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
         }
     }
 }
 
-/// Eigenvalues (descending) and eigenvectors (one per row) of a symmetric matrix, by Jacobi's rotations.
+/// Eigenvalues (descending) and eigenvectors (one per row) of a symmetric matrix, by Jacobi's
+/// rotations.
 pub(crate) fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
     eigen_until(matrix, n, &CancelToken::new())
 }
@@ -112,7 +116,8 @@ impl Kernel for Eigen<'_> {
         (0..n).for_each(|i| v[i * n + i] = 1.0);
         let total: f64 = a.iter().map(|x| x * x).sum();
         for _ in 0..30 {
-            let off: f64 = (0..n).map(|i| a[i * n..i * n + i].iter().map(|x| x * x).sum::<f64>()).sum();
+            let off: f64 =
+                (0..n).map(|i| a[i * n..i * n + i].iter().map(|x| x * x).sum::<f64>()).sum();
             if off <= 1e-22 * total {
                 break;
             }
@@ -170,7 +175,8 @@ pub(super) fn rotate_rows(rows: &mut [f32], m: &[f64], k: usize) {
     }
 }
 
-/// Combine rows of length `n`: row `i` of the result is the sum of `m[i, k]` times row `k`; `m` has rows of `k`.
+/// Combine rows of length `n`: row `i` of the result is the sum of `m[i, k]` times row `k`; `m` has
+/// rows of `k`.
 pub(crate) fn combine(rows: &[f32], n: usize, m: &[f64]) -> Vec<f32> {
     simd::run(Simd::from_env(), Combine { rows, n, m })
 }

@@ -1,9 +1,10 @@
 //! The low-rank codec: merged adapters, bit for bit, at nearly the size of the adapter.
 //!
-//! A merged LoRA's change is a product of two thin matrices, rounded. This codec stores integer factors of the change
-//! of each matrix, predicts every weight as the rounding of `base + scale * (left right)`, the same bits on every
-//! machine, and entropy-codes what is left given how near the unrounded prediction is to the bound of its rounding
-//! cell, and how coarse the rounding is there. `docs/codecs/low-rank.md` has the format and measurements.
+//! A merged LoRA's change is a product of two thin matrices, rounded. This codec stores integer
+//! factors of the change of each matrix, predicts every weight as the rounding of `base + scale *
+//! (left right)`, the same bits on every machine, and entropy-codes what is left given how near the
+//! unrounded prediction is to the bound of its rounding cell, and how coarse the rounding is there.
+//! `docs/codecs/low-rank.md` has the format and measurements.
 //!
 //! Decoding needs no floating-point sum whose order matters, and no linear algebra.
 
@@ -38,25 +39,31 @@ use float::{Real, is_real, with_real};
 pub use hint::{HintedLowRank, LowRankHint, looks_low_rank};
 use model::Model;
 use sparse_core::{
-    BaseUse, ChunkDecoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, Error, Fidelity, Limits, Result,
-    UnitSpec, check_chunk,
+    BaseUse, ChunkDecoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, Error, Fidelity, Limits,
+    Result, UnitSpec, check_chunk,
 };
 
 /// The low-rank codec, see the [module](self).
 ///
-/// Takes bf16, f16 and f32 with a base of the same type, where at least one segment is a matrix of two rows of 32
-/// elements or more. Encoding (feature `low-rank-encode`) holds the whole unit, target and base, in memory.
+/// Takes bf16, f16 and f32 with a base of the same type, where at least one segment is a matrix of
+/// two rows of 32 elements or more. Encoding (feature `low-rank-encode`) holds the whole unit,
+/// target and base, in memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LowRank;
 
-static INFO: CodecInfo =
-    CodecInfo { id: LowRank::ID, name: "low-rank", fidelity: Fidelity::Lossless, base: BaseUse::Required };
+static INFO: CodecInfo = CodecInfo {
+    id: LowRank::ID,
+    name: "low-rank",
+    fidelity: Fidelity::Lossless,
+    base: BaseUse::Required,
+};
 
 impl LowRank {
     /// The codec's number in files.
     pub const ID: CodecId = CodecId(3);
 
-    /// Most bytes of a unit's target that the encoder takes, since it holds target and base in memory: 512 MiB.
+    /// Most bytes of a unit's target that the encoder takes, since it holds target and base in
+    /// memory: 512 MiB.
     pub const MAX_BYTES: u64 = 1 << 29;
 }
 
@@ -79,7 +86,12 @@ impl DeltaDecoder for LowRank {
         &INFO
     }
 
-    fn bind(&self, unit: &UnitSpec, params: &[u8], limits: &Limits) -> Result<Box<dyn ChunkDecoder>> {
+    fn bind(
+        &self,
+        unit: &UnitSpec,
+        params: &[u8],
+        limits: &Limits,
+    ) -> Result<Box<dyn ChunkDecoder>> {
         fn bind<R: Real>(
             unit: &UnitSpec,
             mut params: &[u8],
@@ -96,7 +108,11 @@ impl DeltaDecoder for LowRank {
         let chunk_bytes = u64::from(unit.chunk_len()) * unit.dtype().storage_bytes() as u64;
         Limits::check("chunk", chunk_bytes.min(unit.byte_len()), limits.max_chunk_bytes)?;
         Limits::check("parameters", params.len() as u64, limits.max_params_bytes)?;
-        with_real!(unit.dtype(), bind(unit, params, limits), Err(Error::invalid_argument("no float")))
+        with_real!(
+            unit.dtype(),
+            bind(unit, params, limits),
+            Err(Error::invalid_argument("no float"))
+        )
     }
 }
 

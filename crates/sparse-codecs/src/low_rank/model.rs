@@ -128,13 +128,16 @@ mod build {
             let steps: Vec<u8> = self
                 .contexts
                 .iter()
-                .map(|&t| varint::zigzag(i64::from(t) - std::mem::replace(&mut last, i64::from(t))) as u8)
+                .map(|&t| {
+                    varint::zigzag(i64::from(t) - std::mem::replace(&mut last, i64::from(t))) as u8
+                })
                 .collect();
             bytes::pack(&steps, out);
             freq::write_tables(&self.tables, out);
         }
 
-        /// Make tables from counts by key and token. Also returns the entropy given the contexts, in bits.
+        /// Make tables from counts by key and token. Also returns the entropy given the contexts,
+        /// in bits.
         pub(in super::super) fn build(origin: u32, counts: &[u64], symbols: usize) -> (Model, f64) {
             let cells: Vec<(usize, Sparse)> = counts
                 .chunks(symbols)

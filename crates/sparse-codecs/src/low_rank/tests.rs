@@ -9,8 +9,8 @@ use super::{HintedLowRank, LowRank, LowRankHint, looks_low_rank};
 use crate::simd::{Level, Simd};
 use proptest::prelude::*;
 use sparse_core::{
-    CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit, ErrorKind, Segment, UnitSpec,
-    decode_unit, encode_unit,
+    CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit, ErrorKind, Segment,
+    UnitSpec, decode_unit, encode_unit,
 };
 
 /// Pseudo-random numbers of mean zero and variance one, nearly normal.
@@ -63,7 +63,8 @@ fn merge(dtype: Dtype, hint: &LowRankHint, rounded: bool) -> (Vec<u8>, Vec<u8>) 
     for left in hint.left.chunks_exact(rank) {
         for j in 0..columns {
             let before = to_bytes(dtype, noise.next() * 0.03);
-            let change: f32 = left.iter().enumerate().map(|(k, l)| l * hint.right[k * columns + j]).sum();
+            let change: f32 =
+                left.iter().enumerate().map(|(k, l)| l * hint.right[k * columns + j]).sum();
             let change = if rounded { from_bytes(dtype, &to_bytes(dtype, change)) } else { change };
             target.extend(to_bytes(dtype, from_bytes(dtype, &before) + change));
             base.extend(before);
@@ -93,7 +94,12 @@ fn the_adapter_itself_is_the_best_hint() {
             let rows = 64 * columns * dtype.storage_bytes();
             let sample = LowRankHint { left: hint.left[..64 * rank].to_vec(), ..hint.clone() };
             assert!(sample.explains(dtype, columns, &pair.0[..rows], &pair.1[..rows]));
-            assert!(!sample.explains(dtype, columns, &pair.0[rows..2 * rows], &pair.1[rows..2 * rows]));
+            assert!(!sample.explains(
+                dtype,
+                columns,
+                &pair.0[rows..2 * rows],
+                &pair.1[rows..2 * rows]
+            ));
         }
     }
 }
@@ -108,7 +114,8 @@ fn wrong_hints_do_no_harm() {
     let with = |rank: usize, left: Vec<f32>, right: Vec<f32>| {
         let hint = LowRankHint { rank, left, right };
         assert!(!hint.explains(Dtype::Bf16, columns, &pair.0, &pair.1));
-        encode(&HintedLowRank::new(vec![Some(hint), None]), &unit, &pair, Effort::Default).byte_len()
+        encode(&HintedLowRank::new(vec![Some(hint), None]), &unit, &pair, Effort::Default)
+            .byte_len()
     };
     let (l, r) = (&right.left, &right.right);
     let twice: Vec<f32> = l.iter().map(|x| x * -2.0).collect();
@@ -126,11 +133,15 @@ fn wrong_hints_do_no_harm() {
     // Components that say the same are one.
     let hint = LowRankHint {
         rank: 6,
-        left: l.chunks_exact(3).flat_map(|row| [row, row].concat().into_iter().map(|x| x / 2.0)).collect(),
+        left: l
+            .chunks_exact(3)
+            .flat_map(|row| [row, row].concat().into_iter().map(|x| x / 2.0))
+            .collect(),
         right: [&r[..], &r[..]].concat(),
     };
     assert!(hint.explains(Dtype::Bf16, columns, &pair.0, &pair.1));
-    let size = encode(&HintedLowRank::new(vec![Some(hint)]), &unit, &pair, Effort::Default).byte_len();
+    let size =
+        encode(&HintedLowRank::new(vec![Some(hint)]), &unit, &pair, Effort::Default).byte_len();
     assert!(size <= alone, "{size} {alone}");
 }
 
@@ -153,7 +164,8 @@ fn merged(dtype: Dtype, rows: usize, columns: usize, rank: usize, size: f32) -> 
 }
 
 fn unit(dtype: Dtype, chunk_len: u32, shapes: &[(u64, u64)]) -> UnitSpec {
-    let segments: Vec<_> = shapes.iter().map(|&(rows, row_len)| Segment { rows, row_len }).collect();
+    let segments: Vec<_> =
+        shapes.iter().map(|&(rows, row_len)| Segment { rows, row_len }).collect();
     UnitSpec::new(dtype, Some(dtype), chunk_len, segments).unwrap()
 }
 
@@ -179,7 +191,10 @@ fn merged_adapters_shrink() {
         let size = |effort| encode(&LowRank, &unit, &pair, effort).byte_len();
         let (fast, default, max) = (size(Effort::Fast), size(Effort::Default), size(Effort::Max));
         println!("{dtype}: {fast} {default} {max}");
-        assert!(max <= default && default <= fast && fast < most, "{dtype}: {fast} {default} {max}");
+        assert!(
+            max <= default && default <= fast && fast < most,
+            "{dtype}: {fast} {default} {max}"
+        );
         #[cfg(feature = "lossless")]
         {
             let plain = encode(&crate::lossless::Lossless, &unit, &pair, Effort::Max).byte_len();
@@ -230,7 +245,9 @@ fn outliers_do_not_spoil_the_fit() {
     let mut pair = merged(Dtype::Bf16, 128, 128, 4, 4e-4);
     let unit = unit(Dtype::Bf16, 1 << 18, &[(128, 128)]);
     let clean = encode(&LowRank, &unit, &pair, Effort::Default).byte_len();
-    for (i, word) in [(300, 0x7fc0u16), (5000, 0xff80), (9000, 0x7f7f), (12_000, 0x4000), (12_001, 0x8000)] {
+    for (i, word) in
+        [(300, 0x7fc0u16), (5000, 0xff80), (9000, 0x7f7f), (12_000, 0x4000), (12_001, 0x8000)]
+    {
         pair.0[2 * i..2 * i + 2].copy_from_slice(&word.to_le_bytes());
         pair.1[2 * i + 100..2 * i + 102].copy_from_slice(&word.to_le_bytes());
     }
@@ -252,12 +269,21 @@ fn predictions_are_those_of_the_documentation() {
         left: (0..rows * rank).map(|_| entry(9000.0)).collect(),
         right: (0..columns * rank).map(|_| entry(200.0)).collect(),
     };
-    let base: Vec<u8> = (0..columns).flat_map(|_| to_bytes(Dtype::Bf16, noise.next() * 1e-3)).collect();
+    let base: Vec<u8> =
+        (0..columns).flat_map(|_| to_bytes(Dtype::Bf16, noise.next() * 1e-3)).collect();
     for row in 0..rows {
         for column in [0, 13] {
             let len = columns - column;
             let (mut words, mut fractions) = (vec![0; len], vec![0; len]);
-            f.predict(Simd::SCALAR, row, column, columns, &base[2 * column..], &mut words, &mut fractions);
+            f.predict(
+                Simd::SCALAR,
+                row,
+                column,
+                columns,
+                &base[2 * column..],
+                &mut words,
+                &mut fractions,
+            );
             for simd in Level::ALL.map(Simd::at_most) {
                 let (mut also, mut too) = (vec![0; len], vec![0; len]);
                 f.predict(simd, row, column, columns, &base[2 * column..], &mut also, &mut too);
@@ -266,7 +292,8 @@ fn predictions_are_those_of_the_documentation() {
             for j in 0..len {
                 let sum: i128 = (0..rank)
                     .map(|k| {
-                        i128::from(f.left[row * rank + k]) * i128::from(f.right[k * columns + column + j])
+                        i128::from(f.left[row * rank + k])
+                            * i128::from(f.right[k * columns + column + j])
                     })
                     .sum();
                 let before = from_bytes(Dtype::Bf16, &base[2 * (column + j)..]);
@@ -276,7 +303,9 @@ fn predictions_are_those_of_the_documentation() {
                 let (_, low, high) = Bf16::cell(words[j]);
                 let place = (f64::from(x) - low) / (high - low);
                 // At powers of two, the cell is lopsided.
-                assert!(words[j] & 0x7f == 0 || (f64::from(fractions[j]) - 256.0 * place).abs() <= 1.0);
+                assert!(
+                    words[j] & 0x7f == 0 || (f64::from(fractions[j]) - 256.0 * place).abs() <= 1.0
+                );
             }
         }
     }
@@ -322,7 +351,8 @@ proptest! {
         let (mut cx, mut out) = (CodecContext::new(), vec![0; pair.0.len()]);
         prop_assert!(LowRank.bind(&unit, &encoded.params[..cut % len], &cx.limits).is_err());
         for (at, to) in changes {
-            // The scale, the shifts and what is around them are a hundredth of the block, and what matters most.
+            // The scale, the shifts and what is around them are a hundredth of the block, and what
+            // matters most.
             let at = if at % 2 == 0 { at / 2 % 200 } else { at };
             let chunk = &mut encoded.chunks[0];
             let part = if to % 8 == 0 { chunk } else { &mut encoded.params };
@@ -413,11 +443,18 @@ fn short_parameters_take_little_memory() {
     params.extend([0; 256]);
     for more in [0, 1, 1000] {
         params.resize(params.len() + more, 0);
-        assert_eq!(LowRank.bind(&unit, &params, &limits).err().unwrap().kind(), ErrorKind::Truncated);
+        assert_eq!(
+            LowRank.bind(&unit, &params, &limits).err().unwrap().kind(),
+            ErrorKind::Truncated
+        );
     }
     // Enough bytes for that many entries of a rank of one, but more than the limit allows.
-    let params = [&params[..params.len() - 1001 - 259], &[1, 0, 0][..], &vec![0; 1 << 16][..]].concat();
+    let params =
+        [&params[..params.len() - 1001 - 259], &[1, 0, 0][..], &vec![0; 1 << 16][..]].concat();
     let mut limits = limits;
     limits.max_params_bytes = 1 << 20;
-    assert_eq!(LowRank.bind(&unit, &params, &limits).err().unwrap().kind(), ErrorKind::LimitExceeded);
+    assert_eq!(
+        LowRank.bind(&unit, &params, &limits).err().unwrap().kind(),
+        ErrorKind::LimitExceeded
+    );
 }

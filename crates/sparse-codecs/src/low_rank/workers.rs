@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Call `work` for each index below `count`, on as many threads as there are cores; results in order of index.
+/// Call `work` for each index below `count`, on as many threads as there are cores; results in
+/// order of index.
 ///
 /// Where no thread can be had, the caller's does it all.
 pub(crate) fn map<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {

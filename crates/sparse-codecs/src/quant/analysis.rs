@@ -8,8 +8,8 @@ use crate::lossless::{Lossless, Predictor};
 use crate::real::{Real, with_real};
 use crate::word::Word;
 use sparse_core::{
-    ChunkEncoder, CodecContext, DeltaEncoder, Effort, EstimatedBits, Result, RowRun, UnitAnalysis, UnitSpec,
-    check_chunk,
+    ChunkEncoder, CodecContext, DeltaEncoder, Effort, EstimatedBits, Result, RowRun, UnitAnalysis,
+    UnitSpec, check_chunk,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,19 +28,20 @@ const SPARE: u64 = 2;
 /// At least so many are kept of a chunk.
 const LEAST_SAMPLES: u64 = 64;
 
-/// Where codes of a step get their value from: less than one half, so that the codes nearer to zero, which are more
-/// frequent, get more.
+/// Where codes of a step get their value from: less than one half, so that the codes nearer to
+/// zero, which are more frequent, get more.
 const OFFSET: f64 = 0.38;
 
 /// Passes to measure errors, at most; segments that exceed theirs after that are coded exactly.
 const MEASUREMENTS: u32 = 4;
 
-/// Bits per weight from which on `int8` makes do with half as many codes, so that a 16-bit model is at least halved, with
-/// room for what surrounds the weights.
+/// Bits per weight from which on `int8` makes do with half as many codes, so that a 16-bit model is
+/// at least halved, with room for what surrounds the weights.
 const INT8_BITS: f64 = 7.8;
 const FEWER_CODES: u64 = 63;
 
-/// What a chunk adds to the analysis. Kept by chunk, and summed in order, so that sums do not depend on threads.
+/// What a chunk adds to the analysis. Kept by chunk, and summed in order, so that sums do not
+/// depend on threads.
 #[derive(Debug, Default)]
 pub(super) struct Part {
     /// Group, largest change, sum of changes, number of changes.
@@ -50,8 +51,8 @@ pub(super) struct Part {
     samples: Vec<Samples>,
 }
 
-/// Changed weights of a part of a segment: those whose position has a hash of at most `below`, so that samples of several parts can be
-/// thinned to a common share.
+/// Changed weights of a part of a segment: those whose position has a hash of at most `below`, so
+/// that samples of several parts can be thinned to a common share.
 #[derive(Debug)]
 struct Samples {
     segment: usize,
@@ -71,7 +72,8 @@ pub(super) fn hash(position: u64) -> u64 {
 /// Targets and predictions of some of a segment's changed weights, each as likely as any other.
 fn thinned<'a>(parts: impl Iterator<Item = &'a Samples> + Clone) -> Vec<(u64, u64)> {
     let below = parts.clone().map(|s| s.below).min().unwrap_or(0);
-    let mut words: Vec<_> = parts.flat_map(|s| &s.words).filter(|w| w.0 <= below).copied().collect();
+    let mut words: Vec<_> =
+        parts.flat_map(|s| &s.words).filter(|w| w.0 <= below).copied().collect();
     if words.len() > SAMPLES {
         words.select_nth_unstable_by_key(SAMPLES, |w| w.0);
         words.truncate(SAMPLES);
@@ -194,7 +196,8 @@ impl Analysis {
                 for samples in parts.values().flat_map(|p| &p.samples) {
                     of_segment[samples.segment].push(samples);
                 }
-                let samples: Vec<_> = of_segment.iter().map(|s| thinned(s.iter().copied())).collect();
+                let samples: Vec<_> =
+                    of_segment.iter().map(|s| thinned(s.iter().copied())).collect();
                 with_real!(quantiser.unit.dtype(), settle_segments, quantiser, *goal, &samples);
                 if let Goal::SparseInt8 { error: Some(error), .. } = *goal {
                     (*aims, *kept) = (vec![error; samples.len()], samples);
@@ -207,7 +210,8 @@ impl Analysis {
     /// Compare errors with their bound; returns whether all keep it.
     fn check_errors(&mut self) -> bool {
         let parts = self.take_parts();
-        let (Goal::Sparse { error } | Goal::SparseInt8 { error: Some(error), .. }) = self.goal else {
+        let (Goal::Sparse { error } | Goal::SparseInt8 { error: Some(error), .. }) = self.goal
+        else {
             return true;
         };
         let mut sums = vec![(0.0, 0.0); self.quantiser.unit.segments().len()];
@@ -256,12 +260,16 @@ fn settle_again<R: Real>(
     aims: &[f64],
     segments: &[usize],
 ) {
-    let Quantiser { rule: Rule::Steps(steps), choice: Choice::Steps { thinned, .. }, groups, .. } = quantiser
+    let Quantiser {
+        rule: Rule::Steps(steps), choice: Choice::Steps { thinned, .. }, groups, ..
+    } = quantiser
     else {
         return;
     };
     for &segment in segments {
-        let (Some(samples), Some(&aim)) = (samples.get(segment), aims.get(segment)) else { continue };
+        let (Some(samples), Some(&aim)) = (samples.get(segment), aims.get(segment)) else {
+            continue;
+        };
         let (code, thin) = fit::step::<R>(samples, aim, OFFSET, steps);
         let code = if aim > 0.0 { code } else { 0 };
         steps.codes[groups.of_segment(segment)].fill(code);
@@ -279,7 +287,8 @@ fn settle_segments<R: Real>(quantiser: &mut Quantiser, goal: Goal, samples: &[Ve
             quantiser.choice = Choice::Larger(least);
         }
         (Goal::SparseInt8 { error, bound }, Rule::Steps(steps)) => {
-            // The largest power of two that keeps the bound: multiples of it need no rounding where it matters.
+            // The largest power of two that keeps the bound: multiples of it need no rounding where
+            // it matters.
             let power = |bound: f64| f64::from_bits((2.0 * bound).to_bits() >> 52 << 52);
             let by_bound = bound.map(|b| step_code(power(b.min(1e37)), STEP_BITS));
             steps.max_code = (1 << (R::W::BITS - 1).min(15)) - 1;
@@ -289,8 +298,11 @@ fn settle_segments<R: Real>(quantiser: &mut Quantiser, goal: Goal, samples: &[Ve
                     let by_error = error.map(|e| fit::step::<R>(samples, e, OFFSET, steps));
                     let code = by_bound.into_iter().chain(by_error.map(|e| e.0)).min().unwrap_or(0);
                     steps.codes[quantiser.groups.of_segment(segment)].fill(code);
-                    // A bound on each weight is kept by storing what breaks it: nothing may be dropped besides.
-                    thin.push(by_error.filter(|_| bound.is_none()).map_or(Thinned::default(), |e| e.1));
+                    // A bound on each weight is kept by storing what breaks it: nothing may be
+                    // dropped besides.
+                    thin.push(
+                        by_error.filter(|_| bound.is_none()).map_or(Thinned::default(), |e| e.1),
+                    );
                 }
                 if let Choice::Steps { thinned, .. } = &mut quantiser.choice {
                     *thinned = thin;
@@ -308,7 +320,13 @@ fn settle_segments<R: Real>(quantiser: &mut Quantiser, goal: Goal, samples: &[Ve
 }
 
 /// Statistics of a chunk.
-fn look<R: Real>(quantiser: &Quantiser, chunk: u64, target: &[u8], predictions: &[u8], part: &mut Part) {
+fn look<R: Real>(
+    quantiser: &Quantiser,
+    chunk: u64,
+    target: &[u8],
+    predictions: &[u8],
+    part: &mut Part,
+) {
     let Rule::Steps(steps) = &quantiser.rule else { return };
     let (width, unit) = (R::W::BYTES, &quantiser.unit);
     let range = unit.chunk_range(chunk);
@@ -324,7 +342,8 @@ fn look<R: Real>(quantiser: &Quantiser, chunk: u64, target: &[u8], predictions: 
     if steps.by_rows {
         return;
     }
-    for (segment, (shape, &start)) in unit.segments().iter().zip(unit.segment_starts()).enumerate() {
+    for (segment, (shape, &start)) in unit.segments().iter().zip(unit.segment_starts()).enumerate()
+    {
         let (first, end) = (start.max(range.start), (start + shape.len()).min(range.end));
         if first >= end {
             continue;
@@ -364,7 +383,13 @@ fn measure<R: Real>(
 }
 
 impl UnitAnalysis for Analysis {
-    fn observe(&self, chunk: u64, target: &[u8], base: Option<&[u8]>, cx: &mut CodecContext) -> Result<()> {
+    fn observe(
+        &self,
+        chunk: u64,
+        target: &[u8],
+        base: Option<&[u8]>,
+        cx: &mut CodecContext,
+    ) -> Result<()> {
         cx.cancel.check()?;
         let unit = &self.quantiser.unit;
         check_chunk(unit, chunk, target.len(), base.map(<[u8]>::len))?;
@@ -380,7 +405,16 @@ impl UnitAnalysis for Analysis {
                 Ok(())
             }
             Stage::Measure => {
-                with_real!(dtype, measure, quantiser, &self.measured, chunk, target, predictions, &mut part);
+                with_real!(
+                    dtype,
+                    measure,
+                    quantiser,
+                    &self.measured,
+                    chunk,
+                    target,
+                    predictions,
+                    &mut part
+                );
                 Ok(())
             }
             Stage::Inner => {
@@ -418,8 +452,10 @@ impl UnitAnalysis for Analysis {
         match self.stage {
             Stage::Look => {
                 self.settle();
-                let measured =
-                    matches!(self.goal, Goal::Sparse { .. } | Goal::SparseInt8 { error: Some(_), .. });
+                let measured = matches!(
+                    self.goal,
+                    Goal::Sparse { .. } | Goal::SparseInt8 { error: Some(_), .. }
+                );
                 if measured {
                     self.stage = Stage::Measure;
                 } else {
@@ -450,7 +486,10 @@ impl UnitAnalysis for Analysis {
                     // Steps twice as large: the same mantissas, one more in the exponent.
                     steps.max_code = FEWER_CODES;
                     let coarser = |c: u16| {
-                        step_code(f64::from(f32::from_bits(u32::from(c) << 16)) * 127.0 / 63.0, ROW_STEP_BITS)
+                        step_code(
+                            f64::from(f32::from_bits(u32::from(c) << 16)) * 127.0 / 63.0,
+                            ROW_STEP_BITS,
+                        )
                     };
                     steps.codes.iter_mut().for_each(|c| *c = coarser(*c));
                     self.stored.iter_mut().for_each(|n| *n.get_mut() = 0);

@@ -1,4 +1,5 @@
-//! Blocks of weights, stage by stage: integers in 32-bit lanes, floats in 64-bit ones, so that vectors are used to their width.
+//! Blocks of weights, stage by stage: integers in 32-bit lanes, floats in 64-bit ones, so that
+//! vectors are used to their width.
 
 use super::kernel::BLOCK;
 use super::quantise::{Nearest, Pick};
@@ -26,7 +27,12 @@ impl Block {
 
     /// Load words, and code them. Returns how many there are.
     #[inline(always)]
-    pub(super) fn code<R: Real>(&mut self, pick: impl Pick<R>, target: &[u8], predictions: &[u8]) -> usize {
+    pub(super) fn code<R: Real>(
+        &mut self,
+        pick: impl Pick<R>,
+        target: &[u8],
+        predictions: &[u8],
+    ) -> usize {
         let n = (target.len() / R::W::BYTES).min(BLOCK);
         load::<R>(target, &mut self.targets);
         load::<R>(predictions, &mut self.predictions);
@@ -47,7 +53,8 @@ const fn unused<R: Real>() -> u32 {
     32 - <R::W as Word>::BITS
 }
 
-/// A word in the order of the type, seen from the side of a prediction's sign; the inverse of itself.
+/// A word in the order of the type, seen from the side of a prediction's sign; the inverse of
+/// itself.
 #[inline(always)]
 fn ordered<R: Real>(word: u32) -> u32 {
     let sign = R::W::SIGN as u32;

@@ -37,8 +37,8 @@ pub(super) struct Encoder {
     pub(super) params: Vec<u8>,
 }
 
-/// Words that differ from their predictions by the codes; returns the widest code in bits. Stored words are appended to
-/// `stored`, and counted by segment.
+/// Words that differ from their predictions by the codes; returns the widest code in bits. Stored
+/// words are appended to `stored`, and counted by segment.
 pub(super) fn surrogates<R: Real>(
     quantiser: &Quantiser,
     chunk: u64,
@@ -60,8 +60,9 @@ pub(super) fn surrogates<R: Real>(
         widest |= bits;
         if any {
             let (before, code) = (stored.len(), rules.stored_code::<R>());
-            let words =
-                target.chunks_exact(width).zip(out.chunks_exact(width).zip(predictions.chunks_exact(width)));
+            let words = target
+                .chunks_exact(width)
+                .zip(out.chunks_exact(width).zip(predictions.chunks_exact(width)));
             for (t, (o, p)) in words {
                 if ulps::<R>(R::W::load(o), R::W::load(p)) == code {
                     stored.extend_from_slice(t);
@@ -146,8 +147,10 @@ impl Decoder {
     ) -> Result<()> {
         let width = self.unit.dtype().storage_bytes();
         let mut scratch = cx.take::<Scratch>();
-        let predictions = self.predictor.predict(base, width, out.len() / width, &mut scratch.predictions);
-        let result = with_real!(self.unit.dtype(), decode_words, self, chunk, encoded, predictions, out, cx);
+        let predictions =
+            self.predictor.predict(base, width, out.len() / width, &mut scratch.predictions);
+        let result =
+            with_real!(self.unit.dtype(), decode_words, self, chunk, encoded, predictions, out, cx);
         cx.put(scratch);
         result
     }
@@ -200,8 +203,9 @@ fn decode_words<R: Real>(
     for RowRun { segment, row, len, .. } in decoder.unit.row_runs(decoder.unit.chunk_range(chunk)) {
         let range = at..at + len * width;
         at = range.end;
-        let blocks =
-            out[range.clone()].chunks_mut(BLOCK * width).zip(predictions[range].chunks(BLOCK * width));
+        let blocks = out[range.clone()]
+            .chunks_mut(BLOCK * width)
+            .zip(predictions[range].chunks(BLOCK * width));
         match &decoder.rule {
             Rule::Ulps(k) => {
                 for (out, predictions) in blocks {
@@ -212,7 +216,10 @@ fn decode_words<R: Real>(
                         let p = R::W::load(p);
                         let code = ulps::<R>(R::W::load(o), p);
                         let is_stored = code == stored_ulps::<R>();
-                        R::W::store(if is_stored { next(p) } else { apply_ulps::<R>(code, *k, p) }, o);
+                        R::W::store(
+                            if is_stored { next(p) } else { apply_ulps::<R>(code, *k, p) },
+                            o,
+                        );
                     }
                 }
             }
@@ -228,7 +235,10 @@ fn decode_words<R: Real>(
                     for (o, p) in out.chunks_exact_mut(width).zip(predictions.chunks_exact(width)) {
                         let (surrogate, p) = (R::W::load(o), R::W::load(p));
                         let is_stored = ulps::<R>(surrogate, p) == step.stored_code();
-                        R::W::store(if is_stored { next(p) } else { step.restored::<R>(surrogate, p) }, o);
+                        R::W::store(
+                            if is_stored { next(p) } else { step.restored::<R>(surrogate, p) },
+                            o,
+                        );
                     }
                 }
             }

@@ -7,7 +7,8 @@ use super::rule::{Groups, SHIFT_PARTS, Step, Steps, step_code};
 use crate::real::Real;
 use crate::word::Word;
 
-/// Part of the bound that is aimed at, since what holds for a sample does not quite hold for the whole.
+/// Part of the bound that is aimed at, since what holds for a sample does not quite hold for the
+/// whole.
 const AIM: f64 = 0.985;
 
 /// Target and prediction.
@@ -22,7 +23,8 @@ pub(super) fn threshold<R: Real>(samples: &[Pair], error: f64) -> f64 {
     if error <= 0.0 {
         return 0.0;
     }
-    let mut changes: Vec<f64> = samples.iter().map(|s| change::<R>(s).abs()).filter(|c| *c > 0.0).collect();
+    let mut changes: Vec<f64> =
+        samples.iter().map(|s| change::<R>(s).abs()).filter(|c| *c > 0.0).collect();
     changes.sort_unstable_by(f64::total_cmp);
     let all: f64 = changes.iter().map(|c| c * c).sum();
     let room = (AIM * error).powi(2) * all;
@@ -42,9 +44,14 @@ fn with_step<R: Real>(steps: &Steps, code: u16) -> Step {
     Step::new::<R>(&Steps { codes: vec![code], ..steps.clone() }, 0)
 }
 
-/// The largest step (as a code) whose relative error stays below `error`, 0 if there is none; and in what part of the rows what the
-/// next step would drop can be dropped besides.
-pub(super) fn step<R: Real>(samples: &[Pair], error: f64, offset: f64, steps: &Steps) -> (u16, Thinned) {
+/// The largest step (as a code) whose relative error stays below `error`, 0 if there is none; and
+/// in what part of the rows what the next step would drop can be dropped besides.
+pub(super) fn step<R: Real>(
+    samples: &[Pair],
+    error: f64,
+    offset: f64,
+    steps: &Steps,
+) -> (u16, Thinned) {
     let all: f64 = samples.iter().map(|s| change::<R>(s).powi(2)).sum();
     let largest = samples.iter().map(|s| change::<R>(s).abs()).fold(0.0, f64::max);
     if all == 0.0 || !all.is_finite() {
@@ -66,7 +73,8 @@ pub(super) fn step<R: Real>(samples: &[Pair], error: f64, offset: f64, steps: &S
         rules.errors::<R>(&targets, &predictions).0
     };
     // Codes are ordered as steps are, and errors grow with them, near enough.
-    let (mut low, mut high) = (step_code(largest * 1e-6, STEP_BITS), step_code(largest * 4.0, STEP_BITS));
+    let (mut low, mut high) =
+        (step_code(largest * 1e-6, STEP_BITS), step_code(largest * 4.0, STEP_BITS));
     if wrong(low, 0.0) > room {
         return (0, Thinned::default());
     }
@@ -95,7 +103,12 @@ fn in_steps<R: Real>(
     samples.iter().enumerate().flat_map(move |(segment, samples)| {
         let step = Step::new::<R>(steps, groups.of_segment(segment).start);
         samples.iter().filter_map(move |&(t, p)| {
-            if step.is_exact() || t == p || R::is_special(t) || R::is_special(p) || step.counts_ulps::<R>(p) {
+            if step.is_exact()
+                || t == p
+                || R::is_special(t)
+                || R::is_special(p)
+                || step.counts_ulps::<R>(p)
+            {
                 return None;
             }
             let x = (R::value(t) - R::value(p)).abs() * step.inverse;
@@ -105,7 +118,12 @@ fn in_steps<R: Real>(
 }
 
 /// Where the reconstruction points belong: at the mean of the changes that have the code.
-pub(super) fn shifts<R: Real>(samples: &[Vec<Pair>], offset: f64, steps: &Steps, groups: &Groups) -> [i8; 2] {
+pub(super) fn shifts<R: Real>(
+    samples: &[Vec<Pair>],
+    offset: f64,
+    steps: &Steps,
+    groups: &Groups,
+) -> [i8; 2] {
     let mut sums = [(0.0, 0u32); 2];
     for (code, x) in in_steps::<R>(samples, offset, steps, groups).filter(|c| c.0 > 0) {
         let sum = &mut sums[usize::from(code != 1)];
@@ -116,7 +134,12 @@ pub(super) fn shifts<R: Real>(samples: &[Vec<Pair>], offset: f64, steps: &Steps,
 }
 
 /// The share of samples whose code exceeds `max`.
-pub(super) fn share_above<R: Real>(samples: &[Vec<Pair>], max: u64, steps: &Steps, groups: &Groups) -> f64 {
+pub(super) fn share_above<R: Real>(
+    samples: &[Vec<Pair>],
+    max: u64,
+    steps: &Steps,
+    groups: &Groups,
+) -> f64 {
     let all: usize = samples.iter().map(Vec::len).sum();
     let above = in_steps::<R>(samples, 0.5, steps, groups).filter(|c| c.0 > max).count();
     above as f64 / all.max(1) as f64

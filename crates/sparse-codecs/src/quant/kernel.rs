@@ -1,4 +1,5 @@
-//! The loops over runs of weights, compiled for each level of vector instructions: they take no branch on a weight.
+//! The loops over runs of weights, compiled for each level of vector instructions: they take no
+//! branch on a weight.
 //!
 //! Sums of floats are taken in the same lanes on every level.
 
@@ -44,15 +45,21 @@ macro_rules! with_rule {
 }
 
 impl Rules {
-    /// Write words that differ from the predictions by the codes. Returns all bits that occur in zig-zags of codes, and whether
-    /// some word is stored.
+    /// Write words that differ from the predictions by the codes. Returns all bits that occur in
+    /// zig-zags of codes, and whether some word is stored.
     pub(super) fn surrogates<R: Real>(
         self,
         target: &[u8],
         predictions: &[u8],
         out: &mut [u8],
     ) -> (u64, bool) {
-        with_rule!(self, |pick| Surrogates::<R, _> { pick, target, predictions, out, real: PhantomData })
+        with_rule!(self, |pick| Surrogates::<R, _> {
+            pick,
+            target,
+            predictions,
+            out,
+            real: PhantomData
+        })
     }
 
     /// Squared errors and squared changes, summed.
@@ -137,7 +144,8 @@ impl<R: Real, P: Pick<R>> Kernel for Errors<'_, R, P> {
                 (wrong, all) = ([0.0; BLOCK], [0.0; BLOCK]);
             }
             let n = block.code::<R>(self.pick, target, predictions);
-            let words = block.targets[..n].iter().zip(&block.predictions[..n]).zip(&block.words[..n]);
+            let words =
+                block.targets[..n].iter().zip(&block.predictions[..n]).zip(&block.words[..n]);
             for (((&t, &p), &word), (wrong, all)) in words.zip(wrong.iter_mut().zip(&mut all)) {
                 let counts = (t != p) & !R::is_special(t.into()) & !R::is_special(p.into());
                 let value = R::value(t.into());
@@ -179,14 +187,18 @@ impl<R: Real> Kernel for Changed<'_, R> {
     }
 }
 
-/// The changed weights whose place, counted from `first` on, has a hash of at most `below`: hash, target, prediction.
+/// The changed weights whose place, counted from `first` on, has a hash of at most `below`: hash,
+/// target, prediction.
 pub(super) fn sampled<R: Real>(
     first: u64,
     target: &[u8],
     predictions: &[u8],
     below: u64,
 ) -> Vec<(u64, u64, u64)> {
-    simd::run(Simd::from_env(), Sampled::<R> { first, target, predictions, below, real: PhantomData })
+    simd::run(
+        Simd::from_env(),
+        Sampled::<R> { first, target, predictions, below, real: PhantomData },
+    )
 }
 
 struct Sampled<'a, R> {
@@ -220,7 +232,8 @@ impl<R: Real> Kernel for Sampled<'_, R> {
                 continue;
             }
             let words = target.chunks_exact(width).zip(predictions.chunks_exact(width));
-            for (&hash, (t, p)) in hashes.iter().zip(words).filter(|(h, (t, p))| **h <= self.below && t != p)
+            for (&hash, (t, p)) in
+                hashes.iter().zip(words).filter(|(h, (t, p))| **h <= self.below && t != p)
             {
                 out.push((hash, R::W::load(t), R::W::load(p)));
             }
@@ -271,7 +284,8 @@ impl<R: Real> Kernel for Changes<'_, R> {
     }
 }
 
-/// Turn the surrogates of a block into words. Returns `false`, and leaves the block as it is, where a word is stored.
+/// Turn the surrogates of a block into words. Returns `false`, and leaves the block as it is, where
+/// a word is stored.
 pub(super) fn move_block<R: Real>(step: &Step, surrogates: &mut [u8], predictions: &[u8]) -> bool {
     simd::run(Simd::from_env(), Moved::<R> { step, surrogates, predictions, real: PhantomData })
 }
@@ -291,12 +305,15 @@ impl<R: Real> Kernel for Moved<'_, R> {
         let (step, width) = (*self.step, R::W::BYTES);
         let stored = step.stored_code();
         let pairs = self.surrogates.chunks_exact(width).zip(self.predictions.chunks_exact(width));
-        let any =
-            pairs.fold(0, |any, (s, p)| any | u64::from(ulps::<R>(R::W::load(s), R::W::load(p)) == stored));
+        let any = pairs.fold(0, |any, (s, p)| {
+            any | u64::from(ulps::<R>(R::W::load(s), R::W::load(p)) == stored)
+        });
         if any != 0 {
             return false;
         }
-        for (s, p) in self.surrogates.chunks_exact_mut(width).zip(self.predictions.chunks_exact(width)) {
+        for (s, p) in
+            self.surrogates.chunks_exact_mut(width).zip(self.predictions.chunks_exact(width))
+        {
             R::W::store(step.restored::<R>(R::W::load(s), R::W::load(p)), s);
         }
         true
@@ -328,7 +345,9 @@ impl<R: Real> Kernel for Multiplied<'_, R> {
         if any != 0 {
             return false;
         }
-        for (s, p) in self.surrogates.chunks_exact_mut(width).zip(self.predictions.chunks_exact(width)) {
+        for (s, p) in
+            self.surrogates.chunks_exact_mut(width).zip(self.predictions.chunks_exact(width))
+        {
             let p = R::W::load(p);
             R::W::store(apply_ulps::<R>(ulps::<R>(R::W::load(s), p), self.k, p), s);
         }

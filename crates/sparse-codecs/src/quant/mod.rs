@@ -1,13 +1,16 @@
-//! The one quantiser under the codecs that lose something: [`int8`](crate::int8), [`sign`](crate::sign),
-//! [`sparse`](crate::sparse), [`sparse_int8`](crate::sparse_int8), [`ulp_bounded`](crate::ulp_bounded).
+//! The one quantiser under the codecs that lose something: [`int8`](crate::int8),
+//! [`sign`](crate::sign), [`sparse`](crate::sparse), [`sparse_int8`](crate::sparse_int8),
+//! [`ulp_bounded`](crate::ulp_bounded).
 //!
-//! A weight's change becomes a small integer, its *code*. Codes are coded by the lossless codec, as if they were differences in
-//! units in the last place: with tables that the base's exponent and the row's profile select, the same entropy coder,
-//! vector kernels included. So a row of small changes costs little even where steps are the same for all rows, and runs of
-//! zeros cost next to nothing.
+//! A weight's change becomes a small integer, its *code*. Codes are coded by the lossless codec, as
+//! if they were differences in units in the last place: with tables that the base's exponent and
+//! the row's profile select, the same entropy coder, vector kernels included. So a row of small
+//! changes costs little even where steps are the same for all rows, and runs of zeros cost next to
+//! nothing.
 //!
-//! What comes back is defined by single-rounded IEEE operations on binary64 and by integers; it does not depend on the
-//! machine. `docs/codecs/quantised.md` has the format and what each part buys.
+//! What comes back is defined by single-rounded IEEE operations on binary64 and by integers; it
+//! does not depend on the machine. `docs/codecs/quantised.md` has the format and what each part
+//! buys.
 
 mod analysis;
 mod block;
@@ -25,8 +28,8 @@ use analysis::{Analysis, inner_unit};
 use chunk::{Decoder, Encoder};
 use rule::{Groups, Rule};
 use sparse_core::{
-    ChunkDecoder, ChunkEncoder, CodecContext, DeltaDecoder, Effort, Error, Limits, Result, UnitAnalysis,
-    UnitSpec, check_chunk,
+    ChunkDecoder, ChunkEncoder, CodecContext, DeltaDecoder, Effort, Error, Limits, Result,
+    UnitAnalysis, UnitSpec, check_chunk,
 };
 
 /// What an encoder aims at.
@@ -48,7 +51,8 @@ pub(crate) enum Goal {
     Sign,
     /// Exact values of the larger changes, within a relative error of each segment's change.
     Sparse { error: f64 },
-    /// Steps as large as a relative error of each segment's change, or an absolute one of each weight, allows.
+    /// Steps as large as a relative error of each segment's change, or an absolute one of each
+    /// weight, allows.
     SparseInt8 { error: Option<f64>, bound: Option<f64> },
     /// Within so many units in the last place.
     UlpBounded(u32),
@@ -76,10 +80,17 @@ pub(crate) fn bind(
     Limits::check("parameters", params.len() as u64, limits.max_params_bytes)?;
     let (rule, groups) = Rule::read(&mut params, unit, |by_rows| Groups::new(unit, by_rows))?;
     let inner = Lossless.bind(&inner_unit(unit)?, params, limits)?;
-    Ok(Box::new(Decoder { unit: unit.clone(), rule, groups, predictor: Predictor::of(unit), inner }))
+    Ok(Box::new(Decoder {
+        unit: unit.clone(),
+        rule,
+        groups,
+        predictor: Predictor::of(unit),
+        inner,
+    }))
 }
 
-/// Bytes of a parameter block that steps take, and what they would take of `growth` times as many rows like these.
+/// Bytes of a parameter block that steps take, and what they would take of `growth` times as many
+/// rows like these.
 pub(crate) fn step_bytes(unit: &UnitSpec, params: &[u8], growth: f64) -> Result<(u64, f64)> {
     let mut rest = params;
     let (rule, _) = Rule::read(&mut rest, unit, |by_rows| Groups::new(unit, by_rows))?;
@@ -135,8 +146,9 @@ impl ChunkEncoder for Encoder {
 macro_rules! quantised {
     ($codec:ty) => {
         impl $codec {
-            /// Bytes of a parameter block of this codec that steps take, which grow with the rows as tables do not; and what
-            /// they would take, nearly, of `growth` times as many rows like these.
+            /// Bytes of a parameter block of this codec that steps take, which grow with the rows
+            /// as tables do not; and what they would take, nearly, of `growth` times as many rows
+            /// like these.
             ///
             /// # Errors
             /// `Corrupt`, `Truncated`.

@@ -12,8 +12,9 @@ use std::ops::Range;
 /// How an encoder picks codes where the rule leaves a choice.
 #[derive(Clone, Debug)]
 pub(super) enum Choice {
-    /// The step that `floor(change / step + offset)` names: 0.5 is the nearest, less makes a dead zone. Where the weight would
-    /// come back farther off than `bound`, it is stored. Some rows of each segment drop more.
+    /// The step that `floor(change / step + offset)` names: 0.5 is the nearest, less makes a dead
+    /// zone. Where the weight would come back farther off than `bound`, it is stored. Some rows of
+    /// each segment drop more.
     Steps { offset: f64, bound: f64, thinned: Vec<Thinned> },
     /// One step up or down.
     Sign,
@@ -25,8 +26,9 @@ pub(super) enum Choice {
 
 /// Rows of a segment that drop more than the step's dead zone does.
 ///
-/// Changes of narrow types come in few sizes, so that the error jumps with the step: from one step to the next, all changes of a size
-/// are dropped. Dropping them in a part of the rows reaches what lies between, in error and in bytes.
+/// Changes of narrow types come in few sizes, so that the error jumps with the step: from one step
+/// to the next, all changes of a size are dropped. Dropping them in a part of the rows reaches what
+/// lies between, in error and in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Thinned {
     /// Changes below this are dropped there.
@@ -64,13 +66,18 @@ pub(super) struct Quantiser {
 
 impl Quantiser {
     /// The runs of a chunk: segment, place in its bytes, and how its weights become codes.
-    pub(super) fn runs<R: Real>(&self, chunk: u64) -> impl Iterator<Item = (usize, Range<usize>, Rules)> {
+    pub(super) fn runs<R: Real>(
+        &self,
+        chunk: u64,
+    ) -> impl Iterator<Item = (usize, Range<usize>, Rules)> {
         let mut at = 0;
-        self.unit.row_runs(self.unit.chunk_range(chunk)).map(move |RowRun { segment, row, len, .. }| {
-            let range = at..at + len * R::W::BYTES;
-            at = range.end;
-            (segment, range, self.rules::<R>(segment, row))
-        })
+        self.unit.row_runs(self.unit.chunk_range(chunk)).map(
+            move |RowRun { segment, row, len, .. }| {
+                let range = at..at + len * R::W::BYTES;
+                at = range.end;
+                (segment, range, self.rules::<R>(segment, row))
+            },
+        )
     }
 
     fn rules<R: Real>(&self, segment: usize, row: u64) -> Rules {
@@ -103,10 +110,13 @@ pub(super) trait Pick<R: Real>: Copy {
     fn codes(self, block: &mut Block, n: usize) {
         let Block { targets, predictions, codes, words, stored } = block;
         let out = codes.iter_mut().zip(words.iter_mut()).zip(stored.iter_mut());
-        for (((code, word), stored), (&t, &p)) in out.zip(targets[..n].iter().zip(&predictions[..n])) {
+        for (((code, word), stored), (&t, &p)) in
+            out.zip(targets[..n].iter().zip(&predictions[..n]))
+        {
             let coded = self.code(t.into(), p.into());
             // Codes are differences of words of 32 bits at most.
-            (*code, *word, *stored) = (coded.code as i32, coded.word as u32, u32::from(coded.stored));
+            (*code, *word, *stored) =
+                (coded.code as i32, coded.word as u32, u32::from(coded.stored));
         }
     }
 }
@@ -155,7 +165,8 @@ impl<R: Real> Pick<R> for Nearest {
         let near = (R::value(word) - value).abs() <= self.bound;
         let kept = (magnitude < (step.max_code + 1) as f64) & !R::is_special(word) & near;
         let exact = ulps.unsigned_abs() <= step.max_code;
-        let (coded, kept) = if step.counts_ulps::<R>(p) { ((ulps, t), exact) } else { ((code, word), kept) };
+        let (coded, kept) =
+            if step.counts_ulps::<R>(p) { ((ulps, t), exact) } else { ((code, word), kept) };
         let dropped = change.abs() < self.least;
         let (coded, kept) = if dropped { ((0, p), true) } else { (coded, kept) };
         settled(t, p, coded, numbers & kept, step.stored_code())
@@ -190,7 +201,8 @@ impl<R: Real> Pick<R> for Sign {
         // Where the step is lost in rounding, so is the sign.
         let coded = if (word == p) | (change == 0.0) { (0, p) } else { (code, word) };
         let exact = ulps.unsigned_abs() <= step.max_code;
-        let (coded, kept) = if step.counts_ulps::<R>(p) { ((ulps, t), exact) } else { (coded, kept) };
+        let (coded, kept) =
+            if step.counts_ulps::<R>(p) { ((ulps, t), exact) } else { (coded, kept) };
         settled(t, p, coded, numbers & kept, step.stored_code())
     }
 }
@@ -225,12 +237,14 @@ impl<R: Real> Pick<R> for NearestUlps {
     #[inline(always)]
     fn code(self, t: u64, p: u64) -> Coded {
         let k = self.k;
-        // Differences of words of 32 bits at most; the quotient of integers of so many bits is exact but for its fraction.
+        // Differences of words of 32 bits at most; the quotient of integers of so many bits is
+        // exact but for its fraction.
         let d = f64::from(ulps::<R>(t, p) as i32);
         let count = ((d.abs() + f64::from(k)) / (2.0 * f64::from(k) + 1.0)) as i32;
         let code = i64::from(if d < 0.0 { -count } else { count });
         let word = apply_ulps::<R>(code, k, p);
-        // Infinities and numbers that are none come back as they are, numbers as numbers; and the order of the type has an end.
+        // Infinities and numbers that are none come back as they are, numbers as numbers; and the
+        // order of the type has an end.
         let kept = (word == t) | !(R::is_special(word) | R::is_special(t));
         let near = distance::<R>(word, t) <= u64::from(k);
         let kept = kept & near & (code != stored_ulps::<R>());

@@ -1,8 +1,10 @@
-//! How differences become small integers, and back: what the parameter block of a quantised unit holds.
+//! How differences become small integers, and back: what the parameter block of a quantised unit
+//! holds.
 //!
-//! A *code* is what is stored of a weight's change. Zero leaves the base as it is. Other codes count steps: of one size
-//! per segment or per group of rows, or, where the type is no finer than the step, units in the last place, which is
-//! exact and takes no more codes. The code below the lowest stands for a word that is stored as it is.
+//! A *code* is what is stored of a weight's change. Zero leaves the base as it is. Other codes
+//! count steps: of one size per segment or per group of rows, or, where the type is no finer than
+//! the step, units in the last place, which is exact and takes no more codes. The code below the
+//! lowest stands for a word that is stored as it is.
 
 use crate::entropy::{bytes, varint};
 use crate::real::Real;
@@ -34,12 +36,13 @@ pub(super) struct Steps {
     pub(super) by_rows: bool,
     /// Whether units in the last place are counted where they are no smaller than the step.
     pub(super) lattice: bool,
-    /// By how much the reconstruction points of codes 1 and -1, and of all others, lie nearer to zero, in parts of
-    /// a step.
+    /// By how much the reconstruction points of codes 1 and -1, and of all others, lie nearer to
+    /// zero, in parts of a step.
     pub(super) shifts: [i8; 2],
     /// Largest code, in magnitude.
     pub(super) max_code: u64,
-    /// The upper half of the step's binary32, for each group. Zero for differences in units in the last place.
+    /// The upper half of the step's binary32, for each group. Zero for differences in units in the
+    /// last place.
     pub(super) codes: Vec<u16>,
 }
 
@@ -97,7 +100,8 @@ impl Rule {
         }
     }
 
-    /// What the serial form would take, nearly, if there were `growth` times as many steps like these.
+    /// What the serial form would take, nearly, if there were `growth` times as many steps like
+    /// these.
     pub(super) fn grown_bytes(&self, growth: f64) -> f64 {
         let mut head = Vec::new();
         let Rule::Steps(s) = self else {
@@ -106,8 +110,9 @@ impl Rule {
         };
         Rule::Steps(Steps { codes: Vec::new(), ..s.clone() }).write(&mut head);
         let halves: [fn(u16) -> u8; 2] = [|c| (c >> 8) as u8, |c| c as u8];
-        let sizes = halves
-            .map(|half| bytes::grown_len(&s.codes.iter().map(|&c| half(c)).collect::<Vec<u8>>(), growth));
+        let sizes = halves.map(|half| {
+            bytes::grown_len(&s.codes.iter().map(|&c| half(c)).collect::<Vec<u8>>(), growth)
+        });
         head.len() as f64 + sizes.iter().sum::<f64>()
     }
 
@@ -136,7 +141,8 @@ impl Rule {
         let groups = groups(by_rows);
         let high = bytes::unpack(input, groups.count)?;
         let low = bytes::unpack(input, groups.count)?;
-        let codes: Vec<u16> = high.iter().zip(&low).map(|(&h, &l)| u16::from_le_bytes([l, h])).collect();
+        let codes: Vec<u16> =
+            high.iter().zip(&low).map(|(&h, &l)| u16::from_le_bytes([l, h])).collect();
         if let Some(bad) = codes.iter().find(|&&c| c != 0 && !(0x80..0x7f80).contains(&c)) {
             return Err(Error::corrupt(format!("step {bad:#06x} is not a positive number")));
         }
@@ -145,8 +151,8 @@ impl Rule {
     }
 }
 
-/// The code of the least step that is not smaller than `step` and has at most `bits` mantissa bits; zero for no
-/// positive number.
+/// The code of the least step that is not smaller than `step` and has at most `bits` mantissa bits;
+/// zero for no positive number.
 pub(super) fn step_code(step: f64, bits: u32) -> u16 {
     if step.is_nan() || step <= 0.0 {
         return 0;
@@ -165,7 +171,8 @@ pub(super) struct Step {
     pub(super) inverse: f64,
     /// From this exponent field on, units in the last place are no smaller than the step.
     pub(super) lattice_from: i32,
-    /// Reconstruction points of codes 1 and 2, relative to the step, and of all codes above 2 less the code.
+    /// Reconstruction points of codes 1 and 2, relative to the step, and of all codes above 2 less
+    /// the code.
     shifts: [f64; 2],
     pub(super) max_code: u64,
 }
@@ -215,7 +222,8 @@ impl Step {
         if moves { moved } else { surrogate }
     }
 
-    /// The prediction moved by the reconstruction point of a code, which is not zero and fits 32 bits.
+    /// The prediction moved by the reconstruction point of a code, which is not zero and fits 32
+    /// bits.
     #[inline(always)]
     pub(super) fn moved<R: Real>(&self, code: i64, prediction: u64) -> u64 {
         let code = f64::from(code as i32);
@@ -236,7 +244,8 @@ pub(super) fn zigzag<R: Real>(code: i64) -> u64 {
     varint::zigzag(code) & R::W::MASK
 }
 
-/// The difference of a target from its prediction in units in the last place, mirrored, as a signed integer.
+/// The difference of a target from its prediction in units in the last place, mirrored, as a signed
+/// integer.
 #[inline(always)]
 pub(super) fn ulps<R: Real>(target: u64, prediction: u64) -> i64 {
     varint::unzigzag(difference::<R::W>(target, prediction, true))

@@ -8,7 +8,8 @@ use crate::sparse_int8::SparseInt8;
 use crate::ulp_bounded::UlpBounded;
 use proptest::prelude::*;
 use sparse_core::{
-    CodecContext, DeltaEncoder, Dtype, Effort, EncodedUnit, Segment, UnitSpec, decode_unit, encode_unit,
+    CodecContext, DeltaEncoder, Dtype, Effort, EncodedUnit, Segment, UnitSpec, decode_unit,
+    encode_unit,
 };
 
 const REALS: [Dtype; 3] = [Dtype::Bf16, Dtype::F16, Dtype::F32];
@@ -60,13 +61,15 @@ fn data(dtype: Dtype, rows: u64, row_len: u64, size: f32, odd: u64, mut seed: u6
             base.extend(&b.to_le_bytes()[..width]);
         }
     }
-    let segments = [Segment { rows: rows / 2, row_len }, Segment { rows: rows - rows / 2, row_len }];
+    let segments =
+        [Segment { rows: rows / 2, row_len }, Segment { rows: rows - rows / 2, row_len }];
     Data { unit: UnitSpec::new(dtype, Some(dtype), 3000, segments).unwrap(), target, base }
 }
 
 fn round_trip(codec: &dyn DeltaEncoder, d: &Data) -> (EncodedUnit, Vec<u8>) {
     let mut cx = CodecContext::new();
-    let encoded = encode_unit(codec, &d.unit, &d.target, Some(&d.base), Effort::Default, &mut cx).unwrap();
+    let encoded =
+        encode_unit(codec, &d.unit, &d.target, Some(&d.base), Effort::Default, &mut cx).unwrap();
     let mut out = vec![0x5a; d.target.len()];
     decode_unit(codec, &d.unit, &encoded, Some(&d.base), &mut out, &mut cx).unwrap();
     (encoded, out)
@@ -149,17 +152,25 @@ proptest! {
 fn int8_halves_whatever_the_change() {
     // Changes that are spread evenly between the extremes take all codes alike.
     let (rows, row_len) = (64u64, 512u64);
-    let unit = UnitSpec::new(Dtype::Bf16, Some(Dtype::Bf16), 1 << 14, [Segment { rows, row_len }]).unwrap();
+    let unit = UnitSpec::new(Dtype::Bf16, Some(Dtype::Bf16), 1 << 14, [Segment { rows, row_len }])
+        .unwrap();
     let mut seed = 1u64;
     let target: Vec<u8> = (0..unit.len())
         .flat_map(|_| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             half::bf16::from_f32((seed >> 40) as f32 / (1 << 23) as f32 - 1.0).to_le_bytes()
         })
         .collect();
     let d = Data { unit, base: vec![0; target.len()], target };
     let (encoded, restored) = round_trip(&Int8::new(), &d);
-    assert!(encoded.byte_len() * 2 <= d.unit.byte_len(), "{} of {}", encoded.byte_len(), d.unit.byte_len());
+    assert!(
+        encoded.byte_len() * 2 <= d.unit.byte_len(),
+        "{} of {}",
+        encoded.byte_len(),
+        d.unit.byte_len()
+    );
     assert!(errors(&d, &restored)[0] < 0.01);
 }
 
@@ -172,7 +183,11 @@ fn signs_take_a_bit() {
     // Chunks are short here, so their coder states count.
     assert!(bits < 1.06, "{bits}");
     // Of a normal distribution, sqrt(1 - 2 / pi) of the change is lost.
-    assert!(errors(&d, &restored).iter().all(|e| (e - 0.603).abs() < 0.02), "{:?}", errors(&d, &restored));
+    assert!(
+        errors(&d, &restored).iter().all(|e| (e - 0.603).abs() < 0.02),
+        "{:?}",
+        errors(&d, &restored)
+    );
 }
 
 #[test]

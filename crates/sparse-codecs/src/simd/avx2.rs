@@ -35,7 +35,12 @@ impl Table {
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn contexts16(rule: ContextRule, table: &[u8; 64], predictions: &[[u8; 2]], contexts: &mut [u8]) {
+pub(super) fn contexts16(
+    rule: ContextRule,
+    table: &[u8; 64],
+    predictions: &[[u8; 2]],
+    contexts: &mut [u8],
+) {
     let (ps, p_rest) = predictions.as_chunks::<32>();
     let (cs, c_rest) = contexts.as_chunks_mut::<32>();
     let looked_up = Table::new(table);
@@ -102,8 +107,8 @@ pub(super) fn bound_tokens(keys: &[u8], tokens: &[u8], bounds: &mut [u8; 64]) {
     scalar::bound_tokens(k_rest, t_rest, bounds);
 }
 
-/// The tokens of magnitudes under [`TokenScheme::Signed`] with two bits, signs aside: from 4 on, the exponent and the two upper
-/// bits of the mantissa, as a float has them.
+/// The tokens of magnitudes under [`TokenScheme::Signed`] with two bits, signs aside: from 4 on,
+/// the exponent and the two upper bits of the mantissa, as a float has them.
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn tokens_of(magnitudes: __m256i) -> __m256i {
@@ -111,8 +116,10 @@ fn tokens_of(magnitudes: __m256i) -> __m256i {
         let float = _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(m));
         _mm256_srli_epi32::<21>(_mm256_castps_si256(float))
     };
-    let halves =
-        [upper(_mm256_castsi256_si128(magnitudes)), upper(_mm256_extracti128_si256::<1>(magnitudes))];
+    let halves = [
+        upper(_mm256_castsi256_si128(magnitudes)),
+        upper(_mm256_extracti128_si256::<1>(magnitudes)),
+    ];
     let packed = _mm256_permute4x64_epi64::<0xD8>(_mm256_packus_epi32(halves[0], halves[1]));
     let large = _mm256_sub_epi16(packed, _mm256_set1_epi16(4 * 128));
     // Above 2^15 there is one magnitude, which is negative here.

@@ -4,7 +4,8 @@ use super::{EncodeRounds, EncodeSymbol, Rans, Slot};
 use crate::entropy::freq::{PROB_BITS, PROB_SCALE};
 use std::arch::x86_64::*;
 
-/// For each set of states that want a word, the bytes of the next eight words that each one gets; zeros for the others.
+/// For each set of states that want a word, the bytes of the next eight words that each one gets;
+/// zeros for the others.
 static REFILL: [[u8; 16]; 256] = {
     let mut table = [[0x80; 16]; 256];
     let mut set = 0;
@@ -81,8 +82,9 @@ fn rounds_by<const V: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut 
     let bytes = rans.words.bytes;
     let mut next = 2 * rans.words.next;
     // SAFETY: there are 64 states, and at most eight vectors of 8.
-    let mut x: [__m256i; V] =
-        std::array::from_fn(|i| unsafe { _mm256_loadu_si256(rans.states.as_ptr().add(8 * i).cast()) });
+    let mut x: [__m256i; V] = std::array::from_fn(|i| unsafe {
+        _mm256_loadu_si256(rans.states.as_ptr().add(8 * i).cast())
+    });
     for (contexts, tokens) in contexts.chunks_exact(8 * V).zip(tokens.chunks_exact_mut(8 * V)) {
         let mut slots = [_mm256_setzero_si256(); V];
         // All look-ups first: they take longest, and none waits for another.
@@ -97,8 +99,8 @@ fn rounds_by<const V: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut 
         let mut taken = 0;
         for (x, slot) in x.iter_mut().zip(&slots) {
             let n;
-            // SAFETY: `start` is at most at the words' end, every step takes at most 16 bytes and reads 16, and there are at
-            // most eight: 128 bytes are readable behind the end.
+            // SAFETY: `start` is at most at the words' end, every step takes at most 16 bytes and
+            // reads 16, and there are at most eight: 128 bytes are readable behind the end.
             (*x, n) = unsafe { advance(*x, *slot, bytes.as_ptr().add(start + taken)) };
             taken += 2 * n;
         }
@@ -107,7 +109,12 @@ fn rounds_by<const V: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut 
             let [a, b, c, d] = slot.map(|s| _mm256_and_si256(s, byte));
             let t = _mm256_packus_epi16(_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d));
             // SAFETY: 32 tokens.
-            unsafe { _mm256_storeu_si256(tokens.as_mut_ptr().cast(), _mm256_permutevar8x32_epi32(t, order)) };
+            unsafe {
+                _mm256_storeu_si256(
+                    tokens.as_mut_ptr().cast(),
+                    _mm256_permutevar8x32_epi32(t, order),
+                )
+            };
         }
     }
     for (i, x) in x.iter().enumerate() {
@@ -117,7 +124,8 @@ fn rounds_by<const V: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut 
     rans.words.next = next / 2;
 }
 
-/// The reverse of [`REFILL`]: the bytes of the states of a set, moved to the end of a vector of eight words.
+/// The reverse of [`REFILL`]: the bytes of the states of a set, moved to the end of a vector of
+/// eight words.
 static SHED: [[u8; 16]; 256] = {
     let mut table = [[0x80; 16]; 256];
     let mut set = 0usize;
@@ -136,8 +144,8 @@ static SHED: [[u8; 16]; 256] = {
     table
 };
 
-/// Eight encoding steps: the states after, the words to shed (the last so many of the vector) and their number, and which
-/// tokens have no code. The division is that of AVX-512.
+/// Eight encoding steps: the states after, the words to shed (the last so many of the vector) and
+/// their number, and which tokens have no code. The division is that of AVX-512.
 ///
 /// # Safety
 /// `contexts` are below the number of tables, each of 256, at `tables`.
@@ -160,7 +168,8 @@ unsafe fn encode_eight(
     let keep = _mm256_cmpgt_epi32(freq, _mm256_srli_epi32::<{ 32 - PROB_BITS as i32 }>(x));
     let set = !_mm256_movemask_ps(_mm256_castsi256_ps(keep)) as usize & 255;
     let words = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
-    let words = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+    let words =
+        _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
     // SAFETY: an entry of the table has 16 bytes.
     let words = _mm_shuffle_epi8(words, unsafe { _mm_loadu_si128(SHED[set].as_ptr().cast()) });
     let x = _mm256_srlv_epi32(x, _mm256_andnot_si256(keep, _mm256_set1_epi32(16)));
@@ -195,16 +204,18 @@ fn encode_by<const V: usize>(job: &mut EncodeRounds<'_>, contexts: &[u8], tokens
     let Some(last) = job.tables.len().checked_sub(1) else { return };
     let last = _mm_set1_epi8(last.min(255) as u8 as i8);
     // SAFETY: there are 64 states, and at most eight vectors of 8.
-    let mut states: [__m256i; V] =
-        std::array::from_fn(|v| unsafe { _mm256_loadu_si256(job.states.as_ptr().add(8 * v).cast()) });
+    let mut states: [__m256i; V] = std::array::from_fn(|v| unsafe {
+        _mm256_loadu_si256(job.states.as_ptr().add(8 * v).cast())
+    });
     let mut missing = 0;
     for (c, t) in contexts.chunks_exact(8 * V).zip(tokens.chunks_exact(8 * V)).rev() {
         let Some(window) = job.words[..job.first].last_chunk_mut::<64>() else { break };
         let mut free = 64;
         let vectors = states.iter_mut().zip(c.as_chunks::<8>().0).zip(t.as_chunks::<8>().0);
         for ((x, c), t) in vectors.rev() {
-            // SAFETY: 8 contexts, clamped to the last table, and 8 tokens. Steps before this one, seven at most, took 8 words
-            // each at most, so there is room for 8; those that are not shed are written over.
+            // SAFETY: 8 contexts, clamped to the last table, and 8 tokens. Steps before this one,
+            // seven at most, took 8 words each at most, so there is room for 8; those that are not
+            // shed are written over.
             unsafe {
                 let c = _mm_min_epu8(_mm_loadl_epi64(c.as_ptr().cast()), last);
                 let t = _mm_loadl_epi64(t.as_ptr().cast());

@@ -1,4 +1,5 @@
-//! AVX2: 16-bit words from tokens and raw bits, in three passes over a block that stays in the first-level cache.
+//! AVX2: 16-bit words from tokens and raw bits, in three passes over a block that stays in the
+//! first-level cache.
 
 use super::{Expansion16, RawBits, SHIFT, SIGNED, scalar};
 use std::arch::x86_64::*;
@@ -41,16 +42,19 @@ fn expand<const SCHEME: u8>(bits: __m128i, tokens: __m256i) -> ([__m256i; 2], [_
         let zero = _mm256_setzero_si256();
         let u = if SCHEME == SIGNED { _mm256_avg_epu8(tokens, zero) } else { tokens };
         let kept = _mm256_srl_epi16(_mm256_set1_epi16(0xff), bits);
-        let above =
-            _mm256_and_si256(_mm256_srl_epi16(u, bits), _mm256_or_si256(kept, _mm256_slli_epi16::<8>(kept)));
+        let above = _mm256_and_si256(
+            _mm256_srl_epi16(u, bits),
+            _mm256_or_si256(kept, _mm256_slli_epi16::<8>(kept)),
+        );
         let counts = _mm256_subs_epu8(above, _mm256_set1_epi8(1));
         // A table may have no such token, but then none is decoded; memory is read by what is here.
         let counts = _mm256_min_epu8(counts, _mm256_set1_epi8(Expansion16::MAX_RAW as i8));
         (counts, _mm256_sub_epi8(u, _mm256_sll_epi16(counts, bits)))
     };
     // SAFETY: both tables have 32 bytes.
-    let [low, high] =
-        [0, 1].map(|i| unsafe { _mm256_shuffle_epi8(_mm256_loadu_si256(MASKS[i].as_ptr().cast()), counts) });
+    let [low, high] = [0, 1].map(|i| unsafe {
+        _mm256_shuffle_epi8(_mm256_loadu_si256(MASKS[i].as_ptr().cast()), counts)
+    });
     let (zero, one) = (_mm256_setzero_si256(), _mm256_set1_epi16(1));
     let masks = [_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)];
     let heads = [_mm256_unpacklo_epi8(heads, zero), _mm256_unpackhi_epi8(heads, zero)];
@@ -100,8 +104,10 @@ fn restore<const SCHEME: u8>(
             let mut position = raw.position.min(8 * raw.bytes.len());
             let start = position;
             for mask in masks {
-                // SAFETY: the position was at most at the end, 32 words have 56 bytes at most, and 128 are readable behind the end.
-                let window = unsafe { raw.bytes.as_ptr().add(position / 8).cast::<u64>().read_unaligned() };
+                // SAFETY: the position was at most at the end, 32 words have 56 bytes at most, and
+                // 128 are readable behind the end.
+                let window =
+                    unsafe { raw.bytes.as_ptr().add(position / 8).cast::<u64>().read_unaligned() };
                 let count = mask.count_ones() as usize;
                 *mask = _pdep_u64(u64::from_le(window) >> (position % 8), *mask);
                 position += count;
@@ -118,7 +124,8 @@ fn restore<const SCHEME: u8>(
                     let value = _mm256_loadu_si256(value.as_ptr().add(16 * half).cast());
                     let value = _mm256_or_si256(value, bits);
                     let d = if SCHEME == SIGNED {
-                        let t = _mm256_cvtepu8_epi16(_mm_loadu_si128(t.as_ptr().add(16 * half).cast()));
+                        let t =
+                            _mm256_cvtepu8_epi16(_mm_loadu_si128(t.as_ptr().add(16 * half).cast()));
                         let negative = _mm256_sub_epi16(zero, _mm256_and_si256(t, one));
                         _mm256_sub_epi16(_mm256_xor_si256(value, negative), negative)
                     } else {

@@ -11,7 +11,12 @@ use std::arch::x86_64::*;
 #[target_feature(
     enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
 )]
-pub(super) fn contexts16(rule: ContextRule, table: &[u8; 64], predictions: &[[u8; 2]], contexts: &mut [u8]) {
+pub(super) fn contexts16(
+    rule: ContextRule,
+    table: &[u8; 64],
+    predictions: &[[u8; 2]],
+    contexts: &mut [u8],
+) {
     let (ps, p_rest) = predictions.as_chunks::<64>();
     let (cs, c_rest) = contexts.as_chunks_mut::<64>();
     // SAFETY: the table has 64 bytes.
@@ -42,7 +47,12 @@ pub(super) fn contexts16(rule: ContextRule, table: &[u8; 64], predictions: &[[u8
 #[target_feature(
     enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
 )]
-pub(super) fn contexts32(rule: ContextRule, table: &[u8; 64], predictions: &[[u8; 4]], contexts: &mut [u8]) {
+pub(super) fn contexts32(
+    rule: ContextRule,
+    table: &[u8; 64],
+    predictions: &[[u8; 4]],
+    contexts: &mut [u8],
+) {
     let (ps, p_rest) = predictions.as_chunks::<16>();
     let (cs, c_rest) = contexts.as_chunks_mut::<16>();
     // SAFETY: the table has 64 bytes.
@@ -130,8 +140,8 @@ pub(super) fn bound_tokens(keys: &[u8], tokens: &[u8], bounds: &mut [u8; 64]) {
     scalar::bound_tokens(k_rest, t_rest, bounds);
 }
 
-/// The tokens of magnitudes below 128 under [`TokenScheme::Signed`] with two bits, signs aside. A larger magnitude has the
-/// token of its upper bits, and four more for each bit shifted out.
+/// The tokens of magnitudes below 128 under [`TokenScheme::Signed`] with two bits, signs aside. A
+/// larger magnitude has the token of its upper bits, and four more for each bit shifted out.
 static MAGNITUDES: [u8; 128] = {
     let mut table = [0; 128];
     let mut m = 0;
@@ -176,7 +186,8 @@ pub(super) fn split16(
         let below = _mm512_and_si512(_mm512_srai_epi16::<15>(t), others);
         _mm512_sub_epi16(_mm512_xor_si512(t, below), _mm512_xor_si512(p, sign))
     };
-    let zigzag = |d: __m512i| _mm512_xor_si512(_mm512_slli_epi16::<1>(d), _mm512_srai_epi16::<15>(d));
+    let zigzag =
+        |d: __m512i| _mm512_xor_si512(_mm512_slli_epi16::<1>(d), _mm512_srai_epi16::<15>(d));
     // The upper bits of a magnitude, and whether 4, 8 or 15 bits were shifted out.
     let index = |d: __m512i| {
         let m = _mm512_abs_epi16(d);
@@ -195,9 +206,11 @@ pub(super) fn split16(
                 _mm_prefetch::<_MM_HINT_T0>(t.as_ptr().cast::<i8>().wrapping_add(PAGE + line));
                 _mm_prefetch::<_MM_HINT_T0>(p.as_ptr().cast::<i8>().wrapping_add(PAGE + line));
             }
-            let load =
-                |words: &[[u8; 2]; 64], i: usize| _mm512_loadu_si512(words.as_ptr().add(32 * i).cast());
-            let (low, high) = (difference(load(t, 0), load(p, 0)), difference(load(t, 1), load(p, 1)));
+            let load = |words: &[[u8; 2]; 64], i: usize| {
+                _mm512_loadu_si512(words.as_ptr().add(32 * i).cast())
+            };
+            let (low, high) =
+                (difference(load(t, 0), load(p, 0)), difference(load(t, 1), load(p, 1)));
             _mm512_storeu_si512(v.as_mut_ptr().cast(), zigzag(low));
             _mm512_storeu_si512(v.as_mut_ptr().add(32).cast(), zigzag(high));
             let ((low, low_masks), (high, high_masks)) = (index(low), index(high));
@@ -256,7 +269,8 @@ pub(super) fn put_raw16(
             scalar::put_raw16(writer, counts, raw_shift, tokens, values);
             continue;
         }
-        let (masks, sources) = (masks[..ts.len()].as_flattened(), sources[..ts.len()].as_flattened());
+        let (masks, sources) =
+            (masks[..ts.len()].as_flattened(), sources[..ts.len()].as_flattened());
         writer.put_many(masks.len(), |i| (_pext_u64(sources[i], masks[i]), masks[i].count_ones()));
         scalar::put_raw16(writer, counts, raw_shift, t_rest, v_rest);
     }

@@ -75,7 +75,8 @@ impl<'a, const V: usize> Decoder<'a, V> {
         })
     }
 
-    /// One symbol of every state: their slots, with the tokens in the low bytes. `contexts` are as many as states.
+    /// One symbol of every state: their slots, with the tokens in the low bytes. `contexts` are as
+    /// many as states.
     #[inline]
     #[target_feature(
         enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
@@ -83,7 +84,9 @@ impl<'a, const V: usize> Decoder<'a, V> {
     pub(super) fn round(&mut self, contexts: &[u8]) -> [__m512i; V] {
         let mut slots = [_mm512_setzero_si512(); V];
         // All look-ups first: they take longest, and none waits for another.
-        for ((x, slot), contexts) in self.states.iter().zip(&mut slots).zip(contexts.as_chunks::<16>().0) {
+        for ((x, slot), contexts) in
+            self.states.iter().zip(&mut slots).zip(contexts.as_chunks::<16>().0)
+        {
             // SAFETY: 16 contexts, clamped to the last table.
             *slot = unsafe {
                 let c = _mm_min_epu8(_mm_loadu_si128(contexts.as_ptr().cast()), self.last);
@@ -94,8 +97,8 @@ impl<'a, const V: usize> Decoder<'a, V> {
         let mut taken = 0;
         for (x, slot) in self.states.iter_mut().zip(&slots) {
             let n;
-            // SAFETY: `start` is at most at the words' end, every step takes at most 32 bytes and reads 32, and there are at most
-            // four: 128 bytes are readable behind the end.
+            // SAFETY: `start` is at most at the words' end, every step takes at most 32 bytes and
+            // reads 32, and there are at most four: 128 bytes are readable behind the end.
             (*x, n) = unsafe { advance(*x, *slot, self.words.as_ptr().add(start + taken)) };
             taken += 2 * n;
         }
@@ -143,12 +146,12 @@ fn rounds_by<const V: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut 
     decoder.put_back(rans);
 }
 
-/// Sixteen encoding steps: the states after, the words to shed (the first so many of the vector) and their number,
-/// and which tokens have no code.
+/// Sixteen encoding steps: the states after, the words to shed (the first so many of the vector)
+/// and their number, and which tokens have no code.
 ///
-/// The division is one of floats. The state is below `2^21` times the frequency, so the quotient is below `2^21`, and four roundings by
-/// at most `2^-24` of it miss by less than a half: less one half, it rounds to the quotient or to one less, and the
-/// remainder tells which.
+/// The division is one of floats. The state is below `2^21` times the frequency, so the quotient is
+/// below `2^21`, and four roundings by at most `2^-24` of it miss by less than a half: less one
+/// half, it rounds to the quotient or to one less, and the remainder tells which.
 ///
 /// # Safety
 /// `contexts` are below the number of tables, each of 256, at `tables`.
@@ -176,11 +179,14 @@ unsafe fn encode_sixteen(
     let divisor = _mm512_cvtepi32_ps(freq);
     let r = _mm512_rcp14_ps(divisor);
     let r = _mm512_fmadd_ps(r, _mm512_fnmadd_ps(divisor, r, _mm512_set1_ps(1.0)), r);
-    let quotient = _mm512_cvttps_epi32(_mm512_fmsub_ps(_mm512_cvtepu32_ps(x), r, _mm512_set1_ps(0.5)));
+    let quotient =
+        _mm512_cvttps_epi32(_mm512_fmsub_ps(_mm512_cvtepu32_ps(x), r, _mm512_set1_ps(0.5)));
     let rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, freq));
     let one_more = _mm512_cmpge_epu32_mask(rest, freq);
-    // x -> (x / freq) * SCALE + x % freq + cum; where the quotient is one more, the remainder is less by the frequency.
-    let x = _mm512_add_epi32(_mm512_slli_epi32::<PROB_BITS>(quotient), _mm512_add_epi32(rest, bias));
+    // x -> (x / freq) * SCALE + x % freq + cum; where the quotient is one more, the remainder is
+    // less by the frequency.
+    let x =
+        _mm512_add_epi32(_mm512_slli_epi32::<PROB_BITS>(quotient), _mm512_add_epi32(rest, bias));
     let x = _mm512_mask_add_epi32(x, one_more, x, complement);
     (x, words, shed.count_ones() as usize, _mm512_testn_epi32_mask(packed, packed))
 }
@@ -205,16 +211,18 @@ fn encode_by<const V: usize>(job: &mut EncodeRounds<'_>, contexts: &[u8], tokens
     let Some(last) = job.tables.len().checked_sub(1) else { return };
     let last = _mm_set1_epi8(last.min(255) as u8 as i8);
     // SAFETY: there are 64 states, and at most four vectors of 16.
-    let mut states: [__m512i; V] =
-        std::array::from_fn(|v| unsafe { _mm512_loadu_si512(job.states.as_ptr().add(16 * v).cast()) });
+    let mut states: [__m512i; V] = std::array::from_fn(|v| unsafe {
+        _mm512_loadu_si512(job.states.as_ptr().add(16 * v).cast())
+    });
     let mut missing = 0;
     for (c, t) in contexts.chunks_exact(16 * V).zip(tokens.chunks_exact(16 * V)).rev() {
         let Some(window) = job.words[..job.first].last_chunk_mut::<64>() else { break };
         let mut free = 64;
         let vectors = states.iter_mut().zip(c.as_chunks::<16>().0).zip(t.as_chunks::<16>().0);
         for ((x, c), t) in vectors.rev() {
-            // SAFETY: 16 contexts, clamped to the last table, and 16 tokens. A step yields 16 words at most, and there are at
-            // most four steps, so they fit the window; only as many as there are are written.
+            // SAFETY: 16 contexts, clamped to the last table, and 16 tokens. A step yields 16 words
+            // at most, and there are at most four steps, so they fit the window; only as many as
+            // there are are written.
             unsafe {
                 let c = _mm_min_epu8(_mm_loadu_si128(c.as_ptr().cast()), last);
                 let t = _mm_loadu_si128(t.as_ptr().cast());

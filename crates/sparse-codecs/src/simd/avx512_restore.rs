@@ -1,12 +1,14 @@
 //! AVX-512: 16-bit words from tokens and raw bits, 64 at a time.
 //!
-//! Four words have at most 56 raw bits, so eight bytes hold those of a group of four wherever they begin. A group's
-//! bytes are looked up in the stream, and each word's bits taken from them by a multishift.
+//! Four words have at most 56 raw bits, so eight bytes hold those of a group of four wherever they
+//! begin. A group's bytes are looked up in the stream, and each word's bits taken from them by a
+//! multishift.
 
 use super::{Expansion16, RawBits, SHIFT, SIGNED, scalar};
 use std::arch::x86_64::*;
 
-/// Indices of bytes for half of the words, each eight bytes those of a group: `within` says which of its four.
+/// Indices of bytes for half of the words, each eight bytes those of a group: `within` says which
+/// of its four.
 const fn of_groups(half: usize, within: [u8; 8]) -> [u8; 64] {
     let mut out = [0; 64];
     let mut i = 0;
@@ -69,7 +71,8 @@ impl Heads {
         if SCHEME == SHIFT {
             return (self.fixed, tokens);
         }
-        let u = if SCHEME == SIGNED { _mm512_avg_epu8(tokens, _mm512_setzero_si512()) } else { tokens };
+        let u =
+            if SCHEME == SIGNED { _mm512_avg_epu8(tokens, _mm512_setzero_si512()) } else { tokens };
         let above = _mm512_and_si512(_mm512_srl_epi16(u, self.msb), self.mask);
         let counts = _mm512_subs_epu8(above, _mm512_set1_epi8(1));
         // A table may have no such token, but then none is decoded; memory is read by what is here.
@@ -123,7 +126,8 @@ fn restore<const SCHEME: u8>(
         let sums = _mm512_add_epi32(sums, _mm512_alignr_epi32::<8>(sums, zero));
         let at = position.min(8 * raw.bytes.len());
         position += _mm_extract_epi32::<3>(_mm512_extracti32x4_epi32::<3>(sums)) as usize;
-        let starts = _mm512_add_epi32(_mm512_sub_epi32(sums, totals), _mm512_set1_epi32((at % 8) as i32));
+        let starts =
+            _mm512_add_epi32(_mm512_sub_epi32(sums, totals), _mm512_set1_epi32((at % 8) as i32));
         let ends = _mm512_add_epi8(
             ends,
             _mm512_shuffle_epi8(_mm512_and_si512(starts, _mm512_set1_epi32(7)), each_group),
@@ -135,8 +139,10 @@ fn restore<const SCHEME: u8>(
             [_mm512_loadu_si512(window.cast()), _mm512_loadu_si512(window.add(64).cast())]
         };
         for half in 0..2 {
-            // Seven bits, 64 words of 14, and eight bytes from there: within 128 bytes; the first half within 64.
-            let index = _mm512_add_epi8(_mm512_permutexvar_epi8(first[half], start_bytes), bytes_from);
+            // Seven bits, 64 words of 14, and eight bytes from there: within 128 bytes; the first
+            // half within 64.
+            let index =
+                _mm512_add_epi8(_mm512_permutexvar_epi8(first[half], start_bytes), bytes_from);
             let bytes = if half == 0 {
                 _mm512_permutexvar_epi8(index, window[0])
             } else {
@@ -151,7 +157,8 @@ fn restore<const SCHEME: u8>(
             let d = if SCHEME == SIGNED {
                 _mm512_mask_sub_epi16(value, (negative >> (32 * half)) as __mmask32, zero, value)
             } else {
-                let negative = _mm512_sub_epi16(zero, _mm512_and_si512(value, _mm512_set1_epi16(1)));
+                let negative =
+                    _mm512_sub_epi16(zero, _mm512_and_si512(value, _mm512_set1_epi16(1)));
                 _mm512_xor_si512(_mm512_srli_epi16::<1>(value), negative)
             };
             // SAFETY: 64 words of two bytes, of which this is a half.

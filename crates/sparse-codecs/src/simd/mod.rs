@@ -2,13 +2,15 @@
 //!
 //! This is the crate's only module with `unsafe` code. The rules that keep it sound:
 //!
-//! * A [`Simd`] above [`Level::Scalar`] exists only if the processor has been seen to have the features of its level, so
-//!   that holding one is the proof that calling that level's `#[target_feature]` functions needs.
-//! * Kernels read streams of untrusted length through [`Padded`], which keeps zeros behind the data; every round first
-//!   clamps its position to the end of the data, so that nothing depends on what the data says.
+//! * A [`Simd`] above [`Level::Scalar`] exists only if the processor has been seen to have the
+//!   features of its level, so that holding one is the proof that calling that level's
+//!   `#[target_feature]` functions needs.
+//! * Kernels read streams of untrusted length through [`Padded`], which keeps zeros behind the
+//!   data; every round first clamps its position to the end of the data, so that nothing depends on
+//!   what the data says.
 //! * All other lengths are settled by slices and arrays before a kernel starts.
-//! * Every kernel has a twin without vectors in `scalar`, and a test that compares the two on random and hostile
-//!   input.
+//! * Every kernel has a twin without vectors in `scalar`, and a test that compares the two on
+//!   random and hostile input.
 #![allow(unsafe_code)]
 
 #[macro_use]
@@ -111,8 +113,8 @@ impl Simd {
         Simd(Simd::detect().0.min(level))
     }
 
-    /// What the environment variable `SPARSE_SIMD` allows (a [level's name](Level::from_name)), else
-    /// [`detect`](Self::detect). Looked up once.
+    /// What the environment variable `SPARSE_SIMD` allows (a [level's name](Level::from_name)),
+    /// else [`detect`](Self::detect). Looked up once.
     pub fn from_env() -> Simd {
         static SIMD: OnceLock<Simd> = OnceLock::new();
         *SIMD.get_or_init(|| {
@@ -146,8 +148,8 @@ macro_rules! dispatch {
     };
 }
 
-/// Decode whole rounds, of as many symbols as there are lanes: `tokens` from `contexts`, which are as long. What is left
-/// over is not touched.
+/// Decode whole rounds, of as many symbols as there are lanes: `tokens` from `contexts`, which are
+/// as long. What is left over is not touched.
 ///
 /// A context out of range is taken for the last one. There are 32 or 64 lanes.
 pub(crate) fn rans_rounds(simd: Simd, rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
@@ -155,12 +157,17 @@ pub(crate) fn rans_rounds(simd: Simd, rans: &mut Rans<'_>, contexts: &[u8], toke
 }
 
 /// Encode whole rounds, as [`rans_rounds`] decodes them, the last one first.
-pub(crate) fn encode_rounds(simd: Simd, job: &mut EncodeRounds<'_>, contexts: &[u8], tokens: &[u8]) {
+pub(crate) fn encode_rounds(
+    simd: Simd,
+    job: &mut EncodeRounds<'_>,
+    contexts: &[u8],
+    tokens: &[u8],
+) {
     dispatch!(simd, encode_rounds(job, contexts, tokens));
 }
 
-/// How a prediction becomes a context: `table[min((magnitude >> shift) - origin, 63)]`, where the difference does not
-/// go below zero, and the magnitude of a float lacks its sign.
+/// How a prediction becomes a context: `table[min((magnitude >> shift) - origin, 63)]`, where the
+/// difference does not go below zero, and the magnitude of a float lacks its sign.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ContextRule {
     pub(crate) shift: u32,
@@ -247,8 +254,8 @@ impl Expansion16 {
     /// The raw bits of four words then fit seven bytes.
     const MAX_RAW: u32 = 14;
 
-    /// From the number of raw bits and the value of each token, of which the first are those of `scheme`; `None` if there
-    /// are too many bits.
+    /// From the number of raw bits and the value of each token, of which the first are those of
+    /// `scheme`; `None` if there are too many bits.
     pub(crate) fn new(expansions: &[(u32, u64)], scheme: TokenScheme) -> Option<Expansion16> {
         let mut by_token = [Expanded::default(); 256];
         let raw_shift = scheme.raw_shift();
@@ -272,8 +279,8 @@ const SIGNED: u8 = 1;
 #[cfg(target_arch = "x86_64")]
 const SHIFT: u8 = 2;
 
-/// Restore 16-bit words: expand `tokens` with raw bits, apply the differences to `predictions`. All three are of
-/// equal length.
+/// Restore 16-bit words: expand `tokens` with raw bits, apply the differences to `predictions`. All
+/// three are of equal length.
 pub(crate) fn restore16(
     simd: Simd,
     float: bool,
@@ -286,7 +293,8 @@ pub(crate) fn restore16(
     dispatch!(simd, restore16(float, expansion, tokens, predictions, raw, out));
 }
 
-/// As [`restore16`] for 32-bit words; the expansion of a token is its number of raw bits (below 57) and its value.
+/// As [`restore16`] for 32-bit words; the expansion of a token is its number of raw bits (below 57)
+/// and its value.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn restore32(
     simd: Simd,
@@ -315,15 +323,17 @@ pub(crate) fn decode16(
 ) {
     const BLOCK: usize = 2048;
     let mut tokens = [0; BLOCK];
-    for ((c, p), o) in contexts.chunks(BLOCK).zip(predictions.chunks(BLOCK)).zip(out.chunks_mut(BLOCK)) {
+    for ((c, p), o) in
+        contexts.chunks(BLOCK).zip(predictions.chunks(BLOCK)).zip(out.chunks_mut(BLOCK))
+    {
         let tokens = &mut tokens[..c.len()];
         rans_rounds(simd, rans, c, tokens);
         restore16(simd, float, expansion, tokens, p, raw, o);
     }
 }
 
-/// Differences of 16-bit words as zig-zag integers, and their tokens. All slices are of equal length; the scheme is one
-/// for values of 16 bits.
+/// Differences of 16-bit words as zig-zag integers, and their tokens. All slices are of equal
+/// length; the scheme is one for values of 16 bits.
 pub(crate) fn split16(
     simd: Simd,
     float: bool,
@@ -349,8 +359,9 @@ pub(crate) fn split32(
     dispatch!(simd, split32(float, scheme, target, predictions, values, tokens));
 }
 
-/// Write the raw bits of values whose tokens are known; `counts` has their number by token (at most 14), and `raw_shift`
-/// is 1 if the lowest bit of a value is its sign. There are as many values as tokens.
+/// Write the raw bits of values whose tokens are known; `counts` has their number by token (at most
+/// 14), and `raw_shift` is 1 if the lowest bit of a value is its sign. There are as many values as
+/// tokens.
 pub(crate) fn put_raw16(
     simd: Simd,
     writer: &mut BitWriter,
@@ -374,8 +385,8 @@ pub(crate) fn put_raw32(
     dispatch!(simd, put_raw32(writer, counts, raw_shift, tokens, values));
 }
 
-/// Raise `bounds` above all tokens under their keys, which are below 64: to one more than the largest token, or 255, which
-/// stands for no bound. Both slices are of equal length.
+/// Raise `bounds` above all tokens under their keys, which are below 64: to one more than the
+/// largest token, or 255, which stands for no bound. Both slices are of equal length.
 pub(crate) fn bound_tokens(simd: Simd, keys: &[u8], tokens: &[u8], bounds: &mut [u8; 64]) {
     dispatch!(simd, bound_tokens(keys, tokens, bounds));
 }
@@ -390,21 +401,23 @@ pub(crate) fn price(simd: Simd, prices: &PriceTable, keys: &[u8], tokens: &[u8])
     dispatch!(simd, price(prices, keys, tokens))
 }
 
-/// For each 64 bytes one word, whose bit `i` says whether byte `i` is `value`; bits past the end are zero.
+/// For each 64 bytes one word, whose bit `i` says whether byte `i` is `value`; bits past the end
+/// are zero.
 pub(crate) fn masks(simd: Simd, bytes: &[u8], value: u8, out: &mut Vec<u64>) {
     dispatch!(simd, masks(bytes, value, out));
 }
 
-/// Step from member to member: members are the places where `bytes` has `value`. Each of `places` comes as the number
-/// of members to pass over since the one before and goes as the place of the next. Returns whether there were enough;
-/// what is in `places` does not matter otherwise.
+/// Step from member to member: members are the places where `bytes` has `value`. Each of `places`
+/// comes as the number of members to pass over since the one before and goes as the place of the
+/// next. Returns whether there were enough; what is in `places` does not matter otherwise.
 pub(crate) fn select(simd: Simd, bytes: &[u8], value: u8, places: &mut [u32]) -> bool {
     dispatch!(simd, select(bytes, value, places))
 }
 
 /// A loop without vector code of its own, to be compiled for each level; see [`run`].
 pub(crate) trait Kernel {
-    /// What comes out. It must not depend on the level: integers, and floats whose order of operations is spelled out.
+    /// What comes out. It must not depend on the level: integers, and floats whose order of
+    /// operations is spelled out.
     type Output;
 
     /// Do it. This must be `#[inline(always)]`, and so must what its loops call.

@@ -64,13 +64,14 @@ impl Padded {
         u64::from_le(word) >> (position % 8)
     }
 
-    /// Whether a reader at bit `position` has read everything: no bit past the end, no whole byte left over, and
-    /// padding of zeros.
+    /// Whether a reader at bit `position` has read everything: no bit past the end, no whole byte
+    /// left over, and padding of zeros.
     pub(crate) fn is_exact(&self, position: usize) -> bool {
         position.div_ceil(8) == self.len && self.window(position) == 0
     }
 
-    /// The 16-bit little-endian word at index `at`, zero past the end. Half a word at the end counts as one.
+    /// The 16-bit little-endian word at index `at`, zero past the end. Half a word at the end
+    /// counts as one.
     #[inline(always)]
     pub(crate) fn word(&self, at: usize) -> u32 {
         let byte = at.saturating_mul(2).min(self.len);

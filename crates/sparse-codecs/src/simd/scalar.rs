@@ -28,8 +28,8 @@ pub(crate) struct Rans<'a> {
 #[inline(always)]
 pub(crate) fn rans_step(x: &mut u32, words: &mut Words<'_>, slot: Slot) -> u8 {
     let y = slot.step(*x);
-    // Past the end a zero is taken; the number of words taken tells. Arithmetic, since the branch that a compiler makes
-    // of a condition is hard to predict.
+    // Past the end a zero is taken; the number of words taken tells. Arithmetic, since the branch
+    // that a compiler makes of a condition is hard to predict.
     let refill = u32::from(y < LOW);
     let word = words.bytes.word(words.next) & refill.wrapping_neg();
     *x = y << (16 * refill) | word;
@@ -46,7 +46,11 @@ pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8
 }
 
 /// Decode whole rounds of so many states. What is left over is not touched.
-pub(crate) fn rounds_by<const LANES: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
+pub(crate) fn rounds_by<const LANES: usize>(
+    rans: &mut Rans<'_>,
+    contexts: &[u8],
+    tokens: &mut [u8],
+) {
     let (slots, _) = rans.slots.as_chunks::<{ PROB_SCALE as usize }>();
     let Some(last) = slots.len().checked_sub(1) else { return };
     let mut x = [0; LANES];
@@ -108,7 +112,12 @@ fn encode_by<const LANES: usize>(job: &mut EncodeRounds<'_>, contexts: &[u8], to
 }
 
 #[inline(always)]
-pub(super) fn contexts16(rule: ContextRule, table: &[u8; 64], predictions: &[[u8; 2]], contexts: &mut [u8]) {
+pub(super) fn contexts16(
+    rule: ContextRule,
+    table: &[u8; 64],
+    predictions: &[[u8; 2]],
+    contexts: &mut [u8],
+) {
     let magnitude = if rule.float { 0x7fff } else { u16::MAX };
     let origin = rule.origin.min(0xffff) as u16;
     for (c, p) in contexts.iter_mut().zip(predictions) {
@@ -125,7 +134,12 @@ pub(super) fn look_up(table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
 }
 
 #[inline(always)]
-pub(super) fn contexts32(rule: ContextRule, table: &[u8; 64], predictions: &[[u8; 4]], contexts: &mut [u8]) {
+pub(super) fn contexts32(
+    rule: ContextRule,
+    table: &[u8; 64],
+    predictions: &[[u8; 4]],
+    contexts: &mut [u8],
+) {
     let magnitude = if rule.float { 0x7fff_ffff } else { u32::MAX };
     let origin = rule.origin.min(0xffff_ffff) as u32;
     for (c, p) in contexts.iter_mut().zip(predictions) {
@@ -159,7 +173,8 @@ pub(super) fn restore16(
         let Expanded { count, value } = expansion.by_token[token as usize];
         let bits = raw.bytes.window(position) as u16 & !(u16::MAX << (count & 15));
         position += count as usize;
-        // No valid value has more than 16 bits, but the magnitude of one may before its sign is applied, and all levels agree.
+        // No valid value has more than 16 bits, but the magnitude of one may before its sign is
+        // applied, and all levels agree.
         let value = u32::from(value) + (u32::from(bits) << shift);
         *o = restore_word16(value, u16::from_le_bytes(*p), float).to_le_bytes();
     }
@@ -204,7 +219,8 @@ pub(super) fn restore32(
     raw.position = position;
 }
 
-/// The zig-zag of a mirrored difference, as [`difference`](crate::word::difference) has it, in arithmetic that compilers turn into vectors.
+/// The zig-zag of a mirrored difference, as [`difference`](crate::word::difference) has it, in
+/// arithmetic that compilers turn into vectors.
 #[inline(always)]
 fn difference16(target: u16, prediction: u16, float: bool) -> u16 {
     let sign = if float { prediction & 0x8000 } else { 0 };
@@ -237,7 +253,8 @@ fn signed_token(value: u32, msb: u32) -> u32 {
     2 * hybrid_token((value >> 1) + negative, msb) - negative
 }
 
-/// Call a loop with the token function of a scheme, so that the scheme is settled outside of the loop.
+/// Call a loop with the token function of a scheme, so that the scheme is settled outside of the
+/// loop.
 macro_rules! with_scheme {
     ($scheme:expr, $function:ident($($args:expr),*)) => {
         match $scheme {
@@ -267,7 +284,9 @@ pub(super) fn split16(
         values: &mut [[u8; 2]],
         tokens: &mut [u8],
     ) {
-        for ((t, p), (v, token_out)) in target.iter().zip(predictions).zip(values.iter_mut().zip(tokens)) {
+        for ((t, p), (v, token_out)) in
+            target.iter().zip(predictions).zip(values.iter_mut().zip(tokens))
+        {
             let value = difference16(u16::from_le_bytes(*t), u16::from_le_bytes(*p), float);
             *v = value.to_le_bytes();
             *token_out = token(value.into()) as u8;
@@ -298,7 +317,9 @@ pub(super) fn split32(
         values: &mut [[u8; 4]],
         tokens: &mut [u8],
     ) {
-        for ((t, p), (v, token_out)) in target.iter().zip(predictions).zip(values.iter_mut().zip(tokens)) {
+        for ((t, p), (v, token_out)) in
+            target.iter().zip(predictions).zip(values.iter_mut().zip(tokens))
+        {
             let value = difference32(u32::from_le_bytes(*t), u32::from_le_bytes(*p), float);
             *v = value.to_le_bytes();
             *token_out = token(value) as u8;

@@ -27,7 +27,12 @@ fn mask_of_rest(rest: &[u8], value: u8) -> u64 {
 }
 
 #[inline(always)]
-pub(super) fn masks_by(bytes: &[u8], value: u8, out: &mut Vec<u64>, mask: impl Fn(&[u8; 64], u8) -> u64) {
+pub(super) fn masks_by(
+    bytes: &[u8],
+    value: u8,
+    out: &mut Vec<u64>,
+    mask: impl Fn(&[u8; 64], u8) -> u64,
+) {
     out.clear();
     let (blocks, rest) = bytes.as_chunks::<64>();
     out.extend(blocks.iter().map(|b| mask(b, value)));
@@ -52,7 +57,8 @@ pub(super) fn select_by(
     let mut last = [!value; GROUP];
     last[..rest.len()].copy_from_slice(rest);
     let mut groups = groups.iter().chain(std::iter::once(&last));
-    // The masks of the group at hand, the members up to the end of each, and the index of the next member to count from.
+    // The masks of the group at hand, the members up to the end of each, and the index of the next
+    // member to count from.
     let (mut start, mut masks, mut ends, mut next) =
         (0u32.wrapping_sub(GROUP as u32), [0u64; 4], [0u64; 4], 0u64);
     for place in places {

@@ -363,7 +363,8 @@ proptest! {
     }
 }
 
-/// Quotients at which a division that is off by a little shows: states next to multiples of the frequency, for all of these.
+/// Quotients at which a division that is off by a little shows: states next to multiples of the
+/// frequency, for all of these.
 #[test]
 fn states_are_divided_exactly() {
     use crate::entropy::freq::{PROB_BITS, PROB_SCALE};

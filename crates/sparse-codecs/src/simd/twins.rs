@@ -48,8 +48,8 @@ macro_rules! twins {
     ($features:literal: $($function:ident)*) => { $(twin!($function $features);)* };
 }
 
-/// Call the kernel `$restore` for an expansion's scheme, with the scheme's number as its parameter and its bits as the first
-/// argument; without a scheme, the scalar one.
+/// Call the kernel `$restore` for an expansion's scheme, with the scheme's number as its parameter
+/// and its bits as the first argument; without a scheme, the scalar one.
 #[cfg(target_arch = "x86_64")]
 macro_rules! by_scheme {
     ($restore:ident, $expansion:ident, ($float:ident, $($args:ident),*)) => {{

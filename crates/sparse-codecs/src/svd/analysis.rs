@@ -1,4 +1,5 @@
-//! Encoding: the unit is held in memory, its matrices are decomposed, and what must come back exactly is coded against the product.
+//! Encoding: the unit is held in memory, its matrices are decomposed, and what must come back
+//! exactly is coded against the product.
 
 use super::factors::{self, Bound, Factors, is_matrix, quantise};
 use super::product::predict;
@@ -9,8 +10,8 @@ use crate::lossless::{Lossless, Predictor};
 use crate::real::{Real, with_real};
 use crate::word::Word;
 use sparse_core::{
-    CancelToken, ChunkEncoder, CodecContext, DeltaEncoder, Effort, Error, EstimatedBits, Fidelity, Result,
-    UnitAnalysis, UnitSpec, check_chunk,
+    CancelToken, ChunkEncoder, CodecContext, DeltaEncoder, Effort, Error, EstimatedBits, Fidelity,
+    Result, UnitAnalysis, UnitSpec, check_chunk,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -77,15 +78,19 @@ fn changes_of<R: Real>(target: &[u8], base: &[u8]) -> Vec<f32> {
     words
         .map(|(t, p)| {
             let (t, p) = (R::W::load(t), R::W::load(p));
-            let change =
-                if R::is_special(t) || R::is_special(p) { 0.0 } else { (R::value(t) - R::value(p)) as f32 };
+            let change = if R::is_special(t) || R::is_special(p) {
+                0.0
+            } else {
+                (R::value(t) - R::value(p)) as f32
+            };
             // What is too large for a square is not fitted.
             if change.abs() < 1e15 { change } else { 0.0 }
         })
         .collect()
 }
 
-/// The prediction, but for words that must come back as they are: special ones, and all of segments without factors.
+/// The prediction, but for words that must come back as they are: special ones, and all of segments
+/// without factors.
 fn surrogate<R: Real>(
     unit: &UnitSpec,
     bound: &[Bound],
@@ -104,7 +109,8 @@ fn surrogate<R: Real>(
             out[range.clone()].copy_from_slice(&target[range]);
             continue;
         }
-        let words = target[range.clone()].chunks_exact(width).zip(base[range.clone()].chunks_exact(width));
+        let words =
+            target[range.clone()].chunks_exact(width).zip(base[range.clone()].chunks_exact(width));
         for ((t, p), o) in words.zip(out[range].chunks_exact_mut(width)) {
             if R::is_special(R::W::load(t)) || R::is_special(R::W::load(p)) {
                 o.copy_from_slice(t);
@@ -115,7 +121,12 @@ fn surrogate<R: Real>(
 }
 
 impl Analysis {
-    fn fit(&self, (rows, columns): (usize, usize), change: &[f32], cancel: &CancelToken) -> Result<Factors> {
+    fn fit(
+        &self,
+        (rows, columns): (usize, usize),
+        change: &[f32],
+        cancel: &CancelToken,
+    ) -> Result<Factors> {
         let all: f64 = change.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
         if all == 0.0 || !all.is_finite() {
             return Ok(Factors::default());
@@ -132,7 +143,8 @@ impl Analysis {
             }
             Rank::Energy(share) => {
                 // A little less may be lost, for rounding.
-                let room = all * (1.0 - share) / (1.0 + 2.0 * NOISE_OF_LOSS) - 2.0 * NOISE_OF_CHANGE * all;
+                let room =
+                    all * (1.0 - share) / (1.0 + 2.0 * NOISE_OF_LOSS) - 2.0 * NOISE_OF_CHANGE * all;
                 // Beyond, factors are as many numbers as the matrix.
                 let useful = rows * columns / (rows + columns);
                 let mut size = FIRST_RANK.min(useful);
@@ -156,7 +168,8 @@ impl Analysis {
     }
 
     fn find(&mut self) -> Result<()> {
-        let parts = std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
+        let parts =
+            std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
         let mut all = vec![0f32; self.unit.len() as usize];
         for (chunk, part) in parts {
             let start = self.unit.chunk_range(chunk).start as usize;
@@ -177,7 +190,11 @@ impl Analysis {
                 }
             })
             .collect::<Result<_>>()?;
-        let bound = factors.iter().zip(self.unit.segments()).map(|(f, s)| f.bind(s.rows as usize)).collect();
+        let bound = factors
+            .iter()
+            .zip(self.unit.segments())
+            .map(|(f, s)| f.bind(s.rows as usize))
+            .collect();
         let mut factor_bytes = Vec::new();
         factors::write(&self.unit, &factors, self.effort, &mut factor_bytes)?;
         let inner = Lossless.analyze(&residual_unit(&self.unit)?, self.effort)?;
@@ -187,7 +204,13 @@ impl Analysis {
 }
 
 impl UnitAnalysis for Analysis {
-    fn observe(&self, chunk: u64, target: &[u8], base: Option<&[u8]>, cx: &mut CodecContext) -> Result<()> {
+    fn observe(
+        &self,
+        chunk: u64,
+        target: &[u8],
+        base: Option<&[u8]>,
+        cx: &mut CodecContext,
+    ) -> Result<()> {
         cx.cancel.check()?;
         check_chunk(&self.unit, chunk, target.len(), base.map(<[u8]>::len))?;
         let dtype = self.unit.dtype();
@@ -200,12 +223,24 @@ impl UnitAnalysis for Analysis {
                 let changes = with_real!(dtype, changes_of, target, base);
                 self.changes.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk, changes);
                 if chunk == 0 {
-                    self.cancel.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&cx.cancel);
+                    self.cancel
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .clone_from(&cx.cancel);
                 }
                 Ok(())
             }
             Some(found) => {
-                with_real!(dtype, predict, &self.unit, &found.bound, chunk, base, changes, predictions);
+                with_real!(
+                    dtype,
+                    predict,
+                    &self.unit,
+                    &found.bound,
+                    chunk,
+                    base,
+                    changes,
+                    predictions
+                );
                 if self.whole {
                     found.inner.observe(chunk, target, Some(predictions), cx)
                 } else {
@@ -295,8 +330,16 @@ impl ChunkEncoder for Encoder {
         let result = if self.whole {
             self.inner.encode_chunk(chunk, target, Some(predictions), out, cx)
         } else {
-            let surrogate =
-                with_real!(dtype, surrogate, &self.unit, &self.bound, chunk, target, base, predictions);
+            let surrogate = with_real!(
+                dtype,
+                surrogate,
+                &self.unit,
+                &self.bound,
+                chunk,
+                target,
+                base,
+                predictions
+            );
             self.inner.encode_chunk(chunk, &surrogate, Some(predictions), out, cx)
         };
         cx.put(scratch);

@@ -56,13 +56,15 @@ impl Factors {
 
 /// The unit as which the integers of all factors are coded: a segment for each side of each matrix.
 fn integers(unit: &UnitSpec, ranks: &[u64]) -> Result<UnitSpec> {
-    let sides = unit.segments().iter().zip(ranks).filter(|(_, r)| **r > 0).flat_map(|(s, &rank)| {
-        [Segment { rows: rank, row_len: s.rows }, Segment { rows: rank, row_len: s.row_len }]
-    });
+    let sides =
+        unit.segments().iter().zip(ranks).filter(|(_, r)| **r > 0).flat_map(|(s, &rank)| {
+            [Segment { rows: rank, row_len: s.rows }, Segment { rows: rank, row_len: s.row_len }]
+        });
     UnitSpec::new(Dtype::I16, None, DEFAULT_CHUNK_LEN, sides.collect::<Vec<_>>())
 }
 
-/// Bytes of a parameter block that do not grow with its matrices: tables, of the residual and of the factors.
+/// Bytes of a parameter block that do not grow with its matrices: tables, of the residual and of
+/// the factors.
 pub(super) fn table_bytes(unit: &UnitSpec, mut params: &[u8]) -> Result<u64> {
     let block = |input: &mut &[u8]| -> Result<u64> {
         let most = input.len() as u64;
@@ -80,11 +82,13 @@ pub(super) fn table_bytes(unit: &UnitSpec, mut params: &[u8]) -> Result<u64> {
     Ok(tables + block(&mut params)?)
 }
 
-/// Read the serial form off the front of `input`. One entry per segment; rank zero for what is coded exactly.
+/// Read the serial form off the front of `input`. One entry per segment; rank zero for what is
+/// coded exactly.
 pub(super) fn read(input: &mut &[u8], unit: &UnitSpec, limits: &Limits) -> Result<Vec<Bound>> {
     let mut ranks = Vec::new();
     for segment in unit.segments() {
-        let most = if is_matrix(segment) { MAX_RANK.min(segment.rows).min(segment.row_len) } else { 0 };
+        let most =
+            if is_matrix(segment) { MAX_RANK.min(segment.rows).min(segment.row_len) } else { 0 };
         ranks.push(if most > 0 { varint::take_max(input, most, "rank")? } else { 0 });
     }
     let shape = integers(unit, &ranks)?;
@@ -157,7 +161,8 @@ mod build {
         let numbers = factors.iter().flat_map(|f| f.left.iter().chain(&f.right));
         let bytes: Vec<u8> = numbers.flat_map(|x| x.to_le_bytes()).collect();
         let mut cx = CodecContext::new();
-        let encoded = encode_unit(&Lossless, &integers(unit, &ranks)?, &bytes, None, effort, &mut cx)?;
+        let encoded =
+            encode_unit(&Lossless, &integers(unit, &ranks)?, &bytes, None, effort, &mut cx)?;
         for block in std::iter::once(&encoded.params).chain(&encoded.chunks) {
             varint::put(out, block.len() as u64);
             out.extend_from_slice(block);
@@ -165,8 +170,8 @@ mod build {
         Ok(())
     }
 
-    /// Integers for the first `rank` components, each side having the root of the singular values, so that rounding adds about
-    /// `noise` to the squared error.
+    /// Integers for the first `rank` components, each side having the root of the singular values,
+    /// so that rounding adds about `noise` to the squared error.
     pub(in super::super) fn quantise(
         found: &Truncated,
         rank: usize,
@@ -179,7 +184,8 @@ mod build {
         if rank == 0 || sum == 0.0 || !sum.is_finite() {
             return Factors::default();
         }
-        // An error of a step's variance in each entry of one side, times the squared length of its partner in the other.
+        // An error of a step's variance in each entry of one side, times the squared length of its
+        // partner in the other.
         let step = |len: usize| (6.0 * noise / (sum * len as f64)).sqrt();
         let largest = |step: f64, entries: &mut dyn Iterator<Item = f64>| {
             // Entries must fit 16 bits.
@@ -197,7 +203,8 @@ mod build {
         };
         let left_step = largest(step(rows), &mut (0..rank).flat_map(left));
         let right_step = largest(step(columns), &mut (0..rank).flat_map(right));
-        let round = |x: f64, step: f32| (x / f64::from(step)).round().clamp(-32_767.0, 32_767.0) as i16;
+        let round =
+            |x: f64, step: f32| (x / f64::from(step)).round().clamp(-32_767.0, 32_767.0) as i16;
         Factors {
             rank,
             left: (0..rank).flat_map(left).map(|x| round(x, left_step)).collect(),

@@ -1,11 +1,12 @@
 //! `svd`: the leading singular vectors of each matrix' change.
 //!
-//! What a LoRA of the same rank could express at best, in the Frobenius norm. Factors are integers, in steps that add next to nothing
-//! to what truncation loses, and entropy-coded by the lossless codec: about half the size of bf16 factors. Vectors, and matrices for
-//! which no rank pays, come back bit for bit, as do infinities and numbers that are none.
+//! What a LoRA of the same rank could express at best, in the Frobenius norm. Factors are integers,
+//! in steps that add next to nothing to what truncation loses, and entropy-coded by the lossless
+//! codec: about half the size of bf16 factors. Vectors, and matrices for which no rank pays, come
+//! back bit for bit, as do infinities and numbers that are none.
 //!
-//! Takes bf16, f16 and f32 with a base of any float type or none. The encoder (feature `svd-encode`) holds the unit in memory.
-//! `docs/codecs/svd.md` has the format and measurements.
+//! Takes bf16, f16 and f32 with a base of any float type or none. The encoder (feature
+//! `svd-encode`) holds the unit in memory. `docs/codecs/svd.md` has the format and measurements.
 
 #[cfg(feature = "svd-encode")]
 mod analysis;
@@ -21,8 +22,8 @@ use crate::lossless::{Lossless, Predictor};
 use crate::real::{is_castable, is_real, with_real};
 use factors::Bound;
 use sparse_core::{
-    BaseUse, ChunkDecoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, Error, Fidelity, Limits, Result,
-    UnitSpec, check_chunk,
+    BaseUse, ChunkDecoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, Error, Fidelity, Limits,
+    Result, UnitSpec, check_chunk,
 };
 
 /// How many singular vectors are kept of each matrix.
@@ -30,8 +31,8 @@ use sparse_core::{
 pub enum Rank {
     /// So many, or all that the matrix has.
     Fixed(u32),
-    /// As many as it takes to keep this share of the squared Frobenius norm of the change; matrices that would take more than they
-    /// gain are coded exactly.
+    /// As many as it takes to keep this share of the squared Frobenius norm of the change; matrices
+    /// that would take more than they gain are coded exactly.
     Energy(f64),
 }
 
@@ -56,13 +57,14 @@ impl Svd {
         Svd { rank, info: INFO }
     }
 
-    /// Keep this much as a first layer, and all the rest as a second: every bit comes back, or the best product alone if a
-    /// reader [stops after the first](crate::layers).
+    /// Keep this much as a first layer, and all the rest as a second: every bit comes back, or the
+    /// best product alone if a reader [stops after the first](crate::layers).
     pub const fn layered(rank: Rank) -> Self {
         Svd { rank, info: CodecInfo { fidelity: Fidelity::Lossless, ..INFO } }
     }
 
-    /// Bytes of a parameter block that do not grow with its matrices: tables, of the residual and of the factors.
+    /// Bytes of a parameter block that do not grow with its matrices: tables, of the residual and
+    /// of the factors.
     ///
     /// # Errors
     /// `Corrupt`, `Truncated`.
@@ -102,7 +104,12 @@ impl DeltaDecoder for Svd {
         &self.info
     }
 
-    fn bind(&self, unit: &UnitSpec, mut params: &[u8], limits: &Limits) -> Result<Box<dyn ChunkDecoder>> {
+    fn bind(
+        &self,
+        unit: &UnitSpec,
+        mut params: &[u8],
+        limits: &Limits,
+    ) -> Result<Box<dyn ChunkDecoder>> {
         check_unit(unit)?;
         Limits::check("parameters", params.len() as u64, limits.max_params_bytes)?;
         let chunk_bytes = u64::from(unit.chunk_len()) * unit.dtype().storage_bytes() as u64;
@@ -148,8 +155,12 @@ impl ChunkDecoder for Decoder {
         let mut scratch = cx.take::<Scratch>();
         let Scratch { base: cast, changes, predictions } = &mut *scratch;
         let dtype = self.unit.dtype();
-        let base =
-            self.predictor.predict(base, dtype.storage_bytes(), out.len() / dtype.storage_bytes(), cast);
+        let base = self.predictor.predict(
+            base,
+            dtype.storage_bytes(),
+            out.len() / dtype.storage_bytes(),
+            cast,
+        );
         use product::predict;
         with_real!(dtype, predict, &self.unit, &self.factors, chunk, base, changes, predictions);
         let result = self.inner.decode_chunk(chunk, encoded, Some(predictions), out, cx);

@@ -10,9 +10,10 @@ use std::marker::PhantomData;
 /// Columns whose right factors stay in the cache while the rows of a chunk go by.
 const TILE: usize = 1024;
 
-/// The predictions of a chunk: base words moved by the product of the factors. Sums are taken in binary32 in the order of the
-/// components, each operation rounded by itself; the sum with the base in binary64, then rounded to the type. Words that are no
-/// numbers, and what would become none, stay as they are.
+/// The predictions of a chunk: base words moved by the product of the factors. Sums are taken in
+/// binary32 in the order of the components, each operation rounded by itself; the sum with the base
+/// in binary64, then rounded to the type. Words that are no numbers, and what would become none,
+/// stay as they are.
 pub(super) fn predict<R: Real>(
     unit: &UnitSpec,
     factors: &[Bound],
@@ -103,7 +104,8 @@ impl<R: Real> Kernel for Move<'_, R> {
         for (word, &change) in self.words.chunks_exact_mut(R::W::BYTES).zip(self.changes) {
             let p = R::W::load(word);
             let moved = R::round(R::value(p) + f64::from(change));
-            let moves = (change != 0.0) & change.is_finite() & !R::is_special(p) & !R::is_special(moved);
+            let moves =
+                (change != 0.0) & change.is_finite() & !R::is_special(p) & !R::is_special(moved);
             R::W::store(if moves { moved } else { p }, word);
         }
     }

@@ -1,5 +1,6 @@
-//! Truncated singular value decomposition of a dense matrix: a randomised range finder with two power steps (Halko,
-//! Martinsson and Tropp 2011). It steers the encoder only: nothing here is part of what a decoder computes.
+//! Truncated singular value decomposition of a dense matrix: a randomised range finder with two
+//! power steps (Halko, Martinsson and Tropp 2011). It steers the encoder only: nothing here is part
+//! of what a decoder computes.
 
 use crate::low_rank::linalg::{axpy, combine, eigen_until, noise, orthonormalise_until};
 use crate::low_rank::workers;
@@ -27,8 +28,8 @@ pub(crate) struct Dense<'a> {
     pub(crate) entries: &'a [f32],
 }
 
-/// `left * right`: `left` by rows of `rank`, with orthogonal columns as long as the singular values; `right` by rows of the matrix'
-/// length, orthonormal.
+/// `left * right`: `left` by rows of `rank`, with orthogonal columns as long as the singular
+/// values; `right` by rows of the matrix' length, orthonormal.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Truncated {
     pub(crate) left: Vec<f32>,
@@ -62,9 +63,9 @@ impl Dense<'_> {
         let rotated = workers::map(self.rows.div_ceil(BLOCK), |block| {
             let rows = left.chunks_exact(size).skip(block * BLOCK).take(BLOCK);
             rows.flat_map(|row| {
-                vectors
-                    .chunks_exact(size)
-                    .map(move |e| e.iter().zip(row).map(|(&e, &x)| e * f64::from(x)).sum::<f64>() as f32)
+                vectors.chunks_exact(size).map(move |e| {
+                    e.iter().zip(row).map(|(&e, &x)| e * f64::from(x)).sum::<f64>() as f32
+                })
             })
             .collect::<Vec<f32>>()
         });
@@ -253,20 +254,23 @@ mod tests {
         let entries: Vec<f32> = (0..m * n)
             .map(|at| {
                 let (i, j) = (at / n, at % n);
-                let sum: f32 =
-                    (0..5).map(|c| 16.0 / (1 << c) as f32 * left[c * m + i] * right[c * n + j]).sum();
+                let sum: f32 = (0..5)
+                    .map(|c| 16.0 / (1 << c) as f32 * left[c * m + i] * right[c * n + j])
+                    .sum();
                 sum + 1e-4 * rough[at]
             })
             .collect();
-        let found =
-            Dense { rows: m, columns: n, entries: &entries }.truncated(5, &CancelToken::new()).unwrap();
+        let found = Dense { rows: m, columns: n, entries: &entries }
+            .truncated(5, &CancelToken::new())
+            .unwrap();
         for (c, sigma) in found.sigma.iter().enumerate() {
             assert!((sigma - 16.0 / f64::from(1 << c)).abs() < 1e-3, "{:?}", found.sigma);
         }
         let mut error = 0.0;
         for (i, row) in entries.chunks(n).enumerate() {
             for (j, &x) in row.iter().enumerate() {
-                let product: f32 = (0..5).map(|c| found.left[i * 5 + c] * found.right[c * n + j]).sum();
+                let product: f32 =
+                    (0..5).map(|c| found.left[i * 5 + c] * found.right[c * n + j]).sum();
                 error += f64::from(x - product).powi(2);
             }
         }
@@ -279,8 +283,9 @@ mod tests {
             .truncated(9, &CancelToken::new())
             .unwrap();
         assert!((found.sigma[0] - 2.0).abs() < 1e-5 && (found.sigma[1] - 1.0).abs() < 1e-5);
-        let none =
-            Dense { rows: 3, columns: 2, entries: &[0.0; 6] }.truncated(1, &CancelToken::new()).unwrap();
+        let none = Dense { rows: 3, columns: 2, entries: &[0.0; 6] }
+            .truncated(1, &CancelToken::new())
+            .unwrap();
         assert_eq!(none.sigma, [0.0]);
     }
 

@@ -4,13 +4,14 @@ use super::range::Dense;
 use super::{Rank, Svd};
 use crate::certificate::Tally;
 use sparse_core::{
-    CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit, ErrorKind, Segment, UnitSpec,
-    decode_unit, encode_unit,
+    CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit, ErrorKind, Segment,
+    UnitSpec, decode_unit, encode_unit,
 };
 
 /// A matrix whose change has rank three and some noise, and a vector.
 fn pair(dtype: Dtype, rows: usize, columns: usize, noise: f32) -> (UnitSpec, Vec<u8>, Vec<u8>) {
-    let segments = [Segment { rows: rows as u64, row_len: columns as u64 }, Segment { rows: 1, row_len: 50 }];
+    let segments =
+        [Segment { rows: rows as u64, row_len: columns as u64 }, Segment { rows: 1, row_len: 50 }];
     let unit = UnitSpec::new(dtype, Some(dtype), 5000, segments).unwrap();
     let random = crate::low_rank::linalg::noise(2 * (rows * columns + 50) + 3 * (rows + columns));
     let (weights, rest) = random.split_at(rows * columns + 50);
@@ -99,7 +100,8 @@ fn damaged_factors_are_refused() {
     let (encoded, _) = round_trip(&Svd::default(), &unit, &target, &base);
     let limits = CodecContext::new().limits;
     for cut in 0..encoded.params.len() {
-        let kind = Svd::default().bind(&unit, &encoded.params[..cut], &limits).err().map(|e| e.kind());
+        let kind =
+            Svd::default().bind(&unit, &encoded.params[..cut], &limits).err().map(|e| e.kind());
         assert!(matches!(kind, Some(ErrorKind::Corrupt | ErrorKind::Truncated)), "{cut} {kind:?}");
     }
     assert!(Svd::new(Rank::Energy(1.5)).analyze(&unit, Effort::Default).is_err());
@@ -136,7 +138,12 @@ fn wide() {
     let (rows, columns) = (4096, 11008);
     let entries = crate::low_rank::linalg::noise(rows * columns);
     let start = std::time::Instant::now();
-    let found =
-        Dense { rows, columns, entries: &entries }.truncated(64, &sparse_core::CancelToken::new()).unwrap();
-    println!("4096 x 11008, rank 64: {:.2} s, sigma {:.1}", start.elapsed().as_secs_f64(), found.sigma[0]);
+    let found = Dense { rows, columns, entries: &entries }
+        .truncated(64, &sparse_core::CancelToken::new())
+        .unwrap();
+    println!(
+        "4096 x 11008, rank 64: {:.2} s, sigma {:.1}",
+        start.elapsed().as_secs_f64(),
+        found.sigma[0]
+    );
 }

@@ -1,4 +1,5 @@
-//! Delta files for the tests, and the frame around an index done a second time, from the specification.
+//! Delta files for the tests, and the frame around an index done a second time, from the
+//! specification.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use sparse_container::*;
@@ -29,8 +30,18 @@ impl Rng {
     }
 
     fn name(&mut self) -> String {
-        let parts =
-            ["encoder", "layer", "0", "1", "attention", "weight", "bias", "\u{e9}\u{e8}", "\u{e8}", ""];
+        let parts = [
+            "encoder",
+            "layer",
+            "0",
+            "1",
+            "attention",
+            "weight",
+            "bias",
+            "\u{e9}\u{e8}",
+            "\u{e8}",
+            "",
+        ];
         (0..self.below(6)).map(|_| parts[self.below(10) as usize]).collect::<Vec<_>>().join(".")
     }
 
@@ -119,7 +130,8 @@ pub(crate) fn random(seed: u64) -> (Vec<u8>, Index) {
     }
     for i in 0..rng.below(5) {
         let n = if index.entries.is_empty() { 0 } else { rng.below(4) };
-        let parts: Vec<u32> = (0..n).map(|_| rng.below(index.entries.len() as u64) as u32).collect();
+        let parts: Vec<u32> =
+            (0..n).map(|_| rng.below(index.entries.len() as u64) as u32).collect();
         let digest = match *parts {
             [] => digest(b""),
             [one] => index.entries[one as usize].digest,
@@ -176,10 +188,13 @@ fn entry(rng: &mut Rng, w: &mut Writer<Vec<u8>>, index: &Index) -> Entry {
     };
     for _ in 0..rng.below(4) {
         let base = rng.below(1 + index.bases.len() as u64) as usize;
-        let base = index.bases.get(base).map(|b| (base as u32, b.spec.storage_len(), b.spec.dtype()));
+        let base =
+            index.bases.get(base).map(|b| (base as u32, b.spec.storage_len(), b.spec.dtype()));
         let unit = rng.below(1 + index.units.len() as u64) as usize;
         match (rng.below(3), base, index.units.get(unit)) {
-            (0, Some((base, have, d)), _) if have > 0 && d.storage_bytes() == dtype.storage_bytes() => {
+            (0, Some((base, have, d)), _)
+                if have > 0 && d.storage_bytes() == dtype.storage_bytes() =>
+            {
                 let (offset, len) = within(rng, have);
                 pieces.push(Piece { len, source: PieceSource::Base { base, offset } });
             }
@@ -233,7 +248,8 @@ pub(crate) fn small() -> (Vec<u8>, Index) {
     let offset = w.position();
     let chunks = [&b"chunk"[..], b"", b"chunk three"].map(|c| w.append_chunk(c).unwrap().1);
     let start = BaseStart { base: 1, offset: 0 };
-    let mut record = UnitRecord::new(CodecId(1), &unit, &[start], params, offset, chunks.to_vec()).unwrap();
+    let mut record =
+        UnitRecord::new(CodecId(1), &unit, &[start], params, offset, chunks.to_vec()).unwrap();
     record.attributes.insert(1, vec![1, 2, 3]);
     index.units.push(record);
     let head = w.append(b"the header").unwrap();

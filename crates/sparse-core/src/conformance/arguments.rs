@@ -2,7 +2,9 @@
 
 use super::cases::Case;
 use super::subject::{Check, Encoded, Order, Subject, ensure};
-use crate::{CancelToken, ChunkDecoder, ChunkEncoder, CodecContext, ErrorKind, Limits, Result, UnitAnalysis};
+use crate::{
+    CancelToken, ChunkDecoder, ChunkEncoder, CodecContext, ErrorKind, Limits, Result, UnitAnalysis,
+};
 
 /// Check all of them on a unit that the codec takes.
 pub(super) fn check(subject: &Subject<'_>, case: &Case) -> Check {
@@ -10,12 +12,16 @@ pub(super) fn check(subject: &Subject<'_>, case: &Case) -> Check {
     limits(subject, case, &encoded)?;
 
     let mut cx = CodecContext::new();
-    let analysis = subject.encoder.analyze(&case.unit, case.effort).map_err(|e| format!("analyze: {e:?}"))?;
+    let analysis =
+        subject.encoder.analyze(&case.unit, case.effort).map_err(|e| format!("analyze: {e:?}"))?;
     let Some(settled) = subject.analyze(case, Order::Forward, |_| true)? else { return Ok(()) };
     let encoder = settled.finish().map_err(|e| format!("finish failed the second time: {e:?}"))?;
-    let bound =
-        subject.encoder.bind(&case.unit, &encoded.unit.params, &cx.limits).map_err(|e| format!("{e:?}"))?;
-    let steps = Steps { analysis: &*analysis, encoder: &*encoder, bound: &*bound, encoded: &encoded };
+    let bound = subject
+        .encoder
+        .bind(&case.unit, &encoded.unit.params, &cx.limits)
+        .map_err(|e| format!("{e:?}"))?;
+    let steps =
+        Steps { analysis: &*analysis, encoder: &*encoder, bound: &*bound, encoded: &encoded };
     wrong_lengths(subject, case, &steps, &mut cx)?;
 
     let cancel = CancelToken::new();
@@ -63,8 +69,15 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// Make all three calls with these arguments; `target` is input to two of them and output of the third.
-    fn all(&self, subject: &Subject<'_>, call: &Call<'_>, target: &mut [u8], cx: &mut CodecContext) -> Check {
+    /// Make all three calls with these arguments; `target` is input to two of them and output of
+    /// the third.
+    fn all(
+        &self,
+        subject: &Subject<'_>,
+        call: &Call<'_>,
+        target: &mut [u8],
+        cx: &mut CodecContext,
+    ) -> Check {
         let Call { chunk, base, want, why } = *call;
         subject.step(format_args!("calls with {why}"));
         let must_fail = |name: &str, result: Result<()>| {
@@ -83,7 +96,12 @@ impl Steps<'_> {
     }
 }
 
-fn wrong_lengths(subject: &Subject<'_>, case: &Case, steps: &Steps<'_>, cx: &mut CodecContext) -> Check {
+fn wrong_lengths(
+    subject: &Subject<'_>,
+    case: &Case,
+    steps: &Steps<'_>,
+    cx: &mut CodecContext,
+) -> Check {
     let want = ErrorKind::InvalidArgument;
     let width = case.unit.dtype().storage_bytes();
     for chunk in 0..case.unit.chunk_count() {
@@ -101,7 +119,12 @@ fn wrong_lengths(subject: &Subject<'_>, case: &Case, steps: &Steps<'_>, cx: &mut
             steps.all(subject, &call, &mut target, cx)?;
             continue;
         };
-        steps.all(subject, &Call { chunk, base: None, want, why: "the base missing" }, &mut target, cx)?;
+        steps.all(
+            subject,
+            &Call { chunk, base: None, want, why: "the base missing" },
+            &mut target,
+            cx,
+        )?;
         let len = base.len();
         for wrong in [0, len - 1, len + 1, 2 * len] {
             let wrong_base = vec![0; wrong];
@@ -115,7 +138,8 @@ fn wrong_lengths(subject: &Subject<'_>, case: &Case, steps: &Steps<'_>, cx: &mut
         let call = Call { chunk, base: none, want, why: "an index past the last chunk" };
         steps.all(subject, &call, &mut [], cx)?;
         let mut target = case.target_chunk(0).to_vec();
-        let call = Call { chunk, base: case.base_chunk(0), want, why: "an index past the last chunk" };
+        let call =
+            Call { chunk, base: case.base_chunk(0), want, why: "an index past the last chunk" };
         steps.all(subject, &call, &mut target, cx)?;
     }
     Ok(())

@@ -49,7 +49,8 @@ type Shape = (&'static [(u64, u64)], u32);
 
 const D: u32 = DEFAULT_CHUNK_LEN;
 /// Small tensors of many shapes, some of them empty.
-const MIXED: &[(u64, u64)] = &[(2, 3), (0, 5), (1, 1), (3, 7), (4, 0), (1, 64), (5, 13), (9, 1), (0, 0)];
+const MIXED: &[(u64, u64)] =
+    &[(2, 3), (0, 5), (1, 1), (3, 7), (4, 0), (1, 64), (5, 13), (9, 1), (0, 0)];
 
 const SHAPES: &[Shape] = &[
     (&[], D),
@@ -104,7 +105,8 @@ const LARGE: Shape = (&[(150, 200), (1, 777), (40, 256)], D);
 
 fn case(pair: Pair, shape: Shape, pattern: Pattern, effort: Effort, thorough: bool) -> Case {
     let (segments, chunk_len) = shape;
-    let segments: Vec<_> = segments.iter().map(|&(rows, row_len)| Segment { rows, row_len }).collect();
+    let segments: Vec<_> =
+        segments.iter().map(|&(rows, row_len)| Segment { rows, row_len }).collect();
     let contents = format!("{pattern:?} {} on {}", pair.0, pair.1.map_or("nothing", Dtype::name));
     let len: u64 = segments.iter().map(Segment::len).sum();
     let name = format!(
@@ -138,21 +140,23 @@ pub(super) fn round_trips(pair: Pair) -> impl Iterator<Item = Case> {
             case(pair, shape, pattern, effort, false)
         })
     });
-    let patterns = if main { &[Pattern::Gaussian, Pattern::Sparse][..] } else { &[Pattern::Gaussian] };
+    let patterns =
+        if main { &[Pattern::Gaussian, Pattern::Sparse][..] } else { &[Pattern::Gaussian] };
     let large = EFFORTS
         .into_iter()
         .filter(move |&e| main || e == Effort::Default)
         .flat_map(move |effort| patterns.iter().map(move |&p| case(pair, LARGE, p, effort, false)));
     let narrow = pair.0.storage_bytes() <= 2 && pair.1.is_none_or(|b| b.storage_bytes() <= 2);
-    let exhaustive =
-        narrow.then(|| case(pair, (&[(256, 256)], 20_001), Pattern::Exhaustive, Effort::Default, false));
+    let exhaustive = narrow
+        .then(|| case(pair, (&[(256, 256)], 20_001), Pattern::Exhaustive, Effort::Default, false));
     contents.chain(shapes).chain(large).chain(exhaustive)
 }
 
 /// Small cases of a pair, to be damaged in every way.
 pub(super) fn small(pair: Pair) -> Vec<Case> {
     let efforts = if is_main(pair) { &EFFORTS[..] } else { &[Effort::Default] };
-    let mut cases: Vec<_> = efforts.iter().map(|&e| case(pair, SMALL, Pattern::Gaussian, e, false)).collect();
+    let mut cases: Vec<_> =
+        efforts.iter().map(|&e| case(pair, SMALL, Pattern::Gaussian, e, false)).collect();
     cases.push(case(pair, SMALL, Pattern::RandomBits, Effort::Default, false));
     cases
 }
@@ -161,7 +165,11 @@ pub(super) fn small(pair: Pair) -> Vec<Case> {
 pub(super) fn larger(pair: Pair) -> Vec<Case> {
     let patterns = [Pattern::Gaussian, Pattern::Sparse, Pattern::RowScaled];
     let count = if is_main(pair) { 3 } else { 1 };
-    patterns.into_iter().take(count).map(|p| case(pair, MEDIUM, p, Effort::Default, false)).collect()
+    patterns
+        .into_iter()
+        .take(count)
+        .map(|p| case(pair, MEDIUM, p, Effort::Default, false))
+        .collect()
 }
 
 /// Units unlike those of [`small`] in every respect, for parameters to be bound to by mistake.
@@ -181,7 +189,8 @@ pub(super) fn strange_units(unit: &UnitSpec) -> Vec<UnitSpec> {
         UnitSpec::new(Dtype::U8, None, len, same.clone()),
         UnitSpec::new(Dtype::F64, Some(Dtype::F64), len, same.clone()),
         UnitSpec::new(Dtype::Bf16, Some(Dtype::F32), len, same),
-        // Nothing of this size may be allocated or walked: a decoder's cost is bounded by what it is given.
+        // Nothing of this size may be allocated or walked: a decoder's cost is bounded by what it
+        // is given.
         UnitSpec::new(dtype, base, len, [seg(huge, 1)]),
         UnitSpec::new(dtype, base, len, [seg(1, huge)]),
         UnitSpec::new(dtype, base, len, [seg(1 << 20, 1 << 20), seg(0, huge), seg(huge, 0)]),

@@ -69,9 +69,10 @@ impl Pattern {
                     Pattern::Special => {
                         (special(dtype, random), special(base_dtype.unwrap_or(dtype), random))
                     }
-                    Pattern::Gaussian => {
-                        (element(dtype, weight + random.gauss() * 1e-4), base_bits(base_dtype, weight))
-                    }
+                    Pattern::Gaussian => (
+                        element(dtype, weight + random.gauss() * 1e-4),
+                        base_bits(base_dtype, weight),
+                    ),
                     Pattern::Identical => (plain, base_bits(base_dtype, weight)),
                     Pattern::Zeroed => (0, base_bits(base_dtype, weight)),
                     Pattern::Zero => (0, 0),
@@ -96,7 +97,11 @@ impl Pattern {
                     Pattern::Exhaustive => {
                         let n = target.count();
                         let other = order.get(n as usize).copied().unwrap_or(0);
-                        if same_type && dtype.storage_bytes() == 1 { (n >> 8, n) } else { (n, other) }
+                        if same_type && dtype.storage_bytes() == 1 {
+                            (n >> 8, n)
+                        } else {
+                            (n, other)
+                        }
                     }
                 };
                 target.push(t);
@@ -134,7 +139,8 @@ fn base_bits(dtype: Option<Dtype>, value: f64) -> u64 {
     dtype.map_or(0, |d| element(d, value))
 }
 
-/// The storage element nearest to `value` (in thousandths for integers; the packed types get any bits).
+/// The storage element nearest to `value` (in thousandths for integers; the packed types get any
+/// bits).
 fn element(dtype: Dtype, value: f64) -> u64 {
     match dtype.storage_class() {
         DtypeClass::Float { exponent, mantissa } => float(exponent, mantissa, value),
@@ -191,7 +197,8 @@ fn special(dtype: Dtype, random: &mut Random) -> u64 {
     negative ^ if random.below(2) == 0 { magnitude } else { magnitude.wrapping_add(near) }
 }
 
-/// The largest distance, in units in the last place of the ordered bit patterns, between two runs of elements.
+/// The largest distance, in units in the last place of the ordered bit patterns, between two runs
+/// of elements.
 pub(super) fn ulp_distance(dtype: Dtype, a: &[u8], b: &[u8]) -> u64 {
     let width = dtype.storage_bytes();
     let sign = 1u64 << (8 * width - 1);
@@ -222,7 +229,10 @@ mod tests {
         for _ in 0..10_000 {
             let value = random.gauss() * 0.1f64.powi(random.below(50) as i32);
             let ours = f32::from_bits(float(8, 23, value) as u32);
-            assert!((f64::from(ours) - value).abs() <= (f64::from(value as f32) - value).abs(), "{value}");
+            assert!(
+                (f64::from(ours) - value).abs() <= (f64::from(value as f32) - value).abs(),
+                "{value}"
+            );
             assert_eq!(float(11, 52, value), value.to_bits());
         }
         assert_eq!(float(8, 7, 1.0), 0x3f80);
@@ -251,19 +261,23 @@ mod tests {
         }
         let unit = UnitSpec::new(Dtype::U8, Some(Dtype::U8), 100, seg).unwrap();
         let (target, base) = Pattern::Exhaustive.fill(&unit, &mut Random::named("x"));
-        let all: std::collections::BTreeSet<_> = target.iter().zip(base.as_ref().unwrap()).collect();
+        let all: std::collections::BTreeSet<_> =
+            target.iter().zip(base.as_ref().unwrap()).collect();
         assert_eq!(all.len(), 65_536);
     }
 
     #[test]
     fn special_values_are_met() {
-        let unit = UnitSpec::new(Dtype::F16, None, 100, [Segment { rows: 1, row_len: 2000 }]).unwrap();
+        let unit =
+            UnitSpec::new(Dtype::F16, None, 100, [Segment { rows: 1, row_len: 2000 }]).unwrap();
         let (target, _) = Pattern::Special.fill(&unit, &mut Random::named("x"));
-        let values: Vec<u16> = target.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
+        let values: Vec<u16> =
+            target.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
         for special in [0, 0x8000, 0x7c00, 0xfc00, 0x7e00, 0xfe00, 0x0001, 0x0400, 0x7bff] {
             assert!(values.contains(&special), "{special:#x}");
         }
-        let signalling = |v: &&u16| **v & 0x7c00 == 0x7c00 && **v & 0x0200 == 0 && **v & 0x01ff != 0;
+        let signalling =
+            |v: &&u16| **v & 0x7c00 == 0x7c00 && **v & 0x0200 == 0 && **v & 0x01ff != 0;
         assert!(values.iter().filter(signalling).count() > 100);
     }
 }

@@ -1,4 +1,5 @@
-//! Damaged and forged input: an error or other weights, but never a panic, and never what memory held before.
+//! Damaged and forged input: an error or other weights, but never a panic, and never what memory
+//! held before.
 
 use super::cases::{Case, strange_units};
 use super::random::Random;
@@ -17,7 +18,8 @@ enum Damage {
         byte: usize,
         value: u8,
     },
-    /// Several bytes of one value: the longest run of a variable-length integer, the largest of a fixed one.
+    /// Several bytes of one value: the longest run of a variable-length integer, the largest of a
+    /// fixed one.
     Run {
         byte: usize,
         len: usize,
@@ -46,8 +48,12 @@ impl Damage {
         let random = |len, seed: u64| Random::named(&seed.to_string()).bytes(len);
         match self {
             Damage::Truncate(len) => bytes.truncate(len),
-            Damage::FlipBit { byte, bit } => bytes.iter_mut().skip(byte).take(1).for_each(|b| *b ^= 1 << bit),
-            Damage::Set { byte, value } => bytes.iter_mut().skip(byte).take(1).for_each(|b| *b = value),
+            Damage::FlipBit { byte, bit } => {
+                bytes.iter_mut().skip(byte).take(1).for_each(|b| *b ^= 1 << bit)
+            }
+            Damage::Set { byte, value } => {
+                bytes.iter_mut().skip(byte).take(1).for_each(|b| *b = value)
+            }
             Damage::Run { byte, len, value } => {
                 bytes.iter_mut().skip(byte).take(len).for_each(|b| *b = value)
             }
@@ -83,9 +89,13 @@ impl Damage {
 
     /// All of them if there is room for that, else a sample, and some of the other kinds.
     fn plan(len: usize, budget: usize, random: &mut Random) -> Vec<Damage> {
-        let mut all: Vec<_> = if len * 9 <= budget { Damage::exhaustive(len).collect() } else { Vec::new() };
-        let more =
-            budget.saturating_sub(all.len()).min(budget / 4 + 8).max(if all.is_empty() { budget } else { 0 });
+        let mut all: Vec<_> =
+            if len * 9 <= budget { Damage::exhaustive(len).collect() } else { Vec::new() };
+        let more = budget.saturating_sub(all.len()).min(budget / 4 + 8).max(if all.is_empty() {
+            budget
+        } else {
+            0
+        });
         all.extend((0..more).map(|_| Damage::random(len, random)));
         all
     }
@@ -121,7 +131,8 @@ pub(super) fn check(subject: &Subject<'_>, case: &Case, budget: usize) -> Check 
     let chunks = case.unit.chunk_count();
 
     for damage in Damage::plan(encoded.unit.params.len(), budget, &mut random) {
-        subject.step(format_args!("{damage:?} of {} bytes of parameters", encoded.unit.params.len()));
+        subject
+            .step(format_args!("{damage:?} of {} bytes of parameters", encoded.unit.params.len()));
         let params = damage.apply(&encoded.unit.params);
         if let Some(bound) = bind(subject, &case.unit, &params, &cx)? {
             for chunk in 0..chunks {
@@ -159,13 +170,20 @@ pub(super) fn check(subject: &Subject<'_>, case: &Case, budget: usize) -> Check 
             )?;
         }
     }
-    // Whatever the failed calls left in the scratch memory, and in the bound decoder, must not show.
+    // Whatever the failed calls left in the scratch memory, and in the bound decoder, must not
+    // show.
     subject.step("decoding valid chunks after damaged ones");
     let mut whole = Vec::new();
     for chunk in 0..chunks {
         let mut out = random.bytes(case.unit.chunk_bytes(chunk));
         bound
-            .decode_chunk(chunk, encoded.unit.chunk(chunk), case.base_chunk(chunk), &mut out, &mut cx)
+            .decode_chunk(
+                chunk,
+                encoded.unit.chunk(chunk),
+                case.base_chunk(chunk),
+                &mut out,
+                &mut cx,
+            )
             .map_err(|e| format!("a valid chunk was refused: {e:?}"))?;
         whole.extend(out);
     }
@@ -173,7 +191,8 @@ pub(super) fn check(subject: &Subject<'_>, case: &Case, budget: usize) -> Check 
     Ok(())
 }
 
-/// Parameters and chunks of every case, given with the units of all the others and with stranger ones.
+/// Parameters and chunks of every case, given with the units of all the others and with stranger
+/// ones.
 pub(super) fn swapped(subject: &Subject<'_>, cases: &[Case]) -> Check {
     let mut cx = CodecContext::new();
     let mut encoded: Vec<Encoded> = Vec::new();
@@ -198,13 +217,22 @@ pub(super) fn swapped(subject: &Subject<'_>, cases: &[Case]) -> Check {
             ));
             let Some(bound) = bind(subject, unit, params, &cx)? else { continue };
             // Not those whose buffers would not fit in memory.
-            for chunk in (0..unit.chunk_count().min(3)).filter(|&c| unit.chunk_bytes(c) <= 1 << 20) {
+            for chunk in (0..unit.chunk_count().min(3)).filter(|&c| unit.chunk_bytes(c) <= 1 << 20)
+            {
                 let out = unit.chunk_bytes(chunk);
                 let base = unit
                     .base_dtype()
                     .map(|b| vec![0x3c; out / unit.dtype().storage_bytes() * b.storage_bytes()]);
                 let bytes = e.unit.chunk(chunk);
-                decode_twice(&*bound, chunk, bytes, base.as_deref(), out, &mut cx, Blame::DataOrUnit)?;
+                decode_twice(
+                    &*bound,
+                    chunk,
+                    bytes,
+                    base.as_deref(),
+                    out,
+                    &mut cx,
+                    Blame::DataOrUnit,
+                )?;
             }
         }
     }
@@ -231,10 +259,19 @@ fn decode(
     cx: &mut CodecContext,
     blame: Blame,
 ) -> Check {
-    decode_twice(bound, chunk, bytes, case.base_chunk(chunk), case.unit.chunk_bytes(chunk), cx, blame)
+    decode_twice(
+        bound,
+        chunk,
+        bytes,
+        case.base_chunk(chunk),
+        case.unit.chunk_bytes(chunk),
+        cx,
+        blame,
+    )
 }
 
-/// Decode into buffers of different content: what comes out must not depend on it, for damaged input neither.
+/// Decode into buffers of different content: what comes out must not depend on it, for damaged
+/// input neither.
 fn decode_twice(
     bound: &dyn ChunkDecoder,
     chunk: u64,
@@ -249,9 +286,9 @@ fn decode_twice(
         return blame.check("decode_chunk", &e);
     }
     let mut second = vec![0xaa; len];
-    bound
-        .decode_chunk(chunk, bytes, base, &mut second, cx)
-        .map_err(|e| format!("decode_chunk succeeded once, and then failed on the same input: {e:?}"))?;
+    bound.decode_chunk(chunk, bytes, base, &mut second, cx).map_err(|e| {
+        format!("decode_chunk succeeded once, and then failed on the same input: {e:?}")
+    })?;
     ensure!(
         first == second,
         "what a damaged chunk decodes to depends on the buffer's prior content, or on earlier calls"

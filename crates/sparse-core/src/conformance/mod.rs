@@ -6,19 +6,21 @@
 //! sparse_core::conformance::run(&*my_codec);
 //! ```
 //!
-//! It encodes units of every type, shape and content that models have (and some that they should not), and checks
-//! what the [codec traits](crate::DeltaDecoder) promise:
+//! It encodes units of every type, shape and content that models have (and some that they should
+//! not), and checks what the [codec traits](crate::DeltaDecoder) promise:
 //!
 //! - weights come back as the codec's [`Fidelity`] says, whatever their bits;
-//! - the encoding depends on the data alone, the decoded weights on encoding and base alone: not on the order of
-//!   chunks, threads, alignment, prior content of buffers, or what was done before;
-//! - each wrong argument, a cancelled token and an exceeded limit report their own [`ErrorKind`](crate::ErrorKind);
+//! - the encoding depends on the data alone, the decoded weights on encoding and base alone: not on
+//!   the order of chunks, threads, alignment, prior content of buffers, or what was done before;
+//! - each wrong argument, a cancelled token and an exceeded limit report their own
+//!   [`ErrorKind`](crate::ErrorKind);
 //! - damaged, forged and swapped input is an error or other weights, never a panic;
 //! - estimates are within 5 % and 1 KiB of the real size.
 //!
-//! Data and damage are pseudo-random with fixed seeds: a failure repeats. Not checked: the memory and time that
-//! hostile input takes, but for sizes that no machine has (a decoder that believes them aborts the test or hangs
-//! it). A fuzzer finds more than a suite can; this is the least that a codec must pass before.
+//! Data and damage are pseudo-random with fixed seeds: a failure repeats. Not checked: the memory
+//! and time that hostile input takes, but for sizes that no machine has (a decoder that believes
+//! them aborts the test or hangs it). A fuzzer finds more than a suite can; this is the least that
+//! a codec must pass before.
 
 mod arguments;
 mod cases;
@@ -48,8 +50,9 @@ pub struct Options {
     pub dtypes: Vec<Dtype>,
     /// How near the weights must come back; what the codec's own info says by default.
     pub fidelity: Option<Fidelity>,
-    /// Ways to damage each small encoding of the common types (others get an eighth); 2000 by default. Those
-    /// whose every truncation and flipped bit fit in this number are damaged exhaustively.
+    /// Ways to damage each small encoding of the common types (others get an eighth); 2000 by
+    /// default. Those whose every truncation and flipped bit fit in this number are damaged
+    /// exhaustively.
     pub mutations: usize,
 }
 
@@ -95,7 +98,8 @@ pub struct Report {
 /// Check a codec against everything that the traits promise.
 ///
 /// # Panics
-/// When the codec breaks its contract, or takes no unit at all: with a sentence that says how and on which unit.
+/// When the codec breaks its contract, or takes no unit at all: with a sentence that says how and
+/// on which unit.
 pub fn run(encoder: &dyn DeltaEncoder) -> Report {
     run_with(encoder, &Options::default())
 }
@@ -115,10 +119,14 @@ pub fn run_with(encoder: &dyn DeltaEncoder, options: &Options) -> Report {
 fn try_run(encoder: &dyn DeltaEncoder, options: &Options) -> Check<Report> {
     let fidelity = options.fidelity.unwrap_or(encoder.info().fidelity);
     let subject = || Subject::new(encoder, fidelity, options.mutations);
-    let pairs: Vec<Pair> =
-        options.dtypes.iter().flat_map(|&d| cases::bases(d).into_iter().map(move |base| (d, base))).collect();
+    let pairs: Vec<Pair> = options
+        .dtypes
+        .iter()
+        .flat_map(|&d| cases::bases(d).into_iter().map(move |base| (d, base)))
+        .collect();
 
-    // Pairs are begun in order and none is left halfway, so the first failure does not depend on timing.
+    // Pairs are begun in order and none is left halfway, so the first failure does not depend on
+    // timing.
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let results = Mutex::new(BTreeMap::new());
     let worker = || {

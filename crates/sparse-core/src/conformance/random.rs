@@ -7,7 +7,9 @@ impl Random {
     /// Seeded with a name, so that adding a case does not change the data of the others.
     pub(super) fn named(name: &str) -> Self {
         Random(
-            name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)),
+            name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
+                (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+            }),
         )
     }
 
@@ -23,7 +25,8 @@ impl Random {
         (self.next() % n.max(1) as u64) as usize
     }
 
-    /// About normal, mean 0, variance 1: exact arithmetic only, no `ln` that differs between machines.
+    /// About normal, mean 0, variance 1: exact arithmetic only, no `ln` that differs between
+    /// machines.
     pub(super) fn gauss(&mut self) -> f64 {
         let sum: u64 = (0..12).map(|_| self.next() >> 32).sum();
         sum as f64 / f64::from(u32::MAX) - 6.0

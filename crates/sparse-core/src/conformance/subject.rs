@@ -2,7 +2,9 @@
 
 use super::cases::Case;
 use super::random::Random;
-use crate::{CodecContext, DeltaEncoder, EncodedUnit, ErrorKind, EstimatedBits, Fidelity, UnitAnalysis};
+use crate::{
+    CodecContext, DeltaEncoder, EncodedUnit, ErrorKind, EstimatedBits, Fidelity, UnitAnalysis,
+};
 use std::any::Any;
 use std::fmt::Display;
 use std::ops::{Deref, DerefMut};
@@ -65,8 +67,9 @@ impl<'a> Subject<'a> {
     /// Run one check, with its name (and what it was doing) before whatever goes wrong.
     pub(super) fn guard<T>(&self, name: &str, check: impl FnOnce() -> Check<T>) -> Check<T> {
         self.step("starting");
-        let result = catch_unwind(AssertUnwindSafe(check))
-            .unwrap_or_else(|payload| Err(format!("the codec panicked: {}", panic_message(&*payload))));
+        let result = catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|payload| {
+            Err(format!("the codec panicked: {}", panic_message(&*payload)))
+        });
         result.map_err(|e| {
             let step = self.step.lock().map(|s| s.clone()).unwrap_or_default();
             format!("{name}: {step}: {e}")
@@ -83,9 +86,9 @@ impl<'a> Subject<'a> {
             // Encoded chunks are appended, so what was there before must stay.
             let mut out = b"before".to_vec();
             let (target, base) = (case.target_at(chunk, order), case.base_at(chunk, order));
-            encoder
-                .encode_chunk(chunk, &target, base.as_deref(), &mut out, cx)
-                .map_err(|e| format!("encode_chunk {chunk} failed on the data that was analysed: {e:?}"))?;
+            encoder.encode_chunk(chunk, &target, base.as_deref(), &mut out, cx).map_err(|e| {
+                format!("encode_chunk {chunk} failed on the data that was analysed: {e:?}")
+            })?;
             out.strip_prefix(b"before")
                 .map(<[u8]>::to_vec)
                 .ok_or_else(|| format!("encode_chunk {chunk} must append, it overwrote its buffer"))
@@ -101,7 +104,9 @@ impl<'a> Subject<'a> {
         order: Order,
         shown: impl Fn(u64) -> bool + Sync,
     ) -> Check<Option<Box<dyn UnitAnalysis>>> {
-        let Some(mut analysis) = declined(self.encoder.analyze(&case.unit, case.effort), "analyze")? else {
+        let Some(mut analysis) =
+            declined(self.encoder.analyze(&case.unit, case.effort), "analyze")?
+        else {
             return Ok(None);
         };
         for _ in 0..MAX_PASSES {
@@ -125,7 +130,12 @@ impl<'a> Subject<'a> {
     }
 
     /// Decode into buffers that held something else before.
-    pub(super) fn decode(&self, case: &Case, encoded: &EncodedUnit, order: Order) -> Check<Vec<u8>> {
+    pub(super) fn decode(
+        &self,
+        case: &Case,
+        encoded: &EncodedUnit,
+        order: Order,
+    ) -> Check<Vec<u8>> {
         let bound = self
             .encoder
             .bind(&case.unit, &encoded.params, &CodecContext::new().limits)
@@ -136,7 +146,9 @@ impl<'a> Subject<'a> {
             Random::named(&format!("{order:?}")).fill(&mut out);
             bound
                 .decode_chunk(chunk, &bytes, case.base_at(chunk, order).as_deref(), &mut out, cx)
-                .map_err(|e| format!("decode_chunk {chunk} failed on the encoder's own output: {e:?}"))?;
+                .map_err(|e| {
+                    format!("decode_chunk {chunk} failed on the encoder's own output: {e:?}")
+                })?;
             Ok(out.to_vec())
         })?;
         Ok(chunks.concat())
@@ -154,7 +166,8 @@ impl<'a> Subject<'a> {
             let mut cx = CodecContext::new();
             let mut results = Vec::new();
             for i in 0..count {
-                results.push(work(if order == Order::Reverse { count - 1 - i } else { i }, &mut cx)?);
+                results
+                    .push(work(if order == Order::Reverse { count - 1 - i } else { i }, &mut cx)?);
             }
             if order == Order::Reverse {
                 results.reverse();
@@ -163,7 +176,10 @@ impl<'a> Subject<'a> {
         }
         let worker = |first: usize| -> Check<Vec<(u64, T)>> {
             let mut cx = CodecContext::new();
-            (first as u64..count).step_by(THREADS).map(|chunk| Ok((chunk, work(chunk, &mut cx)?))).collect()
+            (first as u64..count)
+                .step_by(THREADS)
+                .map(|chunk| Ok((chunk, work(chunk, &mut cx)?)))
+                .collect()
         };
         let mut results = Vec::new();
         std::thread::scope(|scope| {
@@ -208,7 +224,8 @@ impl Case {
     }
 
     pub(super) fn base_chunk(&self, chunk: u64) -> Option<&[u8]> {
-        let (range, width) = (self.unit.chunk_range(chunk), self.unit.base_dtype()?.storage_bytes());
+        let (range, width) =
+            (self.unit.chunk_range(chunk), self.unit.base_dtype()?.storage_bytes());
         Some(&self.base.as_ref()?[range.start as usize * width..range.end as usize * width])
     }
 

@@ -2,8 +2,9 @@
 
 use super::{Options, Report, run, run_with};
 use crate::{
-    BaseUse, ChunkDecoder, ChunkEncoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype,
-    Effort, Error, ErrorKind, EstimatedBits, Fidelity, Limits, Result, UnitAnalysis, UnitSpec, check_chunk,
+    BaseUse, ChunkDecoder, ChunkEncoder, CodecContext, CodecId, CodecInfo, DeltaDecoder,
+    DeltaEncoder, Dtype, Effort, Error, ErrorKind, EstimatedBits, Fidelity, Limits, Result,
+    UnitAnalysis, UnitSpec, check_chunk,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -50,7 +51,8 @@ enum Bug {
     DeclinesEverything,
 }
 
-/// Stores target XOR base (where they have the same type), or nothing at all for units where that is zero.
+/// Stores target XOR base (where they have the same type), or nothing at all for units where that
+/// is zero.
 struct Toy {
     info: CodecInfo,
     shared: Arc<Shared>,
@@ -86,7 +88,8 @@ impl Toy {
             Bug::SaysBaseIsRequired => BaseUse::Required,
             _ => BaseUse::Optional,
         };
-        let info = CodecInfo { id: CodecId(0xffff), name: "toy", fidelity: Fidelity::Lossless, base };
+        let info =
+            CodecInfo { id: CodecId(0xffff), name: "toy", fidelity: Fidelity::Lossless, base };
         Toy { info, shared: Arc::new(Shared { bug, calls: AtomicU64::new(0) }) }
     }
 }
@@ -135,7 +138,12 @@ impl DeltaDecoder for Toy {
         &self.info
     }
 
-    fn bind(&self, unit: &UnitSpec, params: &[u8], limits: &Limits) -> Result<Box<dyn ChunkDecoder>> {
+    fn bind(
+        &self,
+        unit: &UnitSpec,
+        params: &[u8],
+        limits: &Limits,
+    ) -> Result<Box<dyn ChunkDecoder>> {
         let shared = &self.shared;
         if !shared.has(Bug::IgnoresLimit) {
             Limits::check("parameters", params.len() as u64, limits.max_params_bytes)?;
@@ -171,7 +179,13 @@ impl DeltaEncoder for Toy {
 }
 
 impl UnitAnalysis for Analysis {
-    fn observe(&self, chunk: u64, target: &[u8], base: Option<&[u8]>, cx: &mut CodecContext) -> Result<()> {
+    fn observe(
+        &self,
+        chunk: u64,
+        target: &[u8],
+        base: Option<&[u8]>,
+        cx: &mut CodecContext,
+    ) -> Result<()> {
         self.shared.check(&self.unit, chunk, target.len(), base, cx)?;
         if self.shared.has(Bug::ObserveFails) && target.len() > 1000 {
             return Err(Error::corrupt("too much for me"));
@@ -200,7 +214,8 @@ impl UnitAnalysis for Analysis {
             _ => 1.0,
         };
         // How much of it is in which segment does not matter here.
-        let mut payload = vec![0.0; if self.shared.has(Bug::EstimatesNoSegments) { 0 } else { segments }];
+        let mut payload =
+            vec![0.0; if self.shared.has(Bug::EstimatesNoSegments) { 0 } else { segments }];
         if let Some(first) = payload.first_mut() {
             *first = 8.0 * seen as f64 * factor;
         }
@@ -260,7 +275,9 @@ impl ChunkEncoder for Unit {
         }
         match self.shared.bug {
             Bug::OverwritesEncoded => out.clear(),
-            Bug::ForgetsItself if self.shared.calls.fetch_add(1, Relaxed) % 100 == 99 => diff.fill(7),
+            Bug::ForgetsItself if self.shared.calls.fetch_add(1, Relaxed) % 100 == 99 => {
+                diff.fill(7)
+            }
             _ => {}
         }
         out.extend(diff);
@@ -301,7 +318,9 @@ impl ChunkDecoder for Unit {
         };
         match bug {
             Bug::PanicsOnTruncation => drop(encoded[..out.len()].to_vec()),
-            Bug::PanicsOnGarbageAfter => assert!(encoded.len() <= out.len(), "{} bytes left", encoded.len()),
+            Bug::PanicsOnGarbageAfter => {
+                assert!(encoded.len() <= out.len(), "{} bytes left", encoded.len())
+            }
             Bug::LeavesOutOnDamage if encoded.len() < out.len() => {
                 out[..encoded.len()].copy_from_slice(encoded);
                 return Ok(());
@@ -318,8 +337,11 @@ impl ChunkDecoder for Unit {
         }
         if encoded.len() != out.len() {
             cx.put(Box::new(true));
-            let kind =
-                if bug == Bug::BlamesTheCaller { ErrorKind::InvalidArgument } else { ErrorKind::Truncated };
+            let kind = if bug == Bug::BlamesTheCaller {
+                ErrorKind::InvalidArgument
+            } else {
+                ErrorKind::Truncated
+            };
             return Err(Error::new(kind, "length of chunk"));
         }
         out.copy_from_slice(&xor(&self.unit, encoded, base));

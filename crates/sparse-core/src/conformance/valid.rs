@@ -24,7 +24,8 @@ pub(super) fn check(subject: &Subject<'_>, case: &Case) -> Check<bool> {
     let decoded = subject.decode(case, &encoded.unit, Order::Forward)?;
     fidelity(subject, case, &decoded)?;
 
-    let orders: &[Order] = if case.thorough { &[Order::Reverse, Order::Threads] } else { &[Order::Reverse] };
+    let orders: &[Order] =
+        if case.thorough { &[Order::Reverse, Order::Threads] } else { &[Order::Reverse] };
     for &order in orders {
         subject.step(format_args!("encoding again ({order:?}, unaligned)"));
         let again = subject.encode(case, order)?;
@@ -54,7 +55,10 @@ fn fidelity(subject: &Subject<'_>, case: &Case, decoded: &[u8]) -> Check {
         ),
         Fidelity::UlpBounded(bound) => {
             let distance = ulp_distance(case.unit.dtype(), decoded, &case.target);
-            ensure!(distance <= u64::from(bound), "weights are off by {distance} units in the last place");
+            ensure!(
+                distance <= u64::from(bound),
+                "weights are off by {distance} units in the last place"
+            );
         }
         Fidelity::Lossy => {}
     }
@@ -69,8 +73,13 @@ fn first_difference(a: &[u8], b: &[u8]) -> String {
 }
 
 fn same_encoding(first: &Encoded, again: Option<&Encoded>) -> Check {
-    let Some(again) = again else { return Err("the codec took the unit before, and declines it now".into()) };
-    ensure!(again.unit.params == first.unit.params, "the parameters differ from those of the first time");
+    let Some(again) = again else {
+        return Err("the codec took the unit before, and declines it now".into());
+    };
+    ensure!(
+        again.unit.params == first.unit.params,
+        "the parameters differ from those of the first time"
+    );
     for (i, (a, b)) in again.unit.chunks.iter().zip(&first.unit.chunks).enumerate() {
         ensure!(a == b, "encoded chunk {i} differs from that of the first time");
     }
@@ -84,7 +93,9 @@ fn same_encoding(first: &Encoded, again: Option<&Encoded>) -> Check {
 }
 
 fn bits(estimate: &EstimatedBits) -> f64 {
-    estimate.payload.iter().sum::<f64>() + estimate.per_chunk * estimate.chunks as f64 + estimate.fixed
+    estimate.payload.iter().sum::<f64>()
+        + estimate.per_chunk * estimate.chunks as f64
+        + estimate.fixed
 }
 
 fn well_formed(case: &Case, estimate: &EstimatedBits) -> Check {
@@ -116,7 +127,8 @@ fn estimate(case: &Case, encoded: &Encoded) -> Check {
     Ok(())
 }
 
-/// A reader of a range decodes only the chunks that cover it, each perhaps twice, perhaps in a new process.
+/// A reader of a range decodes only the chunks that cover it, each perhaps twice, perhaps in a new
+/// process.
 fn decode_parts(subject: &Subject<'_>, case: &Case, encoded: &Encoded, decoded: &[u8]) -> Check {
     subject.step("decoding single chunks");
     let ignored = subject.encoder.info().base == BaseUse::Ignored;
@@ -142,22 +154,29 @@ fn decode_parts(subject: &Subject<'_>, case: &Case, encoded: &Encoded, decoded: 
             bound
                 .decode_chunk(chunk, encoded.unit.chunk(chunk), base.as_deref(), &mut out, &mut cx)
                 .map_err(|e| format!("decoding chunk {chunk} alone failed: {e:?}"))?;
-            let why =
-                if time == 2 && ignored { " with another base, which the codec says it ignores" } else { "" };
-            ensure!(out == expected, "chunk {chunk} alone (time {time}) decodes to something else{why}");
+            let why = if time == 2 && ignored {
+                " with another base, which the codec says it ignores"
+            } else {
+                ""
+            };
+            ensure!(
+                out == expected,
+                "chunk {chunk} alone (time {time}) decodes to something else{why}"
+            );
         }
     }
     Ok(())
 }
 
-/// The data may change between analysis and encoding (a file that is being written): then an error, or a chunk
-/// that decodes to the new data.
+/// The data may change between analysis and encoding (a file that is being written): then an error,
+/// or a chunk that decodes to the new data.
 fn changed_data(subject: &Subject<'_>, case: &Case) -> Check {
     let mut random = Random::named(&case.name);
     subject.step("analysing once more");
     let Some(analysis) = subject.analyze(case, Order::Forward, |_| true)? else { return Ok(()) };
     let encoder = analysis.finish().map_err(|e| format!("finish failed the second time: {e:?}"))?;
-    for change in ["random target", "one element changed", "random base", "random target and base"] {
+    for change in ["random target", "one element changed", "random base", "random target and base"]
+    {
         subject.step(format_args!("encoding other data than was analysed ({change})"));
         let mut target = case.target.clone();
         let mut base = case.base.clone();
@@ -178,7 +197,8 @@ fn changed_data(subject: &Subject<'_>, case: &Case) -> Check {
     Ok(())
 }
 
-/// An estimate needs only a sample. Encoding with what the sample taught may fail, but not go wrong.
+/// An estimate needs only a sample. Encoding with what the sample taught may fail, but not go
+/// wrong.
 fn partial_analysis(subject: &Subject<'_>, case: &Case) -> Check {
     for every in [0, 3] {
         subject.step(format_args!("analysing only some chunks (one of {every})"));
@@ -193,7 +213,11 @@ fn partial_analysis(subject: &Subject<'_>, case: &Case) -> Check {
     Ok(())
 }
 
-fn encode_or_refuse(subject: &Subject<'_>, case: &Case, encoder: &dyn crate::ChunkEncoder) -> Check {
+fn encode_or_refuse(
+    subject: &Subject<'_>,
+    case: &Case,
+    encoder: &dyn crate::ChunkEncoder,
+) -> Check {
     let mut cx = CodecContext::new();
     let bound = subject
         .encoder

@@ -93,7 +93,8 @@ fn castable(a: Kind, b: Kind) -> bool {
 /// Beyond this many pairs of columns, only those of one name are compared.
 const PAIRS: usize = 1 << 16;
 
-/// For each column of the derivative, the column of the base that has its name, or one that is alike.
+/// For each column of the derivative, the column of the base that has its name, or one that is
+/// alike.
 fn map_by_name(named: &Named<'_>, cancel: &CancelToken) -> Result<Vec<Option<Mapping>>> {
     let (base, derivative) = (named.base, named.derivative);
     let mut same = HashMap::new();
@@ -106,7 +107,8 @@ fn map_by_name(named: &Named<'_>, cancel: &CancelToken) -> Result<Vec<Option<Map
     let columns = columns.map(|(d, (name, &kind))| -> Result<Option<Mapping>> {
         cancel.check()?;
         let found = same.get(name.as_str()).or_else(|| alike.get(&plain(name))).copied();
-        let Some((b, base_kind)) = found.and_then(|b| Some((b, *base.store.kinds().get(b)?))) else {
+        let Some((b, base_kind)) = found.and_then(|b| Some((b, *base.store.kinds().get(b)?)))
+        else {
             return Ok(None);
         };
         if base_kind != kind {

@@ -1,4 +1,5 @@
-//! What is found out before anything is coded: which columns correspond, where rows come from, what predicts what.
+//! What is found out before anything is coded: which columns correspond, where rows come from, what
+//! predicts what.
 
 mod effort;
 mod mapping;
@@ -26,7 +27,8 @@ pub(crate) struct Table<'a> {
 pub(crate) struct Tuning {
     /// New text beyond this many bytes goes to the fast compressor.
     pub(crate) modelled_bytes: u64,
-    /// Where there are several row groups, everything goes to it if models would code more than one in so many bytes.
+    /// Where there are several row groups, everything goes to it if models would code more than one
+    /// in so many bytes.
     pub(crate) modelled_share: u64,
     /// Bytes of the base that models may learn from.
     pub(crate) prime_bytes: u64,
@@ -38,8 +40,9 @@ pub(crate) struct Tuning {
     pub(crate) spill: Spill,
 }
 
-/// Pairs of columns that are compared with each other in all. Up to 128 columns each is compared with each; with more,
-/// the time would be that of the pairs and of nothing else, so only neighbours are.
+/// Pairs of columns that are compared with each other in all. Up to 128 columns each is compared
+/// with each; with more, the time would be that of the pairs and of nothing else, so only
+/// neighbours are.
 const PAIRS: usize = 1 << 14;
 
 /// Which of `others` columns a column is compared with that lies at `at` of `columns`.
@@ -108,8 +111,8 @@ pub(crate) fn analyse(
     Ok(Analysis { plan, origins })
 }
 
-/// Rows that are equal in all columns that correspond; if those are few, rows that are equal in the columns that
-/// share most values.
+/// Rows that are equal in all columns that correspond; if those are few, rows that are equal in the
+/// columns that share most values.
 fn match_rows(
     named: &Named<'_>,
     mapping: &[Option<Mapping>],
@@ -151,7 +154,11 @@ fn match_rows(
 }
 
 /// The key's columns, of derivative and base.
-fn key_pairs(named: &Named<'_>, exact: &[(usize, usize)], key: &[String]) -> Result<Vec<(usize, usize)>> {
+fn key_pairs(
+    named: &Named<'_>,
+    exact: &[(usize, usize)],
+    key: &[String],
+) -> Result<Vec<(usize, usize)>> {
     let find = |name: &String| {
         let names = named.derivative.names;
         let pair = exact.iter().copied().find(|p| names.get(p.0) == Some(name));
@@ -168,7 +175,11 @@ fn key_pairs(named: &Named<'_>, exact: &[(usize, usize)], key: &[String]) -> Res
 }
 
 /// Hashes of rows over some columns.
-fn row_hashes(store: &Store, columns: impl Iterator<Item = usize>, spill: &Spill) -> Result<Numbers> {
+fn row_hashes(
+    store: &Store,
+    columns: impl Iterator<Item = usize>,
+    spill: &Spill,
+) -> Result<Numbers> {
     let columns: Vec<usize> = columns.collect();
     let mut out = Numbers::new(store.rows(), 0, spill)?;
     let mut cursor = out.cursor();
@@ -187,8 +198,13 @@ fn row_hashes(store: &Store, columns: impl Iterator<Item = usize>, spill: &Spill
     Ok(out)
 }
 
-/// Hashes of the rows of base and derivative over columns that correspond: (of the base, of the derivative).
-fn both_hashes(named: &Named<'_>, pairs: &[(usize, usize)], spill: &Spill) -> Result<(Numbers, Numbers)> {
+/// Hashes of the rows of base and derivative over columns that correspond: (of the base, of the
+/// derivative).
+fn both_hashes(
+    named: &Named<'_>,
+    pairs: &[(usize, usize)],
+    spill: &Spill,
+) -> Result<(Numbers, Numbers)> {
     let (b, d) = rayon::join(
         || row_hashes(named.base.store, pairs.iter().map(|p| p.1), spill),
         || row_hashes(named.derivative.store, pairs.iter().map(|p| p.0), spill),
@@ -233,7 +249,13 @@ const MIN_MODELLED: u64 = 512 << 10;
 const MIN_PRIME: u64 = 16 << 10;
 
 /// Sizes of models, what they learn from, and what goes to the bulk.
-fn size(named: &Named<'_>, tuning: &Tuning, new: &[u64], edits: u64, plan: &mut Plan) -> Result<()> {
+fn size(
+    named: &Named<'_>,
+    tuning: &Tuning,
+    new: &[u64],
+    edits: u64,
+    plan: &mut Plan,
+) -> Result<()> {
     let total: u64 = new.iter().sum();
     let base_rows = named.base.store.rows();
     let groups = named.derivative.store.blocks().max(1) as u64;
@@ -247,7 +269,8 @@ fn size(named: &Named<'_>, tuning: &Tuning, new: &[u64], edits: u64, plan: &mut 
         let text = matches!(plan.kinds[c], Kind::Text | Kind::Bytes);
         plan.columns[c].bulk = text && (plain || total > tuning.modelled_bytes) && new * 8 > total;
         let primed = new > 512 && !plan.columns[c].bulk && !plain;
-        if let (true, Some(column)) = (primed, exact.zip(first.as_ref()).and_then(|(b, f)| f.columns.get(b)))
+        if let (true, Some(column)) =
+            (primed, exact.zip(first.as_ref()).and_then(|(b, f)| f.columns.get(b)))
         {
             plan.columns[c].primed = true;
             // Decimal digits take about twice the room.
@@ -261,7 +284,8 @@ fn size(named: &Named<'_>, tuning: &Tuning, new: &[u64], edits: u64, plan: &mut 
     }
     let bulk = plan.columns.iter().any(|c| c.bulk);
     // What models code, in how many row groups.
-    let coded = new.iter().zip(&plan.columns).map(|(n, c)| if c.bulk { n / 64 } else { *n }).sum::<u64>();
+    let coded =
+        new.iter().zip(&plan.columns).map(|(n, c)| if c.bulk { n / 64 } else { *n }).sum::<u64>();
     if bulk && prime_row == 0 {
         prime_row = 400;
     }
@@ -293,7 +317,9 @@ mod tests {
     fn wide_tables_compare_neighbours() {
         assert_eq!(neighbours(5, 128, 128), 0..128);
         assert_eq!(neighbours(5, 10_000, 1), 0..1);
-        for (columns, others) in [(200, 200), (10_000, 10_000), (129, 10_000), (10_000, 129), (1, 20_000)] {
+        for (columns, others) in
+            [(200, 200), (10_000, 10_000), (129, 10_000), (10_000, 129), (1, 20_000)]
+        {
             let mut pairs = 0;
             for at in 0..columns {
                 let near = neighbours(at, columns, others);

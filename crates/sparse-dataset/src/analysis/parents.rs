@@ -14,8 +14,8 @@ const SAMPLE: usize = 3000;
 
 /// Bits that coding cell after cell takes, each given the cells of one or two other columns.
 ///
-/// An adaptive code: a value seen before with the same parents is cheap, one seen before at all costs what its
-/// frequency says, and a new one its length.
+/// An adaptive code: a value seen before with the same parents is cheap, one seen before at all
+/// costs what its frequency says, and a new one its length.
 fn bits(cells: &[u64], lens: &[f64], given: &[u64]) -> f64 {
     let mut pairs: HashMap<(u64, u64), f64> = HashMap::new();
     let mut contexts: HashMap<u64, f64> = HashMap::new();
@@ -37,14 +37,16 @@ fn bits(cells: &[u64], lens: &[f64], given: &[u64]) -> f64 {
     sum
 }
 
-/// Choose parents and hints. Returns for each column the bytes of text that are about to be coded, roughly.
+/// Choose parents and hints. Returns for each column the bytes of text that are about to be coded,
+/// roughly.
 pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> Result<Vec<u64>> {
     let store = named.derivative.store;
     let uncovered = origins.count(|o| o == Origin::New)?;
     let edited = origins.count(|o| matches!(o, Origin::Edit(_)))?;
     let n = plan.columns.len();
     let mut new = vec![0u64; n];
-    // Columns of all rows, where something has no source at all; else of new rows, else of edited ones.
+    // Columns of all rows, where something has no source at all; else of new rows, else of edited
+    // ones.
     let everywhere = plan.columns.iter().any(|c| c.source == Source::None);
     let rows = match (uncovered, edited) {
         _ if everywhere => spread(store.rows(), SAMPLE),
@@ -90,7 +92,8 @@ pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> R
         let mut given = nothing;
         for slot in 0..2 {
             for &p in before.iter().filter(|p| plan.columns[c].parents[0] != Some(**p)) {
-                let both: Vec<u64> = given.iter().zip(&hashes[p]).map(|(a, b)| mix(*a, *b)).collect();
+                let both: Vec<u64> =
+                    given.iter().zip(&hashes[p]).map(|(a, b)| mix(*a, *b)).collect();
                 let cost = bits(&hashes[c], &lens[c], &both);
                 if cost < best.0 * 0.98 {
                     best = (cost, Some(p));

@@ -135,8 +135,8 @@ fn siblings(s: &Sample, plan: &mut Plan, value: &[f64]) {
             continue;
         }
         let mut best = (value[c].max(0.3) + 0.05, plan.columns[c].source, plan.columns[c].rule);
-        for other in
-            neighbours(c, n, n).filter(|&o| o != c && !matches!(plan.columns[o].source, Source::Sibling(_)))
+        for other in neighbours(c, n, n)
+            .filter(|&o| o != c && !matches!(plan.columns[o].source, Source::Sibling(_)))
         {
             for rule in Rule::candidates() {
                 let w = worth(s, c, Source::Sibling(other), rule, rule == Rule::Same) - 0.02;

@@ -1,5 +1,5 @@
-//! Columns to Arrow arrays. Nothing that a column says is trusted: lengths, UTF-8 and nesting are checked, and what
-//! nulls take in Arrow beyond what is stored of them is bounded.
+//! Columns to Arrow arrays. Nothing that a column says is trusted: lengths, UTF-8 and nesting are
+//! checked, and what nulls take in Arrow beyond what is stored of them is bounded.
 
 use super::dictionary::{Dictionaries, distinct};
 use super::schema::kind_of;
@@ -10,12 +10,14 @@ use crate::wire::Input;
 use arrow_array::builder::{BinaryViewBuilder, StringViewBuilder};
 use arrow_array::types::{ArrowDictionaryKeyType, Int16Type, Int32Type, Int64Type};
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeListArray, Int16Array, Int32Array,
-    Int64Array, LargeBinaryArray, LargeListArray, LargeListViewArray, LargeStringArray, ListArray,
-    ListViewArray, MapArray, NullArray, OffsetSizeTrait, PrimitiveArray, RecordBatch, RecordBatchOptions,
-    RunArray, StringArray, StructArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeListArray, Int16Array,
+    Int32Array, Int64Array, LargeBinaryArray, LargeListArray, LargeListViewArray, LargeStringArray,
+    ListArray, ListViewArray, MapArray, NullArray, OffsetSizeTrait, PrimitiveArray, RecordBatch,
+    RecordBatchOptions, RunArray, StringArray, StructArray,
 };
-use arrow_buffer::{ArrowNativeType, BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_buffer::{
+    ArrowNativeType, BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer,
+};
 use arrow_data::ArrayData;
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, SchemaRef};
 use sparse_core::{Error, ErrorKind, Result};
@@ -46,16 +48,19 @@ impl Builder<'_> {
         let each = column.kind.width().unwrap_or(4) as u64 + 1;
         let left = self.fill.checked_sub(each.saturating_mul(n as u64));
         self.fill = left.ok_or_else(|| {
-            let text =
-                format!("nulls of a row group that take more than {MAX_FILL_BYTES} bytes in nested cells");
+            let text = format!(
+                "nulls of a row group that take more than {MAX_FILL_BYTES} bytes in nested cells"
+            );
             Error::new(ErrorKind::LimitExceeded, text)
         })?;
         Ok(())
     }
 
-    /// Appends the field or item of a parent that is null: nothing, or where that may not be, an empty value.
+    /// Appends the field or item of a parent that is null: nothing, or where that may not be, an
+    /// empty value.
     fn push_absent(&mut self, column: &mut Column, field: &Field) -> Result<()> {
-        // The null of a nested value is masked by its parent's, and there is no empty one of each type.
+        // The null of a nested value is masked by its parent's, and there is no empty one of each
+        // type.
         if field.is_nullable() || field.data_type().is_nested() {
             column.push(None)
         } else {
@@ -143,10 +148,16 @@ fn list(b: &mut Builder<'_>, column: &Column, field: &FieldRef, large: bool) -> 
     })
 }
 
-fn list_view(b: &mut Builder<'_>, column: &Column, field: &FieldRef, large: bool) -> Result<ArrayRef> {
+fn list_view(
+    b: &mut Builder<'_>,
+    column: &Column,
+    field: &FieldRef,
+    large: bool,
+) -> Result<ArrayRef> {
     let (counts, child) = items(b, column, field.data_type())?;
     let values = to_array(b, field.data_type(), &child)?;
-    let starts: Vec<usize> = std::iter::once(0).chain(running(&counts)).take(counts.len()).collect();
+    let starts: Vec<usize> =
+        std::iter::once(0).chain(running(&counts)).take(counts.len()).collect();
     let nulls = nulls_of(column);
     macro_rules! build {
         ($array:ty, $t:ty) => {{
@@ -154,7 +165,8 @@ fn list_view(b: &mut Builder<'_>, column: &Column, field: &FieldRef, large: bool
                 let v: Option<Vec<$t>> = v.iter().map(|&x| <$t>::try_from(x).ok()).collect();
                 Ok(v.ok_or_else(|| b.too_many("list items"))?.into())
             };
-            let array = <$array>::try_new(field.clone(), narrow(&starts)?, narrow(&counts)?, values, nulls);
+            let array =
+                <$array>::try_new(field.clone(), narrow(&starts)?, narrow(&counts)?, values, nulls);
             Arc::new(array.map_err(refused)?)
         }};
     }
@@ -162,8 +174,10 @@ fn list_view(b: &mut Builder<'_>, column: &Column, field: &FieldRef, large: bool
 }
 
 fn structure(b: &mut Builder<'_>, column: &Column, fields: &Fields) -> Result<StructArray> {
-    let mut children =
-        fields.iter().map(|f| kind_of(f.data_type()).map(Column::new)).collect::<Result<Vec<_>>>()?;
+    let mut children = fields
+        .iter()
+        .map(|f| kind_of(f.data_type()).map(Column::new))
+        .collect::<Result<Vec<_>>>()?;
     for i in 0..column.rows() {
         match column.get(i) {
             Some(cell) => {
@@ -181,7 +195,8 @@ fn structure(b: &mut Builder<'_>, column: &Column, fields: &Fields) -> Result<St
     }
     let arrays = fields.iter().zip(&children).map(|(f, c)| to_array(b, f.data_type(), c));
     let arrays = arrays.collect::<Result<Vec<_>>>()?;
-    StructArray::try_new_with_length(fields.clone(), arrays, nulls_of(column), column.rows()).map_err(refused)
+    StructArray::try_new_with_length(fields.clone(), arrays, nulls_of(column), column.rows())
+        .map_err(refused)
 }
 
 /// The keys and values of a dictionary.
@@ -197,7 +212,8 @@ fn dictionary_parts(
     // Taken out, because dictionaries inside its values come after it.
     let slot = dictionaries.next();
     let mut dictionary = dictionaries.take(slot);
-    let parts = dictionary.add(column).and_then(|(keys, all)| Ok((keys, to_array(b, values, all)?)));
+    let parts =
+        dictionary.add(column).and_then(|(keys, all)| Ok((keys, to_array(b, values, all)?)));
     if let Some(dictionaries) = &mut b.dictionaries {
         dictionaries.put(slot, dictionary);
     }
@@ -222,7 +238,12 @@ fn dictionary<K: ArrowDictionaryKeyType>(
     Ok(Arc::new(DictionaryArray::try_new(keys, values).map_err(refused)?))
 }
 
-fn run_ends(b: &mut Builder<'_>, column: &Column, ends: &FieldRef, values: &FieldRef) -> Result<ArrayRef> {
+fn run_ends(
+    b: &mut Builder<'_>,
+    column: &Column,
+    ends: &FieldRef,
+    values: &FieldRef,
+) -> Result<ArrayRef> {
     let mut runs = Column::new(column.kind);
     let mut stops = Vec::new();
     for i in 0..column.rows() {
@@ -239,7 +260,8 @@ fn run_ends(b: &mut Builder<'_>, column: &Column, ends: &FieldRef, values: &Fiel
     let array = to_array(b, values.data_type(), &runs)?;
     macro_rules! build {
         ($array:ty, $t:ty, $native:ty) => {{
-            let stops: Option<Vec<$native>> = stops.iter().map(|&s| <$native>::try_from(s).ok()).collect();
+            let stops: Option<Vec<$native>> =
+                stops.iter().map(|&s| <$native>::try_from(s).ok()).collect();
             let stops = <$array>::from(stops.ok_or_else(|| b.too_many("runs"))?);
             let array = RunArray::<$t>::try_new(&stops, &array).map_err(refused)?;
             // The names of the fields inside are the schema's.
@@ -266,14 +288,19 @@ fn to_array(b: &mut Builder<'_>, dtype: &DataType, column: &Column) -> Result<Ar
     Ok(match dtype {
         DataType::Null => Arc::new(NullArray::new(rows)),
         DataType::Boolean => {
-            let bits = BooleanBuffer::collect_bool(rows, |i| column.data.get(i).is_some_and(|&b| b != 0));
+            let bits =
+                BooleanBuffer::collect_bool(rows, |i| column.data.get(i).is_some_and(|&b| b != 0));
             Arc::new(BooleanArray::new(bits, nulls))
         }
-        DataType::Utf8 => Arc::new(StringArray::try_new(ends(b, column)?, data(), nulls).map_err(refused)?),
+        DataType::Utf8 => {
+            Arc::new(StringArray::try_new(ends(b, column)?, data(), nulls).map_err(refused)?)
+        }
         DataType::LargeUtf8 => {
             Arc::new(LargeStringArray::try_new(ends(b, column)?, data(), nulls).map_err(refused)?)
         }
-        DataType::Binary => Arc::new(BinaryArray::try_new(ends(b, column)?, data(), nulls).map_err(refused)?),
+        DataType::Binary => {
+            Arc::new(BinaryArray::try_new(ends(b, column)?, data(), nulls).map_err(refused)?)
+        }
         DataType::LargeBinary => {
             Arc::new(LargeBinaryArray::try_new(ends(b, column)?, data(), nulls).map_err(refused)?)
         }
@@ -281,7 +308,8 @@ fn to_array(b: &mut Builder<'_>, dtype: &DataType, column: &Column) -> Result<Ar
             let mut builder = StringViewBuilder::with_capacity(rows);
             for cell in text() {
                 let cell = cell.map(std::str::from_utf8).transpose();
-                builder.append_option(cell.map_err(|_| Error::corrupt("a text cell is not UTF-8"))?);
+                builder
+                    .append_option(cell.map_err(|_| Error::corrupt("a text cell is not UTF-8"))?);
             }
             Arc::new(builder.finish())
         }
@@ -302,7 +330,9 @@ fn to_array(b: &mut Builder<'_>, dtype: &DataType, column: &Column) -> Result<Ar
             for (i, count) in counts.into_iter().enumerate() {
                 if column.get(i).is_some() {
                     if count != width {
-                        return Err(Error::corrupt(format!("a list of {count} items instead of {width}")));
+                        return Err(Error::corrupt(format!(
+                            "a list of {count} items instead of {width}"
+                        )));
                     }
                     child.extend(&found, at, count)?;
                     at += count;
@@ -321,7 +351,13 @@ fn to_array(b: &mut Builder<'_>, dtype: &DataType, column: &Column) -> Result<Ar
             };
             let (counts, child) = items(b, column, f.data_type())?;
             let entries = structure(b, &child, fields)?;
-            let array = MapArray::try_new(f.clone(), offsets(b, running(&counts))?, entries, nulls, *sorted);
+            let array = MapArray::try_new(
+                f.clone(),
+                offsets(b, running(&counts))?,
+                entries,
+                nulls,
+                *sorted,
+            );
             Arc::new(array.map_err(refused)?)
         }
         DataType::Struct(fields) => Arc::new(structure(b, column, fields)?),
@@ -370,8 +406,9 @@ fn build(
     (false, RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(refused))
 }
 
-/// Makes batches of the block's rows: one, or several where a type cannot hold so many rows in one array, because its keys or
-/// its run ends are short. With `dictionaries`, the values of dictionaries go on from batch to batch.
+/// Makes batches of the block's rows: one, or several where a type cannot hold so many rows in one
+/// array, because its keys or its run ends are short. With `dictionaries`, the values of
+/// dictionaries go on from batch to batch.
 ///
 /// # Errors
 /// `Corrupt` when cells are none of their types, `LimitExceeded`.

@@ -59,8 +59,8 @@ impl Dictionary {
 
 /// The dictionaries of a schema, in the order in which its types are visited.
 ///
-/// An Arrow file has one dictionary for each column, whatever the number of its batches: what a later batch adds comes
-/// behind what earlier ones had.
+/// An Arrow file has one dictionary for each column, whatever the number of its batches: what a
+/// later batch adds comes behind what earlier ones had.
 #[derive(Default)]
 pub(crate) struct Dictionaries {
     all: Vec<Dictionary>,

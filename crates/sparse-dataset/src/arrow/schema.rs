@@ -19,7 +19,9 @@ pub(crate) fn kind_of(dtype: &DataType) -> Result<Kind> {
         DataType::Boolean => Kind::Bool,
         DataType::Int8 => int(1, true),
         DataType::Int16 => int(2, true),
-        DataType::Int32 | DataType::Date32 | DataType::Time32(_) | DataType::Decimal32(..) => int(4, true),
+        DataType::Int32 | DataType::Date32 | DataType::Time32(_) | DataType::Decimal32(..) => {
+            int(4, true)
+        }
         DataType::Interval(IntervalUnit::YearMonth) => int(4, true),
         DataType::Int64
         | DataType::Date64
@@ -39,8 +41,9 @@ pub(crate) fn kind_of(dtype: &DataType) -> Result<Kind> {
         DataType::Interval(IntervalUnit::MonthDayNano) => Kind::Fixed { width: 16 },
         DataType::Decimal256(..) => Kind::Fixed { width: 32 },
         DataType::FixedSizeBinary(n) => Kind::Fixed {
-            width: u32::try_from(*n)
-                .map_err(|_| Error::new(ErrorKind::InvalidInput, format!("binary cells of {n} bytes")))?,
+            width: u32::try_from(*n).map_err(|_| {
+                Error::new(ErrorKind::InvalidInput, format!("binary cells of {n} bytes"))
+            })?,
         },
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Kind::Text,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Kind::Bytes,
@@ -60,7 +63,10 @@ pub(crate) fn kind_of(dtype: &DataType) -> Result<Kind> {
             Kind::Bytes
         }
         DataType::Union(..) => {
-            return Err(Error::new(ErrorKind::InvalidInput, "columns of type union are not handled"));
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "columns of type union are not handled",
+            ));
         }
     })
 }
@@ -79,9 +85,9 @@ pub(crate) fn kinds_of(schema: &Schema) -> Result<Vec<Kind>> {
                 let text = format!("two columns are called {:?}: rename one of them", f.name());
                 return Err(Error::new(ErrorKind::InvalidInput, text));
             }
-            check_type(f.data_type())
-                .and_then(|()| kind_of(f.data_type()))
-                .map_err(|e| Error::new(e.kind(), format!("column {:?}: {}", f.name(), e.message())))
+            check_type(f.data_type()).and_then(|()| kind_of(f.data_type())).map_err(|e| {
+                Error::new(e.kind(), format!("column {:?}: {}", f.name(), e.message()))
+            })
         })
         .collect()
 }
@@ -226,7 +232,8 @@ pub(crate) fn write_schema(schema: &Schema, out: &mut Vec<u8>) -> Result<()> {
 /// Take a schema off the front of `input`.
 ///
 /// # Errors
-/// `Corrupt` or `Truncated`; `LimitExceeded` when the schemas that `tally` counted become too large.
+/// `Corrupt` or `Truncated`; `LimitExceeded` when the schemas that `tally` counted become too
+/// large.
 pub(crate) fn read_schema(input: &mut Input<'_>, tally: &mut Tally) -> Result<Schema> {
     let n = input.count()?;
     tally.fields(n)?;
@@ -265,7 +272,8 @@ fn read_type(input: &mut Input<'_>, tally: &mut Tally, depth: u32) -> Result<Dat
         read_field(input, tally, depth).map(Arc::new)
     };
     let small = |input: &mut Input<'_>| -> Result<i32> {
-        i32::try_from(input.uint()?).map_err(|_| Error::corrupt("a width in the schema is too large"))
+        i32::try_from(input.uint()?)
+            .map_err(|_| Error::corrupt("a width in the schema is too large"))
     };
     Ok(match tag {
         40 => DataType::Time64(unit(input)?),
@@ -294,7 +302,9 @@ fn read_type(input: &mut Input<'_>, tally: &mut Tally, depth: u32) -> Result<Dat
         58 => {
             let n = input.count()?;
             tally.fields(n)?;
-            DataType::Struct((0..n).map(|_| read_field(input, tally, depth)).collect::<Result<Fields>>()?)
+            DataType::Struct(
+                (0..n).map(|_| read_field(input, tally, depth)).collect::<Result<Fields>>()?,
+            )
         }
         other => return Err(Error::corrupt(format!("unknown type {other} in the schema"))),
     })
@@ -309,7 +319,11 @@ mod tests {
     fn schemas_come_back() {
         let item = Arc::new(Field::new("item", DataType::Utf8, true));
         let entries = DataType::Struct(
-            vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Int8, true)].into(),
+            vec![
+                Field::new("key", DataType::Utf8, false),
+                Field::new("value", DataType::Int8, true),
+            ]
+            .into(),
         );
         let types = [
             DataType::List(item.clone()),

@@ -1,7 +1,8 @@
 //! Arrow arrays to columns.
 //!
-//! A nested value becomes bytes: a list is the number of its items and the items; a struct is its fields; an item or
-//! field is a byte, 0 for null or 1, and its value; a value of a type without fixed width is preceded by its length.
+//! A nested value becomes bytes: a list is the number of its items and the items; a struct is its
+//! fields; an item or field is a byte, 0 for null or 1, and its value; a value of a type without
+//! fixed width is preceded by its length.
 
 use super::schema::{kind_of, kinds_of};
 use crate::foreign::guard;
@@ -54,11 +55,12 @@ fn is_fixed(dtype: &DataType) -> Result<bool> {
 impl<'a> View<'a> {
     fn new(array: &'a dyn Array) -> Result<View<'a>> {
         let dtype = array.data_type();
-        let list =
-            |range: Box<dyn Fn(usize) -> (usize, usize) + 'a>, items: &'a ArrayRef| -> Result<View<'a>> {
-                let width = is_fixed(items.data_type())?;
-                Ok(View::List { array, range, items: Box::new(View::new(items)?), width })
-            };
+        let list = |range: Box<dyn Fn(usize) -> (usize, usize) + 'a>,
+                    items: &'a ArrayRef|
+         -> Result<View<'a>> {
+            let width = is_fixed(items.data_type())?;
+            Ok(View::List { array, range, items: Box::new(View::new(items)?), width })
+        };
         Ok(match dtype {
             DataType::Null => View::Null,
             DataType::Boolean => View::Bool(array.as_boolean()),
@@ -92,14 +94,22 @@ impl<'a> View<'a> {
                 let a = array.as_any_dictionary();
                 let keys = a.normalized_keys();
                 let values = Box::new(View::new(a.values())?);
-                View::Indirect { array, index: Box::new(move |i| keys.get(i).copied().unwrap_or(0)), values }
+                View::Indirect {
+                    array,
+                    index: Box::new(move |i| keys.get(i).copied().unwrap_or(0)),
+                    values,
+                }
             }
             DataType::RunEndEncoded(ends, _) => {
                 macro_rules! runs {
                     ($t:ty) => {{
                         let a = array.as_run::<$t>();
                         let values = Box::new(View::new(a.values())?);
-                        View::Indirect { array, index: Box::new(move |i| a.get_physical_index(i)), values }
+                        View::Indirect {
+                            array,
+                            index: Box::new(move |i| a.get_physical_index(i)),
+                            values,
+                        }
                     }};
                 }
                 match ends.data_type() {
@@ -152,7 +162,8 @@ impl<'a> View<'a> {
             }
             DataType::Struct(_) => {
                 let a = array.as_struct();
-                let fields = a.columns().iter().map(|c| Ok((View::new(c)?, is_fixed(c.data_type())?)));
+                let fields =
+                    a.columns().iter().map(|c| Ok((View::new(c)?, is_fixed(c.data_type())?)));
                 View::Struct { array, fields: fields.collect::<Result<_>>()? }
             }
             _ => match kind_of(dtype)?.width() {
@@ -191,7 +202,9 @@ impl<'a> View<'a> {
                 put_uint(out, (to - from) as u64);
                 (from..to).for_each(|k| items.item(k, *width, out));
             }
-            View::Struct { fields, .. } => fields.iter().for_each(|(f, width)| f.item(i, *width, out)),
+            View::Struct { fields, .. } => {
+                fields.iter().for_each(|(f, width)| f.item(i, *width, out))
+            }
         }
     }
 
@@ -220,7 +233,8 @@ const MAX_CELL_BYTES: usize = 64 << 20;
 const SLICE_ROWS: usize = 1 << 14;
 const SLICE_BYTES: usize = 32 << 20;
 
-/// Longest row that is converted, in bytes: more than one cell of the longest, far less than a machine's memory.
+/// Longest row that is converted, in bytes: more than one cell of the longest, far less than a
+/// machine's memory.
 const MAX_ROW_BYTES: usize = 512 << 20;
 
 impl View<'_> {
@@ -235,9 +249,11 @@ impl View<'_> {
         sum
     }
 
-    /// Adds the bytes of the value of row `i`, which is not null, to `sum`, and stops soon beyond `limit`.
+    /// Adds the bytes of the value of row `i`, which is not null, to `sum`, and stops soon beyond
+    /// `limit`.
     ///
-    /// Dictionaries, run ends, views and lists of nulls repeat values at no cost: a few bytes may stand for any number.
+    /// Dictionaries, run ends, views and lists of nulls repeat values at no cost: a few bytes may
+    /// stand for any number.
     fn measure(&self, i: usize, sum: &mut usize, limit: usize) {
         match self {
             View::Null => {}
@@ -278,7 +294,11 @@ impl View<'_> {
     fn measure_item(&self, i: usize, sum: &mut usize, limit: usize) {
         *sum = sum.saturating_add(1);
         if !self.is_null(i) {
-            *sum = sum.saturating_add(if matches!(self, View::Text { .. }) { MAX_LENGTH_BYTES } else { 0 });
+            *sum = sum.saturating_add(if matches!(self, View::Text { .. }) {
+                MAX_LENGTH_BYTES
+            } else {
+                0
+            });
             self.measure(i, sum, limit);
         }
     }
@@ -298,7 +318,8 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn new(batch: &'a RecordBatch) -> Result<Rows<'a>> {
         let fields = batch.schema_ref().fields();
-        let views = batch.columns().iter().zip(fields).map(|(c, f)| in_column(f.name(), View::new(c)));
+        let views =
+            batch.columns().iter().zip(fields).map(|(c, f)| in_column(f.name(), View::new(c)));
         Ok(Rows {
             kinds: kinds_of(batch.schema_ref())?,
             views: views.collect::<Result<_>>()?,
@@ -319,7 +340,8 @@ impl<'a> Rows<'a> {
             for (k, in_row) in bytes.iter_mut().enumerate() {
                 let cell = view.cell_bytes(start + k);
                 if cell > MAX_CELL_BYTES {
-                    let text = format!("column {name:?}: a cell of more than {MAX_CELL_BYTES} bytes");
+                    let text =
+                        format!("column {name:?}: a cell of more than {MAX_CELL_BYTES} bytes");
                     return Err(Error::new(ErrorKind::LimitExceeded, text));
                 }
                 *in_row = in_row.saturating_add(cell + 1);
@@ -347,7 +369,8 @@ impl<'a> Rows<'a> {
     fn block(&self, start: usize) -> Result<Block> {
         let rows = self.block_rows(start)?;
         let columns = self.views.iter().zip(&self.kinds).zip(&self.names);
-        let columns = columns.map(|((view, &kind), name)| in_column(name, view.column(kind, start, rows)));
+        let columns =
+            columns.map(|((view, &kind), name)| in_column(name, view.column(kind, start, rows)));
         Ok(Block { rows, columns: columns.collect::<Result<_>>()? })
     }
 }
@@ -391,9 +414,12 @@ impl View<'_> {
 /// Hands on the rows of a batch as blocks of bounded size.
 ///
 /// # Errors
-/// `InvalidInput` for types that are not handled, with the column's name, and for what Arrow's accessors panic at;
-/// `LimitExceeded` for a cell or row that is too long; what `each` returns.
-pub(crate) fn to_blocks(batch: &RecordBatch, mut each: impl FnMut(Block) -> Result<()>) -> Result<()> {
+/// `InvalidInput` for types that are not handled, with the column's name, and for what Arrow's
+/// accessors panic at; `LimitExceeded` for a cell or row that is too long; what `each` returns.
+pub(crate) fn to_blocks(
+    batch: &RecordBatch,
+    mut each: impl FnMut(Block) -> Result<()>,
+) -> Result<()> {
     const MALFORMED: &str = "malformed arrays";
     let rows = guard(ErrorKind::InvalidInput, MALFORMED, || Rows::new(batch))?;
     let mut start = 0;

@@ -1,4 +1,5 @@
-//! Bytes of cells, one after the other, each predicted by what came before in its cell, its column and its row.
+//! Bytes of cells, one after the other, each predicted by what came before in its cell, its column
+//! and its row.
 
 use crate::cm::{COLUMNS, Coder, Model, Predictions, Streams, mix};
 use sparse_core::{Error, ErrorKind, Result};
@@ -112,10 +113,9 @@ impl CellCoder {
     }
 
     fn spend(&mut self, bytes: usize) -> Result<()> {
-        self.allowance = self
-            .allowance
-            .checked_sub(bytes)
-            .ok_or_else(|| Error::new(ErrorKind::LimitExceeded, "a row group decodes to more than it may"))?;
+        self.allowance = self.allowance.checked_sub(bytes).ok_or_else(|| {
+            Error::new(ErrorKind::LimitExceeded, "a row group decodes to more than it may")
+        })?;
         Ok(())
     }
 
@@ -186,7 +186,8 @@ impl CellCoder {
         let [c1, c2, c3, c4, c5, c6] = line.last.map(u64::from);
         let expected = line.aligned(s);
         let above = s.above.map_or(256, |a| a.get(line.at).map_or(0, |&b| u64::from(b)));
-        let repeated = self.repeat.and_then(|(p, n)| self.history.get(p).map(|&b| (u64::from(b), n.min(20))));
+        let repeated =
+            self.repeat.and_then(|(p, n)| self.history.get(p).map(|&b| (u64::from(b), n.min(20))));
         let order3 = c1 | c2 << 8 | c3 << 16;
         let contexts: [u64; 15] = [
             mix(col, 1),
@@ -201,7 +202,10 @@ impl CellCoder {
             mix(mix(mix(col ^ line.prefix, s.parents[0]), s.parents[1]), 10),
             mix(mix(col ^ line.prefix, line.above), 11),
             mix(mix(col | expected.0 << 8 | expected.1 << 20, 12), c1 & line.same_mask()),
-            mix(mix(col | above << 8 | u64::from(line.like_above) << 20, line.at.min(40) as u64), 13),
+            mix(
+                mix(col | above << 8 | u64::from(line.like_above) << 20, line.at.min(40) as u64),
+                13,
+            ),
             mix(repeated.map_or(0, |(b, n)| b << 8 | u64::from(n) | 1 << 20), 14),
             mix(mix(line.word, line.word_before), 15),
         ];
@@ -216,7 +220,8 @@ impl CellCoder {
         self.history.push(byte);
         let len = self.history.len();
         if len >= MATCH_MIN {
-            let h = self.history[len - MATCH_MIN..].iter().fold(0u64, |h, &b| h << 8 | u64::from(b));
+            let h =
+                self.history[len - MATCH_MIN..].iter().fold(0u64, |h, &b| h << 8 | u64::from(b));
             let i = (h.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - MATCH_BITS)) as usize;
             if self.repeat.is_none() && self.last_seen[i] > 0 {
                 self.repeat = Some((self.last_seen[i] as usize, 0));
@@ -324,7 +329,8 @@ mod tests {
     #[test]
     fn garbage_ends() {
         let mut c = CellCoder::new(12, Vec::new(), 10_000);
-        let bytes: Vec<u8> = (0..2000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let bytes: Vec<u8> =
+            (0..2000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         let mut d = Decoder::new(&bytes);
         let mut n = 0;
         while c.value(&mut d, &Setting::default(), &[]).is_ok() && n < 100_000 {

@@ -58,10 +58,11 @@ impl<'a> Tokens<'a> {
 /// Differences that are looked for before giving up.
 const MAX_DISTANCE: usize = 400;
 
-/// Find tokens that two texts share, in order: pairs of (place in `a`, place in `b`), both ascending.
+/// Find tokens that two texts share, in order: pairs of (place in `a`, place in `b`), both
+/// ascending.
 ///
-/// The shortest edit script after Myers (1986) where it is short; else anchors, tokens that occur once in both (Cohen's
-/// patience difference), with the gaps between them treated likewise.
+/// The shortest edit script after Myers (1986) where it is short; else anchors, tokens that occur
+/// once in both (Cohen's patience difference), with the gaps between them treated likewise.
 pub(crate) fn common(a: &[u64], b: &[u64]) -> Vec<(usize, usize)> {
     let mut out = Vec::new();
     gap(a, b, 0, 0, 0, &mut out);
@@ -119,8 +120,8 @@ fn myers(a: &[u64], b: &[u64]) -> Option<Vec<(usize, usize)>> {
     Some(walk_back(&trace, a.len() as isize, b.len() as isize))
 }
 
-/// Length of a shortest edit script, or `None` if that is longer than [`MAX_DISTANCE`]. `step` sees the diagonals before
-/// each step.
+/// Length of a shortest edit script, or `None` if that is longer than [`MAX_DISTANCE`]. `step` sees
+/// the diagonals before each step.
 fn distance(a: &[u64], b: &[u64], mut step: impl FnMut(&[i32])) -> Option<usize> {
     if a.len().abs_diff(b.len()) > MAX_DISTANCE || a.len().max(b.len()) > i32::MAX as usize / 2 {
         return None;
@@ -187,8 +188,11 @@ fn anchors(a: &[u64], b: &[u64]) -> Vec<(usize, usize)> {
             *e = (e.0 + 1, i);
         }
     }
-    let mut pairs: Vec<(usize, usize)> =
-        seen.into_values().filter(|e| e[0].0 == 1 && e[1].0 == 1).map(|e| (e[0].1, e[1].1)).collect();
+    let mut pairs: Vec<(usize, usize)> = seen
+        .into_values()
+        .filter(|e| e[0].0 == 1 && e[1].0 == 1)
+        .map(|e| (e[0].1, e[1].1))
+        .collect();
     pairs.sort_unstable();
     // Longest increasing subsequence, by piles.
     let mut tops: Vec<usize> = Vec::new();

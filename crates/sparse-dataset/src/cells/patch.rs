@@ -1,4 +1,5 @@
-//! Text as a patch of its counterpart in the base: which tokens go, which stay, what is put between them.
+//! Text as a patch of its counterpart in the base: which tokens go, which stay, what is put between
+//! them.
 
 use super::bytes::{CellCoder, Setting};
 use super::diff::{Tokens, common, shared};
@@ -14,7 +15,8 @@ pub(crate) fn similarity(a: &[u8], b: &[u8]) -> u32 {
     (256 * shared(&a.hashes, &b.hashes) / a.len().max(b.len()).max(1)) as u32
 }
 
-/// What a model codes of `to`, given `from`, in bytes that take as long: those that are put in, and a flag for each token.
+/// What a model codes of `to`, given `from`, in bytes that take as long: those that are put in, and
+/// a flag for each token.
 pub(crate) fn patch_len(from: &[u8], to: &[u8]) -> usize {
     if from == to {
         return 0;
@@ -105,7 +107,12 @@ impl CellCoder {
     ///
     /// # Errors
     /// When decoding, as [`value`](Self::value).
-    pub(crate) fn near<C: Coder>(&mut self, coder: &mut C, s: &Setting<'_>, value: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn near<C: Coder>(
+        &mut self,
+        coder: &mut C,
+        s: &Setting<'_>,
+        value: &[u8],
+    ) -> Result<Vec<u8>> {
         let Some(base) = s.aligned.filter(|b| b.len() >= PATCH_FROM) else {
             return self.value(coder, s, value);
         };
@@ -177,7 +184,8 @@ impl CellCoder {
             let stays = self.model.uint(coder, 47, &[0, 0], run.stays as u64);
             let insert = self.plain_bytes::<C>(s.column, run.insert)?;
             if C::DECODES {
-                let add = |at: usize, n: u64| usize::try_from(n).ok().and_then(|n| at.checked_add(n));
+                let add =
+                    |at: usize, n: u64| usize::try_from(n).ok().and_then(|n| at.checked_add(n));
                 let start = add(at, gone).filter(|&e| e <= base.len());
                 let end = start.and_then(|s| add(s, stays)).filter(|&e| e <= base.len());
                 let (Some(start), Some(end)) = (start, end) else {

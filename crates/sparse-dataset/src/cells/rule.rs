@@ -30,7 +30,9 @@ impl Rule {
     /// Rules without parameters worth trying, and those with usual parameters.
     pub(crate) fn candidates() -> Vec<Rule> {
         let mut all = vec![Rule::Same, Rule::Trim, Rule::Lower, Rule::Upper, Rule::IsoDate];
-        all.extend(b" \n,/-:|_.;\t".iter().flat_map(|&d| [Rule::AfterLast(d), Rule::BeforeFirst(d)]));
+        all.extend(
+            b" \n,/-:|_.;\t".iter().flat_map(|&d| [Rule::AfterLast(d), Rule::BeforeFirst(d)]),
+        );
         all.extend((0..=8).map(Rule::Round));
         all.extend(
             [(b'-', b'/'), (b'/', b'-'), (b' ', b'_'), (b'_', b' '), (b' ', b'T'), (b'T', b' ')]
@@ -135,8 +137,9 @@ fn round(source: &[u8], places: usize, out: &mut Form) {
     }
 }
 
-const MONTHS: [&[u8; 3]; 12] =
-    [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"];
+const MONTHS: [&[u8; 3]; 12] = [
+    b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec",
+];
 
 fn iso_date(source: &[u8], out: &mut Form) {
     let parsed = || {
@@ -145,7 +148,11 @@ fn iso_date(source: &[u8], out: &mut Form) {
         let name = month.get(..3)?.to_ascii_lowercase();
         let month = MONTHS.iter().position(|m| name == **m)? + 1;
         let digits = |w: &[u8]| w.iter().all(u8::is_ascii_digit);
-        let fits = words.next().is_none() && digits(day) && digits(year) && day.len() <= 2 && year.len() == 4;
+        let fits = words.next().is_none()
+            && digits(day)
+            && digits(year)
+            && day.len() <= 2
+            && year.len() == 4;
         fits.then(|| {
             let pad = if day.len() == 1 { "0" } else { "" };
             let text = |w| String::from_utf8_lossy(w).into_owned();

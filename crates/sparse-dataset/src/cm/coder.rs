@@ -1,7 +1,8 @@
 //! A binary arithmetic coder: one decision at a time, each with its probability.
 //!
-//! Carry-less, with 32-bit bounds and 16-bit probabilities, after the coder of Mahoney's PAQ (2002). All code that
-//! models something is written once, against [`Coder`]: an encoder is told the decision, a decoder says what it was.
+//! Carry-less, with 32-bit bounds and 16-bit probabilities, after the coder of Mahoney's PAQ
+//! (2002). All code that models something is written once, against [`Coder`]: an encoder is told
+//! the decision, a decoder says what it was.
 
 use sparse_core::{Error, Result};
 

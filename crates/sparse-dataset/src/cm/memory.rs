@@ -1,9 +1,10 @@
 //! Predictions that an encoder made, kept so that a proof decodes without predicting again.
 //!
-//! What a model predicts follows from the contexts and the decisions before, by code that is the same for encoders and
-//! decoders and computes in integers only. A decoder that is given the predictions, comes upon the same contexts in the
-//! same order and reads the same decisions is therefore a decoder that predicts for itself: the proof runs all of its
-//! code but the prediction, and compares contexts and decisions by a hash of them.
+//! What a model predicts follows from the contexts and the decisions before, by code that is the
+//! same for encoders and decoders and computes in integers only. A decoder that is given the
+//! predictions, comes upon the same contexts in the same order and reads the same decisions is
+//! therefore a decoder that predicts for itself: the proof runs all of its code but the prediction,
+//! and compares contexts and decisions by a hash of them.
 
 use sparse_core::{Error, Result};
 
@@ -112,7 +113,8 @@ impl Memory {
         }
     }
 
-    /// The prediction for the next decision that is `coded`, if predictions are recalled; any number for one that is not.
+    /// The prediction for the next decision that is `coded`, if predictions are recalled; any
+    /// number for one that is not.
     #[inline]
     pub(super) fn recalled(&mut self, coded: bool) -> Option<u32> {
         let Memory::Recalls { kept, next, .. } = self else { return None };
@@ -142,7 +144,9 @@ impl Memory {
             Memory::Recalls { kept, next, trace }
                 if *next != kept.probabilities.len() || *trace != kept.trace =>
             {
-                Err(Error::corrupt("a row group is not decoded in the contexts in which it was coded"))
+                Err(Error::corrupt(
+                    "a row group is not decoded in the contexts in which it was coded",
+                ))
             }
             _ => Ok(()),
         }
@@ -175,7 +179,12 @@ mod tests {
     }
 
     /// What comes out, when the contexts of one byte differ, if any do.
-    fn recalled(bytes: &[u8], kept: Predictions, learned: usize, differs: Option<usize>) -> Result<bool> {
+    fn recalled(
+        bytes: &[u8],
+        kept: Predictions,
+        learned: usize,
+        differs: Option<usize>,
+    ) -> Result<bool> {
         let mut model = Model::recalling(kept);
         for i in 0..learned {
             model.byte(&mut Trainer, &contexts(i), 0, i as u8);

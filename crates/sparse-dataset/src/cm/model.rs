@@ -1,8 +1,9 @@
 //! Mixing of predictions: what makes a decision likely.
 //!
-//! Each context has an adaptive probability in a hash table; a small neural network (a weight for each input, one set
-//! for each selector) mixes them in the logistic domain and learns from each decision. This is the scheme of
-//! Mahoney's lpaq (2007), in integers only, so that every machine predicts the same.
+//! Each context has an adaptive probability in a hash table; a small neural network (a weight for
+//! each input, one set for each selector) mixes them in the logistic domain and learns from each
+//! decision. This is the scheme of Mahoney's lpaq (2007), in integers only, so that every machine
+//! predicts the same.
 
 use super::coder::Coder;
 use super::memory::{Memory, Predictions};
@@ -167,10 +168,18 @@ impl Model {
     pub(crate) fn plain(streams: Streams) -> Model {
         let sets = Vec::new();
         let memory = Memory::Off;
-        Model { tables: Tables::get(), slots: Vec::new(), shift: 0, sets, streams: Some(streams), memory }
+        Model {
+            tables: Tables::get(),
+            slots: Vec::new(),
+            shift: 0,
+            sets,
+            streams: Some(streams),
+            memory,
+        }
     }
 
-    /// Code one decision in `contexts` (hashes, at most [`MAX_CONTEXTS`]), mixed with the weights of two selectors.
+    /// Code one decision in `contexts` (hashes, at most [`MAX_CONTEXTS`]), mixed with the weights
+    /// of two selectors.
     #[inline]
     pub(crate) fn bit<C: Coder>(
         &mut self,
@@ -217,7 +226,8 @@ impl Model {
         let sets = selectors.map(|s| s % SELECTORS);
         let dots = sets.map(|s| {
             let w = &self.sets[s].weight;
-            let sum: i64 = w.iter().zip(&input[..n]).map(|(&w, &x)| i64::from(w) * i64::from(x)).sum();
+            let sum: i64 =
+                w.iter().zip(&input[..n]).map(|(&w, &x)| i64::from(w) * i64::from(x)).sum();
             (sum >> 16).clamp(-i64::from(MAX_STRETCH), i64::from(MAX_STRETCH)) as i32
         });
         let p = t.squash((dots[0] + dots[1]) >> 1).clamp(1, 65535);

@@ -1,4 +1,5 @@
-//! What a model would code, as plain bytes, sorted by what they mean: for a fast compressor, where there is much.
+//! What a model would code, as plain bytes, sorted by what they mean: for a fast compressor, where
+//! there is much.
 
 use crate::wire::{Input, put_bytes, put_uint};
 use sparse_core::{Error, Result};
@@ -71,7 +72,11 @@ impl Streams {
     /// # Errors
     /// `Corrupt`.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.failed { Err(Error::corrupt("a row group's streams end too early")) } else { Ok(()) }
+        if self.failed {
+            Err(Error::corrupt("a row group's streams end too early"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Fail when something is left, too.
@@ -102,7 +107,9 @@ impl Streams {
         let mut input = Input(&bytes);
         let n = input.count()?;
         if n > COLUMNS.saturating_add(columns) {
-            return Err(Error::corrupt(format!("{n} streams for {columns} columns in a row group")));
+            return Err(Error::corrupt(format!(
+                "{n} streams for {columns} columns in a row group"
+            )));
         }
         let mut places = Vec::with_capacity(n);
         for _ in 0..n {

@@ -12,7 +12,13 @@ const CELL_SELECTORS: usize = 512;
 
 impl Model {
     /// Code a decision of kind `kind`, in the given contexts.
-    pub(crate) fn flag<C: Coder>(&mut self, coder: &mut C, kind: u64, contexts: &[u64], bit: bool) -> bool {
+    pub(crate) fn flag<C: Coder>(
+        &mut self,
+        coder: &mut C,
+        kind: u64,
+        contexts: &[u64],
+        bit: bool,
+    ) -> bool {
         if let Some(s) = &mut self.streams {
             if C::DECODES {
                 return s.take(kind as usize, 1).first().is_some_and(|&b| b != 0);
@@ -29,7 +35,8 @@ impl Model {
         self.bit(coder, &hashes[..n], [s, s + 1], bit)
     }
 
-    /// Code an integer, small ones cheaply: its bit length, then its bits, the first two of them modelled.
+    /// Code an integer, small ones cheaply: its bit length, then its bits, the first two of them
+    /// modelled.
     pub(crate) fn uint<C: Coder>(
         &mut self,
         coder: &mut C,
@@ -68,8 +75,9 @@ impl Model {
         out
     }
 
-    /// Code a byte of a cell, from its highest bit on; each is decided in all contexts and what the byte has so far. `state`
-    /// (a multiple of 4 below 64) and how many of the contexts three to five are known select weights.
+    /// Code a byte of a cell, from its highest bit on; each is decided in all contexts and what the
+    /// byte has so far. `state` (a multiple of 4 below 64) and how many of the contexts three to
+    /// five are known select weights.
     pub(crate) fn byte<C: Coder>(
         &mut self,
         coder: &mut C,

@@ -6,7 +6,8 @@ use sparse_container::{ContentHash, FileHasher};
 use sparse_core::{Error, ErrorKind, Result};
 use std::io::Write;
 
-/// The attribute of the whole that holds the [`ContentHash`] of what is restored, as in deltas of models.
+/// The attribute of the whole that holds the [`ContentHash`] of what is restored, as in deltas of
+/// models.
 pub(crate) const CONTENT: u16 = 5;
 
 /// The SHA-256 of files, by their paths.
@@ -46,11 +47,17 @@ pub(crate) struct ContentWatch {
 }
 
 impl ContentWatch {
-    /// Creates a watch if a hash is expected, or if the delta carries one and `exact` files are restored.
+    /// Creates a watch if a hash is expected, or if the delta carries one and `exact` files are
+    /// restored.
     ///
     /// # Errors
-    /// `InvalidArgument` when a hash is expected of what is not exact; `Corrupt` when the carried one is none.
-    pub(crate) fn new(delta: &DatasetDelta, exact: bool, options: &Options) -> Result<Option<Self>> {
+    /// `InvalidArgument` when a hash is expected of what is not exact; `Corrupt` when the carried
+    /// one is none.
+    pub(crate) fn new(
+        delta: &DatasetDelta,
+        exact: bool,
+        options: &Options,
+    ) -> Result<Option<Self>> {
         let expected = options.expected_content;
         if !exact {
             return match expected {

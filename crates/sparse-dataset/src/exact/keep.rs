@@ -32,8 +32,8 @@ const HEAD: u64 = 64 << 10;
 /// Files this large are compressed as well as it goes, larger ones by effort.
 const SMALL: u64 = 4 * CHUNK;
 
-/// Files of a delta that is not exact are stored by themselves up to this length: the page that describes a dataset
-/// changes more often than its rows, and must not keep them from coming back.
+/// Files of a delta that is not exact are stored by themselves up to this length: the page that
+/// describes a dataset changes more often than its rows, and must not keep them from coming back.
 const ALONE: u64 = 256 << 10;
 
 fn style_of(path: &Path, format: Format) -> Result<Style> {
@@ -47,8 +47,8 @@ fn style_of(path: &Path, format: Format) -> Result<Style> {
     Ok(if format == Format::Csv { Style::of_csv(&head) } else { Style::of_json(&head) })
 }
 
-/// Write the files of a split as restoring does, from the rows as they were read, in the styles of the `originals`
-/// (path and format, by path in the dataset).
+/// Write the files of a split as restoring does, from the rows as they were read, in the styles of
+/// the `originals` (path and format, by path in the dataset).
 ///
 /// # Errors
 /// As writing and reading files.
@@ -104,14 +104,16 @@ pub(crate) fn alone_size(files: &[(PathBuf, String)], options: &Options) -> Resu
         let source = open(path)?;
         if source.byte_len() <= ALONE {
             let bytes = source.bytes_at(0, source.byte_len() as usize)?;
-            sum += crate::pack::compress(&bytes, &[], level(options.effort, source.byte_len()))?.len() as u64
+            sum += crate::pack::compress(&bytes, &[], level(options.effort, source.byte_len()))?
+                .len() as u64
                 + relative.len() as u64;
         }
     }
     Ok(sum)
 }
 
-/// Store files as patches: one entry each. Returns their records, and by path the SHA-256 of each if that is asked for.
+/// Store files as patches: one entry each. Returns their records, and by path the SHA-256 of each
+/// if that is asked for.
 ///
 /// # Errors
 /// `Cancelled`, `Io`.
@@ -136,14 +138,16 @@ pub(crate) fn keep<W: Write>(
         if let Some((path, name)) = counterpart(base, &file.relative).filter(|_| !by_itself) {
             let source = open(&path)?;
             // The digest is taken if the file is used.
-            let reference = Reference::Base { path: name, len: source.byte_len(), digest: Digest([0; 16]) };
+            let reference =
+                Reference::Base { path: name, len: source.byte_len(), digest: Digest([0; 16]) };
             references.push((reference, Some(source)));
         }
         let level = level(options.effort, source.byte_len());
         let patch = |at: u64, from: &Option<FileSource>| -> Result<Vec<u8>> {
             options.cancel.check()?;
             let chunk = source.bytes_at(at, (source.byte_len() - at).min(CHUNK) as usize)?;
-            let from = prefix(from.as_ref().map(|f| f as &dyn ByteSource), at, source.byte_len(), window)?;
+            let from =
+                prefix(from.as_ref().map(|f| f as &dyn ByteSource), at, source.byte_len(), window)?;
             crate::pack::compress(&chunk, &from, level)
         };
         // A chunk from the middle tells which reference is best.
@@ -167,12 +171,19 @@ pub(crate) fn keep<W: Write>(
             let len = (source.byte_len() - at).min(CHUNK);
             let packed = if at == middle { first.clone() } else { patch(at, &from)? };
             if options.verify {
-                let from =
-                    prefix(from.as_ref().map(|f| f as &dyn ByteSource), at, source.byte_len(), window)?;
+                let from = prefix(
+                    from.as_ref().map(|f| f as &dyn ByteSource),
+                    at,
+                    source.byte_len(),
+                    window,
+                )?;
                 restored.update(&crate::pack::decompress(&packed, &from, len as usize)?);
             }
             let blob = writer.append(&packed)?;
-            pieces.push(Piece { len, source: PieceSource::Blob { codec: PATCH_CODEC, blob, base: None } });
+            pieces.push(Piece {
+                len,
+                source: PieceSource::Blob { codec: PATCH_CODEC, blob, base: None },
+            });
             observer.advance(len);
             at += len;
         }

@@ -1,5 +1,5 @@
-//! Files that come back byte by byte: each is stored as a patch against what this program writes, against a file of
-//! the base, or against nothing, whichever is smallest.
+//! Files that come back byte by byte: each is stored as a patch against what this program writes,
+//! against a file of the base, or against nothing, whichever is smallest.
 
 mod content;
 mod keep;

@@ -8,7 +8,8 @@ use std::path::Path;
 /// Bytes of a file that are compressed at once.
 pub(super) const CHUNK: u64 = 8 << 20;
 
-/// The part of a reference of `reference` bytes that the chunk at `offset` of a file of `len` bytes sees.
+/// The part of a reference of `reference` bytes that the chunk at `offset` of a file of `len` bytes
+/// sees.
 pub(super) fn window(offset: u64, len: u64, reference: u64, window: u8) -> (u64, usize) {
     let size = reference.min(1 << window);
     let middle = u128::from(offset) * u128::from(reference) / u128::from(len.max(1));
@@ -20,12 +21,20 @@ pub(super) fn window(offset: u64, len: u64, reference: u64, window: u8) -> (u64,
 ///
 /// # Errors
 /// `Io`; `LimitExceeded` when memory does not suffice.
-pub(crate) fn prefix(source: Option<&dyn ByteSource>, offset: u64, len: u64, log: u8) -> Result<Vec<u8>> {
+pub(crate) fn prefix(
+    source: Option<&dyn ByteSource>,
+    offset: u64,
+    len: u64,
+    log: u8,
+) -> Result<Vec<u8>> {
     let Some(source) = source else { return Ok(Vec::new()) };
     let (start, size) = window(offset, len, source.byte_len(), log);
     let mut out = Vec::new();
     out.try_reserve_exact(size).map_err(|_| {
-        Error::new(sparse_core::ErrorKind::LimitExceeded, "a patch's reference does not fit in memory")
+        Error::new(
+            sparse_core::ErrorKind::LimitExceeded,
+            "a patch's reference does not fit in memory",
+        )
     })?;
     out.resize(size, 0);
     source.read_exact_at(start, &mut out)?;
@@ -45,7 +54,10 @@ pub(super) fn open(path: &Path) -> Result<FileSource> {
 ///
 /// # Errors
 /// `Io`.
-pub(super) fn digest_of(source: &dyn ByteSource, mut hasher: Option<&mut FileHasher>) -> Result<Digest> {
+pub(super) fn digest_of(
+    source: &dyn ByteSource,
+    mut hasher: Option<&mut FileHasher>,
+) -> Result<Digest> {
     let mut digester = Digester::new();
     let mut at = 0;
     while at < source.byte_len() {

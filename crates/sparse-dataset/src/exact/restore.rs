@@ -22,7 +22,10 @@ impl<'a> ExactFiles<'a> {
     ///
     /// # Errors
     /// As writing the dataset.
-    pub(crate) fn new(data: &'a DeltaDataset<'a>, observer: &dyn Observer) -> Result<ExactFiles<'a>> {
+    pub(crate) fn new(
+        data: &'a DeltaDataset<'a>,
+        observer: &dyn Observer,
+    ) -> Result<ExactFiles<'a>> {
         let mut styles = BTreeMap::new();
         for f in &data.delta.manifest.exact {
             if let Reference::Written(style) = f.reference {
@@ -33,7 +36,13 @@ impl<'a> ExactFiles<'a> {
         if !styles.is_empty() {
             let folder = crate::store::temporary_folder(data.options.temporary.as_deref())?;
             let out = AtomicDir::create(folder.path().join("written"), Overwrite::Refuse)?;
-            data.write_splits(&Target::Folder(&out), None, &styles, &mut RestoreReport::default(), observer)?;
+            data.write_splits(
+                &Target::Folder(&out),
+                None,
+                &styles,
+                &mut RestoreReport::default(),
+                observer,
+            )?;
             written = Some((out, folder));
         }
         Ok(ExactFiles { data, written })
@@ -57,8 +66,10 @@ impl<'a> ExactFiles<'a> {
                 let path = if base.is_file() { base.to_path_buf() } else { base.join(path) };
                 let source = open(&path)?;
                 if source.byte_len() != *len || digest_of(&source, None)? != *digest {
-                    let text = "this file of the base has other bytes than the delta was made against";
-                    return Err(Error::new(ErrorKind::BaseMismatch, text).in_file(path.display().to_string()));
+                    let text =
+                        "this file of the base has other bytes than the delta was made against";
+                    return Err(Error::new(ErrorKind::BaseMismatch, text)
+                        .in_file(path.display().to_string()));
                 }
                 Ok(Some(source))
             }
@@ -71,8 +82,10 @@ impl<'a> ExactFiles<'a> {
     /// `BaseMismatch`, `Corrupt`, `LimitExceeded`, `Io`.
     pub(crate) fn restore(&self, i: usize, out: &mut dyn Write) -> Result<u64> {
         let delta = self.data.delta;
-        let file = delta.manifest.exact.get(i).ok_or_else(|| Error::invalid_argument("no such file"))?;
-        let entry = delta.exact_entry(i).ok_or_else(|| Error::corrupt("a file without its entry"))?;
+        let file =
+            delta.manifest.exact.get(i).ok_or_else(|| Error::invalid_argument("no such file"))?;
+        let entry =
+            delta.exact_entry(i).ok_or_else(|| Error::corrupt("a file without its entry"))?;
         self.patch(file, entry, out)
             .map_err(|e| if e.file().is_some() { e } else { e.in_file(file.path.clone()) })
     }
@@ -104,13 +117,18 @@ impl<'a> ExactFiles<'a> {
                 return Err(Error::corrupt("a patch is not a blob"));
             };
             if codec != PATCH_CODEC {
-                return Err(Error::new(ErrorKind::UnknownCodec, format!("a patch has codec {}", codec.0)));
+                return Err(Error::new(
+                    ErrorKind::UnknownCodec,
+                    format!("a patch has codec {}", codec.0),
+                ));
             }
             if piece.len > CHUNK {
                 return Err(Error::corrupt(format!("a patch makes {} bytes", piece.len)));
             }
-            let packed = self.data.delta.read_blob(&blob, self.data.options.limits.max_chunk_bytes)?;
-            let from = prefix(reference.as_ref().map(|r| r as &dyn ByteSource), at, len, file.window)?;
+            let packed =
+                self.data.delta.read_blob(&blob, self.data.options.limits.max_chunk_bytes)?;
+            let from =
+                prefix(reference.as_ref().map(|r| r as &dyn ByteSource), at, len, file.window)?;
             let bytes = crate::pack::decompress(&packed, &from, piece.len as usize)?;
             digester.update(&bytes);
             out.write_all(&bytes).map_err(|e| Error::io("cannot write", e))?;

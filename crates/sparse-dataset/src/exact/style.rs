@@ -67,12 +67,20 @@ pub(crate) struct Restyle<W> {
 
 impl<W: Write> Restyle<W> {
     pub(crate) fn new(inner: W, style: Style) -> Restyle<W> {
-        Restyle { inner, style, in_string: false, escaped: false, partial: Vec::new(), out: Vec::new() }
+        Restyle {
+            inner,
+            style,
+            in_string: false,
+            escaped: false,
+            partial: Vec::new(),
+            out: Vec::new(),
+        }
     }
 
     fn byte(&mut self, b: u8) {
         if self.style.crlf {
-            // A quote in a field is doubled, which this sees as the end of the field and its beginning.
+            // A quote in a field is doubled, which this sees as the end of the field and its
+            // beginning.
             self.in_string ^= b == b'"';
             if b == b'\n' && !self.in_string {
                 self.out.push(b'\r');

@@ -49,7 +49,8 @@ impl Columns<'_> {
         let mut scratch = Scratch::default();
         for &c in &self.plan.order {
             self.prime_column(cells, c)?;
-            let column = self.column(cells, coder, c, input, &made, &mut surprises, &mut scratch)?;
+            let column =
+                self.column(cells, coder, c, input, &made, &mut surprises, &mut scratch)?;
             if let (true, Some(to)) = (C::DECODES, made.columns.get_mut(c)) {
                 *to = column;
             }
@@ -60,15 +61,19 @@ impl Columns<'_> {
 
     /// Let the models learn from the base's column.
     fn prime_column(&self, cells: &mut CellCoder, c: usize) -> Result<()> {
-        let (Some(plan), Some(b)) = (self.plan.columns.get(c), self.plan.exact(c)) else { return Ok(()) };
+        let (Some(plan), Some(b)) = (self.plan.columns.get(c), self.plan.exact(c)) else {
+            return Ok(());
+        };
         let models = cells.model.streams.is_none();
         let (true, Some(column)) = (plan.primed && models, self.prime.columns.get(b)) else {
             return Ok(());
         };
         let kind = column.kind;
-        let parents =
-            plan.parents.map(|p| p.and_then(|p| self.plan.exact(p)).and_then(|b| self.prime.columns.get(b)));
-        let hint = plan.hint.and_then(|p| self.plan.exact(p)).and_then(|b| self.prime.columns.get(b));
+        let parents = plan
+            .parents
+            .map(|p| p.and_then(|p| self.plan.exact(p)).and_then(|b| self.prime.columns.get(b)));
+        let hint =
+            plan.hint.and_then(|p| self.plan.exact(p)).and_then(|b| self.prime.columns.get(b));
         let mut s = Scratch::default();
         for row in 0..self.prime.rows {
             let Some(cell) = column.get(row) else { continue };
@@ -102,7 +107,8 @@ impl Columns<'_> {
         surprises: &mut [u64],
         scratch: &mut Scratch,
     ) -> Result<Column> {
-        let kind = *self.plan.kinds.get(c).ok_or_else(|| Error::corrupt("a column without a type"))?;
+        let kind =
+            *self.plan.kinds.get(c).ok_or_else(|| Error::corrupt("a column without a type"))?;
         let exact = self.plan.exact(c);
         let base_column = exact.and_then(|b| self.gathered.block.columns.get(b));
         let mut out = Column::new(kind);
@@ -148,7 +154,8 @@ impl Columns<'_> {
         Ok(out)
     }
 
-    /// Code one cell. `tables` are the input, the columns made so far, and the column in the making.
+    /// Code one cell. `tables` are the input, the columns made so far, and the column in the
+    /// making.
     #[allow(clippy::too_many_arguments)]
     fn cell<C: Coder>(
         &self,
@@ -163,13 +170,16 @@ impl Columns<'_> {
         scratch: &mut Scratch,
     ) -> Result<Option<Vec<u8>>> {
         let (input, made, own) = tables;
-        let plan = self.plan.columns.get(c).ok_or_else(|| Error::corrupt("a column without a plan"))?;
+        let plan =
+            self.plan.columns.get(c).ok_or_else(|| Error::corrupt("a column without a plan"))?;
         let sibling = |s: usize| input.unwrap_or(made).columns.get(s);
         let column = c as u64;
         // What is expected: nothing, a null, or a text.
         let source = match plan.source {
             Source::None => None,
-            Source::Base(b) => row.base.and_then(|r| Some((self.gathered.block.columns.get(b)?, r))),
+            Source::Base(b) => {
+                row.base.and_then(|r| Some((self.gathered.block.columns.get(b)?, r)))
+            }
             Source::Sibling(s) => sibling(s).map(|s| (s, row.index)),
         };
         let expected = source.map(|(from, r)| from.get(r).map(|cell| (from.kind, cell)));
@@ -180,7 +190,8 @@ impl Columns<'_> {
         if let Some(cell) = cell {
             to_form(state.kind, cell, &mut scratch.form);
         }
-        let surprise = surprises.get_mut(row.index).ok_or_else(|| Error::corrupt("a row past the end"))?;
+        let surprise =
+            surprises.get_mut(row.index).ok_or_else(|| Error::corrupt("a row past the end"))?;
         if let Some(expected) = &expected {
             let same = match (expected, cell) {
                 (None, None) => true,
@@ -210,7 +221,8 @@ impl Columns<'_> {
         }
         if state.nullable {
             let of_source = expected.map_or(2, |e| u64::from(e.is_none()));
-            let parent = plan.parents[0].and_then(sibling).map_or(0, |p| cell_hash(p.get(row.index)));
+            let parent =
+                plan.parents[0].and_then(sibling).map_or(0, |p| cell_hash(p.get(row.index)));
             let contexts = [
                 column << 4 | of_source << 1 | u64::from(state.last_null),
                 mix(column, parent),
@@ -235,7 +247,9 @@ impl Columns<'_> {
         }
         let setting = Setting {
             column,
-            parents: plan.parents.map(|p| p.and_then(sibling).map_or(0, |p| cell_hash(p.get(row.index)))),
+            parents: plan
+                .parents
+                .map(|p| p.and_then(sibling).map_or(0, |p| cell_hash(p.get(row.index)))),
             aligned: match (has_text, hinted) {
                 (true, _) => Some(&scratch.expected),
                 (false, Some(_)) => Some(&scratch.hint),
@@ -275,9 +289,8 @@ fn store(cells: &mut CellCoder, bytes: usize) -> Result<()> {
 }
 
 fn spend(cells: &mut CellCoder, bytes: usize) -> Result<()> {
-    cells.allowance = cells
-        .allowance
-        .checked_sub(bytes)
-        .ok_or_else(|| Error::new(ErrorKind::LimitExceeded, "a row group decodes to more than it may"))?;
+    cells.allowance = cells.allowance.checked_sub(bytes).ok_or_else(|| {
+        Error::new(ErrorKind::LimitExceeded, "a row group decodes to more than it may")
+    })?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Row groups and manifests that nobody wrote: an error or other rows, never a panic, never more than was allowed.
+//! Row groups and manifests that nobody wrote: an error or other rows, never a panic, never more
+//! than was allowed.
 
 use super::example::{Case, Cases, KINDS};
 use super::{GroupCoder, Learned};
@@ -21,7 +22,11 @@ fn decode(case: &Case, encoded: &[u8], rows: u64, allowance: usize) -> bool {
         Ok(block) => {
             assert_eq!(block.rows as u64, rows);
             // A run of rows is counted once it is there.
-            assert!(block.bytes() <= allowance + cases().base.bytes() as usize, "{}", block.bytes());
+            assert!(
+                block.bytes() <= allowance + cases().base.bytes() as usize,
+                "{}",
+                block.bytes()
+            );
             assert!(block.columns.iter().all(|c| c.rows() == block.rows));
             true
         }

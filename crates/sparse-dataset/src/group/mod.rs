@@ -35,8 +35,8 @@ const MAX_EMPTY_CELLS: usize = 1 << 24;
 /// Bytes of the base that long values are compressed after.
 const MAX_PREFIX: usize = 1 << 20;
 
-/// Layouts of a row group: modelled; what Zstandard takes in a frame before it, long values or, if the plan models nothing,
-/// all streams; all streams in that frame although the plan has models.
+/// Layouts of a row group: modelled; what Zstandard takes in a frame before it, long values or, if
+/// the plan models nothing, all streams; all streams in that frame although the plan has models.
 const MODELLED: u8 = 0;
 const WITH_FRAME: u8 = 1;
 const IN_STREAMS: u8 = 2;
@@ -102,8 +102,8 @@ pub(crate) struct GroupCoder<'a> {
 }
 
 impl GroupCoder<'_> {
-    /// Rows that were found equal by their hashes are compared; those that differ after all have changes. Returns the
-    /// rows of the base.
+    /// Rows that were found equal by their hashes are compared; those that differ after all have
+    /// changes. Returns the rows of the base.
     ///
     /// # Errors
     /// `Corrupt` when origins leave the base; `Io`.
@@ -111,7 +111,9 @@ impl GroupCoder<'_> {
         let gathered = Gathered::new(self.base, &ops_of(origins))?;
         let pairs: Vec<_> = (0..self.plan.columns.len())
             .filter_map(|c| {
-                self.plan.exact(c).and_then(|b| Some((block.columns.get(c)?, gathered.block.columns.get(b)?)))
+                self.plan
+                    .exact(c)
+                    .and_then(|b| Some((block.columns.get(c)?, gathered.block.columns.get(b)?)))
             })
             .collect();
         for (i, o) in origins.iter_mut().enumerate() {
@@ -126,8 +128,8 @@ impl GroupCoder<'_> {
         Ok(gathered)
     }
 
-    /// Code the rows of `block`, which come from where `ops` say, given the rows of the base that they refer to. With
-    /// `keep`, predictions come along, for a proof.
+    /// Code the rows of `block`, which come from where `ops` say, given the rows of the base that
+    /// they refer to. With `keep`, predictions come along, for a proof.
     ///
     /// # Errors
     /// `InvalidArgument` when the two do not fit; `Io`.
@@ -181,7 +183,13 @@ impl GroupCoder<'_> {
     }
 
     /// Code everything with `cells`; returns what the arithmetic coder made.
-    fn code(&self, cells: &mut CellCoder, block: &Block, ops: &[Op], gathered: &Gathered) -> Result<Vec<u8>> {
+    fn code(
+        &self,
+        cells: &mut CellCoder,
+        block: &Block,
+        ops: &[Op],
+        gathered: &Gathered,
+    ) -> Result<Vec<u8>> {
         let mut coder = Encoder::new();
         code_ops(&mut cells.model, &mut coder, block.rows as u64, self.base.rows(), ops)?;
         let columns = Columns { plan: self.plan, ops, gathered, prime: &self.learned.prime };
@@ -204,8 +212,8 @@ impl GroupCoder<'_> {
         self.decode_by(encoded, None, rows, len)
     }
 
-    /// As [`decode`](Self::decode), by the predictions that the encoder made, if they were kept: see
-    /// [`cm`](crate::cm).
+    /// As [`decode`](Self::decode), by the predictions that the encoder made, if they were kept:
+    /// see [`cm`](crate::cm).
     ///
     /// # Errors
     /// As [`decode`](Self::decode); `Corrupt` when they were made for something else.
@@ -224,7 +232,9 @@ impl GroupCoder<'_> {
             WITH_FRAME | IN_STREAMS => {
                 let bulk = usize::try_from(input.uint()?).unwrap_or(usize::MAX);
                 if bulk > MAX_BULK.min(allowance) {
-                    return Err(Error::corrupt(format!("long values of {bulk} bytes in a row group")));
+                    return Err(Error::corrupt(format!(
+                        "long values of {bulk} bytes in a row group"
+                    )));
                 }
                 crate::pack::decompress(input.blob()?, &self.learned.prefix, bulk)?
             }
@@ -243,7 +253,8 @@ impl GroupCoder<'_> {
         coder.check()?;
         cells.model.streams.as_ref().map_or(Ok(()), Streams::check)?;
         let gathered = Gathered::new(self.base, &ops)?;
-        let columns = Columns { plan: self.plan, ops: &ops, gathered: &gathered, prime: &self.learned.prime };
+        let columns =
+            Columns { plan: self.plan, ops: &ops, gathered: &gathered, prime: &self.learned.prime };
         let block = columns.code(&mut cells, &mut coder, rows, None)?;
         coder.check()?;
         cells.model.streams.as_ref().map_or(Ok(()), Streams::check_end)?;
@@ -254,8 +265,9 @@ impl GroupCoder<'_> {
         Ok(block)
     }
 
-    /// Refuses more rows than a row group has, or than its cells can be. Returns their number, and the bytes that the
-    /// group may take in the making: numbers are coded as text, and every cell has flags.
+    /// Refuses more rows than a row group has, or than its cells can be. Returns their number, and
+    /// the bytes that the group may take in the making: numbers are coded as text, and every cell
+    /// has flags.
     fn check_size(&self, rows: u64, len: usize) -> Result<(usize, usize)> {
         let rows = usize::try_from(rows).unwrap_or(usize::MAX);
         check_count("rows of a row group", rows, MAX_GROUP_ROWS)?;
@@ -264,12 +276,16 @@ impl GroupCoder<'_> {
             least = least.saturating_add(kind.width().unwrap_or(4));
             most = most.saturating_add(match kind {
                 // Twice what the longest number of this width takes as text, and more.
-                Kind::Bool | Kind::Int { .. } | Kind::Float { .. } => 32 + 6 * kind.width().unwrap_or(0),
+                Kind::Bool | Kind::Int { .. } | Kind::Float { .. } => {
+                    32 + 6 * kind.width().unwrap_or(0)
+                }
                 _ => 16,
             });
         }
         let cells = rows.saturating_mul(self.plan.kinds.len());
-        if rows.saturating_mul(least) > len || cells > len.saturating_mul(8).saturating_add(MAX_EMPTY_CELLS) {
+        if rows.saturating_mul(least) > len
+            || cells > len.saturating_mul(8).saturating_add(MAX_EMPTY_CELLS)
+        {
             let columns = self.plan.kinds.len();
             let text = format!("{rows} rows of {columns} columns in a row group of {len} bytes");
             return Err(Error::corrupt(text));

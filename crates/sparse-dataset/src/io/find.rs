@@ -37,7 +37,8 @@ const SPLITS: [(&str, &str); 9] = [
 
 /// The format of a file, by its first bytes, or its name where text says nothing.
 fn format_of(path: &Path) -> Result<Option<Format>> {
-    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let extension =
+        path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
     let mut magic = Vec::new();
     let known = ["parquet", "arrow", "ipc", "feather", "arrows", "jsonl", "ndjson", "json", "csv"];
     if !known.contains(&&*extension) {
@@ -83,11 +84,12 @@ pub(crate) enum JsonRules {
 /// The files and splits of the dataset at `path`, a file or a folder.
 ///
 /// # Errors
-/// `NotFound` when there is nothing, `InvalidInput` when there is no data file, or files of a split differ in columns.
+/// `NotFound` when there is nothing, `InvalidInput` when there is no data file, or files of a split
+/// differ in columns.
 pub(crate) fn find(path: &Path, rules: JsonRules) -> Result<Found> {
     let place = path.display().to_string();
-    let meta =
-        std::fs::metadata(path).map_err(|e| Error::io("cannot open the dataset", e).in_file(&*place))?;
+    let meta = std::fs::metadata(path)
+        .map_err(|e| Error::io("cannot open the dataset", e).in_file(&*place))?;
     let mut files: BTreeMap<String, Vec<DataFile>> = BTreeMap::new();
     let mut folder = Folder::default();
     if meta.is_dir() {
@@ -115,7 +117,8 @@ pub(crate) fn find(path: &Path, rules: JsonRules) -> Result<Found> {
     Ok(Found { splits, sidecars, notes })
 }
 
-/// Files without rows up to this size are kept in every delta, and up to this many bytes and files together.
+/// Files without rows up to this size are kept in every delta, and up to this many bytes and files
+/// together.
 const MAX_SIDECAR: u64 = 1 << 20;
 const MAX_SIDECARS: u64 = 16 << 20;
 const MAX_SIDECAR_COUNT: usize = 1000;
@@ -137,8 +140,7 @@ impl Folder {
         let place = || folder.display().to_string();
         let error = |e| Error::io("cannot list", e).in_file(place());
         if depth > 0 && is_cache(folder) {
-            let text =
-                "a folder of the Hugging Face cache inside a dataset: name one of its snapshots instead";
+            let text = "a folder of the Hugging Face cache inside a dataset: name one of its snapshots instead";
             return Err(Error::new(ErrorKind::InvalidInput, text).in_file(place()));
         }
         refuse_loop(folder, depth)?;
@@ -148,7 +150,8 @@ impl Folder {
             empty = false;
             let path = entry.path();
             let name = name_of(&entry.file_name(), &path)?;
-            let inside = if relative.is_empty() { name.clone() } else { format!("{relative}/{name}") };
+            let inside =
+                if relative.is_empty() { name.clone() } else { format!("{relative}/{name}") };
             if std::fs::metadata(&path).map_err(error)?.is_dir() {
                 if depth < MAX_DEPTH && !name.starts_with('.') {
                     self.walk(&path, &inside, depth + 1)?;
@@ -219,7 +222,8 @@ fn refuse_loop(folder: &Path, depth: usize) -> Result<()> {
         return Ok(());
     }
     let place = || folder.display().to_string();
-    let real = |p: &Path| p.canonicalize().map_err(|e| Error::io("cannot follow", e).in_file(place()));
+    let real =
+        |p: &Path| p.canonicalize().map_err(|e| Error::io("cannot follow", e).in_file(place()));
     let target = real(folder)?;
     for above in folder.ancestors().skip(1).take(depth) {
         if real(above)?.starts_with(&target) {
@@ -230,14 +234,17 @@ fn refuse_loop(folder: &Path, depth: usize) -> Result<()> {
     Ok(())
 }
 
-/// All files of the dataset at `path`, and their paths in its folder, without those of folders whose names begin with
-/// a dot.
+/// All files of the dataset at `path`, and their paths in its folder, without those of folders
+/// whose names begin with a dot.
 ///
 /// # Errors
 /// `Io`; `InvalidInput` for a name that is not UTF-8.
 pub(crate) fn all_files(path: &Path) -> Result<Vec<(PathBuf, String)>> {
     if path.is_file() {
-        return Ok(vec![(path.to_path_buf(), name_of(path.file_name().unwrap_or_default(), path)?)]);
+        return Ok(vec![(
+            path.to_path_buf(),
+            name_of(path.file_name().unwrap_or_default(), path)?,
+        )]);
     }
     let mut out = Vec::new();
     let mut folders = vec![(path.to_path_buf(), String::new(), 0)];
@@ -265,7 +272,11 @@ pub(crate) fn all_files(path: &Path) -> Result<Vec<(PathBuf, String)>> {
 fn is_configuration(name: &str) -> bool {
     matches!(
         name,
-        "dataset_info.json" | "state.json" | "dataset_dict.json" | "dataset_infos.json" | "config.json"
+        "dataset_info.json"
+            | "state.json"
+            | "dataset_dict.json"
+            | "dataset_infos.json"
+            | "config.json"
     ) || (name.starts_with("cache-") && name.ends_with(".arrow"))
 }
 
@@ -275,7 +286,9 @@ fn natural(name: &str) -> Vec<(u64, String)> {
     for c in name.chars() {
         let Some(last) = out.last_mut() else { break };
         match c.to_digit(10) {
-            Some(d) if last.1.is_empty() => last.0 = last.0.saturating_mul(10).saturating_add(d.into()),
+            Some(d) if last.1.is_empty() => {
+                last.0 = last.0.saturating_mul(10).saturating_add(d.into())
+            }
             Some(d) => out.push((d.into(), String::new())),
             None => last.1.push(c),
         }
@@ -291,7 +304,8 @@ fn split_name(relative: &str) -> String {
             .split(|c: char| !c.is_ascii_alphabetic())
             .find_map(|w| SPLITS.iter().find(|s| s.0 == w).map(|s| s.1))
     };
-    let mut path: Vec<&str> = folders.split('/').filter(|f| !f.is_empty() && *f != "data").collect();
+    let mut path: Vec<&str> =
+        folders.split('/').filter(|f| !f.is_empty() && *f != "data").collect();
     if let Some(split) = words(file) {
         // A folder of that name says the same again.
         if path.last().and_then(|f| words(f)) == Some(split) {
@@ -312,14 +326,16 @@ fn split(
     rules: JsonRules,
     notes: &mut Vec<String>,
 ) -> Result<FoundSplit> {
-    let scanned = if rules == JsonRules::Own { scan_json(&mut files, notes)? } else { BTreeMap::new() };
+    let scanned =
+        if rules == JsonRules::Own { scan_json(&mut files, notes)? } else { BTreeMap::new() };
     let mut read = Vec::new();
     for file in &files {
         let (mut own, mut said) = read_schema(file)?;
         if let (Some(s), Some(all)) = (scanned.get(&file.relative), &file.shape) {
             let order: Vec<usize> =
                 all.order_of(&s.shape).iter().filter_map(|name| own.index_of(name).ok()).collect();
-            own = own.project(&order).map_err(|e| Error::corrupt("keys of a file").with_source(e))?;
+            own =
+                own.project(&order).map_err(|e| Error::corrupt("keys of a file").with_source(e))?;
             said.keys = all.keys_of(&s.shape);
             said.flags |= if s.mark { BYTE_ORDER_MARK } else { 0 };
         }
@@ -373,7 +389,8 @@ fn scan_json(files: &mut [DataFile], notes: &mut Vec<String>) -> Result<BTreeMap
     Ok(scanned)
 }
 
-/// The schema that stands for all files: that of the first, without metadata; what may be null in one may be here.
+/// The schema that stands for all files: that of the first, without metadata; what may be null in
+/// one may be here.
 fn common_schema(files: &[DataFile], read: &[(Schema, FileDetails)]) -> Result<Schema> {
     let mut schemas = files.iter().zip(read).map(|(f, (s, _))| (f, s));
     let Some((_, first)) = schemas.next() else {
@@ -398,7 +415,10 @@ fn common_schema(files: &[DataFile], read: &[(Schema, FileDetails)]) -> Result<S
                     ));
                 }
                 None => {
-                    return refused(format!("column {:?} is not in the first file of the split", f.name()));
+                    return refused(format!(
+                        "column {:?} is not in the first file of the split",
+                        f.name()
+                    ));
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! Flatbuffers of Arrow, verified before its reader unfolds them: tables that are shared count as often as they are used.
+//! Flatbuffers of Arrow, verified before its reader unfolds them: tables that are shared count as
+//! often as they are used.
 
 use super::limits::MAX_FIELDS;
 use arrow_ipc::{Footer, Message, root_as_footer_with_opts, root_as_message_with_opts};
@@ -18,7 +19,10 @@ fn options(bytes: &[u8]) -> VerifierOptions {
 /// `InvalidInput` when the bytes are no message, or unfold to too much.
 pub(super) fn message(bytes: &[u8]) -> Result<Message<'_>> {
     root_as_message_with_opts(&options(bytes), bytes).map_err(|e| {
-        Error::new(ErrorKind::InvalidInput, format!("malformed: a message: {}", one_line(&e.to_string())))
+        Error::new(
+            ErrorKind::InvalidInput,
+            format!("malformed: a message: {}", one_line(&e.to_string())),
+        )
     })
 }
 
@@ -26,7 +30,10 @@ pub(super) fn message(bytes: &[u8]) -> Result<Message<'_>> {
 /// `InvalidInput` when the bytes are no footer, or unfold to too much.
 pub(super) fn footer(bytes: &[u8]) -> Result<Footer<'_>> {
     root_as_footer_with_opts(&options(bytes), bytes).map_err(|e| {
-        Error::new(ErrorKind::InvalidInput, format!("malformed: its footer: {}", one_line(&e.to_string())))
+        Error::new(
+            ErrorKind::InvalidInput,
+            format!("malformed: its footer: {}", one_line(&e.to_string())),
+        )
     })
 }
 

@@ -1,12 +1,14 @@
-//! What the footer of a Parquet file and the headers of its pages look like, and a check of the footer before its reader
-//! sees it: the reader allocates by declared counts, and calls itself for each level of the schema.
+//! What the footer of a Parquet file and the headers of its pages look like, and a check of the
+//! footer before its reader sees it: the reader allocates by declared counts, and calls itself for
+//! each level of the schema.
 
 use super::limits::{MAX_FIELDS, MAX_NESTING, check_columns, exceeded};
 use super::thrift::Shape::{Any, Binary, Bool, Byte, Double, Int, List};
 use super::thrift::{Event, Shape, Struct, walk};
 use sparse_core::{ByteSource, Error, ErrorKind, Result};
 
-/// Longest footer, in bytes: those of tables with thousands of columns and row groups have some tens of millions.
+/// Longest footer, in bytes: those of tables with thousands of columns and row groups have some
+/// tens of millions.
 const MAX_FOOTER_BYTES: u64 = 256 << 20;
 
 /// Most column chunks of a file, in all row groups; each takes about half a kilobyte of memory.
@@ -15,7 +17,8 @@ const MAX_CHUNKS: usize = 2 << 20;
 /// Most row groups: their numbers have 16 bits.
 const MAX_GROUPS: usize = i16::MAX as usize;
 
-/// Most entries of a list that is not bounded otherwise: metadata of the file, orders of columns, statistics.
+/// Most entries of a list that is not bounded otherwise: metadata of the file, orders of columns,
+/// statistics.
 const MAX_ENTRIES: usize = 1 << 20;
 
 /// A list is two levels in Parquet, a map is two.
@@ -34,7 +37,8 @@ static UNIT: Struct = Struct {
     name: "a unit of time",
     fields: &[(1, Shape::Struct(&EMPTY)), (2, Shape::Struct(&EMPTY)), (3, Shape::Struct(&EMPTY))],
 };
-static TIME: Struct = Struct { name: "a time type", fields: &[(1, Bool), (2, Shape::Struct(&UNIT))] };
+static TIME: Struct =
+    Struct { name: "a time type", fields: &[(1, Bool), (2, Shape::Struct(&UNIT))] };
 static INTEGER: Struct = Struct { name: "an integer type", fields: &[(1, Byte), (2, Bool)] };
 static VARIANT: Struct = Struct { name: "a variant type", fields: &[(1, Byte)] };
 static PLACE: Struct = Struct { name: "a geographic type", fields: &[(1, Binary), (2, Int)] };
@@ -67,9 +71,19 @@ static SCHEMA_ELEMENT: Struct = Struct {
 };
 static STATISTICS: Struct = Struct {
     name: "statistics",
-    fields: &[(1, Binary), (2, Binary), (3, Int), (4, Int), (5, Binary), (6, Binary), (7, Bool), (8, Bool)],
+    fields: &[
+        (1, Binary),
+        (2, Binary),
+        (3, Int),
+        (4, Int),
+        (5, Binary),
+        (6, Binary),
+        (7, Bool),
+        (8, Bool),
+    ],
 };
-static KEY_VALUE: Struct = Struct { name: "a key and its value", fields: &[(1, Binary), (2, Binary)] };
+static KEY_VALUE: Struct =
+    Struct { name: "a key and its value", fields: &[(1, Binary), (2, Binary)] };
 static ENCODING_STATISTICS: Struct =
     Struct { name: "statistics of encodings", fields: &[(1, Int), (2, Int), (3, Int)] };
 static SIZE_STATISTICS: Struct =
@@ -125,7 +139,8 @@ static COLUMN_CHUNK: Struct = Struct {
         (9, Binary),
     ],
 };
-static SORTING: Struct = Struct { name: "a sorting column", fields: &[(1, Int), (2, Bool), (3, Bool)] };
+static SORTING: Struct =
+    Struct { name: "a sorting column", fields: &[(1, Int), (2, Bool), (3, Bool)] };
 static ROW_GROUP: Struct = Struct {
     name: GROUP,
     fields: &[
@@ -156,9 +171,12 @@ static FILE_METADATA: Struct = Struct {
 pub(super) const DATA: &str = "the header of a page";
 pub(super) const DATA_2: &str = "the header of a page of version 2";
 pub(super) const DICTIONARY: &str = "the header of a dictionary";
-static DATA_HEADER: Struct =
-    Struct { name: DATA, fields: &[(1, Int), (2, Int), (3, Int), (4, Int), (5, Shape::Struct(&STATISTICS))] };
-static DICTIONARY_HEADER: Struct = Struct { name: DICTIONARY, fields: &[(1, Int), (2, Int), (3, Bool)] };
+static DATA_HEADER: Struct = Struct {
+    name: DATA,
+    fields: &[(1, Int), (2, Int), (3, Int), (4, Int), (5, Shape::Struct(&STATISTICS))],
+};
+static DICTIONARY_HEADER: Struct =
+    Struct { name: DICTIONARY, fields: &[(1, Int), (2, Int), (3, Bool)] };
 static DATA_HEADER_2: Struct = Struct {
     name: DATA_2,
     fields: &[
@@ -194,7 +212,8 @@ fn malformed(what: &str) -> Error {
 /// Reads the footer of a Parquet file, and checks it.
 ///
 /// # Errors
-/// `InvalidInput` when it is malformed or encrypted; `LimitExceeded` for more than a reader should take; `Io`.
+/// `InvalidInput` when it is malformed or encrypted; `LimitExceeded` for more than a reader should
+/// take; `Io`.
 pub(super) fn read_footer(file: &dyn ByteSource) -> Result<Vec<u8>> {
     let tail = file.byte_len().checked_sub(8).filter(|&at| at >= 4);
     let tail = tail.ok_or_else(|| malformed("too short for Parquet"))?;
@@ -207,7 +226,8 @@ pub(super) fn read_footer(file: &dyn ByteSource) -> Result<Vec<u8>> {
     }
     let len = len.as_chunks::<4>().0.first().map_or(0, |b| u64::from(u32::from_le_bytes(*b)));
     let start = tail.checked_sub(len).filter(|&at| at >= 4);
-    let start = start.ok_or_else(|| malformed("its footer is longer than the file").at_offset(tail))?;
+    let start =
+        start.ok_or_else(|| malformed("its footer is longer than the file").at_offset(tail))?;
     if len > MAX_FOOTER_BYTES {
         return Err(exceeded(format!("a footer of {len} bytes, limit {MAX_FOOTER_BYTES}")));
     }
@@ -229,8 +249,12 @@ fn check(footer: &[u8]) -> Result<()> {
     let mut elements: Vec<i64> = Vec::new();
     let (mut children, mut chunks) = (0, 0usize);
     walk(footer, &FILE_METADATA, |event| match event {
-        Event::Field { of: FILE, id: 8 } | Event::Field { of: CHUNK, id: 8 | 9 } => Err(encrypted()),
-        Event::List { of: FILE, id: 2, count } => at_most("elements in its schema", count, MAX_ELEMENTS),
+        Event::Field { of: FILE, id: 8 } | Event::Field { of: CHUNK, id: 8 | 9 } => {
+            Err(encrypted())
+        }
+        Event::List { of: FILE, id: 2, count } => {
+            at_most("elements in its schema", count, MAX_ELEMENTS)
+        }
         Event::List { of: FILE, id: 4, count } => at_most("row groups", count, MAX_GROUPS),
         Event::List { of: GROUP, id: 1, count } => {
             chunks = chunks.saturating_add(count);
@@ -257,11 +281,13 @@ fn at_most(what: &str, count: usize, limit: usize) -> Result<()> {
     Ok(())
 }
 
-/// Checks that the numbers of children, from the root on and depth first, make one tree that is not too deep.
+/// Checks that the numbers of children, from the root on and depth first, make one tree that is not
+/// too deep.
 fn check_tree(children: &[i64]) -> Result<()> {
     let mut open: Vec<usize> = Vec::new();
     for (i, &n) in children.iter().enumerate() {
-        let n = usize::try_from(n).map_err(|_| malformed("a schema element with fewer than no children"))?;
+        let n = usize::try_from(n)
+            .map_err(|_| malformed("a schema element with fewer than no children"))?;
         if i == 0 {
             check_columns(n)?;
         }
@@ -278,7 +304,9 @@ fn check_tree(children: &[i64]) -> Result<()> {
         }
         open.push(n);
         if open.len() > MAX_DEPTH {
-            return Err(exceeded(format!("columns nest more than {MAX_DEPTH} deep, which is the limit")));
+            return Err(exceeded(format!(
+                "columns nest more than {MAX_DEPTH} deep, which is the limit"
+            )));
         }
     }
     match open.iter().all(|&left| left == 0) {

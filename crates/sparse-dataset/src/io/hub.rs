@@ -11,8 +11,8 @@ pub(super) fn is_cache(path: &Path) -> bool {
     path.join("snapshots").is_dir() && (path.join("refs").is_dir() || path.join("blobs").is_dir())
 }
 
-/// The snapshot that `path` stands for: itself, unless it is a folder of the cache for one repository. Then it is the
-/// snapshot that `refs/main` names, or the only one.
+/// The snapshot that `path` stands for: itself, unless it is a folder of the cache for one
+/// repository. Then it is the snapshot that `refs/main` names, or the only one.
 ///
 /// # Errors
 /// `InvalidInput` when it is not clear which; `Io`.
@@ -32,7 +32,8 @@ pub(crate) fn snapshot(path: &Path) -> Result<PathBuf> {
     names.sort();
     let main = path.join("refs").join("main");
     let refused = |what: String| {
-        let text = format!("{what}: name the folder of one of its snapshots ({})", names.join(", "));
+        let text =
+            format!("{what}: name the folder of one of its snapshots ({})", names.join(", "));
         Err(Error::new(ErrorKind::InvalidInput, text).in_file(place()))
     };
     match std::fs::metadata(&main) {

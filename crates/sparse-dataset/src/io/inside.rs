@@ -1,5 +1,5 @@
-//! What lies inside the pages of a Parquet column that its reader would believe unseen: the longest text of a dictionary,
-//! numbers of lengths, and the longest row of nested values.
+//! What lies inside the pages of a Parquet column that its reader would believe unseen: the longest
+//! text of a dictionary, numbers of lengths, and the longest row of nested values.
 
 use parquet::basic::{Encoding, Type};
 use parquet::column::page::{Page, PageReader};
@@ -43,7 +43,8 @@ pub(super) fn look_inside(
     rows: u64,
     look: Look,
 ) -> Result<Inside> {
-    let unreadable = |e: parquet::errors::ParquetError| malformed(&format!("its pages cannot be read: {e}"));
+    let unreadable =
+        |e: parquet::errors::ParquetError| malformed(&format!("its pages cannot be read: {e}"));
     let file = Arc::new(file.try_clone().map_err(|e| Error::io("cannot read", e))?);
     let rows = usize::try_from(rows).unwrap_or(usize::MAX);
     let mut pages: SerializedPageReader<File> =
@@ -63,11 +64,11 @@ pub(super) fn look_inside(
                 continue;
             }
             _ if look == Look::Dictionary => break,
-            Page::DataPage { num_values, encoding, .. } | Page::DataPageV2 { num_values, encoding, .. } => {
-                (u64::from(*num_values), *encoding)
-            }
+            Page::DataPage { num_values, encoding, .. }
+            | Page::DataPageV2 { num_values, encoding, .. } => (u64::from(*num_values), *encoding),
         };
-        let counted = matches!(encoding, Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::DELTA_BYTE_ARRAY);
+        let counted =
+            matches!(encoding, Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::DELTA_BYTE_ARRAY);
         let (repetitions, data) = parts(&page, repetition, definition)?;
         if look == Look::Levels {
             rows_of(repetitions, bits(repetition), values, &mut row, &mut inside.longest_row)?;
@@ -124,7 +125,8 @@ fn parts(page: &Page, repetition: i16, definition: i16) -> Result<(Levels<'_>, &
 
 fn take(bytes: &[u8], len: u64) -> Result<(&[u8], &[u8])> {
     let len = usize::try_from(len).ok();
-    len.and_then(|n| bytes.split_at_checked(n)).ok_or_else(|| malformed("a part of a page lies past its end"))
+    len.and_then(|n| bytes.split_at_checked(n))
+        .ok_or_else(|| malformed("a part of a page lies past its end"))
 }
 
 /// A length of four bytes, and what follows.
@@ -157,14 +159,17 @@ fn varint(bytes: &mut &[u8]) -> Result<u64> {
     Err(malformed("a number in a page does not end"))
 }
 
-/// Passes over numbers in blocks of differences, of which there may be `most`; returns what follows.
+/// Passes over numbers in blocks of differences, of which there may be `most`; returns what
+/// follows.
 fn check_delta(mut bytes: &[u8], most: u64) -> Result<&[u8]> {
     let block = varint(&mut bytes)?;
     let parts = varint(&mut bytes)?;
     let count = varint(&mut bytes)?;
     varint(&mut bytes)?;
     if count > most {
-        return Err(malformed(&format!("a page of {most} values says that it has {count} lengths")));
+        return Err(malformed(&format!(
+            "a page of {most} values says that it has {count} lengths"
+        )));
     }
     if parts == 0 || block % parts != 0 {
         return Err(malformed("lengths in blocks of odd sizes"));
@@ -193,7 +198,13 @@ fn check_delta(mut bytes: &[u8], most: u64) -> Result<&[u8]> {
 }
 
 /// Follows repetition levels of `values` values: a level of zero begins a row.
-fn rows_of(levels: Levels<'_>, bits: u32, values: u64, row: &mut u64, longest: &mut u64) -> Result<()> {
+fn rows_of(
+    levels: Levels<'_>,
+    bits: u32,
+    values: u64,
+    row: &mut u64,
+    longest: &mut u64,
+) -> Result<()> {
     let mut level = |level: u64, times: u64| {
         if level == 0 && times > 0 {
             *row = 1;
@@ -226,8 +237,10 @@ fn rows_of(levels: Levels<'_>, bits: u32, values: u64, row: &mut u64, longest: &
                     // The last group may be cut where the values end.
                     let (run, rest) = all.unwrap_or((bytes, &[]));
                     bytes = rest;
-                    let times =
-                        groups.saturating_mul(8).min(left).min(run.len() as u64 * 8 / u64::from(bits));
+                    let times = groups
+                        .saturating_mul(8)
+                        .min(left)
+                        .min(run.len() as u64 * 8 / u64::from(bits));
                     if times == 0 {
                         return Err(malformed("levels of a page end early"));
                     }

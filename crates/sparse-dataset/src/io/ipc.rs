@@ -1,5 +1,5 @@
-//! What Arrow IPC files declare, compared with what is there: their reader allocates whatever a length says, and a program
-//! that cannot allocate is at an end.
+//! What Arrow IPC files declare, compared with what is there: their reader allocates whatever a
+//! length says, and a program that cannot allocate is at an end.
 
 use super::flat;
 use super::limits::exceeded;
@@ -9,16 +9,19 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-/// What any compressed buffer may become, in bytes; beyond it, this many times its length, or what LZ4 can make of it.
+/// What any compressed buffer may become, in bytes; beyond it, this many times its length, or what
+/// LZ4 can make of it.
 const HARMLESS_BUFFER: u64 = 64 << 20;
 const MAX_RATIO: u64 = 1000;
 const LZ4_RATIO: u64 = 255;
 
-/// The compressed buffers of a batch may become this much in all, or this many times as long as they are.
+/// The compressed buffers of a batch may become this much in all, or this many times as long as
+/// they are.
 const HARMLESS_BATCH: u64 = 512 << 20;
 const BATCH_RATIO: u64 = 20;
 
-/// Bytes that may be copied to put dictionaries together from their parts: each part copies all before it.
+/// Bytes that may be copied to put dictionaries together from their parts: each part copies all
+/// before it.
 const HARMLESS_COPIES: u64 = 1 << 30;
 
 fn malformed(what: &str) -> Error {
@@ -86,15 +89,23 @@ impl Checked<'_> {
     fn footer(&mut self) -> Result<()> {
         let end = self.len.checked_sub(10).ok_or_else(|| malformed("too short"))?;
         let len = u64::try_from(self.length(end)?).map_err(|_| malformed("a negative length"))?;
-        let start = end.checked_sub(len).ok_or_else(|| malformed("its footer is longer than the file"))?;
+        let start =
+            end.checked_sub(len).ok_or_else(|| malformed("its footer is longer than the file"))?;
         let bytes = self.bytes(start, len)?;
         let footer = flat::footer(&bytes)?;
         let mut parts = Vec::new();
-        for block in footer.dictionaries().iter().flatten().chain(footer.recordBatches().iter().flatten()) {
-            let [at, len, body] = [block.offset(), block.metaDataLength().into(), block.bodyLength()]
-                .map(|n| u64::try_from(n).map_err(|_| malformed("a negative length")));
+        for block in
+            footer.dictionaries().iter().flatten().chain(footer.recordBatches().iter().flatten())
+        {
+            let [at, len, body] =
+                [block.offset(), block.metaDataLength().into(), block.bodyLength()]
+                    .map(|n| u64::try_from(n).map_err(|_| malformed("a negative length")));
             let (at, len, body) = (at?, len?, body?);
-            if at.checked_add(len).and_then(|n| n.checked_add(body)).is_none_or(|end| end > self.len) {
+            if at
+                .checked_add(len)
+                .and_then(|n| n.checked_add(body))
+                .is_none_or(|end| end > self.len)
+            {
                 return Err(malformed("a part of it lies past its end"));
             }
             let (start, own) = self.message_start(at)?;
@@ -117,7 +128,8 @@ impl Checked<'_> {
     fn message(&mut self, start: u64, len: u64) -> Result<u64> {
         let bytes = self.bytes(start, len)?;
         let message = flat::message(&bytes)?;
-        let body = u64::try_from(message.bodyLength()).map_err(|_| malformed("a negative length"))?;
+        let body =
+            u64::try_from(message.bodyLength()).map_err(|_| malformed("a negative length"))?;
         let at = start + len;
         let end = at.checked_add(body).filter(|&end| end <= self.len);
         let end = end.ok_or_else(|| malformed("a part of it lies past its end"))?;
@@ -126,7 +138,8 @@ impl Checked<'_> {
         Ok(end)
     }
 
-    /// Checks that the parts of a dictionary are not so many that putting them together takes for ever.
+    /// Checks that the parts of a dictionary are not so many that putting them together takes for
+    /// ever.
     fn dictionary(&mut self, message: &Message<'_>, body: u64) -> Result<()> {
         let Some(batch) = message.header_as_dictionary_batch() else { return Ok(()) };
         let (bytes, copied) = self.dictionaries.entry(batch.id()).or_default();
@@ -144,13 +157,16 @@ impl Checked<'_> {
     /// Each compressed buffer begins with its length.
     fn compressed(&mut self, message: &Message<'_>, body: u64, end: u64) -> Result<()> {
         let batch = match message.header_type() {
-            MessageHeader::DictionaryBatch => message.header_as_dictionary_batch().and_then(|d| d.data()),
+            MessageHeader::DictionaryBatch => {
+                message.header_as_dictionary_batch().and_then(|d| d.data())
+            }
             _ => message.header_as_record_batch(),
         };
         let Some((batch, compression)) = batch.and_then(|b| Some((b, b.compression()?))) else {
             return Ok(());
         };
-        let ratio = if compression.codec() == CompressionType::LZ4_FRAME { LZ4_RATIO } else { MAX_RATIO };
+        let ratio =
+            if compression.codec() == CompressionType::LZ4_FRAME { LZ4_RATIO } else { MAX_RATIO };
         let (mut sum, mut packed) = (0u64, 0u64);
         for buffer in batch.buffers().iter().flatten().filter(|b| b.length() >= 8) {
             let at = u64::try_from(buffer.offset()).ok().and_then(|o| body.checked_add(o));
@@ -158,7 +174,8 @@ impl Checked<'_> {
                 .filter(|&a| a.saturating_add(8) <= end)
                 .ok_or_else(|| malformed("a buffer past its end"))?;
             let declared = self.bytes(at, 8)?;
-            let declared = declared.as_chunks::<8>().0.first().map_or(0, |b| i64::from_le_bytes(*b));
+            let declared =
+                declared.as_chunks::<8>().0.first().map_or(0, |b| i64::from_le_bytes(*b));
             // -1 stands for a buffer that is not compressed.
             let declared = u64::try_from(declared.max(0)).unwrap_or(0);
             let len = u64::try_from(buffer.length()).unwrap_or(0);

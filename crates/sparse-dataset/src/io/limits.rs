@@ -3,7 +3,8 @@
 use arrow_schema::{DataType, Schema};
 use sparse_core::{Error, ErrorKind, Result};
 
-/// Most columns of a table, and most keys of an object: far more than tables have that people look at.
+/// Most columns of a table, and most keys of an object: far more than tables have that people look
+/// at.
 pub(super) const MAX_COLUMNS: usize = 10_000;
 
 /// Most fields of a schema, nested ones included.
@@ -15,7 +16,8 @@ pub(super) const MAX_NESTING: usize = crate::limits::MAX_DEPTH as usize;
 /// Longest line of a text file, in bytes: longer than the longest cell that can be stored.
 pub(super) const MAX_LINE_BYTES: u64 = 64 << 20;
 
-/// A file may become this many times its length as rows, or `HARMLESS_BYTES`: a column of one value shrinks to nothing.
+/// A file may become this many times its length as rows, or `HARMLESS_BYTES`: a column of one value
+/// shrinks to nothing.
 pub(super) const MAX_EXPANSION: u64 = 1000;
 
 /// What a file of any length may become, in bytes.
@@ -76,9 +78,12 @@ const NULL_BATCH_BYTES: u64 = 256 << 20;
 /// # Errors
 /// `LimitExceeded` when a single row takes too much.
 pub(super) fn rows_with_nulls(schema: &Schema) -> Result<usize> {
-    let row = schema.fields().iter().fold(0u64, |sum, f| sum.saturating_add(null_bytes(f.data_type())));
+    let row =
+        schema.fields().iter().fold(0u64, |sum, f| sum.saturating_add(null_bytes(f.data_type())));
     if row > NULL_BATCH_BYTES {
-        return Err(exceeded(format!("a row of nulls takes {row} bytes, limit {NULL_BATCH_BYTES}")));
+        return Err(exceeded(format!(
+            "a row of nulls takes {row} bytes, limit {NULL_BATCH_BYTES}"
+        )));
     }
     Ok(usize::try_from(NULL_BATCH_BYTES / row.max(1)).unwrap_or(usize::MAX))
 }

@@ -1,8 +1,9 @@
 //! Data files: finding them, reading them, writing them.
 //!
-//! Readers and writers of the formats are those of arrow-rs. Files are not trusted: `footer`, `pages`, `ipc` and `text`
-//! check what a file declares before its reader sees it, within the bounds of `limits`; `writable` tries a schema's types
-//! on the writer of a format; and what panics nevertheless is caught (see `foreign`).
+//! Readers and writers of the formats are those of arrow-rs. Files are not trusted: `footer`,
+//! `pages`, `ipc` and `text` check what a file declares before its reader sees it, within the
+//! bounds of `limits`; `writable` tries a schema's types on the writer of a format; and what panics
+//! nevertheless is caught (see `foreign`).
 
 mod failed;
 mod find;
@@ -86,7 +87,8 @@ pub(crate) struct DataFile {
     /// Its path in the dataset's folder, with `/`; its name, for a single file.
     pub(crate) relative: String,
     pub(crate) format: Format,
-    /// JSON Lines: the shape of all lines of the split, unless they are read as before layout 3 of the manifest.
+    /// JSON Lines: the shape of all lines of the split, unless they are read as before layout 3 of
+    /// the manifest.
     pub(crate) shape: Option<Arc<Shape>>,
 }
 

@@ -1,9 +1,10 @@
 //! The pages of a Parquet file, walked through by their headers before the reader sees them.
 //!
-//! The reader allocates what a header declares, holds a page of each column at a time, and decodes a batch of rows at once.
-//! A few bytes may stand for any number of values (one run of a dictionary's entry) or bytes (a compressed page of zeros).
-//! So declared sizes are compared with what the compression can make of the bytes that are there, and the number of rows
-//! read at once is such that a batch fits in memory, however the values are encoded.
+//! The reader allocates what a header declares, holds a page of each column at a time, and decodes
+//! a batch of rows at once. A few bytes may stand for any number of values (one run of a
+//! dictionary's entry) or bytes (a compressed page of zeros). So declared sizes are compared with
+//! what the compression can make of the bytes that are there, and the number of rows read at once
+//! is such that a batch fits in memory, however the values are encoded.
 
 use super::footer::{DATA, DATA_2, DICTIONARY, PAGE, PAGE_HEADER};
 use super::inside::{Inside, Look, look_inside};
@@ -14,16 +15,18 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Result};
 use std::fs::File;
 
-/// What any page may become, in bytes; beyond it, `MAX_RATIO` holds for compressions without a ratio of their own.
+/// What any page may become, in bytes; beyond it, `MAX_RATIO` holds for compressions without a
+/// ratio of their own.
 const HARMLESS_PAGE: u64 = 256 << 20;
 const MAX_RATIO: u64 = 1000;
 
-/// Values that any page may have; beyond them, `VALUES_PER_BYTE`. Writers make groups of up to 2^26 rows, and a page of
-/// nothing but one value has all of them.
+/// Values that any page may have; beyond them, `VALUES_PER_BYTE`. Writers make groups of up to 2^26
+/// rows, and a page of nothing but one value has all of them.
 const HARMLESS_VALUES: u64 = 1 << 26;
 const VALUES_PER_BYTE: u64 = 64;
 
-/// Pages of all columns that are held at once may take this much, and this many times what is there of them.
+/// Pages of all columns that are held at once may take this much, and this many times what is there
+/// of them.
 const HELD_BYTES: u64 = 512 << 20;
 const HELD_RATIO: u64 = 20;
 
@@ -36,8 +39,8 @@ const MAX_ROW_BYTES: u64 = 512 << 20;
 /// Memory of a value beside its bytes: levels, offsets, a validity.
 const VALUE_BYTES: u64 = 12;
 
-/// A chunk of nested values that takes more than this is looked into for its longest row, unless it is about as long in
-/// the file.
+/// A chunk of nested values that takes more than this is looked into for its longest row, unless it
+/// is about as long in the file.
 const UNSUSPICIOUS_BYTES: u64 = 128 << 20;
 const UNSUSPICIOUS_RATIO: u64 = 8;
 
@@ -48,8 +51,8 @@ fn malformed(what: String) -> Error {
 /// Checks all pages; returns how many rows can be read at once, at most `most`.
 ///
 /// # Errors
-/// `InvalidInput` with column, row group and offset when pages are malformed; `LimitExceeded` when they would take too
-/// much memory; `Io`.
+/// `InvalidInput` with column, row group and offset when pages are malformed; `LimitExceeded` when
+/// they would take too much memory; `Io`.
 pub(super) fn check_pages(file: &File, metadata: &ParquetMetaData, most: usize) -> Result<usize> {
     let source = FileSource::new(file.try_clone().map_err(|e| Error::io("cannot read", e))?)?;
     let (mut rows_at_once, mut declared, mut chunks) = (most as u64, 0u64, 0u64);
@@ -59,8 +62,11 @@ pub(super) fn check_pages(file: &File, metadata: &ParquetMetaData, most: usize) 
         let mut sum = Found::default();
         for column in group.columns() {
             let place = |e: Error| {
-                let text =
-                    format!("column {:?}, row group {g}: {}", column.column_path().string(), e.message());
+                let text = format!(
+                    "column {:?}, row group {g}: {}",
+                    column.column_path().string(),
+                    e.message()
+                );
                 let placed = Error::new(e.kind(), text);
                 match e.offset() {
                     Some(at) => placed.at_offset(at),
@@ -71,7 +77,8 @@ pub(super) fn check_pages(file: &File, metadata: &ParquetMetaData, most: usize) 
             sum.row_bytes = sum.row_bytes.saturating_add(found.row_bytes);
             sum.held = sum.held.saturating_add(found.held);
             sum.packed = sum.packed.saturating_add(found.packed);
-            declared = declared.saturating_add(u64::try_from(column.compressed_size()).unwrap_or(0));
+            declared =
+                declared.saturating_add(u64::try_from(column.compressed_size()).unwrap_or(0));
             chunks += 1;
         }
         if sum.held > HELD_BYTES.saturating_add(sum.packed.saturating_mul(HELD_RATIO)) {
@@ -79,8 +86,10 @@ pub(super) fn check_pages(file: &File, metadata: &ParquetMetaData, most: usize) 
             return Err(exceeded(text));
         }
         if rows > 0 && sum.row_bytes > MAX_ROW_BYTES {
-            let text =
-                format!("row group {g}: a row may take {} bytes, limit {MAX_ROW_BYTES}", sum.row_bytes);
+            let text = format!(
+                "row group {g}: a row may take {} bytes, limit {MAX_ROW_BYTES}",
+                sum.row_bytes
+            );
             return Err(exceeded(text));
         }
         rows_at_once = rows_at_once.min(BATCH_BYTES / sum.row_bytes.max(1));
@@ -132,7 +141,9 @@ fn read_header(source: &dyn ByteSource, at: u64, left: u64) -> Result<Page> {
     loop {
         let bytes = source.bytes_at(at, window.min(left) as usize)?;
         match header(&bytes) {
-            Err(e) if e.kind() == ErrorKind::Truncated && window < left.min(MAX_HEAD) => window *= 16,
+            Err(e) if e.kind() == ErrorKind::Truncated && window < left.min(MAX_HEAD) => {
+                window *= 16
+            }
             Err(e) if e.kind() == ErrorKind::Truncated => {
                 return Err(malformed("the header of a page ends early".into()).at_offset(at));
             }
@@ -204,15 +215,21 @@ fn widths(column: &ColumnChunkMetaData) -> Result<(u64, Option<u64>)> {
 }
 
 /// Looks at the pages of a column chunk.
-fn check_chunk(source: &FileSource, file: &File, column: &ColumnChunkMetaData, rows: u64) -> Result<Found> {
+fn check_chunk(
+    source: &FileSource,
+    file: &File,
+    column: &ColumnChunkMetaData,
+    rows: u64,
+) -> Result<Found> {
     let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
     let bounds = [start, column.compressed_size(), column.num_values()].map(u64::try_from);
     let [Ok(start), Ok(len), Ok(declared)] = bounds else {
         return Err(malformed("an offset, length or number of values below zero".into()));
     };
     let end = start.checked_add(len).filter(|&end| end <= source.byte_len());
-    let end =
-        end.ok_or_else(|| malformed(format!("its {len} bytes lie past the file's end")).at_offset(start))?;
+    let end = end.ok_or_else(|| {
+        malformed(format!("its {len} bytes lie past the file's end")).at_offset(start)
+    })?;
     let (in_dictionary, width) = widths(column)?;
     let mut chunk = Chunk { width, ..Chunk::default() };
     let mut at = start;
@@ -225,7 +242,8 @@ fn check_chunk(source: &FileSource, file: &File, column: &ColumnChunkMetaData, r
         at = body + page.packed;
     }
     let flat = column.column_descr().max_rep_level() == 0;
-    // What is the same to the reader: it takes values page by page, and rows as the row group has them.
+    // What is the same to the reader: it takes values page by page, and rows as the row group has
+    // them.
     let most = if flat { declared.max(rows) } else { declared };
     if chunk.values > most {
         let text = format!("its pages have {} values, and its metadata says {most}", chunk.values);
@@ -234,7 +252,12 @@ fn check_chunk(source: &FileSource, file: &File, column: &ColumnChunkMetaData, r
     chunk.found(file, column, rows, flat, len)
 }
 
-fn check_page(page: &Page, column: &ColumnChunkMetaData, left: u64, in_dictionary: u64) -> Result<()> {
+fn check_page(
+    page: &Page,
+    column: &ColumnChunkMetaData,
+    left: u64,
+    in_dictionary: u64,
+) -> Result<()> {
     if page.packed > left {
         return Err(malformed(format!("a page of {} bytes where {left} are left", page.packed)));
     }
@@ -322,8 +345,11 @@ impl Chunk {
         len: u64,
     ) -> Result<Found> {
         let held = self.plain.saturating_add(self.dictionary);
-        let mut found =
-            Found { row_bytes: 0, held, packed: len.min(self.packed.saturating_add(self.dictionary)) };
+        let mut found = Found {
+            row_bytes: 0,
+            held,
+            packed: len.min(self.packed.saturating_add(self.dictionary)),
+        };
         let texts = self.width.is_none() && self.uses_dictionary && self.dictionary > 0;
         let mut inside = Inside::default();
         if texts || self.counted {

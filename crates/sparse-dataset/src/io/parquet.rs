@@ -59,16 +59,18 @@ impl<W: Write + Send> ParquetWriter<W> {
         purpose: Purpose,
     ) -> Result<Self> {
         let flag = |flag: u8| details.is_some_and(|d| d.flags & flag != 0);
-        let pair = |(k, v): &(String, Option<String>)| KeyValue { key: k.clone(), value: v.clone() };
+        let pair =
+            |(k, v): &(String, Option<String>)| KeyValue { key: k.clone(), value: v.clone() };
         let pairs: Vec<KeyValue> = match details {
             Some(details) => details.pairs.iter().map(pair).collect(),
-            None => schema.metadata().iter().map(|(k, v)| KeyValue::new(k.clone(), v.clone())).collect(),
+            None => {
+                schema.metadata().iter().map(|(k, v)| KeyValue::new(k.clone(), v.clone())).collect()
+            }
         };
         let (file, factory) = guarded(|| {
             let properties = match purpose {
-                Purpose::Use => {
-                    WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-                }
+                Purpose::Use => WriterProperties::builder()
+                    .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?)),
                 Purpose::Trial => WriterProperties::builder()
                     .set_dictionary_enabled(false)
                     .set_statistics_enabled(EnabledStatistics::None),
@@ -81,10 +83,19 @@ impl<W: Write + Send> ParquetWriter<W> {
             let options = ArrowWriterOptions::new()
                 .with_properties(properties)
                 .with_skip_arrow_metadata(flag(NO_ARROW_SCHEMA));
-            ArrowWriter::try_new_with_options(out, schema.clone(), options)?.into_serialized_writer()
+            ArrowWriter::try_new_with_options(out, schema.clone(), options)?
+                .into_serialized_writer()
         })?;
         let schema = schema.clone();
-        Ok(ParquetWriter { file, factory, schema, group_rows, columns: Vec::new(), rows: 0, groups: 0 })
+        Ok(ParquetWriter {
+            file,
+            factory,
+            schema,
+            group_rows,
+            columns: Vec::new(),
+            rows: 0,
+            groups: 0,
+        })
     }
 
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -115,7 +126,8 @@ impl<W: Write + Send> ParquetWriter<W> {
 
     fn begin_columns(&self) -> Result<Vec<ArrowColumnWriter>> {
         let (factory, groups) = (&self.factory, self.groups);
-        let begin = || factory.create_column_writers(groups).map_err(|e| failed(Format::Parquet, e));
+        let begin =
+            || factory.create_column_writers(groups).map_err(|e| failed(Format::Parquet, e));
         let (kind, what) = (ErrorKind::InvalidArgument, gave_up(Format::Parquet));
         match self.schema.fields().iter().all(|f| depth(f.data_type()) <= SHALLOW) {
             true => guard(kind, what, begin),
@@ -168,12 +180,15 @@ mod tests {
             Arc::new(StringArray::from_iter_values((0..rows).map(|i| format!("text {}", i % 99))));
         let items = (0..rows as i32).map(|i| (i % 5 > 0).then(|| vec![Some(i), None]));
         let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(items));
-        let batch = RecordBatch::try_from_iter([("n", numbers), ("t", text), ("l", lists)]).unwrap();
+        let batch =
+            RecordBatch::try_from_iter([("n", numbers), ("t", text), ("l", lists)]).unwrap();
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         let mut writer =
-            ParquetWriter::with_groups(&mut ours, &batch.schema(), None, 10_000, Purpose::Use).unwrap();
+            ParquetWriter::with_groups(&mut ours, &batch.schema(), None, 10_000, Purpose::Use)
+                .unwrap();
         let properties = writer.file.properties().as_ref().clone();
-        let mut usual = ArrowWriter::try_new(&mut theirs, batch.schema(), Some(properties)).unwrap();
+        let mut usual =
+            ArrowWriter::try_new(&mut theirs, batch.schema(), Some(properties)).unwrap();
         for start in (0..rows).step_by(3000) {
             let part = batch.slice(start, 3000.min(rows - start));
             writer.write(&part).unwrap();

@@ -53,17 +53,18 @@ impl<W: Write + Send> Plain<W> {
                 }
                 Format::ArrowFile => {
                     // A file has one dictionary for each column: later batches add to it.
-                    let options =
-                        IpcWriteOptions::default().with_dictionary_handling(DictionaryHandling::Delta);
-                    let mut writer = IpcFile::try_new_with_options(out, schema, options).map_err(failed)?;
+                    let options = IpcWriteOptions::default()
+                        .with_dictionary_handling(DictionaryHandling::Delta);
+                    let mut writer =
+                        IpcFile::try_new_with_options(out, schema, options).map_err(failed)?;
                     for (key, value) in details.iter().flat_map(|d| &d.pairs) {
                         writer.write_metadata(key, value.as_deref().unwrap_or_default());
                     }
                     Inner::ArrowFile(Box::new(writer))
                 }
-                Format::ArrowStream => {
-                    Inner::ArrowStream(Box::new(StreamWriter::try_new(out, schema).map_err(failed)?))
-                }
+                Format::ArrowStream => Inner::ArrowStream(Box::new(
+                    StreamWriter::try_new(out, schema).map_err(failed)?,
+                )),
                 Format::JsonLines if details.is_some() => {
                     let keys = details.map(|d| d.keys.clone()).unwrap_or_default();
                     let mark = details.is_some_and(|d| d.flags & BYTE_ORDER_MARK != 0);

@@ -1,6 +1,7 @@
 //! Reading data files as record batches.
 //!
-//! The readers are not ours, and damaged files can make them panic: that is caught and reported as a malformed file.
+//! The readers are not ours, and damaged files can make them panic: that is caught and reported as
+//! a malformed file.
 
 use super::flat::check_hint;
 use super::footer::read_footer;
@@ -81,7 +82,9 @@ fn reader(file: &DataFile) -> Result<Opened> {
             said.pairs.sort();
             Box::new(reader)
         }
-        Format::ArrowStream => Box::new(StreamReader::try_new_buffered(f, None).map_err(malformed)?),
+        Format::ArrowStream => {
+            Box::new(StreamReader::try_new_buffered(f, None).map_err(malformed)?)
+        }
         Format::JsonLines if file.shape.is_some() => json_reader(file, BufReader::new(Steady(f)))?,
         Format::JsonLines => {
             let mut f = BufReader::new(Steady(f));
@@ -99,7 +102,8 @@ fn reader(file: &DataFile) -> Result<Opened> {
             f.rewind().map_err(|e| Error::io("cannot read", e))?;
             let schema = Arc::new(csv_schema(file)?);
             let rows = found.batch_rows(batch_rows(&schema));
-            let builder = arrow_csv::ReaderBuilder::new(schema).with_header(true).with_batch_size(rows);
+            let builder =
+                arrow_csv::ReaderBuilder::new(schema).with_header(true).with_batch_size(rows);
             Box::new(builder.build(f).map_err(malformed)?)
         }
     };
@@ -138,7 +142,9 @@ fn parquet_details(builder: &ParquetRecordBatchReaderBuilder<File>) -> FileDetai
         let converter = ArrowSchemaConverter::new().with_coerce_types(coerce);
         converter.convert(builder.schema()).map_or(0, |ours| {
             let columns = ours.columns().iter().zip(meta.schema_descr().columns());
-            columns.filter(|(a, b)| a.path() == b.path() && a.physical_type() == b.physical_type()).count()
+            columns
+                .filter(|(a, b)| a.path() == b.path() && a.physical_type() == b.physical_type())
+                .count()
         })
     };
     if alike(true) > alike(false) {
@@ -152,10 +158,12 @@ fn parquet_details(builder: &ParquetRecordBatchReaderBuilder<File>) -> FileDetai
     }
 }
 
-/// Opens a Parquet file whose footer and pages have been checked; also tells how many rows to read at once.
+/// Opens a Parquet file whose footer and pages have been checked; also tells how many rows to read
+/// at once.
 ///
 /// # Errors
-/// `InvalidInput` when the file is malformed, `LimitExceeded` when it would take too much memory, `Io`.
+/// `InvalidInput` when the file is malformed, `LimitExceeded` when it would take too much memory,
+/// `Io`.
 fn open_parquet(file: File) -> Result<(ParquetRecordBatchReaderBuilder<File>, usize)> {
     let unreadable = |e| Error::io("cannot read", e);
     let footer = read_footer(&FileSource::new(file.try_clone().map_err(unreadable)?)?)?;
@@ -165,8 +173,8 @@ fn open_parquet(file: File) -> Result<(ParquetRecordBatchReaderBuilder<File>, us
             check_hint(value)?;
         }
     }
-    let metadata =
-        ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new()).map_err(malformed)?;
+    let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
+        .map_err(malformed)?;
     check_schema(metadata.schema())?;
     let rows = check_pages(&file, metadata.metadata(), batch_rows(metadata.schema()))?;
     let rows = rows.min(rows_with_nulls(metadata.schema())?);
@@ -222,8 +230,9 @@ pub(crate) fn read_file(
     let order = isolate(file, || {
         let own = batches.schema();
         let place = |f: &Arc<Field>| {
-            own.index_of(f.name())
-                .map_err(|_| Error::new(ErrorKind::InvalidInput, format!("column {:?} is missing", f.name())))
+            own.index_of(f.name()).map_err(|_| {
+                Error::new(ErrorKind::InvalidInput, format!("column {:?} is missing", f.name()))
+            })
         };
         schema.fields().iter().map(place).collect::<Result<Vec<usize>>>()
     })?;

@@ -2,7 +2,8 @@
 
 use std::io::{ErrorKind, Read, Result, Seek, SeekFrom};
 
-/// Repeats reads that a signal interrupted. `BufRead::fill_buf`, which the readers of text call, does not.
+/// Repeats reads that a signal interrupted. `BufRead::fill_buf`, which the readers of text call,
+/// does not.
 #[derive(Debug)]
 pub(super) struct Steady<R>(pub(super) R);
 

@@ -1,8 +1,12 @@
-//! What JSON Lines and CSV files hold, counted before their readers see them: columns, nesting, lengths of lines.
+//! What JSON Lines and CSV files hold, counted before their readers see them: columns, nesting,
+//! lengths of lines.
 //!
-//! One pass over the bytes with a few words of state. Whether the text is well formed is the readers' affair.
+//! One pass over the bytes with a few words of state. Whether the text is well formed is the
+//! readers' affair.
 
-use super::limits::{MAX_COLUMNS, MAX_FIELDS, MAX_LINE_BYTES, MAX_NESTING, check_columns, exceeded};
+use super::limits::{
+    MAX_COLUMNS, MAX_FIELDS, MAX_LINE_BYTES, MAX_NESTING, check_columns, exceeded,
+};
 use sparse_core::{Error, ErrorKind, Result};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -53,7 +57,8 @@ impl Lines {
     fn byte(&mut self) -> Result<()> {
         self.open += 1;
         if self.open > MAX_LINE_BYTES {
-            return Err(self.exceeded(format!("it has more than {MAX_LINE_BYTES} bytes, which is the limit")));
+            return Err(self
+                .exceeded(format!("it has more than {MAX_LINE_BYTES} bytes, which is the limit")));
         }
         Ok(())
     }
@@ -129,7 +134,8 @@ impl Json {
     fn byte(&mut self, b: u8) -> Result<()> {
         self.lines.byte()?;
         if b == b'\n' {
-            // Strings have no line ends of their own, so a damaged string does not hide the lines behind it.
+            // Strings have no line ends of their own, so a damaged string does not hide the lines
+            // behind it.
             self.string = false;
             self.escaped = false;
             self.lines.ended += 1;
@@ -187,7 +193,9 @@ impl Json {
     }
 
     fn end_of_key(&mut self) -> Result<()> {
-        let (Some(key), Some(open)) = (self.key.take(), self.open.last_mut()) else { return Ok(()) };
+        let (Some(key), Some(open)) = (self.key.take(), self.open.last_mut()) else {
+            return Ok(());
+        };
         open.keys += 1;
         if open.keys > MAX_COLUMNS {
             let text = format!("an object has more than {MAX_COLUMNS} keys, which is the limit");
@@ -198,8 +206,9 @@ impl Json {
         let (of_row, new) = (open.path == ROOT, self.paths.insert(self.path));
         self.columns += usize::from(of_row && new);
         if self.columns > MAX_COLUMNS {
-            let text =
-                format!("with it, rows have more than {MAX_COLUMNS} different keys, which is the limit");
+            let text = format!(
+                "with it, rows have more than {MAX_COLUMNS} different keys, which is the limit"
+            );
             return Err(self.lines.exceeded(text));
         }
         if self.paths.len() > MAX_FIELDS {
@@ -297,11 +306,15 @@ mod tests {
 
     #[test]
     fn keys_are_capped() {
-        refused(json(object(MAX_COLUMNS + 1, "k").as_bytes()), "line 1: an object has more than 10000 keys");
+        refused(
+            json(object(MAX_COLUMNS + 1, "k").as_bytes()),
+            "line 1: an object has more than 10000 keys",
+        );
         let two = object(6000, "k") + "{\"a\": 1}\n" + &object(6000, "l");
         refused(json(two.as_bytes()), "line 3: with it, rows have more than 10000 different keys");
-        let nested: String =
-            (0..9).map(|i| format!("{{\"x\": {{\"{i}\": {}}}}}\n", object(5000, "k").trim())).collect();
+        let nested: String = (0..9)
+            .map(|i| format!("{{\"x\": {{\"{i}\": {}}}}}\n", object(5000, "k").trim()))
+            .collect();
         refused(json(nested.as_bytes()), "line 4: with it, there are more than 40000 keys");
     }
 
@@ -310,7 +323,10 @@ mod tests {
         for (open, close) in [("[", "]"), ("{\"a\": ", "}")] {
             let deep = |n: usize| format!("{{\"a\": 1}}\n{}1{}\n", open.repeat(n), close.repeat(n));
             json(deep(MAX_NESTING).as_bytes()).unwrap();
-            refused(json(deep(MAX_NESTING + 1).as_bytes()), "line 2: values nest more than 64 deep");
+            refused(
+                json(deep(MAX_NESTING + 1).as_bytes()),
+                "line 2: values nest more than 64 deep",
+            );
         }
         // Brackets in text do not nest.
         json(format!("{{\"a\": \"{}\"}}", "[{".repeat(500)).as_bytes()).unwrap();
@@ -333,6 +349,9 @@ mod tests {
         assert_eq!(csv("a,b\n1,\"x\n\"\"y\"\n").unwrap().longest_line, 10);
         csv(&format!("\n\"a\n,\",b\n{}\n", ",".repeat(20_000))).unwrap();
         csv(&format!("a{}\n", ",b".repeat(MAX_COLUMNS - 1))).unwrap();
-        refused(csv(&format!("a{}\n", ",b".repeat(MAX_COLUMNS))), "line 1: 10001 columns, limit 10000");
+        refused(
+            csv(&format!("a{}\n", ",b".repeat(MAX_COLUMNS))),
+            "line 1: 10001 columns, limit 10000",
+        );
     }
 }

@@ -1,9 +1,10 @@
-//! Thrift's compact protocol, checked against a description of what is expected before anybody believes it.
+//! Thrift's compact protocol, checked against a description of what is expected before anybody
+//! believes it.
 //!
-//! Nothing is built: a reader that allocates by declared counts, or calls itself for each level, may follow once the bytes
-//! have been walked here. The walk needs no recursion, ends with the bytes, and refuses what parsers could understand in
-//! different ways: fields of other types than described, a field given twice, lists of booleans, sets and maps, none of
-//! which Parquet uses.
+//! Nothing is built: a reader that allocates by declared counts, or calls itself for each level,
+//! may follow once the bytes have been walked here. The walk needs no recursion, ends with the
+//! bytes, and refuses what parsers could understand in different ways: fields of other types than
+//! described, a field given twice, lists of booleans, sets and maps, none of which Parquet uses.
 
 use sparse_core::{Error, ErrorKind, Result};
 
@@ -153,10 +154,12 @@ fn frame(shape: Shape) -> Frame {
     Frame::Struct { described, last: 0, seen: 0 }
 }
 
-/// Walks through a struct at the start of `bytes`, and tells `each` what it comes by; returns the struct's length.
+/// Walks through a struct at the start of `bytes`, and tells `each` what it comes by; returns the
+/// struct's length.
 ///
 /// # Errors
-/// `InvalidInput` when it is not as described, `Truncated` when it does not end; what `each` returns.
+/// `InvalidInput` when it is not as described, `Truncated` when it does not end; what `each`
+/// returns.
 pub(super) fn walk(
     bytes: &[u8],
     root: &'static Struct,
@@ -211,9 +214,13 @@ fn field(
         0 => i16::try_from(input.int()?).ok(),
         delta => last.checked_add(delta.into()),
     };
-    let id = id.filter(|id| *id >= 0).ok_or_else(|| malformed("a field of metadata without a number"))?;
+    let id = id
+        .filter(|id| *id >= 0)
+        .ok_or_else(|| malformed("a field of metadata without a number"))?;
     *last = id;
-    let Some(described) = described else { return value(input, Shape::Any, wire, &mut |_, _| Ok(())) };
+    let Some(described) = described else {
+        return value(input, Shape::Any, wire, &mut |_, _| Ok(()));
+    };
     let shape = described.fields.iter().find(|f| f.0 == id).map_or(Shape::Any, |f| f.1);
     if !shape.fits(wire) {
         return Err(malformed(&format!("field {id} of {} has another type", described.name)));
@@ -248,7 +255,8 @@ fn value(
             let count = if count == 15 { input.varint()? } else { count };
             // Every element takes a byte at least.
             let count = usize::try_from(count).ok().filter(|&n| n <= input.left());
-            let count = count.ok_or_else(|| Error::truncated("a list is longer than what is there"))?;
+            let count =
+                count.ok_or_else(|| Error::truncated("a list is longer than what is there"))?;
             tell(None, Some(count))?;
             let element = if let Shape::List(element) = shape { *element } else { Shape::Any };
             // Some writers give an empty list no type.
@@ -300,9 +308,12 @@ mod tests {
         };
         assert_eq!(walk(&bytes, &OUTER, tell).unwrap(), bytes.len());
         let text = events.join("\n");
-        for part in
-            ["id: 1, value: -3", "id: 2, count: 2", "of: \"inner\", id: 1, value: 1", "id: 9, count: 2"]
-        {
+        for part in [
+            "id: 1, value: -3",
+            "id: 2, count: 2",
+            "of: \"inner\", id: 1, value: 1",
+            "id: 9, count: 2",
+        ] {
             assert!(text.contains(part), "{text}");
         }
         for cut in 0..bytes.len() {
@@ -315,11 +326,17 @@ mod tests {
         for (bytes, says) in [
             (&[0x18, 0x01, b'a', 0][..], "another type"),
             (&[0x15, 0x02, 0x05, 0x02, 0x02, 0][..], "twice"),
-            (&[0x19 + 0x10, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0][..], "longer than what is there"),
+            (
+                &[0x19 + 0x10, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0][..],
+                "longer than what is there",
+            ),
             (&[0x19 + 0x10, 0x15, 0x02, 0][..], "elements of another type"),
             (&[0x99, 0x12, 0x01, 0][..], "elements of another type"),
             (&[0x9b, 0x01, 0x55, 0x02, 0x02, 0][..], "unknown type"),
-            (&[0x15, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0][..], "more than 64 bits"),
+            (
+                &[0x15, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0][..],
+                "more than 64 bits",
+            ),
             (&[0x05, 0x01, 0x02, 0][..], "without a number"),
         ] {
             let error = check(bytes).unwrap_err();

@@ -1,8 +1,9 @@
 //! Which types a format's writer takes, found out by writing a sample before any row is written.
 //!
-//! A list of types by hand would go stale with each version of the writers. Instead one batch of the schema, an ordinary
-//! value and a null per column, is written to nowhere; what the writer refuses or panics at is refused by the column's
-//! name, unless another type with the same values is taken.
+//! A list of types by hand would go stale with each version of the writers. Instead one batch of
+//! the schema, an ordinary value and a null per column, is written to nowhere; what the writer
+//! refuses or panics at is refused by the column's name, unless another type with the same values
+//! is taken.
 
 use super::Format;
 use super::plain::Plain;
@@ -14,7 +15,8 @@ use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use sparse_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
-/// Finds the schema under which `format` takes rows of `schema`: the same values, and the same types where they are taken.
+/// Finds the schema under which `format` takes rows of `schema`: the same values, and the same
+/// types where they are taken.
 ///
 /// # Errors
 /// `InvalidArgument` naming the column whose type the format cannot hold.
@@ -27,8 +29,11 @@ pub(super) fn writable(format: Format, schema: &SchemaRef) -> Result<SchemaRef> 
     let changed = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
     // Each column by itself is taken: then it is the schema as a whole.
     probe(format, &changed).map(|()| changed).map_err(|_| {
-        let text =
-            format!("{} cannot hold this schema ({}): choose arrow as the format", format.name(), whole);
+        let text = format!(
+            "{} cannot hold this schema ({}): choose arrow as the format",
+            format.name(),
+            whole
+        );
         Error::new(ErrorKind::InvalidArgument, text)
     })
 }
@@ -59,13 +64,16 @@ fn simple_field(field: &Field, keep_dictionaries: bool) -> Field {
     field.clone().with_data_type(simple(field.data_type(), keep_dictionaries))
 }
 
-/// A type with the same cells, without views and run ends, and without dictionaries unless they are kept.
+/// A type with the same cells, without views and run ends, and without dictionaries unless they are
+/// kept.
 fn simple(dtype: &DataType, keep: bool) -> DataType {
     match dtype {
         DataType::Utf8View => DataType::Utf8,
         DataType::BinaryView => DataType::Binary,
         DataType::Dictionary(keys, values) => match simple(values, false) {
-            values if keep && !values.is_nested() => DataType::Dictionary(keys.clone(), Box::new(values)),
+            values if keep && !values.is_nested() => {
+                DataType::Dictionary(keys.clone(), Box::new(values))
+            }
             values => values,
         },
         DataType::RunEndEncoded(_, values) => simple(values.data_type(), keep),
@@ -79,8 +87,12 @@ fn simple(dtype: &DataType, keep: bool) -> DataType {
 fn with_inner(dtype: &DataType, change: &dyn Fn(&DataType) -> DataType) -> DataType {
     let inner = |f: &FieldRef| Arc::new(f.as_ref().clone().with_data_type(change(f.data_type())));
     match dtype {
-        DataType::Dictionary(keys, values) => DataType::Dictionary(keys.clone(), Box::new(change(values))),
-        DataType::RunEndEncoded(ends, values) => DataType::RunEndEncoded(ends.clone(), inner(values)),
+        DataType::Dictionary(keys, values) => {
+            DataType::Dictionary(keys.clone(), Box::new(change(values)))
+        }
+        DataType::RunEndEncoded(ends, values) => {
+            DataType::RunEndEncoded(ends.clone(), inner(values))
+        }
         DataType::List(f) => DataType::List(inner(f)),
         DataType::ListView(f) => DataType::ListView(inner(f)),
         DataType::LargeList(f) => DataType::LargeList(inner(f)),
@@ -103,7 +115,8 @@ fn narrow(dtype: &DataType) -> DataType {
 
 /// Writes a sample of the schema's types to nowhere.
 fn probe(format: Format, schema: &Schema) -> Result<()> {
-    let fields = schema.fields().iter().map(|f| f.as_ref().clone().with_data_type(narrow(f.data_type())));
+    let fields =
+        schema.fields().iter().map(|f| f.as_ref().clone().with_data_type(narrow(f.data_type())));
     let fields = fields.collect::<Fields>();
     let mut columns = Vec::with_capacity(fields.len());
     for field in &fields {
@@ -117,7 +130,8 @@ fn probe(format: Format, schema: &Schema) -> Result<()> {
     }
     let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
     let batches = to_batches(&schema, &Block { rows: 2, columns }, None)?;
-    let mut writer = Plain::new(std::io::sink(), format, &schema, Said::Old { nulls: true }, Purpose::Trial)?;
+    let mut writer =
+        Plain::new(std::io::sink(), format, &schema, Said::Old { nulls: true }, Purpose::Trial)?;
     batches.iter().try_for_each(|batch| writer.write(batch))?;
     writer.finish()
 }

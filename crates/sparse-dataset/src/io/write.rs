@@ -1,7 +1,7 @@
 //! Writing record batches as data files.
 //!
-//! The writers are not ours, and types or values that they were not made for can make them panic: types are tried before
-//! a row is written (see [`writable`]), and a panic is an error.
+//! The writers are not ours, and types or values that they were not made for can make them panic:
+//! types are tried before a row is written (see [`writable`]), and a panic is an error.
 
 use super::Format;
 use super::plain::Plain;
@@ -41,8 +41,8 @@ pub(crate) struct FileWriter<W: Write + Send> {
 impl<W: Write + Send> FileWriter<W> {
     /// Begins a file.
     ///
-    /// A type that the format cannot hold is replaced where another one has the same values: a dictionary of string views
-    /// is written to Parquet as a dictionary of strings.
+    /// A type that the format cannot hold is replaced where another one has the same values: a
+    /// dictionary of string views is written to Parquet as a dictionary of strings.
     ///
     /// # Errors
     /// `Io`; `InvalidArgument` naming the column when the format cannot hold its type.
@@ -66,7 +66,9 @@ impl<W: Write + Send> FileWriter<W> {
         match &self.changed {
             None => self.writer.write(batch),
             Some(schema) => to_blocks(batch, |block| {
-                to_batches(schema, &block, None)?.iter().try_for_each(|batch| self.writer.write(batch))
+                to_batches(schema, &block, None)?
+                    .iter()
+                    .try_for_each(|batch| self.writer.write(batch))
             }),
         }
     }

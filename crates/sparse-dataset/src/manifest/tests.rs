@@ -19,7 +19,11 @@ fn split(name: &str, dtype: DataType) -> SplitRecord {
         prime_rows: 5,
         prime_stride: 2,
     };
-    let file = |i: u32, rows| FileRows { path: format!("{name}/{i}.parquet"), format: Format::Parquet, rows };
+    let file = |i: u32, rows| FileRows {
+        path: format!("{name}/{i}.parquet"),
+        format: Format::Parquet,
+        rows,
+    };
     SplitRecord {
         name: name.into(),
         schema: Arc::new(schema),
@@ -30,8 +34,12 @@ fn split(name: &str, dtype: DataType) -> SplitRecord {
 }
 
 fn honest() -> Manifest {
-    let base =
-        BaseRecord { rows: 10, columns: Digest([1; 16]), fingerprint: Digest([2; 16]), kinds: vec![INT] };
+    let base = BaseRecord {
+        rows: 10,
+        columns: Digest([1; 16]),
+        fingerprint: Digest([2; 16]),
+        kinds: vec![INT],
+    };
     let splits = vec![split("train", DataType::Int64), split("test", DataType::Utf8)];
     let details = StoredDetails::default();
     let (single, all_exact, old_json, exact) = (false, false, false, Vec::new());
@@ -69,24 +77,32 @@ fn what_is_true_is_read() {
 fn types() {
     let field = |dtype| Arc::new(Field::new("f", dtype, true));
     let wide = DataType::FixedSizeList(field(DataType::Int8), i32::MAX);
-    let squares =
-        DataType::FixedSizeList(field(DataType::FixedSizeList(field(DataType::Int8), 30_000)), 30_000);
+    let squares = DataType::FixedSizeList(
+        field(DataType::FixedSizeList(field(DataType::Int8), 30_000)),
+        30_000,
+    );
     let binary = DataType::Struct(vec![field(DataType::FixedSizeBinary(i32::MAX))].into());
-    let deep = (0..70).fold(DataType::Int8, |t, _| DataType::List(Arc::new(Field::new("f", t, true))));
+    let deep =
+        (0..70).fold(DataType::Int8, |t, _| DataType::List(Arc::new(Field::new("f", t, true))));
     for (dtype, says) in [
         (wide, "column \"c\": a null of type FixedSizeList"),
         (squares, "column \"c\": a null of type FixedSizeList"),
         (binary, "column \"c\": a null of type FixedSizeBinary"),
         (DataType::Decimal128(255, 5), "1 to 38 digits"),
         (DataType::Time64(TimeUnit::Second), "its unit does not fit"),
-        (DataType::Map(field(DataType::Struct(vec![field(DataType::Utf8)].into())), false), "two fields"),
+        (
+            DataType::Map(field(DataType::Struct(vec![field(DataType::Utf8)].into())), false),
+            "two fields",
+        ),
         (DataType::RunEndEncoded(field(DataType::Utf8), field(DataType::Utf8)), "runs cannot end"),
         (deep, "nests too deeply"),
     ] {
         corrupt(|m| m.splits[0] = split("train", dtype), says);
     }
-    let twice =
-        Schema::new(vec![Field::new("c", DataType::Int8, true), Field::new("c", DataType::Int8, true)]);
+    let twice = Schema::new(vec![
+        Field::new("c", DataType::Int8, true),
+        Field::new("c", DataType::Int8, true),
+    ]);
     corrupt(|m| m.splits[0].schema = Arc::new(twice), "two columns are called \"c\"");
 }
 
@@ -95,7 +111,8 @@ fn numbers() {
     let plan = |m: &mut Manifest, rows, stride| {
         (m.splits[1].plan.prime_rows, m.splits[1].plan.prime_stride) = (rows, stride);
     };
-    for (rows, stride) in [(1 << 63, 0), (2, 0), (1, 0), (11, 1), (6, 2), (2, u64::MAX), (u64::MAX, u64::MAX)]
+    for (rows, stride) in
+        [(1 << 63, 0), (2, 0), (1, 0), (11, 1), (6, 2), (2, u64::MAX), (u64::MAX, u64::MAX)]
     {
         corrupt(|m| plan(m, rows, stride), "models are to learn from");
     }
@@ -140,7 +157,8 @@ fn files() {
 /// A few bytes of a compressed index can ask for millions of things.
 #[test]
 fn counts() {
-    let limited = |change: &dyn Fn(&mut Manifest), says: &str| lie(change, ErrorKind::LimitExceeded, says);
+    let limited =
+        |change: &dyn Fn(&mut Manifest), says: &str| lie(change, ErrorKind::LimitExceeded, says);
     limited(&|m| m.base.kinds = vec![INT; MAX_FIELDS + 1], "columns of the base");
     let fields = || (0..1 << 16).map(|i| Field::new(format!("{i:x}"), DataType::Null, true));
     limited(
@@ -152,7 +170,10 @@ fn counts() {
         },
         "fields of a dataset: 131074, limit 131072",
     );
-    limited(&|m| m.splits = vec![m.splits[0].clone(); MAX_SPLITS + 1], "splits: 16385, limit 16384");
+    limited(
+        &|m| m.splits = vec![m.splits[0].clone(); MAX_SPLITS + 1],
+        "splits: 16385, limit 16384",
+    );
     limited(
         &|m| m.splits[0].files = vec![m.splits[0].files[0].clone(); MAX_FILES + 1],
         "more than 1048576 files",

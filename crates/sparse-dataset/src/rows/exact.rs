@@ -11,13 +11,15 @@ pub(crate) const NONE: u64 = u64::MAX;
 /// Memory of one entry while a part of the base's rows is looked up, in bytes.
 const ENTRY: u64 = 16;
 
-/// For each row of the derivative, by the hash of its cells, a row of the base with the same hash, or [`NONE`].
+/// For each row of the derivative, by the hash of its cells, a row of the base with the same hash,
+/// or [`NONE`].
 ///
-/// Where there are several, the successor of the row before is preferred, so that runs stay long; then the predecessor
-/// of the row after. Equal hashes are believed to be equal rows here: the caller compares the cells.
+/// Where there are several, the successor of the row before is preferred, so that runs stay long;
+/// then the predecessor of the row after. Equal hashes are believed to be equal rows here: the
+/// caller compares the cells.
 ///
-/// Rows are looked up part by part of the hash space, so that no more than `budget` bytes are taken beyond the input
-/// and the result.
+/// Rows are looked up part by part of the hash space, so that no more than `budget` bytes are taken
+/// beyond the input and the result.
 ///
 /// # Errors
 /// `Io` from temporary files.
@@ -27,8 +29,10 @@ pub(crate) fn match_exact(
     budget: usize,
     spill: &Spill,
 ) -> Result<Numbers> {
-    let parts =
-        (base.len().saturating_mul(ENTRY)).div_ceil(budget.max(1 << 20) as u64).max(1).next_power_of_two();
+    let parts = (base.len().saturating_mul(ENTRY))
+        .div_ceil(budget.max(1 << 20) as u64)
+        .max(1)
+        .next_power_of_two();
     let bits = parts.trailing_zeros();
     let part_of = |h: u64| if bits == 0 { 0 } else { h >> (64 - bits) };
     let mut result = Numbers::new(derivative.len(), NONE, spill)?;
@@ -54,8 +58,9 @@ pub(crate) fn match_exact(
         }
     }
     let (mut base_hash, mut hash) = (base.reader(), derivative.reader());
-    let mut same =
-        |row: u64, hash: u64| -> Result<bool> { Ok(row < base.len() && base_hash.get(row)? == hash) };
+    let mut same = |row: u64, hash: u64| -> Result<bool> {
+        Ok(row < base.len() && base_hash.get(row)? == hash)
+    };
     let mut before = NONE;
     for i in 0..derivative.len() {
         let here = found.get(i)?;
@@ -138,7 +143,8 @@ mod tests {
 
     fn found(base: &[u64], derivative: &[u64], budget: usize) -> Vec<Option<u64>> {
         let spill = Spill { budget, folder: None };
-        let out = match_exact(&numbers(base, budget), &numbers(derivative, budget), budget, &spill).unwrap();
+        let out = match_exact(&numbers(base, budget), &numbers(derivative, budget), budget, &spill)
+            .unwrap();
         out.range(0, out.len()).unwrap().into_iter().map(|n| (n != NONE).then_some(n)).collect()
     }
 

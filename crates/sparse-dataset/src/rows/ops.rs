@@ -62,8 +62,12 @@ pub(crate) fn ops_of(origins: &[Origin]) -> Vec<Op> {
             Origin::New => Op::New { len: 1 },
         };
         match (ops.last_mut(), next) {
-            (Some(Op::Copy { start, len }), Op::Copy { start: s, .. }) if *start + *len == s => *len += 1,
-            (Some(Op::Edit { start, len }), Op::Edit { start: s, .. }) if *start + *len == s => *len += 1,
+            (Some(Op::Copy { start, len }), Op::Copy { start: s, .. }) if *start + *len == s => {
+                *len += 1
+            }
+            (Some(Op::Edit { start, len }), Op::Edit { start: s, .. }) if *start + *len == s => {
+                *len += 1
+            }
             (Some(Op::New { len }), Op::New { .. }) => *len += 1,
             _ => ops.push(next),
         }
@@ -71,8 +75,8 @@ pub(crate) fn ops_of(origins: &[Origin]) -> Vec<Op> {
     ops
 }
 
-/// Rows of the base that were referred to, so that a permutation costs no more than it must: the next row is one of
-/// those that are left.
+/// Rows of the base that were referred to, so that a permutation costs no more than it must: the
+/// next row is one of those that are left.
 struct Unused {
     /// A Fenwick tree over counts of rows that are left.
     tree: Vec<u32>,
@@ -128,7 +132,8 @@ impl Unused {
     }
 }
 
-/// Code the runs that make up `rows` rows, which refer to a base of `base_rows`. A decoder ignores `ops`.
+/// Code the runs that make up `rows` rows, which refer to a base of `base_rows`. A decoder ignores
+/// `ops`.
 ///
 /// # Errors
 /// `Corrupt` when decoded runs leave the base or are too long.
@@ -160,13 +165,22 @@ pub(crate) fn code_ops<C: Coder>(
         let mut start = 0;
         if kind < 2 {
             let c = [kinds & 3, kinds & 15, last_gap.min(63)];
-            start = jump(model, coder, &c, expected, base_rows, op.start().unwrap_or(0), unused.as_mut())?;
+            start = jump(
+                model,
+                coder,
+                &c,
+                expected,
+                base_rows,
+                op.start().unwrap_or(0),
+                unused.as_mut(),
+            )?;
             last_gap = 64 - start.wrapping_sub(expected).leading_zeros() as u64;
         }
         let index = kind as usize;
         let size = u64::from(64 - last_len[index].leading_zeros());
-        let len =
-            model.uint(coder, 24 + 2 * kind, &[size, kinds & 15], op.len().wrapping_sub(1)).wrapping_add(1);
+        let len = model
+            .uint(coder, 24 + 2 * kind, &[size, kinds & 15], op.len().wrapping_sub(1))
+            .wrapping_add(1);
         last_len[index] = len;
         let end = start.checked_add(len).filter(|&e| kind == 2 || e <= base_rows);
         done = match (end, done.checked_add(len).filter(|&d| d <= rows && len > 0)) {
@@ -209,9 +223,11 @@ fn jump<C: Coder>(
     let near = bits(distance) + 4 < bits(base_rows) || (distance < 8);
     if model.flag(coder, 31, c, near) {
         let forward = model.flag(coder, 32, c, start > expected);
-        let distance =
-            model.uint(coder, 33, &[u64::from(forward), c[2]], distance.wrapping_sub(1)).wrapping_add(1);
-        let start = if forward { expected.checked_add(distance) } else { expected.checked_sub(distance) };
+        let distance = model
+            .uint(coder, 33, &[u64::from(forward), c[2]], distance.wrapping_sub(1))
+            .wrapping_add(1);
+        let start =
+            if forward { expected.checked_add(distance) } else { expected.checked_sub(distance) };
         return start
             .filter(|&s| s < base_rows)
             .ok_or_else(|| Error::corrupt("a run of rows leaves the base"));

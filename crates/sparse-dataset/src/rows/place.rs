@@ -8,8 +8,8 @@ use std::sync::Arc;
 /// Reading a single row takes about as long as reading so many bytes at once.
 const ROW_COST: usize = 1 << 15;
 
-/// Reads rows of a store in some columns: cell by cell where few rows of a block are asked for, else the whole block,
-/// which is kept.
+/// Reads rows of a store in some columns: cell by cell where few rows of a block are asked for,
+/// else the whole block, which is kept.
 pub(super) struct Place<'a> {
     store: &'a Store,
     columns: Vec<usize>,
@@ -23,7 +23,8 @@ pub(super) struct Place<'a> {
 /// A row's cells in the columns of its [`Place`].
 pub(super) struct Row<'a> {
     block: &'a [Column],
-    /// Which of the columns they are, and which row; if none, the columns are those of this row alone.
+    /// Which of the columns they are, and which row; if none, the columns are those of this row
+    /// alone.
     place: Option<(&'a [usize], usize)>,
 }
 
@@ -31,7 +32,9 @@ impl<'a> Row<'a> {
     /// The cell in column `c` of the place; `None` if it is null.
     pub(super) fn get(&self, c: usize) -> Option<&'a [u8]> {
         match self.place {
-            Some((columns, row)) => columns.get(c).and_then(|&c| self.block.get(c)).and_then(|c| c.get(row)),
+            Some((columns, row)) => {
+                columns.get(c).and_then(|&c| self.block.get(c)).and_then(|c| c.get(row))
+            }
             None => self.block.get(c).and_then(|c| c.get(0)),
         }
     }
@@ -93,7 +96,8 @@ mod tests {
     fn one_by_one_as_in_blocks() {
         let cell = |row: u64| format!("row {row} ").repeat(40 + row as usize % 3);
         let [memory, file] = [1 << 30, 0].map(|budget| {
-            let mut store = Store::new(vec![Kind::Bool, Kind::Text], Spill { budget, folder: None }, false);
+            let mut store =
+                Store::new(vec![Kind::Bool, Kind::Text], Spill { budget, folder: None }, false);
             for b in 0..3 {
                 let mut block = Block::new(store.kinds().iter().copied());
                 for row in b * 300..(b + 1) * 300 {

@@ -66,8 +66,13 @@ impl Cells {
 }
 
 /// Give the (ascending) rows the row of the base that shares most with them, if it shares enough.
-pub(super) fn match_cells(s: &Similar<'_>, rows: &[u64], origins: &mut OriginCursor<'_>) -> Result<()> {
-    let cells: Vec<Cells> = s.pairs.par_iter().map(|&p| Cells::new(s, p, rows)).collect::<Result<_>>()?;
+pub(super) fn match_cells(
+    s: &Similar<'_>,
+    rows: &[u64],
+    origins: &mut OriginCursor<'_>,
+) -> Result<()> {
+    let cells: Vec<Cells> =
+        s.pairs.par_iter().map(|&p| Cells::new(s, p, rows)).collect::<Result<_>>()?;
     let lens: Vec<f64> = s.pairs.iter().map(|p| s.mean_len(p.0)).collect::<Result<_>>()?;
     let total = s.base.rows() as f64;
     let price = total.log2() + 6.0;

@@ -1,5 +1,5 @@
-//! Rows that resemble one of the base: the successor of the row before, rows with rare cells in common, rows with
-//! similar text, and last the row at the same place.
+//! Rows that resemble one of the base: the successor of the row before, rows with rare cells in
+//! common, rows with similar text, and last the row at the same place.
 
 use super::place::{Place, Row};
 use super::{Origin, OriginCursor, Origins, rare, text};
@@ -23,7 +23,8 @@ pub(crate) struct Similar<'a> {
 /// The most rows that are looked for at once.
 pub(super) const ROWS_AT_ONCE: u64 = 400_000;
 
-/// Of the rows that are looked for first, one in so many must be found, or the others are not looked for.
+/// Of the rows that are looked for first, one in so many must be found, or the others are not
+/// looked for.
 const WORTHWHILE: u64 = 100;
 
 /// Cells this long are worth finding on their own.
@@ -39,8 +40,12 @@ pub(crate) fn match_similar(s: &Similar<'_>, origins: &mut Origins) -> Result<()
         return Ok(());
     }
     s.successors(origins, true)?;
-    s.in_parts(origins, rare::memory_of_a_row(s), |rows, origins| rare::match_cells(s, rows, origins))?;
-    s.in_parts(origins, text::memory_of_a_row(s)?, |rows, origins| text::match_text(s, rows, origins))?;
+    s.in_parts(origins, rare::memory_of_a_row(s), |rows, origins| {
+        rare::match_cells(s, rows, origins)
+    })?;
+    s.in_parts(origins, text::memory_of_a_row(s)?, |rows, origins| {
+        text::match_text(s, rows, origins)
+    })?;
     s.successors(origins, false)?;
     s.by_place(origins)
 }
@@ -55,7 +60,8 @@ fn row_of(origin: Origin) -> Option<u64> {
 /// Whether two texts have hardly a word in common.
 fn hopeless(a: &[u8], b: &[u8]) -> bool {
     let words = |text: &[u8], f: &mut dyn FnMut(usize)| {
-        for word in text.split(|c| !c.is_ascii_alphanumeric() && *c < 0x80).filter(|w| w.len() >= 3) {
+        for word in text.split(|c| !c.is_ascii_alphanumeric() && *c < 0x80).filter(|w| w.len() >= 3)
+        {
             let hash = word.iter().fold(word.len() as u64, |h, &c| mix(h, c.into()));
             f((hash >> 40) as usize % 512);
         }
@@ -71,8 +77,9 @@ fn hopeless(a: &[u8], b: &[u8]) -> bool {
 }
 
 impl Similar<'_> {
-    /// Look for the new rows, so many at once that an index takes no more than the budget at `memory` bytes a row. Each
-    /// time it is rows from everywhere: if hardly one of them is found, the others are not looked for.
+    /// Look for the new rows, so many at once that an index takes no more than the budget at
+    /// `memory` bytes a row. Each time it is rows from everywhere: if hardly one of them is found,
+    /// the others are not looked for.
     fn in_parts(
         &self,
         origins: &mut Origins,
@@ -107,7 +114,8 @@ impl Similar<'_> {
         Ok(())
     }
 
-    /// How alike a row of the derivative and one of the base are: whether one is worth being coded against the other.
+    /// How alike a row of the derivative and one of the base are: whether one is worth being coded
+    /// against the other.
     fn alike(&self, d: &Row<'_>, b: &Row<'_>) -> bool {
         let (mut same, mut all) = (0, 0);
         // Of large tables, texts are compared at a glance first.
@@ -135,9 +143,9 @@ impl Similar<'_> {
         (d, Place::new(self.base, self.pairs.iter().map(|p| p.1)))
     }
 
-    /// The row of the base after the counterpart of the row before, or before that of the row after. Several blocks of
-    /// the derivative are looked through at once, each on its own. When it is not the `first` time, neighbours that are
-    /// copies led to nothing before.
+    /// The row of the base after the counterpart of the row before, or before that of the row
+    /// after. Several blocks of the derivative are looked through at once, each on its own. When it
+    /// is not the `first` time, neighbours that are copies led to nothing before.
     fn successors(&self, origins: &mut Origins, first: bool) -> Result<()> {
         let blocks: Vec<usize> = (0..self.derivative.blocks()).collect();
         for part in blocks.chunks(rayon::current_num_threads().max(1)) {
@@ -147,13 +155,21 @@ impl Similar<'_> {
                 .map(|&i| self.successors_in(i, origins, first))
                 .collect::<Result<Vec<_>>>()?;
             let mut cursor = origins.cursor();
-            found.into_iter().flatten().try_for_each(|(i, row)| cursor.set(i, Origin::Edit(row)))?;
+            found
+                .into_iter()
+                .flatten()
+                .try_for_each(|(i, row)| cursor.set(i, Origin::Edit(row)))?;
             cursor.finish()?;
         }
         Ok(())
     }
 
-    fn successors_in(&self, block: usize, origins: &Origins, first_time: bool) -> Result<Vec<(u64, u64)>> {
+    fn successors_in(
+        &self,
+        block: usize,
+        origins: &Origins,
+        first_time: bool,
+    ) -> Result<Vec<(u64, u64)>> {
         let (start, end) = (self.derivative.start(block), self.derivative.start(block + 1));
         // With the neighbours.
         let first = start.saturating_sub(1);
@@ -162,9 +178,11 @@ impl Similar<'_> {
             return Ok(Vec::new());
         }
         let (mut d, mut b) = self.places();
-        let mut check =
-            |i: usize, row: u64| -> Result<bool> { Ok(self.alike(&d.row(first + i as u64)?, &b.row(row)?)) };
-        // In a large table, a row whose neighbour's successor is taken by the row on its other side was put in between.
+        let mut check = |i: usize, row: u64| -> Result<bool> {
+            Ok(self.alike(&d.row(first + i as u64)?, &b.row(row)?))
+        };
+        // In a large table, a row whose neighbour's successor is taken by the row on its other side
+        // was put in between.
         let many = self.derivative.blocks() > 1;
         let taken = |row: u64, other: Option<&Origin>| many && other == Some(&Origin::Copy(row));
         let near = |o: Origin| row_of(o).filter(|_| first_time || !matches!(o, Origin::Copy(_)));

@@ -91,7 +91,8 @@ impl Shingled {
     /// Rows that have a shingle, so many of them as are remembered.
     fn rows(&self, key: u64) -> impl Iterator<Item = u32> {
         let found = self.filter.may_have(Shingled::spread(key));
-        let start = if found { self.entries.partition_point(|&e| e < key) } else { self.entries.len() };
+        let start =
+            if found { self.entries.partition_point(|&e| e < key) } else { self.entries.len() };
         let here = self.entries.iter().skip(start).take(MAX_ROWS);
         here.take_while(move |&&e| e >> ROW_BITS == key >> ROW_BITS)
             .map(|&e| (e & ((1 << ROW_BITS) - 1)) as u32)
@@ -101,14 +102,20 @@ impl Shingled {
 /// Rows that a thread takes at once.
 const PART: usize = 1 << 12;
 
-/// Give the (ascending) rows the row of the base that has most in common with them, if it has enough.
-pub(super) fn match_text(s: &Similar<'_>, rows: &[u64], origins: &mut OriginCursor<'_>) -> Result<()> {
+/// Give the (ascending) rows the row of the base that has most in common with them, if it has
+/// enough.
+pub(super) fn match_text(
+    s: &Similar<'_>,
+    rows: &[u64],
+    origins: &mut OriginCursor<'_>,
+) -> Result<()> {
     let texts = texts(s)?;
     let place = || Place::new(s.derivative, texts.iter().map(|t| t.0));
     let base_place = || Place::new(s.base, texts.iter().map(|t| t.1));
     let numbered: Vec<(u32, u64)> = (0..).zip(rows.iter().copied()).collect();
     let shingle = |part: &[(u32, u64)]| -> Result<Vec<u64>> {
-        let (mut place, mut out) = (place(), Vec::with_capacity(part.len() * texts.len() * SHINGLES));
+        let (mut place, mut out) =
+            (place(), Vec::with_capacity(part.len() * texts.len() * SHINGLES));
         for &(n, row) in part {
             let row = place.row(row)?;
             for (c, &(dc, _)) in texts.iter().enumerate() {
@@ -129,8 +136,10 @@ pub(super) fn match_text(s: &Similar<'_>, rows: &[u64], origins: &mut OriginCurs
     // The base row with the most shingles in common, for each row that is looked for.
     let search = |place: &mut Place<'_>, best: &mut Vec<(u32, u64)>, i: usize| -> Result<()> {
         s.cancel.check()?;
-        let free = |row: u64| claimed.get((row / 64) as usize).is_none_or(|w| w >> (row % 64) & 1 == 0);
-        let wanted: Vec<u64> = (s.base.start(i)..s.base.start(i + 1)).filter(|&r| free(r)).collect();
+        let free =
+            |row: u64| claimed.get((row / 64) as usize).is_none_or(|w| w >> (row % 64) & 1 == 0);
+        let wanted: Vec<u64> =
+            (s.base.start(i)..s.base.start(i + 1)).filter(|&r| free(r)).collect();
         place.expect(i, wanted.len())?;
         let mut counts: Index32 = Index32::default();
         for row in wanted {

@@ -1,7 +1,8 @@
 //! Cells as text: what they are predicted and coded as.
 //!
-//! Numbers in decimal are shorter and more alike than their bits where people typed them, and a cast from one type to
-//! another costs nothing. A cell whose text would not lead back to the same bits is written as its bytes behind a mark.
+//! Numbers in decimal are shorter and more alike than their bits where people typed them, and a
+//! cast from one type to another costs nothing. A cell whose text would not lead back to the same
+//! bits is written as its bytes behind a mark.
 
 use super::Kind;
 use sparse_core::{Error, Result};
@@ -78,7 +79,8 @@ fn write_float(width: u8, cell: &[u8], out: &mut Form) -> Option<()> {
         8 => write_as!(f64),
         _ => return None,
     }
-    let same = read_float(width, std::str::from_utf8(out.get(start..)?).ok()?).is_some_and(|b| b == cell);
+    let same =
+        read_float(width, std::str::from_utf8(out.get(start..)?).ok()?).is_some_and(|b| b == cell);
     same.then_some(())
 }
 
@@ -178,7 +180,9 @@ mod tests {
 
     #[test]
     fn numbers_read_as_people_write_them() {
-        let f = |x: f64| String::from_utf8(round_trip(Kind::Float { width: 8 }, &x.to_le_bytes())).unwrap();
+        let f = |x: f64| {
+            String::from_utf8(round_trip(Kind::Float { width: 8 }, &x.to_le_bytes())).unwrap()
+        };
         assert_eq!(f(10.0), "10");
         assert_eq!(f(-6.081689), "-6.081689");
         assert_eq!(f(-0.0), "-0");

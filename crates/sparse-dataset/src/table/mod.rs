@@ -1,7 +1,8 @@
 //! Tables as this crate holds them: columns of cells, each a byte string or null.
 //!
-//! The rest of the crate knows nothing of Arrow. A cell of a fixed-width type is its little-endian bytes; text and
-//! binary are their own bytes; a nested value (list, struct, map) is its canonical encoding.
+//! The rest of the crate knows nothing of Arrow. A cell of a fixed-width type is its little-endian
+//! bytes; text and binary are their own bytes; a nested value (list, struct, map) is its canonical
+//! encoding.
 
 mod canonical;
 mod form;
@@ -55,7 +56,8 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Column {
     pub(crate) kind: Kind,
-    /// All cells' bytes, one after the other. A null of a fixed-width column is zeros; else it is empty.
+    /// All cells' bytes, one after the other. A null of a fixed-width column is zeros; else it is
+    /// empty.
     pub(crate) data: Vec<u8>,
     /// Where each cell ends; empty for fixed-width columns.
     pub(crate) ends: Vec<u32>,
@@ -86,7 +88,9 @@ impl Column {
         let fits = match kind.width() {
             Some(w) => ends.is_empty() && w.checked_mul(rows) == Some(data.len()),
             None => {
-                ends.len() == rows && ends.last().map_or(0, |&e| e as usize) == data.len() && ends.is_sorted()
+                ends.len() == rows
+                    && ends.last().map_or(0, |&e| e as usize) == data.len()
+                    && ends.is_sorted()
             }
         };
         if !fits || !(nulls.is_empty() || nulls.len() == rows) {
@@ -104,7 +108,8 @@ impl Column {
         match self.kind.width() {
             Some(w) => (i * w, (i + 1) * w),
             None => {
-                let start = if i == 0 { 0 } else { self.ends.get(i - 1).map_or(0, |&e| e as usize) };
+                let start =
+                    if i == 0 { 0 } else { self.ends.get(i - 1).map_or(0, |&e| e as usize) };
                 (start, self.ends.get(i).map_or(start, |&e| e as usize))
             }
         }
@@ -174,7 +179,10 @@ impl Column {
             ));
         }
         self.data.try_reserve(n).map_err(|_| {
-            Error::new(ErrorKind::LimitExceeded, format!("{n} bytes of a column do not fit in memory"))
+            Error::new(
+                ErrorKind::LimitExceeded,
+                format!("{n} bytes of a column do not fit in memory"),
+            )
         })
     }
 

@@ -7,7 +7,8 @@ use arrow_schema::{Field, Schema};
 use parquet::arrow::ArrowWriter;
 use sparse_core::Unobserved;
 use sparse_dataset::{
-    CompressReport, Dataset, DatasetDelta, DeltaDataset, Format, Options, Overwrite, compress_to_path,
+    CompressReport, Dataset, DatasetDelta, DeltaDataset, Format, Options, Overwrite,
+    compress_to_path,
 };
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,12 +18,14 @@ use std::sync::Arc;
 pub fn table(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     let fields: Vec<Field> =
         columns.iter().map(|(n, a)| Field::new(*n, a.data_type().clone(), true)).collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|c| c.1).collect()).unwrap()
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|c| c.1).collect())
+        .unwrap()
 }
 
 pub fn write_ipc(path: &Path, batch: &RecordBatch) {
     let mut w =
-        arrow_ipc::writer::FileWriter::try_new(File::create(path).unwrap(), batch.schema_ref()).unwrap();
+        arrow_ipc::writer::FileWriter::try_new(File::create(path).unwrap(), batch.schema_ref())
+            .unwrap();
     w.write(batch).unwrap();
     w.finish().unwrap();
 }
@@ -112,7 +115,8 @@ pub fn round_trip(base: &RecordBatch, derivative: &RecordBatch) -> CompressRepor
     assert_eq!(back.num_rows(), derivative.num_rows());
     for (a, b) in back.columns().iter().zip(derivative.columns()) {
         assert_eq!(a.data_type(), b.data_type());
-        // Equality of Arrow's arrays is logical, and NaNs equal each other only by their bits there.
+        // Equality of Arrow's arrays is logical, and NaNs equal each other only by their bits
+        // there.
         assert_eq!(&a.to_data(), &b.to_data(), "{}", a.data_type());
     }
     pair.report.clone()

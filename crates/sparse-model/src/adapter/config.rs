@@ -29,8 +29,8 @@ pub struct AdapterConfig {
     pub bias: String,
     /// Modules that were trained whole, by the last part of their path.
     pub modules_to_save: Vec<String>,
-    /// Ranks by pattern: a regular expression that the path of a module ends in, after a dot or from its start. The
-    /// first that matches counts.
+    /// Ranks by pattern: a regular expression that the path of a module ends in, after a dot or
+    /// from its start. The first that matches counts.
     pub rank_pattern: Vec<(String, f64)>,
     /// Values of [`alpha`](Self::alpha) by pattern.
     pub alpha_pattern: Vec<(String, f64)>,
@@ -66,7 +66,10 @@ impl<'de> Deserialize<'de> for Patterns {
                 f.write_str("an object of numbers")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Patterns, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<Patterns, A::Error> {
                 let mut pairs = Vec::new();
                 while let Some(pair) = map.next_entry()? {
                     pairs.push(pair);
@@ -82,7 +85,8 @@ impl AdapterConfig {
     /// Read the file.
     ///
     /// # Errors
-    /// As [`parse`](Self::parse); `LimitExceeded` for files of more than 4 MiB; what reading reports.
+    /// As [`parse`](Self::parse); `LimitExceeded` for files of more than 4 MiB; what reading
+    /// reports.
     pub fn read(source: &dyn ByteSource) -> Result<AdapterConfig> {
         Limits::check("the configuration", source.byte_len(), MAX_CONFIG_BYTES)?;
         let bytes = source.bytes_at(0, source.byte_len() as usize)?;
@@ -92,8 +96,8 @@ impl AdapterConfig {
     /// Parse the file's contents.
     ///
     /// # Errors
-    /// `InvalidInput` when it is not such a configuration, is of another kind of adapter than LoRA, or lacks `r` or
-    /// `lora_alpha`.
+    /// `InvalidInput` when it is not such a configuration, is of another kind of adapter than LoRA,
+    /// or lacks `r` or `lora_alpha`.
     pub fn parse(json: &[u8]) -> Result<AdapterConfig> {
         let invalid = |message: String| Error::new(ErrorKind::InvalidInput, message);
         let fields: Fields = serde_json::from_slice(json)
@@ -103,7 +107,9 @@ impl AdapterConfig {
             return Err(invalid(format!("an adapter of type {kind}, but only LoRA is understood")));
         }
         let (Some(rank), Some(alpha)) = (fields.r, fields.lora_alpha) else {
-            return Err(invalid("not the configuration of a LoRA: r or lora_alpha is missing".into()));
+            return Err(invalid(
+                "not the configuration of a LoRA: r or lora_alpha is missing".into(),
+            ));
         };
         Ok(AdapterConfig {
             base_model: fields.base_model_name_or_path.unwrap_or_default(),
@@ -119,7 +125,8 @@ impl AdapterConfig {
         })
     }
 
-    /// What the product of the factors of the module at `path`, which have this rank, is multiplied with.
+    /// What the product of the factors of the module at `path`, which have this rank, is multiplied
+    /// with.
     ///
     /// # Errors
     /// `InvalidInput` when a pattern is not a regular expression, or the scale is not finite.
@@ -202,7 +209,10 @@ mod tests {
             r#"{"r": 8, "lora_alpha": 1, "peft_type": "IA3"}"#,
             r#"{"r": 8, "lora_alpha": 1, "alpha_pattern": {"q": "x"}}"#,
         ] {
-            assert_eq!(AdapterConfig::parse(json.as_bytes()).unwrap_err().kind(), ErrorKind::InvalidInput);
+            assert_eq!(
+                AdapterConfig::parse(json.as_bytes()).unwrap_err().kind(),
+                ErrorKind::InvalidInput
+            );
         }
     }
 

@@ -16,8 +16,16 @@ fn numbers(n: usize, first: f32) -> Vec<f32> {
 /// The factors of one module with `inner` inputs and `out` outputs.
 fn pair(path: &str, names: [&str; 2], inner: u64, out: u64) -> Vec<T> {
     vec![
-        f32s(&format!("base_model.model.{path}{}", names[0]), &[2, inner], &numbers(2 * inner as usize, 1.0)),
-        f32s(&format!("base_model.model.{path}{}", names[1]), &[out, 2], &numbers(2 * out as usize, -3.0)),
+        f32s(
+            &format!("base_model.model.{path}{}", names[0]),
+            &[2, inner],
+            &numbers(2 * inner as usize, 1.0),
+        ),
+        f32s(
+            &format!("base_model.model.{path}{}", names[1]),
+            &[out, 2],
+            &numbers(2 * out as usize, -3.0),
+        ),
     ]
 }
 
@@ -39,10 +47,15 @@ fn spec(shape: &[u64]) -> TensorSpec {
 fn change(f: &AdapterFactors) -> Vec<f64> {
     let columns = f.right.len() / f.rank;
     let at = |i: usize, j: usize| -> f64 {
-        (0..f.rank).map(|k| f64::from(f.left[i * f.rank + k]) * f64::from(f.right[k * columns + j])).sum()
+        (0..f.rank)
+            .map(|k| f64::from(f.left[i * f.rank + k]) * f64::from(f.right[k * columns + j]))
+            .sum()
     };
     let rows = f.left.len() / f.rank;
-    (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))).map(|(i, j)| f.scale * at(i, j)).collect()
+    (0..rows)
+        .flat_map(|i| (0..columns).map(move |j| (i, j)))
+        .map(|(i, j)| f.scale * at(i, j))
+        .collect()
 }
 
 #[test]
@@ -64,7 +77,8 @@ fn stored_the_other_way_round() {
     let plain = open(CONFIG, &pair("q", LINEAR, 3, 4)).unwrap();
     let config = CONFIG.replace("\"r\"", "\"fan_in_fan_out\": true, \"r\"");
     let turned = open(&config, &pair("q", LINEAR, 3, 4)).unwrap();
-    let embedding = open(CONFIG, &pair("q", [".lora_embedding_A", ".lora_embedding_B"], 3, 4)).unwrap();
+    let embedding =
+        open(CONFIG, &pair("q", [".lora_embedding_A", ".lora_embedding_B"], 3, 4)).unwrap();
     assert_eq!(embedding.modules()[0].kind, AdapterKind::Embedding);
     let want = change(&plain.factors(&plain.modules()[0]).unwrap());
     for adapter in [turned, embedding] {
@@ -98,8 +112,10 @@ fn convolutions_and_half_precision() {
 
 #[test]
 fn weights_are_found_in_spite_of_prefixes() {
-    let tensors: Vec<T> =
-        ["model.layers.0.q", "model.layers.1.q"].into_iter().flat_map(|p| pair(p, LINEAR, 3, 4)).collect();
+    let tensors: Vec<T> = ["model.layers.0.q", "model.layers.1.q"]
+        .into_iter()
+        .flat_map(|p| pair(p, LINEAR, 3, 4))
+        .collect();
     let adapter = open(CONFIG, &tensors).unwrap();
     let shape = spec(&[4, 3]);
     let found = |name: &str| adapter.find(name, &shape).map(|m| &*m.path);

@@ -20,7 +20,12 @@ pub(super) fn to_f32(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
             let brain = |b: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
             bytes.as_chunks().0.iter().map(brain).collect()
         }
-        _ => return Err(Error::new(ErrorKind::InvalidInput, format!("{dtype} is not understood here"))),
+        _ => {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("{dtype} is not understood here"),
+            ));
+        }
     })
 }
 

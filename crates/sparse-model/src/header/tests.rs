@@ -16,7 +16,10 @@ fn one(body: &str, data: usize) -> Vec<u8> {
 
 fn two(a: (u64, u64), b: (u64, u64), data: usize) -> Vec<u8> {
     let tensor = |(from, to): (u64, u64)| {
-        format!(r#"{{"dtype":"U8","shape":[{}],"data_offsets":[{from},{to}]}}"#, to.saturating_sub(from))
+        format!(
+            r#"{{"dtype":"U8","shape":[{}],"data_offsets":[{from},{to}]}}"#,
+            to.saturating_sub(from)
+        )
     };
     with_header(format!(r#"{{"a":{},"b":{}}}"#, tensor(a), tensor(b)).as_bytes(), &vec![0; data])
 }
@@ -51,7 +54,8 @@ fn valid_files() {
 fn hostile_headers() {
     use ErrorKind::{InvalidInput, LimitExceeded, Truncated};
     let deep = format!("{}1{}", "[".repeat(1 << 20), "]".repeat(1 << 20));
-    let deep_in_extra = one(&format!(r#""dtype":"U8","shape":[1],"data_offsets":[0,1],"x":{deep}"#), 1);
+    let deep_in_extra =
+        one(&format!(r#""dtype":"U8","shape":[1],"data_offsets":[0,1],"x":{deep}"#), 1);
     let ok = r#""dtype":"U8","shape":[1],"data_offsets":[0,1]"#;
     let with_len = |len: u64, rest: &[u8]| [&len.to_le_bytes(), rest].concat();
     let cases: Vec<(&str, Vec<u8>, ErrorKind, &str)> = vec![
@@ -80,14 +84,24 @@ fn hostile_headers() {
         ("leading space", with_header(b" {}", b""), InvalidInput, "no header"),
         ("list", with_header(b"[]", b""), InvalidInput, "no header"),
         ("not UTF-8", with_header(b"{\"\xff\":1}", b""), InvalidInput, "not UTF-8"),
-        ("deep nesting", with_header(format!(r#"{{"a":{deep}}}"#).as_bytes(), b""), InvalidInput, "header"),
+        (
+            "deep nesting",
+            with_header(format!(r#"{{"a":{deep}}}"#).as_bytes(), b""),
+            InvalidInput,
+            "header",
+        ),
         (
             "deep metadata",
             with_header(format!(r#"{{"__metadata__":{deep}}}"#).as_bytes(), b""),
             InvalidInput,
             "header",
         ),
-        ("number for a tensor", with_header(br#"{"a":1}"#, b""), InvalidInput, "not a safetensors header"),
+        (
+            "number for a tensor",
+            with_header(br#"{"a":1}"#, b""),
+            InvalidInput,
+            "not a safetensors header",
+        ),
         (
             "metadata of numbers",
             with_header(br#"{"__metadata__":{"a":1}}"#, b""),
@@ -107,7 +121,12 @@ fn hostile_headers() {
             InvalidInput,
             "dtype is there twice",
         ),
-        ("unknown dtype", one(r#""dtype":"F7","shape":[1],"data_offsets":[0,1]"#, 1), InvalidInput, "\"F7\""),
+        (
+            "unknown dtype",
+            one(r#""dtype":"F7","shape":[1],"data_offsets":[0,1]"#, 1),
+            InvalidInput,
+            "\"F7\"",
+        ),
         (
             "lower case dtype",
             one(r#""dtype":"u8","shape":[1],"data_offsets":[0,1]"#, 1),
@@ -170,19 +189,28 @@ fn hostile_headers() {
         ),
         (
             "huge offsets",
-            one(r#""dtype":"U8","shape":[1],"data_offsets":[18446744073709551614,18446744073709551615]"#, 1),
+            one(
+                r#""dtype":"U8","shape":[1],"data_offsets":[18446744073709551614,18446744073709551615]"#,
+                1,
+            ),
             InvalidInput,
             "belong to no tensor",
         ),
         (
             "huge tensor",
-            one(r#""dtype":"U8","shape":[18446744073709551],"data_offsets":[0,18446744073709551]"#, 1),
+            one(
+                r#""dtype":"U8","shape":[18446744073709551],"data_offsets":[0,18446744073709551]"#,
+                1,
+            ),
             Truncated,
             "the file has",
         ),
         (
             "overflowing file",
-            one(r#""dtype":"U8","shape":[2305843009213693951],"data_offsets":[0,2305843009213693951]"#, 1),
+            one(
+                r#""dtype":"U8","shape":[2305843009213693951],"data_offsets":[0,2305843009213693951]"#,
+                1,
+            ),
             Truncated,
             "the file has",
         ),
@@ -224,13 +252,17 @@ fn errors_say_where() {
 #[test]
 fn dtypes_are_those_of_the_safetensors_crate() {
     for &dtype in Dtype::ALL {
-        let theirs: safetensors::Dtype = serde_json::from_str(&format!("{:?}", dtype.name())).unwrap();
+        let theirs: safetensors::Dtype =
+            serde_json::from_str(&format!("{:?}", dtype.name())).unwrap();
         assert_eq!(theirs.bitsize() as u32, dtype.bits(), "{dtype}");
     }
     // And no more: the crate's own error lists what it knows.
     let e = serde_json::from_str::<safetensors::Dtype>("\"?\"").unwrap_err().to_string();
     let theirs: Vec<&str> = e.split('`').skip(3).step_by(2).collect();
-    assert!(theirs.len() == Dtype::ALL.len() && theirs.iter().all(|n| Dtype::from_name(n).is_some()), "{e}");
+    assert!(
+        theirs.len() == Dtype::ALL.len() && theirs.iter().all(|n| Dtype::from_name(n).is_some()),
+        "{e}"
+    );
 }
 
 fn tensors() -> impl Strategy<Value = Vec<T>> {

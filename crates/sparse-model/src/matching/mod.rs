@@ -1,27 +1,31 @@
 //! Which tensor of the base to code each tensor of the target against.
 //!
-//! The coder works with any counterpart of equal shape and restores the target whatever it is given, so a wrong
-//! guess costs bytes, never correctness. Matching is therefore allowed to look at samples only: at most 64 KiB of
-//! a tensor, and only of tensors that their names do not settle. The steps, each for what the earlier ones left:
+//! The coder works with any counterpart of equal shape and restores the target whatever it is
+//! given, so a wrong guess costs bytes, never correctness. Matching is therefore allowed to look at
+//! samples only: at most 64 KiB of a tensor, and only of tensors that their names do not settle.
+//! The steps, each for what the earlier ones left:
 //!
-//! 1. **Name.** Same name and shape: [`Same`](Counterpart::Same). Same name, same dimensions but for the first (a
-//!    vocabulary that grew): [`Rows`](Counterpart::Rows). The element types must be equal or both floats.
-//! 2. **Content.** Equal type, shape and sample as some tensor of the base. Among several, the one whose name
-//!    ends most alike.
-//! 3. **Prefix.** Names of target and base are compared from the end, in whole components. Where a target's
-//!    longest common ending belongs to exactly one tensor of the base, of fitting shape, it votes for the rule
-//!    "replace this prefix by that one". A rule holds if it has two votes at least and explains half of the
-//!    unmatched targets, or half of the unused base tensors, with its prefix. `model.` added or removed,
-//!    wrapped modules and qualified names of files are found like this.
-//! 4. **Similarity.** Among tensors of equal type and shape, up to 4,096 elements at the same places, each cut down to
-//!    sign, exponent and three bits of mantissa. The measure is Cohen's kappa, the agreement above that of
-//!    unrelated tensors with the same values (0: chance, 1: equal). The best pairs above 0.5 are taken first; each
-//!    base tensor that no name claimed is used once. What is left may then share any tensor of the base (layers
-//!    that were duplicated, an output layer that was tied to the embedding). A fine-tune usually lies above 0.9,
+//! 1. **Name.** Same name and shape: [`Same`](Counterpart::Same). Same name, same dimensions but
+//!    for the first (a vocabulary that grew): [`Rows`](Counterpart::Rows). The element types must
+//!    be equal or both floats.
+//! 2. **Content.** Equal type, shape and sample as some tensor of the base. Among several, the one
+//!    whose name ends most alike.
+//! 3. **Prefix.** Names of target and base are compared from the end, in whole components. Where a
+//!    target's longest common ending belongs to exactly one tensor of the base, of fitting shape,
+//!    it votes for the rule "replace this prefix by that one". A rule holds if it has two votes at
+//!    least and explains half of the unmatched targets, or half of the unused base tensors, with
+//!    its prefix. `model.` added or removed, wrapped modules and qualified names of files are found
+//!    like this.
+//! 4. **Similarity.** Among tensors of equal type and shape, up to 4,096 elements at the same
+//!    places, each cut down to sign, exponent and three bits of mantissa. The measure is Cohen's
+//!    kappa, the agreement above that of unrelated tensors with the same values (0: chance, 1:
+//!    equal). The best pairs above 0.5 are taken first; each base tensor that no name claimed is
+//!    used once. What is left may then share any tensor of the base (layers that were duplicated,
+//!    an output layer that was tied to the embedding). A fine-tune usually lies above 0.9,
 //!    unrelated tensors below 0.05. Groups with more than 4 Mi pairs to compare are left alone.
 //!
-//! Tied tensors are looked for separately: equal type, shape and sample as an earlier tensor of the target, and
-//! then equal in full, compared in windows of 1 MiB.
+//! Tied tensors are looked for separately: equal type, shape and sample as an earlier tensor of the
+//! target, and then equal in full, compared in windows of 1 MiB.
 
 mod prefix;
 mod sample;
@@ -37,7 +41,8 @@ use std::collections::{HashMap, HashSet};
 pub struct TensorMatch {
     /// The tensor of the base to code it against.
     pub counterpart: Counterpart,
-    /// An earlier tensor of the target with the same type, shape and bytes (the first one that has them).
+    /// An earlier tensor of the target with the same type, shape and bytes (the first one that has
+    /// them).
     pub tied: Option<usize>,
 }
 
@@ -52,8 +57,8 @@ pub enum Counterpart {
         /// Index of the base tensor.
         base: usize,
     },
-    /// The first dimensions differ, the others agree, and so do the names (directly or by a prefix rule); types as
-    /// for `Same`.
+    /// The first dimensions differ, the others agree, and so do the names (directly or by a prefix
+    /// rule); types as for `Same`.
     Rows {
         /// Index of the base tensor.
         base: usize,
@@ -108,16 +113,17 @@ fn fit(base: &TensorSpec, target: &TensorSpec) -> Option<Fit> {
     if base.shape() == target.shape() {
         return Some(Fit::Whole);
     }
-    let ((&b, base_rest), (&t, target_rest)) = (base.shape().split_first()?, target.shape().split_first()?);
+    let ((&b, base_rest), (&t, target_rest)) =
+        (base.shape().split_first()?, target.shape().split_first()?);
     let rows = b.min(t);
     // Rows of packed types need not be whole bytes.
-    let whole =
-        TensorSpec::new(target.dtype(), [&[rows], target_rest].concat()).is_ok_and(|s| s.byte_len() > 0);
+    let whole = TensorSpec::new(target.dtype(), [&[rows], target_rest].concat())
+        .is_ok_and(|s| s.byte_len() > 0);
     (base_rest == target_rest && whole).then_some(Fit::Rows(rows))
 }
 
-/// Find a counterpart in `base` for each tensor of `target`, and the tensors of `target` that are equal to an
-/// earlier one. One entry per tensor of `target`, in its order.
+/// Find a counterpart in `base` for each tensor of `target`, and the tensors of `target` that are
+/// equal to an earlier one. One entry per tensor of `target`, in its order.
 ///
 /// The result depends on the two models only. Reads samples (which, the [module](self) says), and
 /// tensors in full only to prove that they are tied.
@@ -208,7 +214,9 @@ impl<'a> Matching<'a> {
             }
         }
         for t in self.unmatched() {
-            let Some(entry) = entries.get(t).filter(|e| offered.contains(&e.spec)) else { continue };
+            let Some(entry) = entries.get(t).filter(|e| offered.contains(&e.spec)) else {
+                continue;
+            };
             cancel.check()?;
             let hash = sampler.hash(self.target, t)?;
             let among = candidates.get(&(&entry.spec, hash)).map_or(&[][..], Vec::as_slice);

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 /// "Replace the first by the second": prefix of the target, prefix of the base.
 type Rule<'a> = (&'a str, &'a str);
 
-/// The endings of a name in whole components, longest (the name itself) first. Components end at a dot, or, in
-/// names qualified by a file, at a slash or colon.
+/// The endings of a name in whole components, longest (the name itself) first. Components end at a
+/// dot, or, in names qualified by a file, at a slash or colon.
 fn endings(name: &str) -> impl Iterator<Item = &str> {
-    let starts = name.char_indices().filter(|(_, c)| matches!(c, '.' | '/' | ':')).map(|(i, _)| i + 1);
+    let starts =
+        name.char_indices().filter(|(_, c)| matches!(c, '.' | '/' | ':')).map(|(i, _)| i + 1);
     std::iter::once(0).chain(starts).filter_map(|start| name.get(start..)).filter(|e| !e.is_empty())
 }
 
@@ -25,9 +26,8 @@ pub(super) fn match_by_prefix(matching: &mut Matching<'_>, cancel: &CancelToken)
             let found = matching.base.find(&format!("{base_prefix}{rest}"));
             let Some((b, other)) = found.and_then(|b| Some((b, base.get(b)?))) else { continue };
             match fit(&other.spec, &entry.spec) {
-                Some(Fit::Whole) => {
-                    matching.set(t, Counterpart::Renamed { base: b, evidence: RenameEvidence::Prefix })
-                }
+                Some(Fit::Whole) => matching
+                    .set(t, Counterpart::Renamed { base: b, evidence: RenameEvidence::Prefix }),
                 Some(Fit::Rows(rows)) => matching.set(t, Counterpart::Rows { base: b, rows }),
                 None => {}
             }
@@ -63,7 +63,8 @@ fn rules<'a>(
         if let Some((ending, Some(owner))) = longest
             && owner.name != entry.name
             && fit(&owner.spec, &entry.spec).is_some()
-            && let (Some(t), Some(b)) = (entry.name.strip_suffix(ending), owner.name.strip_suffix(ending))
+            && let (Some(t), Some(b)) =
+                (entry.name.strip_suffix(ending), owner.name.strip_suffix(ending))
         {
             *votes.entry((t, b)).or_default() += 1;
         }

@@ -19,9 +19,11 @@ const COMPARE_BYTES: u64 = 1 << 20;
 pub(super) struct Sampler(Vec<u8>);
 
 impl Sampler {
-    /// A tensor of up to 64 KiB whole, of a larger one 64 windows of 1 KiB, evenly spaced, both ends included.
+    /// A tensor of up to 64 KiB whole, of a larger one 64 windows of 1 KiB, evenly spaced, both
+    /// ends included.
     pub(super) fn sample(&mut self, source: &dyn TensorSource, index: usize) -> Result<&[u8]> {
-        let entry = source.tensors().get(index).ok_or_else(|| Error::invalid_argument("no such tensor"))?;
+        let entry =
+            source.tensors().get(index).ok_or_else(|| Error::invalid_argument("no such tensor"))?;
         let len = entry.spec.byte_len();
         self.0.clear();
         self.0.resize(len.min(WINDOWS * WINDOW_BYTES) as usize, 0);
@@ -30,7 +32,8 @@ impl Sampler {
             return Ok(&self.0);
         }
         for (k, window) in (0..).zip(self.0.chunks_exact_mut(WINDOW_BYTES as usize)) {
-            // In steps of eight bytes, so that windows begin with an element. 128 bits: `len` is not bounded.
+            // In steps of eight bytes, so that windows begin with an element. 128 bits: `len` is
+            // not bounded.
             let at = u128::from(len - WINDOW_BYTES) * k / u128::from(WINDOWS - 1);
             source.read_range_into(index, at as u64 / 8 * 8, window)?;
         }
@@ -45,12 +48,17 @@ impl Sampler {
     }
 
     /// The sample's elements, coarsely; `None` when there are too few.
-    pub(super) fn symbols(&mut self, source: &dyn TensorSource, index: usize) -> Result<Option<Symbols>> {
+    pub(super) fn symbols(
+        &mut self,
+        source: &dyn TensorSource,
+        index: usize,
+    ) -> Result<Option<Symbols>> {
         let dtype = source.tensors().get(index).map_or(Dtype::U8, |e| e.spec.dtype());
         let sample = self.sample(source, index)?;
         let size = dtype.storage_bytes();
         let step = (sample.len() / size).div_ceil(SYMBOLS).max(1);
-        let elements: Vec<u16> = sample.chunks_exact(size).step_by(step).map(|e| symbol(dtype, e)).collect();
+        let elements: Vec<u16> =
+            sample.chunks_exact(size).step_by(step).map(|e| symbol(dtype, e)).collect();
         Ok((elements.len() >= MIN_SYMBOLS).then(|| Symbols::new(elements)))
     }
 }
@@ -75,7 +83,9 @@ impl Symbols {
     fn new(elements: Vec<u16>) -> Self {
         let mut sorted = elements.clone();
         sorted.sort_unstable();
-        let counts = sorted.chunk_by(|a, b| a == b).filter_map(|run| Some((*run.first()?, run.len() as u32)));
+        let counts = sorted
+            .chunk_by(|a, b| a == b)
+            .filter_map(|run| Some((*run.first()?, run.len() as u32)));
         Symbols { counts: counts.collect(), elements }
     }
 
@@ -122,8 +132,9 @@ pub(super) fn windows_equal(
     let mut at = 0;
     while at < len {
         cancel.check()?;
-        let n = usize::try_from(COMPARE_BYTES.min(len - at))
-            .map_err(|_| Error::new(ErrorKind::LimitExceeded, "window exceeds the address space"))?;
+        let n = usize::try_from(COMPARE_BYTES.min(len - at)).map_err(|_| {
+            Error::new(ErrorKind::LimitExceeded, "window exceeds the address space")
+        })?;
         if source.range(a, at, n)? != source.range(b, at, n)? {
             return Ok(false);
         }

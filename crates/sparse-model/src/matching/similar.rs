@@ -12,8 +12,8 @@ const MAX_PAIRS: usize = 1 << 22;
 /// Pairs after which the cancel token is looked at: some milliseconds of work.
 const CHECK_PAIRS: usize = 1 << 10;
 
-/// Compare what is unmatched with the bases of the same type and shape: first with those that nothing uses, each
-/// at most once, then with all.
+/// Compare what is unmatched with the bases of the same type and shape: first with those that
+/// nothing uses, each at most once, then with all.
 pub(super) fn match_by_similarity(matching: &mut Matching<'_>, cancel: &CancelToken) -> Result<()> {
     for reuse in [false, true] {
         for (targets, bases) in groups(matching, reuse) {
@@ -89,7 +89,9 @@ fn best_bases(
     let mut found = Vec::new();
     for part in bases.chunks(CHECK_PAIRS) {
         cancel.check()?;
-        found.extend(part.iter().filter_map(|(b, other)| Some((symbols.kappa(other, THRESHOLD)?, t, *b))));
+        found.extend(
+            part.iter().filter_map(|(b, other)| Some((symbols.kappa(other, THRESHOLD)?, t, *b))),
+        );
     }
     // The best few are enough: a target that loses all of them has the second round.
     found.sort_by(best_first);

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use sparse_core::{Dtype, ErrorKind};
 use std::sync::atomic::Ordering;
 
-/// Numbers that look like weights, from a small generator: about normal, of standard deviation 0.02.
+/// Numbers that look like weights, from a small generator: about normal, of standard deviation
+/// 0.02.
 fn weights(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc_def1;
     let mut next = || {
@@ -125,21 +126,34 @@ fn by_prefix() {
         let mut list: Vec<T> = (0..6)
             .map(|i| w(&format!("{prefix}layer.{i}.weight"), &[10, 10], &weights(seed + i, 100)))
             .collect();
-        list.push(w(&format!("{prefix}embed"), &[rows, 10], &weights(seed + 50, 10 * rows as usize)));
+        list.push(w(
+            &format!("{prefix}embed"),
+            &[rows, 10],
+            &weights(seed + 50, 10 * rows as usize),
+        ));
         list
     };
-    for (from, to) in [("", "bert."), ("bert.", ""), ("model.", "language_model.model."), ("a.", "b/m.st:")] {
+    for (from, to) in
+        [("", "bert."), ("bert.", ""), ("model.", "language_model.model."), ("a.", "b/m.st:")]
+    {
         let base = memory(layers(from, 1, 20));
         let mut list = layers(to, 100, 23);
         list.push(w("head.weight", &[3, 10], &weights(7, 30)));
         let target = memory(list);
         for (name, counterpart) in found(&base, &target) {
             let other = counterpart.base().map(|b| base.tensors()[b].name.clone());
-            let want = name.strip_prefix(to).filter(|_| name != "head.weight").map(|n| format!("{from}{n}"));
+            let want = name
+                .strip_prefix(to)
+                .filter(|_| name != "head.weight")
+                .map(|n| format!("{from}{n}"));
             assert_eq!(other, want, "{name}");
             match counterpart {
-                Counterpart::Rows { rows, .. } => assert_eq!((name, rows), (format!("{to}embed"), 20)),
-                Counterpart::Renamed { evidence, .. } => assert_eq!(evidence, RenameEvidence::Prefix),
+                Counterpart::Rows { rows, .. } => {
+                    assert_eq!((name, rows), (format!("{to}embed"), 20))
+                }
+                Counterpart::Renamed { evidence, .. } => {
+                    assert_eq!(evidence, RenameEvidence::Prefix)
+                }
                 Counterpart::None => assert_eq!(name, "head.weight"),
                 Counterpart::Same { .. } => panic!("{name}"),
             }
@@ -162,7 +176,8 @@ fn by_similarity() {
     let n = 20_000;
     let shape = [n as u64];
     let base = memory((0..8).map(|i| w(&format!("old{i}"), &shape, &weights(i, n))).collect());
-    let mut list: Vec<T> = (0..6).map(|i| w(&format!("new{}", 7 - i), &shape, &tuned(i, n))).collect();
+    let mut list: Vec<T> =
+        (0..6).map(|i| w(&format!("new{}", 7 - i), &shape, &tuned(i, n))).collect();
     list.push(w("stranger", &shape, &weights(77, n)));
     // A layer that was duplicated and then trained: its base is used already.
     list.push(w("copy", &shape, &tuned(3, n).iter().map(|w| w * 1.001).collect::<Vec<_>>()));

@@ -4,11 +4,15 @@ use super::sample::{Sampler, windows_equal};
 use sparse_core::{CancelToken, Result, TensorSource, TensorSpec};
 use std::collections::HashMap;
 
-/// Different tensors with the same sample that are compared with in full; a hostile model could have many.
+/// Different tensors with the same sample that are compared with in full; a hostile model could
+/// have many.
 const MAX_LOOKALIKES: usize = 8;
 
 /// For each tensor, the first earlier one with the same type, shape and bytes.
-pub(super) fn find_tied(source: &dyn TensorSource, cancel: &CancelToken) -> Result<Vec<Option<usize>>> {
+pub(super) fn find_tied(
+    source: &dyn TensorSource,
+    cancel: &CancelToken,
+) -> Result<Vec<Option<usize>>> {
     let entries = source.tensors();
     let mut of_spec: HashMap<&TensorSpec, usize> = HashMap::new();
     for entry in entries {

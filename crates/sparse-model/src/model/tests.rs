@@ -75,8 +75,13 @@ fn a_single_file() {
     assert_eq!(model.range(2, 1, 2).unwrap(), &[2, 3][..]);
     let e = model.read_range_into(2, 3, &mut [0; 2]).unwrap_err();
     assert_eq!((e.kind(), e.tensor()), (ErrorKind::InvalidArgument, Some("w")));
-    assert_eq!(model.read_range_into(9, 0, &mut []).unwrap_err().kind(), ErrorKind::InvalidArgument);
-    assert!(model.file_source(1).is_err() && model.file_head(1).is_err() && model.location(3).is_none());
+    assert_eq!(
+        model.read_range_into(9, 0, &mut []).unwrap_err().kind(),
+        ErrorKind::InvalidArgument
+    );
+    assert!(
+        model.file_source(1).is_err() && model.file_head(1).is_err() && model.location(3).is_none()
+    );
     assert_eq!(model.find_in_file(0, "nothing"), None);
 }
 
@@ -185,11 +190,18 @@ fn broken_files() {
         let lenient = OpenOptions { allow_incomplete: true, ..options() };
         let model = Model::open(&place, &lenient).unwrap();
         assert_eq!(model.files()[1].kind, FileKind::Plain, "{what}");
-        assert_eq!(model.file_source(1).unwrap().bytes_at(0, bytes.len()).unwrap(), bytes, "{what}");
+        assert_eq!(
+            model.file_source(1).unwrap().bytes_at(0, bytes.len()).unwrap(),
+            bytes,
+            "{what}"
+        );
     }
     let e = open(&dir.path().join("cut/x.safetensors")).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Truncated);
-    assert!(e.to_string().contains(&format!("{} bytes, the file has {}", good.len(), good.len() - 1)), "{e}");
+    assert!(
+        e.to_string().contains(&format!("{} bytes, the file has {}", good.len(), good.len() - 1)),
+        "{e}"
+    );
 }
 
 #[test]
@@ -197,7 +209,9 @@ fn what_is_not_there() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(open(&dir.path().join("nothing")).unwrap_err().kind(), ErrorKind::NotFound);
     let empty = open(dir.path()).unwrap();
-    assert!(empty.tensors().is_empty() && empty.files().is_empty() && empty.empty_folders().is_empty());
+    assert!(
+        empty.tensors().is_empty() && empty.files().is_empty() && empty.empty_folders().is_empty()
+    );
 }
 
 #[cfg(unix)]
@@ -258,5 +272,8 @@ fn a_file_that_changes_is_noticed() {
     put(dir.path(), "a.txt", "one");
     let model = Model::open(dir.path(), &options()).unwrap();
     put(dir.path(), "a.txt", "three");
-    assert_eq!(model.file_source(0).unwrap().bytes_at(0, 3).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(
+        model.file_source(0).unwrap().bytes_at(0, 3).unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
 }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// A folder that appears under its name when it is complete.
 ///
-/// Files are created inside by checked relative paths and written by position, from any number of threads.
-/// Dropped without [`commit`](AtomicDir::commit), it leaves nothing behind.
+/// Files are created inside by checked relative paths and written by position, from any number of
+/// threads. Dropped without [`commit`](AtomicDir::commit), it leaves nothing behind.
 #[derive(Debug)]
 pub struct AtomicDir {
     target: Target,
@@ -29,12 +29,12 @@ pub struct OutputFile {
 }
 
 impl AtomicDir {
-    /// Begin to write the folder `target`. The folder around it must exist; an empty folder in its place counts
-    /// as absent. If it is a link, the folder that it leads to is meant.
+    /// Begin to write the folder `target`. The folder around it must exist; an empty folder in its
+    /// place counts as absent. If it is a link, the folder that it leads to is meant.
     ///
     /// # Errors
-    /// `AlreadyExists` when it exists, is not empty and must not be replaced, or is a file; `NotFound` when the
-    /// folder around it does not exist; `Io`.
+    /// `AlreadyExists` when it exists, is not empty and must not be replaced, or is a file;
+    /// `NotFound` when the folder around it does not exist; `Io`.
     pub fn create(target: impl AsRef<Path>, overwrite: Overwrite) -> Result<AtomicDir> {
         let target = Target::new(target.as_ref())?;
         state(&target.path, overwrite)?;
@@ -42,19 +42,20 @@ impl AtomicDir {
         Ok(AtomicDir { target, temp, overwrite })
     }
 
-    /// Create the file `relative` (components separated by `/`), `len` bytes of zeros until written, and the
-    /// folders it lies in.
+    /// Create the file `relative` (components separated by `/`), `len` bytes of zeros until
+    /// written, and the folders it lies in.
     ///
     /// # Errors
-    /// `InvalidInput` when the path leads outside or is the same as another's (also where only case differs and
-    /// the file system does not tell); `Io`, for instance when the disk is full.
+    /// `InvalidInput` when the path leads outside or is the same as another's (also where only case
+    /// differs and the file system does not tell); `Io`, for instance when the disk is full.
     pub fn create_file(&self, relative: &str, len: u64) -> Result<OutputFile> {
         let path = self.inside(relative)?;
         let error = |e: io::Error| self.clash(e).in_file(relative);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(error)?;
         }
-        let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(error)?;
+        let file =
+            File::options().read(true).write(true).create_new(true).open(&path).map_err(error)?;
         file.set_len(len).map_err(error)?;
         Ok(OutputFile { file, len, relative: relative.to_owned() })
     }
@@ -74,14 +75,15 @@ impl AtomicDir {
 
     /// Flush everything to the disk and move the folder into place.
     ///
-    /// Replacing an old folder is one step on Linux, where the file system can exchange two names: at each moment
-    /// the name holds the old folder or the new one. Elsewhere the old one is renamed away first (to a name that
-    /// ends in `.old`), and a crash right then leaves it there. The old folder is deleted at the end; what
-    /// cannot be deleted is left under the temporary name for the next output to remove.
+    /// Replacing an old folder is one step on Linux, where the file system can exchange two names:
+    /// at each moment the name holds the old folder or the new one. Elsewhere the old one is
+    /// renamed away first (to a name that ends in `.old`), and a crash right then leaves it there.
+    /// The old folder is deleted at the end; what cannot be deleted is left under the temporary
+    /// name for the next output to remove.
     ///
     /// # Errors
-    /// `AlreadyExists` when the target has appeared meanwhile and must not be replaced; `Io`. The target is
-    /// untouched then.
+    /// `AlreadyExists` when the target has appeared meanwhile and must not be replaced; `Io`. The
+    /// target is untouched then.
     pub fn commit(self) -> Result<()> {
         self.commit_inner().map_err(|e| e.in_file(self.target.path.display().to_string()))
     }
@@ -97,9 +99,12 @@ impl AtomicDir {
         }
         settle(from, fs::symlink_metadata(to).ok().as_ref(), self.temp.usual);
         match state {
-            // Where something appears after this look, renaming fails: only an empty folder gives way.
+            // Where something appears after this look, renaming fails: only an empty folder gives
+            // way.
             State::Absent => match fs::rename(from, to) {
-                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => return Err(already_exists(to)),
+                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                    return Err(already_exists(to));
+                }
                 other => other.map_err(moving)?,
             },
             State::Empty if cfg!(unix) => fs::rename(from, to).map_err(moving)?,
@@ -194,7 +199,8 @@ enum State {
 
 /// What is at `path`; an error if it must stay.
 fn state(path: &Path, overwrite: Overwrite) -> Result<State> {
-    let error = |e| Error::io("cannot look at what is there", e).in_file(path.display().to_string());
+    let error =
+        |e| Error::io("cannot look at what is there", e).in_file(path.display().to_string());
     match fs::symlink_metadata(path) {
         Ok(meta) if !meta.is_dir() => {
             Err(Error::new(ErrorKind::AlreadyExists, "it is a file, and a folder is to be written")
@@ -211,7 +217,8 @@ fn state(path: &Path, overwrite: Overwrite) -> Result<State> {
     }
 }
 
-/// Swap two folders, or at least put `new` in the place of `old`, and what was there in the place of `new`.
+/// Swap two folders, or at least put `new` in the place of `old`, and what was there in the place
+/// of `new`.
 fn exchange(new: &Path, old: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -281,7 +288,10 @@ mod tests {
         file.write_all_at(0, b"ab").unwrap();
         assert_eq!(file.bytes_at(1, 2).unwrap(), &b"bc"[..]);
         assert_eq!(file.write_all_at(3, b"xy").unwrap_err().kind(), ErrorKind::InvalidArgument);
-        assert_eq!(file.write_all_at(u64::MAX, b"x").unwrap_err().kind(), ErrorKind::InvalidArgument);
+        assert_eq!(
+            file.write_all_at(u64::MAX, b"x").unwrap_err().kind(),
+            ErrorKind::InvalidArgument
+        );
         dir.create_file("empty", 0).unwrap();
     }
 
@@ -327,7 +337,10 @@ mod tests {
         let late = AtomicDir::create(&path, Overwrite::Refuse).unwrap();
         fs::create_dir(&path).unwrap();
         fs::write(path.join("old"), b"old").unwrap();
-        assert_eq!(AtomicDir::create(&path, Overwrite::Refuse).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(
+            AtomicDir::create(&path, Overwrite::Refuse).unwrap_err().kind(),
+            ErrorKind::AlreadyExists
+        );
         assert_eq!(late.commit().unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(tree(dir.path()), ["out/", "out/old=old"]);
 
@@ -363,7 +376,10 @@ mod tests {
         let path = dir.path().join("out");
         fs::write(&path, b"old").unwrap();
         for overwrite in [Overwrite::Refuse, Overwrite::Replace] {
-            assert_eq!(AtomicDir::create(&path, overwrite).unwrap_err().kind(), ErrorKind::AlreadyExists);
+            assert_eq!(
+                AtomicDir::create(&path, overwrite).unwrap_err().kind(),
+                ErrorKind::AlreadyExists
+            );
         }
     }
 
@@ -371,11 +387,30 @@ mod tests {
     fn nothing_escapes_or_clashes() {
         let dir = tempfile::tempdir().unwrap();
         let out = AtomicDir::create(dir.path().join("out"), Overwrite::Refuse).unwrap();
-        for bad in
-            ["../x", "/x", "a/../../x", "", ".", "a//b", "a\\..\\..\\x", "c:/x", "a\0b", "aux", "a.", "a\x1b"]
-        {
-            assert_eq!(out.create_file(bad, 0).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
-            assert_eq!(out.create_folder(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
+        for bad in [
+            "../x",
+            "/x",
+            "a/../../x",
+            "",
+            ".",
+            "a//b",
+            "a\\..\\..\\x",
+            "c:/x",
+            "a\0b",
+            "aux",
+            "a.",
+            "a\x1b",
+        ] {
+            assert_eq!(
+                out.create_file(bad, 0).unwrap_err().kind(),
+                ErrorKind::InvalidInput,
+                "{bad}"
+            );
+            assert_eq!(
+                out.create_folder(bad).unwrap_err().kind(),
+                ErrorKind::InvalidInput,
+                "{bad}"
+            );
         }
         out.create_file("a", 0).unwrap();
         for clash in ["a", "a/b"] {
@@ -420,7 +455,8 @@ mod tests {
         std::thread::scope(|s| {
             s.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    // A folder opened by name always has its file until it is deleted as the old one.
+                    // A folder opened by name always has its file until it is deleted as the old
+                    // one.
                     assert!(path.is_dir());
                 }
             });

@@ -12,8 +12,8 @@ use std::path::Path;
 /// A file that appears under its name when it is complete.
 ///
 /// Written in order through [`std::io::Write`] (also of `&AtomicFile`), or by position through
-/// [`write_all_at`](AtomicFile::write_all_at), from any number of threads; what was written can be read back.
-/// Dropped without [`commit`](AtomicFile::commit), it leaves nothing behind.
+/// [`write_all_at`](AtomicFile::write_all_at), from any number of threads; what was written can be
+/// read back. Dropped without [`commit`](AtomicFile::commit), it leaves nothing behind.
 #[derive(Debug)]
 pub struct AtomicFile {
     target: Target,
@@ -23,11 +23,12 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
-    /// Begin to write `target`. Its folder must exist. If it is a link, the file that it leads to is meant.
+    /// Begin to write `target`. Its folder must exist. If it is a link, the file that it leads to
+    /// is meant.
     ///
     /// # Errors
-    /// `InvalidArgument` when it ends with `/`; `AlreadyExists` when it exists and must not be replaced, or is a folder; `NotFound` when its folder does
-    /// not exist; `Io`.
+    /// `InvalidArgument` when it ends with `/`; `AlreadyExists` when it exists and must not be
+    /// replaced, or is a folder; `NotFound` when its folder does not exist; `Io`.
     pub fn create(target: impl AsRef<Path>, overwrite: Overwrite) -> Result<AtomicFile> {
         let path = target.as_ref();
         if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
@@ -57,14 +58,16 @@ impl AtomicFile {
     /// # Errors
     /// `Io`.
     pub fn set_len(&self, len: u64) -> Result<()> {
-        self.file.set_len(len).map_err(|e| Error::io("cannot set the length", e).in_file(self.place()))
+        self.file
+            .set_len(len)
+            .map_err(|e| Error::io("cannot set the length", e).in_file(self.place()))
     }
 
     /// Flush to the disk and move into place.
     ///
     /// # Errors
-    /// `AlreadyExists` when the target has appeared meanwhile and must not be replaced; `Io`. The target is
-    /// untouched then.
+    /// `AlreadyExists` when the target has appeared meanwhile and must not be replaced; `Io`. The
+    /// target is untouched then.
     pub fn commit(self) -> Result<()> {
         let io = |doing: &'static str| move |e| Error::io(doing, e);
         let place = self.place();
@@ -168,8 +171,10 @@ mod tests {
     use std::io::Write;
 
     fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -276,6 +281,9 @@ mod tests {
         });
         file.commit().unwrap();
         let bytes = fs::read(&path).unwrap();
-        assert!(bytes.len() == 8000 && bytes.iter().enumerate().all(|(i, &b)| usize::from(b) == i / 1000));
+        assert!(
+            bytes.len() == 8000
+                && bytes.iter().enumerate().all(|(i, &b)| usize::from(b) == i / 1000)
+        );
     }
 }

@@ -19,8 +19,8 @@ pub(super) fn living() -> MutexGuard<'static, Living> {
     LIVING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes all temporaries of this process, which is about to end although some of its work goes on: no output can
-/// be begun or finished from here on, and whoever tries waits for ever.
+/// Removes all temporaries of this process, which is about to end although some of its work goes
+/// on: no output can be begun or finished from here on, and whoever tries waits for ever.
 ///
 /// Returns `false`, and does nothing, if an output is complete already.
 pub fn abandon_outputs() -> bool {

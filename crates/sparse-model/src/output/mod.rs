@@ -1,10 +1,11 @@
 //! Output that appears complete or not at all.
 //!
-//! Everything is written under a temporary name beside the target (`.<name>.<pid>.<n>.partial`), flushed to the
-//! disk, and renamed. A crash leaves the temporary name behind, never half a result under the final one. The
-//! temporary is locked while its writer lives (on Unix, where the file system has locks); the next output of the
-//! same name removes what is there and not locked. Nobody else may read it: what is finished gets the permissions
-//! of what it replaces, or those that the umask leaves.
+//! Everything is written under a temporary name beside the target (`.<name>.<pid>.<n>.partial`),
+//! flushed to the disk, and renamed. A crash leaves the temporary name behind, never half a result
+//! under the final one. The temporary is locked while its writer lives (on Unix, where the file
+//! system has locks); the next output of the same name removes what is there and not locked. Nobody
+//! else may read it: what is finished gets the permissions of what it replaces, or those that the
+//! umask leaves.
 
 mod dir;
 mod file;
@@ -33,8 +34,8 @@ pub enum Overwrite {
     Replace,
 }
 
-/// Check that writing to `output` touches none of `inputs`: it must not be, contain, or lie inside any of them,
-/// links resolved. An output that does not exist yet is taken where it would be.
+/// Check that writing to `output` touches none of `inputs`: it must not be, contain, or lie inside
+/// any of them, links resolved. An output that does not exist yet is taken where it would be.
 ///
 /// # Errors
 /// `InvalidArgument`, naming both; `Io` or `NotFound` when a path cannot be resolved.
@@ -66,7 +67,8 @@ pub fn refuse_inside<P: AsRef<Path>>(output: impl AsRef<Path>, inputs: &[P]) -> 
 
 /// The canonical path of something that may not exist yet.
 fn resolve_output(path: &Path) -> Result<PathBuf> {
-    let error = |e| Error::io("cannot resolve the output's path", e).in_file(path.display().to_string());
+    let error =
+        |e| Error::io("cannot resolve the output's path", e).in_file(path.display().to_string());
     if path.as_os_str().is_empty() {
         return Err(Error::invalid_argument("the output has no name"));
     }
@@ -76,7 +78,10 @@ fn resolve_output(path: &Path) -> Result<PathBuf> {
         match std::fs::canonicalize(&at) {
             Ok(real) => return Ok(missing.iter().rev().fold(real, |p, name| p.join(name))),
             // A link to nothing must not pass for something that is not there.
-            Err(e) if e.kind() == io::ErrorKind::NotFound && std::fs::symlink_metadata(&at).is_err() => {
+            Err(e)
+                if e.kind() == io::ErrorKind::NotFound
+                    && std::fs::symlink_metadata(&at).is_err() =>
+            {
                 let Some(name) = at.file_name() else {
                     return Err(Error::invalid_argument("`..` below a folder that does not exist")
                         .in_file(path.display().to_string()));
@@ -123,7 +128,10 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
         match File::open(path)?.sync_all() {
             // Some network file systems do not sync folders.
-            Err(e) if e.kind() == io::ErrorKind::InvalidInput || e.kind() == io::ErrorKind::Unsupported => {
+            Err(e)
+                if e.kind() == io::ErrorKind::InvalidInput
+                    || e.kind() == io::ErrorKind::Unsupported =>
+            {
                 Ok(())
             }
             other => other,

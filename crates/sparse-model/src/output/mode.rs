@@ -1,13 +1,15 @@
-//! Permissions: a temporary is its writer's alone; a finished output has those of what it replaces, or else those
-//! that the umask leaves to new files.
+//! Permissions: a temporary is its writer's alone; a finished output has those of what it replaces,
+//! or else those that the umask leaves to new files.
 //!
-//! Only Unix has such permissions. Elsewhere everything here does nothing, and an output inherits from its folder.
+//! Only Unix has such permissions. Elsewhere everything here does nothing, and an output inherits
+//! from its folder.
 
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::Path;
 
-/// The permissions that a new file or folder gets from the umask and from its folder; unknown where there are none.
+/// The permissions that a new file or folder gets from the umask and from its folder; unknown where
+/// there are none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Usual(Option<u32>);
 
@@ -25,7 +27,8 @@ pub(super) fn private_folder(path: &Path) -> io::Result<Usual> {
     fs::create_dir(path)?;
     #[cfg(unix)]
     {
-        // Nothing is in it yet, and what is put in later cannot be reached even by who opened it before.
+        // Nothing is in it yet, and what is put in later cannot be reached even by who opened it
+        // before.
         let usual = fs::symlink_metadata(path).map(|m| mode(&m)).ok();
         set_mode(path, 0o700)?;
         Ok(Usual(usual))
@@ -34,8 +37,9 @@ pub(super) fn private_folder(path: &Path) -> io::Result<Usual> {
     Ok(Usual(None))
 }
 
-/// Finds out what permissions a new file gets here: creates one at `probe` and removes it. Asking for the umask
-/// itself would mean changing it for all threads, and would miss default access control lists.
+/// Finds out what permissions a new file gets here: creates one at `probe` and removes it. Asking
+/// for the umask itself would mean changing it for all threads, and would miss default access
+/// control lists.
 pub(super) fn usual_for_files(probe: &Path) -> Usual {
     #[cfg(unix)]
     if let Ok(file) = File::options().write(true).create_new(true).open(probe) {
@@ -47,7 +51,8 @@ pub(super) fn usual_for_files(probe: &Path) -> Usual {
     Usual(None)
 }
 
-/// Gives `path`, a finished temporary, the permissions of `old`, which it is about to replace, or the usual ones.
+/// Gives `path`, a finished temporary, the permissions of `old`, which it is about to replace, or
+/// the usual ones.
 ///
 /// Failing to is no failure of the output: it stays more private than it might be.
 pub(super) fn settle(path: &Path, old: Option<&Metadata>, usual: Usual) {
@@ -64,8 +69,8 @@ pub(super) fn settle(path: &Path, old: Option<&Metadata>, usual: Usual) {
     let _ = (path, old, usual);
 }
 
-/// Gives all that is below the folder `new` the permissions of what has the same place below `old`, and is of the
-/// same kind.
+/// Gives all that is below the folder `new` the permissions of what has the same place below `old`,
+/// and is of the same kind.
 pub(super) fn settle_below(new: &Path, old: &Path) {
     for entry in fs::read_dir(new).into_iter().flatten().flatten() {
         let (from, to) = (old.join(entry.file_name()), entry.path());
@@ -91,8 +96,8 @@ fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
 }
 
-/// Takes over the owner as far as that is permitted, and the permissions: those of a group that cannot be kept are
-/// no more than those of everybody.
+/// Takes over the owner as far as that is permitted, and the permissions: those of a group that
+/// cannot be kept are no more than those of everybody.
 #[cfg(unix)]
 fn keep_mode(path: &Path, old: &Metadata) {
     use std::os::unix::fs::{MetadataExt, lchown};

@@ -6,8 +6,8 @@ use std::path::Path;
 
 /// A folder for temporary files that nobody else may look into, gone when it is dropped.
 ///
-/// What a process that was killed left of one is removed when the next of the same name is made in the same place,
-/// or by [`remove_leftovers`](ScratchDir::remove_leftovers).
+/// What a process that was killed left of one is removed when the next of the same name is made in
+/// the same place, or by [`remove_leftovers`](ScratchDir::remove_leftovers).
 #[derive(Debug)]
 pub struct ScratchDir {
     temp: Temp,

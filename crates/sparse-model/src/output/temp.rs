@@ -49,7 +49,8 @@ impl Target {
         let place = || path.display().to_string();
         let is_link = fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_symlink());
         let path = if is_link {
-            fs::canonicalize(path).map_err(|e| Error::io("a link that leads nowhere", e).in_file(place()))?
+            fs::canonicalize(path)
+                .map_err(|e| Error::io("a link that leads nowhere", e).in_file(place()))?
         } else {
             std::path::absolute(path)
                 .map_err(|e| Error::io("cannot resolve the output's path", e).in_file(place()))?
@@ -75,11 +76,13 @@ impl Target {
         self.remove_leftovers();
         let place = || self.path.display().to_string();
         for _ in 0..10_000 {
-            // Never the same name twice in one process: whoever renames or removes by name then means its own.
+            // Never the same name twice in one process: whoever renames or removes by name then
+            // means its own.
             static NEXT: AtomicU32 = AtomicU32::new(0);
             let next = || self.folder.join(self.temp_name(NEXT.fetch_add(1, Ordering::Relaxed)));
             let mut all = living();
-            let usual_file = if kind == Kind::File { usual_for_files(&next()) } else { Usual::default() };
+            let usual_file =
+                if kind == Kind::File { usual_for_files(&next()) } else { Usual::default() };
             let path = next();
             let made = match kind {
                 // Opened only for the lock; where folders cannot be opened, there is none.
@@ -90,7 +93,9 @@ impl Target {
                 Ok(made) => made,
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(e) => {
-                    return Err(Error::io(format!("cannot create {}", path.display()), e).in_file(place()));
+                    return Err(
+                        Error::io(format!("cannot create {}", path.display()), e).in_file(place())
+                    );
                 }
             };
             if let Some(file) = &handle
@@ -122,12 +127,14 @@ impl Target {
         let number = |b: &[u8]| !b.is_empty() && b.iter().all(u8::is_ascii_digit);
         middle.is_some_and(|m| {
             let mut parts = m.split(|&b| b == b'.');
-            parts.next().is_some_and(number) && parts.next().is_some_and(number) && parts.next().is_none()
+            parts.next().is_some_and(number)
+                && parts.next().is_some_and(number)
+                && parts.next().is_none()
         })
     }
 
-    /// Whoever holds the lock of a temporary may remove it: nobody else lives who would write to it. Failing to
-    /// remove is no reason not to write.
+    /// Whoever holds the lock of a temporary may remove it: nobody else lives who would write to
+    /// it. Failing to remove is no reason not to write.
     pub(super) fn remove_leftovers(&self) {
         if !cfg!(unix) {
             return;
@@ -147,7 +154,8 @@ impl Target {
     }
 }
 
-/// Opens a file or folder to lock it. In a folder that others write to, it may have become a link or a pipe by now.
+/// Opens a file or folder to lock it. In a folder that others write to, it may have become a link
+/// or a pipe by now.
 fn open_unfollowed(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true);
@@ -160,14 +168,14 @@ fn open_unfollowed(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Lock a temporary just made. `false` when a cleaner was quicker, and removed it between its making and its
-/// locking.
+/// Lock a temporary just made. `false` when a cleaner was quicker, and removed it between its
+/// making and its locking.
 fn lock(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
-        // Waits at most for a cleaner, which holds the lock only while it removes. Without locks on this file
-        // system nobody can clean either.
+        // Waits at most for a cleaner, which holds the lock only while it removes. Without locks on
+        // this file system nobody can clean either.
         if file.lock().is_err() {
             return true;
         }

@@ -14,7 +14,8 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Profile {
-    /// Loads everywhere: one rank for all modules, filled up with zeros, attention and MLP linears only.
+    /// Loads everywhere: one rank for all modules, filled up with zeros, attention and MLP linears
+    /// only.
     #[default]
     Portable,
     /// For PEFT itself: each module has the rank that it needs.
@@ -27,7 +28,8 @@ pub enum Profile {
 pub enum AdapterRank {
     /// So many of each module.
     Fixed(u32),
-    /// As many as keep this share of the energy (the squared Frobenius norm of the change) of each module, up to 256.
+    /// As many as keep this share of the energy (the squared Frobenius norm of the change) of each
+    /// module, up to 256.
     Energy(f64),
     /// As many as fit into so many bytes of factors, where they save the most error per byte.
     Bytes(u64),
@@ -132,13 +134,15 @@ struct Linear {
     changed: bool,
 }
 
-/// Write the best adapter for the change from `base` to `target` (a model, or a base and a delta as one) as a PEFT folder at `out`.
+/// Write the best adapter for the change from `base` to `target` (a model, or a base and a delta as
+/// one) as a PEFT folder at `out`.
 ///
 /// Every key is that of a weight of the base. Whatever else changed is in the report.
 ///
 /// # Errors
-/// `InvalidArgument` when no linear weight changed, for a rank of zero, or where factors exceed the range of
-/// the type asked for; `InvalidInput` when nothing but NaN and infinities changed; what reading and writing reports; `Cancelled`.
+/// `InvalidArgument` when no linear weight changed, for a rank of zero, or where factors exceed the
+/// range of the type asked for; `InvalidInput` when nothing but NaN and infinities changed; what
+/// reading and writing reports; `Cancelled`.
 pub fn export_adapter(
     base: &dyn TensorSource,
     target: &dyn TensorSource,
@@ -193,7 +197,9 @@ pub fn export_adapter(
     let mut found = Vec::with_capacity(linears.len());
     for l in &linears {
         options.cancel.check()?;
-        found.push(factor(l, wanted, if fixed { rounds } else { 0 }).map_err(|e| inputs.explain(e))?);
+        found.push(
+            factor(l, wanted, if fixed { rounds } else { 0 }).map_err(|e| inputs.explain(e))?,
+        );
         observer.advance(bytes_of(l));
     }
     observer.end();
@@ -206,7 +212,9 @@ pub fn export_adapter(
                     // Each right row has the root of its singular value as length.
                     f.right
                         .chunks_exact(columns.max(1))
-                        .map(|r| r.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().powi(2))
+                        .map(|r| {
+                            r.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().powi(2)
+                        })
                         .collect()
                 })
             })
@@ -261,9 +269,9 @@ pub fn export_adapter(
         Profile::Portable => linears.iter().map(|l| last(&l.path).to_owned()).collect(),
         Profile::Peft => modules.iter().map(|m| m.path.clone()).collect(),
     };
-    let dtype = export
-        .dtype
-        .unwrap_or_else(|| linears.first().map_or(Dtype::Bf16, |l| base.tensors()[l.base].spec.dtype()));
+    let dtype = export.dtype.unwrap_or_else(|| {
+        linears.first().map_or(Dtype::Bf16, |l| base.tensors()[l.base].spec.dtype())
+    });
     let weights = weights(&stored, dtype)?;
     let text = config(
         &Config {
@@ -277,8 +285,12 @@ pub fn export_adapter(
     );
     inputs.check()?;
     let folder = AtomicDir::create(out, overwrite)?;
-    folder.create_file("adapter_config.json", text.len() as u64)?.write_all_at(0, text.as_bytes())?;
-    folder.create_file("adapter_model.safetensors", weights.len() as u64)?.write_all_at(0, &weights)?;
+    folder
+        .create_file("adapter_config.json", text.len() as u64)?
+        .write_all_at(0, text.as_bytes())?;
+    folder
+        .create_file("adapter_model.safetensors", weights.len() as u64)?
+        .write_all_at(0, &weights)?;
     folder.commit()?;
     Ok(ExportReport { modules, left_out, rank, bytes: weights.len() as u64 })
 }
@@ -294,10 +306,12 @@ fn last(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }
 
-/// Whether a matrix of this name is the weight of an embedding, which portable adapters leave alone.
+/// Whether a matrix of this name is the weight of an embedding, which portable adapters leave
+/// alone.
 fn is_embedding(path: &str) -> bool {
     let name = last(path);
-    path.contains("embed") || matches!(name, "wte" | "wpe" | "lm_head" | "shared" | "tok_embeddings")
+    path.contains("embed")
+        || matches!(name, "wte" | "wpe" | "lm_head" | "shared" | "tok_embeddings")
 }
 
 /// The linear weights, and what else changed.
@@ -329,7 +343,8 @@ fn sort_out(
             continue;
         }
         let (bytes, of_base_bytes) = (target.bytes(number)?, base.bytes(of_base)?);
-        let not_finite = [&bytes, &of_base_bytes].iter().any(|b| count_not_finite(spec.dtype(), b) > 0);
+        let not_finite =
+            [&bytes, &of_base_bytes].iter().any(|b| count_not_finite(spec.dtype(), b) > 0);
         let mut changed = bytes != of_base_bytes;
         if changed && not_finite {
             // Its factors would be NaN. A portable adapter still has zeros for it.
@@ -375,7 +390,11 @@ fn is_float(entry: &TensorEntry) -> bool {
 }
 
 /// Squared Frobenius norm of a tensor, or of its change.
-fn norm(target: &dyn TensorSource, tensor: usize, base: Option<(&dyn TensorSource, usize)>) -> Result<f64> {
+fn norm(
+    target: &dyn TensorSource,
+    tensor: usize,
+    base: Option<(&dyn TensorSource, usize)>,
+) -> Result<f64> {
     let spec = &target.tensors()[tensor].spec;
     let bytes = target.bytes(tensor)?;
     let of_base = base.map(|(source, number)| source.bytes(number)).transpose()?;
@@ -400,7 +419,8 @@ fn rank_for(spectrum: &[f64], all: f64, share: f64) -> usize {
     spectrum.len()
 }
 
-/// Ranks so that the factors are at most `numbers` numbers: directions by what they save per number.
+/// Ranks so that the factors are at most `numbers` numbers: directions by what they save per
+/// number.
 fn spread_ranks(spectra: &[Vec<f64>], linears: &[Linear], numbers: u64) -> Vec<usize> {
     let mut offers: Vec<(f64, usize, u64)> = Vec::new();
     for (i, (spectrum, l)) in spectra.iter().zip(linears).enumerate() {

@@ -42,15 +42,17 @@ enum Change {
     Replace(usize),
 }
 
-/// Write `base` with `adapter` merged into it to the folder `out`; files that are no weights are copied.
+/// Write `base` with `adapter` merged into it to the folder `out`; files that are no weights are
+/// copied.
 ///
-/// Each weight becomes `round(base + scale * sum)`, the sum of products taken in binary32 in the order of the components, the rest in
-/// binary64, rounded once to the weight's type: the same bits on every machine. PEFT's own merge differs from that by a unit in the
-/// last place here and there, since it leaves the order of its sums to a library.
+/// Each weight becomes `round(base + scale * sum)`, the sum of products taken in binary32 in the
+/// order of the components, the rest in binary64, rounded once to the weight's type: the same bits
+/// on every machine. PEFT's own merge differs from that by a unit in the last place here and there,
+/// since it leaves the order of its sums to a library.
 ///
 /// # Errors
-/// `InvalidInput` when a part of the adapter has no place in the base, or it is a DoRA, which is no sum; what reading and writing
-/// reports; `Cancelled`.
+/// `InvalidInput` when a part of the adapter has no place in the base, or it is a DoRA, which is no
+/// sum; what reading and writing reports; `Cancelled`.
 pub fn merge_adapter(
     base: &Model,
     adapter: &Adapter,
@@ -174,11 +176,13 @@ pub fn compress_adapter(
 /// Restores an adapter from `delta` and merges it into `base`; see [`merge_adapter`].
 ///
 /// The base has to have the tensors that the adapter was packaged for, unless
-/// [`any_base`](Options::any_base) says otherwise. Of a delta that does not name them, a note says so.
+/// [`any_base`](Options::any_base) says otherwise. Of a delta that does not name them, a note says
+/// so.
 ///
 /// # Errors
-/// `InvalidArgument` when the delta is no adapter; `BaseMismatch`, with the tensor, when the base is not the
-/// one that it was packaged for; as [`reconstruct`](crate::reconstruct) and [`merge_adapter`].
+/// `InvalidArgument` when the delta is no adapter; `BaseMismatch`, with the tensor, when the base
+/// is not the one that it was packaged for; as [`reconstruct`](crate::reconstruct) and
+/// [`merge_adapter`].
 pub fn reconstruct_merged(
     base: &Model,
     delta: &Delta,
@@ -197,8 +201,14 @@ pub fn reconstruct_merged(
         check_named_bases(base, delta, options)?;
     }
     let scratch = Scratch::new();
-    let mut report =
-        crate::reconstruct(None, delta, &scratch.0, Overwrite::Refuse, options, &sparse_core::Unobserved)?;
+    let mut report = crate::reconstruct(
+        None,
+        delta,
+        &scratch.0,
+        Overwrite::Refuse,
+        options,
+        &sparse_core::Unobserved,
+    )?;
     let adapter = Adapter::open(&scratch.0, &OpenOptions::default())?;
     let merged = merge_adapter(base, &adapter, out, overwrite, options, observer)?;
     report.files = merged.files;
@@ -219,7 +229,11 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> Scratch {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("sparse-adapter-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "sparse-adapter-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         Scratch(std::env::temp_dir().join(name))
     }
 }
@@ -239,8 +253,7 @@ fn changes(base: &Model, adapter: &Adapter) -> Result<BTreeMap<usize, Change>> {
         let name = base.location(tensor).map_or(&*entry.name, |l| l.name);
         let Some(module) = adapter.find(name, &entry.spec) else { continue };
         if module.magnitude.is_some() {
-            let message =
-                "the adapter is a DoRA: its weights are scaled anew after the sum; merge it with PEFT";
+            let message = "the adapter is a DoRA: its weights are scaled anew after the sum; merge it with PEFT";
             return Err(invalid(message.to_owned()).in_tensor(&*module.path));
         }
         changes.insert(tensor, Change::Product(adapter.factors(module)?));
@@ -269,10 +282,13 @@ fn changes(base: &Model, adapter: &Adapter) -> Result<BTreeMap<usize, Change>> {
         let entry = &adapter.model().tensors()[rest];
         let name = adapter.model().location(rest).map_or(&*entry.name, |l| l.name);
         let plain = name.strip_prefix("base_model.model.").unwrap_or(name);
-        let plain = plain.replace(".modules_to_save.default.", ".").replace(".modules_to_save.", ".");
+        let plain =
+            plain.replace(".modules_to_save.default.", ".").replace(".modules_to_save.", ".");
         let place = base.find(&plain).filter(|&t| {
             let spec = &base.tensors()[t].spec;
-            spec.shape() == entry.spec.shape() && is_float(spec.dtype()) && is_float(entry.spec.dtype())
+            spec.shape() == entry.spec.shape()
+                && is_float(spec.dtype())
+                && is_float(entry.spec.dtype())
         });
         let place = place.ok_or_else(|| {
             invalid("the base has no tensor of this name and shape".to_owned()).in_tensor(plain)
@@ -299,7 +315,10 @@ fn apply(
 ) -> Result<Vec<u8>> {
     let dtype = base.tensors()[tensor].spec.dtype();
     if !is_float(dtype) {
-        return Err(Error::new(ErrorKind::InvalidInput, format!("weights of {dtype} cannot be merged into")));
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("weights of {dtype} cannot be merged into"),
+        ));
     }
     let bytes = base.bytes(tensor)?;
     let mut out = Vec::with_capacity(bytes.len());
@@ -343,7 +362,10 @@ fn apply(
         }
     }
     if out.len() != bytes.len() {
-        return Err(Error::new(ErrorKind::InvalidInput, "the adapter's factors do not fit the weight"));
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            "the adapter's factors do not fit the weight",
+        ));
     }
     Ok(out)
 }

@@ -56,7 +56,8 @@ pub(super) fn weights(modules: &[Stored], dtype: Dtype) -> Result<Vec<u8>> {
             sparse_codecs::values::put(dtype, f64::from(x), &mut out);
         }
         if count_not_finite(dtype, out.get(start..).unwrap_or_default()) > 0 {
-            let message = format!("a factor exceeds the range of {dtype}; ask for factors of another type");
+            let message =
+                format!("a factor exceeds the range of {dtype}; ask for factors of another type");
             return Err(Error::invalid_argument(message).in_tensor(&**name));
         }
     }
@@ -79,7 +80,8 @@ pub(super) fn config(config: &Config<'_>, modules: &[ExportedModule]) -> String 
     let targets = list(&mut config.targets.iter().map(|t| quoted(t)));
     let own = modules.iter().filter(|m| config.patterns && m.rank != config.rank);
     // Patterns are regular expressions.
-    let pattern = |m: &ExportedModule| format!("{}: {}", quoted(&m.path.replace('.', "\\.")), m.rank);
+    let pattern =
+        |m: &ExportedModule| format!("{}: {}", quoted(&m.path.replace('.', "\\.")), m.rank);
     let pattern = list(&mut own.map(pattern));
     format!(
         r#"{{

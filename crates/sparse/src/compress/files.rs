@@ -53,8 +53,9 @@ pub(super) fn base_run<'a>(
 ) -> Result<Option<BaseRun<'a>>> {
     let Some(base) = base else { return Ok(None) };
     // A single file has no path that means anything: its counterpart is the only other.
-    let same =
-        |f: &sparse_model::ModelFile| f.path == path || (base.is_file() && path.ends_with(".safetensors"));
+    let same = |f: &sparse_model::ModelFile| {
+        f.path == path || (base.is_file() && path.ends_with(".safetensors"))
+    };
     let Some(file) = base.files().iter().position(same) else { return Ok(None) };
     let record = &base.files()[file];
     let len = match record.kind {
@@ -79,8 +80,8 @@ pub(super) fn base_run<'a>(
     Ok(Some(BaseRun { bytes, len, entry }))
 }
 
-/// Store a run: as the base's if it is that, else compressed, with what the base has at the same place as prefix.
-/// `register` numbers a base entry.
+/// Store a run: as the base's if it is that, else compressed, with what the base has at the same
+/// place as prefix. `register` numbers a base entry.
 pub(super) fn store<W: Write>(
     run: &Run<'_>,
     options: &Options,
@@ -126,19 +127,25 @@ pub(super) fn store<W: Write>(
             }
         }
         let (encoded, from_base) = match with_base {
-            Some((encoded, range)) if encoded.len() <= bytes.len() / ALIKE => (encoded, Some(range)),
+            Some((encoded, range)) if encoded.len() <= bytes.len() / ALIKE => {
+                (encoded, Some(range))
+            }
             with_base => {
                 let alone = zstd::compress(&bytes, &[], level)?;
                 // A reference to the base costs a few bytes in the index.
                 match with_base {
-                    Some((encoded, range)) if encoded.len() + 32 < alone.len() => (encoded, Some(range)),
+                    Some((encoded, range)) if encoded.len() + 32 < alone.len() => {
+                        (encoded, Some(range))
+                    }
                     _ => (alone, None),
                 }
             }
         };
         let blob = writer.append(&encoded)?;
         let base = match (from_base, &run.base) {
-            (Some((offset, len)), Some(b)) => Some(BaseRange { base: register(&b.entry), offset, len }),
+            (Some((offset, len)), Some(b)) => {
+                Some(BaseRange { base: register(&b.entry), offset, len })
+            }
             _ => None,
         };
         pieces.push(Piece { len, source: PieceSource::Blob { codec: zstd::ID, blob, base } });

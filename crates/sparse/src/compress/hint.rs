@@ -11,8 +11,8 @@ use std::ops::Range;
 /// Rows that are looked at to see whether a module explains a change.
 const SAMPLE_ROWS: u64 = 64;
 
-/// The adapter's module that explains how a tensor of the target (its first rows: `segment`) differs from one of the
-/// base of the same type, as an index; tried on a sample of rows.
+/// The adapter's module that explains how a tensor of the target (its first rows: `segment`)
+/// differs from one of the base of the same type, as an index; tried on a sample of rows.
 pub(super) fn explanation(
     pair: &Pair<'_>,
     target: usize,
@@ -78,7 +78,8 @@ impl UnitPlan {
         picked: Option<&[Vec<u64>]>,
     ) -> Result<Option<Box<dyn DeltaEncoder>>> {
         let Some(adapter) = &options.adapter else { return Ok(None) };
-        let told = self.encoder.info().id == LowRank::ID && self.segments.iter().any(|s| s.module.is_some());
+        let told = self.encoder.info().id == LowRank::ID
+            && self.segments.iter().any(|s| s.module.is_some());
         if !told {
             return Ok(None);
         }
@@ -138,16 +139,21 @@ mod tests {
         let base = model(&dir.path().join("base.safetensors"), &words(0.0));
         let target = model(&dir.path().join("target.safetensors"), &words(1e-3));
         let options = Options::default();
-        let (bytes, report) = compress(Some(&base), &target, Vec::new(), &options, &Unobserved).unwrap();
+        let (bytes, report) =
+            compress(Some(&base), &target, Vec::new(), &options, &Unobserved).unwrap();
         assert_eq!((report.coded_against_base, report.standalone), (1, 0));
         assert!(report.delta_bytes < report.target_bytes / 5, "{}", report.delta_bytes);
-        let delta = Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+        let delta =
+            Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
         let summary = inspect(&delta);
         // Parts of so few elements share a unit.
         let [unit] = &summary.units[..] else { panic!("{:?}", summary.units) };
         assert_eq!((&*unit.codec, unit.segments), (LowRank.info().name, 3));
         let out = dir.path().join("out.safetensors");
         reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &options, &Unobserved).unwrap();
-        assert!(std::fs::read(out).unwrap() == std::fs::read(dir.path().join("target.safetensors")).unwrap());
+        assert!(
+            std::fs::read(out).unwrap()
+                == std::fs::read(dir.path().join("target.safetensors")).unwrap()
+        );
     }
 }

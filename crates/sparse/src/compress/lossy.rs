@@ -1,4 +1,5 @@
-//! Deltas that do not bring back every bit: written twice, because digests and certificates are of what comes back.
+//! Deltas that do not bring back every bit: written twice, because digests and certificates are of
+//! what comes back.
 
 use super::pair::{Pair, examine, windows};
 use super::plan::{Tried, plan_within};
@@ -55,7 +56,9 @@ pub(super) fn compress<W: Write + Send>(
     };
     let mut overhead = match wanted {
         Some(_) => {
-            files_size(&pair, options)? + 200 + (RECORD + CERTIFICATE_BYTES) * target.tensors().len() as u64
+            files_size(&pair, options)?
+                + 200
+                + (RECORD + CERTIFICATE_BYTES) * target.tensors().len() as u64
         }
         None => 0,
     };
@@ -105,8 +108,12 @@ pub(super) fn compress<W: Write + Send>(
         }
         // The choices of a tensor are in the order of its pieces.
         for choices in report.choices.chunk_by_mut(|a, b| a.tensor == b.tensor) {
-            let pieces = choices.first().map(|c| coded_pieces(&delta, &c.tensor)).unwrap_or_default();
-            choices.iter_mut().zip(pieces).for_each(|(choice, bytes)| choice.achieved_bytes = bytes);
+            let pieces =
+                choices.first().map(|c| coded_pieces(&delta, &c.tensor)).unwrap_or_default();
+            choices
+                .iter_mut()
+                .zip(pieces)
+                .for_each(|(choice, bytes)| choice.achieved_bytes = bytes);
         }
         let total = measured.total.certificate();
         let index = settled(index, &pair, &references, &measured)?;
@@ -117,13 +124,15 @@ pub(super) fn compress<W: Write + Send>(
         return Ok((out, index, report));
     }
     Err(Error::invalid_argument(match wanted {
-        Some(wanted) => format!("a delta of {wanted} bytes cannot be made; try a few per cent more"),
+        Some(wanted) => {
+            format!("a delta of {wanted} bytes cannot be made; try a few per cent more")
+        }
         None => "the bound cannot be kept".to_owned(),
     }))
 }
 
-/// What is tried next for a tensor whose error exceeds its bound. Where bytes are spread, codecs that keep a
-/// bound of their own are left, since lossless coding may not fit.
+/// What is tried next for a tensor whose error exceeds its bound. Where bytes are spread, codecs
+/// that keep a bound of their own are left, since lossless coding may not fit.
 fn next(bar: Bar, options: &Options) -> Bar {
     match (bar, &options.policy) {
         (Bar::None, Policy::TargetSize(_)) => Bar::Unbounded,
@@ -131,8 +140,8 @@ fn next(bar: Bar, options: &Options) -> Bar {
     }
 }
 
-/// Bars what broke its bound on a whole tensor: the policy's, or losing more than the change. Returns whether
-/// there was something.
+/// Bars what broke its bound on a whole tensor: the policy's, or losing more than the change.
+/// Returns whether there was something.
 fn bar_broken(pair: &Pair<'_>, measured: &Measured, options: &Options, bars: &mut [Bar]) -> bool {
     let mut broken = false;
     for (tensor, certificate) in measured.originals.iter().zip(&measured.certificates) {
@@ -143,7 +152,9 @@ fn bar_broken(pair: &Pair<'_>, measured: &Measured, options: &Options, bars: &mu
         };
         // What is equal to an earlier tensor is coded as that one.
         let coded = pair.matches.get(tensor).and_then(|m| m.tied).unwrap_or(tensor);
-        if let Some(bar) = bars.get_mut(coded).filter(|b| found.relative_error() > most && **b < Bar::Lossy) {
+        if let Some(bar) =
+            bars.get_mut(coded).filter(|b| found.relative_error() > most && **b < Bar::Lossy)
+        {
             *bar = next(*bar, options);
             broken = true;
         }
@@ -151,9 +162,9 @@ fn bar_broken(pair: &Pair<'_>, measured: &Measured, options: &Options, bars: &mu
     broken
 }
 
-/// Whether a policy chose codecs that lose something, not for a size, and they save so little that tables,
-/// certificates and units that are not shared might take more: then it is worth looking what lossless coding
-/// comes to.
+/// Whether a policy chose codecs that lose something, not for a size, and they save so little that
+/// tables, certificates and units that are not shared might take more: then it is worth looking
+/// what lossless coding comes to.
 fn saves_little(delta: &Delta, report: &CompressReport, options: &Options) -> bool {
     const LITTLE: f64 = 0.9;
     let lossless: u64 = report
@@ -170,7 +181,8 @@ fn saves_little(delta: &Delta, report: &CompressReport, options: &Options) -> bo
         && (payload.end - payload.start) as f64 > LITTLE * lossless as f64
 }
 
-/// Write the delta to scratch space and open it. Its index is the returned one, whose digests are those of the target.
+/// Write the delta to scratch space and open it. Its index is the returned one, whose digests are
+/// those of the target.
 fn provisional(
     pair: &Pair<'_>,
     plan: &super::Plan,
@@ -213,7 +225,11 @@ fn settled(
         if !Recorded::is_coded(&index, entry, reference) {
             // Relative to nothing: to no element of any base.
             let recorded = reference.unwrap_or(Recorded { base: 0, len: 0 });
-            index.entries.get_mut(number).into_iter().for_each(|e| recorded.write(&mut e.attributes));
+            index
+                .entries
+                .get_mut(number)
+                .into_iter()
+                .for_each(|e| recorded.write(&mut e.attributes));
         }
     }
     let found = measured.digests.iter().zip(&measured.certificates);

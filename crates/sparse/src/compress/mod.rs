@@ -49,7 +49,8 @@ pub struct CompressReport {
     pub coded_against_base: u64,
     /// Tensors coded without a base.
     pub standalone: u64,
-    /// The floor of the codec's model: coded tensors if each symbol took its empirical entropy given its context.
+    /// The floor of the codec's model: coded tensors if each symbol took its empirical entropy
+    /// given its context.
     pub entropy_bytes: u64,
     /// What the user should know: odd files, tensors matched under another name.
     pub notes: Vec<String>,
@@ -63,13 +64,15 @@ pub struct CompressReport {
 
 /// Write the delta from `base` to `target` to `out`; without a base, a compressed copy of `target`.
 ///
-/// Nothing is written to `out` before the whole delta was [proved](Options::verify) to restore `target`: it is kept
-/// meanwhile, up to 64 MiB in memory, beyond that in a file in the system's folder for temporary files. Where the policy
-/// lets something be lost, that holds also without the proof. ([`compress_to_path`] keeps it beside the output.)
+/// Nothing is written to `out` before the whole delta was [proved](Options::verify) to restore
+/// `target`: it is kept meanwhile, up to 64 MiB in memory, beyond that in a file in the system's
+/// folder for temporary files. Where the policy lets something be lost, that holds also without the
+/// proof. ([`compress_to_path`] keeps it beside the output.)
 ///
 /// # Errors
-/// What reading the models or writing `out` reports, with file and tensor; `InvalidInput`, naming the file, when one of the
-/// models changed meanwhile; `InvalidArgument` when the policy cannot be met; `Internal` when the proof fails; `Cancelled`.
+/// What reading the models or writing `out` reports, with file and tensor; `InvalidInput`, naming
+/// the file, when one of the models changed meanwhile; `InvalidArgument` when the policy cannot be
+/// met; `Internal` when the proof fails; `Cancelled`.
 pub fn compress<W: Write + Send>(
     base: Option<&Model>,
     target: &Model,
@@ -195,8 +198,8 @@ fn write_delta<W: Write + Send>(
 /// [`compress`] to the file `out`, which appears when it is complete and [proved](Options::verify).
 ///
 /// # Errors
-/// As [`compress`]; `AlreadyExists` when `out` exists and must not be replaced, `InvalidArgument` when it lies inside
-/// one of the models.
+/// As [`compress`]; `AlreadyExists` when `out` exists and must not be replaced, `InvalidArgument`
+/// when it lies inside one of the models.
 pub fn compress_to_path(
     base: Option<&Model>,
     target: &Model,
@@ -243,7 +246,8 @@ pub fn compress_to_path(
     let done = Inputs::new(base, Some(target), None).settle(done);
     let (file, report) = done.map_err(writing)?;
     options.cancel.check()?;
-    let still_open = |_| Error::new(ErrorKind::Internal, "the delta is still being read; please report this");
+    let still_open =
+        |_| Error::new(ErrorKind::Internal, "the delta is still being read; please report this");
     Arc::try_unwrap(file).map_err(still_open)?.commit()?;
     Ok(report)
 }
@@ -265,7 +269,11 @@ pub(crate) fn files_size(pair: &Pair<'_>, options: &Options) -> Result<u64> {
     let start = writer.position();
     for (number, file) in pair.target.files().iter().enumerate() {
         let is_tensors = matches!(file.kind, FileKind::Safetensors { .. });
-        let len = if let FileKind::Safetensors { head_len, .. } = file.kind { head_len } else { file.len };
+        let len = if let FileKind::Safetensors { head_len, .. } = file.kind {
+            head_len
+        } else {
+            file.len
+        };
         let base = base_run(pair.base, &file.path, is_tensors, options)?;
         let run = Run { bytes: pair.target.file_source(number)?, start: 0, len, base };
         store(&run, options, &mut writer, |_| 0).map_err(|e| e.in_file(&*file.path))?;
@@ -291,7 +299,8 @@ impl<W: Write> Write for Counting<W> {
     }
 }
 
-/// Analyse, encode and write all units; also returns their entropy in bits. One unit is analysed while the one before is encoded.
+/// Analyse, encode and write all units; also returns their entropy in bits. One unit is analysed
+/// while the one before is encoded.
 fn write_units<W: Write + Send>(
     pair: &Pair<'_>,
     plan: &Plan,
@@ -301,7 +310,8 @@ fn write_units<W: Write + Send>(
 ) -> Result<(Vec<UnitRecord>, f64)> {
     let models = Models { base: pair.base, target: pair.target };
     let contexts = Contexts::new(options);
-    let analyze = |i: usize| plan.units.get(i).map(|u| u.analyze(models, options, &contexts)).transpose();
+    let analyze =
+        |i: usize| plan.units.get(i).map(|u| u.analyze(models, options, &contexts)).transpose();
     let mut records = Vec::with_capacity(plan.units.len());
     let mut entropy = 0.0;
     let mut ready = analyze(0)?;
@@ -334,7 +344,14 @@ fn write_unit<W: Write + Send>(
         observer.advance(unit.spec.chunk_bytes(chunk) as u64);
         Ok(())
     })?;
-    UnitRecord::new(unit.encoder.info().id, &unit.spec, &unit.base_starts(), params, chunks_offset, chunks)
+    UnitRecord::new(
+        unit.encoder.info().id,
+        &unit.spec,
+        &unit.base_starts(),
+        params,
+        chunks_offset,
+        chunks,
+    )
 }
 
 /// Write what is not tensors, and record how all files are made up.
@@ -388,7 +405,8 @@ fn register(bases: &mut Vec<BaseEntry>, entry: &BaseEntry) -> u32 {
 
 /// What a model is called: its id in the Hugging Face cache, else the last part of its path.
 fn name_of(model: &Model) -> String {
-    let components: Vec<_> = model.root().components().map(|c| c.as_os_str().to_string_lossy()).collect();
+    let components: Vec<_> =
+        model.root().components().map(|c| c.as_os_str().to_string_lossy()).collect();
     let cached = components.iter().rev().find_map(|c| c.strip_prefix("models--"));
     match cached {
         Some(id) => id.replacen("--", "/", 1),
@@ -397,7 +415,10 @@ fn name_of(model: &Model) -> String {
 }
 
 /// Says which tensors of a model hold NaN or infinities, by their counts; `None` if none do.
-pub(crate) fn not_finite_note(model: &Model, counts: impl Iterator<Item = (usize, u64)>) -> Option<String> {
+pub(crate) fn not_finite_note(
+    model: &Model,
+    counts: impl Iterator<Item = (usize, u64)>,
+) -> Option<String> {
     let mut some = counts.filter(|c| c.1 > 0);
     let (tensor, count) = some.next()?;
     let entry = model.tensors().get(tensor)?;

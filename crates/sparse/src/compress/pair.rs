@@ -59,7 +59,8 @@ pub(crate) fn examine<'a>(
     names.into_iter().try_for_each(|name| check_target_path(name))?;
     let mut pair = matched(base, target, options)?;
     let mut digests = vec![Digest([0; 16]); target.tensors().len()];
-    let hashed = parallel::map(target.files().len(), |file| hash_file(target, file, options, advance))?;
+    let hashed =
+        parallel::map(target.files().len(), |file| hash_file(target, file, options, advance))?;
     let mut not_finite = vec![0; target.tensors().len()];
     let mut file_digests = Vec::with_capacity(hashed.len());
     for file in hashed {
@@ -83,7 +84,11 @@ pub(crate) fn examine<'a>(
 }
 
 /// Match the models, and hash nothing: enough to estimate.
-pub(crate) fn matched<'a>(base: Option<&'a Model>, target: &'a Model, options: &Options) -> Result<Pair<'a>> {
+pub(crate) fn matched<'a>(
+    base: Option<&'a Model>,
+    target: &'a Model,
+    options: &Options,
+) -> Result<Pair<'a>> {
     let matches = match base {
         Some(base) => match_tensors(base, target, &options.cancel)?,
         // Tied tensors are found without a base, too.
@@ -138,7 +143,8 @@ struct HashedTensor {
     not_finite: u64,
 }
 
-/// Computes the digests of a file and of its tensors, and counts weights that are not finite, in one pass.
+/// Computes the digests of a file and of its tensors, and counts weights that are not finite, in
+/// one pass.
 pub(super) fn hash_file(
     model: &Model,
     file: usize,
@@ -223,7 +229,8 @@ pub(super) fn equal_prefix(
     let mut equal = true;
     windows(len, |at, step| {
         options.cancel.check()?;
-        equal = equal && range(a.0, a.1, at, step, &mut of_a)? == range(b.0, b.1, at, step, &mut of_b)?;
+        equal =
+            equal && range(a.0, a.1, at, step, &mut of_a)? == range(b.0, b.1, at, step, &mut of_b)?;
         Ok(())
     })?;
     Ok(equal)

@@ -13,15 +13,16 @@ use sparse_codecs::low_rank::{LowRank, looks_low_rank};
 use sparse_codecs::svd::Svd;
 use sparse_container::{BaseEntry, BaseStart, Piece, PieceSource};
 use sparse_core::{
-    BaseUse, DeltaDecoder, DeltaEncoder, Dtype, DtypeClass, Effort, Error, ErrorKind, Result, Segment,
-    TensorSource, TensorSpec, UnitSpec,
+    BaseUse, DeltaDecoder, DeltaEncoder, Dtype, DtypeClass, Effort, Error, ErrorKind, Result,
+    Segment, TensorSource, TensorSpec, UnitSpec,
 };
 use sparse_model::{Counterpart, Model};
 use sparse_select::{Candidate, Policy, Sampler};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// From this many elements on, a tensor is a unit of its own: its tables cost nothing in comparison.
+/// From this many elements on, a tensor is a unit of its own: its tables cost nothing in
+/// comparison.
 pub(super) const OWN_UNIT: u64 = 4 << 20;
 
 /// Rows that are looked at to see whether a change is of low rank.
@@ -135,8 +136,9 @@ impl Tried {
 
     pub(super) fn new(pair: &Pair<'_>, options: &Options) -> Result<Tried> {
         let contexts = Contexts::new(options);
-        let parts =
-            parallel::map(pair.target.tensors().len(), |tensor| parts(pair, tensor, options, &contexts))?;
+        let parts = parallel::map(pair.target.tensors().len(), |tensor| {
+            parts(pair, tensor, options, &contexts)
+        })?;
         let references = References::new(pair.base, pair.target, &pair.matches);
         let bench = Bench { pair, references: &references, options, contexts: &contexts };
         let trials = try_jobs(bench, &parts)?;
@@ -153,7 +155,8 @@ pub(super) fn plan_within(
     bars: &[Bar],
 ) -> Result<Plan> {
     let mut parts = tried.parts.clone();
-    let (encoders, choices) = select(pair, &mut parts, &tried.trials, &options.policy, budget, bars)?;
+    let (encoders, choices) =
+        select(pair, &mut parts, &tried.trials, &options.policy, budget, bars)?;
     let mut builder = Builder {
         pair,
         options,
@@ -202,7 +205,8 @@ pub(super) fn plan_within(
     let (units, numbers) = builder.units()?;
     for (tensor, position, place) in places {
         let unit = numbers[&place.group];
-        pieces[tensor][position].source = PieceSource::Unit { unit, segment: place.segment, offset: 0 };
+        pieces[tensor][position].source =
+            PieceSource::Unit { unit, segment: place.segment, offset: 0 };
     }
     for (tensor, m) in pair.matches.iter().enumerate() {
         if let Some(first) = m.tied {
@@ -220,7 +224,12 @@ pub(crate) fn file_order(model: &Model) -> Vec<usize> {
 }
 
 /// Decide how tensor `tensor` is made up.
-fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts) -> Result<Vec<Part>> {
+fn parts(
+    pair: &Pair<'_>,
+    tensor: usize,
+    options: &Options,
+    contexts: &Contexts,
+) -> Result<Vec<Part>> {
     options.cancel.check()?;
     let m = &pair.matches[tensor];
     let spec = &pair.target.tensors()[tensor].spec;
@@ -229,7 +238,8 @@ fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts)
         return Ok(Vec::new());
     }
     let (dtype, coding) = (spec.dtype(), Coding::Lossless);
-    let whole = |base| Job { tensor, start: 0, segment, dtype, base, coding, alone: false, module: None };
+    let whole =
+        |base| Job { tensor, start: 0, segment, dtype, base, coding, alone: false, module: None };
     let Some((base_model, base)) = pair.base.zip(m.counterpart.base()) else {
         return Ok(vec![Part::Code(whole(None))]);
     };
@@ -260,9 +270,11 @@ fn parts(pair: &Pair<'_>, tensor: usize, options: &Options, contexts: &Contexts)
         if base_helps(pair, &job, base_spec, options, contexts)? {
             let module = hint::explanation(pair, tensor, base, rows, options)?;
             let low_rank = module.is_some()
-                || options.effort != Effort::Fast && is_low_rank(pair, &job, base_spec, options.effort)?;
+                || options.effort != Effort::Fast
+                    && is_low_rank(pair, &job, base_spec, options.effort)?;
             let coding = if low_rank { Coding::LowRank } else { Coding::Lossless };
-            let most = if low_rank { hint::most_elements(job.dtype) / rows.row_len } else { rows.rows };
+            let most =
+                if low_rank { hint::most_elements(job.dtype) / rows.row_len } else { rows.rows };
             // What is more than the encoder takes is coded in parts.
             let count = rows.rows.div_ceil(most.max(1)).max(1);
             for i in 0..count {
@@ -352,21 +364,27 @@ fn base_helps(
     for base in [Some((base_spec.dtype(), &base_bytes)), None] {
         let unit = UnitSpec::new(job.dtype, base.map(|b| b.0), options.chunk_len, [shape])?;
         let base_bytes = base.map(|b| b.1.as_slice());
-        let bits = contexts
-            .with(|cx| sparse_select::estimate(&Lossless, &unit, &target, base_bytes, Effort::Fast, cx))?;
+        let bits = contexts.with(|cx| {
+            sparse_select::estimate(&Lossless, &unit, &target, base_bytes, Effort::Fast, cx)
+        })?;
         if let Some(bits) = bits {
             let codec = Lossless.info().clone();
             debug_assert!(codec.base == BaseUse::Optional);
-            candidates.push(Candidate { codec, with_base: base.is_some(), bits: bits.payload.iter().sum() });
+            candidates.push(Candidate {
+                codec,
+                with_base: base.is_some(),
+                bits: bits.payload.iter().sum(),
+            });
         }
     }
     Ok(Policy::Lossless.choose(&candidates).is_some_and(|c| candidates[c].with_base))
 }
 
-/// Whether the differences of floats are so short that no estimate is needed: shorter than the mantissas are, which is
-/// what coding without a base leaves, unless many of them end in zeros.
+/// Whether the differences of floats are so short that no estimate is needed: shorter than the
+/// mantissas are, which is what coding without a base leaves, unless many of them end in zeros.
 fn clearly_near(dtype: Dtype, target: &[u8], base: &[u8]) -> bool {
-    /// What a token takes at most beyond the length of the difference, and an exponent at least beyond its mantissa.
+    /// What a token takes at most beyond the length of the difference, and an exponent at least
+    /// beyond its mantissa.
     const MARGIN: f64 = 4.0 - 2.0;
     fn look<const N: usize>(target: &[u8], base: &[u8]) -> (usize, u32, u32) {
         let load = |bytes: &[u8; N]| {
@@ -409,10 +427,11 @@ fn count_equal(a: &[u8], b: &[u8], width: usize) -> u64 {
 /// What decides which unit a segment goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Group {
-    /// Shared with others of these types and this encoder, of those that the policy chose; and with what they are widened
-    /// from, if they are.
+    /// Shared with others of these types and this encoder, of those that the policy chose; and with
+    /// what they are widened from, if they are.
     Shared(Dtype, Option<Dtype>, Option<u32>, Option<Dtype>),
-    /// Changes of low rank of this type; numbered, since the encoder holds the whole unit in memory.
+    /// Changes of low rank of this type; numbered, since the encoder holds the whole unit in
+    /// memory.
     LowRank(Dtype, usize),
     /// As `Shared`, for an encoder that holds the whole unit in memory; numbered.
     Held(Dtype, Option<Dtype>, Option<u32>, usize),
@@ -462,7 +481,9 @@ impl Builder<'_> {
             Coding::Lossy(number) => Some(number),
             _ => None,
         };
-        let held = lossy.and_then(|n| self.encoders.get(n as usize)).is_some_and(|e| e.info().id == Svd::ID);
+        let held = lossy
+            .and_then(|n| self.encoders.get(n as usize))
+            .is_some_and(|e| e.info().id == Svd::ID);
         let group = if job.coding == Coding::LowRank || held {
             let group = |n| match job.coding {
                 Coding::LowRank => Group::LowRank(job.dtype, n),
@@ -470,7 +491,8 @@ impl Builder<'_> {
             };
             let filled = |n| {
                 let segments = self.groups.get(&group(n));
-                segments.map_or(0, |s: &Vec<(Segment, SegmentPlan)>| s.iter().map(|s| s.0.len()).sum())
+                segments
+                    .map_or(0, |s: &Vec<(Segment, SegmentPlan)>| s.iter().map(|s| s.0.len()).sum())
             };
             let room = |n: &usize| filled(*n) == 0 || filled(*n) + job.segment.len() <= OWN_UNIT;
             group((0..).find(room).unwrap_or_default())
@@ -490,8 +512,8 @@ impl Builder<'_> {
         Ok(place)
     }
 
-    /// The type that a tensor seems to be widened from, by its first elements: those that are can share a unit which is
-    /// coded in that type.
+    /// The type that a tensor seems to be widened from, by its first elements: those that are can
+    /// share a unit which is coded in that type.
     fn widened_from(&self, job: &Job) -> Result<Option<Dtype>> {
         if job.coding != Coding::Lossless || !matches!(job.dtype, Dtype::F32 | Dtype::F64) {
             return Ok(None);
@@ -509,8 +531,10 @@ impl Builder<'_> {
             let kind = if let Group::Own(i) = group { self.own[i] } else { group };
             let (encoder, dtype, base_dtype): (Arc<dyn DeltaEncoder>, _, _) = match kind {
                 Group::LowRank(dtype, _) => (Arc::new(LowRank), dtype, Some(dtype)),
-                Group::Shared(dtype, base_dtype, lossy, _) | Group::Held(dtype, base_dtype, lossy, _) => {
-                    let chosen = lossy.and_then(|number| self.encoders.get(number as usize)).cloned();
+                Group::Shared(dtype, base_dtype, lossy, _)
+                | Group::Held(dtype, base_dtype, lossy, _) => {
+                    let chosen =
+                        lossy.and_then(|number| self.encoders.get(number as usize)).cloned();
                     (chosen.unwrap_or_else(|| Arc::new(Lossless)), dtype, base_dtype)
                 }
                 Group::Own(_) => continue,

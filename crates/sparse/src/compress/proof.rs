@@ -1,4 +1,5 @@
-//! Proof before success: what was written restores the fine-tuned model, by the engine that will restore it.
+//! Proof before success: what was written restores the fine-tuned model, by the engine that will
+//! restore it.
 
 use super::pair::{Pair, hash_file, hash_tensor};
 use crate::inputs::Inputs;
@@ -20,12 +21,12 @@ pub(super) fn reopen(written: Arc<dyn ByteSource>, index: &Index) -> Result<Delt
     Ok(delta)
 }
 
-/// Restores what was written and compares it with the digests of the first pass over the fine-tuned model, and the
-/// base at hand with the digests that the delta has of it.
+/// Restores what was written and compares it with the digests of the first pass over the fine-tuned
+/// model, and the base at hand with the digests that the delta has of it.
 ///
 /// # Errors
-/// `InvalidInput`, naming the file, when an input changed meanwhile; `Internal` when the delta is at fault; `Cancelled`;
-/// `Io`.
+/// `InvalidInput`, naming the file, when an input changed meanwhile; `Internal` when the delta is
+/// at fault; `Cancelled`; `Io`.
 pub(super) fn prove(
     pair: &Pair<'_>,
     written: Arc<dyn ByteSource>,
@@ -40,12 +41,16 @@ pub(super) fn prove(
         .map_err(|e| explain(pair, options, e))
 }
 
-/// Checks that what was copied into its final place can be opened and read: that it restores was proved before, of the
-/// copy's original.
+/// Checks that what was copied into its final place can be opened and read: that it restores was
+/// proved before, of the copy's original.
 ///
 /// # Errors
 /// `Internal`; `Cancelled`; `Io`.
-pub(super) fn check_copy(written: Arc<dyn ByteSource>, index: &Index, options: &Options) -> Result<()> {
+pub(super) fn check_copy(
+    written: Arc<dyn ByteSource>,
+    index: &Index,
+    options: &Options,
+) -> Result<()> {
     let max = Limits::default().max_chunk_bytes.saturating_add(1 << 16);
     let check = |delta: &Delta| -> Result<()> {
         let reader = delta.reader();
@@ -75,9 +80,11 @@ fn explain(pair: &Pair<'_>, options: &Options, e: Error) -> Error {
     if matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::Io) {
         return e;
     }
-    // What changed within one tick of the file system's clock has its old stamp, so contents count, too.
-    let changed =
-        Inputs::new(pair.base, Some(pair.target), None).check().and_then(|()| check_contents(pair, options));
+    // What changed within one tick of the file system's clock has its old stamp, so contents count,
+    // too.
+    let changed = Inputs::new(pair.base, Some(pair.target), None)
+        .check()
+        .and_then(|()| check_contents(pair, options));
     changed.err().unwrap_or_else(|| fault(e))
 }
 

@@ -4,7 +4,8 @@
 use crate::compress::Plan;
 use crate::*;
 use sparse_core::{
-    ChunkEncoder, CodecContext, CodecInfo, DeltaDecoder, DeltaEncoder, EstimatedBits, UnitAnalysis, UnitSpec,
+    ChunkEncoder, CodecContext, CodecInfo, DeltaDecoder, DeltaEncoder, EstimatedBits, UnitAnalysis,
+    UnitSpec,
 };
 use std::cell::Cell;
 use std::path::Path;
@@ -59,7 +60,13 @@ impl DeltaEncoder for Liar<Arc<dyn DeltaEncoder>> {
 }
 
 impl UnitAnalysis for Liar<Box<dyn UnitAnalysis>> {
-    fn observe(&self, chunk: u64, target: &[u8], base: Option<&[u8]>, cx: &mut CodecContext) -> Result<()> {
+    fn observe(
+        &self,
+        chunk: u64,
+        target: &[u8],
+        base: Option<&[u8]>,
+        cx: &mut CodecContext,
+    ) -> Result<()> {
         self.0.observe(chunk, target, base, cx)
     }
 
@@ -107,9 +114,12 @@ impl ChunkEncoder for Liar<Box<dyn ChunkEncoder>> {
 const COUNT: usize = 5000;
 
 fn model(path: &Path, step: f32) -> Model {
-    let json =
-        format!(r#"{{"m.weight":{{"dtype":"BF16","shape":[{COUNT}],"data_offsets":[0,{}]}}}}"#, 2 * COUNT);
-    let weight = |i: usize| ((i as f32 * 1.7).sin() * 0.03 + (i as f32 * 0.61).sin() * step).to_bits() >> 16;
+    let json = format!(
+        r#"{{"m.weight":{{"dtype":"BF16","shape":[{COUNT}],"data_offsets":[0,{}]}}}}"#,
+        2 * COUNT
+    );
+    let weight =
+        |i: usize| ((i as f32 * 1.7).sin() * 0.03 + (i as f32 * 0.61).sin() * step).to_bits() >> 16;
     let mut file = (json.len() as u64).to_le_bytes().to_vec();
     file.extend(json.as_bytes());
     file.extend((0..COUNT).flat_map(|i| (weight(i) as u16).to_le_bytes()));
@@ -131,7 +141,8 @@ fn a_lying_encoder_is_found_out() {
             let to_path = |options: &Options| {
                 compress_to_path(base, &target, &out, Overwrite::Refuse, options, &Unobserved)
             };
-            let in_memory = |options: &Options| compress(base, &target, Vec::new(), options, &Unobserved);
+            let in_memory =
+                |options: &Options| compress(base, &target, Vec::new(), options, &Unobserved);
             for e in [to_path(&options).unwrap_err(), in_memory(&options).unwrap_err()] {
                 assert_eq!(e.kind(), ErrorKind::Internal, "{lie:?}: {e}");
                 assert!(e.to_string().contains("please report"), "{e}");

@@ -24,8 +24,8 @@ const TRIAL_PART: u64 = 64;
 /// ... and that changes of low rank are tried on, which few rows do not show.
 const LOW_RANK_TRIAL: u64 = 1 << 22;
 
-/// A codec that loses something must be smaller than lossless coding by this factor, so that an estimate that is a
-/// little off does not choose a larger delta.
+/// A codec that loses something must be smaller than lossless coding by this factor, so that an
+/// estimate that is a little off does not choose a larger delta.
 const WORTH: f64 = 0.97;
 
 /// Relative errors that are offered where bytes are spread.
@@ -154,7 +154,11 @@ pub(crate) fn encoder(setting: &Setting) -> Result<Option<Arc<dyn DeltaEncoder>>
             k if k >= 1.0 && k <= f64::from(u32::MAX >> 1) && k.fract() == 0.0 => {
                 Arc::new(UlpBounded::new(k as u32))
             }
-            k => return Err(Error::invalid_argument(format!("{k} is no number of units in the last place"))),
+            k => {
+                return Err(Error::invalid_argument(format!(
+                    "{k} is no number of units in the last place"
+                )));
+            }
         },
         "svd" => Arc::new(Svd::new(rank(setting)?)),
         "layered" => Arc::new(Svd::layered(rank(setting)?)),
@@ -171,8 +175,12 @@ pub(crate) fn encoder(setting: &Setting) -> Result<Option<Arc<dyn DeltaEncoder>>
 fn rank(setting: &Setting) -> Result<Rank> {
     match setting.value.unwrap_or(16.0) {
         share if share > 0.0 && share < 1.0 => Ok(Rank::Energy(share)),
-        rank if rank.fract() == 0.0 && (1.0..=4096.0).contains(&rank) => Ok(Rank::Fixed(rank as u32)),
-        other => Err(Error::invalid_argument(format!("{other} is neither a rank nor a share of the energy"))),
+        rank if rank.fract() == 0.0 && (1.0..=4096.0).contains(&rank) => {
+            Ok(Rank::Fixed(rank as u32))
+        }
+        other => Err(Error::invalid_argument(format!(
+            "{other} is neither a rank nor a share of the energy"
+        ))),
     }
 }
 
@@ -180,7 +188,8 @@ fn setting(codec: &str, value: Option<f64>) -> Setting {
     Setting { codec: codec.to_owned(), value }
 }
 
-/// What was tried for the jobs of a plan: tensor, part, and the ways to code it. Empty where nothing may be lost.
+/// What was tried for the jobs of a plan: tensor, part, and the ways to code it. Empty where
+/// nothing may be lost.
 #[derive(Default)]
 pub(super) struct Trials(Vec<(usize, usize, Vec<Trial>)>);
 
@@ -226,8 +235,8 @@ pub(super) fn try_jobs(bench: Bench<'_>, parts: &[Vec<Part>]) -> Result<Trials> 
     Ok(Trials(jobs.into_iter().zip(trials).map(|((tensor, part), t)| (tensor, part, t)).collect()))
 }
 
-/// Settles the coding of each job. `budget` is what tensors may take, where the policy spreads bytes; `bars`
-/// are by tensor.
+/// Settles the coding of each job. `budget` is what tensors may take, where the policy spreads
+/// bytes; `bars` are by tensor.
 pub(super) fn select(
     pair: &Pair<'_>,
     parts: &mut [Vec<Part>],
@@ -259,7 +268,10 @@ pub(super) fn select(
                      and {budget} are left for them"
                 ))
             })?;
-            free.iter().zip(taken).map(|(free, taken)| free.get(taken).copied().unwrap_or(0)).collect()
+            free.iter()
+                .zip(taken)
+                .map(|(free, taken)| free.get(taken).copied().unwrap_or(0))
+                .collect()
         }
         None => all.iter().zip(&free).map(|((.., trials), free)| smallest(trials, free)).collect(),
     };
@@ -321,30 +333,33 @@ fn check(policy: &Policy) -> Result<()> {
     match policy {
         Policy::Fixed(setting) => encoder(setting).map(|_| ()),
         Policy::PerTensor(rules) => rules.iter().try_for_each(|r| check(&r.policy)),
-        Policy::Within(Bound::Relative(x) | Bound::Absolute(x)) if !(x.is_finite() && *x >= 0.0) => {
+        Policy::Within(Bound::Relative(x) | Bound::Absolute(x))
+            if !(x.is_finite() && *x >= 0.0) =>
+        {
             Err(Error::invalid_argument(format!("{x} is no bound of an error")))
         }
         _ => Ok(()),
     }
 }
 
-/// The smallest of those that may be taken, the first of equals. The first of all is the lossless one, which
-/// always may.
+/// The smallest of those that may be taken, the first of equals. The first of all is the lossless
+/// one, which always may.
 fn smallest(trials: &[Trial], free: &[usize]) -> usize {
-    let price = |t: &Trial| if t.coding.is_some() && trials.len() > 1 { t.bits / WORTH } else { t.bits };
+    let price =
+        |t: &Trial| if t.coding.is_some() && trials.len() > 1 { t.bits / WORTH } else { t.bits };
     let free = free.iter().filter_map(|&i| Some((i, price(trials.get(i)?))));
     free.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |t| t.0)
 }
 
-/// A job as it could be coded, and how a relative error of its change is told to a codec: times `ratio`, the
-/// norm of the change over that of what the codec takes for the change.
+/// A job as it could be coded, and how a relative error of its change is told to a codec: times
+/// `ratio`, the norm of the change over that of what the codec takes for the change.
 struct Variant {
     job: Job,
     ratio: f64,
 }
 
-/// Returns the job, and where it is to be coded without the base that its change is relative to, also the
-/// job with it.
+/// Returns the job, and where it is to be coded without the base that its change is relative to,
+/// also the job with it.
 fn variants(bench: Bench<'_>, job: &Job) -> Result<Vec<Variant>> {
     let end = job.start + job.segment.len();
     let reference = bench.references.of(job.tensor).map(|r| r.1);
@@ -363,14 +378,15 @@ fn variants(bench: Bench<'_>, job: &Job) -> Result<Vec<Variant>> {
     let ratio = if ratio.is_finite() { ratio } else { 0.0 };
     let mut variants = vec![Variant { job: job.clone(), ratio }];
     if end <= reference.len {
-        variants.push(Variant { job: Job { base: Some(reference.base), ..job.clone() }, ratio: 1.0 });
+        variants
+            .push(Variant { job: Job { base: Some(reference.base), ..job.clone() }, ratio: 1.0 });
     }
     Ok(variants)
 }
 
 impl Variant {
-    /// A relative error of the change as a codec has to be told it: rounded down to three digits, since
-    /// tensors that are told the same share units.
+    /// A relative error of the change as a codec has to be told it: rounded down to three digits,
+    /// since tensors that are told the same share units.
     fn relative(&self, e: f64) -> f64 {
         match self.ratio {
             1.0 => e.min(1.0),
@@ -380,7 +396,11 @@ impl Variant {
 
     /// A share of the energy of the change, likewise.
     fn energy(&self, share: f64) -> f64 {
-        if self.ratio == 1.0 { share } else { 1.0 - self.relative((1.0 - share).max(0.0).sqrt()).powi(2) }
+        if self.ratio == 1.0 {
+            share
+        } else {
+            1.0 - self.relative((1.0 - share).max(0.0).sqrt()).powi(2)
+        }
     }
 
     /// What a policy may have for the job beside lossless coding.
@@ -389,14 +409,17 @@ impl Variant {
         match policy {
             Policy::Fixed(fixed) => settings.extend(self.told(fixed)),
             Policy::Within(Bound::Relative(e)) => {
-                settings.extend(["sparse-int8", "sparse"].map(|c| setting(c, Some(self.relative(*e)))));
+                settings
+                    .extend(["sparse-int8", "sparse"].map(|c| setting(c, Some(self.relative(*e)))));
                 settings.extend(["int8", "sign"].map(|c| setting(c, None)));
                 if *e > 0.0 && *e < 1.0 {
                     // The energy that is left, with room for the rounding of what comes back.
                     settings.push(setting("svd", Some(self.energy(1.0 - (CLEAR * e).powi(2)))));
                 }
             }
-            Policy::Within(Bound::Absolute(e)) => settings.push(setting("sparse-int8-absolute", Some(*e))),
+            Policy::Within(Bound::Absolute(e)) => {
+                settings.push(setting("sparse-int8-absolute", Some(*e)))
+            }
             Policy::Within(Bound::Ulps(k)) if *k > 0 => {
                 settings.push(setting("ulp-bounded", Some(f64::from(*k))));
             }
@@ -422,7 +445,9 @@ impl Variant {
             "sparse-int8" => SPARSE_INT8,
             "svd" => {
                 return Some(match fixed.value {
-                    Some(share) if share > 0.0 && share < 1.0 => setting("svd", Some(self.energy(share))),
+                    Some(share) if share > 0.0 && share < 1.0 => {
+                        setting("svd", Some(self.energy(share)))
+                    }
                     _ => fixed.clone(),
                 });
             }
@@ -436,11 +461,12 @@ impl Variant {
     }
 }
 
-/// Tries what the policy may have for a job. The first is the lossless one, unless a policy asks for layers,
-/// which lose nothing either.
+/// Tries what the policy may have for a job. The first is the lossless one, unless a policy asks
+/// for layers, which lose nothing either.
 fn try_all(bench: Bench<'_>, job: &Job, shared: f64, policy: &Policy) -> Result<Vec<Trial>> {
     let lossy = !matches!(policy, Policy::Lossless);
-    let variants = if lossy { variants(bench, job)? } else { vec![Variant { job: job.clone(), ratio: 1.0 }] };
+    let variants =
+        if lossy { variants(bench, job)? } else { vec![Variant { job: job.clone(), ratio: 1.0 }] };
     let mut trials = Vec::new();
     for variant in &variants {
         try_variant(bench, variant, shared, policy, &mut trials)?;
@@ -485,9 +511,11 @@ fn try_variant(
     {
         let setting = setting("svd", Some(sample.quick_rank()));
         let may = match encoder(&setting)? {
-            Some(encoder) => {
-                sample.may_have_factors(Attempt { job, shared: 1.0, setting, encoder }, *e, bench)?
-            }
+            Some(encoder) => sample.may_have_factors(
+                Attempt { job, shared: 1.0, setting, encoder },
+                *e,
+                bench,
+            )?,
             None => false,
         };
         settings.retain(|s| may || !has_factors(s));

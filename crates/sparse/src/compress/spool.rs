@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Bytes that are kept in memory; what is longer goes to a file.
 const IN_MEMORY: usize = if cfg!(test) { 1 << 12 } else { 64 << 20 };
 
-/// A delta in the making: in memory while it is small, else in a file of the system's folder for temporary files, which
-/// is removed when this is dropped.
+/// A delta in the making: in memory while it is small, else in a file of the system's folder for
+/// temporary files, which is removed when this is dropped.
 #[derive(Debug)]
 pub(super) enum Spool {
     Memory(Vec<u8>),
@@ -37,7 +37,8 @@ impl Spool {
 
 impl Write for Spool {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if matches!(self, Spool::Memory(kept) if kept.len().saturating_add(bytes.len()) > IN_MEMORY) {
+        if matches!(self, Spool::Memory(kept) if kept.len().saturating_add(bytes.len()) > IN_MEMORY)
+        {
             self.spill().map_err(io::Error::other)?;
         }
         match self {

@@ -17,12 +17,13 @@ use sparse_select::{Bound, Policy, Sampler, Setting};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A codec without a bound of its own must keep the policy's by this factor on the sample; the certificate
-/// is checked in the end.
+/// A codec without a bound of its own must keep the policy's by this factor on the sample; the
+/// certificate is checked in the end.
 pub(super) const CLEAR: f64 = 0.9;
 
-/// From this size on, tensors of narrow types have tables of their own under `sparse-int8`: the points that
-/// codes come back at are shared with tables, and belong elsewhere for each, since changes come in few sizes.
+/// From this size on, tensors of narrow types have tables of their own under `sparse-int8`: the
+/// points that codes come back at are shared with tables, and belong elsewhere for each, since
+/// changes come in few sizes.
 const ALONE: f64 = 16384.0;
 
 /// Where a sample takes less, what chunks cost by themselves counts, and is measured.
@@ -85,19 +86,27 @@ pub(super) struct Sample {
     base: Option<Vec<u8>>,
     /// How many times larger the job is.
     scale: f64,
-    /// Where the weights lie in the tensor, where they are coded without the base that their change is
-    /// relative to.
+    /// Where the weights lie in the tensor, where they are coded without the base that their change
+    /// is relative to.
     runs: Vec<Range<u64>>,
 }
 
 impl Sample {
     /// Takes about `elements` elements; whole rows if `by_rows`.
-    pub(super) fn take(bench: Bench<'_>, job: &Job, elements: u64, by_rows: bool) -> Result<Sample> {
+    pub(super) fn take(
+        bench: Bench<'_>,
+        job: &Job,
+        elements: u64,
+        by_rows: bool,
+    ) -> Result<Sample> {
         let pair = bench.pair;
         let share = elements as f64 / job.segment.len().max(1) as f64;
         let mut sampler = Sampler::new(job.tensor as u64);
-        let (shape, runs) =
-            if by_rows { sampler.pick_rows(job.segment, share) } else { sampler.pick(job.segment, share) };
+        let (shape, runs) = if by_rows {
+            sampler.pick_rows(job.segment, share)
+        } else {
+            sampler.pick(job.segment, share)
+        };
         let read = |model: &Model, tensor: usize, start: u64, width: usize| -> Result<Vec<u8>> {
             let mut out = vec![0; shape.len() as usize * width];
             let mut at = 0;
@@ -120,7 +129,8 @@ impl Sample {
         };
         let dtype = of_base.as_ref().map(|b| b.0);
         let elsewhere = of_base.is_none() && bench.references.of(job.tensor).is_some();
-        let in_tensor = runs.iter().filter(|_| elsewhere).map(|r| job.start + r.start..job.start + r.end);
+        let in_tensor =
+            runs.iter().filter(|_| elsewhere).map(|r| job.start + r.start..job.start + r.end);
         Ok(Sample {
             unit: UnitSpec::new(job.dtype, dtype, sparse_core::DEFAULT_CHUNK_LEN, [shape])?,
             target,
@@ -130,10 +140,15 @@ impl Sample {
         })
     }
 
-    /// Whether `attempt`, of a quarter as many directions as there are rows in the sample, leaves no more
-    /// than a relative error of `e`. Where that fails, the rows of the whole share even less, and it is
-    /// not worth decomposing.
-    pub(super) fn may_have_factors(&self, attempt: Attempt<'_>, e: f64, bench: Bench<'_>) -> Result<bool> {
+    /// Whether `attempt`, of a quarter as many directions as there are rows in the sample, leaves
+    /// no more than a relative error of `e`. Where that fails, the rows of the whole share even
+    /// less, and it is not worth decomposing.
+    pub(super) fn may_have_factors(
+        &self,
+        attempt: Attempt<'_>,
+        e: f64,
+        bench: Bench<'_>,
+    ) -> Result<bool> {
         let trial = self.attempt(attempt, &Policy::Lossless, bench)?;
         Ok(trial.is_some_and(|t| t.relative() <= e))
     }
@@ -144,8 +159,15 @@ impl Sample {
         (rows / 4).clamp(8, 4096) as f64
     }
 
-    /// Compares what came back with the change of the same weights, whatever they are coded against.
-    fn measure(&self, tally: &mut Tally, job: &Job, restored: &[u8], bench: Bench<'_>) -> Result<()> {
+    /// Compares what came back with the change of the same weights, whatever they are coded
+    /// against.
+    fn measure(
+        &self,
+        tally: &mut Tally,
+        job: &Job,
+        restored: &[u8],
+        bench: Bench<'_>,
+    ) -> Result<()> {
         if self.runs.is_empty() {
             let base = self.unit.base_dtype().zip(self.base.as_deref());
             return tally.observe(job.dtype, &self.target, restored, base);
@@ -153,7 +175,10 @@ impl Sample {
         let (mut target, mut restored) = (&self.target[..], restored);
         for run in &self.runs {
             let len = (run.end - run.start) as usize * job.dtype.storage_bytes();
-            let (t, r) = (target.split_at(len.min(target.len())), restored.split_at(len.min(restored.len())));
+            let (t, r) = (
+                target.split_at(len.min(target.len())),
+                restored.split_at(len.min(restored.len())),
+            );
             bench.references.observe(tally, job.tensor, run.start, [t.0, r.0])?;
             (target, restored) = (t.1, r.1);
         }
@@ -176,14 +201,15 @@ impl Sample {
         let Attempt { job, shared, setting, encoder } = attempt;
         let Bench { options, contexts, .. } = bench;
         let base = self.base.as_deref();
-        let encoded =
-            contexts.with(|cx| encode_unit(&*encoder, &self.unit, &self.target, base, options.effort, cx));
+        let encoded = contexts
+            .with(|cx| encode_unit(&*encoder, &self.unit, &self.target, base, options.effort, cx));
         let encoded = match encoded {
             Err(e) if e.kind() == ErrorKind::InvalidArgument => return Ok(None),
             other => other?,
         };
         let mut restored = vec![0; self.target.len()];
-        contexts.with(|cx| decode_unit(&*encoder, &self.unit, &encoded, base, &mut restored, cx))?;
+        contexts
+            .with(|cx| decode_unit(&*encoder, &self.unit, &encoded, base, &mut restored, cx))?;
         let mut tally = Tally::default();
         self.measure(&mut tally, job, &restored, bench)?;
         let found = tally.certificate();
@@ -194,15 +220,17 @@ impl Sample {
         let mut by_chunk = 0.0;
         if chunks < SMALL && self.unit.len() >= 4 {
             let halves = self.unit.len().div_ceil(2) as u32;
-            let unit = UnitSpec::new(job.dtype, self.unit.base_dtype(), halves, self.unit.segments())?;
-            let halved =
-                contexts.with(|cx| encode_unit(&*encoder, &unit, &self.target, base, options.effort, cx))?;
+            let unit =
+                UnitSpec::new(job.dtype, self.unit.base_dtype(), halves, self.unit.segments())?;
+            let halved = contexts
+                .with(|cx| encode_unit(&*encoder, &unit, &self.target, base, options.effort, cx))?;
             by_chunk = bytes(&halved).saturating_sub(chunks) as f64;
         }
         let count = job.segment.len() as f64 / f64::from(options.chunk_len.max(1));
         let payload = (chunks as f64 - by_chunk).max(0.0) * self.scale + by_chunk * count;
         let params = encoded.params.len() as f64;
-        // Of a parameter block, tables are shared, steps by rows grow with the rows, factors with rows and columns.
+        // Of a parameter block, tables are shared, steps by rows grow with the rows, factors with
+        // rows and columns.
         let steps = |(now, then): (u64, f64)| (now as f64, then / (now as f64).max(1.0));
         let (grown, growth) = match setting.codec.as_str() {
             "int8" => steps(Int8::step_bytes(&self.unit, &encoded.params, self.scale)?),
@@ -215,9 +243,13 @@ impl Sample {
             _ => (0.0, 1.0),
         };
         // Units of factors are no larger than this.
-        let least =
-            if is_by_factors(job, &setting) { job.segment.len() as f64 / OWN_UNIT as f64 } else { 0.0 };
-        let alone = setting.codec == "sparse-int8" && job.dtype.storage_bytes() == 2 && payload >= ALONE;
+        let least = if is_by_factors(job, &setting) {
+            job.segment.len() as f64 / OWN_UNIT as f64
+        } else {
+            0.0
+        };
+        let alone =
+            setting.codec == "sparse-int8" && job.dtype.storage_bytes() == 2 && payload >= ALONE;
         let shared = if alone { 1.0 } else { shared.max(least.min(1.0)) };
         let tables = (params - grown) * shared;
         let bits = 8.0 * (payload + tables + grown * growth);

@@ -23,7 +23,8 @@ struct Scratch {
     base: Vec<u8>,
 }
 
-/// The elements `range` of a unit, as `place` finds them: for a segment, source, tensor and first element.
+/// The elements `range` of a unit, as `place` finds them: for a segment, source, tensor and first
+/// element.
 fn gather<'a>(
     spec: &UnitSpec,
     range: Range<u64>,
@@ -38,7 +39,12 @@ fn gather<'a>(
             let from = range.start.max(start);
             let to = range.end.min(start + segment.len());
             let (model, tensor, element) = place(i).filter(|_| from < to)?;
-            Some((model, tensor, (element + from - start) * width as u64, (to - from) as usize * width))
+            Some((
+                model,
+                tensor,
+                (element + from - start) * width as u64,
+                (to - from) as usize * width,
+            ))
         })
     };
     if let Some(run) = in_one_piece(pieces())? {
@@ -63,8 +69,8 @@ struct FileRun<'a> {
     len: usize,
 }
 
-/// Finds where the bytes lie of pieces (source, tensor, first byte, length) that follow each other in a file, as small
-/// tensors mostly do. `None` if they do not.
+/// Finds where the bytes lie of pieces (source, tensor, first byte, length) that follow each other
+/// in a file, as small tensors mostly do. `None` if they do not.
 fn in_one_piece<'a>(
     mut pieces: impl Iterator<Item = (&'a Model, usize, u64, usize)>,
 ) -> Result<Option<FileRun<'a>>> {
@@ -87,12 +93,23 @@ fn in_one_piece<'a>(
 }
 
 impl UnitPlan {
-    fn target_chunk<'a>(&self, models: Models<'a>, chunk: u64, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+    fn target_chunk<'a>(
+        &self,
+        models: Models<'a>,
+        chunk: u64,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8]> {
         let place = |s: usize| {
             let s = self.segments[s];
             Some((models.target, s.tensor, s.start))
         };
-        gather(&self.spec, self.spec.chunk_range(chunk), self.spec.dtype().storage_bytes(), place, scratch)
+        gather(
+            &self.spec,
+            self.spec.chunk_range(chunk),
+            self.spec.dtype().storage_bytes(),
+            place,
+            scratch,
+        )
     }
 
     fn base_chunk<'a>(
@@ -101,12 +118,15 @@ impl UnitPlan {
         chunk: u64,
         scratch: &'a mut Vec<u8>,
     ) -> Result<Option<&'a [u8]>> {
-        let (Some(model), Some(dtype)) = (models.base, self.spec.base_dtype()) else { return Ok(None) };
+        let (Some(model), Some(dtype)) = (models.base, self.spec.base_dtype()) else {
+            return Ok(None);
+        };
         let place = |s: usize| {
             let s = self.segments[s];
             s.base.map(|(tensor, _)| (model, tensor, s.start))
         };
-        gather(&self.spec, self.spec.chunk_range(chunk), dtype.storage_bytes(), place, scratch).map(Some)
+        gather(&self.spec, self.spec.chunk_range(chunk), dtype.storage_bytes(), place, scratch)
+            .map(Some)
     }
 
     /// Calls `work` with the target's and the base's bytes of a chunk.
@@ -129,7 +149,8 @@ impl UnitPlan {
         })
     }
 
-    /// Look at all chunks, as often as the codec wants. Also returns the entropy in bits of what was seen.
+    /// Look at all chunks, as often as the codec wants. Also returns the entropy in bits of what
+    /// was seen.
     pub(crate) fn analyze(
         &self,
         models: Models<'_>,

@@ -55,7 +55,12 @@ pub(crate) fn filled(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
 }
 
 /// The digest of all of base `base`.
-pub(crate) fn digest_of(bases: &dyn Bases, index: &Index, base: u32, cancel: &CancelToken) -> Result<Digest> {
+pub(crate) fn digest_of(
+    bases: &dyn Bases,
+    index: &Index,
+    base: u32,
+    cancel: &CancelToken,
+) -> Result<Digest> {
     let len = index.bases.get(base as usize).map_or(0, |b| b.spec.byte_len());
     let mut digester = Digester::new();
     let mut scratch = Vec::new();
@@ -69,16 +74,23 @@ pub(crate) fn digest_of(bases: &dyn Bases, index: &Index, base: u32, cancel: &Ca
     Ok(digester.finish())
 }
 
-/// Compares all of base `base` with the digest that the delta has of it; a number without a base passes.
+/// Compares all of base `base` with the digest that the delta has of it; a number without a base
+/// passes.
 ///
 /// # Errors
 /// `BaseMismatch`; what reading reports; `Cancelled`.
-pub(crate) fn check_base(bases: &dyn Bases, index: &Index, base: u32, cancel: &CancelToken) -> Result<()> {
+pub(crate) fn check_base(
+    bases: &dyn Bases,
+    index: &Index,
+    base: u32,
+    cancel: &CancelToken,
+) -> Result<()> {
     let found = digest_of(bases, index, base, cancel)?;
     match index.bases.get(base as usize).filter(|record| record.digest != found) {
         None => Ok(()),
         Some(record) => {
-            let why = format!("its content differs, expected digest {}, found {found}", record.digest);
+            let why =
+                format!("its content differs, expected digest {}, found {found}", record.digest);
             Err(mismatch(index, record, &why))
         }
     }
@@ -146,8 +158,8 @@ pub(super) struct ModelBases<'a> {
 }
 
 impl<'a> ModelBases<'a> {
-    /// Find what `files` need. Types, shapes and lengths are compared, contents are not (but for files that were
-    /// renamed, which nothing else can identify).
+    /// Find what `files` need. Types, shapes and lengths are compared, contents are not (but for
+    /// files that were renamed, which nothing else can identify).
     pub(super) fn link(
         model: Option<&'a Model>,
         index: &Index,
@@ -161,11 +173,14 @@ impl<'a> ModelBases<'a> {
         }
         if let Some(model) = model {
             let mut finder = Finder { model, index, cancel, by_name: None };
-            for ((base, place), _) in index.bases.iter().zip(&mut places).zip(&needed).filter(|(_, n)| **n) {
+            for ((base, place), _) in
+                index.bases.iter().zip(&mut places).zip(&needed).filter(|(_, n)| **n)
+            {
                 *place = Some(finder.find(base)?);
             }
         }
-        let found = index.bases.iter().zip(&needed).filter(|(_, n)| **n).map(|(b, _)| b.spec.byte_len());
+        let found =
+            index.bases.iter().zip(&needed).filter(|(_, n)| **n).map(|(b, _)| b.spec.byte_len());
         Ok(ModelBases { model, places, byte_len: found.fold(0, u64::saturating_add) })
     }
 
@@ -184,7 +199,9 @@ impl<'a> ModelBases<'a> {
 
     /// Looks up one base more; returns whether it was not there before and is now.
     pub(super) fn also(&mut self, index: &Index, base: u32, cancel: &CancelToken) -> bool {
-        let (Some(model), Some(entry)) = (self.model, index.bases.get(base as usize)) else { return false };
+        let (Some(model), Some(entry)) = (self.model, index.bases.get(base as usize)) else {
+            return false;
+        };
         match self.places.get_mut(base as usize) {
             Some(place @ None) => {
                 *place = Finder { model, index, cancel, by_name: None }.find(entry).ok();
@@ -214,7 +231,9 @@ impl<'a> ModelBases<'a> {
     fn place(&self, base: u32) -> Result<(&'a Model, Place)> {
         let place = self.places.get(base as usize).copied().flatten();
         // Unreachable as long as `needed` and the work agree.
-        self.model.zip(place).ok_or_else(|| Error::invalid_argument(format!("base {base} was not looked up")))
+        self.model
+            .zip(place)
+            .ok_or_else(|| Error::invalid_argument(format!("base {base} was not looked up")))
     }
 }
 
@@ -290,7 +309,9 @@ impl<'a> Finder<'a> {
             &match (found, fitting.len()) {
                 (None, _) => format!("it has no such tensor, expected {wanted}"),
                 (Some(found), 0) => format!("expected {wanted}, found {}", spec(&found.spec)),
-                (_, n) => format!("{n} of its files have such a tensor, but not the file where it was"),
+                (_, n) => {
+                    format!("{n} of its files have such a tensor, but not the file where it was")
+                }
             },
         ))
     }

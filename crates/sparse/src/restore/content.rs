@@ -4,8 +4,8 @@ use super::Task;
 use crate::{ContentHash, Delta, Options};
 use sparse_core::{Error, Result};
 
-/// The [attribute](sparse_container::Index::attributes) of the whole that holds the [`ContentHash`] of what is
-/// restored.
+/// The [attribute](sparse_container::Index::attributes) of the whole that holds the [`ContentHash`]
+/// of what is restored.
 pub(crate) const CONTENT: u16 = 5;
 
 /// Hashes files as they are restored, in order.
@@ -22,7 +22,9 @@ impl ContentWatch {
     pub(super) fn new(delta: &Delta, options: &Options) -> Result<Option<Self>> {
         if options.layers == Some(1) {
             return match options.expected_content {
-                Some(_) => Err(Error::invalid_argument("what one layer restores has no recorded SHA-256")),
+                Some(_) => {
+                    Err(Error::invalid_argument("what one layer restores has no recorded SHA-256"))
+                }
                 None => Ok(None),
             };
         }
@@ -43,8 +45,14 @@ impl ContentWatch {
         }
     }
 
-    /// Computes the hash of everything, and compares it with what is expected and, if `compare`, carried.
-    pub(super) fn finish(self, delta: &Delta, options: &Options, compare: bool) -> Result<ContentHash> {
+    /// Computes the hash of everything, and compares it with what is expected and, if `compare`,
+    /// carried.
+    pub(super) fn finish(
+        self,
+        delta: &Delta,
+        options: &Options,
+        compare: bool,
+    ) -> Result<ContentHash> {
         let paths = delta.index().files.iter().map(|f| &*f.path);
         let found = match &*self.files {
             [only] if delta.is_single_file() => ContentHash::of_file(only),
@@ -58,7 +66,8 @@ impl ContentWatch {
             return Err(delta.place(Error::new(sparse_core::ErrorKind::InvalidInput, message)));
         }
         if let Some(carried) = delta.content_hash()?.filter(|c| compare && *c != found) {
-            let message = format!("what comes back has the SHA-256 {found}, the delta records {carried}");
+            let message =
+                format!("what comes back has the SHA-256 {found}, the delta records {carried}");
             return Err(delta.place(Error::corrupt(message)));
         }
         Ok(found)

@@ -7,7 +7,8 @@ use sparse_container::{Index, PieceSource};
 use sparse_core::{Error, UnitSpec};
 use std::collections::BTreeSet;
 
-/// The bases that `entry` depends on. A chunk is decoded as a whole, so what shares a chunk with the entry counts.
+/// The bases that `entry` depends on. A chunk is decoded as a whole, so what shares a chunk with
+/// the entry counts.
 fn dependencies(delta: &Delta, entry: u32, out: &mut BTreeSet<u32>) {
     let index = delta.index();
     for piece in index.entries.get(entry as usize).into_iter().flat_map(|e| &e.pieces) {
@@ -35,7 +36,11 @@ fn dependencies(delta: &Delta, entry: u32, out: &mut BTreeSet<u32>) {
 }
 
 /// The segments with elements in `start..end`.
-pub(super) fn segments_within(spec: &UnitSpec, start: u64, end: u64) -> impl Iterator<Item = usize> {
+pub(super) fn segments_within(
+    spec: &UnitSpec,
+    start: u64,
+    end: u64,
+) -> impl Iterator<Item = usize> {
     let first = spec.segment_starts().partition_point(|&s| s <= start).saturating_sub(1);
     let pairs = spec.segment_starts().iter().zip(spec.segments()).enumerate().skip(first);
     pairs
@@ -58,8 +63,8 @@ fn in_file_order(index: &Index) -> impl Iterator<Item = u32> {
     })
 }
 
-/// Restoring `entries` failed with `e`. If a base that they depend on has other content than it had, then that is
-/// why, and the error names the first such base in file order; else it is `e`.
+/// Restoring `entries` failed with `e`. If a base that they depend on has other content than it
+/// had, then that is why, and the error names the first such base in file order; else it is `e`.
 pub(crate) fn diagnose(
     Inputs { delta, bases, cancel }: Inputs<'_>,
     entries: impl IntoIterator<Item = u32>,

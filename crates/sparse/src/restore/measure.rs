@@ -12,12 +12,12 @@ use sparse_model::Model;
 /// The [attribute](Entry::attributes) of a tensor, and of the whole, that holds a [`Certificate`].
 pub(crate) const CERTIFICATE: u16 = 2;
 
-/// The attribute of a certified tensor that names what its change is relative to, where that is not what
-/// its pieces are coded against: see [`Recorded`].
+/// The attribute of a certified tensor that names what its change is relative to, where that is not
+/// what its pieces are coded against: see [`Recorded`].
 pub(crate) const REFERENCE: u16 = 6;
 
-/// The attribute of a certified tensor, and of the whole, that counts the original weights that are NaN
-/// or infinite; left out where there are none.
+/// The attribute of a certified tensor, and of the whole, that counts the original weights that are
+/// NaN or infinite; left out where there are none.
 pub(crate) const NOT_FINITE: u16 = 7;
 
 /// Reads the certificate in some attributes.
@@ -25,7 +25,8 @@ pub(crate) fn certificate_in(attributes: &Attributes) -> Result<Option<Certifica
     let Some(bytes) = attributes.get(&CERTIFICATE) else { return Ok(None) };
     let mut certificate = Certificate::read(bytes)?;
     if let Some(count) = attributes.get(&NOT_FINITE) {
-        certificate.not_finite = numbers(count, "count of weights that are not finite").map(|[n]| n)?;
+        certificate.not_finite =
+            numbers(count, "count of weights that are not finite").map(|[n]| n)?;
     }
     Ok(Some(certificate))
 }
@@ -49,11 +50,15 @@ fn numbers<const N: usize>(mut bytes: &[u8], what: &str) -> Result<[u64; N]> {
     for n in &mut out {
         *n = varint::take(&mut bytes)?;
     }
-    if bytes.is_empty() { Ok(out) } else { Err(Error::corrupt(format!("a {what} is longer than it is"))) }
+    if bytes.is_empty() {
+        Ok(out)
+    } else {
+        Err(Error::corrupt(format!("a {what} is longer than it is")))
+    }
 }
 
-/// What the certificate of a tensor in a delta is relative to: so many storage elements of a base of the
-/// delta, from the start of both on; nothing from there on.
+/// What the certificate of a tensor in a delta is relative to: so many storage elements of a base
+/// of the delta, from the start of both on; nothing from there on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Recorded {
     /// Index in [`Index::bases`].
@@ -63,15 +68,16 @@ pub(crate) struct Recorded {
 }
 
 impl Recorded {
-    /// Reads the attribute of an entry; `None` where its certificate is relative to what its pieces are
-    /// coded against.
+    /// Reads the attribute of an entry; `None` where its certificate is relative to what its pieces
+    /// are coded against.
     ///
     /// # Errors
     /// `Corrupt`, `Truncated`.
     pub(crate) fn read(index: &Index, entry: &Entry) -> Result<Option<Recorded>> {
         let Some(bytes) = entry.attributes.get(&REFERENCE) else { return Ok(None) };
         let [base, len] = numbers(bytes, "reference")?;
-        let wrong = || Error::corrupt(format!("its change is relative to {len} elements of base {base}"));
+        let wrong =
+            || Error::corrupt(format!("its change is relative to {len} elements of base {base}"));
         let number = u32::try_from(base).map_err(|_| wrong())?;
         let spec = index.bases.get(number as usize).map(|b| &b.spec).ok_or_else(wrong)?;
         if len > spec.storage_len() || len > entry.spec.storage_len() {
@@ -89,8 +95,8 @@ impl Recorded {
         attributes.insert(REFERENCE, bytes);
     }
 
-    /// Whether the pieces of an entry are coded against `reference`, element by element; against nothing
-    /// if that is `None`.
+    /// Whether the pieces of an entry are coded against `reference`, element by element; against
+    /// nothing if that is `None`.
     pub(crate) fn is_coded(index: &Index, entry: &Entry, reference: Option<Recorded>) -> bool {
         let known = reference.map_or(0, |r| r.len);
         let mut element = 0;
@@ -150,7 +156,11 @@ pub(super) struct Measure<'a> {
 }
 
 impl<'a> Measure<'a> {
-    pub(super) fn new(delta: &'a Delta, bases: &'a dyn Bases, original: Option<Original<'a>>) -> Self {
+    pub(super) fn new(
+        delta: &'a Delta,
+        bases: &'a dyn Bases,
+        original: Option<Original<'a>>,
+    ) -> Self {
         let index = delta.index();
         let empty = sparse_container::digest(&[]);
         let measured = Measured {
@@ -170,15 +180,21 @@ impl<'a> Measure<'a> {
         self.original.map(|o| o.model)
     }
 
-    /// Says which bases are there; of certificates that are relative to another one, only what can be
-    /// seen without it is checked.
+    /// Says which bases are there; of certificates that are relative to another one, only what can
+    /// be seen without it is checked.
     pub(super) fn with_present(mut self, present: Vec<bool>) -> Self {
         self.present = present;
         self
     }
 
     /// Adds bytes of an entry as they were restored, from `offset` on, in order.
-    pub(super) fn observe(&mut self, file: usize, number: u32, offset: u64, bytes: &[u8]) -> Result<()> {
+    pub(super) fn observe(
+        &mut self,
+        file: usize,
+        number: u32,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<()> {
         let index = self.delta.index();
         let Some(entry) = index.entries.get(number as usize) else { return Ok(()) };
         if entry.kind != EntryKind::Tensor {
@@ -192,7 +208,12 @@ impl<'a> Measure<'a> {
                     *slot = Some(tensor);
                 }
                 let of_original = original.model.range(tensor, offset, bytes.len())?;
-                original.references.observe(&mut self.current, tensor, first, [&of_original, bytes])?;
+                original.references.observe(
+                    &mut self.current,
+                    tensor,
+                    first,
+                    [&of_original, bytes],
+                )?;
             }
             None => self.observe_restored(entry, first, bytes)?,
         }
@@ -264,17 +285,21 @@ impl<'a> Measure<'a> {
 fn find(model: &Model, index: &Index, file: usize, entry: &Entry) -> Result<usize> {
     let path = index.files.get(file).map(|f| &*f.path);
     let number = model.files().iter().position(|f| Some(&*f.path) == path);
-    let found = number.and_then(|n| model.find_in_file(n, &entry.name)).or_else(|| model.find(&entry.name));
-    let tensor = found.ok_or_else(|| Error::invalid_argument("the fine-tuned model has no such tensor"))?;
+    let found =
+        number.and_then(|n| model.find_in_file(n, &entry.name)).or_else(|| model.find(&entry.name));
+    let tensor =
+        found.ok_or_else(|| Error::invalid_argument("the fine-tuned model has no such tensor"))?;
     let have = model.tensors().get(tensor).map(|t| &t.spec);
     if have != Some(&entry.spec) {
-        return Err(Error::invalid_argument("the fine-tuned model has it in another type or shape"));
+        return Err(Error::invalid_argument(
+            "the fine-tuned model has it in another type or shape",
+        ));
     }
     Ok(tensor)
 }
 
-/// For an element of an entry: how many from there on come from one place, and the base and element that they are
-/// compared with.
+/// For an element of an entry: how many from there on come from one place, and the base and element
+/// that they are compared with.
 fn place(index: &Index, entry: &Entry, element: u64) -> (u64, Option<(u32, u64)>) {
     let mut start = 0;
     for piece in &entry.pieces {

@@ -1,8 +1,9 @@
 //! Restoring: the files of the target, bit for bit.
 //!
-//! Work goes through the files in order, a batch at a time: all threads decode one batch and write its bytes to
-//! their places, while one thread feeds the batch before it, in order, to the digests. So memory is bounded by the
-//! batch, and what is wrong is found where it is, before the output gets its name.
+//! Work goes through the files in order, a batch at a time: all threads decode one batch and write
+//! its bytes to their places, while one thread feeds the batch before it, in order, to the digests.
+//! So memory is bounded by the batch, and what is wrong is found where it is, before the output
+//! gets its name.
 
 mod bases;
 mod content;
@@ -37,7 +38,8 @@ use sparse_model::{Model, Overwrite};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes of a batch per piece of work that threads can take, so that small pieces do not make for small batches.
+/// Bytes of a batch per piece of work that threads can take, so that small pieces do not make for
+/// small batches.
 const BATCH_BYTES: usize = 512 << 10;
 
 /// Pieces of work in a batch of small ones. Each may have a file open.
@@ -61,17 +63,19 @@ pub struct RestoreReport {
     pub notes: Vec<String>,
 }
 
-/// Restore the target of `delta` at `out`: a folder, or the single file that the target was (unless `out` is a
-/// folder or ends with `/`). All digests are verified before `out` appears; after an error nothing is there.
+/// Restore the target of `delta` at `out`: a folder, or the single file that the target was (unless
+/// `out` is a folder or ends with `/`). All digests are verified before `out` appears; after an
+/// error nothing is there.
 ///
-/// `base` may be sharded otherwise than the base was that the delta was made from, as long as its tensors are the
-/// same.
+/// `base` may be sharded otherwise than the base was that the delta was made from, as long as its
+/// tensors are the same.
 ///
 /// # Errors
-/// `BaseMismatch`, with tensor and file, when the base is not the one that the delta was made against;
-/// `InvalidArgument` when a base is needed and not given, or `out` is, contains, or lies inside an input;
-/// `UnknownCodec` or `CodecDisabled`; `AlreadyExists`; `Corrupt` or `Truncated`, with tensor and offset, when the
-/// delta is damaged; `Cancelled`; `LimitExceeded`; what reading and writing reports.
+/// `BaseMismatch`, with tensor and file, when the base is not the one that the delta was made
+/// against; `InvalidArgument` when a base is needed and not given, or `out` is, contains, or lies
+/// inside an input; `UnknownCodec` or `CodecDisabled`; `AlreadyExists`; `Corrupt` or `Truncated`,
+/// with tensor and offset, when the delta is damaged; `Cancelled`; `LimitExceeded`; what reading
+/// and writing reports.
 pub fn reconstruct(
     base: Option<&Model>,
     delta: &Delta,
@@ -87,7 +91,8 @@ pub fn reconstruct(
     restore(&prepared, delta, output, options, observer, "reconstructing", None).map(|r| r.0)
 }
 
-/// Restores `delta`, which was just written, to nowhere, and compares the base with all digests that it has of it.
+/// Restores `delta`, which was just written, to nowhere, and compares the base with all digests
+/// that it has of it.
 ///
 /// # Errors
 /// As [`verify`].
@@ -102,12 +107,15 @@ pub(crate) fn prove(
     restore(&prepared, delta, Output::Nowhere, options, observer, "verifying", None)?;
     let index = delta.index();
     // What is the base's own, whole, has the base's digest, and that was compared.
-    let coded = (0..).zip(&index.entries).filter(|(_, e)| index.identical_base(e).is_none()).map(|(n, _)| n);
+    let coded = (0..)
+        .zip(&index.entries)
+        .filter(|(_, e)| index.identical_base(e).is_none())
+        .map(|(n, _)| n);
     check_bases(&prepared, index, coded, options)
 }
 
-/// Check that `delta` and `base` restore the target, without writing it: all that [`reconstruct`] checks, and whether the
-/// certificates of tensors that lost something can be true.
+/// Check that `delta` and `base` restore the target, without writing it: all that [`reconstruct`]
+/// checks, and whether the certificates of tensors that lost something can be true.
 ///
 /// # Errors
 /// As [`reconstruct`], but for what concerns the output.
@@ -119,15 +127,20 @@ pub fn verify(
 ) -> Result<RestoreReport> {
     let mut prepared = prepare(base, delta, options)?;
     let certified = delta.index().entries.iter().any(|e| e.attributes.contains_key(&CERTIFICATE));
-    let present = if certified { link_references(&mut prepared, delta, options)? } else { Vec::new() };
+    let present =
+        if certified { link_references(&mut prepared, delta, options)? } else { Vec::new() };
     let measure = |present| Measure::new(delta, &prepared, None).with_present(present);
     let watch = certified.then(|| Watch { measure: measure(present), compare: true });
     restore(&prepared, delta, Output::Nowhere, options, observer, "verifying", watch).map(|r| r.0)
 }
 
-/// Looks up the bases that certificates alone are relative to, and says which bases are there. One that is
-/// missing, or another, is no fault of a delta that restores without it.
-fn link_references(bases: &mut ModelBases<'_>, delta: &Delta, options: &Options) -> Result<Vec<bool>> {
+/// Looks up the bases that certificates alone are relative to, and says which bases are there. One
+/// that is missing, or another, is no fault of a delta that restores without it.
+fn link_references(
+    bases: &mut ModelBases<'_>,
+    delta: &Delta,
+    options: &Options,
+) -> Result<Vec<bool>> {
     let index = delta.index();
     for entry in &index.entries {
         let recorded = Recorded::read(index, entry).map_err(|e| delta.place_in(e, entry))?;
@@ -142,8 +155,8 @@ fn link_references(bases: &mut ModelBases<'_>, delta: &Delta, options: &Options)
     Ok(bases.present())
 }
 
-/// Restores `delta` to nowhere, and measures how near it comes to `original`. `compare` says whether the
-/// recorded digests are known to be meant, or yet to be found.
+/// Restores `delta` to nowhere, and measures how near it comes to `original`. `compare` says
+/// whether the recorded digests are known to be meant, or yet to be found.
 pub(crate) fn measure(
     base: Option<&Model>,
     delta: &Delta,
@@ -170,20 +183,26 @@ struct Watch<'a> {
 pub(crate) fn is_layered(index: &Index, entry: u32) -> bool {
     let pieces = index.entries.get(entry as usize).map_or(&[][..], |e| &e.pieces);
     pieces.iter().any(|p| match p.source {
-        PieceSource::Unit { unit, .. } => index.units.get(unit as usize).is_some_and(|u| has_layers(u.codec)),
+        PieceSource::Unit { unit, .. } => {
+            index.units.get(unit as usize).is_some_and(|u| has_layers(u.codec))
+        }
         _ => false,
     })
 }
 
-/// Checks that a model has every tensor that `delta` names of its base, whether or not restoring needs it.
+/// Checks that a model has every tensor that `delta` names of its base, whether or not restoring
+/// needs it.
 ///
 /// # Errors
-/// `BaseMismatch`, with the first tensor that is missing or another; what reading reports; `Cancelled`.
+/// `BaseMismatch`, with the first tensor that is missing or another; what reading reports;
+/// `Cancelled`.
 #[cfg(feature = "encode")]
 pub(crate) fn check_named_bases(model: &Model, delta: &Delta, options: &Options) -> Result<()> {
     let index = delta.index();
     let bases = ModelBases::all(model, index, &options.cancel)?;
-    (0..).zip(&index.bases).try_for_each(|(number, _)| check_base(&bases, index, number, &options.cancel))
+    (0..)
+        .zip(&index.bases)
+        .try_for_each(|(number, _)| check_base(&bases, index, number, &options.cancel))
 }
 
 /// Checks the digests of what `entries` need of the base.
@@ -195,7 +214,8 @@ fn check_bases(
 ) -> Result<()> {
     let needed = (0u32..).zip(needed(index, entries)).filter(|(_, needed)| *needed);
     let used: Vec<u32> = needed.map(|(number, _)| number).collect();
-    let check = |i: usize| used.get(i).map_or(Ok(()), |&n| check_base(bases, index, n, &options.cancel));
+    let check =
+        |i: usize| used.get(i).map_or(Ok(()), |&n| check_base(bases, index, n, &options.cancel));
     parallel::map(used.len(), check).map(|_| ())
 }
 
@@ -205,16 +225,21 @@ fn restored_bytes(index: &Index) -> u64 {
 }
 
 /// What can be checked without decoding.
-fn prepare<'a>(base: Option<&'a Model>, delta: &Delta, options: &Options) -> Result<ModelBases<'a>> {
+fn prepare<'a>(
+    base: Option<&'a Model>,
+    delta: &Delta,
+    options: &Options,
+) -> Result<ModelBases<'a>> {
     let index = delta.index();
     let entries = || index.files.iter().flat_map(|f| f.parts.iter().copied());
     check_codecs(delta, entries())?;
     // A file of which nothing is restored is never fed to a digest below.
     for file in index.files.iter().filter(|f| index.file_len(f) == 0) {
         if file.digest != digest(&[]) {
-            return Err(
-                delta.place(Error::corrupt(format!("file {:?} is empty, but not its digest", file.path)))
-            );
+            return Err(delta.place(Error::corrupt(format!(
+                "file {:?} is empty, but not its digest",
+                file.path
+            ))));
         }
     }
     let bases = ModelBases::link(base, index, entries(), &options.cancel)?;
@@ -255,7 +280,8 @@ fn restore(
     });
     observer.end();
     let (measured, content) = done?;
-    let parts = index.files.iter().flat_map(|f| &f.parts).filter_map(|&p| index.entries.get(p as usize));
+    let parts =
+        index.files.iter().flat_map(|f| &f.parts).filter_map(|&p| index.entries.get(p as usize));
     let report = RestoreReport {
         files: index.files.len() as u64,
         tensors: parts.filter(|e| e.kind == EntryKind::Tensor).count() as u64,
@@ -425,7 +451,8 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
     /// Compares the content as a whole; hands out what was measured.
     fn finish(self) -> Result<(Option<Measured>, Option<ContentHash>)> {
         let compare = self.watch.as_ref().is_none_or(|w| w.compare);
-        let finish = |c: ContentWatch| c.finish(self.engine.inputs.delta, self.engine.options, compare);
+        let finish =
+            |c: ContentWatch| c.finish(self.engine.inputs.delta, self.engine.options, compare);
         let content = self.content.map(finish).transpose()?;
         let measured = self.watch.map(|w| Measured { content, ..w.measure.measured });
         Ok((measured, content))
@@ -436,7 +463,8 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
         let delta = self.engine.inputs.delta;
         let index = delta.index();
         let made = made.map_err(|failure| self.explain(task, failure))?;
-        let file = index.files.get(task.file).ok_or_else(|| Error::invalid_argument("no such file"))?;
+        let file =
+            index.files.get(task.file).ok_or_else(|| Error::invalid_argument("no such file"))?;
         // A file of one entry has that entry's digest, the reader made sure.
         let hash_file = file.parts.len() > 1;
         let file_len = index.file_len(file);
@@ -446,7 +474,10 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
             let entry_len = entry.spec.byte_len();
             if let Some(watch) = &mut self.watch {
                 let place = |e| place(delta, index, task.file, part.entry, e);
-                watch.measure.observe(task.file, part.entry, part.entry_offset, bytes).map_err(place)?;
+                watch
+                    .measure
+                    .observe(task.file, part.entry, part.entry_offset, bytes)
+                    .map_err(place)?;
             }
             if bytes.len() as u64 == entry_len {
                 self.settle(digest(bytes), index, task.file, part.entry)?;
@@ -474,8 +505,10 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
                             file.path
                         ))));
                     }
-                    if let Some(slot) =
-                        self.watch.as_mut().and_then(|w| w.measure.measured.files.get_mut(task.file))
+                    if let Some(slot) = self
+                        .watch
+                        .as_mut()
+                        .and_then(|w| w.measure.measured.files.get_mut(task.file))
                     {
                         *slot = found;
                     }
@@ -521,13 +554,15 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
 
 /// Say what was being restored when `e` happened.
 fn place(delta: &Delta, index: &Index, file: usize, entry: u32, e: Error) -> Error {
-    let (Some(file), Some(entry)) = (index.files.get(file), index.entries.get(entry as usize)) else {
+    let (Some(file), Some(entry)) = (index.files.get(file), index.entries.get(entry as usize))
+    else {
         return delta.place(e);
     };
     if e.kind() == ErrorKind::Cancelled {
         return e;
     }
-    let of_delta = e.file().is_none() && matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Truncated);
+    let of_delta =
+        e.file().is_none() && matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Truncated);
     if entry.kind == EntryKind::Bytes && of_delta {
         // There is no tensor to name, so the sentence names the file.
         let what = Error::new(e.kind(), format!("restoring {:?}: {}", file.path, e.message()));

@@ -33,7 +33,8 @@ impl Output {
         out: &Path,
         overwrite: Overwrite,
     ) -> Result<Output> {
-        let mut inputs: Vec<PathBuf> = base.map(Model::input_paths).transpose()?.unwrap_or_default();
+        let mut inputs: Vec<PathBuf> =
+            base.map(Model::input_paths).transpose()?.unwrap_or_default();
         inputs.extend(delta.path().map(Path::to_owned));
         refuse_inside(out, &inputs)?;
         let index = delta.index();

@@ -8,13 +8,16 @@ use crate::{Delta, Options};
 use sparse_codecs::layers::{FirstLayer, has_layers};
 use sparse_codecs::zstd;
 use sparse_container::{BaseRange, BlobRef, PieceSource};
-use sparse_core::{CancelToken, ChunkDecoder, CodecContext, CodecId, Error, ErrorKind, Result, zeros};
+use sparse_core::{
+    CancelToken, ChunkDecoder, CodecContext, CodecId, Error, ErrorKind, Result, zeros,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Decoded chunks that are kept, in bytes.
 const KEPT_BYTES: usize = 64 << 20;
 
-/// Units that are kept bound, unless there are more in flight. The tables of one take about half a megabyte.
+/// Units that are kept bound, unless there are more in flight. The tables of one take about half a
+/// megabyte.
 pub(crate) const KEPT_UNITS: usize = 16;
 
 /// What everything is decoded from.
@@ -42,15 +45,16 @@ impl From<Error> for Failure {
 impl Failure {
     /// What a codec said that was given bytes of the base.
     fn of_codec(error: Error, used_base: bool) -> Self {
-        let suspect_base = used_base && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Truncated);
+        let suspect_base =
+            used_base && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Truncated);
         Failure { error, suspect_base }
     }
 }
 
 /// The things made last.
 ///
-/// Nothing is locked while something is made: making it may wait for other work, and that must not wait for this.
-/// Two threads that want the same new thing at the same time may both make it.
+/// Nothing is locked while something is made: making it may wait for other work, and that must not
+/// wait for this. Two threads that want the same new thing at the same time may both make it.
 struct Recent<K, V> {
     capacity: usize,
     kept: Mutex<Vec<(K, Arc<V>)>>,
@@ -90,9 +94,11 @@ impl<K: Copy + PartialEq, V> Recent<K, V> {
 #[derive(Default)]
 struct BaseScratch(Vec<u8>);
 
-/// Decodes chunks and blobs on any number of threads, and remembers the last units and partly used chunks.
+/// Decodes chunks and blobs on any number of threads, and remembers the last units and partly used
+/// chunks.
 ///
-/// Memory: one context per thread at work, the tables of the last units, and at most 64 MiB of decoded chunks.
+/// Memory: one context per thread at work, the tables of the last units, and at most 64 MiB of
+/// decoded chunks.
 pub(crate) struct PayloadDecoder {
     units: Recent<u32, Box<dyn ChunkDecoder>>,
     chunks: Recent<(u32, u64), Vec<u8>>,
@@ -105,7 +111,8 @@ impl PayloadDecoder {
     /// A decoder that remembers `kept_units` units.
     pub(crate) fn new(delta: &Delta, options: &Options, kept_units: usize) -> Self {
         let units = 0..delta.index().units.len();
-        let largest = units.filter_map(|u| delta.reader().unit(u)).map(|spec| spec.chunk_bytes(0)).max();
+        let largest =
+            units.filter_map(|u| delta.reader().unit(u)).map(|spec| spec.chunk_bytes(0)).max();
         let chunks = KEPT_BYTES.checked_div(largest.unwrap_or(0)).unwrap_or(0);
         PayloadDecoder {
             units: Recent::new(kept_units),
@@ -134,13 +141,14 @@ impl PayloadDecoder {
                 let spec = reader.unit(unit as usize).ok_or_else(missing)?;
                 let decoder = delta.registry().decoder(record.codec)?;
                 let params = reader.read_params(unit as usize)?;
-                let bound = decoder.bind(spec, &params, &cx.limits).map(|bound| -> Box<dyn ChunkDecoder> {
-                    if self.first_layer && has_layers(record.codec) {
-                        Box::new(FirstLayer::of(bound))
-                    } else {
-                        bound
-                    }
-                });
+                let bound =
+                    decoder.bind(spec, &params, &cx.limits).map(|bound| -> Box<dyn ChunkDecoder> {
+                        if self.first_layer && has_layers(record.codec) {
+                            Box::new(FirstLayer::of(bound))
+                        } else {
+                            bound
+                        }
+                    });
                 bound.map_err(|e| e.at_offset(record.params.offset))
             })?;
             let encoded = reader.read_chunk(unit as usize, chunk)?;
@@ -215,7 +223,10 @@ impl PayloadDecoder {
                 out.copy_from_slice(part);
                 Ok(())
             }
-            _ => Err(Error::invalid_argument("the buffer has another length than the fragment").into()),
+            _ => {
+                Err(Error::invalid_argument("the buffer has another length than the fragment")
+                    .into())
+            }
         };
         match *work {
             Work::Chunk { unit, chunk, .. } if whole => self.chunk_into(inputs, unit, chunk, out),
@@ -248,7 +259,8 @@ fn decode(
 ) -> Result<(), Failure> {
     let base = base_of_chunk(inputs, unit, chunk, scratch)?;
     bound.decode_chunk(chunk, encoded, base, out, cx).map_err(|e| {
-        let offset = inputs.delta.reader().chunk(unit as usize, chunk).map_or(0, |(offset, _)| offset);
+        let offset =
+            inputs.delta.reader().chunk(unit as usize, chunk).map_or(0, |(offset, _)| offset);
         Failure::of_codec(e.at_offset(offset), base.is_some())
     })
 }
@@ -290,16 +302,20 @@ fn base_of_chunk<'a>(
         done += part_len;
     }
     if done != len {
-        return Err(Error::corrupt(format!("unit {unit} has a base for only a part of chunk {chunk}")));
+        return Err(Error::corrupt(format!(
+            "unit {unit} has a base for only a part of chunk {chunk}"
+        )));
     }
     Ok(Some(out))
 }
 
 /// A range of a base in bytes: offset and length.
 fn byte_range(delta: &Delta, range: BaseRange) -> Result<(u64, usize)> {
-    let width = delta.index().bases.get(range.base as usize).map_or(1, |b| b.spec.dtype().storage_bytes());
-    let len = usize::try_from(range.len.saturating_mul(width as u64))
-        .map_err(|_| Error::new(ErrorKind::LimitExceeded, "prefix of a blob exceeds the address space"))?;
+    let width =
+        delta.index().bases.get(range.base as usize).map_or(1, |b| b.spec.dtype().storage_bytes());
+    let len = usize::try_from(range.len.saturating_mul(width as u64)).map_err(|_| {
+        Error::new(ErrorKind::LimitExceeded, "prefix of a blob exceeds the address space")
+    })?;
     Ok((range.offset.saturating_mul(width as u64), len))
 }
 

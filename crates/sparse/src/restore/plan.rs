@@ -1,5 +1,5 @@
-//! From entries to pieces of work, made one by one as they are needed: the plan of a large model as a whole would
-//! be large too.
+//! From entries to pieces of work, made one by one as they are needed: the plan of a large model as
+//! a whole would be large too.
 
 use crate::Delta;
 use sparse_container::{BaseRange, BlobRef, Entry, Piece, PieceSource};
@@ -41,8 +41,8 @@ pub(crate) struct Fragment {
 
 /// The fragments of a range of bytes of an entry, in order.
 ///
-/// The reader has checked the index, so the arithmetic here cannot overflow: all lengths and places are within
-/// bases, units and entries whose sizes in bytes fit 64 bits.
+/// The reader has checked the index, so the arithmetic here cannot overflow: all lengths and places
+/// are within bases, units and entries whose sizes in bytes fit 64 bits.
 pub(crate) struct Fragments<'a> {
     delta: &'a Delta,
     pieces: &'a [Piece],
@@ -88,7 +88,8 @@ impl Iterator for Fragments<'_> {
             }
             PieceSource::Unit { unit, segment, offset } => {
                 let spec = self.delta.reader().unit(unit as usize)?;
-                let at = (spec.segment_starts().get(segment as usize)? + offset) * self.width + self.skip;
+                let at = (spec.segment_starts().get(segment as usize)? + offset) * self.width
+                    + self.skip;
                 let chunk_bytes = u64::from(spec.chunk_len()) * self.width;
                 let (chunk, within) = (at / chunk_bytes, (at % chunk_bytes) as usize);
                 let len = spec.chunk_bytes(chunk);
@@ -171,7 +172,8 @@ impl<'a> Tasks<'a> {
     /// The next fragment, as a task of its own.
     fn next_fragment(&mut self) -> Option<Task> {
         loop {
-            if let Some(Fragment { work, range }) = self.fragments.as_mut().and_then(Iterator::next) {
+            if let Some(Fragment { work, range }) = self.fragments.as_mut().and_then(Iterator::next)
+            {
                 let (entry_offset, file_offset) = (self.entry_offset, self.file_offset);
                 self.entry_offset += range.len() as u64;
                 self.file_offset += range.len() as u64;
@@ -181,7 +183,8 @@ impl<'a> Tasks<'a> {
             let index = self.delta.index();
             let file = index.files.get(self.file)?;
             let Some(&entry) = file.parts.get(self.part) else {
-                (self.file, self.part, self.file_offset, self.fragments) = (self.file + 1, 0, 0, None);
+                (self.file, self.part, self.file_offset, self.fragments) =
+                    (self.file + 1, 0, 0, None);
                 continue;
             };
             self.part += 1;
@@ -198,7 +201,8 @@ impl Iterator for Tasks<'_> {
     fn next(&mut self) -> Option<Task> {
         let mut task = self.ahead.take().or_else(|| self.next_fragment())?;
         if matches!(task.work, Work::Chunk { .. }) {
-            // A chunk of many small tensors is decoded once for all that follow one another in the file.
+            // A chunk of many small tensors is decoded once for all that follow one another in the
+            // file.
             while task.parts.len() < MAX_PARTS {
                 match self.next_fragment() {
                     Some(next) if next.file == task.file && next.work == task.work => {

@@ -1,4 +1,5 @@
-//! Several reads at once: what is wanted of each chunk is gathered, so that every chunk is decoded once.
+//! Several reads at once: what is wanted of each chunk is gathered, so that every chunk is decoded
+//! once.
 
 use crate::Delta;
 use crate::restore::{Fragment, Fragments, Work};

@@ -27,7 +27,9 @@ impl SourceBases {
             return Err(no_base(index));
         }
         if let Some(source) = source.as_deref() {
-            for ((base, place), _) in index.bases.iter().zip(&mut places).zip(&needed).filter(|(_, n)| **n) {
+            for ((base, place), _) in
+                index.bases.iter().zip(&mut places).zip(&needed).filter(|(_, n)| **n)
+            {
                 *place = Some(find(source, index, base)?);
             }
         }
@@ -41,7 +43,11 @@ impl SourceBases {
 
     /// The bases that are needed.
     pub(super) fn needed(&self) -> Vec<u32> {
-        (0u32..).zip(&self.places).filter(|(_, place)| place.is_some()).map(|(base, _)| base).collect()
+        (0u32..)
+            .zip(&self.places)
+            .filter(|(_, place)| place.is_some())
+            .map(|(base, _)| base)
+            .collect()
     }
 
     /// Check all of base `base`, unless that was done before.
@@ -50,8 +56,8 @@ impl SourceBases {
         if done.load(Ordering::Acquire) {
             return Ok(());
         }
-        // Nothing is locked: the base may be a `DeltaModel` too, which waits for other work. At worst several threads
-        // check the same tensor.
+        // Nothing is locked: the base may be a `DeltaModel` too, which waits for other work. At
+        // worst several threads check the same tensor.
         check_base(self, index, base, cancel)?;
         done.store(true, Ordering::Release);
         Ok(())
@@ -82,18 +88,26 @@ impl Bases for SourceBases {
 /// The tensor of `source` that `base` is.
 fn find(source: &dyn TensorSource, index: &Index, base: &BaseEntry) -> Result<usize> {
     let BaseKind::Tensor { name } = &base.kind else {
-        return Err(mismatch(index, base, "a tensor depends on a file, but the base has only tensors here"));
+        return Err(mismatch(
+            index,
+            base,
+            "a tensor depends on a file, but the base has only tensors here",
+        ));
     };
     let tensors = source.tensors();
-    // Unqualified if it is the only one of its name, else in the same file, else in another one that fits.
+    // Unqualified if it is the only one of its name, else in the same file, else in another one
+    // that fits.
     let suffix = format!(":{name}");
     let candidates = [source.find(&format!("{}:{name}", base.file)), source.find(name)];
     let spec_of = |i: usize| tensors.get(i).map(|t| &t.spec);
-    if let Some(found) = candidates.into_iter().flatten().find(|&i| spec_of(i) == Some(&base.spec)) {
+    if let Some(found) = candidates.into_iter().flatten().find(|&i| spec_of(i) == Some(&base.spec))
+    {
         return Ok(found);
     }
-    let elsewhere =
-        tensors.iter().enumerate().filter(|(_, t)| t.name.ends_with(&suffix) && t.spec == base.spec);
+    let elsewhere = tensors
+        .iter()
+        .enumerate()
+        .filter(|(_, t)| t.name.ends_with(&suffix) && t.spec == base.spec);
     let elsewhere: Vec<usize> = elsewhere.map(|(i, _)| i).collect();
     if let [found] = *elsewhere {
         return Ok(found);

@@ -5,7 +5,8 @@ mod linked;
 mod names;
 
 use crate::restore::{
-    Bases, Failure, Fragment, Inputs, KEPT_UNITS, PayloadDecoder, Work, check_codecs, diagnose, is_layered,
+    Bases, Failure, Fragment, Inputs, KEPT_UNITS, PayloadDecoder, Work, check_codecs, diagnose,
+    is_layered,
 };
 use crate::{Delta, Executor, Inline, Model, OpenOptions, Options, default_registry};
 use batch::{Batch, Job};
@@ -23,35 +24,40 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BaseCheck {
-    /// Before a part of a tensor is read or anything is borrowed: each tensor of the base that it depends on, as a
-    /// whole, once. That reads and hashes all of it even if only a few rows are wanted.
+    /// Before a part of a tensor is read or anything is borrowed: each tensor of the base that it
+    /// depends on, as a whole, once. That reads and hashes all of it even if only a few rows are
+    /// wanted.
     ///
-    /// Tensors read as a whole need no such check: their own digests, which are always verified, prove more.
+    /// Tensors read as a whole need no such check: their own digests, which are always verified,
+    /// prove more.
     #[default]
     OnFirstUse,
-    /// Never: for a base that is known to be right, be it by [`DeltaModel::verify_base`]. Whole tensors are still
-    /// checked against their own digests when they are read (not when they are borrowed), parts are not.
+    /// Never: for a base that is known to be right, be it by [`DeltaModel::verify_base`]. Whole
+    /// tensors are still checked against their own digests when they are read (not when they are
+    /// borrowed), parts are not.
     Never,
 }
 
 /// A base and a delta as one model: a [`TensorSource`] of the target's tensors.
 ///
-/// Tensors are decoded when they are asked for, and only those chunks that cover what is wanted. What is equal in the
-/// base is borrowed from it where the base can lend.
+/// Tensors are decoded when they are asked for, and only those chunks that cover what is wanted.
+/// What is equal in the base is borrowed from it where the base can lend.
 ///
-/// **Threads.** Any number of threads may share a model. It starts none and uses no pool of its own: work is done by
-/// the thread that asks for it, unless [`with_executor`](Self::with_executor) names others; then each read of several
-/// chunks, and above all [`read_many`](TensorSource::read_many), is spread over them.
+/// **Threads.** Any number of threads may share a model. It starts none and uses no pool of its
+/// own: work is done by the thread that asks for it, unless [`with_executor`](Self::with_executor)
+/// names others; then each read of several chunks, and above all
+/// [`read_many`](TensorSource::read_many), is spread over them.
 ///
-/// **Handles.** A clone is another handle to the same model, with the same caches; making one costs next to nothing. A
-/// server makes one per request, with a [token](Self::with_cancel) that cancels what is read through it, and
-/// nothing else.
+/// **Handles.** A clone is another handle to the same model, with the same caches; making one costs
+/// next to nothing. A server makes one per request, with a [token](Self::with_cancel) that cancels
+/// what is read through it, and nothing else.
 ///
-/// **Names.** A name that occurs in several files of the target is qualified, `unet/model.safetensors:conv.weight`, as
-/// in [`Model`](crate::Model).
+/// **Names.** A name that occurs in several files of the target is qualified,
+/// `unet/model.safetensors:conv.weight`, as in [`Model`](crate::Model).
 ///
-/// **Memory** beside base and index: the tables of the 16 units used last (about half a megabyte each), the chunks of
-/// which only a part was wanted (at most 64 MiB), and scratch memory of a few chunks per thread.
+/// **Memory** beside base and index: the tables of the 16 units used last (about half a megabyte
+/// each), the chunks of which only a part was wanted (at most 64 MiB), and scratch memory of a few
+/// chunks per thread.
 #[derive(Clone)]
 pub struct DeltaModel {
     linked: Arc<Linked>,
@@ -73,13 +79,14 @@ struct Linked {
 }
 
 impl DeltaModel {
-    /// Join a base and a delta. The types and shapes of the base's tensors are compared here, their contents as
-    /// [`BaseCheck`] says. Nothing but the index, which [`Delta::open`] has read, is looked at.
+    /// Join a base and a delta. The types and shapes of the base's tensors are compared here, their
+    /// contents as [`BaseCheck`] says. Nothing but the index, which [`Delta::open`] has read, is
+    /// looked at.
     ///
     /// # Errors
-    /// `BaseMismatch`, naming the tensor, when one is missing in the base or has another type or shape;
-    /// `InvalidArgument` when a base is needed and not given; `UnknownCodec` or `CodecDisabled`; `Corrupt` when two
-    /// tensors cannot be told apart.
+    /// `BaseMismatch`, naming the tensor, when one is missing in the base or has another type or
+    /// shape; `InvalidArgument` when a base is needed and not given; `UnknownCodec` or
+    /// `CodecDisabled`; `Corrupt` when two tensors cannot be told apart.
     pub fn new(
         base: Option<Arc<dyn TensorSource>>,
         delta: Arc<Delta>,
@@ -104,18 +111,23 @@ impl DeltaModel {
         })
     }
 
-    /// Open the base (a file, a folder, or an id in the local Hugging Face cache) and the delta, with all codecs of this
-    /// build, and join them.
+    /// Open the base (a file, a folder, or an id in the local Hugging Face cache) and the delta,
+    /// with all codecs of this build, and join them.
     ///
     /// # Errors
     /// As [`Model::open`], [`Delta::open`] and [`new`](Self::new).
-    pub fn open(base: impl AsRef<Path>, delta: impl AsRef<Path>, options: &Options) -> Result<DeltaModel> {
+    pub fn open(
+        base: impl AsRef<Path>,
+        delta: impl AsRef<Path>,
+        options: &Options,
+    ) -> Result<DeltaModel> {
         let base = Model::open(base, &OpenOptions::default())?;
         let delta = Delta::open(delta.as_ref(), default_registry(), &options.limits)?;
         DeltaModel::new(Some(Arc::new(base)), Arc::new(delta), options)
     }
 
-    /// A handle that checks the base at other times. Decoded chunks are shared only among handles that check alike.
+    /// A handle that checks the base at other times. Decoded chunks are shared only among handles
+    /// that check alike.
     #[must_use]
     pub fn with_base_check(mut self, check: BaseCheck) -> DeltaModel {
         if check != self.check {
@@ -133,8 +145,8 @@ impl DeltaModel {
         self
     }
 
-    /// A handle whose reads end, with the error `Cancelled`, soon after `cancel` is cancelled. It replaces the token of
-    /// the options that the model was made with.
+    /// A handle whose reads end, with the error `Cancelled`, soon after `cancel` is cancelled. It
+    /// replaces the token of the options that the model was made with.
     #[must_use]
     pub fn with_cancel(mut self, cancel: CancelToken) -> DeltaModel {
         self.cancel = cancel;
@@ -146,8 +158,8 @@ impl DeltaModel {
         &self.linked.delta
     }
 
-    /// Check all tensors of the base that the delta refers to, but for those that were checked before, and remember
-    /// which were right.
+    /// Check all tensors of the base that the delta refers to, but for those that were checked
+    /// before, and remember which were right.
     ///
     /// # Errors
     /// `BaseMismatch`, naming a tensor; `Cancelled`; what reading reports.
@@ -167,8 +179,8 @@ impl DeltaModel {
         Ok((id, self.delta().index().entries.get(id as usize).ok_or_else(missing)?))
     }
 
-    /// `work(0)`, `work(1)`, .. `work(count - 1)`, on the executor. Of those that failed, the first one's number and
-    /// failure; the others may then not have been done.
+    /// `work(0)`, `work(1)`, .. `work(count - 1)`, on the executor. Of those that failed, the first
+    /// one's number and failure; the others may then not have been done.
     fn all(
         &self,
         count: usize,
@@ -222,12 +234,14 @@ impl DeltaModel {
             return Ok(());
         }
         let fragment = |range| Fragment { work, range };
-        let fill =
-            |p: &mut batch::Part<'_>| self.decoder.fragment_into(inputs, &fragment(p.range.clone()), p.out);
+        let fill = |p: &mut batch::Part<'_>| {
+            self.decoder.fragment_into(inputs, &fragment(p.range.clone()), p.out)
+        };
         job.parts.iter_mut().try_for_each(fill)
     }
 
-    /// What `failure`, in reading the tensors numbered `tensors`, is to the caller: a wrong base if that is why.
+    /// What `failure`, in reading the tensors numbered `tensors`, is to the caller: a wrong base if
+    /// that is why.
     fn explain(&self, tensors: &[usize], failure: Failure) -> Error {
         let inputs = Inputs { delta: self.delta(), bases: &self.linked.base, cancel: &self.cancel };
         let error = match failure {
@@ -291,8 +305,10 @@ impl TensorSource for DeltaModel {
             let Some(read) = restored.get(i) else { return Ok(()) };
             self.cancel.check()?;
             let (id, entry) = self.entry(read.tensor)?;
-            // The first layer alone has no digest; the base's own is checked, unless that was not wanted.
-            let alone = self.linked.options.layers == Some(1) && is_layered(self.linked.delta.index(), id);
+            // The first layer alone has no digest; the base's own is checked, unless that was not
+            // wanted.
+            let alone =
+                self.linked.options.layers == Some(1) && is_layered(self.linked.delta.index(), id);
             if alone || digest(read.out) == entry.digest {
                 return Ok(());
             }
@@ -346,7 +362,9 @@ impl DeltaModel {
     /// Check all of base `base`, if it is to be checked and was not before.
     fn check_base(&self, base: u32) -> Result<()> {
         match self.check {
-            BaseCheck::OnFirstUse => self.linked.base.check(self.delta().index(), base, &self.cancel),
+            BaseCheck::OnFirstUse => {
+                self.linked.base.check(self.delta().index(), base, &self.cancel)
+            }
             BaseCheck::Never => Ok(()),
         }
     }

@@ -21,19 +21,23 @@ pub(super) fn names(index: &Index) -> Result<Vec<(String, u32)>> {
             }
         }
     }
-    for ((id, entry), _) in (0u32..).zip(&index.entries).zip(&in_files).filter(|(_, seen)| !**seen) {
+    for ((id, entry), _) in (0u32..).zip(&index.entries).zip(&in_files).filter(|(_, seen)| !**seen)
+    {
         if entry.kind == EntryKind::Tensor {
             tensors.push((entry.name.clone(), None, id));
         }
     }
-    // A qualified name may, in theory, be the plain name of another tensor, which is then qualified too.
+    // A qualified name may, in theory, be the plain name of another tensor, which is then qualified
+    // too.
     loop {
         let mut count: HashMap<&str, usize> = HashMap::with_capacity(tensors.len());
         for (name, ..) in &tensors {
             *count.entry(name).or_default() += 1;
         }
-        let twice: Vec<bool> =
-            tensors.iter().map(|(name, ..)| count.get(name.as_str()).is_some_and(|&n| n > 1)).collect();
+        let twice: Vec<bool> = tensors
+            .iter()
+            .map(|(name, ..)| count.get(name.as_str()).is_some_and(|&n| n > 1))
+            .collect();
         if !twice.contains(&true) {
             break;
         }
@@ -48,7 +52,8 @@ pub(super) fn names(index: &Index) -> Result<Vec<(String, u32)>> {
             return Err(Error::corrupt("two tensors cannot be told apart by name and file"));
         }
     }
-    let mut names: Vec<(String, u32)> = tensors.into_iter().map(|(name, _, id)| (name, id)).collect();
+    let mut names: Vec<(String, u32)> =
+        tensors.into_iter().map(|(name, _, id)| (name, id)).collect();
     names.sort();
     Ok(names)
 }

@@ -1,5 +1,6 @@
-//! Pairs that golden files stand for, made of integers and of single IEEE operations: the same bytes everywhere, for ever. What a
-//! committed file was made from never changes here; add functions instead.
+//! Pairs that golden files stand for, made of integers and of single IEEE operations: the same
+//! bytes everywhere, for ever. What a committed file was made from never changes here; add
+//! functions instead.
 
 use super::support::{Files, Rng, T, put, safetensors};
 use sparse::{Dtype, TensorSpec};
@@ -77,18 +78,22 @@ fn sum(a: &[f32], b: &[f32]) -> Vec<f32> {
 fn product(left: &[f32], right: &[f32], rank: usize) -> Vec<f32> {
     let columns = right.len() / rank;
     let row = |l: &[f32]| -> Vec<f32> {
-        (0..columns).map(|j| (0..rank).fold(0.0, |s, k| s + l[k] * right[k * columns + j])).collect()
+        (0..columns)
+            .map(|j| (0..rank).fold(0.0, |s, k| s + l[k] * right[k * columns + j]))
+            .collect()
     };
     left.chunks(rank).flat_map(row).collect()
 }
 
-/// A matrix of low rank beside noise, another type beside it, a vector, and words that are no numbers.
+/// A matrix of low rank beside noise, another type beside it, a vector, and words that are no
+/// numbers.
 pub(crate) fn lossy() -> Pair {
     let rows_of = |dtype, name: &str, seed: u64| {
         let (rows, columns) = (40usize, 64usize);
         let shape = [rows as u64, columns as u64];
         let before = numbers(seed, rows * columns, 0.05);
-        let change = product(&numbers(seed + 1, rows * 2, 0.05), &numbers(seed + 2, 2 * columns, 0.05), 2);
+        let change =
+            product(&numbers(seed + 1, rows * 2, 0.05), &numbers(seed + 2, 2 * columns, 0.05), 2);
         let mut after = sum(&sum(&before, &change), &numbers(seed + 3, rows * columns, 3e-4));
         after[70] = 0.0;
         (tensor(name, dtype, &shape, &before), tensor(name, dtype, &shape, &after))
@@ -109,8 +114,10 @@ pub(crate) fn lossy() -> Pair {
 fn merged(rounds_product: bool) -> Pair {
     let (rows, columns, rank) = (192usize, 256usize, 2);
     let shape = [rows as u64, columns as u64];
-    let before: Vec<f32> = numbers(50, rows * columns, 0.06).iter().map(|&x| widened(brain(x))).collect();
-    let mut change = product(&numbers(51, rows * rank, 0.03), &numbers(52, rank * columns, 0.06), rank);
+    let before: Vec<f32> =
+        numbers(50, rows * columns, 0.06).iter().map(|&x| widened(brain(x))).collect();
+    let mut change =
+        product(&numbers(51, rows * rank, 0.03), &numbers(52, rank * columns, 0.06), rank);
     if rounds_product {
         change.iter_mut().for_each(|x| *x = widened(brain(*x)));
     }
@@ -222,7 +229,8 @@ pub(crate) fn alone() -> Pair {
     let halves = tensor("half", Dtype::F16, &[40, 50], &numbers(110, 2000, 0.1));
     let singles = tensor("single", Dtype::F32, &[20, 50], &numbers(111, 1000, 0.1));
     let mut rng = Rng(113);
-    let noise = raw("noise", Dtype::U8, &[1500], (0..1500).map(|_| (rng.next() >> 8) as u8).collect());
+    let noise =
+        raw("noise", Dtype::U8, &[1500], (0..1500).map(|_| (rng.next() >> 8) as u8).collect());
     Pair { base: None, target: vec![T::random("brain", &[40, 50], 112), halves, noise, singles] }
 }
 
@@ -230,14 +238,19 @@ pub(crate) fn alone() -> Pair {
 pub(crate) fn cast() -> Pair {
     let before = numbers(120, 60 * 50, 0.05);
     let after = sum(&before, &numbers(121, before.len(), 1e-3));
-    let base =
-        vec![tensor("a", Dtype::F32, &[60, 50], &before), tensor("b", Dtype::Bf16, &[60, 50], &before)];
-    let target =
-        vec![tensor("a", Dtype::Bf16, &[60, 50], &after), tensor("b", Dtype::F32, &[60, 50], &after)];
+    let base = vec![
+        tensor("a", Dtype::F32, &[60, 50], &before),
+        tensor("b", Dtype::Bf16, &[60, 50], &before),
+    ];
+    let target = vec![
+        tensor("a", Dtype::Bf16, &[60, 50], &after),
+        tensor("b", Dtype::F32, &[60, 50], &after),
+    ];
     Pair { base: Some(base), target }
 }
 
-/// A model alone, of wide floats: few mantissas in each quarter of one tensor, noise above constant bytes in the other.
+/// A model alone, of wide floats: few mantissas in each quarter of one tensor, noise above constant
+/// bytes in the other.
 pub(crate) fn planes() -> Pair {
     let mut rng = Rng(130);
     let count = 260 * 256u32;

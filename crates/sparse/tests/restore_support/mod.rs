@@ -40,7 +40,8 @@ impl T {
         let spec = TensorSpec::new(Dtype::Bf16, shape).unwrap();
         let mut rng = Rng(seed);
         let weight = |r: u64| (((r & 1) << 15) | (0x3c00 + ((r >> 8) & 0x1ff))) as u16;
-        let bytes = (0..spec.storage_len()).flat_map(|_| weight(rng.next()).to_le_bytes()).collect();
+        let bytes =
+            (0..spec.storage_len()).flat_map(|_| weight(rng.next()).to_le_bytes()).collect();
         T { name: name.into(), spec, bytes }
     }
 
@@ -50,7 +51,8 @@ impl T {
         let bytes = self.bytes.chunks(2).flat_map(|w| {
             let r = rng.next();
             let w = u16::from_le_bytes([w[0], w[1]]);
-            w.wrapping_add(if r.is_multiple_of(3) { ((r >> 8) % 7) as u16 } else { 0 }).to_le_bytes()
+            w.wrapping_add(if r.is_multiple_of(3) { ((r >> 8) % 7) as u16 } else { 0 })
+                .to_le_bytes()
         });
         T { bytes: bytes.collect(), ..self.clone() }
     }
@@ -79,8 +81,10 @@ pub(crate) fn head(tensors: &[T]) -> Vec<u8> {
     let mut at = 0;
     for t in tensors {
         let (dtype, shape, end) = (t.spec.dtype(), t.spec.shape(), at + t.bytes.len());
-        json +=
-            &format!(r#","{}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{at},{end}]}}"#, t.name);
+        json += &format!(
+            r#","{}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{at},{end}]}}"#,
+            t.name
+        );
         at = end;
     }
     json += "}";
@@ -176,13 +180,16 @@ impl Maker {
             .flatten()
             .collect();
         let base = base_dtype.map(|_| &*base);
-        let starts: Vec<BaseStart> =
-            tensors.iter().filter_map(|(_, b)| Some(BaseStart { base: b.as_ref()?.0, offset: 0 })).collect();
+        let starts: Vec<BaseStart> = tensors
+            .iter()
+            .filter_map(|(_, b)| Some(BaseStart { base: b.as_ref()?.0, offset: 0 }))
+            .collect();
         let cx = &mut CodecContext::new();
         let encoded = encode_unit(codec, &spec, &target, base, Effort::Default, cx).unwrap();
         let params = self.writer.append(&encoded.params).unwrap();
         let offset = self.writer.position();
-        let chunks = encoded.chunks.iter().map(|c| self.writer.append_chunk(c).unwrap().1).collect();
+        let chunks =
+            encoded.chunks.iter().map(|c| self.writer.append_chunk(c).unwrap().1).collect();
         let id = codec.info().id;
         let record = UnitRecord::new(id, &spec, &starts, params, offset, chunks).unwrap();
         self.index.units.push(record);
@@ -258,7 +265,8 @@ pub(crate) fn pair() -> Pair {
     let (new_a, new_norm2) = (a.tuned(14), norm2.tuned(15));
     let (tied, fresh) = (new_a.named("tied"), T::random("fresh", &[30, 20], 16));
     let copied = same.with_rows(900, 2, 17).named("copied");
-    let first = [new_emb.clone(), new_norm1.clone(), new_a.clone(), new_norm2.clone(), same.clone()];
+    let first =
+        [new_emb.clone(), new_norm1.clone(), new_a.clone(), new_norm2.clone(), same.clone()];
     let second = [tied.clone(), fresh.clone(), copied.clone()];
     let mut new_vocab = vocab.clone();
     new_vocab.splice(100..110, *b"another\n");
@@ -281,7 +289,10 @@ pub(crate) fn pair() -> Pair {
 
     let norms = m.unit(
         &Lossless,
-        &[(&new_norm1, Some((bases[1], &norm1.bytes))), (&new_norm2, Some((bases[3], &norm2.bytes)))],
+        &[
+            (&new_norm1, Some((bases[1], &norm1.bytes))),
+            (&new_norm2, Some((bases[3], &norm2.bytes))),
+        ],
     );
     let old_rows = new_emb.with_rows(40, 0, 0);
     let u_emb = m.unit(&Lossless, &[(&old_rows, Some((bases[0], &emb.bytes)))]);
@@ -360,7 +371,14 @@ impl Place {
     pub(crate) fn restore(&self) -> Result<RestoreReport> {
         let (base, delta) = (self.base(), self.delta());
         let options = Options::default();
-        reconstruct(Some(&base), &delta, &self.path("out"), Overwrite::Refuse, &options, &Unobserved)
+        reconstruct(
+            Some(&base),
+            &delta,
+            &self.path("out"),
+            Overwrite::Refuse,
+            &options,
+            &Unobserved,
+        )
     }
 
     pub(crate) fn verify(&self) -> Result<RestoreReport> {

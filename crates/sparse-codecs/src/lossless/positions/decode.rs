@@ -36,7 +36,12 @@ pub(in crate::lossless) struct PositionWork {
 }
 
 impl PositionDecoder {
-    pub(in crate::lossless) fn new(model: &Model, positions: &Positions, simd: Simd, float: bool) -> Self {
+    pub(in crate::lossless) fn new(
+        model: &Model,
+        positions: &Positions,
+        simd: Simd,
+        float: bool,
+    ) -> Self {
         PositionDecoder {
             class_maps: class_maps(model, &positions.classes),
             coding: positions.coding.clone(),
@@ -57,8 +62,8 @@ impl PositionDecoder {
         self.coding.len() == 1
     }
 
-    /// Put the changes into `out`, which holds the predictions, as does `predictions`. The classes of all elements are in
-    /// `work`.
+    /// Put the changes into `out`, which holds the predictions, as does `predictions`. The classes
+    /// of all elements are in `work`.
     ///
     /// # Errors
     /// `Corrupt`, `Truncated`.
@@ -79,8 +84,9 @@ impl PositionDecoder {
         let mut left = len;
         for class in &self.coding {
             let n = take_count(&mut raw, class.order)?;
-            left =
-                left.checked_sub(n as usize).ok_or_else(|| Error::corrupt("more changes than elements"))?;
+            left = left
+                .checked_sub(n as usize)
+                .ok_or_else(|| Error::corrupt("more changes than elements"))?;
             counts.push(n);
             contexts.resize(contexts.len() + n as usize, class.gaps);
             contexts.resize(contexts.len() + n as usize, class.values);
@@ -106,7 +112,8 @@ impl PositionDecoder {
                 return Err(Error::corrupt("a change lies behind the end of its chunk"));
             }
             for (&place, &token) in places.iter().zip(values) {
-                let (bits, value) = self.values.get(usize::from(token)).copied().unwrap_or_default();
+                let (bits, value) =
+                    self.values.get(usize::from(token)).copied().unwrap_or_default();
                 let value = value.wrapping_add(raw.take(bits) << self.raw_shift);
                 let at = place as usize * W::BYTES;
                 let (p, o) = (&predictions[at..at + W::BYTES], &mut out[at..at + W::BYTES]);

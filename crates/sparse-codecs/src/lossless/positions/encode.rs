@@ -1,6 +1,8 @@
 //! Finding positions, settling their tables, encoding them.
 
-use super::{Class, GAP_BITS, GAPS, MAX_CLASSES, MAX_ORDER, Positions, class_maps, count_bits, put_count};
+use super::{
+    Class, GAP_BITS, GAPS, MAX_CLASSES, MAX_ORDER, Positions, class_maps, count_bits, put_count,
+};
 use crate::entropy::bits::BitWriter;
 use crate::entropy::cluster::{Cost, Sparse, cluster};
 use crate::entropy::freq::{FreqTable, entropy_bits};
@@ -13,8 +15,8 @@ use crate::simd::{self, Simd};
 /// Classes that the encoder makes at most: each costs the decoder one more look at a chunk.
 const CLASSES: usize = 12;
 
-/// What a class costs beside its changes, in bits: its parameters, and for each chunk the number of changes. And a look
-/// at the whole chunk, which is time and no bits, but has its price here.
+/// What a class costs beside its changes, in bits: its parameters, and for each chunk the number of
+/// changes. And a look at the whole chunk, which is time and no bits, but has its price here.
 const CLASS_BITS: f64 = 24.0;
 const CLASS_BITS_PER_CHUNK: f64 = 24.0;
 const CLASS_BITS_PER_CHANGE: f64 = 1.0 / 256.0;
@@ -31,8 +33,15 @@ pub(in crate::lossless) struct Located {
 }
 
 impl Located {
-    /// Find the elements whose token is not zero. `classes` has the class of each element, below `count`.
-    pub(in crate::lossless) fn locate(&mut self, simd: Simd, classes: &[u8], tokens: &[u8], count: usize) {
+    /// Find the elements whose token is not zero. `classes` has the class of each element, below
+    /// `count`.
+    pub(in crate::lossless) fn locate(
+        &mut self,
+        simd: Simd,
+        classes: &[u8],
+        tokens: &[u8],
+        count: usize,
+    ) {
         let Located { gaps, places, ends, changed, members } = self;
         gaps.clear();
         places.clear();
@@ -46,7 +55,9 @@ impl Located {
             simd::masks(simd, classes, class, members);
             // Elements of the class so far, and those up to the last change.
             let (mut seen, mut next) = (0u32, 0u32);
-            for (start, (&changed, &members)) in (0u32..).step_by(64).zip(changed.iter().zip(&*members)) {
+            for (start, (&changed, &members)) in
+                (0u32..).step_by(64).zip(changed.iter().zip(&*members))
+            {
                 let mut hits = changed & members;
                 while hits != 0 {
                     let bit = hits.trailing_zeros();
@@ -123,7 +134,8 @@ impl ClassCounts {
         (0..).zip(&self.order_bits).min_by_key(|o| *o.1).map_or((0, 0), |(k, &bits)| (k, bits))
     }
 
-    /// The shift that leaves the same mean in all classes, so that they can share tables; and the tokens with it.
+    /// The shift that leaves the same mean in all classes, so that they can share tables; and the
+    /// tokens with it.
     fn gaps(&self) -> (u8, &[u64]) {
         let mean = self.gap_sum as f64 / self.changes().max(1) as f64;
         let shift = shift_for(mean).clamp(self.first_shift, self.first_shift + SHIFTS as u8 - 1);
@@ -136,8 +148,8 @@ fn shift_for(mean_gap: f64) -> u8 {
 }
 
 impl PositionCounts {
-    /// Sort tables into classes: `tables` has, for each, the counts of tokens that were coded with it. So many chunks
-    /// will be coded.
+    /// Sort tables into classes: `tables` has, for each, the counts of tokens that were coded with
+    /// it. So many chunks will be coded.
     pub(in crate::lossless) fn new(tables: &[Vec<u64>], chunks: u64) -> PositionCounts {
         let shares: Vec<(u64, u64)> = tables.iter().map(|t| share(t)).collect();
         let classes = classify(&shares, chunks);
@@ -213,7 +225,8 @@ impl PositionCounts {
         let orders: Vec<(u8, u64)> = self.sums.iter().map(ClassCounts::order).collect();
         let mut bits = (self.raw_bits + orders.iter().map(|o| o.1).sum::<u64>()) as f64;
         for &(shift, counts) in &gaps {
-            let raw = |(token, &n): (u32, &u64)| n * u64::from(GAPS.expand(token).0 + u32::from(shift));
+            let raw =
+                |(token, &n): (u32, &u64)| n * u64::from(GAPS.expand(token).0 + u32::from(shift));
             bits += (0..).zip(counts).map(raw).sum::<u64>() as f64;
         }
         let mut tables = Vec::new();
@@ -224,7 +237,8 @@ impl PositionCounts {
             let first = tables.len();
             for t in 0..table_of.iter().max().map_or(0, |m| m + 1) {
                 let mut sum = vec![0u64; symbols];
-                let own = items.iter().zip(&table_of).filter(|i| *i.1 == t).flat_map(|i| &i.0.entries);
+                let own =
+                    items.iter().zip(&table_of).filter(|i| *i.1 == t).flat_map(|i| &i.0.entries);
                 own.for_each(|&(s, n)| sum[s as usize] += n);
                 bits += entropy_bits(&sum);
                 tables.push(FreqTable::from_counts(&sum));
@@ -235,7 +249,12 @@ impl PositionCounts {
         let value_tables = share(self.sums.iter().map(|s| &s.values[..]).collect());
         let coding = (gaps.iter().zip(&orders)).zip(gap_tables.iter().zip(&value_tables));
         let coding = coding
-            .map(|((&(shift, _), &(order, _)), (&gaps, &values))| Class { order, shift, gaps, values })
+            .map(|((&(shift, _), &(order, _)), (&gaps, &values))| Class {
+                order,
+                shift,
+                gaps,
+                values,
+            })
             .collect();
         (Positions { classes: self.classes.clone(), coding, tables }, bits)
     }
@@ -247,11 +266,16 @@ fn share(counts: &[u64]) -> (u64, u64) {
     (all, all - counts.first().copied().unwrap_or(0))
 }
 
-/// What tokens cost as positions, in bits: for each of `tables` (the counts of tokens coded with it), by token; so many
-/// tokens. Every token has a price.
-pub(in crate::lossless) fn prices(tables: &[Vec<u64>], classes: &[u8], tokens: usize) -> Vec<Vec<f32>> {
+/// What tokens cost as positions, in bits: for each of `tables` (the counts of tokens coded with
+/// it), by token; so many tokens. Every token has a price.
+pub(in crate::lossless) fn prices(
+    tables: &[Vec<u64>],
+    classes: &[u8],
+    tokens: usize,
+) -> Vec<Vec<f32>> {
     const UNSEEN: f64 = 0.1;
-    let mut by_class = vec![vec![0; tokens]; classes.iter().max().map_or(1, |&c| usize::from(c) + 1)];
+    let mut by_class =
+        vec![vec![0; tokens]; classes.iter().max().map_or(1, |&c| usize::from(c) + 1)];
     for (&class, counts) in classes.iter().zip(tables) {
         by_class[usize::from(class)].iter_mut().zip(counts).for_each(|(a, b)| *a += b);
     }
@@ -272,8 +296,8 @@ pub(in crate::lossless) fn prices(tables: &[Vec<u64>], classes: &[u8], tokens: u
     classes.iter().map(|&c| by_class[usize::from(c)].clone()).collect()
 }
 
-/// Sort tables into classes of about equal probability of change: the best partition of the tables, in order of that
-/// probability, by dynamic programming.
+/// Sort tables into classes of about equal probability of change: the best partition of the tables,
+/// in order of that probability, by dynamic programming.
 fn classify(tables: &[(u64, u64)], chunks: u64) -> Vec<u8> {
     let share = |&(all, changed): &(u64, u64)| changed as f64 / all.max(1) as f64;
     let mut order: Vec<usize> = (0..tables.len()).collect();
@@ -281,7 +305,8 @@ fn classify(tables: &[(u64, u64)], chunks: u64) -> Vec<u8> {
     let changes: u64 = tables.iter().map(|t| t.1).sum();
     let class_bits =
         CLASS_BITS + CLASS_BITS_PER_CHUNK * chunks as f64 + CLASS_BITS_PER_CHANGE * changes as f64;
-    // The least bits for the first so many tables, by number of classes, and where the last class begins.
+    // The least bits for the first so many tables, by number of classes, and where the last class
+    // begins.
     let mut best: Vec<Vec<(f64, usize)>> = vec![vec![(0.0, 0)]];
     for end in 1..=order.len() {
         let mut by_count = vec![(f64::INFINITY, 0); CLASSES.min(end) + 1];
@@ -323,7 +348,11 @@ pub(in crate::lossless) struct PositionEncoder {
 }
 
 impl PositionEncoder {
-    pub(in crate::lossless) fn new(simd: Simd, model: &Model, positions: &Positions) -> PositionEncoder {
+    pub(in crate::lossless) fn new(
+        simd: Simd,
+        model: &Model,
+        positions: &Positions,
+    ) -> PositionEncoder {
         PositionEncoder {
             class_maps: class_maps(model, &positions.classes),
             coding: positions.coding.clone(),
@@ -336,8 +365,9 @@ impl PositionEncoder {
         self.coding.len()
     }
 
-    /// Append numbers of words, states and words to `out`, and raw bits to `raw`. `value` has the raw bits of the element
-    /// at a place, and their number. Returns whether all changes have a code; else `out` is as it was.
+    /// Append numbers of words, states and words to `out`, and raw bits to `raw`. `value` has the
+    /// raw bits of the element at a place, and their number. Returns whether all changes have a
+    /// code; else `out` is as it was.
     #[allow(clippy::too_many_arguments)]
     pub(in crate::lossless) fn encode(
         &self,

@@ -1,10 +1,11 @@
 //! Chunks that hardly change: where the changes are, instead of a token for every element.
 //!
-//! Elements belong to *classes* of about equal probability of change; a class is a set of frequency tables, so an
-//! element's class follows from its key and its row's profile, as its table does. Within a class, changes are about
-//! equally likely everywhere, so the number of unchanged elements of the class between one change and the next (a *gap*)
-//! has a geometric distribution, which a few tokens describe. The decoder copies the predictions and steps from
-//! change to change: the time it takes depends on the changes, beyond a copy and a look at each element's class.
+//! Elements belong to *classes* of about equal probability of change; a class is a set of frequency
+//! tables, so an element's class follows from its key and its row's profile, as its table does.
+//! Within a class, changes are about equally likely everywhere, so the number of unchanged elements
+//! of the class between one change and the next (a *gap*) has a geometric distribution, which a few
+//! tokens describe. The decoder copies the predictions and steps from change to change: the time it
+//! takes depends on the changes, beyond a copy and a look at each element's class.
 
 mod decode;
 mod encode;
@@ -69,7 +70,11 @@ impl Class {
     fn split(self, gap: u32) -> Token {
         let low = gap & ((1 << self.shift) - 1);
         let t = GAPS.split(u64::from(gap >> self.shift));
-        Token { raw: t.raw << self.shift | u64::from(low), raw_bits: t.raw_bits + u32::from(self.shift), ..t }
+        Token {
+            raw: t.raw << self.shift | u64::from(low),
+            raw_bits: t.raw_bits + u32::from(self.shift),
+            ..t
+        }
     }
 }
 
@@ -80,18 +85,22 @@ impl Positions {
         varint::put(out, self.tables.len() as u64);
         bytes::pack(&self.classes, out);
         // Field by field: alike bytes are neighbours.
-        let fields: Vec<u8> = (0..4).flat_map(|f| self.coding.iter().map(move |c| c.fields()[f])).collect();
+        let fields: Vec<u8> =
+            (0..4).flat_map(|f| self.coding.iter().map(move |c| c.fields()[f])).collect();
         bytes::pack(&fields, out);
         freq::write_tables(&self.tables, out);
     }
 
-    /// Read the serial form off the front of `input`, for a unit with so many frequency tables and tokens.
+    /// Read the serial form off the front of `input`, for a unit with so many frequency tables and
+    /// tokens.
     ///
     /// # Errors
     /// `Corrupt`, `Truncated`.
     pub(super) fn read(input: &mut &[u8], tables: usize, tokens: usize) -> Result<Positions> {
-        let count = varint::take_max(input, MAX_CLASSES as u64, "number of position classes")? as usize;
-        let own_tables = varint::take_max(input, 2 * count as u64, "number of position tables")? as usize;
+        let count =
+            varint::take_max(input, MAX_CLASSES as u64, "number of position classes")? as usize;
+        let own_tables =
+            varint::take_max(input, 2 * count as u64, "number of position tables")? as usize;
         let classes = bytes::unpack(input, tables)?;
         let fields = bytes::unpack(input, 4 * count)?;
         let coding: Vec<Class> = (0..count)
@@ -99,7 +108,9 @@ impl Positions {
             .map(|[order, shift, gaps, values]| Class { order, shift, gaps, values })
             .collect();
         let own = |t: u8| usize::from(t) < own_tables;
-        let valid = |c: &Class| c.order <= MAX_ORDER && c.shift <= MAX_SHIFT && own(c.gaps) && own(c.values);
+        let valid = |c: &Class| {
+            c.order <= MAX_ORDER && c.shift <= MAX_SHIFT && own(c.gaps) && own(c.values)
+        };
         if !coding.iter().all(valid) || classes.iter().any(|&c| usize::from(c) >= count) {
             return Err(Error::corrupt("position class out of range"));
         }
@@ -120,8 +131,8 @@ pub(super) fn class_maps(model: &Model, classes: &[u8]) -> Vec<[u8; KEYS]> {
     model.profiles.iter().map(|profile| std::array::from_fn(|key| class(&profile[key]))).collect()
 }
 
-/// Write `n` in an exponential Golomb code of order `k`: the number of bits of `(n >> k) + 1` less one in unary, as ones
-/// and a zero; its bits but the first; then the low `k` bits of `n`.
+/// Write `n` in an exponential Golomb code of order `k`: the number of bits of `(n >> k) + 1` less
+/// one in unary, as ones and a zero; its bits but the first; then the low `k` bits of `n`.
 fn put_count(writer: &mut BitWriter, n: u32, k: u8) {
     let k = u32::from(k);
     let high = u64::from(n >> k) + 1;

@@ -5,7 +5,8 @@ use crate::lossless::chunk::POSITIONS;
 use crate::simd::{Level, Simd};
 use proptest::prelude::*;
 use sparse_core::{
-    CodecContext, DeltaDecoder, Dtype, Effort, EncodedUnit, Segment, UnitSpec, decode_unit, encode_unit,
+    CodecContext, DeltaDecoder, Dtype, Effort, EncodedUnit, Segment, UnitSpec, decode_unit,
+    encode_unit,
 };
 
 const CHUNK: u32 = 20_000;
@@ -17,13 +18,15 @@ fn random(seed: &mut u64) -> u64 {
     seed.wrapping_mul(0x2545_f491_4f6c_dd1d)
 }
 
-/// A base, and a target in which one element in `rarity` differs, more often where the base is small.
+/// A base, and a target in which one element in `rarity` differs, more often where the base is
+/// small.
 fn pair(dtype: Dtype, rows: u64, rarity: u64, seed: u64) -> (UnitSpec, Vec<u8>, Vec<u8>) {
     let segments = [(30, 1000), (1, 7), (rows, 2000), (1, 1)];
     let segments = segments.map(|(rows, row_len)| Segment { rows, row_len });
     let unit = UnitSpec::new(dtype, Some(dtype), CHUNK, segments).unwrap();
     let (mut seed, width) = (seed | 1, dtype.storage_bytes());
-    let mut base: Vec<u8> = (0..unit.len() as usize * width).map(|_| random(&mut seed) as u8).collect();
+    let mut base: Vec<u8> =
+        (0..unit.len() as usize * width).map(|_| random(&mut seed) as u8).collect();
     if width > 1 {
         // Exponents of some hundred values, not of all.
         base.chunks_mut(width).for_each(|w| w[width - 1] = w[width - 1] & 0x83 | 0x38);
@@ -44,7 +47,10 @@ fn check(unit: &UnitSpec, base: &[u8], target: &[u8], effort: Effort) -> Encoded
     let encoded = encode_unit(&Lossless, unit, target, Some(base), effort, &mut cx).unwrap();
     for level in Level::ALL {
         let codec = Lossless.on(Simd::at_most(level));
-        assert_eq!(encode_unit(&codec, unit, target, Some(base), effort, &mut cx).unwrap(), encoded);
+        assert_eq!(
+            encode_unit(&codec, unit, target, Some(base), effort, &mut cx).unwrap(),
+            encoded
+        );
         let mut out = vec![0xAA; target.len()];
         decode_unit(&codec, unit, &encoded, Some(base), &mut out, &mut cx).unwrap();
         assert!(out == target, "{} on {}", unit.dtype(), level.name());
@@ -52,13 +58,15 @@ fn check(unit: &UnitSpec, base: &[u8], target: &[u8], effort: Effort) -> Encoded
     encoded
 }
 
-/// Without a base, tokens are the upper bits of a word, and that of negative zero and of the smallest numbers is zero's.
+/// Without a base, tokens are the upper bits of a word, and that of negative zero and of the
+/// smallest numbers is zero's.
 #[test]
 fn without_a_base_changes_of_low_bits_alone_come_back() {
     for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32, Dtype::F64, Dtype::F8E4M3] {
         let width = dtype.storage_bytes();
         let unit = UnitSpec::new(dtype, None, 1000, [Segment { rows: 3, row_len: 1000 }]).unwrap();
-        // In all chunks a few ordinary numbers among zeros; in the first, also a negative zero and the smallest number.
+        // In all chunks a few ordinary numbers among zeros; in the first, also a negative zero and
+        // the smallest number.
         let mut target = vec![0; unit.byte_len() as usize];
         for element in target.chunks_mut(97 * width) {
             element[width - 1] = 0x3c;
@@ -81,7 +89,9 @@ fn as_positions(encoded: &EncodedUnit) -> usize {
 
 #[test]
 fn all_types_at_all_levels() {
-    for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32, Dtype::F64, Dtype::I32, Dtype::I8, Dtype::F8E4M3] {
+    for dtype in
+        [Dtype::Bf16, Dtype::F16, Dtype::F32, Dtype::F64, Dtype::I32, Dtype::I8, Dtype::F8E4M3]
+    {
         for effort in [Effort::Fast, Effort::Default, Effort::Max] {
             let (unit, base, target) = pair(dtype, 15, 40, 7);
             let encoded = check(&unit, &base, &target, effort);
@@ -119,8 +129,10 @@ fn few_changes_take_few_bytes() {
 fn data_that_the_analysis_did_not_see_has_no_code() {
     let mut cx = CodecContext::new();
     let (unit, base, target) = pair(Dtype::Bf16, 15, 40, 9);
-    let mut analysis = sparse_core::DeltaEncoder::analyze(&Lossless, &unit, Effort::Default).unwrap();
-    let slice = |c: u64| 2 * unit.chunk_range(c).start as usize..2 * unit.chunk_range(c).end as usize;
+    let mut analysis =
+        sparse_core::DeltaEncoder::analyze(&Lossless, &unit, Effort::Default).unwrap();
+    let slice =
+        |c: u64| 2 * unit.chunk_range(c).start as usize..2 * unit.chunk_range(c).end as usize;
     loop {
         for c in 0..unit.chunk_count() {
             analysis.observe(c, &target[slice(c)], Some(&base[slice(c)]), &mut cx).unwrap();

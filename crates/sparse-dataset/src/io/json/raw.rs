@@ -1,7 +1,7 @@
 //! Values that no type holds, as text for the reader of Arrow.
 //!
-//! The cell of such a value is the value as it stands in the file; of a string, what it says, unless that is JSON. So a
-//! cell that is JSON is a value, and any other is a string.
+//! The cell of such a value is the value as it stands in the file; of a string, what it says,
+//! unless that is JSON. So a cell that is JSON is a value, and any other is a string.
 
 use super::scan::{Records, objects};
 use super::shape::Shape;
@@ -59,7 +59,12 @@ fn since<'a>(text: &Text<'a>, start: usize) -> &'a [u8] {
 }
 
 /// Takes a value off a text and appends it.
-fn rewrite(text: &mut Text<'_>, shape: &Shape, out: &mut Vec<u8>, depth: usize) -> Result<(), Fault> {
+fn rewrite(
+    text: &mut Text<'_>,
+    shape: &Shape,
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Result<(), Fault> {
     let start = text.at;
     if shape.is_raw() && depth > 0 {
         if text.peek() == Some(b'"') {
@@ -99,7 +104,9 @@ fn rewrite(text: &mut Text<'_>, shape: &Shape, out: &mut Vec<u8>, depth: usize) 
                 out.push(b':');
                 match shape.key(&name) {
                     Some(shape) => rewrite(text, shape, out, depth + 1),
-                    None => text.fault("a key that was not there before: the file changed while it was read"),
+                    None => text.fault(
+                        "a key that was not there before: the file changed while it was read",
+                    ),
                 }
             })?;
             out.push(b'}');

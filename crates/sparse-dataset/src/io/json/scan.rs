@@ -35,8 +35,8 @@ impl<R: BufRead> Records<R> {
         Records { input, lines: 0, first: true, mark: false }
     }
 
-    /// Puts the next lines that are whole objects into `out`, each of which `each` takes off the text's front; false at
-    /// the end of the file.
+    /// Puts the next lines that are whole objects into `out`, each of which `each` takes off the
+    /// text's front; false at the end of the file.
     ///
     /// # Errors
     /// `InvalidInput` with the line where it is no JSON; `Io`.
@@ -54,7 +54,11 @@ impl<R: BufRead> Records<R> {
             }
             if let Err(e) = std::str::from_utf8(out) {
                 let what = "its text is not UTF-8".into();
-                return Err(refused(out, start, &Fault { at: e.valid_up_to(), what, incomplete: false }));
+                return Err(refused(
+                    out,
+                    start,
+                    &Fault { at: e.valid_up_to(), what, incomplete: false },
+                ));
             }
             match whole(out, &mut each) {
                 Ok(()) => return Ok(true),
@@ -80,9 +84,13 @@ impl<R: BufRead> Records<R> {
 }
 
 /// Takes all objects of a text, after a look at whether they are whole.
-fn whole(text: &[u8], each: &mut impl FnMut(&mut Text<'_>) -> Result<(), Fault>) -> Result<(), Fault> {
+fn whole(
+    text: &[u8],
+    each: &mut impl FnMut(&mut Text<'_>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
     let lines = text.iter().filter(|&&b| b == b'\n').count();
-    // A line alone is an object in nearly all files; what is taken of a broken one is of no use, for it is refused.
+    // A line alone is an object in nearly all files; what is taken of a broken one is of no use,
+    // for it is refused.
     if lines > 1 || !text.trim_ascii_end().ends_with(b"}") {
         objects(text, |text| text.value(0))?;
     }
@@ -100,7 +108,9 @@ pub(super) fn objects(
         match text.peek() {
             None => return Ok(()),
             Some(b'{') => each(&mut text)?,
-            Some(_) => return text.fault("an object is expected, as each line of JSON Lines is one"),
+            Some(_) => {
+                return text.fault("an object is expected, as each line of JSON Lines is one");
+            }
         }
     }
 }
@@ -111,9 +121,15 @@ fn refused(text: &[u8], first: u64, fault: &Fault) -> Error {
     let line = first + before.iter().filter(|&&b| b == b'\n').count() as u64;
     let column = before.len() - before.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1) + 1;
     // The end of a file is behind its last line.
-    let (line, column) =
-        if column == 1 && fault.incomplete && line > first { (line - 1, 1) } else { (line, column) };
-    Error::new(ErrorKind::InvalidInput, format!("malformed: line {line}, byte {column}: {}", fault.what))
+    let (line, column) = if column == 1 && fault.incomplete && line > first {
+        (line - 1, 1)
+    } else {
+        (line, column)
+    };
+    Error::new(
+        ErrorKind::InvalidInput,
+        format!("malformed: line {line}, byte {column}: {}", fault.what),
+    )
 }
 
 /// Learns the shape of a file.
@@ -174,7 +190,10 @@ mod tests {
     #[test]
     fn keys_keep_their_order() {
         let names = |text: &str| types(text).into_iter().map(|t| t.0).collect::<String>();
-        assert_eq!(names("{\"c\":1,\"a\":2}\n{\"c\":1,\"b\":3,\"a\":2}\n{\"z\":0,\"c\":1}"), "zcba");
+        assert_eq!(
+            names("{\"c\":1,\"a\":2}\n{\"c\":1,\"b\":3,\"a\":2}\n{\"z\":0,\"c\":1}"),
+            "zcba"
+        );
         let disordered = |text: &str| scan(text.as_bytes()).unwrap().disordered;
         assert_eq!(disordered("{\"b\":1,\"a\":1}\n{\"b\":1}\n{\"a\":1,\"c\":2}\n"), 0);
         assert_eq!(disordered("{\"b\":1,\"a\":1}\n{\"a\":1,\"b\":1}\n"), 1);
@@ -210,7 +229,9 @@ mod tests {
             let error = scan(text.as_bytes()).unwrap_err();
             assert!(error.message().contains(says), "{text:?}: {}", error.message());
         }
-        assert!(scan(&b"{\"a\":1}\n{\"a\":\"\xe9\"}\n"[..]).unwrap_err().message().contains("line 2"));
+        assert!(
+            scan(&b"{\"a\":1}\n{\"a\":\"\xe9\"}\n"[..]).unwrap_err().message().contains("line 2")
+        );
         let long = "{\"a\":1}\n".repeat(70_000) + "{\"a\":nope}\n";
         assert!(scan(long.as_bytes()).unwrap_err().message().contains("line 70001"));
     }
@@ -220,6 +241,9 @@ mod tests {
         let text = "\u{feff}{\n \"a\": 1,\n \"b\": \"x\"\n}\n{\"a\":2} {\"a\":3}\n";
         let scanned = scan(text.as_bytes()).unwrap();
         assert!(scanned.mark);
-        assert_eq!(types(text), [("a".to_owned(), "Int64".to_owned()), ("b".to_owned(), "Utf8".to_owned())]);
+        assert_eq!(
+            types(text),
+            [("a".to_owned(), "Int64".to_owned()), ("b".to_owned(), "Utf8".to_owned())]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The shape of JSON values: what kinds there are at each place, and what type holds them all exactly.
+//! The shape of JSON values: what kinds there are at each place, and what type holds them all
+//! exactly.
 
 use super::text::{Fault, MAX_DEPTH, Text};
 use arrow_schema::{DataType, Field, Fields, Schema};
@@ -36,7 +37,8 @@ pub(super) const AS_IS: u8 = 4;
 /// How deep types nest; values below are text.
 const MAX_TYPE_DEPTH: usize = 24;
 
-/// Keys of an object that become columns; with more, the object is text. Lines have no such limit here.
+/// Keys of an object that become columns; with more, the object is text. Lines have no such limit
+/// here.
 const MAX_KEYS: usize = 1000;
 
 /// What there is at a place, in all rows.
@@ -225,7 +227,8 @@ impl Shape {
     /// Whether values here are kept as text.
     pub(super) fn is_raw(&self) -> bool {
         let has = |flag: u16| self.flags & flag != 0;
-        let kinds = [BOOL, TEXT, LIST, OBJECT, INTEGER | FRACTION].into_iter().filter(|&k| has(k)).count();
+        let kinds =
+            [BOOL, TEXT, LIST, OBJECT, INTEGER | FRACTION].into_iter().filter(|&k| has(k)).count();
         let keys = self.object.as_ref().map_or(0, |o| o.keys.len());
         kinds > 1
             || has(RAW)
@@ -276,12 +279,15 @@ impl Shape {
     /// The keys of all lines in the order of those of one file, and then those that it lacks.
     pub(crate) fn order_of(&self, file: &Shape) -> Vec<&str> {
         let own = file.object.iter().flat_map(|o| o.in_order());
-        let own = own.filter_map(|k| self.object.as_ref()?.by_name.get_key_value(&k.name)).map(|k| &**k.0);
+        let own = own
+            .filter_map(|k| self.object.as_ref()?.by_name.get_key_value(&k.name))
+            .map(|k| &**k.0);
         let rest = self.object.iter().flat_map(|o| o.in_order()).map(|k| &*k.name);
         own.chain(rest.filter(|name| file.key(name).is_none())).collect()
     }
 
-    /// What the writer must know of the keys of a file, in the order of [`order_of`](Self::order_of).
+    /// What the writer must know of the keys of a file, in the order of
+    /// [`order_of`](Self::order_of).
     pub(crate) fn keys_of(&self, file: &Shape) -> Vec<u8> {
         let mut out = Vec::new();
         for name in self.order_of(file) {
@@ -330,7 +336,9 @@ const _: () = assert!(MAX_TYPE_DEPTH < MAX_DEPTH);
 fn flags_of(number: &str, integer: bool) -> u16 {
     if !integer || number == "-0" {
         return match number.parse::<f64>() {
-            Ok(value) if value.is_finite() => FRACTION | if value.fract() == 0.0 { WHOLE } else { 0 },
+            Ok(value) if value.is_finite() => {
+                FRACTION | if value.fract() == 0.0 { WHOLE } else { 0 }
+            }
             _ => RAW,
         };
     }

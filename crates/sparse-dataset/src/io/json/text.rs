@@ -87,7 +87,9 @@ impl<'a> Text<'a> {
                     escaped = true;
                     self.at += 1;
                     match self.peek() {
-                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                            self.at += 1
+                        }
                         Some(b'u') => {
                             self.at += 1;
                             let unit = self.hex()?;
@@ -107,7 +109,9 @@ impl<'a> Text<'a> {
         let mut unit = 0;
         for _ in 0..4 {
             let digit = self.peek().and_then(|b| (b as char).to_digit(16));
-            let Some(digit) = digit else { return self.fault("four hexadecimal digits are expected") };
+            let Some(digit) = digit else {
+                return self.fault("four hexadecimal digits are expected");
+            };
             unit = unit * 16 + digit;
             self.at += 1;
         }
@@ -319,7 +323,8 @@ mod tests {
             assert!(is_json(text.as_bytes()), "{text}");
         }
         for text in
-            "|01|1.|.5|1e|+1|nul|nope|\"|\"\\x\"|\"\\u12\"|[1,]|{\"a\"}|{a:1}|{\"a\":1,}|1 |NaN".split('|')
+            "|01|1.|.5|1e|+1|nul|nope|\"|\"\\x\"|\"\\u12\"|[1,]|{\"a\"}|{a:1}|{\"a\":1,}|1 |NaN"
+                .split('|')
         {
             assert!(!is_json(text.as_bytes()), "{text}");
         }

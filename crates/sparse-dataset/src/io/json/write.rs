@@ -24,7 +24,8 @@ pub(crate) struct JsonWriter<W> {
 const EXACT: f64 = (1u64 << 53) as f64;
 
 impl<W: Write> JsonWriter<W> {
-    /// Begins a file; `keys` says how values are written, `mark` whether it begins with a byte order mark.
+    /// Begins a file; `keys` says how values are written, `mark` whether it begins with a byte
+    /// order mark.
     pub(crate) fn new(out: W, keys: Vec<u8>, mark: bool) -> JsonWriter<W> {
         JsonWriter { out, keys, mark, options: EncoderOptions::default() }
     }
@@ -118,7 +119,11 @@ impl<'a> How<'_, 'a> {
             quote(field.name(), &mut key);
             key.push(b':');
             let flags = self.next()?;
-            out.push(Member { key, nulls: flags & NULLS != 0, values: self.values(field, array, flags)? });
+            out.push(Member {
+                key,
+                nulls: flags & NULLS != 0,
+                values: self.values(field, array, flags)?,
+            });
         }
         Ok(out)
     }
@@ -131,9 +136,10 @@ impl<'a> How<'_, 'a> {
     ) -> std::result::Result<Values<'a>, ArrowError> {
         Ok(match field.data_type() {
             DataType::Utf8 if flags & AS_IS != 0 => Values::AsIs(array.as_string()),
-            DataType::Float64 if flags & PLAIN != 0 => {
-                Values::Plain(array.as_primitive::<Float64Type>(), make_encoder(field, array, self.options)?)
-            }
+            DataType::Float64 if flags & PLAIN != 0 => Values::Plain(
+                array.as_primitive::<Float64Type>(),
+                make_encoder(field, array, self.options)?,
+            ),
             DataType::List(item) => {
                 let list: &'a ListArray = array.as_list();
                 let flags = self.next()?;
@@ -177,7 +183,11 @@ impl Values<'_> {
                 let integral = value.fract() == 0.0
                     && value.abs() <= EXACT
                     && !(value == 0.0 && value.is_sign_negative());
-                if integral { out.extend((value as i64).to_string().bytes()) } else { encoder.encode(i, out) }
+                if integral {
+                    out.extend((value as i64).to_string().bytes())
+                } else {
+                    encoder.encode(i, out)
+                }
             }
             Values::List(a, items) => {
                 let (from, to) = match a.value_offsets().get(i..i + 2) {
