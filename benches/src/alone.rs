@@ -91,7 +91,8 @@ fn planes_floor(dtype: Dtype, block: &[u8]) -> u64 {
 /// A table of all models.
 pub fn markdown(rows: &[Alone]) -> String {
     let mut text = String::from(
-        "| model | raw | byte planes, floor | sparse | of raw | of the floor | encode, MB/s | decode, MB/s |\n\
+        "| model | raw | byte planes, floor | sparse | of raw | of the floor | encode, MB/s | \
+            decode, MB/s |\n\
          |---|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     for r in rows {

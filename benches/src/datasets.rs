@@ -135,7 +135,8 @@ fn patch(base: &Dataset, derivative: &Path, at: &dyn Fn(&str) -> PathBuf) -> Res
 /// The table.
 pub fn markdown(rows: &[Row]) -> String {
     let mut out = String::from(
-        "| pair | derivative, Parquet | zstd --patch-from, Arrow | best peer or prototype | Sparse | compress s | verify s |\n\
+        "| pair | derivative, Parquet | zstd --patch-from, Arrow | best peer or prototype | \
+            Sparse | compress s | verify s |\n\
          |---|---|---|---|---|---|---|\n",
     );
     let optional = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());

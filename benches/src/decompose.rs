@@ -65,7 +65,8 @@ pub fn decompose(rows: u64, columns: u64, rank: u32) -> Result<String> {
     }
     times.push((start.elapsed(), computed().saturating_sub(busy)));
     let mut text = format!(
-        "{}\n\n{rows} x {columns} in bf16, rank {rank}: {bytes} bytes; on all cores, in seconds:\n\n| until | wall | processor |\n|---|---:|---:|\n",
+        "{}\n\n{rows} x {columns} in bf16, rank {rank}: {bytes} bytes; on all cores, in \
+            seconds:\n\n| until | wall | processor |\n|---|---:|---:|\n",
         Machine::describe()
     );
     let ends = times

@@ -173,7 +173,8 @@ impl Disk {
         let copy = self.time(Step::Copy);
         let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64().max(1e-9);
         let mut text = format!(
-            "{} bytes of files, a delta of {}\n\n| step | threads | s | MB/s | times a copy | 1 to {} threads |\n\
+            "{} bytes of files, a delta of {}\n\n| step | threads | s | MB/s | times a copy | 1 \
+                to {} threads |\n\
              |---|---:|---:|---:|---:|---:|\n",
             self.target, self.delta, self.threads
         );

@@ -179,7 +179,8 @@ pub fn markdown_by_codec(pairs: &[(String, Vec<Expectation>)]) -> String {
     let within = all().filter(|e| e.error().abs() <= TOLERANCE).count();
     let seconds = |i: usize| all().filter_map(|e| e.seconds.get(i)).sum::<f64>();
     format!(
-        "{}\n{near} of {} are near (within 5 % and 512 bytes), {within} within 5 %; estimating took {:.0} % of the time\n",
+        "{}\n{near} of {} are near (within 5 % and 512 bytes), {within} within 5 %; estimating \
+            took {:.0} % of the time\n",
         table.finish(),
         all().count(),
         100.0 * seconds(0) / seconds(1).max(1e-9)

@@ -156,7 +156,8 @@ fn forget(_: &Path, _: &Path) -> Result<bool> {
 /// The table.
 pub fn markdown(rows: &[FirstTensor]) -> String {
     let mut out = String::from(
-        "| delta, MB | tensors, MB | index, KB | delta read, KB | opening the delta, ms | first weights, ms | first weights, cold files, ms |\n\
+        "| delta, MB | tensors, MB | index, KB | delta read, KB | opening the delta, ms | first \
+            weights, ms | first weights, cold files, ms |\n\
          |---|---|---|---|---|---|---|\n",
     );
     let ms = |d: Duration| format!("{:.2}", d.as_secs_f64() * 1e3);

@@ -360,7 +360,8 @@ pub fn markdown(ladders: &[Ladder]) -> String {
     }
     let [sizes, table, speeds, duels] = [sizes, table, speeds, duels].map(Table::finish);
     let text = format!(
-        "{sizes}\nBits per weight, relative error, p99 ULP, exact:\n\n{table}\nEncode / decode, MB per second of the processor's time:\n\n{speeds}"
+        "{sizes}\nBits per weight, relative error, p99 ULP, exact:\n\n{table}\nEncode / decode, \
+            MB per second of the processor's time:\n\n{speeds}"
     );
     if ladders.iter().all(|l| l.duels.is_empty()) { text } else { format!("{text}\n{duels}") }
 }

@@ -23,28 +23,37 @@ sparse-bench pairs --all FOLDER                          ... on each FOLDER/*/{b
     --only A,B      coders whose name contains A or B
     --json FILE     write the figures there too
     --adapter DIR   Sparse once more, told that this LoRA was merged
-sparse-bench ablate BASE FINETUNED ... | --all FOLDER    what each part of the lossless codec's model buys
+sparse-bench ablate BASE FINETUNED ... | --all FOLDER    what each part of the lossless codec's
+                                                         model buys
 sparse-bench estimate BASE FINETUNED ... | --all FOLDER  estimated and real size; fails if
                                                          one is off by more than 5 % and 512 bytes
     --share 0.01  --effort fast|default|max  --threads N
     --by size|codec what is estimated: deltas (size), or what each codec makes of the weights
-sparse-bench ladder BASE FINETUNED ... | --all FOLDER    codecs that lose something, and others' formats
+sparse-bench ladder BASE FINETUNED ... | --all FOLDER    codecs that lose something, and others'
+                                                         formats
     --runs N        times each of our coders runs, the median counts (3)
     --only A,B      coders whose name contains A or B, and no others' formats
-sparse-bench adapter BASE FINETUNED ADAPTER              what exporting finds of a merged adapter, and a layered delta
-sparse-bench roundtrip BASE FINETUNED                    compress, reconstruct, verify: times and peak memory
+sparse-bench adapter BASE FINETUNED ADAPTER              what exporting finds of a merged adapter,
+                                                         and a layered delta
+sparse-bench roundtrip BASE FINETUNED                    compress, reconstruct, verify: times and
+                                                         peak memory
     --threads N  --effort fast|default|max  --mmap on|off
     --work DIR      where delta.sparse and restored/ go, and stay (a temporary folder)
-sparse-bench alone MODEL ... | --all FOLDER              models without a base; --all: each FOLDER/*/finetuned
+sparse-bench alone MODEL ... | --all FOLDER              models without a base; --all: each
+                                                         FOLDER/*/finetuned
     --effort fast|default|max  --runs 3
-sparse-bench proof BASE FINETUNED ... | --all FOLDER     making deltas with and without proof, by turns
+sparse-bench proof BASE FINETUNED ... | --all FOLDER     making deltas with and without proof, by
+                                                         turns
     --threads N  --effort fast|default|max  --runs 5
-sparse-bench disk BASE FINETUNED                         restoring to files beside a copy of them; one thread and more
+sparse-bench disk BASE FINETUNED                         restoring to files beside a copy of them;
+                                                         one thread and more
     --threads N  --effort fast|default|max  --runs 5
     --work DIR      where files are written (a temporary folder)
-sparse-bench first-tensor BASE DELTA [BASE DELTA ...]    how long a reader takes until it has its first weights
+sparse-bench first-tensor BASE DELTA [BASE DELTA ...]    how long a reader takes until it has its
+                                                         first weights
     --runs N        times it starts, the median counts (7)
-sparse-bench svd --matrix ROWSxCOLUMNS --rank N          how long singular vectors take (4096x11008, rank 64)
+sparse-bench svd --matrix ROWSxCOLUMNS --rank N          how long singular vectors take (4096x11008,
+                                                         rank 64)
 sparse-bench synth --out DIR                             a seeded synthetic pair
     --gb 4  --seed 1  --dtype bf16|f16|f32  --update 1e-4  --threads N
     --lora RANK  --merge sum|product                     a merged adapter (and the adapter)
@@ -53,9 +62,11 @@ sparse-bench memory -- COMMAND ...                       wall time and peak memo
 sparse-bench cut BASE FINETUNED OUT --tensors A,B* [--rows N] [--dims 384=96,1536=128]
                                                          a small pair out of a large one
 sparse-bench datasets PAIR ... | --all FOLDER            deltas of datasets (feature `dataset`)
-sparse-bench synth-dataset --from PARQUET --out DIR      a seeded pair of tables grown from real text (feature `dataset`)
+sparse-bench synth-dataset --from PARQUET --out DIR      a seeded pair of tables grown from real
+                                                         text (feature `dataset`)
     --rows 1000000  --seed 1
-sparse-bench faults [--quick]                            every fault many times, and what became of it (feature `dataset`)
+sparse-bench faults [--quick]                            every fault many times, and what became of
+                                                         it (feature `dataset`)
     --out FILE      a document that gets the table between its markers
     --only A,B      rows whose name contains A or B
     --trial 'WORDS' one trial of the row --only, as the list of failures calls it
@@ -323,7 +334,8 @@ fn make_rows(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     };
     let made = sparse_bench::rows::make(&options)?;
     println!(
-        "base {} rows, {} bytes of text, {} of cells; derivative {} rows, {} bytes of text, {} of cells; {} edited, {} removed, {} added",
+        "base {} rows, {} bytes of text, {} of cells; derivative {} rows, {} bytes of text, \
+         {} of cells; {} edited, {} removed, {} added",
         made.rows[0],
         made.text[0],
         made.cells[0],
@@ -403,7 +415,8 @@ fn memory(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     // To standard error: standard output belongs to the command.
     eprintln!(
-        "{:.3} s wall, peak {:.1} MiB anonymous (RssAnon, polled), {:.1} MiB resident (VmHWM), exit code {}",
+        "{:.3} s wall, peak {:.1} MiB anonymous (RssAnon, polled), {:.1} MiB resident (VmHWM), \
+         exit code {}",
         m.time.as_secs_f64(),
         mib(m.peak.anonymous),
         mib(m.peak.resident),

@@ -229,7 +229,9 @@ impl std::fmt::Display for Machine {
 fn simd_features() -> Vec<&'static str> {
     let mut out = Vec::new();
     macro_rules! check {
-        ($($name:tt)*) => { $(if std::arch::is_x86_feature_detected!($name) { out.push($name); })* };
+        ($($name:tt)*) => {
+            $(if std::arch::is_x86_feature_detected!($name) { out.push($name); })*
+        };
     }
     check!("sse4.2" "avx2" "bmi2" "avx512f" "avx512bw" "avx512vl" "avx512vbmi" "avx512vbmi2");
     out
@@ -239,7 +241,9 @@ fn simd_features() -> Vec<&'static str> {
 fn simd_features() -> Vec<&'static str> {
     let mut out = Vec::new();
     macro_rules! check {
-        ($($name:tt)*) => { $(if std::arch::is_aarch64_feature_detected!($name) { out.push($name); })* };
+        ($($name:tt)*) => {
+            $(if std::arch::is_aarch64_feature_detected!($name) { out.push($name); })*
+        };
     }
     check!("neon" "sve" "sve2");
     out

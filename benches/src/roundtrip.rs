@@ -147,7 +147,8 @@ impl Outcome {
             format!("{} bytes in {}: {ratio:.2}, restored bit for bit\n", self.target, self.delta);
         for s in &self.steps {
             text += &format!(
-                "{:<12} {:>8.2} s {:>6.0} MB/s   peak {:>6.1} MiB anonymous, {:>7.1} MiB resident\n",
+                "{:<12} {:>8.2} s {:>6.0} MB/s   peak {:>6.1} MiB anonymous, {:>7.1} MiB \
+                    resident\n",
                 s.name,
                 s.time.as_secs_f64(),
                 mb_per_s(self.target, s.time),

@@ -111,7 +111,8 @@ pub fn synth(options: &Synth) -> Result<Made> {
         made.bytes += write_shard(options, shard, &folders, &name)?;
     }
     if shards.len() > 1 {
-        let json = serde_json::json!({ "metadata": { "total_size": made.weights * width }, "weight_map": index });
+        let json = serde_json::json!({ "metadata": { "total_size": made.weights * width },
+            "weight_map": index });
         let text = format!("{json:#}\n");
         for folder in &folders {
             write(&folder.join("model.safetensors.index.json"), text.as_bytes())?;

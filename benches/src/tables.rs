@@ -250,7 +250,8 @@ mod tests {
             bytes(&reports).contains("| p | 2,469,134 | 1,234,567 | 1,000,000 | 617,283 | – |")
         );
         let text = summary(&reports);
-        let row = "| 1,234,567 | 1,000,000 (best) | 617,283 | 4.00 | 50.0 % | 61.7 % | 2.9 %, 17,283 bytes |";
+        let row = "| 1,234,567 | 1,000,000 (best) | 617,283 | 4.00 | 50.0 % | 61.7 % | \
+            2.9 %, 17,283 bytes |";
         assert!(text.contains(row), "{text}");
         assert!(speeds(&reports).contains("10 / 21"));
         let json = json(&Machine::describe(), 1, &reports);

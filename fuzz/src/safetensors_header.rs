@@ -52,7 +52,12 @@ fn head(json: &[u8]) -> Vec<u8> {
     [&(json.len() as u64).to_le_bytes(), json].concat()
 }
 
-const JSON: &[u8] = br#"{"__metadata__":{"format":"pt"},"a.weight":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},"b":{"dtype":"F32","shape":[],"data_offsets":[12,16]}}"#;
+const JSON: &[u8] = concat!(
+    r#"{"__metadata__":{"format":"pt"},"a.weight":{"dtype":"BF16","#,
+    r#""shape":[2,3],"data_offsets":[0,12]},"b":{"dtype":"F32","shape":[],"#,
+    r#""data_offsets":[12,16]}}"#
+)
+.as_bytes();
 
 /// Headers that are right, and wrong in the ways that parsers get wrong.
 pub fn seeds() -> Vec<Seed> {
@@ -68,30 +73,57 @@ pub fn seeds() -> Vec<Seed> {
             "out-of-order".into(),
             json(
                 3,
-                br#"{"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},"a":{"dtype":"I8","shape":[1,1],"data_offsets":[0,1]},"c":{"dtype":"F64","shape":[0,7],"data_offsets":[3,3]}}"#,
+                concat!(
+                    r#"{"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},"a":{"dtype":"#,
+                    r#""I8","shape":[1,1],"data_offsets":[0,1]},"c":{"dtype":"F64","#,
+                    r#""shape":[0,7],"data_offsets":[3,3]}}"#
+                )
+                .as_bytes(),
             ),
         ),
         (
             "packed".into(),
             json(
                 6,
-                br#"{"x":{"dtype":"F4","shape":[6],"data_offsets":[0,3]},"y":{"dtype":"F6_E2M3","shape":[4],"data_offsets":[3,6]}}"#,
+                concat!(
+                    r#"{"x":{"dtype":"F4","shape":[6],"data_offsets":[0,3]},"y":{"dtype":"#,
+                    r#""F6_E2M3","shape":[4],"data_offsets":[3,6]}}"#
+                )
+                .as_bytes(),
             ),
         ),
         (
             "same-name-twice".into(),
             json(
                 2,
-                br#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"\u0061":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}"#,
+                concat!(
+                    r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"\u0061":"#,
+                    r#"{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}"#
+                )
+                .as_bytes(),
             ),
         ),
         (
             "overflow".into(),
-            json(0, br#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#),
+            json(
+                0,
+                concat!(
+                    r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"#,
+                    r#""data_offsets":[0,0]}}"#
+                )
+                .as_bytes(),
+            ),
         ),
         (
             "offsets-overflow".into(),
-            json(0, br#"{"a":{"dtype":"U8","shape":[18446744073709551615],"data_offsets":[0,18446744073709551615]}}"#),
+            json(
+                0,
+                concat!(
+                    r#"{"a":{"dtype":"U8","shape":[18446744073709551615],"#,
+                    r#""data_offsets":[0,18446744073709551615]}}"#
+                )
+                .as_bytes(),
+            ),
         ),
     ]
 }

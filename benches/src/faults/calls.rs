@@ -36,7 +36,8 @@ pub(super) fn rows() -> Vec<Row> {
         row("list", "readdir: error (EIO)", |lab| plan(lab, "list")),
         Row {
             name: "flush-order",
-            fault: "what a power failure would find: every file flushed before it is moved into place",
+            fault: "what a power failure would find: every file flushed before it is moved into \
+                place",
             place: "the command's calls are watched, none fails",
             plan: |lab| plan(lab, "none"),
             run,

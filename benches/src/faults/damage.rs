@@ -10,7 +10,8 @@ use std::fs;
 
 /// The rows of this file.
 pub(super) fn rows() -> Vec<Row> {
-    let place = "delta in memory (models) or file (datasets); `verify`, then `reconstruct`, by the libraries";
+    let place = "delta in memory (models) or file (datasets); `verify`, then `reconstruct`, by \
+        the libraries";
     let row = |name, fault, plan, run| Row { name, fault, place, plan, run };
     vec![
         row(

@@ -289,7 +289,8 @@ fn put_adapter(folder: &Path, dice: &mut Dice) -> Result<()> {
     put(
         &folder.join("adapter_config.json"),
         "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 4, \"target_modules\": [\"q_proj\"], \
-         \"base_model_name_or_path\": \"made up\", \"bias\": \"none\", \"fan_in_fan_out\": false}\n",
+         \"base_model_name_or_path\": \"made up\", \"bias\": \"none\", \"fan_in_fan_out\": \
+             false}\n",
     )
 }
 

@@ -28,7 +28,8 @@ pub(super) fn rows() -> Vec<Row> {
         Row {
             name: "full-temporary",
             fault: "full disk for temporary files",
-            place: "TMPDIR lies on a tmpfs of n pages, too few and enough; datasets that do not fit `--memory`",
+            place: "TMPDIR lies on a tmpfs of n pages, too few and enough; datasets that do not \
+                fit `--memory`",
             plan: |lab| match mounts(lab) {
                 Ok(()) => {
                     super::data::make_spilled(lab)?;

@@ -10,7 +10,8 @@ use sparse_core::{Error, Limits, Result};
 
 /// The rows of this file.
 pub(super) fn rows() -> Vec<Row> {
-    let place = "index changed and written with checksums that fit; the libraries, 4 GB of address space at most";
+    let place = "index changed and written with checksums that fit; the libraries, 4 GB of \
+        address space at most";
     let row = |name, fault, place, plan, run| Row { name, fault, place, plan, run };
     vec![
         row(

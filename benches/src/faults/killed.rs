@@ -14,7 +14,8 @@ const TRIALS: usize = 200;
 
 /// The rows of this file.
 pub(super) fn rows() -> Vec<Row> {
-    let place = "SIGKILL to the command: at a random moment of its run, or after its temporary appeared; \
+    let place = "SIGKILL to the command: at a random moment of its run, or after its temporary \
+        appeared; \
                  then the command again";
     let row = |name, fault, plan| Row { name, fault, place, plan, run };
     vec![

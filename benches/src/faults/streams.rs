@@ -21,7 +21,8 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         Row {
             name: "writer",
-            fault: "`Write` that fails, writes nothing, writes a part, is interrupted, or fails to flush",
+            fault: "`Write` that fails, writes nothing, writes a part, is interrupted, or fails \
+                to flush",
             place: "the n-th call of the writer given to `compress` of the libraries, every n",
             plan: writers,
             run: with_writer,
@@ -29,7 +30,8 @@ pub(super) fn rows() -> Vec<Row> {
         Row {
             name: "source",
             fault: "`ByteSource` that fails, or gives a wrong byte",
-            place: "the n-th read of the delta given to `verify` and `reconstruct` of models, every n",
+            place: "the n-th read of the delta given to `verify` and `reconstruct` of models, \
+                every n",
             plan: sources,
             run: with_source,
         },

@@ -22,7 +22,8 @@ pub(super) fn markdown(
 ) -> String {
     let mut out = format!(
         "Commit {}, {machine}, {seconds} s:\n`{command}`\n\n\
-         | fault | where it is injected | trials | restored | refused | wrong | lost | hung | panic | signal | leftover |\n\
+         | fault | where it is injected | trials | restored | refused | wrong | lost | hung | \
+         panic | signal | leftover |\n\
          |---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
         commit()
     );

@@ -15,14 +15,16 @@
 //!
 //! # fn main() -> sparse_core::Result<()> {
 //! let schema = Schema::from(vec![Field::new("text", DataType::Utf8, true)]);
-//! let batch = |texts: &[&str]| -> Batch { Chunk::new(vec![Utf8Array::<i32>::from_slice(texts).boxed()]) };
+//! let batch =
+//!     |texts: &[&str]| -> Batch { Chunk::new(vec![Utf8Array::<i32>::from_slice(texts).boxed()]) };
 //!
 //! let base = Stored::new(&schema, [batch(&["one", "two", "three"])], None)?;
 //! let derivative = Stored::new(&schema, [batch(&["three", "one", "zwei"])], None)?;
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let path = folder.path().join("d.sparse");
 //! let options = Options::default();
-//! compress_to_path(base.dataset(), derivative.dataset(), &path, Overwrite::Refuse, &options, &Unobserved)?;
+//! let (old, new) = (base.dataset(), derivative.dataset());
+//! compress_to_path(old, new, &path, Overwrite::Refuse, &options, &Unobserved)?;
 //!
 //! let delta = DatasetDelta::open(&path, &options.limits)?;
 //! let data = DeltaDataset::new(&delta, base.dataset(), &options, &Unobserved)?;

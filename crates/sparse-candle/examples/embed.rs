@@ -2,7 +2,7 @@
 //! bit.
 //!
 //! ```text
-//! cargo run --example embed                            the narrow encoder in the repository's fixtures
+//! cargo run --example embed                   the narrow encoder in the repository's fixtures
 //! cargo run --release --example embed -- BASE FINETUNED [DELTA]
 //! ```
 //!

@@ -72,7 +72,8 @@ pub(crate) enum Command {
     #[command(
         override_usage = "sparse compress [OPTIONS] <BASE> <FINETUNED> -o <DELTA>\n       \
                           sparse compress [OPTIONS] --no-base <MODEL> -o <DELTA>",
-        after_help = "A model is a safetensors file, a folder, or an id in the local Hugging Face cache."
+        after_help = "A model is a safetensors file, a folder, or an id in the local Hugging Face \
+            cache."
     )]
     Compress(Compress),
 
@@ -86,7 +87,8 @@ pub(crate) enum Command {
 
     /// Check that a base and a delta restore the model, without writing it
     #[command(
-        override_usage = "sparse verify [OPTIONS] <BASE> <DELTA>\n       sparse verify [OPTIONS] <DELTA>"
+        override_usage = "sparse verify [OPTIONS] <BASE> <DELTA>\n       sparse verify [OPTIONS] \
+            <DELTA>"
     )]
     Verify(Verify),
 
@@ -274,7 +276,12 @@ pub(crate) struct ExportAdapter {
     pub(crate) output: PathBuf,
 
     /// Directions to keep of each module
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 16,
+        value_parser = clap::value_parser!(u32).range(1..=256)
+    )]
     pub(crate) rank: u32,
 
     /// Keep as many directions as it takes for this share of each module's energy

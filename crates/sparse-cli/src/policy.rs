@@ -18,19 +18,37 @@ pub(crate) struct PolicyArgs {
     pub(crate) codec: Option<String>,
 
     /// Keep each tensor's error within this share of its change (Frobenius norm)
-    #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with_all = ["policy", "codec"])]
+    #[arg(
+        long,
+        value_name = "X",
+        allow_negative_numbers = true,
+        conflicts_with_all = ["policy", "codec"],
+    )]
     pub(crate) max_error: Option<f64>,
 
     /// Keep each weight's error within this
-    #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with_all = ["policy", "codec", "max_error"])]
+    #[arg(
+        long,
+        value_name = "X",
+        allow_negative_numbers = true,
+        conflicts_with_all = ["policy", "codec", "max_error"],
+    )]
     pub(crate) max_abs_error: Option<f64>,
 
     /// Keep each weight within this many units in the last place
-    #[arg(long, value_name = "K", conflicts_with_all = ["policy", "codec", "max_error", "max_abs_error"])]
+    #[arg(
+        long,
+        value_name = "K",
+        conflicts_with_all = ["policy", "codec", "max_error", "max_abs_error"],
+    )]
     pub(crate) max_ulps: Option<u32>,
 
     /// Lose as little as a delta of this size allows, in bytes, or with k, M or G (powers of 1000)
-    #[arg(long, value_name = "SIZE", conflicts_with_all = ["policy", "codec", "max_error", "max_abs_error", "max_ulps"])]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        conflicts_with_all = ["policy", "codec", "max_error", "max_abs_error", "max_ulps"],
+    )]
     pub(crate) target_size: Option<String>,
 
     /// Show for each tensor what was tried, expected and chosen

@@ -385,27 +385,35 @@ mod tests {
     proptest! {
         /// Against the definitions, in plain arithmetic.
         #[test]
-        fn is_what_it_says(words in prop::collection::vec((-10f32..10.0, -1f32..1.0, -0.1f32..0.1), 1..200)) {
+        fn is_what_it_says(words in prop::collection::vec((-10f32..10.0, -1f32..1.0,
+            -0.1f32..0.1), 1..200)) {
             let p: Vec<f32> = words.iter().map(|w| w.0).collect();
             let t: Vec<f32> = words.iter().map(|w| w.0 + w.1).collect();
-            let r: Vec<f32> = words.iter().map(|w| if w.2 < 0.0 { w.0 + w.1 } else { w.0 + w.1 + w.2 }).collect();
+            let r: Vec<f32> = words.iter().map(|w| if w.2 < 0.0 { w.0 + w.1 } else {
+                w.0 + w.1 + w.2 }).collect();
             let raw = |x: &[f32]| bytes(&x.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
             let mut tally = Tally::default();
             let half = words.len() / 2;
             for range in [0..half, half..words.len()] {
                 let part = |x: &[f32]| raw(&x[range.clone()]);
-                tally.observe(Dtype::F32, &part(&t), &part(&r), Some((Dtype::F32, &part(&p)))).unwrap();
+                tally.observe(Dtype::F32, &part(&t), &part(&r), Some((Dtype::F32, &part(&p))))
+                    .unwrap();
             }
             let c = tally.certificate();
             let norm = |a: &[f32], b: &[f32]| {
-                a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
+                a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>()
+                    .sqrt()
             };
             prop_assert!((c.change - norm(&t, &p)).abs() < 1e-9);
             prop_assert!((c.restored - norm(&r, &p)).abs() < 1e-9);
             prop_assert!((c.error - norm(&t, &r)).abs() < 1e-9);
-            prop_assert_eq!(c.exact, t.iter().zip(&r).filter(|(a, b)| a.to_bits() == b.to_bits()).count() as u64);
+            prop_assert_eq!(c.exact, t.iter().zip(&r).filter(|(a, b)| a.to_bits() == b.to_bits())
+                .count() as u64);
             let dot: f64 = t.iter().zip(&r).zip(&p)
-                .map(|((t, r), p)| (f64::from(*t) - f64::from(*p)) * (f64::from(*r) - f64::from(*p))).sum();
+                .map(|((t, r), p)| {
+                    (f64::from(*t) - f64::from(*p)) * (f64::from(*r) - f64::from(*p))
+                })
+                .sum();
             if c.change > 1e-3 && c.restored > 1e-3 {
                 prop_assert!((c.cosine() - dot / c.change / c.restored).abs() < 1e-6);
             }

@@ -30,7 +30,8 @@ fn check(len: usize, prefix: usize) -> Result<()> {
         return Err(Error::new(
             ErrorKind::LimitExceeded,
             format!(
-                "{len} bytes with a prefix of {prefix}: at most {MAX_LEN} and {MAX_PREFIX} are coded at once"
+                "{len} bytes with a prefix of {prefix}: at most {MAX_LEN} and {MAX_PREFIX} are \
+                    coded at once"
             ),
         ));
     }

@@ -73,7 +73,8 @@ pub(crate) fn check_header(head: &[u8]) -> Result<Version> {
         return Err(Error::new(
             ErrorKind::UnsupportedVersion,
             format!(
-                "the file has format version {version}, this program reads from {OLDEST} on: restore it with the release that wrote it"
+                "the file has format version {version}, this program reads from {OLDEST} on: \
+                    restore it with the release that wrote it"
             ),
         ));
     }
@@ -159,7 +160,8 @@ impl Trailer {
         let (fields, magic) = bytes.split_at(bytes.len() - END_MAGIC.len());
         if magic != END_MAGIC {
             return Err(Error::truncated(format!(
-                "the file ends after {file_len} bytes without a trailer: it was cut short, or is still being written"
+                "the file ends after {file_len} bytes without a trailer: it was cut short, or is \
+                    still being written"
             )));
         }
         let word = |i: usize| {

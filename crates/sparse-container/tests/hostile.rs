@@ -115,11 +115,13 @@ fn appended_bytes() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None,
+        ..Default::default() })]
 
     /// Damage behind correct checksums: what an attacker would send.
     #[test]
-    fn forged_indexes(seed in any::<u64>(), edits in prop::collection::vec((any::<u16>(), any::<u8>(), 0..4u8), 1..6)) {
+    fn forged_indexes(seed in any::<u64>(), edits in prop::collection::vec((any::<u16>(),
+        any::<u8>(), 0..4u8), 1..6)) {
         let (file, _) = random(seed % 1000);
         let (payload, mut plain) = unframe(&file);
         for (at, byte, what) in edits {
@@ -147,7 +149,8 @@ proptest! {
     }
 
     #[test]
-    fn garbage_indexes(plain in prop::collection::vec(prop_oneof![Just(0u8), 0..4u8, any::<u8>()], 0..200)) {
+    fn garbage_indexes(plain in prop::collection::vec(prop_oneof![Just(0u8), 0..4u8,
+        any::<u8>()], 0..200)) {
         let header = &small().0[..12];
         let _ = open(&frame(header, &plain));
     }

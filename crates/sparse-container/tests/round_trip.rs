@@ -35,7 +35,8 @@ fn empty_index() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None,
+        ..Default::default() })]
 
     #[test]
     fn random_files(seed in any::<u64>()) {
@@ -175,7 +176,8 @@ fn overhead() {
     // parameters.
     let hashes = 85 * 16 + chunks * 4 + 8;
     println!(
-        "40 tensors, {chunks} chunks, 4 files: {overhead} bytes of overhead, {hashes} of them hashes"
+        "40 tensors, {chunks} chunks, 4 files: {overhead} bytes of overhead, {hashes} of them \
+            hashes"
     );
     assert!(overhead < 1960 && overhead - hashes < 520);
     let (file, payload) = encoder(400, 5);

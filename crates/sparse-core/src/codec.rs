@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! DeltaDecoder --bind(unit, params)--> ChunkDecoder --decode_chunk(i, encoded, base)--> bytes
-//! DeltaEncoder --analyze(unit)--> UnitAnalysis --observe.. end_pass..--> finish --> ChunkEncoder --encode_chunk..
+//! DeltaEncoder --analyze(unit)--> UnitAnalysis --observe.. end_pass..--> finish
+//!     --> ChunkEncoder --encode_chunk(i, target, base)--> encoded
 //! ```
 //!
 //! Decoding is its own trait: a serving stack links decoders and none of the machinery that chooses

@@ -3,7 +3,8 @@
 use crate::{Error, ErrorKind, Result};
 
 macro_rules! dtypes {
-    ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $bits:literal, $class:expr;)*) => {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $bits:literal,
+        $class:expr;)*) => {
         /// The type of a tensor's elements: every type that safetensors names.
         ///
         /// The numeric code ([`Dtype::code`]) is what a delta file stores; it never changes

@@ -108,7 +108,8 @@ fn make<W: Write>(
     check_names(derivative, options)?;
     if options.content_hash && !options.exact {
         return Err(Error::invalid_argument(
-            "a delta that brings back rows, not files, has no SHA-256 of files to record: make it with --exact",
+            "a delta that brings back rows, not files, has no SHA-256 of files to record: make it \
+                with --exact",
         ));
     }
     let mut writer = Writer::new(out)?;
@@ -434,7 +435,8 @@ pub(crate) fn count(
     }
     if origins.len() > 100 && copied + edited < origins.len() / 20 {
         report.notes.push(format!(
-            "split {:?} shares hardly a row with the base: the delta is little more than the dataset",
+            "split {:?} shares hardly a row with the base: the delta is little more than the \
+                dataset",
             split.name
         ));
     }

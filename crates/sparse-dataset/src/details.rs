@@ -330,7 +330,8 @@ impl StoredDetails {
     /// `BaseMismatch` when the base's are others, `LimitExceeded`.
     pub(crate) fn resolve(&self, base: &[u8]) -> Result<Vec<u8>> {
         let other = || {
-            let text = "the base's files have other metadata (schemas, key-value pairs) than those that the \
+            let text = "the base's files have other metadata (schemas, key-value pairs) than \
+                those that the \
                         delta was made against";
             Error::new(ErrorKind::BaseMismatch, text)
         };

@@ -199,7 +199,8 @@ fn null_bytes(dtype: &DataType, depth: u32) -> Result<u64> {
     };
     if bytes > MAX_NULL_BYTES {
         return Err(refused(format!(
-            "a null of type {} takes {bytes} bytes, limit {MAX_NULL_BYTES}: keep it as a list or binary of any length",
+            "a null of type {} takes {bytes} bytes, limit {MAX_NULL_BYTES}: keep it as a list or \
+                binary of any length",
             brief(dtype)
         )));
     }
@@ -226,7 +227,8 @@ fn decimal(dtype: &DataType, precision: u8, scale: i8, (digits, most): (u8, i8))
         && (scale <= 0 || u8::try_from(scale).is_ok_and(|s| s <= precision));
     if !fits {
         return Err(refused(format!(
-            "there is no type {dtype}: a decimal of its width has 1 to {digits} digits, and no more behind the point"
+            "there is no type {dtype}: a decimal of its width has 1 to {digits} digits, and no \
+                more behind the point"
         )));
     }
     Ok(33)

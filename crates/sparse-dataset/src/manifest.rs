@@ -204,7 +204,8 @@ impl Manifest {
             return Err(Error::new(
                 ErrorKind::UnsupportedVersion,
                 format!(
-                    "the dataset has layout {version}, this program reads only {VERSION} to {DETAILS_VERSION}: \
+                    "the dataset has layout {version}, this program reads only {VERSION} to \
+                        {DETAILS_VERSION}: \
                      update Sparse"
                 ),
             ));

@@ -126,7 +126,8 @@ impl Plan {
             last.is_none_or(|last| last.is_some_and(|row| prime_stride > 0 && row < base_rows));
         if !inside {
             return Err(Error::corrupt(format!(
-                "plan of a split: models are to learn from {prime_rows} rows, every {prime_stride}th, of a base of {base_rows}"
+                "plan of a split: models are to learn from {prime_rows} rows, every \
+                    {prime_stride}th, of a base of {base_rows}"
             )));
         }
         let mut order = Vec::new();

@@ -168,7 +168,8 @@ proptest! {
             match (op, rows.get_mut(a % n)) {
                 (0, Some(r)) => r.text = None,
                 (1, Some(r)) => r.text = r.text.as_ref().map(|t| t.replacen(' ', " new words ", 1)),
-                (2, Some(r)) => r.value = f64::from_bits((b as u64).wrapping_mul(0x7ff8_0000_0000_1234)),
+                (2, Some(r)) => r.value = f64::from_bits((b as u64)
+                    .wrapping_mul(0x7ff8_0000_0000_1234)),
                 (3, Some(r)) => r.id = b as i64,
                 (4, Some(_)) => { rows.remove(a % n); }
                 (5, _) => rows.push(row(b as i64 + 10_000)),

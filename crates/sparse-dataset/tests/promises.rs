@@ -118,10 +118,13 @@ proptest! {
     fn what_is_compressed_restores(
         rows in 0usize..3000, seed: u64, group in 1usize..2000, format in 0usize..3, exact: bool,
     ) {
-        let random = |i: usize, k: u64| (i as u64 + k).wrapping_mul(seed | 1).rotate_left(31).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let random = |i: usize, k: u64| (i as u64 + k).wrapping_mul(seed | 1).rotate_left(31)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         let bools = (0..rows).map(|i| (random(i, 1) % 5 > 0).then(|| random(i, 2) & 1 == 1));
-        let numbers = (0..rows).map(|i| (random(i, 3) % 9 > 0).then(|| random(i, 4) as i64 - (1 << 20)));
-        let words = (0..rows).map(|i| (random(i, 5) % 4 > 0).then(|| format!("w{}", random(i, 6) % 300)));
+        let numbers = (0..rows).map(|i| (random(i, 3) % 9 > 0).then(|| random(i,
+            4) as i64 - (1 << 20)));
+        let words = (0..rows).map(|i| (random(i, 5) % 4 > 0).then(|| format!("w{}", random(i,
+            6) % 300)));
         let derivative = table(vec![
             ("b", Arc::new(bools.collect::<BooleanArray>()) as ArrayRef),
             ("n", Arc::new(numbers.collect::<Int64Array>())),
@@ -135,7 +138,8 @@ proptest! {
             0 => write_ipc(&path, &derivative),
             1 => write_parquet(&path, &derivative),
             _ => {
-                let mut json = arrow_json::LineDelimitedWriter::new(fs::File::create(&path).unwrap());
+                let mut json = arrow_json::LineDelimitedWriter::new(fs::File::create(&path)
+                    .unwrap());
                 json.write(&derivative).unwrap();
                 json.finish().unwrap();
             }

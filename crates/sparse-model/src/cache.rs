@@ -100,7 +100,8 @@ fn resolve_inner(given: &Path, cache: &HubCache) -> Result<Resolved> {
                 return Err(Error::new(
                     ErrorKind::NotFound,
                     format!(
-                        "no such file or folder, and no such model in the Hugging Face cache (looked for {}). \
+                        "no such file or folder, and no such model in the Hugging Face cache \
+                            (looked for {}). \
                          Nothing is downloaded: fetch it first, for instance with `hf download {}`",
                         folder.display(),
                         id.name
@@ -142,7 +143,8 @@ fn snapshot(folder: &Path, revision: &str) -> Result<PathBuf> {
     Err(Error::new(
         ErrorKind::NotFound,
         format!(
-            "revision {revision} is not in the Hugging Face cache (looked for {} and {}; revisions there: \
+            "revision {revision} is not in the Hugging Face cache (looked for {} and {}; \
+                revisions there: \
              {have}). Nothing is downloaded",
             reference.display(),
             path.display()

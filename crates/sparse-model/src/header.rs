@@ -124,7 +124,8 @@ impl Header {
         }
         if want < file_len {
             return Err(invalid(format!(
-                "the header says {want} bytes, the file has {file_len}: {} bytes belong to no tensor",
+                "the header says {want} bytes, the file has {file_len}: {} bytes belong to no \
+                    tensor",
                 file_len - want
             ))
             .at_offset(want));

@@ -466,7 +466,8 @@ mod tests {
 
     /// A valid text, with up to two bytes replaced.
     fn nearly() -> impl Strategy<Value = String> {
-        let text = r#"{"__metadata__":{"format":"pt"},"a\u00e9":{"dtype":"BF16","shape":[2,30],"data_offsets":[0,-1.5e3]}, "b":[null,true]}"#;
+        let text = r#"{"__metadata__":{"format":"pt"},
+            "a\u00e9":{"dtype":"BF16","shape":[2,30],"data_offsets":[0,-1.5e3]}, "b":[null,true]}"#;
         prop::collection::vec((0..text.len(), 0x20u8..0x7f), 0..3).prop_map(|changes| {
             let mut bytes = text.as_bytes().to_vec();
             changes.into_iter().for_each(|(at, byte)| bytes[at] = byte);

@@ -397,7 +397,8 @@ impl Builder {
                     return Err(Error::new(
                         ErrorKind::NotFound,
                         format!(
-                            "the shard {path} that this index names is missing (an incomplete download?)"
+                            "the shard {path} that this index names is missing (an incomplete \
+                                download?)"
                         ),
                     )
                     .in_file(&*file.path));

@@ -80,7 +80,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_are_disjoint_and_inside(rows in 0u64..500, row_len in 0u64..9000, share in 0.0f64..1.2, seed: u64) {
+        fn runs_are_disjoint_and_inside(rows in 0u64..500, row_len in 0u64..9000,
+            share in 0.0f64..1.2, seed: u64) {
             let segment = Segment { rows, row_len };
             let (shape, runs) = Sampler::new(seed).pick(segment, share);
             prop_assert_eq!(shape.len(), runs.iter().map(|r| r.end - r.start).sum::<u64>());

@@ -97,12 +97,14 @@ mod tests {
     proptest! {
         #[test]
         fn near_the_best(
-            lists in prop::collection::vec(prop::collection::vec((1u32..50, 0u32..100), 1..5), 1..5),
+            lists in prop::collection::vec(prop::collection::vec((1u32..50, 0u32..100), 1..5),
+                1..5),
             budget in 0u32..200,
         ) {
             let lists: Vec<Vec<Offer>> = lists
                 .iter()
-                .map(|l| l.iter().map(|&(b, e)| Offer { bytes: b.into(), error: e.into() }).collect())
+                .map(|l| l.iter().map(|&(b, e)| Offer { bytes: b.into(), error: e.into() })
+                    .collect())
                 .collect();
             let budget = f64::from(budget);
             match (spread(&lists, budget), best(&lists, budget)) {

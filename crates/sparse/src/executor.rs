@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 ///         self.0.install(|| (0..count).into_par_iter().with_max_len(1).for_each(work));
 ///     }
 /// }
-/// # sparse::Executor::run(&Pool(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap()), 3, &|_| ());
+/// # let pool = Pool(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
+/// # sparse::Executor::run(&pool, 3, &|_| ());
 /// # }
 /// ```
 pub trait Executor: Send + Sync {

@@ -128,9 +128,9 @@ fn kinds(delta: &Delta) -> BTreeSet<String> {
     for (u, unit) in delta.index().units.iter().enumerate() {
         found.extend([format!("codec {}", unit.codec.0), unit.dtype.name().to_owned()]);
         match unit.base_dtype {
-            None => drop(found.insert("without base".to_owned())),
+            None => found.extend(["without base".to_owned()]),
             Some(base) if base != unit.dtype => {
-                drop(found.insert(format!("{} from {base}", unit.dtype)))
+                found.extend([format!("{} from {base}", unit.dtype)]);
             }
             Some(_) => {}
         }

@@ -309,7 +309,8 @@ mod bounds {
             let dir = tempfile::tempdir().unwrap();
             let [base, target] = tensors(&list);
             for (name, tensors) in [("base", &base), ("target", &target)] {
-                put(&dir.path().join(name), &Files::from([("m.safetensors".to_owned(), safetensors(tensors))]));
+                put(&dir.path().join(name), &Files::from([("m.safetensors".to_owned(),
+                    safetensors(tensors))]));
             }
             let open = |name| Model::open(dir.path().join(name), &OpenOptions::default()).unwrap();
             let (base, target) = (open("base"), open("target"));
@@ -321,12 +322,15 @@ mod bounds {
                 let bytes = make(Policy::Within(bound));
                 // The certificate of a delta that lost nothing takes its place.
                 prop_assert!(bytes.len() <= most + 128, "{bound:?}: {} {most}", bytes.len());
-                let delta = Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
-                let found = quality(Some(&base), &target, &delta, &Options::default(), &Unobserved).unwrap();
+                let delta = Delta::from_source(Box::new(bytes), default_registry(),
+                    &Limits::default()).unwrap();
+                let found = quality(Some(&base), &target, &delta, &Options::default(),
+                    &Unobserved).unwrap();
                 prop_assert!(found.agrees());
                 for t in &found.tensors {
                     match bound {
-                        Bound::Relative(e) => prop_assert!(t.found.relative_error() <= e, "{e} {t:?}"),
+                        Bound::Relative(e) => prop_assert!(t.found.relative_error() <= e, "{e} \
+                            {t:?}"),
                         Bound::Absolute(e) => prop_assert!(t.found.max_error <= e, "{e} {t:?}"),
                         _ => prop_assert!(t.found.max_ulps <= u64::from(ulps), "{ulps} {t:?}"),
                     }

@@ -111,7 +111,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn folders((old, new) in tensors(), cut in 1usize..4, other_cut in 1usize..4, chunk_len in 20u32..3000) {
+    fn folders((old, new) in tensors(), cut in 1usize..4, other_cut in 1usize..4,
+        chunk_len in 20u32..3000) {
         let dir = tempfile::tempdir().unwrap();
         let (mut base, mut target) = (shards(&old, cut), shards(&new, other_cut));
         base.insert("config.json".into(), b"{\"a\": 1}".to_vec());
@@ -128,7 +129,8 @@ proptest! {
     #[test]
     fn single_files((old, new) in tensors(), chunk_len in 20u32..3000) {
         let dir = tempfile::tempdir().unwrap();
-        let (base, target) = (dir.path().join("base.safetensors"), dir.path().join("target.safetensors"));
+        let (base, target) = (dir.path().join("base.safetensors"), dir.path()
+            .join("target.safetensors"));
         std::fs::write(&base, safetensors(&old)).unwrap();
         std::fs::write(&target, safetensors(&new)).unwrap();
         check(dir.path(), Some(&open(&base)), &open(&target), chunk_len);

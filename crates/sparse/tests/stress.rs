@@ -205,7 +205,8 @@ fn eight_threads() {
     let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
     let Counts { whole, ranges, many, cancelled, bytes } = &counts;
     println!(
-        "{seconds} s: {} whole tensors, {} ranges and parts, {} batches, {} of them cancelled, {} MB compared; resident \
+        "{seconds} s: {} whole tensors, {} ranges and parts, {} batches, {} of them cancelled, {} \
+            MB compared; resident \
          {:?} MiB",
         get(whole),
         get(ranges),

@@ -162,7 +162,9 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
 /// What was tried for each tensor, and why one was taken.
 fn explanation(choices: &[ChoiceReport]) -> String {
     if choices.is_empty() {
-        return "nothing may be lost, so there was no choice of codecs to explain; see --help for what allows more\n".to_owned();
+        return "nothing may be lost, so there was no choice of codecs to explain; see --help for \
+            what allows more\n"
+            .to_owned();
     }
     let percent =
         |x: f64| if x.is_finite() { format!("{:.2} %", 100.0 * x) } else { "-".to_owned() };

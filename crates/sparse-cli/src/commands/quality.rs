@@ -88,7 +88,8 @@ fn other_change(found: &sparse::Quality) -> Vec<String> {
     let certified = || found.tensors.iter().filter(|t| t.recorded.is_some() && !t.same_change);
     let note = |first: &sparse::TensorQuality| {
         format!(
-            "an earlier version made this delta: what it certifies of {} ({} in all) is relative to the \
+            "an earlier version made this delta: what it certifies of {} ({} in all) is relative \
+                to the \
              tensor itself, not to its change, so errors alone were compared",
             first.name,
             human::count(certified().count() as u64, "tensor"),
@@ -105,7 +106,8 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
             [PathBuf::new(), two.next().unwrap_or_default(), two.next().unwrap_or_default()]
         }
         _ => {
-            let what = "three inputs are needed: the base, the fine-tuned model and the delta (two with --no-base)";
+            let what = "three inputs are needed: the base, the fine-tuned model and the delta \
+                (two with --no-base)";
             return Err(Failure::Usage(what.to_owned()));
         }
     };

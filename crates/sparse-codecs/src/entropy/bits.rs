@@ -136,21 +136,24 @@ mod tests {
         #[test]
         fn round_trip(values in prop::collection::vec((any::<u64>(), 0u32..=64), 0..200)) {
             let values: Vec<_> =
-                values.into_iter().map(|(v, n)| (if n == 64 { v } else { v & ((1u64 << n) - 1) }, n)).collect();
+                values.into_iter().map(|(v, n)| (if n == 64 { v } else { v & ((1u64 << n) - 1) },
+                    n)).collect();
             let mut w = BitWriter::new();
             for &(v, n) in &values {
                 w.put(v, n);
             }
             let mut bytes = Vec::new();
             w.finish_into(&mut bytes);
-            prop_assert_eq!(bytes.len() as u64, values.iter().map(|v| u64::from(v.1)).sum::<u64>().div_ceil(8));
+            prop_assert_eq!(bytes.len() as u64, values.iter().map(|v| u64::from(v.1)).sum::<u64>()
+                .div_ceil(8));
             let mut r = BitReader::new(&bytes);
             for &(v, n) in &values {
                 prop_assert_eq!(r.take(n), v);
             }
             prop_assert!(r.is_exact());
             let mut many = BitWriter::new();
-            let few: Vec<_> = values.iter().map(|&(v, n)| if n > 56 { (v >> 8, n - 8) } else { (v, n) }).collect();
+            let few: Vec<_> = values.iter().map(|&(v, n)| if n > 56 { (v >> 8, n - 8) } else {
+                (v, n) }).collect();
             let (first, rest) = few.split_at(few.len() / 3);
             first.iter().for_each(|v| w.put(v.0, v.1));
             many.put_many(first.len(), |i| first[i]);

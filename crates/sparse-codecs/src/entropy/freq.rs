@@ -201,7 +201,8 @@ mod tests {
         }
 
         #[test]
-        fn serial_form(counts in prop::collection::vec(prop::collection::vec(0u64..1000, 1..100), 0..20)) {
+        fn serial_form(counts in prop::collection::vec(prop::collection::vec(0u64..1000, 1..100),
+            0..20)) {
             let tables: Vec<_> = counts.iter().map(|c| FreqTable::from_counts(c)).collect();
             let mut out = Vec::new();
             write_tables(&tables, &mut out);

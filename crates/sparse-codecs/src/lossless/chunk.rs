@@ -199,8 +199,8 @@ impl Encoder {
 
     /// Append the chunk as positions, if it is sparse enough. Returns whether it was.
     fn encode_positions(&self, chunk: u64, state: &mut EncodeState, out: &mut Vec<u8>) -> bool {
-        let EncodeState { scan, choice, contexts: classes, symbols, raw, rans, located, positions } =
-            state;
+        let EncodeState { scan, choice, contexts: classes, symbols, .. } = state;
+        let EncodeState { raw, rans, located, positions, .. } = state;
         let Some((encoder, prices)) = &self.positions else { return false };
         if !is_sparse(scan, &self.model.tokens) {
             return false;

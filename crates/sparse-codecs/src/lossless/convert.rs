@@ -150,7 +150,8 @@ mod tests {
         #[test]
         fn the_common_cast_is_the_same(word: u32) {
             let cast = Cast::new(Dtype::F32, Dtype::Bf16).unwrap();
-            for word in [word, word | 0x7f80_0000, word & 0xffff_0000, word | 0x7fff_ffff, word & 0x807f_ffff] {
+            for word in [word, word | 0x7f80_0000, word & 0xffff_0000, word | 0x7fff_ffff,
+                word & 0x807f_ffff] {
                 prop_assert_eq!(u64::from(brain(word)), cast.apply(word.into()));
             }
         }
@@ -164,7 +165,8 @@ mod tests {
 
         #[test]
         fn never_panics_and_fits(bits: u64) {
-            let floats: Vec<_> = Dtype::ALL.iter().copied().filter(|&d| format(d).is_some()).collect();
+            let floats: Vec<_> = Dtype::ALL.iter().copied().filter(|&d| format(d).is_some())
+                .collect();
             for &a in &floats {
                 for &b in &floats {
                     let bits = bits & (u64::MAX >> (64 - 8 * a.storage_bytes()));

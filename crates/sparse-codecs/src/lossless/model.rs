@@ -331,7 +331,8 @@ mod tests {
             let exact = if which == 2 { Vec::new() } else { exact.into_iter().collect() };
             let tokens = Tokens::new(scheme, exact, bits);
             let counts = tokens.raw_counts();
-            let some: Vec<u8> = picks.iter().map(|&p| (usize::from(p) % tokens.count()) as u8).collect();
+            let some: Vec<u8> = picks.iter().map(|&p| (usize::from(p) % tokens.count()) as u8)
+                .collect();
             let want: u64 = some.iter().map(|&t| u64::from(counts[t as usize])).sum();
             prop_assert_eq!(tokens.raw_bits(&some), want);
         }
@@ -381,7 +382,8 @@ mod tests {
             }
             if let Ok(model) = Model::read(kind, &out, &Limits::default()) {
                 prop_assert!(model.tokens.expansions().len() == model.tokens.count());
-                prop_assert!(model.profiles.iter().flatten().all(|&t| usize::from(t) < model.tables.len()));
+                prop_assert!(model.profiles.iter().flatten().all(|&t| usize::from(t) < model
+                    .tables.len()));
                 prop_assert!(usize::from(model.key.key(u64::MAX >> (64 - bits))) < KEYS);
             }
         }

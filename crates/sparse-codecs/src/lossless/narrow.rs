@@ -325,7 +325,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(60))]
 
         #[test]
-        fn every_narrower_word(words in prop::collection::vec(any::<u64>(), 1..300), against in 0usize..4) {
+        fn every_narrower_word(words in prop::collection::vec(any::<u64>(), 1..300),
+            against in 0usize..4) {
             for (narrow, wide) in [
                 (Dtype::Bf16, Dtype::F32),
                 (Dtype::F16, Dtype::F32),
@@ -336,7 +337,8 @@ mod tests {
                 let target = widened(narrow, wide, &words);
                 prop_assert!(widened_from(wide, &target).is_some());
                 let base_type = [None, Some(wide), Some(narrow), Some(Dtype::F32)][against];
-                let base = base_type.map(|b| widened(narrow, b, &words.iter().map(|w| w ^ 1).collect::<Vec<_>>()));
+                let base = base_type.map(|b| widened(narrow, b, &words.iter().map(|w| w ^ 1)
+                    .collect::<Vec<_>>()));
                 let segment = Segment { rows: 1, row_len: words.len() as u64 };
                 let unit = UnitSpec::new(wide, base_type, 100, [segment]).unwrap();
                 round_trip(&unit, &target, base.as_deref());

@@ -216,7 +216,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn planes_come_back(seed: u64, elements in prop_oneof![0usize..3000, 60_000usize..70_000], planes in 2usize..=7, few in 1u64..200) {
+        fn planes_come_back(seed: u64, elements in prop_oneof![0usize..3000,
+            60_000usize..70_000], planes in 2usize..=7, few in 1u64..200) {
             let mut x = seed | 1;
             let raw: Vec<u8> = (0..elements * planes)
                 .map(|i| {

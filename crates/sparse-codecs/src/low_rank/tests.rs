@@ -384,12 +384,14 @@ proptest! {
             let mut entries = |n: usize, shift: u32| -> Vec<R::Factor> {
                 let mut entry = || {
                     let v = random() >> 56u32.saturating_sub(bits);
-                    let v = if v & 15 == 0 { if v & 16 == 0 { -limit } else { limit - 1 } } else { v };
+                    let v = if v & 15 == 0 { if v & 16 == 0 { -limit } else {
+                        limit - 1 } } else { v };
                     v.clamp(-limit, limit - 1) >> shift << shift
                 };
                 (0..n).map(|_| R::Factor::try_from(entry()).unwrap_or_default()).collect()
             };
-            let (rows, columns) = (unit.segments()[0].rows as usize, unit.segments()[0].row_len as usize);
+            let (rows, columns) = (unit.segments()[0].rows as usize, unit.segments()[0]
+                .row_len as usize);
             let shift = shift.min(24);
             let f = Factors::<R> {
                 rank,
@@ -407,7 +409,8 @@ proptest! {
             let mut cx = CodecContext::new();
             let bound = LowRank.bind(unit, &params, &cx.limits);
             let allowed = rank == 0 || exponent.abs() <= R::MAX_SCALE;
-            assert_eq!(bound.as_ref().err().map(|e| e.kind()), (!allowed).then_some(ErrorKind::Corrupt));
+            assert_eq!(bound.as_ref().err().map(|e| e.kind()), (!allowed)
+                .then_some(ErrorKind::Corrupt));
             let Ok(bound) = bound else { return };
             let len = unit.byte_len() as usize;
             let base: Vec<u8> = words.iter().copied().chain([0x3c]).cycle().take(len).collect();
@@ -418,11 +421,13 @@ proptest! {
                 let mut words = vec![0; columns];
                 let fractions = &mut vec![0; columns];
                 f.predict(Simd::SCALAR, row, 0, columns, &base[range(row)], &mut words, fractions);
-                let decoded: Vec<u32> = out[range(row)].chunks_exact(R::BYTES).map(R::load).collect();
+                let decoded: Vec<u32> = out[range(row)].chunks_exact(R::BYTES).map(R::load)
+                    .collect();
                 assert_eq!(words, decoded, "row {row} of rank {}", left.len());
             }
             // Tokens that mean nothing.
-            let garbage: Vec<u8> = [3, words.len() as u8 / 4].iter().chain(words).copied().collect();
+            let garbage: Vec<u8> = [3, words.len() as u8 / 4].iter().chain(words).copied()
+                .collect();
             let _ = bound.decode_chunk(0, &garbage, Some(&base), &mut out, &mut cx);
         }
         let unit = unit(dtype, 1 << 18, &[(5, 40)]);

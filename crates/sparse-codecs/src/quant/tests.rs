@@ -93,7 +93,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn relative_bounds_hold(dtype in 0usize..3, rows in 2u64..40, row_len in 1u64..300, size in -8i32..0, odd in 20u64..5000,
+    fn relative_bounds_hold(dtype in 0usize..3, rows in 2u64..40, row_len in 1u64..300,
+        size in -8i32..0, odd in 20u64..5000,
                             seed: u64, error in 0.0f64..0.9) {
         let d = data(REALS[dtype], rows, row_len, 10f32.powi(size), odd, seed);
         for codec in [&Sparse::new(error) as &dyn DeltaEncoder, &SparseInt8::within(error)] {
@@ -105,20 +106,24 @@ proptest! {
     }
 
     #[test]
-    fn absolute_bounds_hold(dtype in 0usize..3, rows in 2u64..20, row_len in 1u64..300, size in -8i32..0, odd in 1u64..5000,
+    fn absolute_bounds_hold(dtype in 0usize..3, rows in 2u64..20, row_len in 1u64..300,
+        size in -8i32..0, odd in 1u64..5000,
                             seed: u64, bound in -9.0f64..1.0) {
-        let (d, bound) = (data(REALS[dtype], rows, row_len, 10f32.powi(size), odd, seed), 10f64.powf(bound));
+        let (d, bound) = (data(REALS[dtype], rows, row_len, 10f32.powi(size), odd, seed),
+            10f64.powf(bound));
         let (_, restored) = round_trip(&SparseInt8::within_absolute(bound), &d);
         let width = d.unit.dtype().storage_bytes();
         for (t, r) in d.target.chunks(width).zip(restored.chunks(width)) {
             let (t, r) = (value(d.unit.dtype(), t), value(d.unit.dtype(), r));
-            prop_assert!((t - r).abs() <= bound || t.to_bits() == r.to_bits() || t == r, "{t} {r} {bound}");
+            prop_assert!((t - r).abs() <= bound || t.to_bits() == r.to_bits() || t == r, "{t} {r} \
+                {bound}");
             prop_assert_eq!(t.is_finite(), r.is_finite());
         }
     }
 
     #[test]
-    fn units_in_the_last_place_hold(dtype in 0usize..3, rows in 2u64..20, row_len in 1u64..300, size in -8i32..0,
+    fn units_in_the_last_place_hold(dtype in 0usize..3, rows in 2u64..20, row_len in 1u64..300,
+        size in -8i32..0,
                                     odd in 1u64..5000, seed: u64, k in 1u32..2000) {
         let d = data(REALS[dtype], rows, row_len, 10f32.powi(size), odd, seed);
         let (_, restored) = round_trip(&UlpBounded::new(k), &d);
@@ -127,13 +132,15 @@ proptest! {
         prop_assert!(tally.certificate().max_ulps <= u64::from(k));
         let width = d.unit.dtype().storage_bytes();
         for (t, r) in d.target.chunks(width).zip(restored.chunks(width)) {
-            prop_assert!(t == r || (value(d.unit.dtype(), t).is_finite() && value(d.unit.dtype(), r).is_finite()));
+            prop_assert!(t == r || (value(d.unit.dtype(), t).is_finite() && value(d.unit.dtype(),
+                r).is_finite()));
         }
     }
 
     /// Special words come back whatever the codec.
     #[test]
-    fn no_number_is_lost_or_made(dtype in 0usize..3, rows in 2u64..20, row_len in 1u64..300, seed: u64) {
+    fn no_number_is_lost_or_made(dtype in 0usize..3, rows in 2u64..20, row_len in 1u64..300,
+        seed: u64) {
         let d = data(REALS[dtype], rows, row_len, 1e-4, 3, seed);
         let codecs: [&dyn DeltaEncoder; 4] =
             [&Int8::new(), &Sign::new(), &Sparse::new(0.4), &SparseInt8::within(0.2)];

@@ -9,7 +9,8 @@ use crate::entropy::token::TokenScheme;
 use std::arch::x86_64::*;
 
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 pub(super) fn contexts16(
     rule: ContextRule,
@@ -45,7 +46,8 @@ pub(super) fn contexts16(
 }
 
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 pub(super) fn contexts32(
     rule: ContextRule,
@@ -80,7 +82,8 @@ type Table = [__m512i; 4];
 
 #[inline]
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 fn load_table(table: &[u16; 256]) -> Table {
     // SAFETY: these are the first 256 of 512 bytes.
@@ -89,7 +92,8 @@ fn load_table(table: &[u16; 256]) -> Table {
 
 #[inline]
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 fn look_up_word(table: &Table, index: __m512i, upper: __mmask32) -> __m512i {
     let low = _mm512_permutex2var_epi16(table[0], index, table[1]);
@@ -98,7 +102,8 @@ fn look_up_word(table: &Table, index: __m512i, upper: __mmask32) -> __m512i {
 }
 
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 pub(super) fn look_up(table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
     let (ks, k_rest) = keys.as_chunks::<64>();
@@ -115,7 +120,8 @@ pub(super) fn look_up(table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
 }
 
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 pub(super) fn bound_tokens(keys: &[u8], tokens: &[u8], bounds: &mut [u8; 64]) {
     let (ks, k_rest) = keys.as_chunks::<64>();
@@ -154,7 +160,8 @@ static MAGNITUDES: [u8; 128] = {
 };
 
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 pub(super) fn split16(
     float: bool,
@@ -233,7 +240,8 @@ pub(super) fn split16(
 const BLOCK: usize = 1024;
 
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 pub(super) fn put_raw16(
     writer: &mut BitWriter,
@@ -282,14 +290,16 @@ twins!(
 );
 
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 pub(super) fn masks(bytes: &[u8], value: u8, out: &mut Vec<u64>) {
     masks_by(bytes, value, out, |block, value| mask(block, value));
 }
 
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 pub(super) fn select(bytes: &[u8], value: u8, places: &mut [u32]) -> bool {
     let nth = |mask, n| _pdep_u64(1u64 << n, mask).trailing_zeros();
@@ -298,7 +308,8 @@ pub(super) fn select(bytes: &[u8], value: u8, places: &mut [u32]) -> bool {
 
 #[inline]
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 fn mask(block: &[u8; 64], value: u8) -> u64 {
     // SAFETY: the block has 64 bytes.

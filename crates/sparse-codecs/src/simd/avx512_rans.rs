@@ -11,7 +11,8 @@ use std::arch::x86_64::*;
 /// `contexts` are below the number of tables at `slots`.
 #[inline]
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 unsafe fn look_up(x: __m512i, contexts: __m128i, slots: *const Slot) -> __m512i {
     let low = _mm512_set1_epi32(PROB_SCALE as i32 - 1);
@@ -28,7 +29,8 @@ unsafe fn look_up(x: __m512i, contexts: __m128i, slots: *const Slot) -> __m512i 
 /// `base` is the position of the next word, with 32 readable bytes from there.
 #[inline]
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 unsafe fn advance(x: __m512i, slot: __m512i, base: *const u8) -> (__m512i, usize) {
     let freq = _mm512_and_si512(_mm512_srli_epi32::<8>(slot), _mm512_set1_epi32(0xfff));
@@ -57,7 +59,8 @@ impl<'a, const V: usize> Decoder<'a, V> {
     /// Take the states over; `None` if there is no table.
     #[inline]
     #[target_feature(
-        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,\
+            lzcnt,popcnt"
     )]
     pub(super) fn new(rans: &Rans<'a>) -> Option<Self> {
         const { assert!(V <= 4) };
@@ -79,7 +82,8 @@ impl<'a, const V: usize> Decoder<'a, V> {
     /// many as states.
     #[inline]
     #[target_feature(
-        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,\
+            lzcnt,popcnt"
     )]
     pub(super) fn round(&mut self, contexts: &[u8]) -> [__m512i; V] {
         let mut slots = [_mm512_setzero_si512(); V];
@@ -109,7 +113,8 @@ impl<'a, const V: usize> Decoder<'a, V> {
     /// Give the states back.
     #[inline]
     #[target_feature(
-        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,\
+            lzcnt,popcnt"
     )]
     pub(super) fn put_back(self, rans: &mut Rans<'_>) {
         for (v, x) in self.states.iter().enumerate() {
@@ -121,7 +126,8 @@ impl<'a, const V: usize> Decoder<'a, V> {
 }
 
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
     if rans.lanes == 64 {
@@ -133,7 +139,8 @@ pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8
 
 #[inline]
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 fn rounds_by<const V: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
     let Some(mut decoder) = Decoder::<V>::new(rans) else { return };
@@ -157,7 +164,8 @@ fn rounds_by<const V: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut 
 /// `contexts` are below the number of tables, each of 256, at `tables`.
 #[inline]
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 unsafe fn encode_sixteen(
     x: __m512i,
@@ -192,7 +200,8 @@ unsafe fn encode_sixteen(
 }
 
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 pub(super) fn encode_rounds(job: &mut EncodeRounds<'_>, contexts: &[u8], tokens: &[u8]) {
     if job.lanes == 64 {
@@ -204,7 +213,8 @@ pub(super) fn encode_rounds(job: &mut EncodeRounds<'_>, contexts: &[u8], tokens:
 
 #[inline]
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 fn encode_by<const V: usize>(job: &mut EncodeRounds<'_>, contexts: &[u8], tokens: &[u8]) {
     const { assert!(V <= 4) };

@@ -36,7 +36,8 @@ struct Heads {
 }
 
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 pub(super) fn restore16(
     float: bool,
@@ -52,7 +53,8 @@ pub(super) fn restore16(
 impl Heads {
     #[inline]
     #[target_feature(
-        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,\
+            lzcnt,popcnt"
     )]
     fn new(bits: u32) -> Heads {
         Heads {
@@ -65,7 +67,8 @@ impl Heads {
     /// The numbers of raw bits of 64 tokens, and what the rest of the value is, shifted by as much.
     #[inline]
     #[target_feature(
-        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,\
+            lzcnt,popcnt"
     )]
     fn split<const SCHEME: u8>(&self, tokens: __m512i) -> (__m512i, __m512i) {
         if SCHEME == SHIFT {
@@ -83,7 +86,8 @@ impl Heads {
 
 #[inline]
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,popcnt"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512cd,bmi1,bmi2,lzcnt,\
+        popcnt"
 )]
 fn restore<const SCHEME: u8>(
     bits: u32,

@@ -434,7 +434,8 @@ pub(crate) fn run<K: Kernel>(simd: Simd, kernel: K) -> K::Output {
     }
     #[cfg(target_arch = "x86_64")]
     #[target_feature(
-        enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vbmi,avx512vbmi2"
+        enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,\
+            avx512vbmi,avx512vbmi2"
     )]
     fn avx512<K: Kernel>(kernel: K) -> K::Output {
         kernel.run()

@@ -90,9 +90,11 @@ proptest! {
     }
 
     #[test]
-    fn rans_on_streams(seed: u64, wide: bool, picks in prop::collection::vec(any::<u16>(), 0..2000), cut in 0usize..3) {
+    fn rans_on_streams(seed: u64, wide: bool, picks in prop::collection::vec(any::<u16>(),
+        0..2000), cut in 0usize..3) {
         let tables = tables(seed);
-        let contexts: Vec<u8> = picks.iter().map(|p| (usize::from(*p) % tables.len()) as u8).collect();
+        let contexts: Vec<u8> = picks.iter().map(|p| (usize::from(*p) % tables.len()) as u8)
+            .collect();
         let tokens: Vec<u8> = picks
             .iter()
             .zip(&contexts)
@@ -102,7 +104,8 @@ proptest! {
         let run = |simd| {
             let mut out = Vec::new();
             let encoded = EncodeTables::on(simd, &tables);
-            encode(&tokens, &contexts, &encoded, lanes, &mut EncodeScratch::default(), &mut out).unwrap();
+            encode(&tokens, &contexts, &encoded, lanes, &mut EncodeScratch::default(), &mut out)
+                .unwrap();
             out
         };
         let out = run(Simd::SCALAR);
@@ -167,10 +170,12 @@ proptest! {
         let n = tokens.len();
         let raw = padded(&raw);
         let wide: Vec<[u8; 4]> = predictions[..n].iter().map(|p| p.to_le_bytes()).collect();
-        let narrow: Vec<[u8; 2]> = predictions[..n].iter().map(|&p| (p as u16).to_le_bytes()).collect();
+        let narrow: Vec<[u8; 2]> = predictions[..n].iter().map(|&p| (p as u16).to_le_bytes())
+            .collect();
         let (count, expansion) = expansion16(scheme, &exact);
         // A token without an expansion is the twin's own business.
-        let tokens: Vec<u8> = tokens.iter().map(|&t| (usize::from(t) % count.min(few)) as u8).collect();
+        let tokens: Vec<u8> = tokens.iter().map(|&t| (usize::from(t) % count.min(few)) as u8)
+            .collect();
         let run16 = |simd| {
             let mut bits = RawBits { bytes: &raw, position: start };
             let mut out = vec![[0xAA; 2]; n];
@@ -181,7 +186,8 @@ proptest! {
         let run32 = |simd| {
             let mut bits = RawBits { bytes: &raw, position: start };
             let mut out = vec![[0xAA; 4]; n];
-            restore32(simd, float, &wide_expansion, scheme.raw_shift(), &tokens, &wide, &mut bits, &mut out);
+            restore32(simd, float, &wide_expansion, scheme.raw_shift(), &tokens, &wide,
+                &mut bits, &mut out);
             (bits.position, out)
         };
         for simd in levels() {
@@ -206,15 +212,18 @@ proptest! {
         let (words, raw) = (padded(&words), padded(&raw));
         let predictions: Vec<[u8; 2]> = predictions.iter().map(|p| p.to_le_bytes()).collect();
         let lanes = if wide { 64 } else { 32 };
-        let contexts: Vec<u8> = contexts.iter().flat_map(|&c| (0..64).map(move |i| c.wrapping_mul(i))).collect();
+        let contexts: Vec<u8> = contexts.iter().flat_map(|&c| (0..64).map(move |i| c
+            .wrapping_mul(i))).collect();
         let predictions = &predictions[..contexts.len()];
         let states: [u32; 64] = std::array::from_fn(|i| states[i]);
         let (_, expansion) = expansion16(scheme, &[]);
         let run = |simd| {
-            let mut rans = Rans { states, lanes, words: Words { bytes: &words, next: 0 }, slots: tables.slots() };
+            let mut rans = Rans { states, lanes, words: Words { bytes: &words, next: 0 },
+                slots: tables.slots() };
             let mut bits = RawBits { bytes: &raw, position: 0 };
             let mut out = vec![[0xAA; 2]; contexts.len()];
-            decode16(simd, &mut rans, &contexts, float, &expansion, predictions, &mut bits, &mut out);
+            decode16(simd, &mut rans, &contexts, float, &expansion, predictions, &mut bits,
+                &mut out);
             (rans.states, rans.words.next, bits.position, out)
         };
         for simd in levels() {
@@ -232,20 +241,23 @@ proptest! {
         before in 0u32..64,
     ) {
         let n = target.len();
-        let prediction = |i: usize, t: u32| t.wrapping_sub((i as u32).wrapping_mul(0x9e37_79b9) >> spread);
+        let prediction = |i: usize, t: u32| t.wrapping_sub((i as u32)
+            .wrapping_mul(0x9e37_79b9) >> spread);
         let scheme = |bits: u32| match which {
             0 => TokenScheme::Signed { msb: msb.div_ceil(2) },
             1 => TokenScheme::Hybrid { msb },
             _ => TokenScheme::Shift { shift: bits - 8 },
         };
         let counts = |scheme: TokenScheme, bits| -> [u8; 256] {
-            std::array::from_fn(|t| if t < scheme.token_count(bits) { scheme.expand(t as u32).0 as u8 } else { 0 })
+            std::array::from_fn(|t| if t < scheme.token_count(bits) { scheme
+                .expand(t as u32).0 as u8 } else { 0 })
         };
         let words = |f: &dyn Fn(usize, u32) -> u32| -> Vec<u32> {
             target.iter().enumerate().map(|(i, &t)| f(i, t)).collect()
         };
         let (t, p) = (words(&|_, t| t), words(&prediction));
-        let narrow = |w: &[u32]| -> Vec<[u8; 2]> { w.iter().map(|&w| (w as u16).to_le_bytes()).collect() };
+        let narrow = |w: &[u32]| -> Vec<[u8; 2]> { w.iter().map(|&w| (w as u16).to_le_bytes())
+            .collect() };
         let wide = |w: &[u32]| -> Vec<[u8; 4]> { w.iter().map(|&w| w.to_le_bytes()).collect() };
         let run = |simd| {
             let mut writer = BitWriter::new();
@@ -288,8 +300,10 @@ proptest! {
     }
 
     #[test]
-    fn bounds(pairs in prop::collection::vec((0u8..64, any::<u8>()), 0..500), cut in 0u32..8, start in any::<u8>()) {
-        let (keys, tokens): (Vec<u8>, Vec<u8>) = pairs.into_iter().map(|(k, t)| (k >> (cut / 2), t >> cut)).unzip();
+    fn bounds(pairs in prop::collection::vec((0u8..64, any::<u8>()), 0..500), cut in 0u32..8,
+        start in any::<u8>()) {
+        let (keys, tokens): (Vec<u8>, Vec<u8>) = pairs.into_iter().map(|(k, t)| (k >> (cut / 2),
+            t >> cut)).unzip();
         // As it is documented, and not as any level does it.
         let mut want = [start; 64];
         for (&k, &t) in keys.iter().zip(&tokens) {
@@ -310,11 +324,13 @@ proptest! {
             *p = (seed.wrapping_mul(i as u32) >> 8) as f32 / 1000.0;
         }
         let mut out = vec![0; keys.len()];
-        let (mut want, map) = (out.clone(), std::array::from_fn(|i| (i as u8).wrapping_mul(seed as u8)));
+        let (mut want, map) = (out.clone(), std::array::from_fn(|i| (i as u8)
+            .wrapping_mul(seed as u8)));
         look_up(Simd::SCALAR, &map, &keys, &mut want);
         for simd in levels() {
             let scalar = price(Simd::SCALAR, &table, &keys, &tokens);
-            prop_assert_eq!(price(simd, &table, &keys, &tokens).map(f32::to_bits), scalar.map(f32::to_bits));
+            prop_assert_eq!(price(simd, &table, &keys, &tokens).map(f32::to_bits), scalar
+                .map(f32::to_bits));
             look_up(simd, &map, &keys, &mut out);
             prop_assert_eq!(&out, &want);
         }

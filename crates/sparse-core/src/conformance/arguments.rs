@@ -46,7 +46,8 @@ fn limits(subject: &Subject<'_>, case: &Case, encoded: &Encoded) -> Check {
         let kind = bind(limit).map(|e| e.kind());
         ensure!(
             kind == Some(ErrorKind::LimitExceeded),
-            "bind of {len} bytes of parameters with a limit of {limit} must report LimitExceeded, got {kind:?}"
+            "bind of {len} bytes of parameters with a limit of {limit} must report LimitExceeded, \
+                got {kind:?}"
         );
     }
     Ok(())

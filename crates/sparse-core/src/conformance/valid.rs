@@ -230,11 +230,15 @@ fn encode_or_refuse(
             Ok(()) => {
                 let mut out = Unaligned::new(&vec![0x5a; target.len()], Order::Reverse);
                 bound.decode_chunk(chunk, &encoded, base, &mut out, &mut cx).map_err(|e| {
-                    format!("encode_chunk {chunk} wrote what decode_chunk refuses, instead of failing: {e:?}")
+                    format!(
+                        "encode_chunk {chunk} wrote what decode_chunk refuses, instead of \
+                        failing: {e:?}"
+                    )
                 })?;
                 ensure!(
                     subject.fidelity != Fidelity::Lossless || *out == *target,
-                    "encode_chunk {chunk} wrote what does not decode to its input, instead of failing"
+                    "encode_chunk {chunk} wrote what does not decode to its input, instead of \
+                        failing"
                 );
             }
             Err(e) => ensure!(

@@ -309,8 +309,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(cells in prop::collection::vec((any::<Vec<u8>>(), prop::option::of(any::<Vec<u8>>())), 0..20), bulk: bool) {
-            let setting = |i: usize, base: &'static [u8]| Setting { column: i as u64 % 3, parents: [i as u64, 7], aligned: Some(base), bulk, ..Setting::default() };
+        fn round_trip(cells in prop::collection::vec((any::<Vec<u8>>(),
+            prop::option::of(any::<Vec<u8>>())), 0..20), bulk: bool) {
+            let setting = |i: usize, base: &'static [u8]| Setting { column: i as u64 % 3,
+                parents: [i as u64, 7], aligned: Some(base), bulk, ..Setting::default() };
             let mut e = Encoder::new();
             let mut c = CellCoder::new(16, Vec::new(), 0);
             for (i, (cell, _)) in cells.iter().enumerate() {

@@ -236,7 +236,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shortest_scripts(a in prop::collection::vec(0u64..6, 0..60), b in prop::collection::vec(0u64..6, 0..60)) {
+        fn shortest_scripts(a in prop::collection::vec(0u64..6, 0..60),
+            b in prop::collection::vec(0u64..6, 0..60)) {
             let pairs = common(&a, &b);
             prop_assert!(pairs.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 < w[1].1));
             prop_assert!(pairs.iter().all(|&(x, y)| a[x] == b[y]));

@@ -280,7 +280,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(pairs in prop::collection::vec(("[a-c ]{0,60}", "[a-c ]{0,60}"), 1..10), bulk: bool) {
+        fn round_trip(pairs in prop::collection::vec(("[a-c ]{0,60}", "[a-c ]{0,60}"), 1..10),
+            bulk: bool) {
             let mut e = Encoder::new();
             let mut c = CellCoder::new(16, Vec::new(), 0);
             for (base, to) in &pairs {

@@ -191,7 +191,8 @@ pub(crate) fn keep<W: Write>(
         let digest = digest_of(&source, hasher.as_mut())?;
         hashes.extend(hasher.map(|h| (file.relative.clone(), h.finish())));
         if options.verify && restored.finish() != digest {
-            let text = "its patch does not restore it: the file changed while it was read, or this is a fault to report";
+            let text = "its patch does not restore it: the file changed while it was read, or \
+                this is a fault to report";
             let place = file.path.display().to_string();
             return Err(Error::new(ErrorKind::InvalidInput, text).in_file(place));
         }

@@ -102,7 +102,8 @@ proptest! {
     }
 
     #[test]
-    fn row_groups_of_random_bytes(case in 0usize..100, layout in 0u8..4, bytes: Vec<u8>, rows in 0u64..2000, allowance in 0usize..100_000) {
+    fn row_groups_of_random_bytes(case in 0usize..100, layout in 0u8..4, bytes: Vec<u8>,
+        rows in 0u64..2000, allowance in 0usize..100_000) {
         let case = &cases().cases[case % cases().cases.len()];
         let mut encoded = vec![layout];
         encoded.extend(bytes);
@@ -111,7 +112,9 @@ proptest! {
 
     /// What Zstandard unpacks to is as little to be trusted as the rest.
     #[test]
-    fn streams_of_random_bytes(bytes: Vec<u8>, streams in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..70), rows in 0u64..300) {
+    fn streams_of_random_bytes(bytes: Vec<u8>,
+        streams in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..70),
+        rows in 0u64..300) {
         let case = cases().cases.iter().find(|c| c.plan.is_plain()).unwrap();
         let mut inside = Vec::new();
         crate::wire::put_uint(&mut inside, streams.len() as u64);
@@ -119,7 +122,8 @@ proptest! {
         for inside in [inside, bytes] {
             let mut encoded = vec![1];
             crate::wire::put_uint(&mut encoded, inside.len() as u64);
-            crate::wire::put_bytes(&mut encoded, &crate::pack::compress(&inside, &case.learned.prefix, 1).unwrap());
+            crate::wire::put_bytes(&mut encoded, &crate::pack::compress(&inside, &case.learned
+                .prefix, 1).unwrap());
             decode(case, &encoded, rows, case.allowance);
         }
     }
@@ -140,11 +144,13 @@ proptest! {
     }
 
     #[test]
-    fn plans_of_random_bytes(bytes: Vec<u8>, bits in 12u8..23, order in Just([0u8, 1, 2, 3]).prop_shuffle()) {
+    fn plans_of_random_bytes(bytes: Vec<u8>, bits in 12u8..23, order in Just([0u8, 1, 2, 3])
+        .prop_shuffle()) {
         // Mostly with a beginning that is let through.
         for head in [vec![], [vec![bits, 2, 3], order.to_vec()].concat()] {
             let all = [head, bytes.clone()].concat();
-            let Ok(plan) = Plan::read(&mut Input(&all), KINDS.to_vec(), KINDS.into(), cases().base.rows()) else { continue };
+            let Ok(plan) = Plan::read(&mut Input(&all), KINDS.to_vec(), KINDS.into(), cases().base
+                .rows()) else { continue };
             // A plan that is let through codes nothing wrong, whatever it says.
             let Ok(learned) = Learned::new(&plan, &cases().base) else { continue };
             let other = &cases().cases[0];

@@ -140,7 +140,8 @@ impl Folder {
         let place = || folder.display().to_string();
         let error = |e| Error::io("cannot list", e).in_file(place());
         if depth > 0 && is_cache(folder) {
-            let text = "a folder of the Hugging Face cache inside a dataset: name one of its snapshots instead";
+            let text = "a folder of the Hugging Face cache inside a dataset: name one of its \
+                snapshots instead";
             return Err(Error::new(ErrorKind::InvalidInput, text).in_file(place()));
         }
         refuse_loop(folder, depth)?;
@@ -199,7 +200,8 @@ impl Folder {
             names.truncate(NAMES);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             notes.push(format!(
-                "left out, for they hold no rows that are read and are not small files: {}{more}; --exact keeps \
+                "left out, for they hold no rows that are read and are not small files: {}{more}; \
+                    --exact keeps \
                  all files but those of folders whose names begin with a dot",
                 names.join(", ")
             ));
@@ -374,7 +376,8 @@ fn scan_json(files: &mut [DataFile], notes: &mut Vec<String>) -> Result<BTreeMap
         let found = scan(input).map_err(place)?;
         if found.disordered > 0 {
             notes.push(format!(
-                "{}: {} objects have their keys in another order than the others; the order is not kept \
+                "{}: {} objects have their keys in another order than the others; the order is \
+                    not kept \
                  without --exact",
                 file.relative, found.disordered
             ));

@@ -35,7 +35,8 @@ pub(super) fn exceeded(what: impl Into<String>) -> Error {
 pub(super) fn check_columns(columns: usize) -> Result<()> {
     if columns > MAX_COLUMNS {
         return Err(exceeded(format!(
-            "{columns} columns, limit {MAX_COLUMNS}: split the table, or nest columns that belong together"
+            "{columns} columns, limit {MAX_COLUMNS}: split the table, or nest columns that belong \
+                together"
         )));
     }
     Ok(())
@@ -124,7 +125,8 @@ impl Expansion {
         let limit = self.file_bytes.saturating_mul(MAX_EXPANSION).max(HARMLESS_BYTES);
         if self.taken > limit {
             return Err(exceeded(format!(
-                "its {} bytes become more than {limit} as rows, {MAX_EXPANSION} times as much: a bomb, or a table of \
+                "its {} bytes become more than {limit} as rows, {MAX_EXPANSION} times as much: a \
+                    bomb, or a table of \
                  hardly more than one value",
                 self.file_bytes
             )));

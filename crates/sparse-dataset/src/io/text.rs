@@ -213,7 +213,8 @@ impl Json {
         }
         if self.paths.len() > MAX_FIELDS {
             let text = format!(
-                "with it, there are more than {MAX_FIELDS} keys, nested ones included, which is the limit"
+                "with it, there are more than {MAX_FIELDS} keys, nested ones included, which is \
+                    the limit"
             );
             return Err(self.lines.exceeded(text));
         }

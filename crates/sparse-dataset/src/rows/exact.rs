@@ -158,8 +158,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn finds_all(base in prop::collection::vec(0u64..40, 0..100), derivative in prop::collection::vec(0u64..50, 0..100)) {
-            let spread = |v: &[u64]| v.iter().map(|x| x.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect::<Vec<_>>();
+        fn finds_all(base in prop::collection::vec(0u64..40, 0..100),
+            derivative in prop::collection::vec(0u64..50, 0..100)) {
+            let spread = |v: &[u64]| v.iter().map(|x| x.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                .collect::<Vec<_>>();
             let (base, derivative) = (spread(&base), spread(&derivative));
             for (h, f) in derivative.iter().zip(found(&base, &derivative, 64)) {
                 match f {

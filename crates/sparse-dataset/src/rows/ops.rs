@@ -278,7 +278,8 @@ mod tests {
 
         #[test]
         fn garbage(bytes: Vec<u8>, rows in 0u64..5000, base_rows in 0u64..5000) {
-            if let Ok(ops) = code_ops(&mut Model::new(12), &mut Decoder::new(&bytes), rows, base_rows, &[]) {
+            if let Ok(ops) = code_ops(&mut Model::new(12), &mut Decoder::new(&bytes), rows,
+                base_rows, &[]) {
                 prop_assert_eq!(ops.iter().map(|o| o.len()).sum::<u64>(), rows);
             }
         }

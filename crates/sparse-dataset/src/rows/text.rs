@@ -181,9 +181,10 @@ pub(super) fn match_text(
         for &(n, row) in part {
             let Some(&(_, base_row)) = best.get(n as usize).filter(|b| b.0 >= 2) else { continue };
             let (x, y) = (d.row(row)?, b.row(base_row)?);
-            let similar = (0..texts.len()).any(
-                |c| matches!((x.get(c), y.get(c)), (Some(x), Some(y)) if similarity(x, y) >= MIN_SIMILARITY),
-            );
+            let similar = (0..texts.len()).any(|c| {
+                matches!((x.get(c), y.get(c)), (Some(x), Some(y)) if similarity(x, y) >=
+                    MIN_SIMILARITY)
+            });
             if similar {
                 out.push((row, base_row));
             }

@@ -172,7 +172,8 @@ mod tests {
 
         #[test]
         fn garbage(form: Vec<u8>) {
-            for kind in [Kind::Bool, Kind::Int { width: 8, signed: true }, Kind::Float { width: 8 }, Kind::Text] {
+            for kind in [Kind::Bool, Kind::Int { width: 8, signed: true }, Kind::Float {
+                width: 8 }, Kind::Text] {
                 let _ = parse(kind, &form);
             }
         }

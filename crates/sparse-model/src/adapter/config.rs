@@ -160,7 +160,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const PLAIN: &str = r#"{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "bias": null, "modules_to_save": null,
+    const PLAIN: &str = r#"{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "bias": null, 
+        "modules_to_save": null,
         "target_modules": ["query"], "rank_pattern": {"q": 4}, "use_rslora": false}"#;
 
     fn with_alphas(alphas: &str) -> AdapterConfig {
@@ -182,7 +183,8 @@ mod tests {
     #[test]
     fn patterns_are_those_of_peft() {
         let config = with_alphas(
-            r#"{"q_proj": 2, "^model.layers.1.v_proj": 3, "layers\\.[23]\\.k_proj": 4, "mlp.up|mlp.down": 5}"#,
+            r#"{"q_proj": 2, "^model.layers.1.v_proj": 3, "layers\\.[23]\\.k_proj": 4,
+                "mlp.up|mlp.down": 5}"#,
         );
         let scale = |path: &str| config.scale(path, 1).unwrap();
         assert_eq!(scale("model.layers.0.q_proj"), 2.0);

@@ -190,7 +190,8 @@ fn hostile_headers() {
         (
             "huge offsets",
             one(
-                r#""dtype":"U8","shape":[1],"data_offsets":[18446744073709551614,18446744073709551615]"#,
+                r#""dtype":"U8","shape":[1],
+                    "data_offsets":[18446744073709551614,18446744073709551615]"#,
                 1,
             ),
             InvalidInput,
@@ -208,7 +209,8 @@ fn hostile_headers() {
         (
             "overflowing file",
             one(
-                r#""dtype":"U8","shape":[2305843009213693951],"data_offsets":[0,2305843009213693951]"#,
+                r#""dtype":"U8","shape":[2305843009213693951],
+                    "data_offsets":[0,2305843009213693951]"#,
                 1,
             ),
             Truncated,
@@ -332,7 +334,8 @@ proptest! {
     #[test]
     fn reads_what_the_safetensors_crate_writes(list in tensors()) {
         let views = list.iter().map(|t| {
-            let dtype: safetensors::Dtype = serde_json::from_str(&format!("{:?}", t.dtype.name())).unwrap();
+            let dtype: safetensors::Dtype = serde_json::from_str(&format!("{:?}", t.dtype.name()))
+                .unwrap();
             let shape = t.shape.iter().map(|&d| d as usize).collect();
             (t.name.clone(), safetensors::tensor::TensorView::new(dtype, shape, &t.bytes).unwrap())
         });

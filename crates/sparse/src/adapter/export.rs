@@ -161,7 +161,8 @@ pub fn export_adapter(
         if let Some(odd) = left_out.iter().find(|l| l.reason == NOT_FINITE) {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "weights are NaN or infinite, in the fine-tuned model or in the base, so there is no \
+                "weights are NaN or infinite, in the fine-tuned model or in the base, so there is \
+                    no \
                  change that an adapter could bring",
             )
             .in_tensor(&*odd.tensor));

@@ -220,7 +220,8 @@ pub fn reconstruct_merged(
 }
 
 /// What is said of a delta without digests of the base.
-const UNNAMED: &str = "the delta does not say which base its adapter is for (an earlier version made it, \
+const UNNAMED: &str = "the delta does not say which base its adapter is for (an earlier version \
+    made it, \
     or it was made without the base), so whether this is the one was not checked";
 
 /// A folder for a moment; adapters are small.
@@ -253,7 +254,8 @@ fn changes(base: &Model, adapter: &Adapter) -> Result<BTreeMap<usize, Change>> {
         let name = base.location(tensor).map_or(&*entry.name, |l| l.name);
         let Some(module) = adapter.find(name, &entry.spec) else { continue };
         if module.magnitude.is_some() {
-            let message = "the adapter is a DoRA: its weights are scaled anew after the sum; merge it with PEFT";
+            let message = "the adapter is a DoRA: its weights are scaled anew after the sum; \
+                merge it with PEFT";
             return Err(invalid(message.to_owned()).in_tensor(&*module.path));
         }
         changes.insert(tensor, Change::Product(adapter.factors(module)?));

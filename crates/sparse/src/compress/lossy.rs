@@ -68,7 +68,8 @@ pub(super) fn compress<W: Write + Send>(
     let tried = Tried::new(&pair, options)?;
     if let Some(wanted) = wanted.filter(|&n| overhead + tried.least_bytes() > n) {
         return Err(Error::invalid_argument(format!(
-            "a delta of {wanted} bytes cannot be made: at their coarsest the weights take about {} bytes, and all else about {overhead}",
+            "a delta of {wanted} bytes cannot be made: at their coarsest the weights take about \
+                {} bytes, and all else about {overhead}",
             tried.least_bytes()
         )));
     }

@@ -443,7 +443,8 @@ fn notes(pair: &Pair<'_>, plan: &Plan, options: &Options) -> Vec<String> {
     let instead = plan.choices.iter().filter(asked).filter(|c| c.codec == "lossless").count();
     if instead > 0 {
         notes.push(format!(
-            "{instead} of {} tensors are coded without loss and not by the codec that was asked for, which \
+            "{instead} of {} tensors are coded without loss and not by the codec that was asked \
+                for, which \
              takes more, or loses more than the change, or does not take their type",
             plan.choices.iter().filter(asked).count()
         ));
@@ -451,14 +452,18 @@ fn notes(pair: &Pair<'_>, plan: &Plan, options: &Options) -> Vec<String> {
     if let Some(adapter) = &options.adapter {
         let (modules, explained) = (adapter.modules().len(), plan.summary.explained);
         notes.push(match (explained, adapter.config().dora) {
-            (0, true) => "the adapter is a DoRA, whose merge is no sum: it was of no use".to_owned(),
+            (0, true) => "the adapter is a DoRA, whose merge is no sum: it was of no \
+                use"
+            .to_owned(),
             (0, false) => {
-                "the adapter explains no difference between the models and was of no use: was it merged \
+                "the adapter explains no difference between the models and was of no use: was it \
+                    merged \
                            into this base?"
                     .to_owned()
             }
             _ => format!(
-                "the adapter ({modules} modules) explains how {explained} tensors differ from the base"
+                "the adapter ({modules} modules) explains how {explained} tensors differ from the \
+                    base"
             ),
         });
     }

@@ -89,7 +89,8 @@ fn explain(pair: &Pair<'_>, options: &Options, e: Error) -> Error {
 }
 
 fn fault(e: Error) -> Error {
-    let message = "internal fault: the delta that was written does not restore the model, so it was not kept; \
+    let message = "internal fault: the delta that was written does not restore the model, so it \
+        was not kept; \
                    please report this";
     Error::new(ErrorKind::Internal, message).with_source(e)
 }

@@ -164,7 +164,8 @@ pub(crate) fn encoder(setting: &Setting) -> Result<Option<Arc<dyn DeltaEncoder>>
         "layered" => Arc::new(Svd::layered(rank(setting)?)),
         other => {
             return Err(Error::invalid_argument(format!(
-                "there is no codec {other:?}; there are lossless, int8, sparse, sparse-int8, sign, ulp-bounded, \
+                "there is no codec {other:?}; there are lossless, int8, sparse, sparse-int8, \
+                    sign, ulp-bounded, \
                  svd, layered"
             )));
         }

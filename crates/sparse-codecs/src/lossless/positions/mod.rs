@@ -169,7 +169,8 @@ mod serial_tests {
 
     proptest! {
         #[test]
-        fn counts_come_back(counts in prop::collection::vec((any::<u32>(), 0u32..32, 0u8..=31), 0..40)) {
+        fn counts_come_back(counts in prop::collection::vec((any::<u32>(), 0u32..32, 0u8..=31),
+            0..40)) {
             let mut writer = BitWriter::new();
             let mut bits = 0;
             for &(n, shift, k) in &counts {
@@ -189,7 +190,8 @@ mod serial_tests {
         }
 
         #[test]
-        fn garbage_is_refused_or_read(bytes: Vec<u8>, tables in 1usize..64, tokens in 1usize..=256) {
+        fn garbage_is_refused_or_read(bytes: Vec<u8>, tables in 1usize..64,
+            tokens in 1usize..=256) {
             let _ = Positions::read(&mut &bytes[..], tables, tokens);
         }
     }

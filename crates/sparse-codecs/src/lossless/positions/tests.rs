@@ -158,7 +158,8 @@ proptest! {
     fn damage_is_an_error_or_wrong_weights(at: usize, bit in 0u8..8, cut: usize, seed: u64) {
         let (unit, base, target) = pair(Dtype::Bf16, 15, 40, seed);
         let mut cx = CodecContext::new();
-        let encoded = encode_unit(&Lossless, &unit, &target, Some(&base), Effort::Fast, &mut cx).unwrap();
+        let encoded = encode_unit(&Lossless, &unit, &target, Some(&base), Effort::Fast, &mut cx)
+            .unwrap();
         let mut out = vec![0; target.len()];
         let mut damaged = encoded.clone();
         let chunk = at % 3;

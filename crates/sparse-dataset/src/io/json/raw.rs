@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn odd_values_become_strings() {
-        let text = "\u{feff}{\"a\": \"x\", \"b\": [1, {\"c\": 2.5}]}\n{\"a\": \"17\", \"b\": null}\n\n{\"a\": 17, \"b\": [true]}";
+        let text = "\u{feff}{\"a\": \"x\", \"b\": [1, {\"c\": 2.5}]}\n{\"a\": \"17\", \"b\": \
+            null}\n\n{\"a\": 17, \"b\": [true]}";
         let shape = super::super::scan::scan(text.as_bytes()).unwrap().shape.into();
         let mut out = String::new();
         Rewritten::new(text.as_bytes(), shape).read_to_string(&mut out).unwrap();

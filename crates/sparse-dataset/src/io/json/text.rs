@@ -318,7 +318,8 @@ mod tests {
 
     #[test]
     fn what_is_json() {
-        let good = "0|-1|1.5e-3|1E5|null|true|\"\\u00e9\\\\\"|[]|[1, {\"a\": [null]}]|{}|{ \"a\" : 1 , \"b\" : [ ] }";
+        let good = "0|-1|1.5e-3|1E5|null|true|\"\\u00e9\\\\\"|[]|[1, {\"a\": [null]}]|{}|{ \"a\" \
+            : 1 , \"b\" : [ ] }";
         for text in good.split('|') {
             assert!(is_json(text.as_bytes()), "{text}");
         }
