@@ -239,7 +239,7 @@ fn encode_chunks(c: &mut Criterion) {
                     let base = Some(&pair.base[range.clone()]);
                     analysis.observe(chunk, &pair.target[range], base, &mut cx).unwrap();
                 }
-                if !analysis.end_pass().unwrap() {
+                if !analysis.end_pass(&mut cx).unwrap() {
                     break;
                 }
             }

@@ -4,9 +4,10 @@ use crate::measure::{Machine, computed};
 use sparse::Effort;
 use sparse_codecs::svd::{Rank, Svd};
 use sparse_core::{
-    CodecContext, DEFAULT_CHUNK_LEN, DeltaEncoder, Dtype, Result, Segment, UnitSpec,
+    CodecContext, DEFAULT_CHUNK_LEN, DeltaEncoder, Dtype, Result, Segment, Threads, UnitSpec,
 };
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A matrix of noise in bf16, each entry in as many bits as the type has; seeded.
@@ -37,14 +38,15 @@ pub fn decompose(rows: u64, columns: u64, rank: u32) -> Result<String> {
         let range = unit.chunk_range(chunk);
         <[u8]>::get(bytes, 2 * range.start as usize..2 * range.end as usize).unwrap_or_default()
     };
-    let mut cx = CodecContext::new();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut cx = CodecContext::new().on(Arc::new(Threads::new(cores)));
     let (start, busy) = (Instant::now(), computed());
     let mut times = Vec::new();
     loop {
         for chunk in 0..unit.chunk_count() {
             analysis.observe(chunk, slice(&target, chunk), Some(slice(&base, chunk)), &mut cx)?;
         }
-        let more = analysis.end_pass()?;
+        let more = analysis.end_pass(&mut cx)?;
         times.push((start.elapsed(), computed().saturating_sub(busy)));
         if !more {
             break;

@@ -33,7 +33,7 @@ pub(super) fn code(elements: &Elements) -> Result<Coded> {
             let (target, base) = slices(&unit, elements, chunk)?;
             analysis.observe(chunk, target, Some(base), &mut cx)?;
         }
-        if !analysis.end_pass()? {
+        if !analysis.end_pass(&mut cx)? {
             break;
         }
     }

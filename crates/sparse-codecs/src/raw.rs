@@ -131,7 +131,7 @@ impl UnitAnalysis for RawAnalysis {
         Ok(())
     }
 
-    fn end_pass(&mut self) -> Result<bool> {
+    fn end_pass(&mut self, _cx: &mut CodecContext) -> Result<bool> {
         Ok(false)
     }
 
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(analysis.estimated_bits().payload, [0.0, 0.0, 0.0, 3.0 * 32.0, 4.0 * 32.0]);
         analysis.observe(0, &[0; 28], None, &mut cx).unwrap();
         analysis.observe(2, &[0; 24], None, &mut cx).unwrap();
-        assert!(!analysis.end_pass().unwrap());
+        assert!(!analysis.end_pass(&mut cx).unwrap());
         assert_eq!(analysis.estimated_bits().payload, [0.0, 192.0, 0.0, 128.0, 320.0]);
         assert_eq!(analysis.estimated_bits().total_bytes(), unit.byte_len());
     }

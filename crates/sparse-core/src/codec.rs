@@ -149,12 +149,14 @@ pub trait UnitAnalysis: Send + Sync {
         cx: &mut CodecContext,
     ) -> Result<()>;
 
-    /// All chunks were shown. Returns whether another pass is wanted.
+    /// Ends a pass, after all chunks were shown. Returns whether another pass is wanted.
+    ///
+    /// What is computed here may be spread over the [executor](CodecContext::executor) of `cx`.
     ///
     /// # Errors
-    /// None in the usual course; a codec may report that it cannot code this unit
+    /// `Cancelled`; none else in the usual course; a codec may report that it cannot code this unit
     /// (`InvalidArgument`).
-    fn end_pass(&mut self) -> Result<bool>;
+    fn end_pass(&mut self, cx: &mut CodecContext) -> Result<bool>;
 
     /// After the last pass: the expected size of parameters and chunks of what was shown, in bits.
     fn estimated_bits(&self) -> EstimatedBits;
@@ -298,7 +300,7 @@ pub fn encode_unit(
             let (target, base) = slices(chunk);
             analysis.observe(chunk, target, base, cx)?;
         }
-        if !analysis.end_pass()? {
+        if !analysis.end_pass(cx)? {
             break;
         }
     }

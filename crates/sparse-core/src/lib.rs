@@ -12,8 +12,10 @@
 mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod context;
 mod dtype;
 mod error;
+mod executor;
 mod limits;
 mod memory;
 mod part;
@@ -28,9 +30,11 @@ pub use codec::{
     BaseUse, ChunkDecoder, ChunkEncoder, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder, Effort,
     EncodedUnit, EstimatedBits, Fidelity, UnitAnalysis, check_chunk, decode_unit, encode_unit,
 };
+pub use context::{CodecContext, Workers};
 pub use dtype::{Dtype, DtypeClass};
 pub use error::{Error, ErrorKind, Result};
-pub use limits::{CancelToken, CodecContext, Limits, Observer, Unobserved};
+pub use executor::{Executor, Inline, Threads};
+pub use limits::{CancelToken, Limits, Observer, Unobserved};
 pub use memory::{with_room, zeros};
 pub use path::{check_output_path, check_path, check_target_path, is_deceptive};
 pub use registry::Registry;

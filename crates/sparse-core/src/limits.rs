@@ -1,8 +1,6 @@
 //! Budgets, progress and cancellation.
 
 use crate::{Error, ErrorKind, Result};
-use std::any::{Any, TypeId};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -127,67 +125,9 @@ pub struct Unobserved;
 
 impl Observer for Unobserved {}
 
-/// What a worker thread carries from call to call: limits, the cancel token, and scratch memory.
-///
-/// One per worker. Codecs keep their buffers here ([`CodecContext::take`]), so that steady work
-/// allocates nothing.
-#[derive(Default)]
-pub struct CodecContext {
-    /// Budgets for untrusted sizes.
-    pub limits: Limits,
-    /// Checked by codecs at least once a chunk.
-    pub cancel: CancelToken,
-    states: HashMap<TypeId, Box<dyn Any + Send>>,
-}
-
-impl CodecContext {
-    /// A context with default limits that nobody cancels.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// A context with these limits and this token.
-    pub fn with(limits: Limits, cancel: CancelToken) -> Self {
-        CodecContext { limits, cancel, states: HashMap::new() }
-    }
-
-    /// Take this worker's scratch value of type `T` out, made by `Default` the first time. Give it
-    /// back with [`put`](Self::put) to keep its memory for the next call.
-    pub fn take<T: Default + Send + 'static>(&mut self) -> Box<T> {
-        self.states
-            .remove(&TypeId::of::<T>())
-            .and_then(|s| (s as Box<dyn Any>).downcast().ok())
-            .unwrap_or_default()
-    }
-
-    /// Give a scratch value back.
-    pub fn put<T: Send + 'static>(&mut self, state: Box<T>) {
-        self.states.insert(TypeId::of::<T>(), state);
-    }
-}
-
-impl std::fmt::Debug for CodecContext {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CodecContext")
-            .field("limits", &self.limits)
-            .field("cancel", &self.cancel)
-            .finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn scratch_is_kept() {
-        let mut cx = CodecContext::new();
-        let mut v: Box<Vec<u8>> = cx.take();
-        v.resize(100, 0);
-        cx.put(v);
-        assert_eq!(cx.take::<Vec<u8>>().len(), 100);
-        assert_eq!(cx.take::<Vec<u8>>().len(), 0);
-    }
 
     #[test]
     fn cancel_is_shared() {

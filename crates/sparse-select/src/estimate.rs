@@ -31,7 +31,7 @@ pub fn estimate(
                 base.zip(unit.base_dtype()).map(|(b, d)| chunk(unit, b, d.storage_bytes(), i));
             analysis.observe(i, target, base, cx)?;
         }
-        if !analysis.end_pass()? {
+        if !analysis.end_pass(cx)? {
             return Ok(Some(analysis.estimated_bits()));
         }
     }

@@ -1,6 +1,6 @@
 //! The SHA-256 of a model on disk.
 
-use crate::{CancelToken, ContentHash, parallel};
+use crate::{ContentHash, Options};
 use sparse_container::FileHasher;
 use sparse_core::Result;
 use sparse_model::Model;
@@ -15,24 +15,24 @@ const WINDOW: u64 = 1 << 20;
 ///
 /// # Examples
 /// ```
-/// use sparse::{CancelToken, Model, OpenOptions, content_hash};
+/// use sparse::{Model, OpenOptions, Options, content_hash};
 ///
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("config.json");
 /// # std::fs::write(&path, "{}").unwrap();
 /// let model = Model::open(folder.path(), &OpenOptions::default())?;
-/// let hash = content_hash(&model, &CancelToken::new())?;
+/// let hash = content_hash(&model, &Options::default())?;
 /// assert_eq!(hash.to_string().len(), 64);
 /// # Ok::<(), sparse::Error>(())
 /// ```
-pub fn content_hash(model: &Model, cancel: &CancelToken) -> Result<ContentHash> {
+pub fn content_hash(model: &Model, options: &Options) -> Result<ContentHash> {
     let files = model.files();
-    let hashes = parallel::map(files.len(), |number| {
+    let hashes = options.executor().try_map(files.len(), |number| {
         let source = model.file_source(number)?;
         let mut hasher = FileHasher::new();
         let mut at = 0;
         while at < files[number].len {
-            cancel.check()?;
+            options.cancel.check()?;
             let len = (files[number].len - at).min(WINDOW);
             let bytes =
                 source.bytes_at(at, len as usize).map_err(|e| e.in_file(&*files[number].path))?;

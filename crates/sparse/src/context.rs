@@ -1,13 +1,14 @@
 //! Scratch memory for workers.
 
 use crate::Options;
-use sparse_core::{CancelToken, CodecContext, Limits};
-use std::sync::{Mutex, PoisonError};
+use sparse_core::{CancelToken, CodecContext, Executor, Limits};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Contexts that workers borrow and give back, so that there are no more than workers.
 pub(crate) struct Contexts {
     limits: Limits,
     cancel: CancelToken,
+    executor: Arc<dyn Executor>,
     idle: Mutex<Vec<CodecContext>>,
 }
 
@@ -16,16 +17,23 @@ impl Contexts {
         Contexts {
             limits: options.limits.clone(),
             cancel: options.cancel.clone(),
+            executor: options.executor(),
             idle: Mutex::default(),
         }
     }
 
-    /// Run `work` with a context.
+    /// Returns the executor.
+    pub(crate) fn executor(&self) -> &dyn Executor {
+        &*self.executor
+    }
+
+    /// Runs `work` with a context.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut CodecContext) -> T) -> T {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let context = idle().pop();
-        let mut context =
-            context.unwrap_or_else(|| CodecContext::with(self.limits.clone(), self.cancel.clone()));
+        let mut context = context.unwrap_or_else(|| {
+            CodecContext::with(self.limits.clone(), self.cancel.clone()).on(self.executor.clone())
+        });
         let result = work(&mut context);
         idle().push(context);
         result

@@ -4,7 +4,6 @@ use crate::Options;
 use crate::compress::{Pair, UnitPlan, files_size, matched, plan};
 use crate::context::Contexts;
 use crate::inputs::Inputs;
-use crate::parallel;
 use sparse_codecs::low_rank::LowRank;
 use sparse_core::{EstimatedBits, Observer, Result, Segment, TensorSource, UnitSpec};
 use sparse_model::Model;
@@ -83,7 +82,7 @@ fn sampled(
     let share = share.max(AT_LEAST / elements.max(1) as f64).min(1.0);
     observer.begin("sampling", plan.units.iter().map(|u| u.spec.byte_len()).sum());
     let contexts = Contexts::new(options);
-    let units = parallel::map(plan.units.len(), |unit| {
+    let units = options.executor().try_map(plan.units.len(), |unit| {
         let estimate =
             estimate_unit(&pair, &plan.units[unit], unit as u64, share, options, &contexts);
         observer.advance(plan.units[unit].spec.byte_len());

@@ -15,11 +15,11 @@ mod context;
 mod delta;
 #[cfg(feature = "encode")]
 mod estimate;
+#[cfg(feature = "parallel")]
 mod executor;
 mod inputs;
 mod inspect;
 mod options;
-mod parallel;
 mod quality;
 mod reference;
 mod registry;
@@ -40,7 +40,6 @@ pub use delta::Delta;
 pub use estimate::{Estimate, TensorEstimate, estimate};
 #[cfg(feature = "parallel")]
 pub use executor::CurrentPool;
-pub use executor::{Executor, Inline, Threads};
 pub use inspect::{AdapterSummary, EntrySummary, Summary, UnitSummary, inspect};
 pub use options::Options;
 pub use quality::{Quality, TensorQuality, quality};
@@ -51,8 +50,9 @@ pub use source::{BaseCheck, DeltaModel};
 pub use sparse_codecs::certificate::Certificate;
 pub use sparse_container::ContentHash;
 pub use sparse_core::{
-    CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Limits, Observer, Registry,
-    Result, TensorEntry, TensorRead, TensorSource, TensorSpec, Unobserved, is_deceptive,
+    CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Executor, Inline, Limits,
+    Observer, Registry, Result, TensorEntry, TensorRead, TensorSource, TensorSpec, Threads,
+    Unobserved, is_deceptive,
 };
 #[cfg(feature = "encode")]
 pub use sparse_model::Adapter;

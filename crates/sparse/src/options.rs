@@ -1,17 +1,13 @@
 //! What every operation can be told.
 
 use crate::ContentHash;
-use sparse_core::{CancelToken, DEFAULT_CHUNK_LEN, Effort, Limits};
+use sparse_core::{CancelToken, DEFAULT_CHUNK_LEN, Effort, Executor, Limits};
 #[cfg(feature = "encode")]
 use sparse_model::Adapter;
-#[cfg(feature = "encode")]
 use std::sync::Arc;
 
 /// How to compress, restore or verify. The defaults are right for most.
 ///
-/// Work is spread over the rayon pool in which the call is made (feature `parallel`): to choose the
-/// number of threads, call from within `ThreadPool::install`. A [`DeltaModel`](crate::DeltaModel)
-/// is other: it uses the threads that it is [given](crate::DeltaModel::with_executor), or none.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
@@ -28,6 +24,10 @@ pub struct Options {
     pub chunk_len: u32,
     /// Budgets for sizes that untrusted files declare.
     pub limits: Limits,
+    /// Runs the work, all of it: no thread is started elsewhere. `None`, the default, is the rayon
+    /// pool in which the call is made (feature `parallel`, [`CurrentPool`](crate::CurrentPool)), or
+    /// else the calling thread; for a [`DeltaModel`](crate::DeltaModel), always the calling thread.
+    pub executor: Option<Arc<dyn Executor>>,
     /// The adapter that was merged into the base, where that is what the fine-tune is: the delta is
     /// then about as small as the adapter, and quicker to make. A wrong one costs little time and
     /// changes nothing.
@@ -66,6 +66,7 @@ impl Default for Options {
             layers: None,
             chunk_len: DEFAULT_CHUNK_LEN,
             limits: Limits::default(),
+            executor: None,
             #[cfg(feature = "encode")]
             adapter: None,
             content_hash: false,
@@ -77,5 +78,22 @@ impl Default for Options {
             touched: Vec::new(),
             cancel: CancelToken::new(),
         }
+    }
+}
+
+impl Options {
+    /// Returns the executor for everything but a `DeltaModel`.
+    pub(crate) fn executor(&self) -> Arc<dyn Executor> {
+        #[cfg(feature = "parallel")]
+        let default = || Arc::new(crate::CurrentPool) as Arc<dyn Executor>;
+        #[cfg(not(feature = "parallel"))]
+        let default = || Arc::new(sparse_core::Inline) as Arc<dyn Executor>;
+        self.executor.clone().unwrap_or_else(default)
+    }
+
+    /// Returns how many pieces of work to have in flight at a time: enough to keep all threads
+    /// busy, few enough to bound memory.
+    pub(crate) fn batch(&self) -> usize {
+        2 * self.executor().width()
     }
 }

@@ -62,7 +62,7 @@ impl Case {
 #[test]
 fn one_number_is_made_carried_and_checked() {
     let case = case();
-    let hash = content_hash(&case.target, &CancelToken::new()).unwrap();
+    let hash = content_hash(&case.target, &Options::default()).unwrap();
     let (delta, report) = case.compress("delta", &asking());
     assert_eq!((report.content, delta.content_hash().unwrap()), (Some(hash), Some(hash)));
     assert_eq!(inspect(&delta).content, Some(hash));
@@ -73,7 +73,7 @@ fn one_number_is_made_carried_and_checked() {
     expecting.expected_content = Some(hash);
     assert_eq!(case.restore(&delta, &expecting).unwrap().content, Some(hash));
     let restored = open(&case.path("restored"));
-    assert_eq!(content_hash(&restored, &CancelToken::new()).unwrap(), hash);
+    assert_eq!(content_hash(&restored, &Options::default()).unwrap(), hash);
 
     // A delta that carries none costs nothing, and can be held against one all the same.
     let (plain, report) = case.compress("plain", &Options::default());
@@ -123,9 +123,9 @@ fn of_a_lossy_delta_it_is_that_of_what_comes_back() {
     let mut options = asking();
     options.policy = Policy::Within(Bound::Relative(0.2));
     let (delta, report) = case.compress("delta", &options);
-    let target = content_hash(&case.target, &CancelToken::new()).unwrap();
+    let target = content_hash(&case.target, &Options::default()).unwrap();
     let restored = case.restore(&delta, &Options::default()).unwrap().content;
-    let on_disk = content_hash(&open(&case.path("restored")), &CancelToken::new()).unwrap();
+    let on_disk = content_hash(&open(&case.path("restored")), &Options::default()).unwrap();
     assert!(report.certificate.unwrap().restored > 0.0);
     assert_eq!((restored, report.content), (Some(on_disk), Some(on_disk)));
     assert_ne!(on_disk, target);

@@ -234,6 +234,10 @@ impl Executor for CancelAfter {
             work(i);
         }
     }
+
+    fn width(&self) -> usize {
+        2
+    }
 }
 
 #[test]

@@ -500,7 +500,7 @@ impl UnitAnalysis for Analysis {
         Ok(())
     }
 
-    fn end_pass(&mut self) -> Result<bool> {
+    fn end_pass(&mut self, _cx: &mut CodecContext) -> Result<bool> {
         let sums = std::mem::take(&mut *self.sums.lock().unwrap_or_else(PoisonError::into_inner));
         if self.positions.take().is_some() {
             self.settle_positions(&sums);

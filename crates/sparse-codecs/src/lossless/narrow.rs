@@ -175,9 +175,9 @@ impl UnitAnalysis for MaybeNarrow {
         self.analysis.observe(chunk, target, base, cx)
     }
 
-    fn end_pass(&mut self) -> Result<bool> {
+    fn end_pass(&mut self, cx: &mut CodecContext) -> Result<bool> {
         if self.settled {
-            return self.analysis.end_pass();
+            return self.analysis.end_pass(cx);
         }
         self.settled = true;
         let seen = *self.seen.get_mut();
@@ -189,7 +189,7 @@ impl UnitAnalysis for MaybeNarrow {
                 self.analysis = Analysis::new(self.simd, &unit, self.effort);
                 Ok(true)
             }
-            None => self.analysis.end_pass(),
+            None => self.analysis.end_pass(cx),
         }
     }
 
@@ -381,7 +381,7 @@ mod tests {
             sparse_core::DeltaEncoder::analyze(&Lossless, &unit, Effort::Fast).unwrap();
         loop {
             analysis.observe(0, &target, None, &mut cx).unwrap();
-            if !analysis.end_pass().unwrap() {
+            if !analysis.end_pass(&mut cx).unwrap() {
                 break;
             }
         }

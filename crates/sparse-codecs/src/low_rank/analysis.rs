@@ -7,11 +7,11 @@ use super::fit::{Fit, Matrix, key_rule};
 use super::float::{self, CENTRE, Real, with_real};
 use super::hint::LowRankHint;
 use super::model::{KEYS, KeyRule, Model, TOKENS};
-use super::{LowRank, check_unit, workers};
+use super::{LowRank, check_unit};
 use crate::simd::Simd;
 use sparse_core::{
-    CancelToken, ChunkEncoder, CodecContext, DeltaEncoder, Effort, Error, EstimatedBits, Result,
-    UnitAnalysis, UnitSpec, check_chunk,
+    ChunkEncoder, CodecContext, DeltaEncoder, Effort, Error, EstimatedBits, Result, UnitAnalysis,
+    UnitSpec, Workers, check_chunk,
 };
 use std::sync::{Mutex, PoisonError};
 
@@ -51,7 +51,6 @@ struct Data {
     target: Vec<u8>,
     base: Vec<u8>,
     seen: Vec<bool>,
-    cancel: CancelToken,
 }
 
 /// [`UnitAnalysis`] of the low-rank codec: collects the unit in one pass, then works on all of it.
@@ -67,8 +66,8 @@ struct Analysis {
 impl DeltaEncoder for LowRank {
     /// Begin to look at a unit.
     ///
-    /// The analysis holds target and base of the whole unit in memory, and uses all cores between
-    /// passes. At effort `Fast` it declines a unit whose changes do not look low-rank.
+    /// The analysis holds target and base of the whole unit in memory, and uses the executor of
+    /// the context between passes. At effort `Fast` it declines a unit whose changes do not look low-rank.
     fn analyze(&self, unit: &UnitSpec, effort: Effort) -> Result<Box<dyn UnitAnalysis>> {
         analyze_with_hints(unit, effort, Vec::new())
     }
@@ -108,7 +107,6 @@ impl UnitAnalysis for Analysis {
             data.target.resize(bytes, 0);
             data.base.resize(bytes, 0);
             data.seen.resize(self.unit.chunk_count() as usize, false);
-            data.cancel = cx.cancel.clone();
         }
         let start = self.unit.chunk_range(chunk).start as usize * self.unit.dtype().storage_bytes();
         data.target[start..start + target.len()].copy_from_slice(target);
@@ -117,15 +115,18 @@ impl UnitAnalysis for Analysis {
         Ok(())
     }
 
-    fn end_pass(&mut self) -> Result<bool> {
+    fn end_pass(&mut self, cx: &mut CodecContext) -> Result<bool> {
         let data = std::mem::take(&mut *self.data.lock().unwrap_or_else(PoisonError::into_inner));
         if data.seen.is_empty() || data.seen.contains(&false) {
             return Err(Error::invalid_argument("low-rank needs to see the whole unit"));
         }
         let (unit, effort, hints) = (&self.unit, self.effort, &self.hints);
         let no_float = || Err(Error::invalid_argument("no float"));
-        self.result =
-            Some(with_real!(unit.dtype(), settle(unit, hints, &data, effort), no_float())?);
+        self.result = Some(with_real!(
+            unit.dtype(),
+            settle(unit, hints, &data, effort, cx.workers()),
+            no_float()
+        )?);
         Ok(false)
     }
 
@@ -192,13 +193,13 @@ impl Matrix<'_> {
     }
 
     /// Of a sample of rows.
-    pub(super) fn looks_low_rank<R: Real>(&self, cancel: &CancelToken) -> Result<bool> {
+    pub(super) fn looks_low_rank<R: Real>(&self, cx: Workers<'_>) -> Result<bool> {
         let plain = self.plain_cost::<R>();
         // As if the matrix were square: the other side's factors are shared by rows that are not in
         // the sample.
         let per_rank = 2.0 * ENTRY_BITS * self.rows as f64;
         for size in SKETCHES {
-            let fit = self.sketch::<R>(size.min(self.rows / 2), cancel)?;
+            let fit = self.sketch::<R>(size.min(self.rows / 2), cx)?;
             let (bits, ..) = self.best_rank::<R>(&fit, size, per_rank, plain);
             if bits < LOW_RANK_SHARE * plain {
                 return Ok(true);
@@ -228,13 +229,13 @@ fn fit_matrix<R: Real>(
     matrix: &Matrix<'_>,
     hint: Option<&LowRankHint>,
     effort: Effort,
-    cancel: &CancelToken,
+    cx: Workers<'_>,
 ) -> Result<Option<Factors<R>>> {
     let plain = matrix.plain_cost::<R>();
     if let Some(fit) = hint.and_then(|hint| Fit::of_product(matrix, hint)) {
         let (bits, product) = matrix.cheaper_merge::<R>(&fit);
         if bits < LOW_RANK_SHARE * plain {
-            let quantised = cheapest_quantisation::<R>(matrix, &fit, product, cancel)?;
+            let quantised = cheapest_quantisation::<R>(matrix, &fit, product, cx)?;
             if let Some(quantised) = quantised.filter(|q| q.0 < plain) {
                 return Ok(Some(quantised.1));
             }
@@ -242,7 +243,7 @@ fn fit_matrix<R: Real>(
     }
     if effort == Effort::Fast {
         let step = matrix.rows.div_ceil(256);
-        if !matrix.every::<R, _>(step, |sample| sample.looks_low_rank::<R>(cancel))? {
+        if !matrix.every::<R, _>(step, |sample| sample.looks_low_rank::<R>(cx))? {
             return Ok(None);
         }
     }
@@ -250,7 +251,7 @@ fn fit_matrix<R: Real>(
     let per_rank = ENTRY_BITS * (rows + columns) as f64;
     let mut best: (f64, Option<(Fit, usize)>) = (plain, None);
     for size in SKETCHES {
-        let fit = matrix.sketch::<R>(size, cancel)?;
+        let fit = matrix.sketch::<R>(size, cx)?;
         let (bits, chosen, most) = matrix.best_rank::<R>(&fit, size, per_rank, best.0);
         let at_the_end = chosen.is_none_or(|r| r == most) && fit.rank == size;
         if let Some(rank) = chosen {
@@ -262,9 +263,9 @@ fn fit_matrix<R: Real>(
     }
     let Some((mut fit, rank)) = best.1 else { return Ok(None) };
     fit.truncate(columns, rank);
-    matrix.project::<R>(&mut fit, rounds(effort), cancel)?;
+    matrix.project::<R>(&mut fit, rounds(effort), cx)?;
     let (_, product) = matrix.cheaper_merge::<R>(&fit);
-    let quantised = cheapest_quantisation::<R>(matrix, &fit, product, cancel)?;
+    let quantised = cheapest_quantisation::<R>(matrix, &fit, product, cx)?;
     Ok(quantised.filter(|q| q.0 < plain).map(|q| q.1))
 }
 
@@ -274,12 +275,12 @@ fn cheapest_quantisation<R: Real>(
     matrix: &Matrix<'_>,
     fit: &Fit,
     product: bool,
-    cancel: &CancelToken,
+    cx: Workers<'_>,
 ) -> Result<Option<(f64, Factors<R>)>> {
     let segment = sparse_core::Segment { rows: matrix.rows as u64, row_len: matrix.columns as u64 };
     let columns = matrix.columns;
     let bits = |exponent: i32| -> Result<Option<(f64, Factors<R>)>> {
-        cancel.check()?;
+        cx.cancel.check()?;
         let Some(f) = matrix.quantise::<R>(fit, exponent, product) else { return Ok(None) };
         let residual = matrix.cost::<R>(|i, base, words, fractions| {
             f.predict(Simd::from_env(), i, 0, columns, base, words, fractions);
@@ -329,6 +330,7 @@ fn settle<R: Real>(
     hints: &[Option<LowRankHint>],
     data: &Data,
     effort: Effort,
+    cx: Workers<'_>,
 ) -> Result<(Box<dyn ChunkEncoder>, EstimatedBits)> {
     let rule = key_rule::<R>(&data.base);
     let mut factors = Vec::new();
@@ -340,7 +342,7 @@ fn settle<R: Real>(
             let (target, base) = (&data.target[bytes.clone()], &data.base[bytes]);
             let shape = (segment.rows as usize, segment.row_len as usize);
             if let Some(matrix) = Matrix::new::<R>(shape, target, base, rule) {
-                found = fit_matrix::<R>(&matrix, hint, effort, &data.cancel)?;
+                found = fit_matrix::<R>(&matrix, hint, effort, cx)?;
             }
         }
         factors.push(found.unwrap_or_else(Factors::none));
@@ -349,13 +351,13 @@ fn settle<R: Real>(
         return Err(Error::invalid_argument("no low-rank structure"));
     }
     let predictor = Predictor { unit: unit.clone(), factors, simd: Simd::from_env() };
-    let counts = count(&predictor, data, rule)?;
+    let counts = count(&predictor, data, rule, cx)?;
     let symbols = TOKENS.token_count(R::BITS);
     let (model, entropy) = Model::build(rule.origin, &counts.tokens, symbols);
     let mut params = Vec::new();
     model.write(&mut params);
     factors::write::write::<R>(unit, &predictor.factors, &mut params)?;
-    let mut estimate = price(&predictor, data, &model)?;
+    let mut estimate = price(&predictor, data, &model, cx)?;
     estimate.chunks = counts.chunks;
     estimate.fixed = 8.0 * params.len() as f64;
     estimate.entropy = entropy + counts.raw_bits as f64;
@@ -368,11 +370,16 @@ fn bytes_of<R: Real>(unit: &UnitSpec, chunk: u64) -> std::ops::Range<usize> {
     range.start as usize * R::BYTES..range.end as usize * R::BYTES
 }
 
-fn count<R: Real>(predictor: &Predictor<R>, data: &Data, rule: KeyRule) -> Result<Counts> {
+fn count<R: Real>(
+    predictor: &Predictor<R>,
+    data: &Data,
+    rule: KeyRule,
+    cx: Workers<'_>,
+) -> Result<Counts> {
     let symbols = TOKENS.token_count(R::BITS);
     let none = || Counts { tokens: vec![0; KEYS * symbols], raw_bits: 0, chunks: 0 };
     let total = Mutex::new(none());
-    workers::map(predictor.unit.chunk_count() as usize, |chunk| {
+    cx.executor.map(predictor.unit.chunk_count() as usize, |chunk| {
         let bytes = bytes_of::<R>(&predictor.unit, chunk as u64);
         let (mut words, mut fractions, mut counts) =
             (Vec::new(), Vec::new(), vec![0u32; KEYS * symbols]);
@@ -387,24 +394,29 @@ fn count<R: Real>(predictor: &Predictor<R>, data: &Data, rule: KeyRule) -> Resul
             raw_bits += u64::from(t.raw_bits);
             unequal |= value != 0;
         }
-        if unequal && !data.cancel.is_cancelled() {
+        if unequal && !cx.cancel.is_cancelled() {
             let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
             total.tokens.iter_mut().zip(&counts).for_each(|(t, &c)| *t += u64::from(c));
             total.raw_bits += raw_bits;
             total.chunks += 1;
         }
     });
-    data.cancel.check()?;
+    cx.cancel.check()?;
     Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// What contents of chunks take under a model.
-fn price<R: Real>(predictor: &Predictor<R>, data: &Data, model: &Model) -> Result<EstimatedBits> {
+fn price<R: Real>(
+    predictor: &Predictor<R>,
+    data: &Data,
+    model: &Model,
+    cx: Workers<'_>,
+) -> Result<EstimatedBits> {
     let unit = &predictor.unit;
     let symbols = TOKENS.token_count(R::BITS);
     let prices = prices(model, symbols);
     let rule = super::chunk::key_rule::<R>(model.origin);
-    let chunks = workers::map(unit.chunk_count() as usize, |chunk| {
+    let chunks = cx.executor.map(unit.chunk_count() as usize, |chunk| {
         let bytes = bytes_of::<R>(unit, chunk as u64);
         let (target, base) = (&data.target[bytes.clone()], &data.base[bytes]);
         let (mut words, mut fractions, mut by_segment) = (Vec::new(), Vec::new(), Vec::new());
@@ -436,7 +448,7 @@ fn price<R: Real>(predictor: &Predictor<R>, data: &Data, model: &Model) -> Resul
         by_segment.iter_mut().for_each(|s| s.1 *= factor);
         unequal.then_some((by_segment, overhead * factor))
     });
-    data.cancel.check()?;
+    cx.cancel.check()?;
     let mut estimate =
         EstimatedBits { payload: vec![0.0; unit.segments().len()], ..Default::default() };
     let mut count = 0.0;

@@ -2,7 +2,7 @@
 
 use super::fit::{Matrix, key_rule};
 use super::float::{Real, with_real};
-use sparse_core::{CancelToken, Dtype, Error, Result};
+use sparse_core::{CodecContext, Dtype, Error, Result, Workers};
 
 /// The leading directions of a matrix' change.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,7 +36,7 @@ pub fn factorise(
     base: &[u8],
     rank: usize,
     rounds: usize,
-    cancel: &CancelToken,
+    cx: &CodecContext,
 ) -> Result<Option<FloatFactors>> {
     fn find<R: Real>(
         (rows, columns): (usize, usize),
@@ -44,17 +44,17 @@ pub fn factorise(
         base: &[u8],
         rank: usize,
         rounds: usize,
-        cancel: &CancelToken,
+        cx: Workers<'_>,
     ) -> Result<Option<FloatFactors>> {
         let Some(matrix) = Matrix::new::<R>((rows, columns), target, base, key_rule::<R>(base))
         else {
             return Ok(None);
         };
         // Some more directions are sought than wanted, so that the last ones are found well.
-        let mut fit = matrix.sketch::<R>(rank + 8, cancel)?;
+        let mut fit = matrix.sketch::<R>(rank + 8, cx)?;
         fit.truncate(columns, rank);
         if rounds > 0 {
-            matrix.project::<R>(&mut fit, rounds, cancel)?;
+            matrix.project::<R>(&mut fit, rounds, cx)?;
         }
         let k = fit.rank;
         let scale = f64::from(matrix.unit).recip();
@@ -108,5 +108,5 @@ pub fn factorise(
     let other = || {
         Err(Error::invalid_argument(format!("adapters are of bf16, f16 or f32, not of {dtype}")))
     };
-    with_real!(dtype, find((rows, columns), target, base, rank, rounds, cancel), other())
+    with_real!(dtype, find((rows, columns), target, base, rank, rounds, cx.workers()), other())
 }

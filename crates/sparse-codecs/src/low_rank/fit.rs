@@ -5,10 +5,10 @@ use super::float::Real;
 use super::hint::LowRankHint;
 use super::linalg::{axpy, combine, dot, dot_wide, eigen, noise, orthonormalise, rotate_rows};
 use super::model::{KEYS, KeyRule, TOKENS};
-use super::{chunk, float, workers};
+use super::{chunk, float};
 use crate::entropy::freq::entropy_bits;
 use crate::simd::{self, Kernel, Simd};
-use sparse_core::{CancelToken, Result};
+use sparse_core::{Result, Workers};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -160,10 +160,10 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    fn pass<R: Real>(&self, v: &[f32], left: Option<&[f32]>) -> Pass {
+    fn pass<R: Real>(&self, v: &[f32], left: Option<&[f32]>, cx: Workers<'_>) -> Pass {
         let (n, k) = (self.columns, v.len() / self.columns);
         let per_block = self.rows.div_ceil(BLOCKS).max(32);
-        let blocks = workers::map(self.rows.div_ceil(per_block), |block| {
+        let blocks = cx.executor.map(self.rows.div_ceil(per_block), |block| {
             let rows = block * per_block..((block + 1) * per_block).min(self.rows);
             simd::run(
                 Simd::from_env(),
@@ -183,17 +183,17 @@ impl<'a> Matrix<'a> {
 
     /// The leading singular values and vectors of the change, by a randomised range finder with two
     /// power steps (Halko, Martinsson and Tropp 2011).
-    pub(super) fn sketch<R: Real>(&self, size: usize, cancel: &CancelToken) -> Result<Fit> {
+    pub(super) fn sketch<R: Real>(&self, size: usize, cx: Workers<'_>) -> Result<Fit> {
         let n = self.columns;
         let size = size.min(n).min(self.rows);
         let mut v = noise(size * n);
         orthonormalise(&mut v, n);
         for _ in 0..3 {
-            cancel.check()?;
-            v = self.pass::<R>(&v, None).w;
+            cx.cancel.check()?;
+            v = self.pass::<R>(&v, None, cx).w;
             orthonormalise(&mut v, n);
         }
-        let pass = self.pass::<R>(&v, None);
+        let pass = self.pass::<R>(&v, None, cx);
         let mut fit = Fit { rank: size, left: pass.y, right: v, sigma: Vec::new() };
         fit.diagonalise(n, &pass.gram);
         Ok(fit)
@@ -204,15 +204,15 @@ impl<'a> Matrix<'a> {
         &self,
         fit: &mut Fit,
         rounds: usize,
-        cancel: &CancelToken,
+        cx: Workers<'_>,
     ) -> Result<()> {
         let (n, k) = (self.columns, fit.rank);
         // Weights outside their cells: at the last look, and one round ago together with the
         // factors then.
         let (mut looked, mut last) = (u64::MAX, (u64::MAX, fit.clone()));
         for round in 0..rounds {
-            cancel.check()?;
-            let pass = self.pass::<R>(&fit.right, Some(&fit.left));
+            cx.cancel.check()?;
+            let pass = self.pass::<R>(&fit.right, Some(&fit.left), cx);
             if pass.outside > last.0 {
                 // Single precision has no more to give.
                 *fit = last.1;

@@ -5,8 +5,8 @@ use super::fit::{Matrix, key_rule};
 use super::float::{Real, with_real};
 use super::{LowRank, glance};
 use sparse_core::{
-    CancelToken, ChunkDecoder, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype, Effort, Limits,
-    Result, UnitAnalysis, UnitSpec,
+    ChunkDecoder, CodecContext, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype, Effort, Limits,
+    Result, UnitAnalysis, UnitSpec, Workers,
 };
 
 /// Of fewer rows, nothing can be said.
@@ -97,24 +97,34 @@ impl LowRankHint {
 /// is not looked at. Below the highest effort a glance at a small block comes first, which settles
 /// most matrices in a millisecond; it may miss changes of a rank above 32 (64 in rows of 2048
 /// elements and more) whose components are all of one size.
+///
+/// # Errors
+/// `Cancelled`.
 pub fn looks_low_rank(
     dtype: Dtype,
     columns: usize,
     target: &[u8],
     base: &[u8],
     effort: Effort,
-) -> bool {
-    fn look<R: Real>(columns: usize, target: &[u8], base: &[u8], effort: Effort) -> bool {
-        let Some((target, base)) = sample::<R>(columns, target, base) else { return false };
+    cx: &CodecContext,
+) -> Result<bool> {
+    fn look<R: Real>(
+        columns: usize,
+        target: &[u8],
+        base: &[u8],
+        effort: Effort,
+        cx: Workers<'_>,
+    ) -> Result<bool> {
+        let Some((target, base)) = sample::<R>(columns, target, base) else { return Ok(false) };
         if effort != Effort::Max
             && glance::is_hopeless::<R>(columns, target, base, 2.0 * ENTRY_BITS)
         {
-            return false;
+            return Ok(false);
         }
-        matrix::<R>(columns, target, base)
-            .is_some_and(|m| m.looks_low_rank::<R>(&CancelToken::new()).unwrap_or(false))
+        let matrix = matrix::<R>(columns, target, base);
+        matrix.map_or(Ok(false), |m| m.looks_low_rank::<R>(cx))
     }
-    with_real!(dtype, look(columns, target, base, effort), false)
+    with_real!(dtype, look(columns, target, base, effort, cx.workers()), Ok(false))
 }
 
 /// The whole rows of a sample, if it is large enough.

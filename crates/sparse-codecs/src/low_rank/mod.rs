@@ -26,8 +26,6 @@ pub(crate) mod linalg;
 mod model;
 #[cfg(test)]
 mod tests;
-#[cfg(feature = "low-rank-encode")]
-pub(crate) mod workers;
 
 use crate::simd::Simd;
 use chunk::{Decoder, Predictor};

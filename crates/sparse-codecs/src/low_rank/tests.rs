@@ -225,15 +225,27 @@ fn segments_have_their_own_factors() {
 #[test]
 fn what_is_not_low_rank_is_noticed() {
     let (target, base) = merged(Dtype::Bf16, 256, 512, 8, 4e-4);
-    assert!(looks_low_rank(Dtype::Bf16, 512, &target, &base, Effort::Default));
-    assert!(!looks_low_rank(Dtype::I32, 512, &target, &base, Effort::Default));
-    assert!(!looks_low_rank(Dtype::Bf16, 512, &base, &base, Effort::Default));
+    assert!(
+        looks_low_rank(Dtype::Bf16, 512, &target, &base, Effort::Default, &CodecContext::new())
+            .unwrap()
+    );
+    assert!(
+        !looks_low_rank(Dtype::I32, 512, &target, &base, Effort::Default, &CodecContext::new())
+            .unwrap()
+    );
+    assert!(
+        !looks_low_rank(Dtype::Bf16, 512, &base, &base, Effort::Default, &CodecContext::new())
+            .unwrap()
+    );
     let mut noise = Noise(11);
     let target: Vec<u8> = base
         .chunks_exact(2)
         .flat_map(|b| to_bytes(Dtype::Bf16, from_bytes(Dtype::Bf16, b) + noise.next() * 4e-4))
         .collect();
-    assert!(!looks_low_rank(Dtype::Bf16, 512, &target, &base, Effort::Default));
+    assert!(
+        !looks_low_rank(Dtype::Bf16, 512, &target, &base, Effort::Default, &CodecContext::new())
+            .unwrap()
+    );
     let unit = unit(Dtype::Bf16, 1 << 18, &[(256, 512)]);
     let mut cx = CodecContext::new();
     let e = encode_unit(&LowRank, &unit, &target, Some(&base), Effort::Fast, &mut cx).unwrap_err();

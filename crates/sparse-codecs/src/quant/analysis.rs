@@ -448,7 +448,7 @@ impl UnitAnalysis for Analysis {
         result
     }
 
-    fn end_pass(&mut self) -> Result<bool> {
+    fn end_pass(&mut self, cx: &mut CodecContext) -> Result<bool> {
         match self.stage {
             Stage::Look => {
                 self.settle();
@@ -471,7 +471,7 @@ impl UnitAnalysis for Analysis {
                 Ok(true)
             }
             Stage::Inner => {
-                let again = self.inner.as_mut().map_or(Ok(false), |inner| inner.end_pass())?;
+                let again = self.inner.as_mut().map_or(Ok(false), |inner| inner.end_pass(cx))?;
                 let seen = std::mem::take(self.seen.get_mut());
                 if again {
                     self.stored.iter_mut().for_each(|n| *n.get_mut() = 0);

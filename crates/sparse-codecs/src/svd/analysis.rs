@@ -10,8 +10,8 @@ use crate::lossless::{Lossless, Predictor};
 use crate::real::{Real, with_real};
 use crate::word::Word;
 use sparse_core::{
-    CancelToken, ChunkEncoder, CodecContext, DeltaEncoder, Effort, Error, EstimatedBits, Fidelity,
-    Result, UnitAnalysis, UnitSpec, check_chunk,
+    ChunkEncoder, CodecContext, DeltaEncoder, Effort, Error, EstimatedBits, Fidelity, Result,
+    UnitAnalysis, UnitSpec, Workers, check_chunk,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -46,7 +46,6 @@ impl DeltaEncoder for Svd {
             unit: unit.clone(),
             predictor: Predictor::of(unit),
             changes: Mutex::default(),
-            cancel: Mutex::default(),
             found: None,
         }))
     }
@@ -68,8 +67,6 @@ struct Analysis {
     predictor: Predictor,
     /// Changes by chunk, until the factors are found.
     changes: Mutex<BTreeMap<u64, Vec<f32>>>,
-    /// The token of those who observe, for what is done between passes.
-    cancel: Mutex<CancelToken>,
     found: Option<Found>,
 }
 
@@ -125,7 +122,7 @@ impl Analysis {
         &self,
         (rows, columns): (usize, usize),
         change: &[f32],
-        cancel: &CancelToken,
+        cx: Workers<'_>,
     ) -> Result<Factors> {
         let all: f64 = change.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
         if all == 0.0 || !all.is_finite() {
@@ -139,7 +136,7 @@ impl Analysis {
         let (found, rank) = match self.rank {
             Rank::Fixed(rank) => {
                 let rank = (rank as usize).min(most);
-                (matrix.truncated(rank, cancel)?, rank)
+                (matrix.truncated(rank, cx)?, rank)
             }
             Rank::Energy(share) => {
                 // A little less may be lost, for rounding.
@@ -149,7 +146,7 @@ impl Analysis {
                 let useful = rows * columns / (rows + columns);
                 let mut size = FIRST_RANK.min(useful);
                 loop {
-                    let found = matrix.truncated(size, cancel)?;
+                    let found = matrix.truncated(size, cx)?;
                     if let Some(rank) = (1..=found.sigma.len()).find(|&r| loss(&found, r) <= room) {
                         break (found, rank);
                     }
@@ -167,7 +164,7 @@ impl Analysis {
         Ok(quantise(&found, rank, rows, columns, noise))
     }
 
-    fn find(&mut self) -> Result<()> {
+    fn find(&mut self, cx: Workers<'_>) -> Result<()> {
         let parts =
             std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
         let mut all = vec![0f32; self.unit.len() as usize];
@@ -178,13 +175,12 @@ impl Analysis {
             }
         }
         let segments = self.unit.segments().iter().zip(self.unit.segment_starts());
-        let cancel = self.cancel.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let factors: Vec<Factors> = segments
             .map(|(segment, &start)| {
                 let change = all.get(start as usize..(start + segment.len()) as usize);
                 match change.filter(|_| is_matrix(segment)) {
                     Some(change) => {
-                        self.fit((segment.rows as usize, segment.row_len as usize), change, &cancel)
+                        self.fit((segment.rows as usize, segment.row_len as usize), change, cx)
                     }
                     None => Ok(Factors::default()),
                 }
@@ -222,12 +218,6 @@ impl UnitAnalysis for Analysis {
             None => {
                 let changes = with_real!(dtype, changes_of, target, base);
                 self.changes.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk, changes);
-                if chunk == 0 {
-                    self.cancel
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .clone_from(&cx.cancel);
-                }
                 Ok(())
             }
             Some(found) => {
@@ -262,13 +252,13 @@ impl UnitAnalysis for Analysis {
         result
     }
 
-    fn end_pass(&mut self) -> Result<bool> {
+    fn end_pass(&mut self, cx: &mut CodecContext) -> Result<bool> {
         match &mut self.found {
             None => {
-                self.find()?;
+                self.find(cx.workers())?;
                 Ok(true)
             }
-            Some(found) => found.inner.end_pass(),
+            Some(found) => found.inner.end_pass(cx),
         }
     }
 
@@ -280,10 +270,7 @@ impl UnitAnalysis for Analysis {
         bits
     }
 
-    fn finish(mut self: Box<Self>) -> Result<Box<dyn ChunkEncoder>> {
-        if self.found.is_none() {
-            self.find()?;
-        }
+    fn finish(self: Box<Self>) -> Result<Box<dyn ChunkEncoder>> {
         let Analysis { unit, predictor, found, whole, .. } = *self;
         let Some(Found { bound, inner, factor_bytes }) = found else {
             return Err(Error::invalid_argument("nothing was analysed"));

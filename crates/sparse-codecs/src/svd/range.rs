@@ -3,9 +3,8 @@
 //! of what a decoder computes.
 
 use crate::low_rank::linalg::{axpy, combine, eigen_until, noise, orthonormalise_until};
-use crate::low_rank::workers;
 use crate::simd::{self, Kernel, Simd};
-use sparse_core::{CancelToken, Result};
+use sparse_core::{CancelToken, Result, Workers};
 use std::ops::Range;
 
 /// Directions that are sought beyond the wanted rank, so that the last wanted ones are found well.
@@ -43,24 +42,24 @@ impl Dense<'_> {
     ///
     /// # Errors
     /// `Cancelled`.
-    pub(crate) fn truncated(&self, rank: usize, cancel: &CancelToken) -> Result<Truncated> {
+    pub(crate) fn truncated(&self, rank: usize, cx: Workers<'_>) -> Result<Truncated> {
         let n = self.columns;
         let size = (rank + OVERSAMPLING).min(n).min(self.rows);
         let mut v = noise(size * n);
         for _ in 0..POWERS {
-            let y = self.times(&v, cancel)?;
-            v = self.transposed_times(&y, size, cancel)?;
-            orthonormalise_until(&mut v, n, cancel);
+            let y = self.times(&v, cx)?;
+            v = self.transposed_times(&y, size, cx)?;
+            orthonormalise_until(&mut v, n, cx.cancel);
         }
-        let left = self.times(&v, cancel)?;
-        let gram = gram(&left, size);
-        cancel.check()?;
-        let (values, vectors) = eigen_until(&gram, size, cancel);
-        cancel.check()?;
+        let left = self.times(&v, cx)?;
+        let gram = gram(&left, size, cx);
+        cx.cancel.check()?;
+        let (values, vectors) = eigen_until(&gram, size, cx.cancel);
+        cx.cancel.check()?;
         let keep = rank.min(size);
         let vectors = vectors.get(..keep * size).unwrap_or_default();
         let right = combine(&v, n, vectors);
-        let rotated = workers::map(self.rows.div_ceil(BLOCK), |block| {
+        let rotated = cx.executor.map(self.rows.div_ceil(BLOCK), |block| {
             let rows = left.chunks_exact(size).skip(block * BLOCK).take(BLOCK);
             rows.flat_map(|row| {
                 vectors.chunks_exact(size).map(move |e| {
@@ -74,26 +73,29 @@ impl Dense<'_> {
     }
 
     /// `A v^T`, by rows of as many numbers as `v` has rows.
-    fn times(&self, v: &[f32], cancel: &CancelToken) -> Result<Vec<f32>> {
+    fn times(&self, v: &[f32], cx: Workers<'_>) -> Result<Vec<f32>> {
         let blocks = self.rows.div_ceil(BLOCK);
         let times = |block: usize| {
             let rows = block * BLOCK..((block + 1) * BLOCK).min(self.rows);
-            simd::run(Simd::from_env(), Times { matrix: self, rows, v, cancel })
+            simd::run(Simd::from_env(), Times { matrix: self, rows, v, cancel: cx.cancel })
         };
-        let times = workers::map(blocks, times);
-        cancel.check()?;
+        let times = cx.executor.map(blocks, times);
+        cx.cancel.check()?;
         Ok(times.concat())
     }
 
     /// `y^T A`, by rows of the matrix' length.
-    fn transposed_times(&self, y: &[f32], k: usize, cancel: &CancelToken) -> Result<Vec<f32>> {
+    fn transposed_times(&self, y: &[f32], k: usize, cx: Workers<'_>) -> Result<Vec<f32>> {
         let n = self.columns;
         // By columns, so that every sum is taken in the order of the rows.
-        let tiles = workers::map(n.div_ceil(TILE), |t| {
+        let tiles = cx.executor.map(n.div_ceil(TILE), |t| {
             let columns = t * TILE..((t + 1) * TILE).min(n);
-            simd::run(Simd::from_env(), TransposedTimes { matrix: self, columns, y, k, cancel })
+            simd::run(
+                Simd::from_env(),
+                TransposedTimes { matrix: self, columns, y, k, cancel: cx.cancel },
+            )
         });
-        cancel.check()?;
+        cx.cancel.check()?;
         let rows = (0..k)
             .flat_map(|j| {
                 tiles.iter().enumerate().flat_map(move |(t, w)| {
@@ -222,8 +224,8 @@ fn dots(a0: &[f32], a1: &[f32], b0: &[f32], b1: &[f32]) -> [f32; 4] {
 }
 
 /// `y^T y`, of rows of `k`.
-fn gram(y: &[f32], k: usize) -> Vec<f64> {
-    let blocks = workers::map((y.len() / k.max(1)).div_ceil(BLOCK), |block| {
+fn gram(y: &[f32], k: usize, cx: Workers<'_>) -> Vec<f64> {
+    let blocks = cx.executor.map((y.len() / k.max(1)).div_ceil(BLOCK), |block| {
         let mut sum = vec![0f64; k * k];
         for row in y.chunks_exact(k).skip(block * BLOCK).take(BLOCK) {
             for (&a, sum) in row.iter().zip(sum.chunks_exact_mut(k)) {
@@ -241,6 +243,7 @@ fn gram(y: &[f32], k: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sparse_core::CodecContext;
 
     #[test]
     fn finds_what_there_is() {
@@ -261,7 +264,7 @@ mod tests {
             })
             .collect();
         let found = Dense { rows: m, columns: n, entries: &entries }
-            .truncated(5, &CancelToken::new())
+            .truncated(5, CodecContext::new().workers())
             .unwrap();
         for (c, sigma) in found.sigma.iter().enumerate() {
             assert!((sigma - 16.0 / f64::from(1 << c)).abs() < 1e-3, "{:?}", found.sigma);
@@ -280,20 +283,20 @@ mod tests {
     #[test]
     fn small_and_empty() {
         let found = Dense { rows: 2, columns: 3, entries: &[1.0, 0.0, 0.0, 0.0, 2.0, 0.0] }
-            .truncated(9, &CancelToken::new())
+            .truncated(9, CodecContext::new().workers())
             .unwrap();
         assert!((found.sigma[0] - 2.0).abs() < 1e-5 && (found.sigma[1] - 1.0).abs() < 1e-5);
         let none = Dense { rows: 3, columns: 2, entries: &[0.0; 6] }
-            .truncated(1, &CancelToken::new())
+            .truncated(1, CodecContext::new().workers())
             .unwrap();
         assert_eq!(none.sigma, [0.0]);
     }
 
     #[test]
     fn it_can_be_cancelled() {
-        let cancel = CancelToken::new();
-        cancel.cancel();
-        let found = Dense { rows: 3, columns: 2, entries: &[1.0; 6] }.truncated(1, &cancel);
+        let cx = CodecContext::new();
+        cx.cancel.cancel();
+        let found = Dense { rows: 3, columns: 2, entries: &[1.0; 6] }.truncated(1, cx.workers());
         assert_eq!(found.unwrap_err().kind(), sparse_core::ErrorKind::Cancelled);
     }
 }

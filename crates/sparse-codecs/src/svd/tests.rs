@@ -138,9 +138,8 @@ fn wide() {
     let (rows, columns) = (4096, 11008);
     let entries = crate::low_rank::linalg::noise(rows * columns);
     let start = std::time::Instant::now();
-    let found = Dense { rows, columns, entries: &entries }
-        .truncated(64, &sparse_core::CancelToken::new())
-        .unwrap();
+    let cx = CodecContext::new().on(std::sync::Arc::new(sparse_core::Threads::new(2)));
+    let found = Dense { rows, columns, entries: &entries }.truncated(64, cx.workers()).unwrap();
     println!(
         "4096 x 11008, rank 64: {:.2} s, sigma {:.1}",
         start.elapsed().as_secs_f64(),

@@ -9,7 +9,7 @@ use std::any::Any;
 use std::fmt::Display;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// `Err` says in a sentence how the codec broke its contract.
 pub(super) type Check<T = ()> = Result<T, String>;
@@ -120,7 +120,13 @@ impl<'a> Subject<'a> {
                     .observe(chunk, &target, base.as_deref(), cx)
                     .map_err(|e| format!("observe {chunk} failed on valid data: {e:?}"))
             })?;
-            match declined(analysis.end_pass(), "end_pass")? {
+            // What comes out must not depend on the executor either.
+            let cx = CodecContext::new();
+            let mut cx = match order {
+                Order::Forward => cx,
+                _ => cx.on(Arc::new(crate::Threads::new(THREADS))),
+            };
+            match declined(analysis.end_pass(&mut cx), "end_pass")? {
                 None => return Ok(None),
                 Some(false) => return Ok(Some(analysis)),
                 Some(true) => {}

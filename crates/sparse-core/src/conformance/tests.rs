@@ -200,7 +200,7 @@ impl UnitAnalysis for Analysis {
         Ok(())
     }
 
-    fn end_pass(&mut self) -> Result<bool> {
+    fn end_pass(&mut self, _cx: &mut CodecContext) -> Result<bool> {
         Ok(self.shared.has(Bug::NeverSettles))
     }
 

@@ -2,6 +2,7 @@
 
 use super::peft::{Config, Stored, config, weights};
 use crate::Options;
+use crate::context::Contexts;
 use crate::inputs::Inputs;
 use sparse_codecs::certificate::count_not_finite;
 use sparse_codecs::low_rank::factorise;
@@ -183,6 +184,7 @@ pub fn export_adapter(
         _ => ROUNDS,
     };
     let fixed = matches!(export.rank, AdapterRank::Fixed(_));
+    let contexts = Contexts::new(options);
     let factor = |l: &Linear, rank: usize, rounds: usize| {
         let rank = rank.min(l.rows).min(l.columns);
         if !l.changed || rank == 0 {
@@ -191,7 +193,8 @@ pub fn export_adapter(
         let name = &base.tensors()[l.base].name;
         let (b, t) = (base.bytes(l.base)?, target.bytes(l.target)?);
         let dtype = base.tensors()[l.base].spec.dtype();
-        factorise(dtype, (l.rows, l.columns), &t, &b, rank, rounds, &options.cancel)
+        contexts
+            .with(|cx| factorise(dtype, (l.rows, l.columns), &t, &b, rank, rounds, cx))
             .map_err(|e| e.in_tensor(&**name))
     };
     // One after the other: each uses all threads, and memory for one matrix.

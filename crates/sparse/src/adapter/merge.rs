@@ -3,7 +3,7 @@
 use crate::compress::{entry_of, hash_tensor, not_finite_note};
 use crate::inputs::Inputs;
 use crate::restore::check_named_bases;
-use crate::{CompressReport, Delta, Options, RestoreReport, compress_to_path, parallel};
+use crate::{CompressReport, Delta, Options, RestoreReport, compress_to_path};
 use sparse_codecs::certificate::count_not_finite;
 use sparse_codecs::values::{put, value};
 use sparse_core::{Dtype, Error, ErrorKind, Observer, Result, TensorSource};
@@ -163,7 +163,7 @@ pub fn compress_adapter(
 ) -> Result<CompressReport> {
     refuse_inside(out, &base.input_paths()?)?;
     let touched: Vec<usize> = changes(base, adapter)?.into_keys().collect();
-    let entries = parallel::map(touched.len(), |i| {
+    let entries = options.executor().try_map(touched.len(), |i| {
         let tensor = touched.get(i).copied().unwrap_or_default();
         let digest = hash_tensor(base, tensor, options)?;
         entry_of(base, tensor, digest)
@@ -342,7 +342,7 @@ fn apply(
             let (rank, width) = (factors.rank, dtype.storage_bytes());
             let columns = factors.right.len() / rank.max(1);
             let rows: Vec<&[u8]> = bytes.chunks_exact((columns * width).max(1)).collect();
-            let merged = parallel::map(rows.len().div_ceil(64), |block| {
+            let merged = options.executor().try_map(rows.len().div_ceil(64), |block| {
                 options.cancel.check()?;
                 let mut out = Vec::new();
                 let mut sums = vec![0f32; columns];

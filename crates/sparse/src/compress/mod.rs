@@ -23,7 +23,7 @@ use crate::context::Contexts;
 use crate::delta::{ADAPTER, LORA, SINGLE_FILE, TARGET_KIND};
 use crate::inputs::Inputs;
 use crate::restore::CONTENT;
-use crate::{Certificate, ContentHash, Options, parallel};
+use crate::{Certificate, ContentHash, Options};
 use files::{Run, base_run, store};
 use sparse_container::{BaseEntry, Entry, FileRecord, Index, Provenance, UnitRecord, Writer};
 use sparse_core::{ByteSource, ChunkEncoder, Error, ErrorKind, Observer, Result, TensorSource};
@@ -255,7 +255,7 @@ pub fn compress_to_path(
 /// Computes the SHA-256 of the target, in builds that can.
 fn content_of(target: &Model, options: &Options) -> Result<ContentHash> {
     #[cfg(feature = "sha256")]
-    return crate::content_hash(target, &options.cancel);
+    return crate::content_hash(target, options);
     #[cfg(not(feature = "sha256"))]
     {
         let _ = (target, options);
@@ -318,7 +318,7 @@ fn write_units<W: Write + Send>(
     for (i, unit) in plan.units.iter().enumerate() {
         let Some((encoder, bits)) = ready.take() else { break };
         entropy += bits;
-        let (next, record) = parallel::both(
+        let (next, record) = options.executor().both(
             || analyze(i + 1),
             || write_unit(unit, models, &*encoder, writer, &contexts, observer),
         );

@@ -1,7 +1,6 @@
 //! The two models side by side: what each tensor of the target has to do with the base.
 
 use crate::Options;
-use crate::parallel;
 use crate::restore::{borrow_or_read, filled};
 use sparse_codecs::certificate::count_not_finite;
 use sparse_container::{BaseEntry, Digester};
@@ -59,8 +58,9 @@ pub(crate) fn examine<'a>(
     names.into_iter().try_for_each(|name| check_target_path(name))?;
     let mut pair = matched(base, target, options)?;
     let mut digests = vec![Digest([0; 16]); target.tensors().len()];
-    let hashed =
-        parallel::map(target.files().len(), |file| hash_file(target, file, options, advance))?;
+    let hashed = options
+        .executor()
+        .try_map(target.files().len(), |file| hash_file(target, file, options, advance))?;
     let mut not_finite = vec![0; target.tensors().len()];
     let mut file_digests = Vec::with_capacity(hashed.len());
     for file in hashed {
@@ -74,7 +74,8 @@ pub(crate) fn examine<'a>(
     used.sort_unstable();
     used.dedup();
     if let Some(base) = base {
-        let digests = parallel::map(used.len(), |i| hash_tensor(base, used[i], options))?;
+        let digests =
+            options.executor().try_map(used.len(), |i| hash_tensor(base, used[i], options))?;
         pair.base_digests = used.into_iter().zip(digests).collect();
     }
     pair.digests = digests;

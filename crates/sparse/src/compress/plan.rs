@@ -6,7 +6,6 @@ use super::select::{Bar, ChoiceReport, Trials, select, try_jobs};
 use super::trial::Bench;
 use crate::Options;
 use crate::context::Contexts;
-use crate::parallel;
 use crate::reference::References;
 use sparse_codecs::lossless::{Lossless, widened_from};
 use sparse_codecs::low_rank::{LowRank, looks_low_rank};
@@ -136,7 +135,7 @@ impl Tried {
 
     pub(super) fn new(pair: &Pair<'_>, options: &Options) -> Result<Tried> {
         let contexts = Contexts::new(options);
-        let parts = parallel::map(pair.target.tensors().len(), |tensor| {
+        let parts = options.executor().try_map(pair.target.tensors().len(), |tensor| {
             parts(pair, tensor, options, &contexts)
         })?;
         let references = References::new(pair.base, pair.target, &pair.matches);
@@ -271,7 +270,7 @@ fn parts(
             let module = hint::explanation(pair, tensor, base, rows, options)?;
             let low_rank = module.is_some()
                 || options.effort != Effort::Fast
-                    && is_low_rank(pair, &job, base_spec, options.effort)?;
+                    && is_low_rank(pair, &job, base_spec, options.effort, contexts)?;
             let coding = if low_rank { Coding::LowRank } else { Coding::Lossless };
             let most =
                 if low_rank { hint::most_elements(job.dtype) / rows.row_len } else { rows.rows };
@@ -305,7 +304,13 @@ fn rest_of(spec: &TensorSpec, common: u64) -> Vec<u64> {
 }
 
 /// Whether the change looks like a merged adapter, by a sample of rows.
-fn is_low_rank(pair: &Pair<'_>, job: &Job, base_spec: &TensorSpec, effort: Effort) -> Result<bool> {
+fn is_low_rank(
+    pair: &Pair<'_>,
+    job: &Job,
+    base_spec: &TensorSpec,
+    effort: Effort,
+    contexts: &Contexts,
+) -> Result<bool> {
     let (Some(base_model), Some(base)) = (pair.base, job.base) else { return Ok(false) };
     let Segment { rows, row_len } = job.segment;
     if base_spec.dtype() != job.dtype
@@ -325,7 +330,7 @@ fn is_low_rank(pair: &Pair<'_>, job: &Job, base_spec: &TensorSpec, effort: Effor
         pair.target.read_range_into(job.tensor, offset, t)?;
         base_model.read_range_into(base, offset, b)?;
     }
-    Ok(looks_low_rank(job.dtype, row_len as usize, &target, &of_base, effort))
+    contexts.with(|cx| looks_low_rank(job.dtype, row_len as usize, &target, &of_base, effort, cx))
 }
 
 /// Whether coding against the base is expected to be smaller than without: tried on a sample.

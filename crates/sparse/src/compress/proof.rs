@@ -3,7 +3,7 @@
 
 use super::pair::{Pair, hash_file, hash_tensor};
 use crate::inputs::Inputs;
-use crate::{Delta, Options, default_registry, parallel, restore};
+use crate::{Delta, Options, default_registry, restore};
 use sparse_container::{Index, PieceSource};
 use sparse_core::{ByteSource, Error, ErrorKind, Limits, Observer, Result};
 use sparse_model::Model;
@@ -105,14 +105,14 @@ fn check_contents(pair: &Pair<'_>, options: &Options) -> Result<()> {
         let message = format!("{what} changed while in use; try again when nothing writes to it");
         Error::new(ErrorKind::InvalidInput, message).in_file(path.display().to_string())
     };
-    parallel::map(pair.file_digests.len(), |file| {
+    options.executor().try_map(pair.file_digests.len(), |file| {
         let found = hash_file(pair.target, file, options, &|_| ())?.digest;
         let same = pair.file_digests.get(file) == Some(&found);
         same.then_some(()).ok_or_else(|| changed("the fine-tuned model", pair.target, file))
     })?;
     let Some(base) = pair.base else { return Ok(()) };
     let known: Vec<_> = pair.base_digests.iter().collect();
-    parallel::map(known.len(), |i| {
+    options.executor().try_map(known.len(), |i| {
         let (&tensor, &digest) = known[i];
         let same = hash_tensor(base, tensor, options)? == digest;
         let file = base.location(tensor).map_or(usize::MAX, |l| l.file);

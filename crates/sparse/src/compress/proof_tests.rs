@@ -70,8 +70,8 @@ impl UnitAnalysis for Liar<Box<dyn UnitAnalysis>> {
         self.0.observe(chunk, target, base, cx)
     }
 
-    fn end_pass(&mut self) -> Result<bool> {
-        self.0.end_pass()
+    fn end_pass(&mut self, cx: &mut CodecContext) -> Result<bool> {
+        self.0.end_pass(cx)
     }
 
     fn estimated_bits(&self) -> EstimatedBits {

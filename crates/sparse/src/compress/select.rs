@@ -3,7 +3,6 @@
 use super::pair::{Pair, windows};
 use super::plan::{Coding, Job, OWN_UNIT, Part};
 use super::trial::{Attempt, Bench, CLEAR, Sample, Trial, has_factors};
-use crate::parallel;
 use sparse_codecs::certificate::Tally;
 use sparse_codecs::int8::Int8;
 use sparse_codecs::lossless::Lossless;
@@ -224,7 +223,7 @@ pub(super) fn try_jobs(bench: Bench<'_>, parts: &[Vec<Part>]) -> Result<Trials> 
             *shares.entry(kind(pair, job)).or_default() += job.segment.len();
         }
     }
-    let trials = parallel::map(jobs.len(), |i| {
+    let trials = options.executor().try_map(jobs.len(), |i| {
         let (tensor, part) = jobs[i];
         let Part::Code(job) = &parts[tensor][part] else { return Ok(Vec::new()) };
         let name = &pair.target.tensors()[tensor].name;

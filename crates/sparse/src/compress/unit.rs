@@ -3,7 +3,6 @@
 use super::plan::UnitPlan;
 use crate::Options;
 use crate::context::Contexts;
-use crate::parallel;
 use crate::restore::{borrow_or_read, filled};
 use sparse_core::{ByteSource, ChunkEncoder, CodecContext, Result, TensorSource, UnitSpec};
 use sparse_model::Model;
@@ -161,13 +160,13 @@ impl UnitPlan {
         let encoder = hinted.as_deref().unwrap_or(&*self.encoder);
         let mut analysis = encoder.analyze(&self.spec, options.effort)?;
         loop {
-            parallel::map(self.spec.chunk_count() as usize, |chunk| {
+            options.executor().try_map(self.spec.chunk_count() as usize, |chunk| {
                 let chunk = chunk as u64;
                 self.with_chunk(models, chunk, contexts, |target, base, cx| {
                     analysis.observe(chunk, target, base, cx)
                 })
             })?;
-            if !analysis.end_pass()? {
+            if !contexts.with(|cx| analysis.end_pass(cx))? {
                 let entropy = analysis.estimated_bits().entropy;
                 return Ok((analysis.finish()?, entropy));
             }
@@ -183,9 +182,9 @@ impl UnitPlan {
         mut write: impl FnMut(u64, &[u8]) -> Result<()> + Send,
     ) -> Result<()> {
         let count = self.spec.chunk_count();
-        let batch = parallel::batch() as u64;
+        let batch = 2 * contexts.executor().width() as u64;
         let encode = |range: Range<u64>| {
-            parallel::map((range.end - range.start) as usize, |i| {
+            contexts.executor().try_map((range.end - range.start) as usize, |i| {
                 let chunk = range.start + i as u64;
                 self.with_chunk(models, chunk, contexts, |target, base, cx| {
                     let mut out = Vec::new();
@@ -201,7 +200,7 @@ impl UnitPlan {
             next = range.end;
             let done = std::mem::take(&mut ready);
             // The next chunks are encoded while these are written.
-            let (encoded, written) = parallel::both(
+            let (encoded, written) = contexts.executor().both(
                 || encode(range),
                 || done.iter().try_for_each(|(chunk, bytes)| write(*chunk, bytes)),
             );

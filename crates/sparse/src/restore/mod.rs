@@ -25,7 +25,7 @@ pub(crate) use payload::{Failure, Inputs, KEPT_UNITS, PayloadDecoder, check_code
 pub(crate) use plan::{Fragment, Fragments, Work};
 
 use crate::inputs::Inputs as Watched;
-use crate::{ContentHash, Delta, Options, parallel};
+use crate::{ContentHash, Delta, Options};
 use bases::ModelBases;
 use content::ContentWatch;
 use measure::Measure;
@@ -216,7 +216,7 @@ fn check_bases(
     let used: Vec<u32> = needed.map(|(number, _)| number).collect();
     let check =
         |i: usize| used.get(i).map_or(Ok(()), |&n| check_base(bases, index, n, &options.cancel));
-    parallel::map(used.len(), check).map(|_| ())
+    options.executor().try_map(used.len(), check).map(|_| ())
 }
 
 /// Adds up the lengths of all files.
@@ -269,7 +269,7 @@ fn restore(
     let bytes = restored_bytes(index);
     observer.begin(phase, bytes);
     let inputs = Inputs { delta, bases, cancel: &options.cancel };
-    let decoder = PayloadDecoder::new(delta, options, parallel::batch().max(KEPT_UNITS));
+    let decoder = PayloadDecoder::new(delta, options, options.batch().max(KEPT_UNITS));
     let engine = Engine { inputs, decoder, options, observer, idle: Mutex::default() };
     let original = watch.as_ref().and_then(|w| w.measure.original());
     let watched = Watched::new(bases.model(), original, Some(delta));
@@ -342,9 +342,13 @@ impl<'a> Engine<'a> {
         loop {
             self.options.cancel.check()?;
             let batch = self.next_batch(&mut tasks, output, &mut current)?;
-            let (checked, results) = parallel::both(
+            let (checked, results) = self.options.executor().both(
                 || made.into_iter().try_for_each(|(job, made)| checks.add(&job.task, made)),
-                || parallel::map(batch.len(), |i| Ok(batch.get(i).map(|job| self.work(job)))),
+                || {
+                    self.options
+                        .executor()
+                        .try_map(batch.len(), |i| Ok(batch.get(i).map(|job| self.work(job))))
+                },
             );
             checked?;
             let results = results?.into_iter().flatten();
@@ -363,7 +367,7 @@ impl<'a> Engine<'a> {
         current: &mut Option<(usize, Sink)>,
     ) -> Result<Vec<Job>> {
         let index = self.inputs.delta.index();
-        let enough = parallel::batch();
+        let enough = self.options.batch();
         let mut batch = Vec::new();
         let mut bytes = 0usize;
         while batch.len() < enough || (bytes < enough * BATCH_BYTES && batch.len() < MAX_BATCH) {

@@ -43,10 +43,10 @@ pub enum BaseCheck {
 /// Tensors are decoded when they are asked for, and only those chunks that cover what is wanted.
 /// What is equal in the base is borrowed from it where the base can lend.
 ///
-/// **Threads.** Any number of threads may share a model. It starts none and uses no pool of its
-/// own: work is done by the thread that asks for it, unless [`with_executor`](Self::with_executor)
-/// names others; then each read of several chunks, and above all
-/// [`read_many`](TensorSource::read_many), is spread over them.
+/// **Threads.** Any number of threads may share a model. It starts none and uses no pool: work is
+/// done by the thread that asks for it, unless the options or [`with_executor`](Self::with_executor)
+/// name an executor; then each read of several chunks, and above all
+/// [`read_many`](TensorSource::read_many), is spread over that.
 ///
 /// **Handles.** A clone is another handle to the same model, with the same caches; making one costs
 /// next to nothing. A server makes one per request, with a [token](Self::with_cancel) that cancels
@@ -105,7 +105,7 @@ impl DeltaModel {
         Ok(DeltaModel {
             decoder: Arc::new(PayloadDecoder::new(&delta, options, KEPT_UNITS)),
             check: BaseCheck::default(),
-            executor: Arc::new(Inline),
+            executor: options.executor.clone().unwrap_or_else(|| Arc::new(Inline)),
             cancel: options.cancel.clone(),
             linked: Arc::new(Linked { base, options: options.clone(), tensors, ids, delta }),
         })

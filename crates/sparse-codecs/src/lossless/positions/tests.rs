@@ -137,7 +137,7 @@ fn data_that_the_analysis_did_not_see_has_no_code() {
         for c in 0..unit.chunk_count() {
             analysis.observe(c, &target[slice(c)], Some(&base[slice(c)]), &mut cx).unwrap();
         }
-        if !analysis.end_pass().unwrap() {
+        if !analysis.end_pass(&mut cx).unwrap() {
             break;
         }
     }
