@@ -5,6 +5,8 @@
 
 #[cfg(feature = "lossless")]
 pub mod certificate;
+#[cfg(any(feature = "low-rank-encode", feature = "svd-encode"))]
+mod dense;
 pub mod entropy;
 #[cfg(feature = "int8")]
 pub mod int8;

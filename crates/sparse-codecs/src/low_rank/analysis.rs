@@ -66,8 +66,9 @@ struct Analysis {
 impl DeltaEncoder for LowRank {
     /// Begin to look at a unit.
     ///
-    /// The analysis holds target and base of the whole unit in memory, and uses the executor of
-    /// the context between passes. At effort `Fast` it declines a unit whose changes do not look low-rank.
+    /// The analysis holds target and base of the whole unit in memory, and uses the executor of the
+    /// context between passes. At effort `Fast` it declines a unit whose changes do not look
+    /// low-rank.
     fn analyze(&self, unit: &UnitSpec, effort: Effort) -> Result<Box<dyn UnitAnalysis>> {
         analyze_with_hints(unit, effort, Vec::new())
     }

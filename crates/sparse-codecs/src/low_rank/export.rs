@@ -2,6 +2,7 @@
 
 use super::fit::{Matrix, key_rule};
 use super::float::{Real, with_real};
+use crate::dense::{product, view};
 use sparse_core::{CodecContext, Dtype, Error, Result, Workers};
 
 /// The leading directions of a matrix' change.
@@ -78,12 +79,9 @@ pub fn factorise(
                 .iter_mut()
                 .for_each(|x| *x = (f64::from(*x) * of_right) as f32);
         }
-        let mut product = vec![0f32; columns];
-        for (i, left) in found.left.chunks_exact(k.max(1)).enumerate() {
-            product.fill(0.0);
-            for (&l, right) in left.iter().zip(found.right.chunks_exact(columns)) {
-                super::linalg::axpy(l, right, &mut product);
-            }
+        for i in 0..rows {
+            let left = view(&found.left[i * k..(i + 1) * k], k);
+            let product = product(left, view(&found.right, columns));
             let bytes = i * columns * R::BYTES..(i + 1) * columns * R::BYTES;
             let words = target[bytes.clone()]
                 .chunks_exact(R::BYTES)

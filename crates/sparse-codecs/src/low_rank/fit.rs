@@ -3,17 +3,25 @@
 use super::factors::{Factors, MAX_RANK};
 use super::float::Real;
 use super::hint::LowRankHint;
-use super::linalg::{axpy, combine, dot, dot_wide, eigen, noise, orthonormalise, rotate_rows};
 use super::model::{KEYS, KeyRule, TOKENS};
 use super::{chunk, float};
+use crate::dense::{
+    add_product, eigen, gram, inner_products, narrowed, noise, orthonormalise, product, view,
+    view_mut, widened,
+};
 use crate::entropy::freq::entropy_bits;
 use crate::simd::{self, Kernel, Simd};
+use faer::MatRef;
 use sparse_core::{Result, Workers};
 use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Row blocks of a pass. A constant, since sums of floats are taken block by block.
 const BLOCKS: usize = 16;
+
+/// Rows that are multiplied at a time: enough for products at full speed, and so few that the
+/// changes of long rows stay in the cache.
+const STRIP: usize = 64;
 
 /// Changes larger than this many times the usual size are not fitted.
 const OUTLIER: f32 = 128.0;
@@ -46,7 +54,6 @@ struct Row {
     change: Vec<f32>,
     low: Vec<f32>,
     high: Vec<f32>,
-    product: Vec<f32>,
 }
 
 /// What one pass over the rows yields: with `v` as of the caller, coefficients `y = z v^T`, and the
@@ -113,7 +120,7 @@ impl<'a> Matrix<'a> {
     #[inline(always)]
     fn row<R: Real>(&self, i: usize, out: &mut Row) {
         let bytes = i * self.columns * R::BYTES..(i + 1) * self.columns * R::BYTES;
-        for v in [&mut out.change, &mut out.low, &mut out.high, &mut out.product] {
+        for v in [&mut out.change, &mut out.low, &mut out.high] {
             v.resize(self.columns, 0.0);
         }
         let unit = self.unit;
@@ -165,20 +172,42 @@ impl<'a> Matrix<'a> {
         let per_block = self.rows.div_ceil(BLOCKS).max(32);
         let blocks = cx.executor.map(self.rows.div_ceil(per_block), |block| {
             let rows = block * per_block..((block + 1) * per_block).min(self.rows);
-            simd::run(
-                Simd::from_env(),
-                Block::<R> { matrix: self, rows, v, left, width: PhantomData },
-            )
+            self.pass_over::<R>(rows, v, left)
         });
         let mut sum =
             Pass { y: Vec::new(), w: vec![0.0; k * n], gram: vec![0.0; k * k], outside: 0 };
         for block in blocks {
             sum.y.extend_from_slice(&block.y);
-            axpy(1.0, &block.w, &mut sum.w);
+            sum.w.iter_mut().zip(&block.w).for_each(|(a, b)| *a += b);
             sum.gram.iter_mut().zip(&block.gram).for_each(|(a, b)| *a += b);
             sum.outside += block.outside;
         }
         sum
+    }
+
+    /// One block of a pass.
+    fn pass_over<R: Real>(&self, rows: Range<usize>, v: &[f32], left: Option<&[f32]>) -> Pass {
+        let (n, k) = (self.columns, v.len() / self.columns);
+        let mut pass =
+            Pass { y: Vec::new(), w: vec![0.0; k * n], gram: vec![0.0; k * k], outside: 0 };
+        let v = view(v, n);
+        for start in rows.clone().step_by(STRIP) {
+            let strip = start..(start + STRIP).min(rows.end);
+            let mut z = match left {
+                Some(left) => product(view(&left[strip.start * k..strip.end * k], k), v),
+                None => vec![0.0; strip.len() * n],
+            };
+            let towards = left.is_some();
+            let fill =
+                Changes::<R> { matrix: self, rows: strip, towards, z: &mut z, width: PhantomData };
+            pass.outside += simd::run(Simd::from_env(), fill);
+            let z = view(&z, n);
+            let y = product(z, v.transpose());
+            add_product(view_mut(&mut pass.w, n), view(&y, k).transpose(), z);
+            pass.gram.iter_mut().zip(gram(&y, k)).for_each(|(sum, x)| *sum += x);
+            pass.y.extend_from_slice(&y);
+        }
+        pass
     }
 
     /// The leading singular values and vectors of the change, by a randomised range finder with two
@@ -231,17 +260,12 @@ impl<'a> Matrix<'a> {
                     row.iter_mut().zip(e).for_each(|(r, &b)| *r += a * b / value);
                 }
             }
-            let best = combine(&pass.w, n, &inverse);
+            let best = product(view(&narrowed(&inverse), k), view(&pass.w, n));
             fit.right.clone_from(&best);
             orthonormalise(&mut fit.right, n);
-            let change: Vec<f64> = best
-                .chunks_exact(n)
-                .flat_map(|b| {
-                    fit.right.chunks_exact(n).map(|r| f64::from(dot(b, r))).collect::<Vec<_>>()
-                })
-                .collect();
+            let change = inner_products(&best, &fit.right, n);
             fit.left = pass.y;
-            rotate_rows(&mut fit.left, &change, k);
+            fit.rotate_left(view(&change, k));
             if round % PATIENCE == PATIENCE - 1 {
                 if pass.outside as f64 > looked as f64 * PROGRESS {
                     break;
@@ -249,7 +273,7 @@ impl<'a> Matrix<'a> {
                 looked = pass.outside;
             }
         }
-        let gram = fit.gram();
+        let gram = gram(&fit.left, fit.rank);
         fit.diagonalise(n, &gram);
         Ok(())
     }
@@ -286,13 +310,10 @@ impl<'a> Matrix<'a> {
     /// what the merge rounded.
     pub(super) fn cost_of<R: Real>(&self, fit: &Fit, rank: usize, product: bool) -> f64 {
         let n = self.columns;
-        let mut change = vec![0f32; n];
+        let right = view(&fit.right[..rank * n], n);
         self.cost::<R>(|i, base, words, fractions| {
-            change.fill(0.0);
-            let left = &fit.left[i * fit.rank..(i + 1) * fit.rank];
-            for (&l, v) in left.iter().zip(fit.right.chunks_exact(n)).take(rank) {
-                axpy(l, v, &mut change);
-            }
+            let left = view(&fit.left[i * fit.rank..i * fit.rank + rank], rank);
+            let change = crate::dense::product(left, right);
             self.predict_from::<R>(&change, product, base, words, fractions);
         })
     }
@@ -373,55 +394,44 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// A pass over some rows.
-struct Block<'a, R> {
+/// Fills in the changes of some rows, or moves their products in `z` towards the rounding cells.
+///
+/// Returns the number of products that lie outside of their cells.
+struct Changes<'a, R> {
     matrix: &'a Matrix<'a>,
     rows: Range<usize>,
-    v: &'a [f32],
-    left: Option<&'a [f32]>,
+    /// Whether `z` holds products.
+    towards: bool,
+    z: &'a mut [f32],
     width: PhantomData<R>,
 }
 
-impl<R: Real> Kernel for Block<'_, R> {
-    type Output = Pass;
+impl<R: Real> Kernel for Changes<'_, R> {
+    type Output = u64;
 
     #[inline(always)]
-    fn run(self) -> Pass {
-        let (v, n, k) = (self.v, self.matrix.columns, self.v.len() / self.matrix.columns);
-        let mut pass =
-            Pass { y: Vec::new(), w: vec![0.0; k * n], gram: vec![0.0; k * k], outside: 0 };
-        let (mut row, mut y) = (Row::default(), vec![0.0; k]);
-        for i in self.rows {
+    fn run(self) -> u64 {
+        let mut row = Row::default();
+        let mut all = 0;
+        for (i, z) in self.rows.zip(self.z.chunks_exact_mut(self.matrix.columns)) {
             self.matrix.row::<R>(i, &mut row);
-            if let Some(left) = self.left {
-                row.product.fill(0.0);
-                for (&l, v) in left[i * k..(i + 1) * k].iter().zip(v.chunks_exact(n)) {
-                    axpy(l, v, &mut row.product);
-                }
-                let mut outside = 0u32;
-                let bounds = row.low.iter().zip(&row.high);
-                for ((z, &p), (&low, &high)) in row.change.iter_mut().zip(&row.product).zip(bounds)
-                {
-                    // Not `clamp`, which cares about NaN.
-                    let above = if p < low { low } else { p };
-                    let nearest = if above > high { high } else { above };
-                    outside += u32::from(nearest != p);
-                    *z = p + RELAXATION * (nearest - p);
-                }
-                pass.outside += u64::from(outside);
+            if !self.towards {
+                z.copy_from_slice(&row.change);
+                continue;
             }
-            for (y, v) in y.iter_mut().zip(v.chunks_exact(n)) {
-                *y = dot(&row.change, v);
+            let mut outside = 0u32;
+            let bounds = row.low.iter().zip(&row.high);
+            for (z, (&low, &high)) in z.iter_mut().zip(bounds) {
+                let p = *z;
+                // Not `clamp`, which cares about NaN.
+                let above = if p < low { low } else { p };
+                let nearest = if above > high { high } else { above };
+                outside += u32::from(nearest != p);
+                *z = p + RELAXATION * (nearest - p);
             }
-            for (&y, w) in y.iter().zip(pass.w.chunks_exact_mut(n)) {
-                axpy(y, &row.change, w);
-            }
-            for (&a, gram) in y.iter().zip(pass.gram.chunks_exact_mut(k)) {
-                gram.iter_mut().zip(&y).for_each(|(g, &b)| *g += f64::from(a) * f64::from(b));
-            }
-            pass.y.extend_from_slice(&y);
+            all += u64::from(outside);
         }
-        pass
+        all
     }
 }
 
@@ -439,13 +449,9 @@ impl Fit {
             Fit { rank: k, left: hint.left.clone(), right: hint.right.clone(), sigma: Vec::new() };
         fit.left.iter_mut().for_each(|x| *x *= matrix.unit);
         orthonormalise(&mut fit.right, n);
-        let change: Vec<f64> = hint
-            .right
-            .chunks_exact(n)
-            .flat_map(|h| fit.right.chunks_exact(n).map(|r| dot_wide(h, r)).collect::<Vec<_>>())
-            .collect();
-        rotate_rows(&mut fit.left, &change, k);
-        let gram = fit.gram();
+        let change = inner_products(&hint.right, &fit.right, n);
+        fit.rotate_left(view(&change, k));
+        let gram = gram(&fit.left, fit.rank);
         fit.diagonalise(n, &gram);
         let largest = fit.sigma.first().copied().filter(|&s| s > 0.0 && s.is_finite())?;
         let rank = fit.sigma.iter().filter(|&&s| s > largest * 1e-6).count();
@@ -453,27 +459,17 @@ impl Fit {
         Some(fit)
     }
 
-    /// `left^T left`.
-    fn gram(&self) -> Vec<f64> {
-        let k = self.rank;
-        let mut gram = vec![0.0; k * k];
-        for y in self.left.chunks_exact(k) {
-            for (&a, gram) in y.iter().zip(gram.chunks_exact_mut(k)) {
-                gram.iter_mut().zip(y).for_each(|(g, &b)| *g += f64::from(a) * f64::from(b));
-            }
-        }
-        gram
+    /// Multiplies `left` from the right, with sums in double precision.
+    fn rotate_left(&mut self, by: MatRef<'_, f64>) {
+        self.left = narrowed(&product(view(&widened(&self.left), self.rank), by));
     }
 
-    /// Rotate the factors so that left columns are orthogonal, too, in order of size; `gram` is
+    /// Rotates the factors so that left columns are orthogonal, too, in order of size; `gram` is
     /// `left^T left`.
     fn diagonalise(&mut self, n: usize, gram: &[f64]) {
-        let k = self.rank;
-        let (values, vectors) = eigen(gram, k);
-        self.right = combine(&self.right, n, &vectors);
-        let mut transposed = vec![0.0; k * k];
-        (0..k * k).for_each(|i| transposed[i] = vectors[i % k * k + i / k]);
-        rotate_rows(&mut self.left, &transposed, k);
+        let (values, vectors) = eigen(gram, self.rank);
+        self.right = product(view(&narrowed(&vectors), self.rank), view(&self.right, n));
+        self.rotate_left(view(&vectors, self.rank).transpose());
         self.sigma = values.into_iter().map(|v| v.max(0.0).sqrt()).collect();
     }
 

@@ -3,7 +3,7 @@
 
 use super::fit::{Matrix, key_rule};
 use super::float::{CENTRE, Real};
-use super::linalg::{axpy, combine, dot, noise, orthonormalise};
+use crate::dense::{noise, orthonormalise, product, view};
 
 /// The block: a submatrix has no higher rank than its matrix.
 struct Block {
@@ -88,37 +88,23 @@ pub(super) fn is_hopeless<R: Real>(
     left > HOPELESS * plain
 }
 
-/// The projection of rows of length `n` on so many leading directions.
+/// Projects rows of length `n` on up to `size` of their leading directions.
 fn leading_part(rows: &[f32], n: usize, size: usize) -> Vec<f32> {
     let count = rows.len() / n;
+    let rows = view(rows, n);
     // In the space of rows, which has few dimensions: powers of the Gram matrix.
-    let mut gram = vec![0f64; count * count];
-    for (i, a) in rows.chunks_exact(n).enumerate() {
-        for (j, b) in rows.chunks_exact(n).enumerate().take(i + 1) {
-            let product = f64::from(dot(a, b));
-            gram[i * count + j] = product;
-            gram[j * count + i] = product;
-        }
-    }
+    let mut gram = product(rows, rows.transpose());
     // Only directions count, and powers should not leave the range of the type.
-    let trace: f64 = (0..count).map(|i| gram[i * count + i]).sum();
-    gram.iter_mut().for_each(|g| *g /= trace.max(f64::MIN_POSITIVE));
+    let trace: f32 = gram.iter().step_by(count + 1).sum();
+    gram.iter_mut().for_each(|g| *g /= trace.max(f32::MIN_POSITIVE));
     let mut directions = noise(size * count);
     for _ in 0..STEPS {
-        let wide: Vec<f64> = directions.iter().map(|&x| x.into()).collect();
-        let gram: Vec<f32> = gram.iter().map(|&x| x as f32).collect();
-        directions = combine(&gram, count, &wide);
+        directions = product(view(&directions, count), view(&gram, count));
         orthonormalise(&mut directions, count);
     }
-    let wide: Vec<f64> = directions.iter().map(|&x| x.into()).collect();
-    let components = combine(rows, n, &wide);
-    let mut out = vec![0f32; rows.len()];
-    for (direction, component) in directions.chunks_exact(count).zip(components.chunks_exact(n)) {
-        for (&c, out) in direction.iter().zip(out.chunks_exact_mut(n)) {
-            axpy(c, component, out);
-        }
-    }
-    out
+    let directions = view(&directions, count);
+    let components = product(directions, rows);
+    product(directions.transpose(), view(&components, n))
 }
 
 #[cfg(test)]
@@ -129,8 +115,7 @@ mod tests {
     fn the_leading_part_of_low_rank_is_all() {
         let (rows, n, rank) = (60, 200, 12);
         let (left, right) = (noise(rows * rank), noise(rank * n));
-        let left: Vec<f64> = left.iter().map(|&x| x.into()).collect();
-        let matrix = combine(&right, n, &left);
+        let matrix = product(view(&left, rank), view(&right, n));
         let part = leading_part(&matrix, n, 20);
         let error: f32 = matrix.iter().zip(&part).map(|(a, b)| (a - b).powi(2)).sum();
         let size: f32 = matrix.iter().map(|a| a * a).sum();

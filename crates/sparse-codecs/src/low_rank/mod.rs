@@ -21,8 +21,6 @@ mod float;
 mod glance;
 #[cfg(feature = "low-rank-encode")]
 mod hint;
-#[cfg(feature = "low-rank-encode")]
-pub(crate) mod linalg;
 mod model;
 #[cfg(test)]
 mod tests;

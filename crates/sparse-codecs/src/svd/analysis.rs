@@ -1,19 +1,20 @@
 //! Encoding: the unit is held in memory, its matrices are decomposed, and what must come back
 //! exactly is coded against the product.
 
-use super::factors::{self, Bound, Factors, is_matrix, quantise};
-use super::product::predict;
+use super::factors::{self, Factors, is_matrix, quantise};
 use super::range::{Dense, Truncated};
+use super::residual::Residual;
 use super::{Rank, Scratch, Svd, check_unit, residual_unit};
 use crate::entropy::varint;
 use crate::lossless::{Lossless, Predictor};
 use crate::real::{Real, with_real};
+use crate::simd::{self, Kernel, Simd};
 use crate::word::Word;
 use sparse_core::{
     ChunkEncoder, CodecContext, DeltaEncoder, Effort, Error, EstimatedBits, Fidelity, Result,
     UnitAnalysis, UnitSpec, Workers, check_chunk,
 };
-use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
 
 /// Rounding of the factors may add this share to the squared error that truncation leaves, ...
@@ -53,7 +54,7 @@ impl DeltaEncoder for Svd {
 
 /// Factors, and what is coded beside them.
 struct Found {
-    bound: Vec<Bound>,
+    residual: Residual,
     inner: Box<dyn UnitAnalysis>,
     factor_bytes: Vec<u8>,
 }
@@ -65,56 +66,71 @@ struct Analysis {
     effort: Effort,
     unit: UnitSpec,
     predictor: Predictor,
-    /// Changes by chunk, until the factors are found.
-    changes: Mutex<BTreeMap<u64, Vec<f32>>>,
+    /// Changes of the whole unit, until the factors are found.
+    changes: Mutex<Vec<f32>>,
     found: Option<Found>,
 }
 
-fn changes_of<R: Real>(target: &[u8], base: &[u8]) -> Vec<f32> {
-    let words = target.chunks_exact(R::W::BYTES).zip(base.chunks_exact(R::W::BYTES));
-    words
-        .map(|(t, p)| {
-            let (t, p) = (R::W::load(t), R::W::load(p));
-            let change = if R::is_special(t) || R::is_special(p) {
-                0.0
-            } else {
-                (R::value(t) - R::value(p)) as f32
-            };
-            // What is too large for a square is not fitted.
-            if change.abs() < 1e15 { change } else { 0.0 }
-        })
-        .collect()
+/// Fills in the changes from `base` to `target`; zeros for what is not finite or too large for a
+/// square.
+fn changes_of<R: Real>(target: &[u8], base: &[u8], changes: &mut Vec<f32>) {
+    changes.clear();
+    changes.resize(target.len() / R::W::BYTES, 0.0);
+    simd::run(Simd::from_env(), Changes::<R> { target, base, changes, real: PhantomData });
 }
 
-/// The prediction, but for words that must come back as they are: special ones, and all of segments
-/// without factors.
-fn surrogate<R: Real>(
-    unit: &UnitSpec,
-    bound: &[Bound],
-    chunk: u64,
-    target: &[u8],
-    base: &[u8],
-    predictions: &[u8],
-) -> Vec<u8> {
-    let mut out = predictions.to_vec();
-    let width = R::W::BYTES;
-    let mut at = 0;
-    for run in unit.row_runs(unit.chunk_range(chunk)) {
-        let range = at..at + run.len * width;
-        at = range.end;
-        if bound.get(run.segment).is_none_or(|b| b.rank == 0) {
-            out[range.clone()].copy_from_slice(&target[range]);
-            continue;
-        }
-        let words =
-            target[range.clone()].chunks_exact(width).zip(base[range.clone()].chunks_exact(width));
-        for ((t, p), o) in words.zip(out[range].chunks_exact_mut(width)) {
-            if R::is_special(R::W::load(t)) || R::is_special(R::W::load(p)) {
-                o.copy_from_slice(t);
-            }
+struct Changes<'a, R> {
+    target: &'a [u8],
+    base: &'a [u8],
+    changes: &'a mut [f32],
+    real: PhantomData<R>,
+}
+
+impl<R: Real> Kernel for Changes<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let width = R::W::BYTES;
+        let words = self.target.chunks_exact(width).zip(self.base.chunks_exact(width));
+        for ((t, p), out) in words.zip(self.changes) {
+            let (t, p) = (R::W::load(t), R::W::load(p));
+            let change = (R::value(t) - R::value(p)) as f32;
+            // What is special differs by NaN or by more than that.
+            let usual = !R::is_special(t) & !R::is_special(p) & (change.abs() < 1e15);
+            *out = if usual { change } else { 0.0 };
         }
     }
-    out
+}
+
+/// The sum of squares of some numbers, on the threads of `cx`; what it is does not depend on their
+/// number.
+fn square_norm(numbers: &[f32], cx: Workers<'_>) -> f64 {
+    const BLOCK: usize = 1 << 18;
+    let sums = cx.executor.map(numbers.len().div_ceil(BLOCK), |i| {
+        let block = &numbers[i * BLOCK..((i + 1) * BLOCK).min(numbers.len())];
+        simd::run(Simd::from_env(), Squares { numbers: block })
+    });
+    sums.into_iter().sum()
+}
+
+struct Squares<'a> {
+    numbers: &'a [f32],
+}
+
+impl Kernel for Squares<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let mut sums = [0f64; 16];
+        let (chunks, rest) = self.numbers.as_chunks::<16>();
+        for chunk in chunks {
+            sums.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += f64::from(x) * f64::from(x));
+        }
+        sums.iter_mut().zip(rest).for_each(|(sum, &x)| *sum += f64::from(x) * f64::from(x));
+        sums.iter().sum()
+    }
 }
 
 impl Analysis {
@@ -124,7 +140,7 @@ impl Analysis {
         change: &[f32],
         cx: Workers<'_>,
     ) -> Result<Factors> {
-        let all: f64 = change.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+        let all = square_norm(change, cx);
         if all == 0.0 || !all.is_finite() {
             return Ok(Factors::default());
         }
@@ -164,16 +180,20 @@ impl Analysis {
         Ok(quantise(&found, rank, rows, columns, noise))
     }
 
-    fn find(&mut self, cx: Workers<'_>) -> Result<()> {
-        let parts =
-            std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut all = vec![0f32; self.unit.len() as usize];
-        for (chunk, part) in parts {
-            let start = self.unit.chunk_range(chunk).start as usize;
-            if let Some(place) = all.get_mut(start..start + part.len()) {
-                place.copy_from_slice(&part);
-            }
+    /// Keeps the changes of a chunk.
+    fn keep(&self, chunk: u64, changes: &[f32]) {
+        let mut all = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.is_empty() {
+            *all = vec![0.0; self.unit.len() as usize];
         }
+        let start = self.unit.chunk_range(chunk).start as usize;
+        if let Some(place) = all.get_mut(start..start + changes.len()) {
+            place.copy_from_slice(changes);
+        }
+    }
+
+    fn find(&mut self, cx: Workers<'_>) -> Result<()> {
+        let all = std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
         let segments = self.unit.segments().iter().zip(self.unit.segment_starts());
         let factors: Vec<Factors> = segments
             .map(|(segment, &start)| {
@@ -194,7 +214,8 @@ impl Analysis {
         let mut factor_bytes = Vec::new();
         factors::write(&self.unit, &factors, self.effort, &mut factor_bytes)?;
         let inner = Lossless.analyze(&residual_unit(&self.unit)?, self.effort)?;
-        self.found = Some(Found { bound, inner, factor_bytes });
+        let residual = Residual { unit: self.unit.clone(), factors: bound, whole: self.whole };
+        self.found = Some(Found { residual, inner, factor_bytes });
         Ok(())
     }
 }
@@ -216,36 +237,13 @@ impl UnitAnalysis for Analysis {
         let base = self.predictor.predict(base, width, target.len() / width, cast);
         let result = match &self.found {
             None => {
-                let changes = with_real!(dtype, changes_of, target, base);
-                self.changes.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk, changes);
+                with_real!(dtype, changes_of, target, base, changes);
+                self.keep(chunk, changes);
                 Ok(())
             }
             Some(found) => {
-                with_real!(
-                    dtype,
-                    predict,
-                    &self.unit,
-                    &found.bound,
-                    chunk,
-                    base,
-                    changes,
-                    predictions
-                );
-                if self.whole {
-                    found.inner.observe(chunk, target, Some(predictions), cx)
-                } else {
-                    let surrogate = with_real!(
-                        dtype,
-                        surrogate,
-                        &self.unit,
-                        &found.bound,
-                        chunk,
-                        target,
-                        base,
-                        predictions
-                    );
-                    found.inner.observe(chunk, &surrogate, Some(predictions), cx)
-                }
+                let coded = found.residual.of(chunk, target, base, changes, predictions);
+                found.inner.observe(chunk, &coded.target, Some(coded.prediction), cx)
             }
         };
         cx.put(scratch);
@@ -271,8 +269,8 @@ impl UnitAnalysis for Analysis {
     }
 
     fn finish(self: Box<Self>) -> Result<Box<dyn ChunkEncoder>> {
-        let Analysis { unit, predictor, found, whole, .. } = *self;
-        let Some(Found { bound, inner, factor_bytes }) = found else {
+        let Analysis { predictor, found, .. } = *self;
+        let Some(Found { residual, inner, factor_bytes }) = found else {
             return Err(Error::invalid_argument("nothing was analysed"));
         };
         let inner = inner.finish()?;
@@ -280,15 +278,13 @@ impl UnitAnalysis for Analysis {
         varint::put(&mut params, inner.params().len() as u64);
         params.extend_from_slice(inner.params());
         params.extend_from_slice(&factor_bytes);
-        Ok(Box::new(Encoder { unit, predictor, bound, whole, inner, params }))
+        Ok(Box::new(Encoder { residual, predictor, inner, params }))
     }
 }
 
 struct Encoder {
-    unit: UnitSpec,
+    residual: Residual,
     predictor: Predictor,
-    bound: Vec<Bound>,
-    whole: bool,
     inner: Box<dyn ChunkEncoder>,
     params: Vec<u8>,
 }
@@ -307,28 +303,14 @@ impl ChunkEncoder for Encoder {
         cx: &mut CodecContext,
     ) -> Result<()> {
         cx.cancel.check()?;
-        check_chunk(&self.unit, chunk, target.len(), base.map(<[u8]>::len))?;
-        let dtype = self.unit.dtype();
+        let unit = &self.residual.unit;
+        check_chunk(unit, chunk, target.len(), base.map(<[u8]>::len))?;
         let mut scratch = cx.take::<Scratch>();
         let Scratch { base: cast, changes, predictions } = &mut *scratch;
-        let width = dtype.storage_bytes();
+        let width = unit.dtype().storage_bytes();
         let base = self.predictor.predict(base, width, target.len() / width, cast);
-        with_real!(dtype, predict, &self.unit, &self.bound, chunk, base, changes, predictions);
-        let result = if self.whole {
-            self.inner.encode_chunk(chunk, target, Some(predictions), out, cx)
-        } else {
-            let surrogate = with_real!(
-                dtype,
-                surrogate,
-                &self.unit,
-                &self.bound,
-                chunk,
-                target,
-                base,
-                predictions
-            );
-            self.inner.encode_chunk(chunk, &surrogate, Some(predictions), out, cx)
-        };
+        let coded = self.residual.of(chunk, target, base, changes, predictions);
+        let result = self.inner.encode_chunk(chunk, &coded.target, Some(coded.prediction), out, cx);
         cx.put(scratch);
         result
     }

@@ -13,7 +13,9 @@ mod analysis;
 mod factors;
 mod product;
 #[cfg(feature = "svd-encode")]
-pub(crate) mod range;
+mod range;
+#[cfg(feature = "svd-encode")]
+mod residual;
 #[cfg(test)]
 mod tests;
 

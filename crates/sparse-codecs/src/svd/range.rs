@@ -2,8 +2,10 @@
 //! power steps (Halko, Martinsson and Tropp 2011). It steers the encoder only: nothing here is part
 //! of what a decoder computes.
 
-use crate::low_rank::linalg::{axpy, combine, eigen_until, noise, orthonormalise_until};
-use crate::simd::{self, Kernel, Simd};
+use crate::dense::{
+    add_product, eigen, gram, narrowed, noise, orthonormalise, product, view, view_mut,
+};
+use faer::MatRef;
 use sparse_core::{CancelToken, Result, Workers};
 use std::ops::Range;
 
@@ -13,11 +15,12 @@ const OVERSAMPLING: usize = 10;
 /// Power steps.
 const POWERS: usize = 2;
 
-/// Columns that are multiplied at a time: what a block of rows needs of them stays in the cache.
-const TILE: usize = 1024;
-
 /// Rows of a block. A constant, since sums of floats are taken block by block.
 const BLOCK: usize = 256;
+
+/// Columns of a tile. A constant for the same reason; small enough for tiles to keep several
+/// threads busy, large enough for products to run at full speed.
+const TILE: usize = 512;
 
 /// A matrix by rows.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +40,13 @@ pub(crate) struct Truncated {
     pub(crate) sigma: Vec<f64>,
 }
 
+/// The `index`-th range of `step` numbers below `end`.
+fn part(index: usize, step: usize, end: usize) -> Range<usize> {
+    index * step..((index + 1) * step).min(end)
+}
+
 impl Dense<'_> {
-    /// The leading `rank` singular values and vectors, or all that there are.
+    /// Finds the leading `rank` singular values and vectors, or all that there are.
     ///
     /// # Errors
     /// `Cancelled`.
@@ -49,195 +57,73 @@ impl Dense<'_> {
         for _ in 0..POWERS {
             let y = self.times(&v, cx)?;
             v = self.transposed_times(&y, size, cx)?;
-            orthonormalise_until(&mut v, n, cx.cancel);
+            orthonormalise(&mut v, n);
         }
         let left = self.times(&v, cx)?;
-        let gram = gram(&left, size, cx);
-        cx.cancel.check()?;
-        let (values, vectors) = eigen_until(&gram, size, cx.cancel);
+        let (values, vectors) = eigen(&gram_of(&left, size, cx.cancel)?, size);
         cx.cancel.check()?;
         let keep = rank.min(size);
-        let vectors = vectors.get(..keep * size).unwrap_or_default();
-        let right = combine(&v, n, vectors);
-        let rotated = cx.executor.map(self.rows.div_ceil(BLOCK), |block| {
-            let rows = left.chunks_exact(size).skip(block * BLOCK).take(BLOCK);
-            rows.flat_map(|row| {
-                vectors.chunks_exact(size).map(move |e| {
-                    e.iter().zip(row).map(|(&e, &x)| e * f64::from(x)).sum::<f64>() as f32
-                })
-            })
-            .collect::<Vec<f32>>()
-        });
-        let sigma = values.into_iter().take(keep).map(|v| v.max(0.0).sqrt()).collect();
-        Ok(Truncated { left: rotated.concat(), right, sigma })
+        let vectors = narrowed(vectors.get(..keep * size).unwrap_or_default());
+        let vectors = view(&vectors, size);
+        Ok(Truncated {
+            left: product(view(&left, size), vectors.transpose()),
+            right: product(vectors, view(&v, n)),
+            sigma: values.into_iter().take(keep).map(|v| v.max(0.0).sqrt()).collect(),
+        })
     }
 
-    /// `A v^T`, by rows of as many numbers as `v` has rows.
+    fn view(&self) -> MatRef<'_, f32> {
+        view(self.entries, self.columns)
+    }
+
+    /// Computes `A v^T`, by rows of as many numbers as `v` has rows.
     fn times(&self, v: &[f32], cx: Workers<'_>) -> Result<Vec<f32>> {
-        let blocks = self.rows.div_ceil(BLOCK);
-        let times = |block: usize| {
-            let rows = block * BLOCK..((block + 1) * BLOCK).min(self.rows);
-            simd::run(Simd::from_env(), Times { matrix: self, rows, v, cancel: cx.cancel })
-        };
-        let times = cx.executor.map(blocks, times);
-        cx.cancel.check()?;
-        Ok(times.concat())
+        let v = view(v, self.columns).transpose();
+        let blocks = cx.executor.try_map(self.rows.div_ceil(BLOCK), |block| {
+            cx.cancel.check()?;
+            let rows = part(block, BLOCK, self.rows);
+            Ok(product(self.view().subrows(rows.start, rows.len()), v))
+        })?;
+        Ok(blocks.concat())
     }
 
-    /// `y^T A`, by rows of the matrix' length.
+    /// Computes `y^T A`, by rows of the matrix' length; `y` has rows of `k` numbers.
     fn transposed_times(&self, y: &[f32], k: usize, cx: Workers<'_>) -> Result<Vec<f32>> {
         let n = self.columns;
-        // By columns, so that every sum is taken in the order of the rows.
-        let tiles = cx.executor.map(n.div_ceil(TILE), |t| {
-            let columns = t * TILE..((t + 1) * TILE).min(n);
-            simd::run(
-                Simd::from_env(),
-                TransposedTimes { matrix: self, columns, y, k, cancel: cx.cancel },
-            )
-        });
-        cx.cancel.check()?;
-        let rows = (0..k)
-            .flat_map(|j| {
-                tiles.iter().enumerate().flat_map(move |(t, w)| {
-                    let len = ((t + 1) * TILE).min(n) - t * TILE;
-                    w[j * len..(j + 1) * len].iter().copied()
-                })
-            })
-            .collect();
-        Ok(rows)
+        // By columns, so that no thread needs room for all of the result.
+        let tiles = cx.executor.try_map(n.div_ceil(TILE), |tile| {
+            let columns = part(tile, TILE, n);
+            let mut sum = vec![0f32; k * columns.len()];
+            for block in 0..self.rows.div_ceil(BLOCK) {
+                cx.cancel.check()?;
+                let rows = part(block, BLOCK, self.rows);
+                add_product(
+                    view_mut(&mut sum, columns.len()),
+                    view(y, k).subrows(rows.start, rows.len()).transpose(),
+                    self.view().submatrix(rows.start, columns.start, rows.len(), columns.len()),
+                );
+            }
+            Ok((columns, sum))
+        })?;
+        let mut out = vec![0f32; k * n];
+        for (columns, sum) in tiles {
+            let sums = sum.chunks_exact(columns.len());
+            out.chunks_exact_mut(n)
+                .zip(sums)
+                .for_each(|(out, sum)| out[columns.clone()].copy_from_slice(sum));
+        }
+        Ok(out)
     }
 }
 
-/// Some rows of `A v^T`.
-struct Times<'a> {
-    matrix: &'a Dense<'a>,
-    rows: Range<usize>,
-    v: &'a [f32],
-    cancel: &'a CancelToken,
-}
-
-impl Kernel for Times<'_> {
-    type Output = Vec<f32>;
-
-    #[inline(always)]
-    fn run(self) -> Vec<f32> {
-        let Times { matrix, rows, v, cancel } = self;
-        let (n, k) = (matrix.columns, v.len() / matrix.columns);
-        let mut y = vec![0f32; rows.len() * k];
-        for start in (0..n).step_by(TILE) {
-            let end = (start + TILE).min(n);
-            let row = |i: usize| &matrix.entries[i * n + start..i * n + end];
-            let of_v = |c: usize| &v[c * n + start..c * n + end];
-            for (pair, y) in y.chunks_mut(2 * k).enumerate() {
-                if cancel.is_cancelled() {
-                    break;
-                }
-                let i = rows.start + 2 * pair;
-                let (y0, y1) = y.split_at_mut(k);
-                // An odd last row is paired with itself.
-                let (a0, a1) = (row(i), if y1.is_empty() { row(i) } else { row(i + 1) });
-                for c in (0..k).step_by(2) {
-                    let d = (c + 1).min(k - 1);
-                    let sums = dots(a0, a1, of_v(c), of_v(d));
-                    y0[c] += sums[0];
-                    if d > c {
-                        y0[d] += sums[1];
-                    }
-                    if !y1.is_empty() {
-                        y1[c] += sums[2];
-                        if d > c {
-                            y1[d] += sums[3];
-                        }
-                    }
-                }
-            }
-        }
-        y
+/// Computes `y^T y`, of rows of `k` numbers, in double precision.
+fn gram_of(y: &[f32], k: usize, cancel: &CancelToken) -> Result<Vec<f64>> {
+    let mut sum = vec![0f64; k * k];
+    for block in y.chunks(BLOCK * k.max(1)) {
+        cancel.check()?;
+        sum.iter_mut().zip(gram(block, k)).for_each(|(sum, x)| *sum += x);
     }
-}
-
-/// Some columns of `y^T A`.
-struct TransposedTimes<'a> {
-    matrix: &'a Dense<'a>,
-    columns: Range<usize>,
-    y: &'a [f32],
-    k: usize,
-    cancel: &'a CancelToken,
-}
-
-impl Kernel for TransposedTimes<'_> {
-    type Output = Vec<f32>;
-
-    #[inline(always)]
-    fn run(self) -> Vec<f32> {
-        let TransposedTimes { matrix, columns, y, k, cancel } = self;
-        let len = columns.len();
-        let mut w = vec![0f32; k * len];
-        let row = |i: usize| &matrix.entries[i * matrix.columns + columns.start..][..len];
-        let whole = matrix.rows / 4 * 4;
-        for i in (0..whole).step_by(4) {
-            if cancel.is_cancelled() {
-                break;
-            }
-            let (a, b, c, d) = (row(i), row(i + 1), row(i + 2), row(i + 3));
-            for (j, w) in w.chunks_exact_mut(len).enumerate() {
-                let y = [y[i * k + j], y[(i + 1) * k + j], y[(i + 2) * k + j], y[(i + 3) * k + j]];
-                for ((((w, a), b), c), d) in w.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-                    *w += y[0] * a + y[1] * b + y[2] * c + y[3] * d;
-                }
-            }
-        }
-        for i in whole..matrix.rows {
-            for (j, w) in w.chunks_exact_mut(len).enumerate() {
-                axpy(y[i * k + j], row(i), w);
-            }
-        }
-        w
-    }
-}
-
-/// The four inner products of two rows with two others.
-#[inline(always)]
-fn dots(a0: &[f32], a1: &[f32], b0: &[f32], b1: &[f32]) -> [f32; 4] {
-    const LANES: usize = 16;
-    let mut sums = [[0f32; LANES]; 4];
-    let (x0, r0) = a0.as_chunks::<LANES>();
-    let (x1, r1) = a1.as_chunks::<LANES>();
-    let (y0, s0) = b0.as_chunks::<LANES>();
-    let (y1, s1) = b1.as_chunks::<LANES>();
-    for (((x0, x1), y0), y1) in x0.iter().zip(x1).zip(y0).zip(y1) {
-        for l in 0..LANES {
-            sums[0][l] += x0[l] * y0[l];
-            sums[1][l] += x0[l] * y1[l];
-            sums[2][l] += x1[l] * y0[l];
-            sums[3][l] += x1[l] * y1[l];
-        }
-    }
-    let mut out = sums.map(|s| s.iter().sum::<f32>());
-    for (((x0, x1), y0), y1) in r0.iter().zip(r1).zip(s0).zip(s1) {
-        out[0] += x0 * y0;
-        out[1] += x0 * y1;
-        out[2] += x1 * y0;
-        out[3] += x1 * y1;
-    }
-    out
-}
-
-/// `y^T y`, of rows of `k`.
-fn gram(y: &[f32], k: usize, cx: Workers<'_>) -> Vec<f64> {
-    let blocks = cx.executor.map((y.len() / k.max(1)).div_ceil(BLOCK), |block| {
-        let mut sum = vec![0f64; k * k];
-        for row in y.chunks_exact(k).skip(block * BLOCK).take(BLOCK) {
-            for (&a, sum) in row.iter().zip(sum.chunks_exact_mut(k)) {
-                sum.iter_mut().zip(row).for_each(|(s, &b)| *s += f64::from(a) * f64::from(b));
-            }
-        }
-        sum
-    });
-    blocks.into_iter().fold(vec![0.0; k * k], |mut all, block| {
-        all.iter_mut().zip(block).for_each(|(a, b)| *a += b);
-        all
-    })
+    Ok(sum)
 }
 
 #[cfg(test)]
@@ -250,9 +136,9 @@ mod tests {
         let (m, n) = (301, 207);
         // Rank 5 with singular values 16, 8, 4, 2, 1, and noise.
         let mut left = noise(5 * m);
-        orthonormalise_until(&mut left, m, &CancelToken::new());
+        orthonormalise(&mut left, m);
         let mut right = noise(5 * n);
-        orthonormalise_until(&mut right, n, &CancelToken::new());
+        orthonormalise(&mut right, n);
         let rough = noise(m * n);
         let entries: Vec<f32> = (0..m * n)
             .map(|at| {
@@ -278,6 +164,17 @@ mod tests {
             }
         }
         assert!(error.sqrt() < 1e-4 * 0.5 * ((m * n) as f64).sqrt() * 1.05, "{error}");
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_nothing() {
+        let (rows, columns) = (2 * BLOCK + 3, 2 * TILE + 5);
+        let entries = noise(rows * columns);
+        let matrix = Dense { rows, columns, entries: &entries };
+        let alone = matrix.truncated(9, CodecContext::new().workers()).unwrap();
+        let cx = CodecContext::new().on(std::sync::Arc::new(sparse_core::Threads::new(3)));
+        let together = matrix.truncated(9, cx.workers()).unwrap();
+        assert!(alone.left == together.left && alone.right == together.right);
     }
 
     #[test]

@@ -1,0 +1,115 @@
+//! What is coded beside the factors: what they do not predict, as the lossless codec's input.
+
+use super::factors::Bound;
+use super::product::predict;
+use crate::real::{Real, with_real};
+use crate::simd::{self, Kernel, Simd};
+use crate::word::Word;
+use sparse_core::UnitSpec;
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+/// The part of a unit that its factors leave to the lossless codec.
+pub(super) struct Residual {
+    pub(super) unit: UnitSpec,
+    pub(super) factors: Vec<Bound>,
+    /// Whether what the factors miss is coded, too.
+    pub(super) whole: bool,
+}
+
+/// A chunk as the lossless codec sees it.
+pub(super) struct Coded<'a> {
+    pub(super) target: Cow<'a, [u8]>,
+    pub(super) prediction: &'a [u8],
+}
+
+impl Residual {
+    /// Prepares one chunk; `changes` and `predictions` are scratch memory.
+    pub(super) fn of<'a>(
+        &self,
+        chunk: u64,
+        target: &'a [u8],
+        base: &'a [u8],
+        changes: &mut Vec<f32>,
+        predictions: &'a mut Vec<u8>,
+    ) -> Coded<'a> {
+        let (unit, factors, dtype) = (&self.unit, &self.factors, self.unit.dtype());
+        // Equal to its prediction, whatever that is. (Wider words may be coded in a narrower type,
+        // which is settled by looking at what they are.)
+        if !self.whole
+            && dtype.storage_bytes() == 2
+            && with_real!(dtype, is_all_predicted, unit, factors, chunk, target, base)
+        {
+            return Coded { target: base.into(), prediction: base };
+        }
+        with_real!(dtype, predict, unit, factors, chunk, base, changes, predictions);
+        if self.whole {
+            return Coded { target: target.into(), prediction: predictions };
+        }
+        let surrogate =
+            with_real!(dtype, surrogate, unit, factors, chunk, target, base, predictions);
+        Coded { target: surrogate.into(), prediction: predictions }
+    }
+}
+
+/// Returns whether the factors predict all of a chunk, which then equals its prediction.
+fn is_all_predicted<R: Real>(
+    unit: &UnitSpec,
+    bound: &[Bound],
+    chunk: u64,
+    target: &[u8],
+    base: &[u8],
+) -> bool {
+    let mut runs = unit.row_runs(unit.chunk_range(chunk));
+    let kernel = |words| HasSpecial::<R> { words, real: PhantomData };
+    runs.all(|run| bound.get(run.segment).is_some_and(|b| b.rank > 0))
+        && !simd::run(Simd::from_env(), kernel(target))
+        && !simd::run(Simd::from_env(), kernel(base))
+}
+
+/// Returns whether a word is infinite or NaN.
+struct HasSpecial<'a, R> {
+    words: &'a [u8],
+    real: PhantomData<R>,
+}
+
+impl<R: Real> Kernel for HasSpecial<'_, R> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run(self) -> bool {
+        let special = |found, w| found | R::is_special(R::W::load(w));
+        self.words.chunks_exact(R::W::BYTES).fold(false, special)
+    }
+}
+
+/// Copies the predictions, but for words that must come back as they are: special ones, and all of
+/// segments without factors.
+fn surrogate<R: Real>(
+    unit: &UnitSpec,
+    bound: &[Bound],
+    chunk: u64,
+    target: &[u8],
+    base: &[u8],
+    predictions: &[u8],
+) -> Vec<u8> {
+    let mut out = predictions.to_vec();
+    let width = R::W::BYTES;
+    let mut at = 0;
+    for run in unit.row_runs(unit.chunk_range(chunk)) {
+        let range = at..at + run.len * width;
+        at = range.end;
+        if bound.get(run.segment).is_none_or(|b| b.rank == 0) {
+            out[range.clone()].copy_from_slice(&target[range]);
+            continue;
+        }
+        let words =
+            target[range.clone()].chunks_exact(width).zip(base[range.clone()].chunks_exact(width));
+        for ((t, p), o) in words.zip(out[range].chunks_exact_mut(width)) {
+            if R::is_special(R::W::load(t)) || R::is_special(R::W::load(p)) {
+                o.copy_from_slice(t);
+            }
+        }
+    }
+    out
+}
