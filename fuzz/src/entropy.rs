@@ -4,12 +4,12 @@ use crate::Seed;
 use crate::input::Input;
 use crate::units::levels;
 use sparse_codecs::entropy::bits::{BitReader, BitWriter};
-use sparse_codecs::entropy::freq::{FreqTable, PROB_SCALE, read_tables, write_tables};
+use sparse_codecs::entropy::freq::{FreqTable, PROB_SCALE};
 use sparse_codecs::entropy::rans::{
     self, DecodeTables, EncodeScratch, EncodeTables, LANES, LOW, MAX_LANES,
 };
 use sparse_codecs::entropy::token::TokenScheme;
-use sparse_codecs::entropy::{bytes, varint};
+use sparse_codecs::entropy::{bytes, tables as serial_tables, varint};
 use sparse_codecs::simd::{Padded, Simd};
 use sparse_core::{Error, Result};
 
@@ -59,9 +59,12 @@ fn rans_round_trip(mut input: Input<'_>) {
         assert!(tokens.is_empty() || last == Some(0));
     }
     let mut serial = Vec::new();
-    write_tables(&tables, &mut serial);
+    serial_tables::write(&tables, &mut serial);
     let mut rest = &serial[..];
-    assert_eq!(read_tables(&mut rest, tables.len(), 256).expect("tables come back"), tables);
+    assert_eq!(
+        serial_tables::read(&mut rest, tables.len(), 256).expect("tables come back"),
+        tables
+    );
     assert!(rest.is_empty());
 }
 
@@ -154,7 +157,7 @@ fn agree(mut run: impl FnMut(Simd) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
 fn tables(mut input: Input<'_>) {
     let count = usize::from(input.byte()) % 80;
     let max_symbols = usize::from(input.u16()) % 300;
-    for table in read_tables(&mut input.0, count, max_symbols).into_iter().flatten() {
+    for table in serial_tables::read(&mut input.0, count, max_symbols).into_iter().flatten() {
         assert!(table.freqs().len() <= max_symbols);
         assert_eq!(table.freqs().iter().map(|&f| u32::from(f)).sum::<u32>(), PROB_SCALE);
         assert_eq!(DecodeTables::new(std::slice::from_ref(&table)).contexts(), 1);
@@ -226,7 +229,7 @@ pub fn seeds() -> Vec<Seed> {
     let text = b"the quick brown fox jumps over the lazy dog, again and again and again and again";
     let table = FreqTable::from_counts(&[900, 50, 50, 1, 0, 7]);
     let mut serial = vec![2, 2, 6, 0];
-    write_tables(&[table.clone(), table], &mut serial);
+    serial_tables::write(&[table.clone(), table], &mut serial);
     let garbage = |lanes: u8, states: usize| {
         let tables = [1, 0, 90, 5, 5, 1, 0, 0, 0, 0, lanes, 200, 0];
         [&tables[..], &LOW.to_le_bytes().repeat(states), text].concat()

@@ -1,7 +1,7 @@
 //! A part of a tensor: some indices of one dimension, all of the others. What a rank of a
 //! tensor-parallel group holds.
 
-use crate::{Error, Result, TensorSource, TensorSpec, check_range};
+use crate::{Error, Result, TensorSpec};
 use std::ops::Range;
 
 /// Bytes that are read at a time where the part is not contiguous.
@@ -9,7 +9,7 @@ const BAND_BYTES: u64 = 4 << 20;
 
 /// How a part lies in its tensor: stripes of `len` bytes, each `stride` after the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stripes {
+pub(crate) struct Stripes {
     count: u64,
     first: u64,
     len: u64,
@@ -68,61 +68,71 @@ impl TensorSpec {
     }
 }
 
-/// See [`TensorSource::read_part_into`].
-pub(crate) fn read_part_into<S: TensorSource + ?Sized>(
-    source: &S,
-    index: usize,
-    dim: usize,
-    indices: Range<u64>,
-    out: &mut [u8],
-) -> Result<()> {
-    check_range(source.tensors(), index, 0, 0)?;
-    let Some(entry) = source.tensors().get(index) else { return Ok(()) };
-    let in_tensor = |e: Error| e.in_tensor(&*entry.name);
-    let Stripes { count, first, len, stride } =
-        entry.spec.stripes(dim, &indices).map_err(in_tensor)?;
-    if out.len() as u64 != count * len {
-        return Err(in_tensor(Error::invalid_argument(format!(
-            "a buffer of {} bytes for a part of {}",
-            out.len(),
-            count * len
-        ))));
+impl TensorSpec {
+    /// Where a part lies, for a buffer of `len` bytes.
+    pub(crate) fn stripes_for(
+        &self,
+        dim: usize,
+        indices: &Range<u64>,
+        len: usize,
+    ) -> Result<Stripes> {
+        let stripes = self.stripes(dim, indices)?;
+        if len as u64 != stripes.count * stripes.len {
+            return Err(Error::invalid_argument(format!(
+                "a buffer of {len} bytes for a part of {}",
+                stripes.count * stripes.len
+            )));
+        }
+        Ok(stripes)
     }
-    if out.is_empty() {
-        return Ok(());
-    }
-    if count == 1 {
-        return source.read_range_into(index, first, out);
-    }
-    // Neighbouring stripes share chunks, so what lies between them is read, too, a band of stripes
-    // at a time.
-    let band = (BAND_BYTES / stride).max(1);
-    let (len, stride) = (len as usize, stride as usize);
-    let mut scratch = Vec::new();
-    for (i, out) in (0..).zip(out.chunks_mut((band as usize).saturating_mul(len))) {
-        let stripes = out.len() / len;
-        let (start, span) = (i * band * stride as u64 + first, (stripes - 1) * stride + len);
-        let bytes = match source.slice(index, start, span) {
-            Some(slice) => slice,
-            None => {
-                scratch.resize(span, 0);
-                source.read_range_into(index, start, &mut scratch)?;
-                &scratch
-            }
-        };
-        for (to, from) in out.chunks_exact_mut(len).zip(bytes.chunks(stride)) {
-            if let Some(from) = from.get(..len) {
-                to.copy_from_slice(from);
+}
+
+impl Stripes {
+    /// Fills `out`, which is as long as all stripes, by `slice` where bytes are in memory, else by
+    /// `read`; both take the first byte's place in the tensor.
+    pub(crate) fn read_into<'a>(
+        self,
+        out: &mut [u8],
+        slice: impl Fn(u64, usize) -> Option<&'a [u8]>,
+        read: impl Fn(u64, &mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        let Stripes { count, first, len, stride } = self;
+        if out.is_empty() {
+            return Ok(());
+        }
+        if count == 1 {
+            return read(first, out);
+        }
+        // Neighbouring stripes share chunks, so what lies between them is read, too, a band of
+        // stripes at a time.
+        let band = (BAND_BYTES / stride).max(1);
+        let (len, stride) = (len as usize, stride as usize);
+        let mut scratch = Vec::new();
+        for (i, out) in (0..).zip(out.chunks_mut((band as usize).saturating_mul(len))) {
+            let stripes = out.len() / len;
+            let (start, span) = (i * band * stride as u64 + first, (stripes - 1) * stride + len);
+            let bytes = match slice(start, span) {
+                Some(slice) => slice,
+                None => {
+                    scratch.resize(span, 0);
+                    read(start, &mut scratch)?;
+                    &scratch
+                }
+            };
+            for (to, from) in out.chunks_exact_mut(len).zip(bytes.chunks(stride)) {
+                if let Some(from) = from.get(..len) {
+                    to.copy_from_slice(from);
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Dtype, ErrorKind, TensorEntry};
+    use crate::{Dtype, ErrorKind, TensorEntry, TensorSource, check_range};
 
     struct One(Vec<TensorEntry>, Vec<u8>);
 

@@ -1,6 +1,6 @@
 //! Where bytes and tensors come from.
 
-use crate::{Error, ErrorKind, FileStamp, Result, TensorSpec, part, zeros};
+use crate::{Error, ErrorKind, FileStamp, Result, TensorSpec, zeros};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -253,7 +253,14 @@ pub trait TensorSource: Send + Sync {
         indices: Range<u64>,
         out: &mut [u8],
     ) -> Result<()> {
-        part::read_part_into(self, index, dim, indices, out)
+        check_range(self.tensors(), index, 0, 0)?;
+        let Some(entry) = self.tensors().get(index) else { return Ok(()) };
+        let stripes = entry.spec.stripes_for(dim, &indices, out.len());
+        stripes.map_err(|e| e.in_tensor(&*entry.name))?.read_into(
+            out,
+            |start, len| self.slice(index, start, len),
+            |start, out| self.read_range_into(index, start, out),
+        )
     }
 
     /// The index of the tensor called `name`.

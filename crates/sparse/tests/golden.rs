@@ -16,7 +16,7 @@ use sparse::{
     Delta, ErrorKind, Limits, Model, OpenOptions, Options, Overwrite, Unobserved, default_registry,
     reconstruct,
 };
-use sparse_codecs::entropy::{bytes, freq, varint};
+use sparse_codecs::entropy::{bytes, tables, varint};
 use sparse_container::{FORMAT_VERSION, digest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -160,9 +160,9 @@ fn kinds(delta: &Delta) -> BTreeSet<String> {
 fn merge(mut params: &[u8]) -> &'static str {
     let input = &mut params;
     varint::take(input).unwrap();
-    let tables = varint::take(input).unwrap() as usize;
+    let count = varint::take(input).unwrap() as usize;
     bytes::unpack(input, 256).unwrap();
-    freq::read_tables(input, tables, 256).unwrap();
+    tables::read(input, count, 256).unwrap();
     assert!(varint::take(input).unwrap() > 0, "a rank");
     if varint::take(input).unwrap() & 1024 == 0 { "sum rounded" } else { "product rounded" }
 }

@@ -5,7 +5,8 @@
 //!
 //! * [`token`]: split an integer into a token (at most 256 kinds) and raw low bits, as JPEG XL
 //!   does.
-//! * [`freq`]: histograms, normalised to [`freq::PROB_BITS`] bits; their compact serial form.
+//! * [`freq`]: histograms, normalised to [`freq::PROB_BITS`] bits.
+//! * [`tables`]: their compact serial form.
 //! * [`rans`]: range asymmetric numeral systems (Duda 2013) with 32 interleaved states over one
 //!   shared stream of 16-bit words, the layout of CRAM 3.1's rANS 32x16.
 //! * [`bits`]: a little-endian bit stream for what is not worth modelling.
@@ -17,5 +18,7 @@ pub mod bytes;
 pub(crate) mod cluster;
 pub mod freq;
 pub mod rans;
+pub(crate) mod symbol;
+pub mod tables;
 pub mod token;
 pub mod varint;

@@ -2,8 +2,8 @@
 
 use super::build::{Bounds, Built, Histogram, MANY_REFINEMENTS, build};
 use super::chunk::{
-    Encoder, POSITIONS_SLACK, changed, is_sparse, overhead_bytes, positions_overhead_bytes,
-    write_profiles,
+    BoundEncoder, Encoder, POSITIONS_SLACK, changed, is_sparse, overhead_bytes,
+    positions_overhead_bytes, write_profiles,
 };
 use super::count::{add_counts, group, sum_of_changes};
 use super::model::{Kind, Model, Tokens};
@@ -541,7 +541,7 @@ impl UnitAnalysis for Analysis {
             Some((model, _)) => model,
             None => self.build(&BTreeMap::new(), &Bounds::default()).model,
         };
-        Ok(Box::new(super::BoundEncoder::new(Encoder::new(
+        Ok(Box::new(BoundEncoder::new(Encoder::new(
             self.scanner.simd,
             self.unit,
             model,

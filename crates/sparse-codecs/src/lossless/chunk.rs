@@ -19,7 +19,7 @@ use crate::entropy::rans::{self, EncodeScratch, EncodeTables, LANES, MAX_LANES};
 use crate::entropy::token::MAX_TOKENS;
 use crate::entropy::{bits, bytes, varint};
 use crate::simd::{self, Simd};
-use sparse_core::{CodecContext, Result, UnitSpec};
+use sparse_core::{ChunkEncoder, CodecContext, Result, UnitSpec, check_chunk};
 
 pub(super) const VERBATIM: u8 = 0;
 pub(super) const RELATIVE: u8 = 0x40;
@@ -284,4 +284,37 @@ pub(super) fn write_profiles(profiles: &[u8], symbols: &mut Vec<u8>, out: &mut V
         out.truncate(start + plain);
     }
     relative
+}
+
+/// An encoder of one unit's chunks, with its parameter block.
+pub(super) struct BoundEncoder {
+    encoder: Encoder,
+    params: Vec<u8>,
+}
+
+impl BoundEncoder {
+    pub(super) fn new(encoder: Encoder) -> Self {
+        let mut params = Vec::new();
+        encoder.model.write(&mut params);
+        BoundEncoder { encoder, params }
+    }
+}
+
+impl ChunkEncoder for BoundEncoder {
+    fn params(&self) -> &[u8] {
+        &self.params
+    }
+
+    fn encode_chunk(
+        &self,
+        chunk: u64,
+        target: &[u8],
+        base: Option<&[u8]>,
+        out: &mut Vec<u8>,
+        cx: &mut CodecContext,
+    ) -> Result<()> {
+        cx.cancel.check()?;
+        check_chunk(&self.encoder.unit, chunk, target.len(), base.map(<[u8]>::len))?;
+        self.encoder.encode(chunk, target, base, out, cx)
+    }
 }

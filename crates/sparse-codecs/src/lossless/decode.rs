@@ -12,7 +12,9 @@ use crate::entropy::rans::{self, DecodeTables, MAX_LANES};
 use crate::entropy::{bytes, varint};
 use crate::simd::{self, ContextRule, Expansion16, Padded, RawBits, Simd};
 use crate::word::{Word, magnitude, restore, with_word};
-use sparse_core::{CodecContext, Error, Limits, Result, UnitSpec, zeros};
+use sparse_core::{
+    ChunkDecoder, CodecContext, Error, Limits, Result, UnitSpec, check_chunk, zeros,
+};
 
 /// Weights per block, a multiple of [`MAX_LANES`].
 const BLOCK: usize = 2048;
@@ -315,4 +317,25 @@ fn decode_coded<W: Word>(
         return Err(Error::corrupt("raw bits do not end where they should"));
     }
     Ok(())
+}
+
+/// A decoder of one unit's chunks.
+pub(super) struct BoundDecoder {
+    pub(super) unit: UnitSpec,
+    pub(super) decoder: Decoder,
+}
+
+impl ChunkDecoder for BoundDecoder {
+    fn decode_chunk(
+        &self,
+        chunk: u64,
+        encoded: &[u8],
+        base: Option<&[u8]>,
+        out: &mut [u8],
+        cx: &mut CodecContext,
+    ) -> Result<()> {
+        cx.cancel.check()?;
+        check_chunk(&self.unit, chunk, out.len(), base.map(<[u8]>::len))?;
+        self.decoder.decode(chunk, encoded, base, out, cx)
+    }
 }

@@ -32,14 +32,12 @@ pub use narrow::widened_from;
 
 use crate::simd::Simd;
 use analysis::Analysis;
-use chunk::Encoder;
-use decode::Decoder;
+use decode::{BoundDecoder, Decoder};
 use model::base_fits;
 use narrow::{MaybeNarrow, NARROW};
 use sparse_core::{
-    BaseUse, ChunkDecoder, ChunkEncoder, CodecContext, CodecId, CodecInfo, DeltaDecoder,
-    DeltaEncoder, Dtype, Effort, Error, Fidelity, Limits, Result, UnitAnalysis, UnitSpec,
-    check_chunk,
+    BaseUse, ChunkDecoder, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype, Effort, Error,
+    Fidelity, Limits, Result, UnitAnalysis, UnitSpec,
 };
 
 /// The lossless codec, see the [module](self).
@@ -141,57 +139,5 @@ impl DeltaEncoder for LosslessOn {
             Dtype::F32 | Dtype::F64 => Box::new(MaybeNarrow::new(self.simd, unit, effort)),
             _ => Box::new(Analysis::new(self.simd, unit, effort)),
         })
-    }
-}
-
-struct BoundDecoder {
-    unit: UnitSpec,
-    decoder: Decoder,
-}
-
-impl ChunkDecoder for BoundDecoder {
-    fn decode_chunk(
-        &self,
-        chunk: u64,
-        encoded: &[u8],
-        base: Option<&[u8]>,
-        out: &mut [u8],
-        cx: &mut CodecContext,
-    ) -> Result<()> {
-        cx.cancel.check()?;
-        check_chunk(&self.unit, chunk, out.len(), base.map(<[u8]>::len))?;
-        self.decoder.decode(chunk, encoded, base, out, cx)
-    }
-}
-
-struct BoundEncoder {
-    encoder: Encoder,
-    params: Vec<u8>,
-}
-
-impl BoundEncoder {
-    fn new(encoder: Encoder) -> Self {
-        let mut params = Vec::new();
-        encoder.model.write(&mut params);
-        BoundEncoder { encoder, params }
-    }
-}
-
-impl ChunkEncoder for BoundEncoder {
-    fn params(&self) -> &[u8] {
-        &self.params
-    }
-
-    fn encode_chunk(
-        &self,
-        chunk: u64,
-        target: &[u8],
-        base: Option<&[u8]>,
-        out: &mut Vec<u8>,
-        cx: &mut CodecContext,
-    ) -> Result<()> {
-        cx.cancel.check()?;
-        check_chunk(&self.encoder.unit, chunk, target.len(), base.map(<[u8]>::len))?;
-        self.encoder.encode(chunk, target, base, out, cx)
     }
 }

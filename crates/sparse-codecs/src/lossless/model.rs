@@ -6,9 +6,9 @@
 //! differ in profile, a small and a large weight of one row in key.
 
 use super::positions::Positions;
-use crate::entropy::freq::{self, FreqTable};
+use crate::entropy::freq::FreqTable;
 use crate::entropy::token::{MAX_TOKENS, Token, TokenScheme};
-use crate::entropy::{bytes, varint};
+use crate::entropy::{bytes, tables, varint};
 use sparse_core::{Dtype, DtypeClass, Error, Limits, Result, UnitSpec};
 
 /// Number of keys.
@@ -237,7 +237,7 @@ impl Model {
             last = table;
         }
         bytes::pack(&steps, out);
-        freq::write_tables(&self.tables, out);
+        tables::write(&self.tables, out);
         if let Some(positions) = &self.positions {
             positions.write(out);
         }
@@ -294,7 +294,7 @@ impl Model {
             }
             *slot = last as u8;
         }
-        let tables = freq::read_tables(&mut input, table_count, tokens.count())?;
+        let tables = tables::read(&mut input, table_count, tokens.count())?;
         let positions = match input {
             [] => None,
             _ => Some(Positions::read(&mut input, table_count, tokens.count())?),

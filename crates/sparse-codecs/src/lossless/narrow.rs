@@ -3,8 +3,8 @@
 
 use super::analysis::Analysis;
 use super::convert::Cast;
-use super::decode::Decoder;
-use super::{BoundDecoder, base_fits};
+use super::decode::{BoundDecoder, Decoder};
+use super::model::base_fits;
 use crate::simd::Simd;
 use crate::word::{Word, with_word};
 use sparse_core::{

@@ -5,10 +5,10 @@
 //! byte at one place of all elements' raw bits, coded on its own.
 
 use crate::entropy::bytes::histogram;
-use crate::entropy::freq::{self, FreqTable, entropy_bits};
+use crate::entropy::freq::{FreqTable, entropy_bits};
 use crate::entropy::rans::{self, DecodeTables, EncodeScratch, EncodeTables, LANES};
 use crate::entropy::token::{MAX_TOKENS, TokenScheme};
-use crate::entropy::varint;
+use crate::entropy::{tables, varint};
 use crate::lossless::model::Tokens;
 use crate::simd::{Padded, Simd};
 use sparse_core::{Error, Result};
@@ -81,7 +81,7 @@ pub(super) fn write(simd: Simd, planes: usize, out: &mut Vec<u8>, start: usize) 
         let start = coded.len();
         let tables = tables_of(&plane);
         coded.push(tables.len() as u8);
-        freq::write_tables(&tables, &mut coded);
+        tables::write(&tables, &mut coded);
         let contexts = contexts(elements, tables.len());
         let mut words = Vec::new();
         let tables = EncodeTables::on(simd, &tables);
@@ -164,7 +164,7 @@ pub(super) fn read(
             }
             &[parts @ 1..=MAX_PARTS] => {
                 let parts = usize::from(parts);
-                let tables = DecodeTables::new(&freq::read_tables(&mut input, parts, MAX_TOKENS)?);
+                let tables = DecodeTables::new(&tables::read(&mut input, parts, MAX_TOKENS)?);
                 let most = input.len() as u64 / 2;
                 let count =
                     varint::take_max(&mut input, most, "number of words of a plane")? as usize;

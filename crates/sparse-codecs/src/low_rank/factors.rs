@@ -3,10 +3,9 @@
 
 use super::float::Real;
 use crate::entropy::bits::BitReader;
-use crate::entropy::freq;
 use crate::entropy::rans;
 use crate::entropy::token::TokenScheme;
-use crate::entropy::{bytes, varint};
+use crate::entropy::{bytes, tables, varint};
 use crate::simd::{self, Kernel, Simd};
 use sparse_core::{Error, Limits, Result, Segment, UnitSpec, with_room, zeros};
 
@@ -167,7 +166,7 @@ pub(super) mod write {
     use super::*;
     use crate::entropy::bits::BitWriter;
     use crate::entropy::cluster::{Cost, Sparse, cluster};
-    use crate::entropy::freq::FreqTable;
+    use crate::entropy::freq::{self, FreqTable};
 
     /// What the entries of one matrix's factors take, nearly, in bits.
     pub(in super::super) fn bits<R: Real>(segment: &Segment, f: &Factors<R>) -> f64 {
@@ -244,7 +243,7 @@ pub(super) mod write {
         let tables: Vec<_> = sums.iter().map(|s| FreqTable::from_counts(s)).collect();
         varint::put(out, tables.len() as u64);
         bytes::pack(&table_of.iter().map(|&t| t as u8).collect::<Vec<_>>(), out);
-        freq::write_tables(&tables, out);
+        tables::write(&tables, out);
         let mut contexts = Vec::with_capacity(values.len());
         classes(matrices().map(|(s, f)| (f.rank, *s)), |class, len| {
             contexts.extend(std::iter::repeat_n(table_of[class] as u8, len as usize));
@@ -323,7 +322,7 @@ pub(super) fn read<R: Real>(
     if tables == 0 || table_of.iter().any(|&t| t as usize >= tables) {
         return Err(Error::corrupt("factors name a table that is not there"));
     }
-    let tables = freq::read_tables(&mut input, tables, TOKENS.token_count(33))?;
+    let tables = tables::read(&mut input, tables, TOKENS.token_count(33))?;
     let matrices = || all.iter().zip(unit.segments()).map(|(f, s)| (f.rank, *s));
     let mut contexts = with_room(entries as usize)?;
     classes(matrices(), |class, len| {

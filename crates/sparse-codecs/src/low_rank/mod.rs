@@ -10,6 +10,8 @@
 
 #[cfg(feature = "low-rank-encode")]
 mod analysis;
+#[cfg(feature = "low-rank-encode")]
+mod ask;
 mod chunk;
 #[cfg(feature = "low-rank-encode")]
 mod export;
@@ -26,13 +28,15 @@ mod model;
 mod tests;
 
 use crate::simd::Simd;
+#[cfg(feature = "low-rank-encode")]
+pub use ask::{HintedLowRank, looks_low_rank};
 use chunk::{Decoder, Predictor};
 #[cfg(feature = "low-rank-encode")]
 pub use export::{FloatFactors, factorise};
 use factors::is_matrix;
 use float::{Real, is_real, with_real};
 #[cfg(feature = "low-rank-encode")]
-pub use hint::{HintedLowRank, LowRankHint, looks_low_rank};
+pub use hint::LowRankHint;
 use model::Model;
 use sparse_core::{
     BaseUse, ChunkDecoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, Error, Fidelity, Limits,

@@ -2,9 +2,9 @@
 
 #[cfg(test)]
 use super::float::CENTRE;
-use crate::entropy::freq::{self, FreqTable};
+use crate::entropy::freq::FreqTable;
 use crate::entropy::token::TokenScheme;
-use crate::entropy::{bytes, varint};
+use crate::entropy::{bytes, tables, varint};
 use sparse_core::{Error, Result};
 
 /// Classes of the distance to the nearer bound of the rounding cell.
@@ -100,7 +100,7 @@ impl Model {
             }
             *slot = last as u8;
         }
-        let tables = freq::read_tables(input, tables, TOKENS.token_count(bits))?;
+        let tables = tables::read(input, tables, TOKENS.token_count(bits))?;
         Ok(Model { origin, contexts, tables })
     }
 }
@@ -133,7 +133,7 @@ mod build {
                 })
                 .collect();
             bytes::pack(&steps, out);
-            freq::write_tables(&self.tables, out);
+            tables::write(&self.tables, out);
         }
 
         /// Make tables from counts by key and token. Also returns the entropy given the contexts,

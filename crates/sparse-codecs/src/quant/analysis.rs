@@ -1,9 +1,10 @@
 //! Settling steps, thresholds and tables of a quantised unit.
 
 use super::chunk::{Encoder, Scratch, surrogates};
+use super::goal::Goal;
 use super::quantise::{Choice, Quantiser, Thinned};
-use super::rule::{Groups, Rule, Steps, step_code};
-use super::{Goal, fit, kernel};
+use super::rule::{Groups, Rule, STEP_BITS, Steps, step_code};
+use super::{fit, kernel};
 use crate::lossless::{Lossless, Predictor};
 use crate::real::{Real, with_real};
 use crate::word::Word;
@@ -17,9 +18,6 @@ use std::sync::{Mutex, PoisonError};
 
 /// Mantissa bits of a row's step: what more would gain in error, it would cost in bits.
 const ROW_STEP_BITS: u32 = 4;
-
-/// Mantissa bits of a segment's step.
-pub(super) const STEP_BITS: u32 = 7;
 
 /// Changed weights of a segment that its step is found with, at most.
 const SAMPLES: usize = 1 << 13;
@@ -59,14 +57,6 @@ struct Samples {
     below: u64,
     /// Hash, target and prediction.
     words: Vec<(u64, u64, u64)>,
-}
-
-/// A bijection that looks like chance (the end of SplitMix64).
-#[inline(always)]
-pub(super) fn hash(position: u64) -> u64 {
-    let z = (position ^ (position >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Targets and predictions of some of a segment's changed weights, each as likely as any other.

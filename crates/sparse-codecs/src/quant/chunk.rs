@@ -6,7 +6,8 @@
 //! bits  codes  words              codes of so many bits each, two's complement; stored words
 //! ```
 
-use super::kernel::{BLOCK, move_block, multiply_block};
+use super::block::BLOCK;
+use super::kernel::{move_block, multiply_block};
 use super::quantise::Quantiser;
 use super::rule::{Groups, Rule, Step, apply_ulps, stored_ulps, ulps, zigzag};
 use crate::entropy::{bits::BitReader, bits::BitWriter, varint};

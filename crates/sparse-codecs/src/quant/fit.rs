@@ -1,9 +1,9 @@
 //! Steps and thresholds that keep an error bound, found on samples of a segment.
 
-use super::analysis::STEP_BITS;
 use super::kernel::Rules;
-use super::quantise::{Nearest, Thinned};
-use super::rule::{Groups, SHIFT_PARTS, Step, Steps, step_code};
+use super::pick::Nearest;
+use super::quantise::Thinned;
+use super::rule::{Groups, SHIFT_PARTS, STEP_BITS, Step, Steps, step_code};
 use crate::real::Real;
 use crate::word::Word;
 

@@ -3,17 +3,13 @@
 //!
 //! Sums of floats are taken in the same lanes on every level.
 
-use super::analysis::hash;
-use super::block::{Block, surrogate, zigzag};
-use super::quantise::{Exact, Larger, Nearest, NearestUlps, Pick, Sign};
+use super::block::{BLOCK, Block, surrogate, zigzag};
+use super::pick::{Exact, Larger, Nearest, NearestUlps, Pick, Sign};
 use super::rule::{Step, apply_ulps, stored_ulps, ulps};
 use crate::real::Real;
 use crate::simd::{self, Kernel, Simd};
 use crate::word::Word;
 use std::marker::PhantomData;
-
-/// Weights that are looked at together.
-pub(super) const BLOCK: usize = 256;
 
 /// Partial sums.
 const LANES: usize = 8;
@@ -98,7 +94,7 @@ impl<R: Real, P: Pick<R>> Kernel for Surrogates<'_, R, P> {
                 out.copy_from_slice(predictions);
                 continue;
             }
-            let n = block.code::<R>(self.pick, target, predictions);
+            let n = self.pick.code_words(&mut block, target, predictions);
             let coded = block.codes[..n].iter().zip(&block.predictions[..n]);
             for (o, (&code, &p)) in out.chunks_exact_mut(R::W::BYTES).zip(coded) {
                 widest |= zigzag::<R>(code);
@@ -143,7 +139,7 @@ impl<R: Real, P: Pick<R>> Kernel for Errors<'_, R, P> {
             if target.len() < bytes {
                 (wrong, all) = ([0.0; BLOCK], [0.0; BLOCK]);
             }
-            let n = block.code::<R>(self.pick, target, predictions);
+            let n = self.pick.code_words(&mut block, target, predictions);
             let words =
                 block.targets[..n].iter().zip(&block.predictions[..n]).zip(&block.words[..n]);
             for (((&t, &p), &word), (wrong, all)) in words.zip(wrong.iter_mut().zip(&mut all)) {
@@ -185,6 +181,14 @@ impl<R: Real> Kernel for Changed<'_, R> {
         };
         blocks.map(|b| u64::from(count(b))).sum()
     }
+}
+
+/// A bijection that looks like chance (the end of SplitMix64).
+#[inline(always)]
+fn hash(position: u64) -> u64 {
+    let z = (position ^ (position >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// The changed weights whose place, counted from `first` on, has a hash of at most `below`: hash,

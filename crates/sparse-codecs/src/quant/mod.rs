@@ -16,11 +16,15 @@ mod analysis;
 mod block;
 mod chunk;
 mod fit;
+mod goal;
 mod kernel;
+mod pick;
 mod quantise;
 mod rule;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use goal::Goal;
 
 use crate::lossless::{Lossless, Predictor};
 use crate::real::{is_castable, is_real};
@@ -31,32 +35,6 @@ use sparse_core::{
     ChunkDecoder, ChunkEncoder, CodecContext, DeltaDecoder, Effort, Error, Limits, Result,
     UnitAnalysis, UnitSpec, check_chunk,
 };
-
-/// What an encoder aims at.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(
-    not(all(
-        feature = "int8",
-        feature = "sign",
-        feature = "sparse",
-        feature = "sparse-int8",
-        feature = "ulp-bounded"
-    )),
-    allow(dead_code)
-)]
-pub(crate) enum Goal {
-    /// Steps of a 127th of each row's largest change.
-    Int8,
-    /// The sign, and each row's mean size.
-    Sign,
-    /// Exact values of the larger changes, within a relative error of each segment's change.
-    Sparse { error: f64 },
-    /// Steps as large as a relative error of each segment's change, or an absolute one of each
-    /// weight, allows.
-    SparseInt8 { error: Option<f64>, bound: Option<f64> },
-    /// Within so many units in the last place.
-    UlpBounded(u32),
-}
 
 fn check_unit(name: &str, unit: &UnitSpec) -> Result<()> {
     if is_real(unit.dtype()) && unit.base_dtype().is_none_or(is_castable) {

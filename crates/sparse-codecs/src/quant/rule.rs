@@ -17,6 +17,9 @@ const GROUP_MIN: u64 = 512;
 /// There are at most about so many groups.
 const MAX_GROUPS_LOG2: u32 = 20;
 
+/// Mantissa bits of a segment's step.
+pub(super) const STEP_BITS: u32 = 7;
+
 /// Parts of a step in which reconstruction points are moved.
 pub(super) const SHIFT_PARTS: f64 = 128.0;
 

@@ -1,7 +1,8 @@
 //! AVX2: rANS, vectors of 8 states.
 
-use super::{EncodeRounds, EncodeSymbol, Rans, Slot};
+use super::scalar::{EncodeRounds, Rans};
 use crate::entropy::freq::{PROB_BITS, PROB_SCALE};
+use crate::entropy::symbol::{EncodeSymbol, Slot};
 use std::arch::x86_64::*;
 
 /// For each set of states that want a word, the bytes of the next eight words that each one gets;

@@ -1,7 +1,8 @@
 //! AVX2: 16-bit words from tokens and raw bits, in three passes over a block that stays in the
 //! first-level cache.
 
-use super::{Expansion16, RawBits, SHIFT, SIGNED, scalar};
+use super::scalar;
+use super::types::{Expansion16, RawBits, SHIFT, SIGNED};
 use std::arch::x86_64::*;
 
 /// Words per block.

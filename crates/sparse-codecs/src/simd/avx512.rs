@@ -2,8 +2,9 @@
 
 pub(super) use super::avx512_rans::{encode_rounds, rans_rounds};
 pub(super) use super::avx512_restore::restore16;
+use super::scalar;
 use super::select::{masks_by, select_by};
-use super::{ContextRule, PAGE, scalar};
+use super::types::{ContextRule, PAGE};
 use crate::entropy::bits::BitWriter;
 use crate::entropy::token::TokenScheme;
 use std::arch::x86_64::*;

@@ -1,7 +1,8 @@
 //! AVX-512: rANS, vectors of 16 states.
 
-use super::{EncodeRounds, EncodeSymbol, Rans, Slot};
+use super::scalar::{EncodeRounds, Rans};
 use crate::entropy::freq::{PROB_BITS, PROB_SCALE};
+use crate::entropy::symbol::{EncodeSymbol, Slot};
 use crate::simd::Padded;
 use std::arch::x86_64::*;
 

@@ -4,7 +4,8 @@
 //! begin. A group's bytes are looked up in the stream, and each word's bits taken from them by a
 //! multishift.
 
-use super::{Expansion16, RawBits, SHIFT, SIGNED, scalar};
+use super::scalar;
+use super::types::{Expansion16, RawBits, SHIFT, SIGNED};
 use std::arch::x86_64::*;
 
 /// Indices of bytes for half of the words, each eight bytes those of a group: `within` says which

@@ -28,110 +28,21 @@ mod avx512;
 mod avx512_rans;
 #[cfg(target_arch = "x86_64")]
 mod avx512_restore;
+mod level;
 mod padded;
 mod scalar;
 mod select;
 #[cfg(test)]
 mod tests;
+mod types;
 
+pub use level::{Level, Simd};
 pub use padded::Padded;
 pub(crate) use scalar::{EncodeRounds, Rans, Words, rans_step, rounds_by};
+pub(crate) use types::{ContextRule, Expansion16, PriceTable, RawBits};
 
 use crate::entropy::bits::BitWriter;
-use crate::entropy::rans::{EncodeSymbol, Slot};
 use crate::entropy::token::TokenScheme;
-use std::sync::OnceLock;
-
-/// A set of processor features that kernels are written for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Level {
-    /// No vectors.
-    Scalar,
-    /// x86-64 with AVX2, BMI1, BMI2 and POPCNT.
-    Avx2,
-    /// The same and AVX-512 F, BW, CD, DQ, VL, VBMI and VBMI2.
-    Avx512,
-}
-
-impl Level {
-    /// All levels, lowest first.
-    pub const ALL: [Level; 3] = [Level::Scalar, Level::Avx2, Level::Avx512];
-
-    /// The level of that name, in lower case: `scalar`, `avx2`, `avx512`.
-    pub fn from_name(name: &str) -> Option<Level> {
-        Level::ALL.into_iter().find(|l| l.name() == name)
-    }
-
-    /// Its name, in lower case.
-    pub fn name(self) -> &'static str {
-        match self {
-            Level::Scalar => "scalar",
-            Level::Avx2 => "avx2",
-            Level::Avx512 => "avx512",
-        }
-    }
-}
-
-/// A level that this processor has. What kernels compute does not depend on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Simd(Level);
-
-impl Simd {
-    /// No vectors: every processor has that.
-    pub const SCALAR: Simd = Simd(Level::Scalar);
-
-    /// The highest level that the processor has.
-    pub fn detect() -> Simd {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let avx2 = is_x86_feature_detected!("avx2")
-                && is_x86_feature_detected!("bmi1")
-                && is_x86_feature_detected!("bmi2")
-                && is_x86_feature_detected!("lzcnt")
-                && is_x86_feature_detected!("popcnt");
-            let avx512 = avx2
-                && is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512cd")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512vbmi")
-                && is_x86_feature_detected!("avx512vbmi2");
-            if avx512 {
-                return Simd(Level::Avx512);
-            }
-            if avx2 {
-                return Simd(Level::Avx2);
-            }
-        }
-        Simd::SCALAR
-    }
-
-    /// `level`, or the highest below it that the processor has.
-    pub fn at_most(level: Level) -> Simd {
-        Simd(Simd::detect().0.min(level))
-    }
-
-    /// What the environment variable `SPARSE_SIMD` allows (a [level's name](Level::from_name)),
-    /// else [`detect`](Self::detect). Looked up once.
-    pub fn from_env() -> Simd {
-        static SIMD: OnceLock<Simd> = OnceLock::new();
-        *SIMD.get_or_init(|| {
-            let level = std::env::var("SPARSE_SIMD").ok().and_then(|name| Level::from_name(&name));
-            level.map_or_else(Simd::detect, Simd::at_most)
-        })
-    }
-
-    /// The level.
-    pub fn level(self) -> Level {
-        self.0
-    }
-}
-
-/// Bytes of a page of memory.
-#[cfg(target_arch = "x86_64")]
-const PAGE: usize = 4096;
 
 /// Call the kernel of a level.
 macro_rules! dispatch {
@@ -166,15 +77,6 @@ pub(crate) fn encode_rounds(
     dispatch!(simd, encode_rounds(job, contexts, tokens));
 }
 
-/// How a prediction becomes a context: `table[min((magnitude >> shift) - origin, 63)]`, where the
-/// difference does not go below zero, and the magnitude of a float lacks its sign.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ContextRule {
-    pub(crate) shift: u32,
-    pub(crate) origin: u64,
-    pub(crate) float: bool,
-}
-
 /// The contexts of 16-bit predictions; `contexts` is as long as `predictions`.
 pub(crate) fn contexts16(
     simd: Simd,
@@ -197,87 +99,10 @@ pub(crate) fn contexts32(
     dispatch!(simd, contexts32(rule, table, predictions, contexts));
 }
 
-/// A stream of bits, the lowest of a byte first.
-#[derive(Debug)]
-pub(crate) struct RawBits<'a> {
-    pub(crate) bytes: &'a Padded,
-    /// In bits.
-    pub(crate) position: usize,
-}
-
-impl RawBits<'_> {
-    /// The next `count` bits, at most 64; zeros past the end.
-    #[inline(always)]
-    pub(crate) fn take(&mut self, count: u32) -> u64 {
-        let mut value = self.bytes.window(self.position);
-        if count > 56 {
-            value = (value & ((1 << 56) - 1)) | self.bytes.window(self.position + 56) << 56;
-        }
-        self.position += count as usize;
-        if count == 64 { value } else { value & ((1u64 << count) - 1) }
-    }
-}
-
 /// `out[i] = table[keys[i]]`, for keys below 64.
 pub(crate) fn look_up(simd: Simd, table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
     dispatch!(simd, look_up(table, keys, out));
 }
-
-/// How tokens of 16-bit words expand.
-#[derive(Clone, Debug)]
-pub(crate) struct Expansion16 {
-    by_token: [Expanded; 256],
-    /// The place of raw bits.
-    raw_shift: u32,
-    form: Form,
-}
-
-/// What a token stands for.
-#[derive(Clone, Copy, Debug, Default)]
-struct Expanded {
-    /// Number of raw bits, at most [`Expansion16::MAX_RAW`].
-    count: u16,
-    /// What they are added to.
-    value: u16,
-}
-
-/// What vector units make of an expansion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    /// All tokens are those of a scheme: arithmetic.
-    Scheme(TokenScheme),
-    /// Look-ups.
-    Other,
-}
-
-impl Expansion16 {
-    /// The raw bits of four words then fit seven bytes.
-    const MAX_RAW: u32 = 14;
-
-    /// From the number of raw bits and the value of each token, of which the first are those of
-    /// `scheme`; `None` if there are too many bits.
-    pub(crate) fn new(expansions: &[(u32, u64)], scheme: TokenScheme) -> Option<Expansion16> {
-        let mut by_token = [Expanded::default(); 256];
-        let raw_shift = scheme.raw_shift();
-        for (i, &(bits, value)) in expansions.iter().enumerate() {
-            if bits > Self::MAX_RAW || raw_shift + bits > 16 || i > 255 {
-                return None;
-            }
-            by_token[i] = Expanded { count: bits as u16, value: value as u16 };
-        }
-        let regular = (0..).zip(expansions).all(|(t, &e)| e == scheme.expand(t));
-        let form = if regular { Form::Scheme(scheme) } else { Form::Other };
-        Some(Expansion16 { by_token, raw_shift, form })
-    }
-}
-
-/// [`TokenScheme`]s, as parameters of kernels.
-#[cfg(target_arch = "x86_64")]
-const HYBRID: u8 = 0;
-#[cfg(target_arch = "x86_64")]
-const SIGNED: u8 = 1;
-#[cfg(target_arch = "x86_64")]
-const SHIFT: u8 = 2;
 
 /// Restore 16-bit words: expand `tokens` with raw bits, apply the differences to `predictions`. All
 /// three are of equal length.
@@ -390,9 +215,6 @@ pub(crate) fn put_raw32(
 pub(crate) fn bound_tokens(simd: Simd, keys: &[u8], tokens: &[u8], bounds: &mut [u8; 64]) {
     dispatch!(simd, bound_tokens(keys, tokens, bounds));
 }
-
-/// What a token costs under a key, for eight choices side by side.
-pub(crate) type PriceTable = [[[f32; 8]; 256]; 64];
 
 /// What tokens cost under their keys, which are below 64, for each of the eight choices.
 ///

@@ -1,10 +1,11 @@
 //! The kernels without vectors: what the others are compared with, and what other processors run.
 
+use super::padded::Padded;
 pub(super) use super::select::{masks, select};
-use super::{ContextRule, Expanded, Expansion16, Padded, PriceTable, RawBits};
+use super::types::{ContextRule, Expanded, Expansion16, PriceTable, RawBits};
 use crate::entropy::bits::BitWriter;
 use crate::entropy::freq::PROB_SCALE;
-use crate::entropy::rans::{EncodeSymbol, LOW, Slot};
+use crate::entropy::symbol::{EncodeSymbol, LOW, Slot};
 use crate::entropy::token::TokenScheme;
 
 /// A stream of 16-bit words and how many of them were taken.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::entropy::freq::FreqTable;
-use crate::entropy::rans::{DecodeTables, EncodeScratch, EncodeTables, encode};
+use crate::entropy::rans::{DecodeTables, EncodeScratch, EncodeTables, Slot, encode};
 use proptest::prelude::*;
 
 fn levels() -> impl Iterator<Item = Simd> {

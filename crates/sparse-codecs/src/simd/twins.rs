@@ -66,7 +66,7 @@ macro_rules! twins {
 macro_rules! by_scheme {
     ($restore:ident, $expansion:ident, ($float:ident, $($args:ident),*)) => {{
         use crate::entropy::token::TokenScheme;
-        use $crate::simd::{Form, HYBRID};
+        use $crate::simd::types::{Form, HYBRID};
         match $expansion.form {
             Form::Scheme(TokenScheme::Hybrid { msb }) => $restore::<HYBRID>(msb, $expansion,
                 $float, $($args),*),

@@ -1,12 +1,18 @@
 //! Decoding positions.
 
-use super::{Class, GAPS, Positions, class_maps, take_count};
+use super::{Class, GAPS, Positions, take_count};
 use crate::entropy::rans::{self, DecodeTables};
 use crate::lossless::model::{KEYS, Model};
 use crate::lossless::scan::Run;
 use crate::simd::{self, Padded, RawBits, Simd};
 use crate::word::{Word, restore};
 use sparse_core::{Error, Result};
+
+/// From key to class, per profile, given the class of each frequency table.
+pub(in crate::lossless) fn class_maps(model: &Model, classes: &[u8]) -> Vec<[u8; KEYS]> {
+    let class = |&table: &u8| classes.get(usize::from(table)).copied().unwrap_or(0);
+    model.profiles.iter().map(|profile| std::array::from_fn(|key| class(&profile[key]))).collect()
+}
 
 /// What decoding positions needs of a unit.
 #[derive(Debug)]

@@ -12,14 +12,13 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub(super) use decode::{PositionDecoder, PositionWork, fill_classes};
+pub(super) use decode::{PositionDecoder, PositionWork, class_maps, fill_classes};
 pub(super) use encode::{Located, PositionCounts, PositionEncoder, PositionScratch, prices};
 
-use super::model::{KEYS, Model};
 use crate::entropy::bits::BitWriter;
-use crate::entropy::freq::{self, FreqTable};
+use crate::entropy::freq::FreqTable;
 use crate::entropy::token::{Token, TokenScheme};
-use crate::entropy::{bytes, varint};
+use crate::entropy::{bytes, tables, varint};
 use crate::simd::RawBits;
 use sparse_core::{Error, Result};
 
@@ -88,7 +87,7 @@ impl Positions {
         let fields: Vec<u8> =
             (0..4).flat_map(|f| self.coding.iter().map(move |c| c.fields()[f])).collect();
         bytes::pack(&fields, out);
-        freq::write_tables(&self.tables, out);
+        tables::write(&self.tables, out);
     }
 
     /// Read the serial form off the front of `input`, for a unit with so many frequency tables and
@@ -114,7 +113,7 @@ impl Positions {
         if !coding.iter().all(valid) || classes.iter().any(|&c| usize::from(c) >= count) {
             return Err(Error::corrupt("position class out of range"));
         }
-        let tables = freq::read_tables(input, own_tables, tokens.max(GAPS.token_count(GAP_BITS)))?;
+        let tables = tables::read(input, own_tables, tokens.max(GAPS.token_count(GAP_BITS)))?;
         let too_many = |t: u8, most: usize| tables[usize::from(t)].freqs().len() > most;
         for class in &coding {
             if too_many(class.gaps, GAPS.token_count(GAP_BITS)) || too_many(class.values, tokens) {
@@ -123,12 +122,6 @@ impl Positions {
         }
         Ok(Positions { classes, coding, tables })
     }
-}
-
-/// From key to class, per profile, given the class of each frequency table.
-pub(super) fn class_maps(model: &Model, classes: &[u8]) -> Vec<[u8; KEYS]> {
-    let class = |&table: &u8| classes.get(usize::from(table)).copied().unwrap_or(0);
-    model.profiles.iter().map(|profile| std::array::from_fn(|key| class(&profile[key]))).collect()
 }
 
 /// Write `n` in an exponential Golomb code of order `k`: the number of bits of `(n >> k) + 1` less

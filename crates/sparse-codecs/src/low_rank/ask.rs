@@ -1,0 +1,125 @@
+//! What can be asked before the analysis, and cheaply; and the encoder that is told.
+
+use super::analysis::{ENTRY_BITS, analyze_with_hints};
+use super::fit::{Matrix, key_rule};
+use super::float::{Real, with_real};
+use super::hint::LowRankHint;
+use super::{LowRank, glance};
+use sparse_core::{
+    ChunkDecoder, CodecContext, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype, Effort, Limits,
+    Result, UnitAnalysis, UnitSpec, Workers,
+};
+
+/// Of fewer rows, nothing can be said.
+const MIN_SAMPLE_ROWS: usize = 16;
+
+/// [`LowRank`], told what the changes of one unit's segments are thought to be.
+#[derive(Clone, Debug, Default)]
+pub struct HintedLowRank {
+    hints: Vec<Option<LowRankHint>>,
+}
+
+impl HintedLowRank {
+    /// An encoder for a unit whose segments, in order, have these hints; segments past the end have
+    /// none.
+    pub fn new(hints: Vec<Option<LowRankHint>>) -> HintedLowRank {
+        HintedLowRank { hints }
+    }
+}
+
+impl DeltaDecoder for HintedLowRank {
+    fn info(&self) -> &CodecInfo {
+        LowRank.info()
+    }
+
+    fn bind(
+        &self,
+        unit: &UnitSpec,
+        params: &[u8],
+        limits: &Limits,
+    ) -> Result<Box<dyn ChunkDecoder>> {
+        LowRank.bind(unit, params, limits)
+    }
+}
+
+impl DeltaEncoder for HintedLowRank {
+    fn analyze(&self, unit: &UnitSpec, effort: Effort) -> Result<Box<dyn UnitAnalysis>> {
+        analyze_with_hints(unit, effort, self.hints.clone())
+    }
+}
+
+impl LowRankHint {
+    /// Whether this is the change of a sample of whole rows of a matrix: `left` has the rows of the
+    /// sample. 64 rows are a good sample. Cheap, and to be asked before the analysis, which is not.
+    ///
+    /// `target` and `base` hold rows of `columns` elements of type `dtype`. `false` for types that
+    /// the codec does not take, and for samples of fewer than 16 rows.
+    pub fn explains(&self, dtype: Dtype, columns: usize, target: &[u8], base: &[u8]) -> bool {
+        fn explains<R: Real>(
+            hint: &LowRankHint,
+            columns: usize,
+            target: &[u8],
+            base: &[u8],
+        ) -> bool {
+            let Some((target, base)) = sample::<R>(columns, target, base) else { return false };
+            matrix::<R>(columns, target, base).is_some_and(|m| m.is_explained_by::<R>(hint))
+        }
+        with_real!(dtype, explains(self, columns, target, base), false)
+    }
+}
+
+/// Whether a sample of whole rows of a matrix suggests that its change is of low rank: cheap, and
+/// to be asked before the analysis, which is not. 256 rows are a good sample; `false` for types
+/// that the codec does not take.
+///
+/// Both slices hold rows of `columns` elements of type `dtype`; what is beyond the last whole row
+/// is not looked at. Below the highest effort a glance at a small block comes first, which settles
+/// most matrices in a millisecond; it may miss changes of a rank above 32 (64 in rows of 2048
+/// elements and more) whose components are all of one size.
+///
+/// # Errors
+/// `Cancelled`.
+pub fn looks_low_rank(
+    dtype: Dtype,
+    columns: usize,
+    target: &[u8],
+    base: &[u8],
+    effort: Effort,
+    cx: &CodecContext,
+) -> Result<bool> {
+    fn look<R: Real>(
+        columns: usize,
+        target: &[u8],
+        base: &[u8],
+        effort: Effort,
+        cx: Workers<'_>,
+    ) -> Result<bool> {
+        let Some((target, base)) = sample::<R>(columns, target, base) else { return Ok(false) };
+        if effort != Effort::Max
+            && glance::is_hopeless::<R>(columns, target, base, 2.0 * ENTRY_BITS)
+        {
+            return Ok(false);
+        }
+        let matrix = matrix::<R>(columns, target, base);
+        matrix.map_or(Ok(false), |m| m.looks_low_rank::<R>(cx))
+    }
+    with_real!(dtype, look(columns, target, base, effort, cx.workers()), Ok(false))
+}
+
+/// The whole rows of a sample, if it is large enough.
+fn sample<'a, R: Real>(
+    columns: usize,
+    target: &'a [u8],
+    base: &'a [u8],
+) -> Option<(&'a [u8], &'a [u8])> {
+    let row_bytes = columns * R::BYTES;
+    let rows = target.len().min(base.len()).checked_div(row_bytes).unwrap_or(0);
+    let enough = rows >= MIN_SAMPLE_ROWS && columns >= 32;
+    enough.then(|| (&target[..rows * row_bytes], &base[..rows * row_bytes]))
+}
+
+/// The matrix of whole rows.
+fn matrix<'a, R: Real>(columns: usize, target: &'a [u8], base: &'a [u8]) -> Option<Matrix<'a>> {
+    let rows = base.len() / (columns * R::BYTES);
+    Matrix::new::<R>((rows, columns), target, base, key_rule::<R>(base))
+}

@@ -1,0 +1,27 @@
+//! What an encoder of a quantised codec aims at.
+
+/// What an encoder aims at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    not(all(
+        feature = "int8",
+        feature = "sign",
+        feature = "sparse",
+        feature = "sparse-int8",
+        feature = "ulp-bounded"
+    )),
+    allow(dead_code)
+)]
+pub(crate) enum Goal {
+    /// Steps of a 127th of each row's largest change.
+    Int8,
+    /// The sign, and each row's mean size.
+    Sign,
+    /// Exact values of the larger changes, within a relative error of each segment's change.
+    Sparse { error: f64 },
+    /// Steps as large as a relative error of each segment's change, or an absolute one of each
+    /// weight, allows.
+    SparseInt8 { error: Option<f64>, bound: Option<f64> },
+    /// Within so many units in the last place.
+    UlpBounded(u32),
+}

@@ -1,0 +1,97 @@
+//! What kernels work on.
+
+use super::padded::Padded;
+use crate::entropy::token::TokenScheme;
+
+/// Bytes of a page of memory.
+#[cfg(target_arch = "x86_64")]
+pub(super) const PAGE: usize = 4096;
+
+/// How a prediction becomes a context: `table[min((magnitude >> shift) - origin, 63)]`, where the
+/// difference does not go below zero, and the magnitude of a float lacks its sign.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ContextRule {
+    pub(crate) shift: u32,
+    pub(crate) origin: u64,
+    pub(crate) float: bool,
+}
+
+/// A stream of bits, the lowest of a byte first.
+#[derive(Debug)]
+pub(crate) struct RawBits<'a> {
+    pub(crate) bytes: &'a Padded,
+    /// In bits.
+    pub(crate) position: usize,
+}
+
+impl RawBits<'_> {
+    /// The next `count` bits, at most 64; zeros past the end.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, count: u32) -> u64 {
+        let mut value = self.bytes.window(self.position);
+        if count > 56 {
+            value = (value & ((1 << 56) - 1)) | self.bytes.window(self.position + 56) << 56;
+        }
+        self.position += count as usize;
+        if count == 64 { value } else { value & ((1u64 << count) - 1) }
+    }
+}
+
+/// How tokens of 16-bit words expand.
+#[derive(Clone, Debug)]
+pub(crate) struct Expansion16 {
+    pub(super) by_token: [Expanded; 256],
+    /// The place of raw bits.
+    pub(super) raw_shift: u32,
+    pub(super) form: Form,
+}
+
+/// What a token stands for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Expanded {
+    /// Number of raw bits, at most [`Expansion16::MAX_RAW`].
+    pub(super) count: u16,
+    /// What they are added to.
+    pub(super) value: u16,
+}
+
+/// What vector units make of an expansion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// All tokens are those of a scheme: arithmetic.
+    Scheme(TokenScheme),
+    /// Look-ups.
+    Other,
+}
+
+impl Expansion16 {
+    /// The raw bits of four words then fit seven bytes.
+    pub(super) const MAX_RAW: u32 = 14;
+
+    /// From the number of raw bits and the value of each token, of which the first are those of
+    /// `scheme`; `None` if there are too many bits.
+    pub(crate) fn new(expansions: &[(u32, u64)], scheme: TokenScheme) -> Option<Expansion16> {
+        let mut by_token = [Expanded::default(); 256];
+        let raw_shift = scheme.raw_shift();
+        for (i, &(bits, value)) in expansions.iter().enumerate() {
+            if bits > Self::MAX_RAW || raw_shift + bits > 16 || i > 255 {
+                return None;
+            }
+            by_token[i] = Expanded { count: bits as u16, value: value as u16 };
+        }
+        let regular = (0..).zip(expansions).all(|(t, &e)| e == scheme.expand(t));
+        let form = if regular { Form::Scheme(scheme) } else { Form::Other };
+        Some(Expansion16 { by_token, raw_shift, form })
+    }
+}
+
+/// [`TokenScheme`]s, as parameters of kernels.
+#[cfg(target_arch = "x86_64")]
+pub(super) const HYBRID: u8 = 0;
+#[cfg(target_arch = "x86_64")]
+pub(super) const SIGNED: u8 = 1;
+#[cfg(target_arch = "x86_64")]
+pub(super) const SHIFT: u8 = 2;
+
+/// What a token costs under a key, for eight choices side by side.
+pub(crate) type PriceTable = [[[f32; 8]; 256]; 64];
