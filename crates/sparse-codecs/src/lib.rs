@@ -26,7 +26,7 @@ pub mod low_rank;
 mod quant;
 #[cfg(feature = "raw")]
 pub mod raw;
-#[cfg(feature = "lossless")]
+#[cfg(any(feature = "lossless", feature = "low-rank"))]
 #[allow(dead_code)] // Rounding is for the quantised codecs only, each of which is optional.
 mod real;
 #[cfg(feature = "sign")]

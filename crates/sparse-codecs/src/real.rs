@@ -1,4 +1,5 @@
-//! Values of weights, the same on every machine.
+//! Numbers of the types that weights have, the same on every machine: the one place that knows how
+//! bf16, f16 and f32 look.
 //!
 //! All arithmetic is in binary64, one IEEE operation after the other, each rounded to nearest even;
 //! the result is rounded to the type by IEEE conversion or on its bits.
@@ -21,7 +22,7 @@ pub(crate) trait Real: Copy + Send + Sync + 'static {
     /// The word nearest to a value; infinite beyond the type's range.
     fn round(value: f64) -> u64;
 
-    /// Whether a word is infinite or no number.
+    /// Returns whether a word is infinite or NaN.
     #[inline(always)]
     fn is_special(word: u64) -> bool {
         let exponent = Self::W::SIGN - (1 << Self::MANTISSA);
@@ -45,6 +46,27 @@ pub(crate) struct F16;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct F32;
 
+impl Bf16 {
+    /// The number of a word, exactly.
+    #[inline(always)]
+    pub(crate) fn widen(word: u32) -> f32 {
+        f32::from_bits(word << 16)
+    }
+}
+
+impl F16 {
+    /// The number of a word that is finite, exactly; for others some large number.
+    #[inline(always)]
+    pub(crate) fn widen(word: u32) -> f32 {
+        let magnitude = word & 0x7fff;
+        // Both are computed, so that there is no branch.
+        let normal = f32::from_bits((magnitude << 13) + ((127 - 15) << 23));
+        let subnormal = magnitude as f32 * F16_STEP as f32;
+        let x = if magnitude < 0x400 { subnormal } else { normal };
+        if word & 0x8000 == 0 { x } else { -x }
+    }
+}
+
 impl Real for Bf16 {
     type W = u16;
     const MANTISSA: u32 = 7;
@@ -52,7 +74,7 @@ impl Real for Bf16 {
 
     #[inline(always)]
     fn value(word: u64) -> f64 {
-        f64::from(f32::from_bits((word as u32) << 16))
+        f64::from(Bf16::widen(word as u32))
     }
 
     #[inline(always)]
@@ -70,13 +92,7 @@ impl Real for F16 {
 
     #[inline(always)]
     fn value(word: u64) -> f64 {
-        let magnitude = word & 0x7fff;
-        let (small, normal) = (
-            f64::from(magnitude as i32) * F16_STEP,
-            f64::from_bits((magnitude << 42) + ((1023 - 15) << 52)),
-        );
-        let x = if magnitude < 0x400 { small } else { normal };
-        if word & 0x8000 == 0 { x } else { -x }
+        f64::from(F16::widen(word as u32))
     }
 
     #[inline(always)]
@@ -124,9 +140,9 @@ pub(crate) fn is_castable(dtype: Dtype) -> bool {
     matches!(dtype.storage_class(), DtypeClass::Float { .. }) && dtype != Dtype::C64
 }
 
-/// Call a generic function for a type for which [`is_real`] holds.
+/// Calls a generic function for a type for which [`is_real`] holds.
 macro_rules! with_real {
-    ($dtype:expr, $function:ident, $($args:expr),*) => {
+    ($dtype:expr, $function:ident, $($args:expr),* $(,)?) => {
         match $dtype {
             sparse_core::Dtype::Bf16 => $function::<crate::real::Bf16>($($args),*),
             sparse_core::Dtype::F16 => $function::<crate::real::F16>($($args),*),

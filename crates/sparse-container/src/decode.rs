@@ -11,7 +11,7 @@ use crate::index::{
     FileRecord, Index, Piece, PieceSource, Provenance, SegmentRecord, UnitRecord,
 };
 use crate::wire::Cursor;
-use sparse_core::{CodecId, Digest, Limits, Result};
+use sparse_core::{CodecId, Digest, Limits, Result, varint};
 
 /// Filled in when the hashes are reached.
 const UNSET: Digest = Digest([0; 16]);
@@ -208,7 +208,7 @@ fn blobs(c: &mut Cursor<'_>, n: usize) -> Result<Vec<BlobRef>> {
         .into_iter()
         .zip(lens)
         .map(|(gap, len)| {
-            let offset = expected.wrapping_add(crate::wire::unzigzag(gap));
+            let offset = expected.wrapping_add(varint::unzigzag(gap) as u64);
             expected = offset.wrapping_add(len);
             BlobRef { offset, len, checksum: 0 }
         })

@@ -6,8 +6,8 @@
 use crate::frame::HEADER_LEN;
 use crate::hash::digest;
 use crate::index::{Attributes, BaseKind, BlobRef, EntryKind, Index, PieceSource};
-use crate::wire::{FrontCoder, put_delta, put_spec, put_string, put_strings, put_varint};
-use sparse_core::{Digest, Dtype};
+use crate::wire::{FrontCoder, put_delta, put_spec, put_string, put_strings};
+use sparse_core::{Digest, Dtype, varint};
 
 /// Stands for "no base" in the column of base types.
 pub(crate) const NO_DTYPE: u8 = 255;
@@ -28,7 +28,7 @@ pub(crate) fn encode(index: &Index) -> Encoded {
         index.folders.len(),
         index.units.len(),
     ] {
-        put_varint(&mut out, n as u64);
+        varint::put(&mut out, n as u64);
     }
     let p = &index.provenance;
     put_string(&mut out, &p.tool);
@@ -53,7 +53,7 @@ pub(crate) fn encode(index: &Index) -> Encoded {
 }
 
 fn column(out: &mut Vec<u8>, values: impl Iterator<Item = u64>) {
-    values.for_each(|v| put_varint(out, v));
+    values.for_each(|v| varint::put(out, v));
 }
 
 /// A column of indices, each as its difference from the one before plus `step`.
@@ -164,10 +164,10 @@ fn units(out: &mut Vec<u8>, index: &Index) {
 }
 
 fn attributes(out: &mut Vec<u8>, attributes: &Attributes) {
-    put_varint(out, attributes.len() as u64);
+    varint::put(out, attributes.len() as u64);
     for (key, value) in attributes {
-        put_varint(out, u64::from(*key));
-        put_varint(out, value.len() as u64);
+        varint::put(out, u64::from(*key));
+        varint::put(out, value.len() as u64);
         out.extend_from_slice(value);
     }
 }
@@ -175,7 +175,7 @@ fn attributes(out: &mut Vec<u8>, attributes: &Attributes) {
 /// The attributes of those records that have any.
 fn attributes_of<'a>(out: &mut Vec<u8>, records: impl Iterator<Item = &'a Attributes> + Clone) {
     let some = (0u32..).zip(records).filter(|(_, a)| !a.is_empty());
-    put_varint(out, some.clone().count() as u64);
+    varint::put(out, some.clone().count() as u64);
     indices(out, 1, some.clone().map(|(i, _)| i));
     some.for_each(|(_, a)| attributes(out, a));
 }

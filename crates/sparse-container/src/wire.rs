@@ -1,30 +1,15 @@
 //! The primitives of the index: integers, columns, strings.
 
-use sparse_core::{Dtype, Error, Limits, Result, TensorSpec};
-
-/// Append an unsigned LEB128 integer.
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
+use sparse_core::{Dtype, Error, Limits, Result, TensorSpec, varint};
 
 /// Append `value` as its difference from `expected`, modulo 2^64, zigzag.
 pub(crate) fn put_delta(out: &mut Vec<u8>, value: u64, expected: u64) {
-    let d = value.wrapping_sub(expected) as i64;
-    put_varint(out, ((d << 1) ^ (d >> 63)) as u64);
-}
-
-/// The inverse of the zigzag in [`put_delta`].
-pub(crate) fn unzigzag(value: u64) -> u64 {
-    (value >> 1) ^ (value & 1).wrapping_neg()
+    varint::put(out, varint::zigzag(value.wrapping_sub(expected) as i64));
 }
 
 /// Append a string by itself.
 pub(crate) fn put_string(out: &mut Vec<u8>, s: &str) {
-    put_varint(out, s.len() as u64);
+    varint::put(out, s.len() as u64);
     out.extend_from_slice(s.as_bytes());
 }
 
@@ -44,7 +29,7 @@ impl<'a> FrontCoder<'a> {
     pub(crate) fn put(&mut self, out: &mut Vec<u8>, s: &'a str) {
         let s = s.as_bytes();
         let shared = self.previous.iter().zip(s).take_while(|(a, b)| a == b).count();
-        put_varint(out, (self.previous.len() - shared) as u64);
+        varint::put(out, (self.previous.len() - shared) as u64);
         out.extend_from_slice(s.get(shared..).unwrap_or_default());
         out.push(END);
         self.previous = s;
@@ -60,8 +45,8 @@ pub(crate) fn put_strings<'a>(out: &mut Vec<u8>, strings: impl Iterator<Item = &
 /// Append a spec.
 pub(crate) fn put_spec(out: &mut Vec<u8>, spec: &TensorSpec) {
     out.push(spec.dtype().code());
-    put_varint(out, spec.shape().len() as u64);
-    spec.shape().iter().for_each(|&d| put_varint(out, d));
+    varint::put(out, spec.shape().len() as u64);
+    spec.shape().iter().for_each(|&d| varint::put(out, d));
 }
 
 /// Reads an index front to back. Memory is drawn from a budget before it is taken.
@@ -107,20 +92,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn varint(&mut self, what: &str) -> Result<u64> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let [byte] = self.array(what)?;
-            let part = u64::from(byte & 0x7f);
-            // Past 64 bits, or longer than need be: one value has one form.
-            if (shift == 63 && part > 1) || (shift > 0 && byte == 0) {
-                break;
-            }
-            value |= part << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(self.bad(format_args!("{what}: malformed integer")))
+        varint::take_shortest(&mut self.bytes).map_err(|e| self.bad(format_args!("{what}: {e}")))
     }
 
     /// A number that counts things of at least one byte each that are yet to come.
@@ -138,7 +110,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn delta(&mut self, expected: u64, what: &str) -> Result<u64> {
-        Ok(expected.wrapping_add(unzigzag(self.varint(what)?)))
+        Ok(expected.wrapping_add(varint::unzigzag(self.varint(what)?) as u64))
     }
 
     pub(crate) fn string(&mut self, what: &str) -> Result<String> {
@@ -234,7 +206,7 @@ mod tests {
     fn integers() {
         for v in [0, 1, 127, 128, 16383, 16384, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
             let mut out = Vec::new();
-            put_varint(&mut out, v);
+            varint::put(&mut out, v);
             assert_eq!(Cursor::new(&out, 0).varint("x").unwrap(), v);
             assert!(Cursor::new(&out[..out.len() - 1], 0).varint("x").is_err());
             for expected in [0, 1, 77, u64::MAX] {

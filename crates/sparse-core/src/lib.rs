@@ -25,6 +25,7 @@ mod source;
 mod stamp;
 mod tensor;
 mod unit;
+pub mod varint;
 
 pub use codec::{
     BaseUse, ChunkDecoder, ChunkEncoder, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder, Effort,

@@ -4,10 +4,11 @@ use super::chunk::Predictor;
 use super::chunk::encode::{Encoder, NO_CODE, overhead_bytes, prices};
 use super::factors::{self, Factors, is_matrix};
 use super::fit::{Fit, Matrix, key_rule};
-use super::float::{self, CENTRE, Real, with_real};
+use super::float::{self, CENTRE, Predicted};
 use super::hint::LowRankHint;
 use super::model::{KEYS, KeyRule, Model, TOKENS};
 use super::{LowRank, check_unit};
+use crate::real::with_real;
 use crate::simd::Simd;
 use sparse_core::{
     ChunkEncoder, CodecContext, DeltaEncoder, Effort, Error, EstimatedBits, Result, UnitAnalysis,
@@ -122,12 +123,8 @@ impl UnitAnalysis for Analysis {
             return Err(Error::invalid_argument("low-rank needs to see the whole unit"));
         }
         let (unit, effort, hints) = (&self.unit, self.effort, &self.hints);
-        let no_float = || Err(Error::invalid_argument("no float"));
-        self.result = Some(with_real!(
-            unit.dtype(),
-            settle(unit, hints, &data, effort, cx.workers()),
-            no_float()
-        )?);
+        let settled = with_real!(unit.dtype(), settle, unit, hints, &data, effort, cx.workers());
+        self.result = Some(settled?);
         Ok(false)
     }
 
@@ -147,7 +144,7 @@ impl UnitAnalysis for Analysis {
 
 impl Matrix<'_> {
     /// Bits without factors, but for the tables.
-    fn plain_cost<R: Real>(&self) -> f64 {
+    fn plain_cost<R: Predicted>(&self) -> f64 {
         self.cost::<R>(|_, base, words, fractions| {
             words.iter_mut().zip(base.chunks_exact(R::BYTES)).for_each(|(w, b)| *w = R::load(b));
             fractions.fill(CENTRE);
@@ -157,7 +154,7 @@ impl Matrix<'_> {
     /// The rank at which a sketch of this size and `per_rank` bits a component take the fewest
     /// bits, if fewer than `most_bits`; with these bits and the largest rank that the sketch
     /// allows.
-    fn best_rank<R: Real>(
+    fn best_rank<R: Predicted>(
         &self,
         fit: &Fit,
         size: usize,
@@ -182,19 +179,19 @@ impl Matrix<'_> {
     }
 
     /// Whether the merge seems to have rounded the product, and the bits that residuals take then.
-    fn cheaper_merge<R: Real>(&self, fit: &Fit) -> (f64, bool) {
+    fn cheaper_merge<R: Predicted>(&self, fit: &Fit) -> (f64, bool) {
         let [sum, product] = [false, true].map(|product| self.cost_of::<R>(fit, fit.rank, product));
         if product < sum { (product, true) } else { (sum, false) }
     }
 
     /// Of a sample of rows: whether the hint leaves few enough bits.
-    pub(super) fn is_explained_by<R: Real>(&self, hint: &LowRankHint) -> bool {
+    pub(super) fn is_explained_by<R: Predicted>(&self, hint: &LowRankHint) -> bool {
         let Some(fit) = Fit::of_product(self, hint) else { return false };
         self.cheaper_merge::<R>(&fit).0 < LOW_RANK_SHARE * self.plain_cost::<R>()
     }
 
     /// Of a sample of rows.
-    pub(super) fn looks_low_rank<R: Real>(&self, cx: Workers<'_>) -> Result<bool> {
+    pub(super) fn looks_low_rank<R: Predicted>(&self, cx: Workers<'_>) -> Result<bool> {
         let plain = self.plain_cost::<R>();
         // As if the matrix were square: the other side's factors are shared by rows that are not in
         // the sample.
@@ -226,7 +223,7 @@ fn cliff(sigma: &[f64], most: usize) -> Option<(usize, f64)> {
 }
 
 /// Find factors for one matrix, if they pay.
-fn fit_matrix<R: Real>(
+fn fit_matrix<R: Predicted>(
     matrix: &Matrix<'_>,
     hint: Option<&LowRankHint>,
     effort: Effort,
@@ -272,7 +269,7 @@ fn fit_matrix<R: Real>(
 
 /// Search for the scale of the factors at which factors and residuals together take the fewest
 /// bits.
-fn cheapest_quantisation<R: Real>(
+fn cheapest_quantisation<R: Predicted>(
     matrix: &Matrix<'_>,
     fit: &Fit,
     product: bool,
@@ -326,7 +323,7 @@ struct Counts {
     chunks: u64,
 }
 
-fn settle<R: Real>(
+fn settle<R: Predicted>(
     unit: &UnitSpec,
     hints: &[Option<LowRankHint>],
     data: &Data,
@@ -366,12 +363,12 @@ fn settle<R: Real>(
 }
 
 /// The bytes of a chunk in a whole unit.
-fn bytes_of<R: Real>(unit: &UnitSpec, chunk: u64) -> std::ops::Range<usize> {
+fn bytes_of<R: Predicted>(unit: &UnitSpec, chunk: u64) -> std::ops::Range<usize> {
     let range = unit.chunk_range(chunk);
     range.start as usize * R::BYTES..range.end as usize * R::BYTES
 }
 
-fn count<R: Real>(
+fn count<R: Predicted>(
     predictor: &Predictor<R>,
     data: &Data,
     rule: KeyRule,
@@ -407,7 +404,7 @@ fn count<R: Real>(
 }
 
 /// What contents of chunks take under a model.
-fn price<R: Real>(
+fn price<R: Predicted>(
     predictor: &Predictor<R>,
     data: &Data,
     model: &Model,
@@ -462,12 +459,12 @@ fn price<R: Real>(
     Ok(estimate)
 }
 
-struct BoundEncoder<R: Real> {
+struct BoundEncoder<R: Predicted> {
     encoder: Encoder<R>,
     params: Vec<u8>,
 }
 
-impl<R: Real> ChunkEncoder for BoundEncoder<R> {
+impl<R: Predicted> ChunkEncoder for BoundEncoder<R> {
     fn params(&self) -> &[u8] {
         &self.params
     }

@@ -2,9 +2,10 @@
 
 use super::analysis::{ENTRY_BITS, analyze_with_hints};
 use super::fit::{Matrix, key_rule};
-use super::float::{Real, with_real};
+use super::float::Predicted;
 use super::hint::LowRankHint;
 use super::{LowRank, glance};
+use crate::real::{is_real, with_real};
 use sparse_core::{
     ChunkDecoder, CodecContext, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype, Effort, Limits,
     Result, UnitAnalysis, UnitSpec, Workers,
@@ -55,7 +56,7 @@ impl LowRankHint {
     /// `target` and `base` hold rows of `columns` elements of type `dtype`. `false` for types that
     /// the codec does not take, and for samples of fewer than 16 rows.
     pub fn explains(&self, dtype: Dtype, columns: usize, target: &[u8], base: &[u8]) -> bool {
-        fn explains<R: Real>(
+        fn explains<R: Predicted>(
             hint: &LowRankHint,
             columns: usize,
             target: &[u8],
@@ -64,7 +65,7 @@ impl LowRankHint {
             let Some((target, base)) = sample::<R>(columns, target, base) else { return false };
             matrix::<R>(columns, target, base).is_some_and(|m| m.is_explained_by::<R>(hint))
         }
-        with_real!(dtype, explains(self, columns, target, base), false)
+        is_real(dtype) && with_real!(dtype, explains, self, columns, target, base)
     }
 }
 
@@ -87,7 +88,7 @@ pub fn looks_low_rank(
     effort: Effort,
     cx: &CodecContext,
 ) -> Result<bool> {
-    fn look<R: Real>(
+    fn look<R: Predicted>(
         columns: usize,
         target: &[u8],
         base: &[u8],
@@ -103,11 +104,14 @@ pub fn looks_low_rank(
         let matrix = matrix::<R>(columns, target, base);
         matrix.map_or(Ok(false), |m| m.looks_low_rank::<R>(cx))
     }
-    with_real!(dtype, look(columns, target, base, effort, cx.workers()), Ok(false))
+    if !is_real(dtype) {
+        return Ok(false);
+    }
+    with_real!(dtype, look, columns, target, base, effort, cx.workers())
 }
 
 /// The whole rows of a sample, if it is large enough.
-fn sample<'a, R: Real>(
+fn sample<'a, R: Predicted>(
     columns: usize,
     target: &'a [u8],
     base: &'a [u8],
@@ -119,7 +123,11 @@ fn sample<'a, R: Real>(
 }
 
 /// The matrix of whole rows.
-fn matrix<'a, R: Real>(columns: usize, target: &'a [u8], base: &'a [u8]) -> Option<Matrix<'a>> {
+fn matrix<'a, R: Predicted>(
+    columns: usize,
+    target: &'a [u8],
+    base: &'a [u8],
+) -> Option<Matrix<'a>> {
     let rows = base.len() / (columns * R::BYTES);
     Matrix::new::<R>((rows, columns), target, base, key_rule::<R>(base))
 }

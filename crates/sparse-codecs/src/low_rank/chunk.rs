@@ -9,7 +9,7 @@
 //! `mode` is `1 + log2(lanes)`.
 
 use super::factors::Factors;
-use super::float::{Real, restore};
+use super::float::{Predicted, restore};
 use super::model::{KeyRule, Model, TOKENS};
 use crate::entropy::bits::BitReader;
 use crate::entropy::rans::{self, DecodeTables, LANES};
@@ -22,13 +22,13 @@ pub(super) const VERBATIM: u8 = 0;
 
 /// Factors of all segments: predictions of whole chunks.
 #[derive(Debug)]
-pub(super) struct Predictor<R: Real> {
+pub(super) struct Predictor<R: Predicted> {
     pub(super) unit: UnitSpec,
     pub(super) factors: Vec<Factors<R>>,
     pub(super) simd: Simd,
 }
 
-impl<R: Real> Predictor<R> {
+impl<R: Predicted> Predictor<R> {
     /// Predict a chunk: words and fractions.
     pub(super) fn predict(
         &self,
@@ -61,7 +61,7 @@ impl<R: Real> Predictor<R> {
 
 /// Everything about a unit that decoding its chunks needs.
 #[derive(Debug)]
-pub(super) struct Decoder<R: Real> {
+pub(super) struct Decoder<R: Predicted> {
     predictor: Predictor<R>,
     rule: KeyRule,
     model: Model,
@@ -79,11 +79,11 @@ struct DecodeState {
     tokens: Vec<u8>,
 }
 
-pub(super) fn key_rule<R: Real>(origin: u32) -> KeyRule {
+pub(super) fn key_rule<R: Predicted>(origin: u32) -> KeyRule {
     KeyRule { mantissa: R::MANTISSA, sign: R::SIGN, origin }
 }
 
-impl<R: Real> Decoder<R> {
+impl<R: Predicted> Decoder<R> {
     pub(super) fn new(predictor: Predictor<R>, model: Model) -> Self {
         let expansions =
             (0..=255).map(|t| TOKENS.expand(t)).map(|(bits, value)| (bits, value as u32));
@@ -223,7 +223,7 @@ struct Restore<'a, R> {
     width: PhantomData<R>,
 }
 
-impl<R: Real> Kernel for Restore<'_, R> {
+impl<R: Predicted> Kernel for Restore<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -278,7 +278,7 @@ pub(super) mod encode {
 
     /// Everything about a unit that encoding its chunks needs.
     #[derive(Debug)]
-    pub(in super::super) struct Encoder<R: Real> {
+    pub(in super::super) struct Encoder<R: Predicted> {
         pub(in super::super) predictor: Predictor<R>,
         pub(in super::super) model: Model,
         prices: Vec<f32>,
@@ -298,7 +298,7 @@ pub(super) mod encode {
         rans: EncodeScratch,
     }
 
-    impl<R: Real> Encoder<R> {
+    impl<R: Predicted> Encoder<R> {
         pub(in super::super) fn new(predictor: Predictor<R>, model: Model) -> Self {
             let symbols = TOKENS.token_count(R::BITS);
             let (prices, tables) = (prices(&model, symbols), EncodeTables::new(&model.tables));

@@ -1,8 +1,9 @@
 //! Factors of a change in floating point, as an adapter has them.
 
 use super::fit::{Matrix, key_rule};
-use super::float::{Real, with_real};
+use super::float::Predicted;
 use crate::dense::{product, view};
+use crate::real::{is_real, with_real};
 use sparse_core::{CodecContext, Dtype, Error, Result, Workers};
 
 /// The leading directions of a matrix' change.
@@ -39,7 +40,7 @@ pub fn factorise(
     rounds: usize,
     cx: &CodecContext,
 ) -> Result<Option<FloatFactors>> {
-    fn find<R: Real>(
+    fn find<R: Predicted>(
         (rows, columns): (usize, usize),
         target: &[u8],
         base: &[u8],
@@ -88,7 +89,7 @@ pub fn factorise(
                 .zip(base[bytes].chunks_exact(R::BYTES));
             for ((t, b), &p) in words.zip(&product) {
                 let (t, b) = (R::load(t), R::load(b));
-                if !R::is_special(t) && !R::is_special(b) {
+                if !R::is_special(t.into()) && !R::is_special(b.into()) {
                     let change = R::cell(t).0 - R::cell(b).0;
                     found.change += change * change;
                     found.missed += (change - f64::from(p)).powi(2);
@@ -103,8 +104,10 @@ pub fn factorise(
             "a {rows} x {columns} matrix has {len} bytes of {dtype}"
         )));
     }
-    let other = || {
-        Err(Error::invalid_argument(format!("adapters are of bf16, f16 or f32, not of {dtype}")))
-    };
-    with_real!(dtype, find((rows, columns), target, base, rank, rounds, cx.workers()), other())
+    if !is_real(dtype) {
+        return Err(Error::invalid_argument(format!(
+            "adapters are of bf16, f16 or f32, not of {dtype}"
+        )));
+    }
+    with_real!(dtype, find, (rows, columns), target, base, rank, rounds, cx.workers())
 }

@@ -1,7 +1,7 @@
 //! Integer factors of the change of each matrix: their serial form, and the predictions that they
 //! make.
 
-use super::float::Real;
+use super::float::Predicted;
 use crate::entropy::bits::BitReader;
 use crate::entropy::rans;
 use crate::entropy::token::TokenScheme;
@@ -38,7 +38,7 @@ pub(super) fn is_matrix(segment: &Segment) -> bool {
 
 /// The factors of one segment.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Factors<R: Real> {
+pub(super) struct Factors<R: Predicted> {
     /// Number of components; zero for a segment without factors.
     pub(super) rank: usize,
     /// The scale of sums, a power of two.
@@ -53,7 +53,7 @@ pub(super) struct Factors<R: Real> {
     pub(super) right: Vec<R::Factor>,
 }
 
-impl<R: Real> Factors<R> {
+impl<R: Predicted> Factors<R> {
     /// No factors: the prediction is the base.
     pub(super) fn none() -> Self {
         Factors {
@@ -112,7 +112,7 @@ impl<R: Real> Factors<R> {
 }
 
 /// The prediction of a piece of a row.
-struct Predict<'a, R: Real, const PRODUCT: bool> {
+struct Predict<'a, R: Predicted, const PRODUCT: bool> {
     factors: &'a Factors<R>,
     row: usize,
     column: usize,
@@ -122,7 +122,7 @@ struct Predict<'a, R: Real, const PRODUCT: bool> {
     fractions: &'a mut [u8],
 }
 
-impl<R: Real, const PRODUCT: bool> Kernel for Predict<'_, R, PRODUCT> {
+impl<R: Predicted, const PRODUCT: bool> Kernel for Predict<'_, R, PRODUCT> {
     type Output = ();
 
     #[inline(always)]
@@ -169,7 +169,7 @@ pub(super) mod write {
     use crate::entropy::freq::{self, FreqTable};
 
     /// What the entries of one matrix's factors take, nearly, in bits.
-    pub(in super::super) fn bits<R: Real>(segment: &Segment, f: &Factors<R>) -> f64 {
+    pub(in super::super) fn bits<R: Predicted>(segment: &Segment, f: &Factors<R>) -> f64 {
         let symbols = TOKENS.token_count(33);
         let mut total = 0.0;
         let mut cost = |values: &mut dyn Iterator<Item = i64>| {
@@ -193,7 +193,7 @@ pub(super) mod write {
     ///
     /// # Errors
     /// None in the usual course.
-    pub(in super::super) fn write<R: Real>(
+    pub(in super::super) fn write<R: Predicted>(
         unit: &UnitSpec,
         factors: &[Factors<R>],
         out: &mut Vec<u8>,
@@ -272,7 +272,7 @@ pub(super) mod write {
 ///
 /// # Errors
 /// `Corrupt`, `Truncated`, `LimitExceeded`.
-pub(super) fn read<R: Real>(
+pub(super) fn read<R: Predicted>(
     unit: &UnitSpec,
     mut input: &[u8],
     limits: &Limits,

@@ -1,7 +1,7 @@
 //! Fitting factors to the change of one matrix.
 
 use super::factors::{Factors, MAX_RANK};
-use super::float::Real;
+use super::float::Predicted;
 use super::hint::LowRankHint;
 use super::model::{KEYS, KeyRule, TOKENS};
 use super::{chunk, float};
@@ -79,7 +79,7 @@ pub(super) struct Fit {
 
 impl<'a> Matrix<'a> {
     /// Look at a matrix; `None` if nothing changed that could be fitted.
-    pub(super) fn new<R: Real>(
+    pub(super) fn new<R: Predicted>(
         (rows, columns): (usize, usize),
         target: &'a [u8],
         base: &'a [u8],
@@ -89,7 +89,7 @@ impl<'a> Matrix<'a> {
         let mut exponents = [0u64; 256];
         for (t, b) in target.chunks_exact(R::BYTES).zip(base.chunks_exact(R::BYTES)) {
             let (t, b) = (R::load(t), R::load(b));
-            if t != b && !R::is_special(t) && !R::is_special(b) {
+            if t != b && !R::is_special(t.into()) && !R::is_special(b.into()) {
                 let change = (R::cell(t).0 - R::cell(b).0) as f32;
                 exponents[(change.to_bits() >> 23 & 0xff) as usize] += 1;
             }
@@ -108,7 +108,11 @@ impl<'a> Matrix<'a> {
     }
 
     /// The matrix of every `step`-th row.
-    pub(super) fn every<R: Real, T>(&self, step: usize, look: impl FnOnce(Matrix<'_>) -> T) -> T {
+    pub(super) fn every<R: Predicted, T>(
+        &self,
+        step: usize,
+        look: impl FnOnce(Matrix<'_>) -> T,
+    ) -> T {
         let row_bytes = self.columns * R::BYTES;
         let pick = |rows: &[u8]| -> Vec<u8> {
             rows.chunks_exact(row_bytes).skip(step / 2).step_by(step).flatten().copied().collect()
@@ -118,7 +122,7 @@ impl<'a> Matrix<'a> {
     }
 
     #[inline(always)]
-    fn row<R: Real>(&self, i: usize, out: &mut Row) {
+    fn row<R: Predicted>(&self, i: usize, out: &mut Row) {
         let bytes = i * self.columns * R::BYTES..(i + 1) * self.columns * R::BYTES;
         for v in [&mut out.change, &mut out.low, &mut out.high] {
             v.resize(self.columns, 0.0);
@@ -133,7 +137,7 @@ impl<'a> Matrix<'a> {
             let (c, l, h) = R::change(t, b, unit);
             // Whatever the product says of an outlier is as good as anything. (Comparisons with NaN
             // are false.)
-            let usual = (c.abs() <= OUTLIER) & !R::is_special(t) & !R::is_special(b);
+            let usual = (c.abs() <= OUTLIER) & !R::is_special(t.into()) & !R::is_special(b.into());
             *change = if usual { c } else { 0.0 };
             *low = if usual { l } else { f32::NEG_INFINITY };
             *high = if usual { h } else { f32::INFINITY };
@@ -141,7 +145,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// The change of one row, scaled, without outliers.
-    pub(super) fn changes<R: Real>(&self, i: usize) -> Vec<f32> {
+    pub(super) fn changes<R: Predicted>(&self, i: usize) -> Vec<f32> {
         let mut row = Row::default();
         self.row::<R>(i, &mut row);
         row.change
@@ -149,7 +153,7 @@ impl<'a> Matrix<'a> {
 
     /// Words and fractions for these changes, scaled as [`changes`](Self::changes) are; `product`
     /// says what the merge rounded.
-    pub(super) fn predict_from<R: Real>(
+    pub(super) fn predict_from<R: Predicted>(
         &self,
         changes: &[f32],
         product: bool,
@@ -167,7 +171,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    fn pass<R: Real>(&self, v: &[f32], left: Option<&[f32]>, cx: Workers<'_>) -> Pass {
+    fn pass<R: Predicted>(&self, v: &[f32], left: Option<&[f32]>, cx: Workers<'_>) -> Pass {
         let (n, k) = (self.columns, v.len() / self.columns);
         let per_block = self.rows.div_ceil(BLOCKS).max(32);
         let blocks = cx.executor.map(self.rows.div_ceil(per_block), |block| {
@@ -186,7 +190,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// One block of a pass.
-    fn pass_over<R: Real>(&self, rows: Range<usize>, v: &[f32], left: Option<&[f32]>) -> Pass {
+    fn pass_over<R: Predicted>(&self, rows: Range<usize>, v: &[f32], left: Option<&[f32]>) -> Pass {
         let (n, k) = (self.columns, v.len() / self.columns);
         let mut pass =
             Pass { y: Vec::new(), w: vec![0.0; k * n], gram: vec![0.0; k * k], outside: 0 };
@@ -212,7 +216,7 @@ impl<'a> Matrix<'a> {
 
     /// The leading singular values and vectors of the change, by a randomised range finder with two
     /// power steps (Halko, Martinsson and Tropp 2011).
-    pub(super) fn sketch<R: Real>(&self, size: usize, cx: Workers<'_>) -> Result<Fit> {
+    pub(super) fn sketch<R: Predicted>(&self, size: usize, cx: Workers<'_>) -> Result<Fit> {
         let n = self.columns;
         let size = size.min(n).min(self.rows);
         let mut v = noise(size * n);
@@ -229,7 +233,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// Alternate between the products of this rank and the changes that round to the target.
-    pub(super) fn project<R: Real>(
+    pub(super) fn project<R: Predicted>(
         &self,
         fit: &mut Fit,
         rounds: usize,
@@ -280,7 +284,7 @@ impl<'a> Matrix<'a> {
 
     /// Bits that residuals take, measured on some rows and scaled to all, when `predict` fills in
     /// the words and fractions of a row.
-    pub(super) fn cost<R: Real>(
+    pub(super) fn cost<R: Predicted>(
         &self,
         mut predict: impl FnMut(usize, &[u8], &mut [u32], &mut [u8]),
     ) -> f64 {
@@ -308,7 +312,7 @@ impl<'a> Matrix<'a> {
 
     /// As [`cost`](Self::cost), of the first `rank` components in floating point; `product` says
     /// what the merge rounded.
-    pub(super) fn cost_of<R: Real>(&self, fit: &Fit, rank: usize, product: bool) -> f64 {
+    pub(super) fn cost_of<R: Predicted>(&self, fit: &Fit, rank: usize, product: bool) -> f64 {
         let n = self.columns;
         let right = view(&fit.right[..rank * n], n);
         self.cost::<R>(|i, base, words, fractions| {
@@ -320,7 +324,7 @@ impl<'a> Matrix<'a> {
 
     /// Round the factors to integers, for sums in units of `2^exponent`. `None` when they would be
     /// too large.
-    pub(super) fn quantise<R: Real>(
+    pub(super) fn quantise<R: Predicted>(
         &self,
         fit: &Fit,
         exponent: i32,
@@ -370,7 +374,7 @@ impl<'a> Matrix<'a> {
 
     /// The exponent to begin the search for the best quantisation with: errors of about an eighth
     /// of a rounding cell.
-    pub(super) fn first_exponent<R: Real>(&self, fit: &Fit) -> i32 {
+    pub(super) fn first_exponent<R: Predicted>(&self, fit: &Fit) -> i32 {
         let step = self.rows.div_ceil(8) * self.columns + 1;
         let (mut width, mut count) = (0.0, 0.0);
         for t in self
@@ -379,7 +383,7 @@ impl<'a> Matrix<'a> {
             .step_by(step.min(self.rows * self.columns / 4).max(1))
         {
             let word = R::load(t);
-            if !R::is_special(word) {
+            if !R::is_special(word.into()) {
                 let (_, low, high) = R::cell(word);
                 width += (high - low).abs();
                 count += 1.0;
@@ -406,7 +410,7 @@ struct Changes<'a, R> {
     width: PhantomData<R>,
 }
 
-impl<R: Real> Kernel for Changes<'_, R> {
+impl<R: Predicted> Kernel for Changes<'_, R> {
     type Output = u64;
 
     #[inline(always)]
@@ -485,7 +489,7 @@ impl Fit {
 }
 
 /// A key rule whose classes end at the largest exponents that are common in these words.
-pub(super) fn key_rule<R: Real>(words: &[u8]) -> KeyRule {
+pub(super) fn key_rule<R: Predicted>(words: &[u8]) -> KeyRule {
     let rule = chunk::key_rule::<R>(0);
     let mut counts = [0u64; 256];
     let (mut total, exponent_mask) = (0u64, 0xff);

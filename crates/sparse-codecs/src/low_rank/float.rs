@@ -9,7 +9,8 @@
 //! Some merges round the product to the type before they add it. Predictions that are told so do
 //! the same, and round halves to even, which are no longer rare then.
 
-use sparse_core::Dtype;
+use crate::real::{Bf16, F16, F32, Real};
+use crate::word::Word;
 use std::fmt::Debug;
 
 /// Fraction bits that are kept of the place of the unrounded prediction between the neighbours of
@@ -19,18 +20,16 @@ pub(super) const FRACTION_BITS: u32 = 8;
 /// The fraction of a prediction that is a number of the type.
 pub(super) const CENTRE: u8 = 1 << (FRACTION_BITS - 1);
 
-/// A type that can be predicted.
-pub(super) trait Real: Copy + Send + Sync + 'static {
+/// A type that can be predicted, its words in 32 bits.
+pub(super) trait Predicted: Real {
     /// Width.
-    const BITS: u32;
+    const BITS: u32 = Self::W::BITS;
     /// Width in bytes.
-    const BYTES: usize = Self::BITS as usize / 8;
-    /// Mantissa bits.
-    const MANTISSA: u32;
+    const BYTES: usize = Self::W::BYTES;
     /// The sign bit.
-    const SIGN: u32 = 1 << (Self::BITS - 1);
+    const SIGN: u32 = Self::W::SIGN as u32;
     /// All ones.
-    const MASK: u32 = u32::MAX >> (32 - Self::BITS);
+    const MASK: u32 = Self::W::MASK as u32;
     /// Scales are `2^e` with `e` from `-MAX_SCALE` to `MAX_SCALE`.
     const MAX_SCALE: i32;
     /// Sums stay below this in magnitude.
@@ -43,11 +42,17 @@ pub(super) trait Real: Copy + Send + Sync + 'static {
     /// What sums and bases are added in.
     type Work: Copy + Debug + Send + Sync;
 
-    /// Load from little-endian bytes.
-    fn load(bytes: &[u8]) -> u32;
+    /// Loads from little-endian bytes.
+    #[inline(always)]
+    fn load(bytes: &[u8]) -> u32 {
+        Self::W::load(bytes) as u32
+    }
 
-    /// Store the low bits of `word`.
-    fn store(word: u32, bytes: &mut [u8]);
+    /// Stores the low bits of `word`.
+    #[inline(always)]
+    fn store(word: u32, bytes: &mut [u8]) {
+        Self::W::store(word.into(), bytes);
+    }
 
     /// `2^exponent`.
     fn scale(exponent: i32) -> Self::Work;
@@ -81,63 +86,15 @@ pub(super) trait Real: Copy + Send + Sync + 'static {
         let scaled = |x: f64| ((x - before) * f64::from(unit)) as f32;
         (scaled(value), scaled(a.min(b)), scaled(a.max(b)))
     }
-
-    /// Whether a word is infinite or no number.
-    #[inline(always)]
-    fn is_special(word: u32) -> bool {
-        let exponent = Self::SIGN - (1 << Self::MANTISSA);
-        word & exponent == exponent
-    }
 }
-
-/// Call a generic function for the type of a unit; `$other` for types that cannot be predicted.
-macro_rules! with_real {
-    ($dtype:expr, $function:ident($($args:expr),*), $other:expr) => {
-        match $dtype {
-            sparse_core::Dtype::Bf16 => $function::<crate::low_rank::float::Bf16>($($args),*),
-            sparse_core::Dtype::F16 => $function::<crate::low_rank::float::F16>($($args),*),
-            sparse_core::Dtype::F32 => $function::<crate::low_rank::float::F32>($($args),*),
-            _ => $other,
-        }
-    };
-}
-pub(super) use with_real;
-
-/// Whether the codec predicts this type.
-pub(super) fn is_real(dtype: Dtype) -> bool {
-    matches!(dtype, Dtype::Bf16 | Dtype::F16 | Dtype::F32)
-}
-
-/// bfloat16.
-#[derive(Clone, Copy)]
-pub(super) struct Bf16;
-/// IEEE binary16.
-#[derive(Clone, Copy)]
-pub(super) struct F16;
-/// IEEE binary32.
-#[derive(Clone, Copy)]
-pub(super) struct F32;
 
 macro_rules! narrow_arithmetic {
     () => {
-        const BITS: u32 = 16;
         const MAX_SCALE: i32 = 126;
         const SUM_LIMIT: f64 = 2_147_483_648.0;
         type Factor = i16;
         type Sum = i32;
         type Work = f32;
-
-        #[inline(always)]
-        fn load(bytes: &[u8]) -> u32 {
-            let mut b = [0; 2];
-            b.copy_from_slice(bytes);
-            u16::from_le_bytes(b).into()
-        }
-
-        #[inline(always)]
-        fn store(word: u32, bytes: &mut [u8]) {
-            bytes.copy_from_slice(&(word as u16).to_le_bytes());
-        }
 
         #[inline(always)]
         fn scale(exponent: i32) -> f32 {
@@ -166,31 +123,26 @@ macro_rules! narrow_arithmetic {
         #[inline(always)]
         fn predict<const PRODUCT: bool>(base: u32, sum: i32, scale: f32) -> (u32, u8) {
             let change = Self::change_of::<PRODUCT>(sum as f32 * scale);
-            let (word, fraction) = Self::round::<PRODUCT>(Self::widen(base) + change);
+            let (word, fraction) = Self::placed::<PRODUCT>(Self::widen(base) + change);
             // A sum of zero keeps the sign of a zero, and payloads of NaNs are no arithmetic's
             // business.
-            let keep = sum == 0 || Self::is_special(base);
+            let keep = sum == 0 || Self::is_special(base.into());
             if keep { (base, CENTRE) } else { (word, fraction) }
         }
 
         fn predict_float<const PRODUCT: bool>(base: u32, difference: f64) -> (u32, u8) {
             let change = Self::change_of::<PRODUCT>(difference as f32);
-            if Self::is_special(base) || !change.is_finite() {
+            if Self::is_special(base.into()) || !change.is_finite() {
                 return (base, CENTRE);
             }
-            Self::round::<PRODUCT>(Self::widen(base) + change)
+            Self::placed::<PRODUCT>(Self::widen(base) + change)
         }
     };
 }
 
 impl Bf16 {
     #[inline(always)]
-    fn widen(word: u32) -> f32 {
-        f32::from_bits(word << 16)
-    }
-
-    #[inline(always)]
-    fn round<const EVEN: bool>(x: f32) -> (u32, u8) {
+    fn placed<const EVEN: bool>(x: f32) -> (u32, u8) {
         let bits = x.to_bits();
         let magnitude = bits & 0x7fff_ffff;
         let up = if EVEN { 0x7fff + (magnitude >> 16 & 1) } else { 0x8000 };
@@ -201,12 +153,11 @@ impl Bf16 {
     /// A product, rounded to the type if merges do that.
     #[inline(always)]
     fn change_of<const PRODUCT: bool>(x: f32) -> f32 {
-        if PRODUCT { Self::widen(Self::round::<true>(x).0) } else { x }
+        if PRODUCT { Self::widen(Self::placed::<true>(x).0) } else { x }
     }
 }
 
-impl Real for Bf16 {
-    const MANTISSA: u32 = 7;
+impl Predicted for Bf16 {
     narrow_arithmetic!();
 
     fn cell(word: u32) -> (f64, f64, f64) {
@@ -235,16 +186,7 @@ const F32_IN_F64: u64 = (1023 - 127) << 52;
 
 impl F16 {
     #[inline(always)]
-    fn widen(word: u32) -> f32 {
-        let magnitude = word & 0x7fff;
-        let normal = f32::from_bits((magnitude << 13) + F16_IN_F32);
-        let subnormal = magnitude as f32 * Self::scale(-24);
-        let x = if magnitude < 0x400 { subnormal } else { normal };
-        if word & 0x8000 == 0 { x } else { -x }
-    }
-
-    #[inline(always)]
-    fn round<const EVEN: bool>(x: f32) -> (u32, u8) {
+    fn placed<const EVEN: bool>(x: f32) -> (u32, u8) {
         /// Bits below a step of the type.
         const POINT: u32 = 23 - 10;
         let bits = x.to_bits();
@@ -263,12 +205,11 @@ impl F16 {
     #[inline(always)]
     fn change_of<const PRODUCT: bool>(x: f32) -> f32 {
         // Beyond the largest number, `widen` makes numbers of what stands for infinity.
-        if PRODUCT { Self::widen(Self::round::<true>(x).0) } else { x }
+        if PRODUCT { Self::widen(Self::placed::<true>(x).0) } else { x }
     }
 }
 
-impl Real for F16 {
-    const MANTISSA: u32 = 10;
+impl Predicted for F16 {
     narrow_arithmetic!();
 
     fn cell(word: u32) -> (f64, f64, f64) {
@@ -292,7 +233,7 @@ impl Real for F16 {
 
 impl F32 {
     #[inline(always)]
-    fn round<const EVEN: bool>(x: f64) -> (u32, u8) {
+    fn placed<const EVEN: bool>(x: f64) -> (u32, u8) {
         /// Bits below a step of the type.
         const POINT: u32 = 52 - 23;
         let bits = x.to_bits();
@@ -316,26 +257,12 @@ impl F32 {
     }
 }
 
-impl Real for F32 {
-    const BITS: u32 = 32;
-    const MANTISSA: u32 = 23;
+impl Predicted for F32 {
     const MAX_SCALE: i32 = 500;
     const SUM_LIMIT: f64 = 9.2e18;
     type Factor = i32;
     type Sum = i64;
     type Work = f64;
-
-    #[inline(always)]
-    fn load(bytes: &[u8]) -> u32 {
-        let mut b = [0; 4];
-        b.copy_from_slice(bytes);
-        u32::from_le_bytes(b)
-    }
-
-    #[inline(always)]
-    fn store(word: u32, bytes: &mut [u8]) {
-        bytes.copy_from_slice(&word.to_le_bytes());
-    }
 
     #[inline(always)]
     fn scale(exponent: i32) -> f64 {
@@ -360,17 +287,17 @@ impl Real for F32 {
     #[inline(always)]
     fn predict<const PRODUCT: bool>(base: u32, sum: i64, scale: f64) -> (u32, u8) {
         let change = Self::change_of::<PRODUCT>(sum as f64 * scale);
-        let (word, fraction) = Self::round::<PRODUCT>(f64::from(f32::from_bits(base)) + change);
-        let keep = sum == 0 || Self::is_special(base);
+        let (word, fraction) = Self::placed::<PRODUCT>(f64::from(f32::from_bits(base)) + change);
+        let keep = sum == 0 || Self::is_special(base.into());
         if keep { (base, CENTRE) } else { (word, fraction) }
     }
 
     fn predict_float<const PRODUCT: bool>(base: u32, difference: f64) -> (u32, u8) {
         let change = Self::change_of::<PRODUCT>(difference);
-        if Self::is_special(base) || !change.is_finite() {
+        if Self::is_special(base.into()) || !change.is_finite() {
             return (base, CENTRE);
         }
-        Self::round::<PRODUCT>(f64::from(f32::from_bits(base)) + change)
+        Self::placed::<PRODUCT>(f64::from(f32::from_bits(base)) + change)
     }
 
     fn cell(word: u32) -> (f64, f64, f64) {
@@ -396,7 +323,7 @@ impl Real for F32 {
 /// counts.
 #[cfg(any(test, feature = "low-rank-encode"))]
 #[inline(always)]
-pub(super) fn residual<R: Real>(target: u32, prediction: u32, fraction: u8) -> u32 {
+pub(super) fn residual<R: Predicted>(target: u32, prediction: u32, fraction: u8) -> u32 {
     let sign = prediction & R::SIGN;
     let t = target ^ sign;
     let ordered = if t & R::SIGN != 0 { t ^ (R::SIGN - 1) } else { t };
@@ -407,7 +334,7 @@ pub(super) fn residual<R: Real>(target: u32, prediction: u32, fraction: u8) -> u
 
 /// The inverse of [`residual`].
 #[inline(always)]
-pub(super) fn restore<R: Real>(zigzag: u32, prediction: u32, fraction: u8) -> u32 {
+pub(super) fn restore<R: Predicted>(zigzag: u32, prediction: u32, fraction: u8) -> u32 {
     let d = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
     let d = if fraction < CENTRE { d.wrapping_neg() } else { d };
     let sign = prediction & R::SIGN;

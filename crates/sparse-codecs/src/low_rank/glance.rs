@@ -2,7 +2,7 @@
 //! settle that.
 
 use super::fit::{Matrix, key_rule};
-use super::float::{CENTRE, Real};
+use super::float::{CENTRE, Predicted};
 use crate::dense::{noise, orthonormalise, product, view};
 
 /// The block: a submatrix has no higher rank than its matrix.
@@ -35,7 +35,7 @@ const FACTORS: f64 = 0.6;
 
 /// Whether these rows of `columns` elements are clearly not a change of low rank, where a component
 /// takes `row_bits` for each row.
-pub(super) fn is_hopeless<R: Real>(
+pub(super) fn is_hopeless<R: Predicted>(
     columns: usize,
     target: &[u8],
     base: &[u8],

@@ -27,6 +27,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+use crate::real::{is_real, with_real};
 use crate::simd::Simd;
 #[cfg(feature = "low-rank-encode")]
 pub use ask::{HintedLowRank, looks_low_rank};
@@ -34,7 +35,7 @@ use chunk::{Decoder, Predictor};
 #[cfg(feature = "low-rank-encode")]
 pub use export::{FloatFactors, factorise};
 use factors::is_matrix;
-use float::{Real, is_real, with_real};
+use float::Predicted;
 #[cfg(feature = "low-rank-encode")]
 pub use hint::LowRankHint;
 use model::Model;
@@ -92,7 +93,7 @@ impl DeltaDecoder for LowRank {
         params: &[u8],
         limits: &Limits,
     ) -> Result<Box<dyn ChunkDecoder>> {
-        fn bind<R: Real>(
+        fn bind<R: Predicted>(
             unit: &UnitSpec,
             mut params: &[u8],
             limits: &Limits,
@@ -108,15 +109,11 @@ impl DeltaDecoder for LowRank {
         let chunk_bytes = u64::from(unit.chunk_len()) * unit.dtype().storage_bytes() as u64;
         Limits::check("chunk", chunk_bytes.min(unit.byte_len()), limits.max_chunk_bytes)?;
         Limits::check("parameters", params.len() as u64, limits.max_params_bytes)?;
-        with_real!(
-            unit.dtype(),
-            bind(unit, params, limits),
-            Err(Error::invalid_argument("no float"))
-        )
+        with_real!(unit.dtype(), bind, unit, params, limits)
     }
 }
 
-impl<R: Real> ChunkDecoder for Decoder<R> {
+impl<R: Predicted> ChunkDecoder for Decoder<R> {
     fn decode_chunk(
         &self,
         chunk: u64,

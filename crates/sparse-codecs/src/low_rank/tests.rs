@@ -3,9 +3,10 @@
 #![cfg(feature = "low-rank-encode")]
 
 use super::factors::{self, Factors};
-use super::float::{Bf16, F32, Real, with_real};
+use super::float::Predicted;
 use super::model::{KEYS, Model, TOKENS};
 use super::{HintedLowRank, LowRank, LowRankHint, looks_low_rank};
+use crate::real::{Bf16, F32, with_real};
 use crate::simd::{Level, Simd};
 use proptest::prelude::*;
 use sparse_core::{
@@ -385,7 +386,12 @@ proptest! {
         seed in 1u64..,
         words: Vec<u8>,
     ) {
-        fn check<R: Real>(unit: &UnitSpec, seed: u64, parts: (usize, i32, u32, u32), words: &[u8]) {
+        fn check<R: Predicted>(
+            unit: &UnitSpec,
+            seed: u64,
+            parts: (usize, i32, u32, u32),
+            words: &[u8],
+        ) {
             let (rank, exponent, bits, shift) = parts;
             let mut state = seed;
             let mut random = || {
@@ -443,7 +449,7 @@ proptest! {
             let _ = bound.decode_chunk(0, &garbage, Some(&base), &mut out, &mut cx);
         }
         let unit = unit(dtype, 1 << 18, &[(5, 40)]);
-        with_real!(dtype, check(&unit, seed, (rank, exponent, bits, shift), &words), ());
+        with_real!(dtype, check, &unit, seed, (rank, exponent, bits, shift), &words);
     }
 }
 

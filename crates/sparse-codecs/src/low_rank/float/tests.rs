@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 /// `value * 2^-scale` for a finite word, as an integer; every number of the type is one.
-fn fixed<R: Real>(word: u32) -> i128 {
+fn fixed<R: Predicted>(word: u32) -> i128 {
     let field = (word & !R::SIGN) >> R::MANTISSA;
     let mantissa = i128::from(word & ((1 << R::MANTISSA) - 1));
     let m = if field == 0 { mantissa } else { (mantissa | 1 << R::MANTISSA) << (field - 1) };
@@ -13,7 +13,7 @@ fn fixed<R: Real>(word: u32) -> i128 {
 
 /// What the documentation says, the slow way: exact sum, nearest number, halves away from zero.
 /// All in units of `2^-UNIT` of the smallest subnormal.
-fn naive<R: Real>(base: u32, sum: i128) -> u32 {
+fn naive<R: Predicted>(base: u32, sum: i128) -> u32 {
     const UNIT: u32 = 12;
     let exact = (fixed::<R>(base) << UNIT) + sum;
     // Up to what 128 bits hold.
@@ -28,7 +28,7 @@ fn naive<R: Real>(base: u32, sum: i128) -> u32 {
     low | if exact < 0 { R::SIGN } else { 0 }
 }
 
-fn finite<R: Real>(word: u32, top: u32) -> u32 {
+fn finite<R: Predicted>(word: u32, top: u32) -> u32 {
     // Exponents small enough for 128 bits, which `naive` needs.
     let magnitude = (word & !R::SIGN & R::MASK) % (top << R::MANTISSA);
     magnitude | word & R::SIGN
@@ -83,7 +83,7 @@ proptest! {
             return Ok(());
         }
         let (b, before) = (base & 0xffff, half::bf16::from_bits(base as u16));
-        if !Bf16::is_special(b) {
+        if !Bf16::is_special(b.into()) {
             let product = half::bf16::from_f32(sum as f32 * scale).to_f32();
             let want = half::bf16::from_f32(before.to_f32() + product);
             prop_assert_eq!(Bf16::predict::<true>(b, sum, Bf16::scale(e)).0, u32::from(want
@@ -93,13 +93,13 @@ proptest! {
         }
         let (b, before) = (other & 0xffff, half::f16::from_bits(other as u16));
         let product = half::f16::from_f32(sum as f32 * scale);
-        if !F16::is_special(b) && product.is_finite() {
+        if !F16::is_special(b.into()) && product.is_finite() {
             let want = half::f16::from_f32(before.to_f32() + product.to_f32());
             prop_assert_eq!(F16::predict::<true>(b, sum, F16::scale(e)).0, u32::from(want
                 .to_bits()));
         }
         let before = f32::from_bits(base);
-        if !F32::is_special(base) {
+        if !F32::is_special(base.into()) {
             let want = before + (f64::from(sum) * f64::from(scale)) as f32;
             prop_assert_eq!(F32::predict::<true>(base, sum.into(), F32::scale(e)).0, want
                 .to_bits());
@@ -108,7 +108,7 @@ proptest! {
 
     #[test]
     fn residuals_are_bijective(t: u32, p: u32, fraction: u8) {
-        fn check<R: Real>(t: u32, p: u32, fraction: u8) {
+        fn check<R: Predicted>(t: u32, p: u32, fraction: u8) {
             let (t, p) = (t & R::MASK, p & R::MASK);
             let z = residual::<R>(t, p, fraction);
             assert!(z <= R::MASK);
@@ -126,8 +126,8 @@ proptest! {
 }
 
 /// What lies within the cell of a word rounds to it, with a fraction that says where.
-fn check_cell<R: Real>(word: u32, at: f64) {
-    if R::is_special(word) {
+fn check_cell<R: Predicted>(word: u32, at: f64) {
+    if R::is_special(word.into()) {
         return;
     }
     let (value, low, high) = R::cell(word);
