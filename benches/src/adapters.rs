@@ -4,9 +4,9 @@
 use crate::pair::resolve;
 use crate::tables::{Table, thousands};
 use sparse::{
-    Adapter, AdapterRank, Certificate, Delta, Dtype, Effort, Error, ExportOptions, Limits, Model,
-    OpenOptions, Options, Overwrite, Policy, Result, Setting, TensorSource, Unobserved, compress,
-    default_registry, export_adapter, reconstruct,
+    Adapter, AdapterRank, Certificate, Codecs, Delta, Dtype, Effort, Error, ExportOptions, Limits,
+    Model, OpenOptions, Options, Overwrite, Policy, Result, Setting, TensorSource, Unobserved,
+    compress, export_adapter, reconstruct,
 };
 use sparse_codecs::certificate::Tally;
 use std::path::Path;
@@ -128,7 +128,7 @@ pub fn report(base: &Path, target: &Path, adapter: &Path) -> Result<String> {
         let mut options = Options::default();
         options.policy = Policy::Fixed(Setting::parse(&codec)?);
         let (bytes, report) = compress(Some(&base), &target, Vec::new(), &options, &Unobserved)?;
-        let delta = Delta::from_source(Box::new(bytes), default_registry(), &Limits::default())?;
+        let delta = Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default())?;
         let restored = |layers: Option<u32>| {
             let mut options = Options::default();
             options.layers = layers;

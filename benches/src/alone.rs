@@ -43,8 +43,7 @@ pub fn alone(name: &str, path: &Path, effort: Effort, runs: usize) -> Result<Alo
         pool.install(|| sparse::compress(None, &model, Vec::new(), &options, &Unobserved))
     })?;
     let ours = delta.len() as u64;
-    let delta =
-        Delta::from_source(Box::new(delta), sparse::default_registry(), &Limits::default())?;
+    let delta = Delta::from_source(Box::new(delta), sparse::Codecs::default(), &Limits::default())?;
     let (decode, _) =
         cpu_timed(runs, || pool.install(|| sparse::verify(None, &delta, &options, &Unobserved)))?;
     let mut planes = 0;

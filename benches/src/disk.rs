@@ -120,7 +120,7 @@ pub fn disk(
                     pool.install(|| {
                         let base = open(&base)?;
                         let delta =
-                            Delta::open(&delta, sparse::default_registry(), &Limits::default())?;
+                            Delta::open(&delta, sparse::Codecs::default(), &Limits::default())?;
                         let replace = Overwrite::Replace;
                         sparse::reconstruct(
                             Some(&base),

@@ -3,8 +3,8 @@
 
 use crate::pair::{resolve, show};
 use sparse::{
-    BaseCheck, Delta, DeltaModel, Error, Limits, Model, OpenOptions, Options, Result, TensorSource,
-    default_registry,
+    BaseCheck, Codecs, Delta, DeltaModel, Error, Limits, Model, OpenOptions, Options, Result,
+    TensorSource,
 };
 use sparse_core::{ByteSource, FileSource};
 use std::fs::File;
@@ -114,7 +114,7 @@ fn start(base: &Path, delta: &Path) -> Result<(Start, Vec<u8>, DeltaModel)> {
     let open = || -> Result<Delta> {
         let file = File::open(delta).map_err(|e| Error::io("cannot open", e))?;
         let source = Counted { file: FileSource::new(file)?, bytes: bytes.clone() };
-        Delta::from_source(Box::new(source), default_registry(), &Limits::default())
+        Delta::from_source(Box::new(source), Codecs::default(), &Limits::default())
     };
     let opened = open().map_err(|e| e.in_file(show(delta)))?;
     let open = begin.elapsed();

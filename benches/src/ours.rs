@@ -196,7 +196,7 @@ fn restore(
     out: &mut [Vec<u8>],
 ) -> Result<()> {
     let blob = Box::new(Blob(compressed.clone()));
-    let delta = Arc::new(Delta::from_source(blob, sparse::default_registry(), &Limits::default())?);
+    let delta = Arc::new(Delta::from_source(blob, sparse::Codecs::default(), &Limits::default())?);
     let source: Arc<dyn TensorSource> = base.clone();
     // Reading a whole tensor verifies its own digest, which proves the base right, too.
     let model =

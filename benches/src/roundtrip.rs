@@ -67,7 +67,7 @@ pub fn round_trip(what: &RoundTrip) -> Result<Outcome> {
         let replace = Overwrite::Replace;
         sparse::compress_to_path(Some(&base), &target, &delta_path, replace, &options, &Unobserved)
     })?;
-    let open_delta = || Delta::open(&delta_path, sparse::default_registry(), &Limits::default());
+    let open_delta = || Delta::open(&delta_path, sparse::Codecs::default(), &Limits::default());
     step(&mut steps, "reconstruct", || {
         let (base, delta) = (open(&what.base)?, open_delta()?);
         sparse::reconstruct(

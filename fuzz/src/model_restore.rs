@@ -8,7 +8,7 @@ use crate::models::files;
 use crate::room::{put, room};
 use sparse::{
     Delta, DeltaModel, ErrorKind, Limits, Model, OpenOptions, Options, Overwrite, Policy, Setting,
-    TensorSource, Unobserved, compress, default_registry, inspect, reconstruct, verify,
+    TensorSource, Unobserved, compress, Codecs, inspect, reconstruct, verify,
 };
 use std::fs;
 use std::path::PathBuf;
@@ -55,7 +55,7 @@ pub fn run(data: &[u8]) {
     let Bench { base, room } = bench();
     let options = options();
     let delta =
-        match Delta::from_source(Box::new(data.to_vec()), default_registry(), &options.limits) {
+        match Delta::from_source(Box::new(data.to_vec()), Codecs::default(), &options.limits) {
             Ok(delta) => Arc::new(delta),
             Err(_) => return,
         };

@@ -3,9 +3,7 @@
 use super::data::{Kind, put};
 use super::lab::{Lab, difference, names};
 use super::outcome::{Outcome, Verdict};
-use sparse::{
-    Delta, Limits, Model, OpenOptions, Options, Overwrite, Result, Unobserved, default_registry,
-};
+use sparse::{Codecs, Delta, Limits, Model, OpenOptions, Options, Overwrite, Result, Unobserved};
 use sparse_core::ByteSource;
 use sparse_dataset::{Dataset, DatasetDelta, DeltaDataset};
 use std::collections::BTreeMap;
@@ -145,7 +143,7 @@ impl<'a> Library<'a> {
         base: Option<&Path>,
         act: Act<'_>,
     ) -> Result<()> {
-        let delta = Delta::from_source(source, default_registry(), &Limits::default())?;
+        let delta = Delta::from_source(source, Codecs::default(), &Limits::default())?;
         let base = base.map(|path| self.model(path)).transpose()?;
         let options = Options::default();
         match act {

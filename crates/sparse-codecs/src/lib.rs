@@ -10,7 +10,6 @@ mod dense;
 pub mod entropy;
 #[cfg(feature = "int8")]
 pub mod int8;
-#[cfg(any(feature = "low-rank", feature = "svd"))]
 pub mod layers;
 #[cfg(feature = "lossless")]
 pub mod lossless;
@@ -29,6 +28,10 @@ pub mod raw;
 #[cfg(any(feature = "lossless", feature = "low-rank"))]
 #[allow(dead_code)] // Rounding is for the quantised codecs only, each of which is optional.
 mod real;
+#[cfg(feature = "select")]
+mod schemes;
+#[cfg(feature = "select")]
+mod settings;
 #[cfg(feature = "sign")]
 pub mod sign;
 #[cfg_attr(not(feature = "lossless"), allow(dead_code))]
@@ -47,3 +50,6 @@ pub mod values;
 mod word;
 #[cfg(feature = "zstd")]
 pub mod zstd;
+
+#[cfg(feature = "select")]
+pub use schemes::schemes;

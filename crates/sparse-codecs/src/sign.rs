@@ -6,6 +6,8 @@
 //! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are
 //! none come back as they are. `docs/codecs/quantised.md` has the format and measurements.
 
+#[cfg(feature = "select")]
+pub use crate::quant::scheme::SignScheme;
 use crate::quant::{Goal, quantised};
 use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
 

@@ -45,6 +45,16 @@ impl Registry {
         self
     }
 
+    /// Removes the decoder called `name`, and notes that it was left out.
+    pub fn disable(&mut self, name: &str) -> &mut Self {
+        let found = self.decoders.iter().find(|(_, d)| d.info().name == name);
+        if let Some((id, name)) = found.map(|(id, d)| (*id, d.info().name)) {
+            self.decoders.remove(&id);
+            self.disabled.insert(id, name);
+        }
+        self
+    }
+
     /// The decoder with this id.
     ///
     /// # Errors
@@ -54,7 +64,7 @@ impl Registry {
         self.decoders.get(&id).ok_or_else(|| match self.disabled.get(&id) {
             Some(feature) => Error::new(
                 ErrorKind::CodecDisabled,
-                format!("codec {id} was left out of this build; enable the feature `{feature}`"),
+                format!("codec {id} was left out here; enable `{feature}`"),
             ),
             None => Error::new(
                 ErrorKind::UnknownCodec,

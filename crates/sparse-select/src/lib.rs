@@ -1,18 +1,24 @@
-//! Choosing how to code each tensor: samples, estimates, policies.
-//!
-//! Knows no codec: candidates come in through the traits of `sparse-core`, and a policy compares
-//! what they cost.
-
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod allocate;
 mod estimate;
 mod glob;
 mod policy;
 mod sample;
-mod spread;
+mod scheme;
+mod selector;
+mod simple;
+mod trial;
+mod weights;
 
+pub use allocate::{RatePoint, allocate_budget};
 pub use estimate::estimate;
 pub use glob::matches;
-pub use policy::{Bound, Candidate, Policy, Rule, Setting};
+pub use policy::{Bound, Policy, Rule, Setting};
 pub use sample::Sampler;
-pub use spread::{Offer, spread};
+pub use scheme::{Goal, Look, ParamsCost, Product, Rows, Scheme, Subject};
+pub use selector::{Bar, LosslessSchemes, Selector, least_bytes};
+pub use simple::SimpleScheme;
+pub use trial::{CLEAR, Layout, Probe, Trial};
+pub use weights::{InMemory, Measured, Sample, Weights};

@@ -1,18 +1,7 @@
-//! What a caller wants, and which candidate that is.
+//! What a caller wants.
 
 use crate::glob::matches;
-use sparse_core::{CodecInfo, Error, Fidelity, Result};
-
-/// A way to code something, and what it is expected to cost.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Candidate {
-    /// The codec.
-    pub codec: CodecInfo,
-    /// Whether the base is used.
-    pub with_base: bool,
-    /// Expected size in bits.
-    pub bits: f64,
-}
+use sparse_core::{Error, Result};
 
 /// How far restored weights may be off.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -114,48 +103,11 @@ impl Policy {
             other => other,
         }
     }
-
-    /// Whether a codec of this fidelity may be chosen without looking at what it loses.
-    pub fn allows(&self, fidelity: Fidelity) -> bool {
-        match (self, fidelity) {
-            (_, Fidelity::Lossless) => true,
-            (Policy::Within(Bound::Ulps(most)), Fidelity::UlpBounded(k)) => k <= *most,
-            _ => false,
-        }
-    }
-
-    /// The index of the candidate to take: the smallest that is allowed, the first of equals.
-    /// `None` if none is allowed.
-    pub fn choose(&self, candidates: &[Candidate]) -> Option<usize> {
-        let allowed = candidates.iter().enumerate().filter(|c| self.allows(c.1.codec.fidelity));
-        allowed.min_by(|a, b| a.1.bits.total_cmp(&b.1.bits)).map(|c| c.0)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sparse_core::{BaseUse, CodecId};
-
-    fn candidate(fidelity: Fidelity, bits: f64) -> Candidate {
-        let codec = CodecInfo { id: CodecId(9), name: "test", fidelity, base: BaseUse::Optional };
-        Candidate { codec, with_base: true, bits }
-    }
-
-    #[test]
-    fn lossless_never_takes_a_lossy_codec() {
-        let candidates = [
-            candidate(Fidelity::Lossy, 1.0),
-            candidate(Fidelity::UlpBounded(1), 2.0),
-            candidate(Fidelity::Lossless, 9.0),
-            candidate(Fidelity::Lossless, 8.0),
-            candidate(Fidelity::Lossless, 8.0),
-        ];
-        assert_eq!(Policy::Lossless.choose(&candidates), Some(3));
-        assert_eq!(Policy::Lossless.choose(&candidates[..2]), None);
-        assert_eq!(Policy::Within(Bound::Ulps(1)).choose(&candidates), Some(1));
-        assert_eq!(Policy::Within(Bound::Ulps(0)).choose(&candidates), Some(3));
-    }
 
     #[test]
     fn the_first_rule_that_matches() {

@@ -47,7 +47,7 @@ fn run(paths: &[PathBuf], folder: &Path) -> Result<()> {
         let compress = start.elapsed().as_secs_f64();
 
         let start = Instant::now();
-        let delta = Delta::open(&delta_path, sparse::default_registry(), &Limits::default())?;
+        let delta = Delta::open(&delta_path, sparse::Codecs::default(), &Limits::default())?;
         sparse::reconstruct(Some(&base), &delta, &out, Overwrite::Replace, &options, &Unobserved)?;
         let restore = start.elapsed().as_secs_f64();
         sparse::verify(Some(&base), &delta, &options, &Unobserved)?;

@@ -1,11 +1,11 @@
 //! A hub: of the bases it has, it finds the one that an upload is nearest to, keeps the delta,
 //! lists it without any base at hand, and serves it in ranges.
 
+use sparse::{Codecs, compress_to_path, estimate, inspect};
 use sparse::{
     Delta, DeltaModel, Limits, Model, OpenOptions, Options, Overwrite, Result, TensorSource,
     Unobserved,
 };
-use sparse::{compress_to_path, default_registry, estimate, inspect};
 use sparse_core::{ByteSource, FileSource};
 use std::path::Path;
 use std::sync::Arc;
@@ -47,14 +47,14 @@ fn main() -> Result<()> {
     println!("kept {} of {} bytes", report.delta_bytes, report.target_bytes);
 
     // A listing needs neither the base nor the codecs.
-    let summary = inspect(&Delta::open(&path, default_registry(), &Limits::default())?);
+    let summary = inspect(&Delta::open(&path, Codecs::default(), &Limits::default())?);
     println!("{} on {}: {} entries", summary.target_id, summary.base_id, summary.entries.len());
 
     // A client with the base fetches what it needs of one tensor, and no more.
     let file = std::fs::File::open(&path).map_err(|e| sparse::Error::io("cannot open", e))?;
     let fetched = Arc::new(AtomicU64::new(0));
     let remote = Box::new(Remote(FileSource::new(file)?, fetched.clone()));
-    let delta = Delta::from_source(remote, default_registry(), &Limits::default())?;
+    let delta = Delta::from_source(remote, Codecs::default(), &Limits::default())?;
     let base = Arc::new(open("minilm-bf16/base")?);
     let model = DeltaModel::new(Some(base), Arc::new(delta), &options)?;
     let first = model.bytes(0)?;

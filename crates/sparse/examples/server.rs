@@ -2,8 +2,8 @@
 //! all it needs: `default-features = false, features = ["mmap"]`.
 
 use sparse::{
-    BaseCheck, CancelToken, Delta, DeltaModel, Error, Limits, Model, OpenOptions, Options, Result,
-    TensorRead, TensorSource, Threads, default_registry,
+    BaseCheck, CancelToken, Codecs, Delta, DeltaModel, Error, Limits, Model, OpenOptions, Options,
+    Result, TensorRead, TensorSource, Threads,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ fn main() -> Result<()> {
     let base = Arc::new(Model::open(base, &OpenOptions::mapped())?);
     // Opening reads the delta's index and nothing else. The base is checked here, once, and trusted
     // from then on.
-    let delta = Arc::new(Delta::open(&delta, default_registry(), &Limits::default())?);
+    let delta = Arc::new(Delta::open(&delta, Codecs::default(), &Limits::default())?);
     let model = DeltaModel::new(Some(base), delta, &Options::default())?;
     let model = model.with_executor(Arc::new(Threads::new(2)));
     model.verify_base()?;

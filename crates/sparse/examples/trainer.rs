@@ -1,8 +1,8 @@
 //! A trainer: checkpoints are kept as a chain of deltas, each against the one before it, and only
 //! the last one as a model.
 
+use sparse::{Codecs, compress_to_path, reconstruct};
 use sparse::{Delta, Effort, Limits, Model, OpenOptions, Options, Overwrite, Result, Unobserved};
-use sparse::{compress_to_path, default_registry, reconstruct};
 use std::path::{Path, PathBuf};
 
 /// Store `checkpoint` as a delta on `previous`, and check that it comes back before anybody deletes
@@ -15,7 +15,7 @@ fn store(previous: &Path, checkpoint: &Path, delta: &Path) -> Result<()> {
     options.effort = Effort::Fast;
     let report =
         compress_to_path(Some(&base), &target, delta, Overwrite::Replace, &options, &Unobserved)?;
-    let written = Delta::open(delta, default_registry(), &Limits::default())?;
+    let written = Delta::open(delta, Codecs::default(), &Limits::default())?;
     sparse::verify(Some(&base), &written, &options, &Unobserved)?;
     println!(
         "{}: {} bytes instead of {}",
@@ -31,7 +31,7 @@ fn restore(start: &Path, deltas: &[PathBuf], out: &Path) -> Result<()> {
     let mut base = start.to_owned();
     for (step, delta) in deltas.iter().enumerate() {
         let model = Model::open(&base, &OpenOptions::default())?;
-        let delta = Delta::open(delta, default_registry(), &Limits::default())?;
+        let delta = Delta::open(delta, Codecs::default(), &Limits::default())?;
         let next = out.join(format!("step-{step}"));
         reconstruct(
             Some(&model),

@@ -23,6 +23,7 @@ impl Contexts {
     }
 
     /// Returns the executor.
+    #[cfg(feature = "encode")]
     pub(crate) fn executor(&self) -> &dyn Executor {
         &*self.executor
     }

@@ -1,9 +1,9 @@
 //! An open delta file.
 
-use crate::ContentHash;
 use crate::restore::CONTENT;
+use crate::{Codecs, ContentHash};
 use sparse_container::{Entry, EntryKind, Index, Reader};
-use sparse_core::{ByteSource, Error, ErrorKind, FileSource, FileStamp, Limits, Registry, Result};
+use sparse_core::{ByteSource, Error, ErrorKind, FileSource, FileStamp, Limits, Result};
 use sparse_model::open_file;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -28,11 +28,11 @@ pub(crate) const LORA: &[u8] = b"lora";
 
 /// An open delta file, with the codecs to decode it.
 ///
-/// Opening reads and checks the index, not the payload. A delta with codecs that the registry lacks
+/// Opening reads and checks the index, not the payload. A delta with codecs that `codecs` lacks
 /// can be opened and [inspected](crate::inspect); restoring from it is an error.
 pub struct Delta {
     reader: Reader<Arc<dyn ByteSource>>,
-    registry: Registry,
+    codecs: Codecs,
     path: Option<PathBuf>,
     /// As the file was when it was opened by path.
     stamp: Option<FileStamp>,
@@ -45,14 +45,14 @@ impl Delta {
     /// With the path: `NotFound` or `Io` when it cannot be read, `NotThisFormat`,
     /// `UnsupportedVersion`, `Truncated`, `Corrupt`, `InvalidInput` (for a path in it that leaves
     /// the folder), `LimitExceeded`.
-    pub fn open(path: &Path, registry: Registry, limits: &Limits) -> Result<Delta> {
+    pub fn open(path: &Path, codecs: Codecs, limits: &Limits) -> Result<Delta> {
         let open = || {
             if path.is_dir() {
                 return Err(Error::new(ErrorKind::NotThisFormat, "a folder, not a delta file"));
             }
             let source = FileSource::new(open_file(path)?)?;
             let stamp = source.stamp().clone();
-            let delta = Delta::from_source(Box::new(source), registry, limits)?;
+            let delta = Delta::from_source(Box::new(source), codecs, limits)?;
             Ok(Delta { stamp: Some(stamp), ..delta })
         };
         let mut delta = open().map_err(|e: Error| e.in_file(path.display().to_string()))?;
@@ -66,7 +66,7 @@ impl Delta {
     /// As [`open`](Self::open), without a path.
     pub fn from_source(
         source: Box<dyn ByteSource>,
-        registry: Registry,
+        codecs: Codecs,
         limits: &Limits,
     ) -> Result<Delta> {
         let reader = Reader::open(Arc::from(source), limits)?;
@@ -76,7 +76,7 @@ impl Delta {
                 "a delta of a dataset, not of a model: use `sparse dataset-reconstruct`",
             ));
         }
-        Ok(Delta { reader, registry, path: None, stamp: None })
+        Ok(Delta { reader, codecs, path: None, stamp: None })
     }
 
     /// The container underneath.
@@ -90,8 +90,8 @@ impl Delta {
     }
 
     /// The codecs.
-    pub fn registry(&self) -> &Registry {
-        &self.registry
+    pub fn codecs(&self) -> &Codecs {
+        &self.codecs
     }
 
     /// The file, if it was opened by path.
@@ -161,7 +161,7 @@ impl fmt::Debug for Delta {
         f.debug_struct("Delta")
             .field("path", &self.path)
             .field("id", &self.reader.id())
-            .field("registry", &self.registry)
+            .field("codecs", &self.codecs)
             .finish_non_exhaustive()
     }
 }

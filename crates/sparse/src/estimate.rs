@@ -4,7 +4,6 @@ use crate::Options;
 use crate::compress::{Pair, UnitPlan, files_size, matched, plan};
 use crate::context::Contexts;
 use crate::inputs::Inputs;
-use sparse_codecs::low_rank::LowRank;
 use sparse_core::{EstimatedBits, Observer, Result, Segment, TensorSource, UnitSpec};
 use sparse_model::Model;
 use sparse_select::Sampler;
@@ -142,11 +141,11 @@ fn estimate_unit(
 ) -> Result<UnitEstimate> {
     let spec = &unit.spec;
     // How well factors fit is not seen in few rows.
-    let is_low_rank = unit.encoder.info().id == LowRank::ID;
+    let by_factors = unit.scheme.needs_rows();
     let share =
-        if is_low_rank { share.max(LOW_RANK_AT_LEAST / spec.len().max(1) as f64) } else { share };
+        if by_factors { share.max(LOW_RANK_AT_LEAST / spec.len().max(1) as f64) } else { share };
     // What an adapter says, it says of whole rows.
-    let rows: Option<Vec<Vec<u64>>> = (is_low_rank && options.adapter.is_some())
+    let rows: Option<Vec<Vec<u64>>> = (by_factors && options.adapter.is_some())
         .then(|| spec.segments().iter().map(|s| spread_rows(s.rows, share)).collect());
     let hinted = unit.hinted_rows(options, rows.as_deref())?;
     let mut sampler = Sampler::new(seed);
@@ -204,7 +203,7 @@ fn estimate_unit(
     // Parameters hardly grow, but for factors of matrices, which grow with rows and columns.
     let factor_len =
         |s: &UnitSpec| s.segments().iter().map(|s| (s.rows + s.row_len) as f64).sum::<f64>();
-    let growth = if is_low_rank { factor_len(spec) / factor_len(&sample).max(1.0) } else { 1.0 };
+    let growth = if by_factors { factor_len(spec) / factor_len(&sample).max(1.0) } else { 1.0 };
     Ok(UnitEstimate {
         segment_bits,
         overhead_bits: bits.fixed * growth + chunk_bits * spec.chunk_count() as f64,

@@ -1,10 +1,10 @@
 //! What a delta file holds, for people.
 
 use crate::restore::certificate_in;
-use crate::{Certificate, ContentHash, Delta};
+use crate::{Certificate, Codecs, ContentHash, Delta};
 use sparse_codecs::zstd;
 use sparse_container::{Entry, EntryKind, Index, Piece, PieceSource, UnitRecord, Version};
-use sparse_core::{CodecId, Digest, Dtype, Registry, UnitSpec};
+use sparse_core::{CodecId, Digest, Dtype, UnitSpec};
 
 /// What a delta file holds. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -144,8 +144,8 @@ pub fn inspect(delta: &Delta) -> Summary {
         target_bytes: files.iter().map(|f| f.1).fold(0, u64::saturating_add),
         files,
         folders: index.folders.clone(),
-        entries: index.entries.iter().map(|e| entry(e, &units, delta.registry())).collect(),
-        units: units.iter().map(|u| u.summary(delta.registry())).collect(),
+        entries: index.entries.iter().map(|e| entry(e, &units, delta.codecs())).collect(),
+        units: units.iter().map(|u| u.summary(delta.codecs())).collect(),
         adapter: adapter(delta),
         content: delta.content_hash().ok().flatten(),
         // What cannot be read is shown by whoever measures again.
@@ -158,8 +158,8 @@ fn needs_base(index: &Index) -> bool {
     crate::restore::needed(index, parts).contains(&true)
 }
 
-fn codec_name(registry: &Registry, codec: CodecId) -> String {
-    match registry.decoder(codec) {
+fn codec_name(codecs: &Codecs, codec: CodecId) -> String {
+    match codecs.decoder(codec) {
         Ok(decoder) => decoder.info().name.to_owned(),
         Err(_) if codec == zstd::ID => "zstd".to_owned(),
         Err(_) => format!("codec {codec}"),
@@ -182,7 +182,7 @@ pub(crate) fn coded_pieces(delta: &Delta, tensor: &str) -> Vec<u64> {
     entry.into_iter().flat_map(|e| e.pieces.iter().filter_map(share)).collect()
 }
 
-fn entry(entry: &Entry, units: &[Unit<'_>], registry: &Registry) -> EntrySummary {
+fn entry(entry: &Entry, units: &[Unit<'_>], codecs: &Codecs) -> EntrySummary {
     let mut names: Vec<String> = Vec::new();
     let mut stored = 0.0;
     for piece in &entry.pieces {
@@ -190,12 +190,12 @@ fn entry(entry: &Entry, units: &[Unit<'_>], registry: &Registry) -> EntrySummary
             PieceSource::Base { .. } => "identical".to_owned(),
             PieceSource::Blob { codec, blob, .. } => {
                 stored += blob.len as f64;
-                codec_name(registry, codec)
+                codec_name(codecs, codec)
             }
             PieceSource::Unit { unit, segment, offset } => match units.get(unit as usize) {
                 Some(unit) => {
                     stored += unit.share(segment, offset, piece);
-                    codec_name(registry, unit.record.codec)
+                    codec_name(codecs, unit.record.codec)
                 }
                 None => continue,
             },
@@ -246,9 +246,9 @@ impl Unit<'_> {
         stored
     }
 
-    fn summary(&self, registry: &Registry) -> UnitSummary {
+    fn summary(&self, codecs: &Codecs) -> UnitSummary {
         UnitSummary {
-            codec: codec_name(registry, self.record.codec),
+            codec: codec_name(codecs, self.record.codec),
             dtype: self.record.dtype,
             base_dtype: self.record.base_dtype,
             segments: self.record.segments.len() as u64,

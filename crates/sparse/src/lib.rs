@@ -7,6 +7,7 @@
 
 #[cfg(feature = "encode")]
 mod adapter;
+mod codecs;
 #[cfg(feature = "encode")]
 mod compress;
 #[cfg(feature = "sha256")]
@@ -22,7 +23,6 @@ mod inspect;
 mod options;
 mod quality;
 mod reference;
-mod registry;
 mod restore;
 mod source;
 
@@ -31,6 +31,7 @@ pub use adapter::{
     AdapterRank, ExportOptions, ExportReport, ExportedModule, LeftOut, MergeReport, Profile,
     check_adapter, compress_adapter, export_adapter, merge_adapter, reconstruct_merged,
 };
+pub use codecs::Codecs;
 #[cfg(feature = "encode")]
 pub use compress::{CandidateReport, ChoiceReport, CompressReport, compress, compress_to_path};
 #[cfg(feature = "sha256")]
@@ -43,7 +44,6 @@ pub use executor::CurrentPool;
 pub use inspect::{AdapterSummary, EntrySummary, Summary, UnitSummary, inspect};
 pub use options::Options;
 pub use quality::{Quality, TensorQuality, quality};
-pub use registry::default_registry;
 pub use restore::{RestoreReport, reconstruct, verify};
 pub use source::{BaseCheck, DeltaModel};
 
@@ -51,14 +51,14 @@ pub use sparse_codecs::certificate::Certificate;
 pub use sparse_container::ContentHash;
 pub use sparse_core::{
     CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Executor, Inline, Limits,
-    Observer, Registry, Result, TensorEntry, TensorRead, TensorSource, TensorSpec, Threads,
-    Unobserved, is_deceptive,
+    Observer, Result, TensorEntry, TensorRead, TensorSource, TensorSpec, Threads, Unobserved,
+    is_deceptive,
 };
 #[cfg(feature = "encode")]
 pub use sparse_model::Adapter;
 pub use sparse_model::{Model, OpenOptions, Overwrite, abandon_outputs};
 #[cfg(feature = "encode")]
-pub use sparse_select::{Bound, Policy, Rule, Setting, matches};
+pub use sparse_select::{Bound, Policy, Rule, Scheme, Setting, SimpleScheme, matches};
 
 /// The README's examples, compiled.
 #[cfg(all(doctest, feature = "encode"))]

@@ -1,6 +1,6 @@
 //! What every operation can be told.
 
-use crate::ContentHash;
+use crate::{Codecs, ContentHash};
 use sparse_core::{CancelToken, DEFAULT_CHUNK_LEN, Effort, Executor, Limits};
 #[cfg(feature = "encode")]
 use sparse_model::Adapter;
@@ -22,6 +22,9 @@ pub struct Options {
     pub layers: Option<u32>,
     /// Storage elements per chunk: the granularity of random access and of parallel work.
     pub chunk_len: u32,
+    /// The codecs to compress with, and those that a [`DeltaModel`](crate::DeltaModel) opened by
+    /// path can read.
+    pub codecs: Codecs,
     /// Budgets for sizes that untrusted files declare.
     pub limits: Limits,
     /// Runs the work, all of it: no thread is started elsewhere. `None`, the default, is the rayon
@@ -65,6 +68,7 @@ impl Default for Options {
             policy: sparse_select::Policy::Lossless,
             layers: None,
             chunk_len: DEFAULT_CHUNK_LEN,
+            codecs: Codecs::default(),
             limits: Limits::default(),
             executor: None,
             #[cfg(feature = "encode")]

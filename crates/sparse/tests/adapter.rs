@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 use sparse::{
-    Adapter, AdapterRank, Delta, ExportOptions, Limits, Model, OpenOptions, Options, Overwrite,
-    Profile, Unobserved, compress, compress_adapter, default_registry, export_adapter,
-    merge_adapter, reconstruct, reconstruct_merged,
+    Adapter, AdapterRank, Codecs, Delta, ExportOptions, Limits, Model, OpenOptions, Options,
+    Overwrite, Profile, Unobserved, compress, compress_adapter, export_adapter, merge_adapter,
+    reconstruct, reconstruct_merged,
 };
 use std::path::Path;
 
@@ -194,10 +194,10 @@ fn another_base_is_refused_unless_asked() {
     let adapter = Adapter::open(&folder, &OpenOptions::default()).unwrap();
     let packed = dir.path().join("a.sparse");
     compress_adapter(&base, &adapter, &packed, Overwrite::Refuse, &options, &Unobserved).unwrap();
-    let delta = Delta::open(&packed, default_registry(), &Limits::default()).unwrap();
+    let delta = Delta::open(&packed, Codecs::default(), &Limits::default()).unwrap();
     // What a program that knows no digests writes.
     let (bare, _) = compress(None, adapter.model(), Vec::new(), &options, &Unobserved).unwrap();
-    let bare = Delta::from_source(Box::new(bare), default_registry(), &Limits::default()).unwrap();
+    let bare = Delta::from_source(Box::new(bare), Codecs::default(), &Limits::default()).unwrap();
 
     let merge = |delta: &Delta, base: &Model, options: &Options| {
         let out = dir.path().join("merged");

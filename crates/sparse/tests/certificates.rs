@@ -87,8 +87,7 @@ fn certified(
     let mut options = Options::default();
     options.policy = policy;
     let (bytes, report) = compress(Some(&base), &tuned, Vec::new(), &options, &Unobserved).unwrap();
-    let delta =
-        Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+    let delta = Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();
     let plain = Options::default();
     verify(Some(&base), &delta, &plain, &Unobserved).unwrap();
     let out = dir.path().join("out");
@@ -243,7 +242,7 @@ fn weights_that_are_not_finite_are_said() {
             report.notes
         );
         let delta =
-            Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+            Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();
         let Some(certificate) = report.certificate else { continue };
         assert!(certificate.not_finite == 2 && certificate.relative_error() <= 0.2);
         let found = quality(Some(&base), &tuned, &delta, &Options::default(), &Unobserved).unwrap();
@@ -265,7 +264,7 @@ fn rewritten(delta: &Delta, change: impl Fn(&mut sparse_container::Index)) -> De
     let len = (payload.end - payload.start) as usize;
     writer.append(&reader.source().bytes_at(payload.start, len).unwrap()).unwrap();
     let bytes = writer.finish(&index).unwrap();
-    Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap()
+    Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap()
 }
 
 #[test]
@@ -283,8 +282,7 @@ fn what_a_certificate_is_relative_to_is_recorded() {
     let mut options = Options::default();
     options.policy = Policy::Within(Bound::Relative(0.1));
     let (bytes, _) = compress(Some(&base), &tuned, Vec::new(), &options, &Unobserved).unwrap();
-    let delta =
-        Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+    let delta = Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();
     let tensor = |index: &sparse_container::Index| {
         index.entries.iter().position(|e| e.attributes.contains_key(&CERTIFICATE)).unwrap()
     };

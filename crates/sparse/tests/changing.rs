@@ -98,7 +98,7 @@ impl Models {
     }
 
     fn delta(&self) -> Delta {
-        Delta::open(&self.path("d.sparse"), default_registry(), &Limits::default()).unwrap()
+        Delta::open(&self.path("d.sparse"), Codecs::default(), &Limits::default()).unwrap()
     }
 
     fn names(&self) -> Vec<String> {

@@ -127,7 +127,7 @@ fn round_trips(dir: &Path, parts: &[Files; 3], effort: Effort) -> [CompressRepor
             "{expected} {report:?}"
         );
         let delta =
-            Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+            Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();
         let out = dir.join(format!("out-{}", options.adapter.is_some()));
         reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved)
             .unwrap();

@@ -27,8 +27,7 @@ fn round_trip(base: Option<&Files>, target: &Files) -> (CompressReport, Delta) {
     let (bytes, report) =
         compress(base.as_ref(), &target_model, Vec::new(), &options, &Unobserved).unwrap();
     assert_eq!(bytes.len() as u64, report.delta_bytes);
-    let delta =
-        Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+    let delta = Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();
     let out = dir.path().join("out");
     reconstruct(base.as_ref(), &delta, &out, Overwrite::Refuse, &options, &Unobserved).unwrap();
     assert_eq!(tree(&out), tree(&target_path));

@@ -50,7 +50,7 @@ impl Case {
     }
 
     fn delta(&self, name: &str) -> Delta {
-        Delta::open(&self.path(name), default_registry(), &Limits::default()).unwrap()
+        Delta::open(&self.path(name), Codecs::default(), &Limits::default()).unwrap()
     }
 
     fn restore(&self, delta: &Delta, options: &Options) -> Result<RestoreReport> {

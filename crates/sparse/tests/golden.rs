@@ -13,7 +13,7 @@ mod support;
 
 use golden_pairs::Pair;
 use sparse::{
-    Delta, ErrorKind, Limits, Model, OpenOptions, Options, Overwrite, Unobserved, default_registry,
+    Codecs, Delta, ErrorKind, Limits, Model, OpenOptions, Options, Overwrite, Unobserved,
     reconstruct,
 };
 use sparse_codecs::entropy::{bytes, tables, varint};
@@ -183,7 +183,7 @@ fn restore(case: &Case, delta: &Path) -> (BTreeSet<String>, String) {
     let room = tempfile::tempdir().unwrap();
     let (base, target) = folders(source, room.path());
     let base = base.map(|b| open(&b));
-    let delta = Delta::open(delta, default_registry(), &Limits::default()).unwrap();
+    let delta = Delta::open(delta, Codecs::default(), &Limits::default()).unwrap();
     let out = room.path().join("out");
     reconstruct(base.as_ref(), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved)
         .unwrap();
@@ -233,7 +233,7 @@ fn older_versions_are_refused() {
             if path.extension().is_none_or(|e| e != "sparse") {
                 continue;
             }
-            let e = Delta::open(&path, default_registry(), &Limits::default()).unwrap_err();
+            let e = Delta::open(&path, Codecs::default(), &Limits::default()).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::UnsupportedVersion);
             assert!(e.to_string().contains(&version[1..].replace('_', ".")), "{e}");
         }

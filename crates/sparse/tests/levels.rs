@@ -13,8 +13,8 @@ mod golden_pairs;
 mod support;
 
 use sparse::{
-    Delta, Limits, Model, OpenOptions, Options, Overwrite, Policy, Setting, Unobserved, compress,
-    default_registry, reconstruct,
+    Codecs, Delta, Limits, Model, OpenOptions, Options, Overwrite, Policy, Setting, Unobserved,
+    compress, reconstruct,
 };
 use sparse_container::digest;
 use std::path::Path;
@@ -47,8 +47,7 @@ fn outcome(codec: &str, base: &Path, target: &Path) -> String {
     options.policy = Policy::Fixed(Setting::parse(codec).unwrap());
     let (bytes, _) = compress(Some(&base), &target, Vec::new(), &options, &Unobserved).unwrap();
     let mut out = format!("{codec} {}", digest(&bytes));
-    let delta =
-        Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+    let delta = Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();
     for layers in [None, Some(1)] {
         options.layers = layers;
         let dir = tempfile::tempdir().unwrap();

@@ -7,8 +7,8 @@
 mod support;
 
 use sparse::{
-    Bound, Delta, Limits, Model, OpenOptions, Options, Overwrite, Policy, Rule, Setting,
-    Unobserved, compress, compress_to_path, default_registry, quality, reconstruct, verify,
+    Bound, Codecs, Delta, Limits, Model, OpenOptions, Options, Overwrite, Policy, Rule, Setting,
+    Unobserved, compress, compress_to_path, quality, reconstruct, verify,
 };
 use std::path::{Path, PathBuf};
 
@@ -41,8 +41,7 @@ fn make(policy: Policy) -> Made {
     let (bytes, report) =
         compress(Some(&base), &target, Vec::new(), &options(policy), &Unobserved).unwrap();
     assert_eq!(report.delta_bytes, bytes.len() as u64);
-    let delta =
-        Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+    let delta = Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();
     verify(Some(&base), &delta, &Options::default(), &Unobserved).unwrap();
     let found = quality(Some(&base), &target, &delta, &Options::default(), &Unobserved).unwrap();
     assert!(found.agrees());
@@ -241,7 +240,7 @@ fn on_disk_as_in_memory_and_on_any_number_of_threads() {
     assert!(std::fs::read(&path).unwrap() == bytes);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no scratch file is left");
     // A base that is not the one is told, and nothing is written.
-    let delta = Delta::open(&path, default_registry(), &Limits::default()).unwrap();
+    let delta = Delta::open(&path, Codecs::default(), &Limits::default()).unwrap();
     let out = dir.path().join("out");
     let e = reconstruct(
         Some(&target),
@@ -322,7 +321,7 @@ mod bounds {
                 let bytes = make(Policy::Within(bound));
                 // The certificate of a delta that lost nothing takes its place.
                 prop_assert!(bytes.len() <= most + 128, "{bound:?}: {} {most}", bytes.len());
-                let delta = Delta::from_source(Box::new(bytes), default_registry(),
+                let delta = Delta::from_source(Box::new(bytes), Codecs::default(),
                     &Limits::default()).unwrap();
                 let found = quality(Some(&base), &target, &delta, &Options::default(),
                     &Unobserved).unwrap();

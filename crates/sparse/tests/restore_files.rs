@@ -121,7 +121,7 @@ fn shards_do_not_matter_to_tensors() {
     );
     let base = Model::open(dir.path().join("base"), &OpenOptions::default()).unwrap();
     let delta =
-        Delta::from_source(Box::new(m.finish()), default_registry(), &Limits::default()).unwrap();
+        Delta::from_source(Box::new(m.finish()), Codecs::default(), &Limits::default()).unwrap();
     let out = dir.path().join("out");
     reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved)
         .unwrap();
@@ -263,9 +263,8 @@ fn digests_tell_the_delta_from_the_base() {
         let list = std::slice::from_ref(&claimed);
         let parts = [m.blob(&head(list), None), m.tensor(&claimed, &[from_unit(unit, 0, 4000)])];
         m.file("m.safetensors", b"another", &parts);
-        let delta =
-            Delta::from_source(Box::new(m.finish()), default_registry(), &Limits::default())
-                .unwrap();
+        let delta = Delta::from_source(Box::new(m.finish()), Codecs::default(), &Limits::default())
+            .unwrap();
         let e = verify(Some(&base), &delta, &Options::default(), &Unobserved).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Corrupt, "{e}");
         assert_eq!(e.tensor(), (what == "tensor").then_some("a"), "{e}");
@@ -276,7 +275,7 @@ fn digests_tell_the_delta_from_the_base() {
 fn unknown_codecs_are_refused_first() {
     let place = Place::new();
     let out = place.path("out");
-    let delta = Delta::open(&place.path("d.sparse"), Registry::new(), &Limits::default()).unwrap();
+    let delta = Delta::open(&place.path("d.sparse"), Codecs::none(), &Limits::default()).unwrap();
     assert!(inspect(&delta).entries.iter().any(|e| e.codec == "codec 1"));
     let base = place.base();
     let e =
@@ -361,7 +360,7 @@ fn a_single_file_comes_back_as_one() {
     m.file("tuned.safetensors", &safetensors(&new), &parts);
     m.index.attributes.insert(1, b"file".to_vec());
     let delta =
-        Delta::from_source(Box::new(m.finish()), default_registry(), &Limits::default()).unwrap();
+        Delta::from_source(Box::new(m.finish()), Codecs::default(), &Limits::default()).unwrap();
     assert!(delta.is_single_file() && inspect(&delta).is_single_file);
     let restore = |out: &str, overwrite| {
         reconstruct(Some(&base), &delta, &p(out), overwrite, &Options::default(), &Unobserved)
@@ -395,7 +394,7 @@ fn a_single_file_comes_back_as_one() {
 fn what_is_no_delta_is_refused_with_its_path() {
     let dir = tempfile::tempdir().unwrap();
     let open =
-        |p: &std::path::Path| Delta::open(p, default_registry(), &Limits::default()).unwrap_err();
+        |p: &std::path::Path| Delta::open(p, Codecs::default(), &Limits::default()).unwrap_err();
     let path = dir.path().join("x.sparse");
     assert_eq!(open(&path).kind(), ErrorKind::NotFound);
     fs::write(&path, b"something else entirely").unwrap();

@@ -36,7 +36,7 @@ fn counted(place: &Place, check: BaseCheck) -> Counted {
     let delta = Arc::new(Mutex::default());
     let source = Counting { bytes: place.pair.delta.clone(), reads: delta.clone() };
     let opened =
-        Delta::from_source(Box::new(source), default_registry(), &Limits::default()).unwrap();
+        Delta::from_source(Box::new(source), Codecs::default(), &Limits::default()).unwrap();
     let base = Arc::new(CountingModel { model: place.base(), reads: Mutex::default() });
     let model = DeltaModel::new(Some(base.clone()), Arc::new(opened), &Options::default()).unwrap();
     let counted = Counted { model: model.with_base_check(check), delta, base };
@@ -156,7 +156,7 @@ fn opening_and_joining_reads_no_payload() {
     let delta = Arc::new(Mutex::default());
     let source = Counting { bytes: place.pair.delta.clone(), reads: delta.clone() };
     let opened =
-        Delta::from_source(Box::new(source), default_registry(), &Limits::default()).unwrap();
+        Delta::from_source(Box::new(source), Codecs::default(), &Limits::default()).unwrap();
     let base = Arc::new(CountingModel { model: place.base(), reads: Mutex::default() });
     let payload = opened.reader().payload();
     DeltaModel::new(Some(base.clone()), Arc::new(opened), &Options::default()).unwrap();

@@ -24,7 +24,7 @@ fn delta_of(base: Option<&Model>, target: &Model, chunk_len: u32) -> Vec<u8> {
 }
 
 fn open_delta(bytes: Vec<u8>) -> Delta {
-    Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap()
+    Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap()
 }
 
 /// Restored as files and as a model, it is the target.
@@ -194,7 +194,7 @@ fn damage_anywhere() {
         } else {
             bytes[at] ^= 1 << (rng.next() % 8);
         }
-        let delta = Delta::from_source(Box::new(bytes), default_registry(), &Limits::default());
+        let delta = Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default());
         let done = delta.and_then(|d| verify(Some(&base), &d, &Options::default(), &Unobserved));
         restored += u32::from(done.is_ok());
     }

@@ -74,7 +74,7 @@ fn a_range_reads_only_its_chunks() {
     let reads = Arc::new(Mutex::new(Vec::new()));
     let source = Counting { bytes: place.pair.delta.clone(), reads: reads.clone() };
     let delta =
-        Delta::from_source(Box::new(source), default_registry(), &Limits::default()).unwrap();
+        Delta::from_source(Box::new(source), Codecs::default(), &Limits::default()).unwrap();
     let model = DeltaModel::new(Some(Arc::new(place.base())), Arc::new(delta), &Options::default())
         .unwrap();
     let a = model.find("a.weight").unwrap();
@@ -224,7 +224,7 @@ fn names_are_qualified_as_in_a_model() {
         new.extend(tuned);
     }
     let delta =
-        Delta::from_source(Box::new(m.finish()), default_registry(), &Limits::default()).unwrap();
+        Delta::from_source(Box::new(m.finish()), Codecs::default(), &Limits::default()).unwrap();
     let model = DeltaModel::new(Some(base.clone()), Arc::new(delta), &Options::default()).unwrap();
     assert_eq!(model.tensors(), base.tensors());
     let bytes = |name: &str| model.bytes(model.find(name).unwrap()).unwrap().into_owned();
@@ -249,9 +249,8 @@ fn chains() {
         let list = std::slice::from_ref(new);
         let parts = [m.blob(&head(list), None), m.tensor(new, &[from_unit(unit, 0, 12000)])];
         m.file("a.safetensors", &safetensors(list), &parts);
-        let delta =
-            Delta::from_source(Box::new(m.finish()), default_registry(), &Limits::default())
-                .unwrap();
+        let delta = Delta::from_source(Box::new(m.finish()), Codecs::default(), &Limits::default())
+            .unwrap();
         source =
             Arc::new(DeltaModel::new(Some(source), Arc::new(delta), &Options::default()).unwrap());
     }

@@ -12,9 +12,9 @@ mod golden_pairs;
 mod support;
 
 use sparse::{
-    Delta, DeltaModel, Executor, Inline, Limits, Model, OpenOptions, Options, Overwrite, Policy,
-    Setting, TensorSource, Threads, Unobserved, compress, default_registry, estimate, quality,
-    reconstruct, verify,
+    Codecs, Delta, DeltaModel, Executor, Inline, Limits, Model, OpenOptions, Options, Overwrite,
+    Policy, Setting, TensorSource, Threads, Unobserved, compress, estimate, quality, reconstruct,
+    verify,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ fn work(base: &Path, target: &Path, out: &Path, executor: &Arc<dyn Executor>) {
         estimate(Some(&base), &target, 0.1, &options, &Unobserved).unwrap();
         let delta = || {
             let source = Box::new(made.0.clone());
-            Delta::from_source(source, default_registry(), &Limits::default()).unwrap()
+            Delta::from_source(source, Codecs::default(), &Limits::default()).unwrap()
         };
         verify(Some(&base), &delta(), &options, &Unobserved).unwrap();
         quality(Some(&base), &target, &delta(), &options, &Unobserved).unwrap();

@@ -25,6 +25,8 @@ mod planes;
 mod positions;
 mod profile;
 mod scan;
+#[cfg(feature = "select")]
+mod scheme;
 
 pub(crate) use scan::Predictor;
 
@@ -35,6 +37,8 @@ use analysis::Analysis;
 use decode::{BoundDecoder, Decoder};
 use model::base_fits;
 use narrow::{MaybeNarrow, NARROW};
+#[cfg(feature = "select")]
+pub use scheme::LosslessScheme;
 use sparse_core::{
     BaseUse, ChunkDecoder, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype, Effort, Error,
     Fidelity, Limits, Result, UnitAnalysis, UnitSpec,

@@ -24,6 +24,8 @@ mod glance;
 #[cfg(feature = "low-rank-encode")]
 mod hint;
 mod model;
+#[cfg(all(feature = "select", feature = "low-rank-encode"))]
+mod scheme;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +41,8 @@ use float::Predicted;
 #[cfg(feature = "low-rank-encode")]
 pub use hint::LowRankHint;
 use model::Model;
+#[cfg(all(feature = "select", feature = "low-rank-encode"))]
+pub use scheme::LowRankScheme;
 use sparse_core::{
     BaseUse, ChunkDecoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, Error, Fidelity, Limits,
     Result, UnitSpec, check_chunk,

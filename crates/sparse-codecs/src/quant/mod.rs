@@ -21,6 +21,8 @@ mod kernel;
 mod pick;
 mod quantise;
 mod rule;
+#[cfg(feature = "select")]
+pub(crate) mod scheme;
 #[cfg(test)]
 mod tests;
 

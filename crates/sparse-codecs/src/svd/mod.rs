@@ -16,6 +16,8 @@ mod product;
 mod range;
 #[cfg(feature = "svd-encode")]
 mod residual;
+#[cfg(all(feature = "select", feature = "svd-encode"))]
+mod scheme;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +25,8 @@ use crate::entropy::varint;
 use crate::lossless::{Lossless, Predictor};
 use crate::real::{is_castable, is_real, with_real};
 use factors::Bound;
+#[cfg(all(feature = "select", feature = "svd-encode"))]
+pub use scheme::{LayeredScheme, SvdScheme};
 use sparse_core::{
     BaseUse, ChunkDecoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, Error, Fidelity, Limits,
     Result, UnitSpec, check_chunk,

@@ -1,6 +1,6 @@
 //! Plain bytes: the heads of safetensors files, and every other file.
 
-use super::pair::windows;
+use super::examine::windows;
 use crate::Options;
 use crate::restore::borrow_or_read;
 use sparse_codecs::zstd;

@@ -1,25 +1,27 @@
 //! The adapter that was merged, as a hint.
 
-use super::pair::Pair;
-use super::plan::UnitPlan;
+use super::examine::Pair;
+use super::job::UnitPlan;
 use crate::Options;
-use sparse_codecs::low_rank::{HintedLowRank, LowRank, LowRankHint};
-use sparse_core::{DeltaEncoder, Dtype, Result, Segment, TensorSource};
+use sparse_core::{DeltaEncoder, Result, Segment, TensorSource};
 use sparse_model::{Adapter, AdapterModule};
+use sparse_select::{Product, Rows};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Rows that are looked at to see whether a module explains a change.
 const SAMPLE_ROWS: u64 = 64;
 
-/// The adapter's module that explains how a tensor of the target (its first rows: `segment`)
-/// differs from one of the base of the same type, as an index; tried on a sample of rows.
+/// Finds the adapter's module that explains how a tensor of the target (its first rows: `segment`)
+/// differs from one of the base of the same type, tried on a sample of rows. Returns the number of
+/// the scheme that makes use of it, and that of the module.
 pub(super) fn explanation(
     pair: &Pair<'_>,
     target: usize,
     base: usize,
     segment: Segment,
     options: &Options,
-) -> Result<Option<usize>> {
+) -> Result<Option<(usize, usize)>> {
     let (Some(adapter), Some(base_model)) = (&options.adapter, pair.base) else { return Ok(None) };
     let (old, new) = (&base_model.tensors()[base], &pair.target.tensors()[target]);
     if old.spec.dtype() != new.spec.dtype() {
@@ -44,30 +46,26 @@ pub(super) fn explanation(
         Ok(out)
     };
     let (new, old) = (read(pair.target, target)?, read(base_model, base)?);
-    let all = hint(adapter, module, 0..module.rows)?;
-    let explains = all.of_rows(&rows).explains(dtype, segment.row_len as usize, &new, &old);
-    Ok(if explains { adapter.modules().iter().position(|m| m == module) } else { None })
+    let product = hint(adapter, module, 0..module.rows)?.of_rows(&rows);
+    let (row_len, effort) = (segment.row_len as usize, options.effort);
+    let rows = Rows { dtype, row_len, target: &new, base: &old, effort };
+    let mut schemes = options.codecs.schemes().iter();
+    let scheme = schemes.position(|scheme| scheme.is_explained(&product, &rows));
+    Ok(scheme.zip(adapter.modules().iter().position(|m| m == module)))
 }
 
 /// What a module says of some rows.
-fn hint(adapter: &Adapter, module: &AdapterModule, rows: Range<u64>) -> Result<LowRankHint> {
+fn hint(adapter: &Adapter, module: &AdapterModule, rows: Range<u64>) -> Result<Product> {
     let factors = adapter.factors(module)?;
     let entries = rows.start as usize * factors.rank..rows.end as usize * factors.rank;
     let scaled = |x: &f32| (f64::from(*x) * factors.scale) as f32;
     let left = factors.left.get(entries).unwrap_or_default().iter().map(scaled).collect();
-    Ok(LowRankHint { rank: factors.rank, left, right: factors.right })
-}
-
-/// Most elements of this type that a low-rank unit takes.
-pub(super) fn most_elements(dtype: Dtype) -> u64 {
-    // Tests have no room for units that are too large.
-    let bytes = if cfg!(test) { 1 << 14 } else { LowRank::MAX_BYTES };
-    bytes / dtype.storage_bytes() as u64
+    Ok(Product { rank: factors.rank, left, right: factors.right })
 }
 
 impl UnitPlan {
     /// An encoder that knows what the adapter says, if it says something of this unit.
-    pub(super) fn hinted(&self, options: &Options) -> Result<Option<Box<dyn DeltaEncoder>>> {
+    pub(super) fn hinted(&self, options: &Options) -> Result<Option<Arc<dyn DeltaEncoder>>> {
         self.hinted_rows(options, None)
     }
 
@@ -76,11 +74,9 @@ impl UnitPlan {
         &self,
         options: &Options,
         picked: Option<&[Vec<u64>]>,
-    ) -> Result<Option<Box<dyn DeltaEncoder>>> {
+    ) -> Result<Option<Arc<dyn DeltaEncoder>>> {
         let Some(adapter) = &options.adapter else { return Ok(None) };
-        let told = self.encoder.info().id == LowRank::ID
-            && self.segments.iter().any(|s| s.module.is_some());
-        if !told {
+        if self.segments.iter().all(|s| s.module.is_none()) {
             return Ok(None);
         }
         let mut hints = Vec::with_capacity(self.segments.len());
@@ -93,17 +89,15 @@ impl UnitPlan {
                 None => all,
             }));
         }
-        Ok(Some(Box::new(HintedLowRank::new(hints))))
+        Ok(self.scheme.hinted(hints))
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use super::most_elements;
+    use super::super::job::TEST_UNIT_BYTES;
     use crate::*;
-    use sparse_codecs::low_rank::LowRank;
-    use sparse_core::DeltaDecoder;
     use std::path::Path;
 
     const ROWS: usize = 300;
@@ -124,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_is_too_large_is_coded_in_parts() {
-        let rows_at_once = most_elements(Dtype::Bf16) / COLUMNS as u64;
+        let rows_at_once = TEST_UNIT_BYTES / 2 / COLUMNS as u64;
         assert!(rows_at_once > 64 && rows_at_once < ROWS as u64 / 2, "or this test shows nothing");
         // Weights of all kinds, and a change of rank one.
         let wave = |i: usize, step: f32| (i as f32 * step).sin();
@@ -144,11 +138,11 @@ mod tests {
         assert_eq!((report.coded_against_base, report.standalone), (1, 0));
         assert!(report.delta_bytes < report.target_bytes / 5, "{}", report.delta_bytes);
         let delta =
-            Delta::from_source(Box::new(bytes), default_registry(), &Limits::default()).unwrap();
+            Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();
         let summary = inspect(&delta);
         // Parts of so few elements share a unit.
         let [unit] = &summary.units[..] else { panic!("{:?}", summary.units) };
-        assert_eq!((&*unit.codec, unit.segments), (LowRank.info().name, 3));
+        assert_eq!((&*unit.codec, unit.segments), ("low-rank", 3));
         let out = dir.path().join("out.safetensors");
         reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &options, &Unobserved).unwrap();
         assert!(

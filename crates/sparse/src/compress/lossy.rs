@@ -1,20 +1,21 @@
 //! Deltas that do not bring back every bit: written twice, because digests and certificates are of
 //! what comes back.
 
-use super::pair::{Pair, examine, windows};
-use super::plan::{Tried, plan_within};
-use super::select::Bar;
+use super::examine::{Pair, examine, windows};
+use super::index::{Counting, files_size, register, write_delta};
+use super::job::Plan;
+use super::plan::Described;
+use super::report::CompressReport;
 use super::spool::Spool;
-use super::{CompressReport, Counting, files_size, register, write_delta};
+use crate::Options;
 use crate::delta::Delta;
 use crate::inspect::coded_pieces;
 use crate::reference::References;
 use crate::restore::{CONTENT, Measured, Original, Recorded, certify, measure};
-use crate::{Options, default_registry};
 use sparse_container::{Index, Writer, digest};
 use sparse_core::{ByteSource, Error, Observer, Result, TensorSource, Unobserved};
 use sparse_model::{AtomicFile, Model, Overwrite};
-use sparse_select::{Bound, Policy};
+use sparse_select::{Bar, Bound, Policy};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -65,7 +66,7 @@ pub(super) fn compress<W: Write + Send>(
     let references = References::new(base, target, &pair.matches);
     let mut bars = vec![Bar::None; target.tensors().len()];
     let mut compared = false;
-    let tried = Tried::new(&pair, options)?;
+    let tried = Described::new(&pair, options)?;
     if let Some(wanted) = wanted.filter(|&n| overhead + tried.least_bytes() > n) {
         return Err(Error::invalid_argument(format!(
             "a delta of {wanted} bytes cannot be made: at their coarsest the weights take about \
@@ -77,10 +78,10 @@ pub(super) fn compress<W: Write + Send>(
     while attempts < ATTEMPTS {
         options.cancel.check()?;
         let budget = wanted.map(|n| n.saturating_sub(overhead));
-        let plan = plan_within(&pair, options, &tried, budget, &bars)?;
+        let plan = tried.plan(budget, &bars)?;
         let (delta, index, mut report) = provisional(&pair, &plan, scratch, options, observer)?;
         if let Some(wanted) = wanted {
-            let lossy = plan.choices.iter().filter(|c| c.codec != "lossless").count() as u64;
+            let lossy = plan.choices.iter().filter(|c| !c.is_lossless).count() as u64;
             let size = delta.reader().byte_len() + CERTIFICATE_BYTES * (lossy + 1);
             if size > wanted {
                 overhead += size - wanted + (size - wanted) / 8 + 64;
@@ -100,7 +101,7 @@ pub(super) fn compress<W: Write + Send>(
         }
         if !std::mem::replace(&mut compared, true) && saves_little(&delta, &report, options) {
             let all = vec![Bar::Lossy; bars.len()];
-            let plan = plan_within(&pair, options, &tried, budget, &all)?;
+            let plan = tried.plan(budget, &all)?;
             let (other, ..) = provisional(&pair, &plan, scratch, options, &Unobserved)?;
             if other.reader().byte_len() <= delta.reader().byte_len() {
                 bars = all;
@@ -171,14 +172,14 @@ fn saves_little(delta: &Delta, report: &CompressReport, options: &Options) -> bo
     let lossless: u64 = report
         .choices
         .iter()
-        .flat_map(|c| c.candidates.iter().filter(|o| o.codec == "lossless"))
+        .flat_map(|c| c.candidates.iter().filter(|o| o.is_lossless))
         .map(|o| o.estimated_bytes)
         .sum();
     let payload = delta.reader().payload();
     // Layers have no lossless candidate beside them: they lose nothing.
     lossless > 0
         && !matches!(options.policy, Policy::TargetSize(_))
-        && report.choices.iter().any(|c| c.codec != "lossless")
+        && report.choices.iter().any(|c| !c.is_lossless)
         && (payload.end - payload.start) as f64 > LITTLE * lossless as f64
 }
 
@@ -186,7 +187,7 @@ fn saves_little(delta: &Delta, report: &CompressReport, options: &Options) -> bo
 /// those of the target.
 fn provisional(
     pair: &Pair<'_>,
-    plan: &super::Plan,
+    plan: &Plan,
     scratch: Scratch<'_>,
     options: &Options,
     observer: &dyn Observer,
@@ -203,7 +204,7 @@ fn provisional(
             (Box::new(file), index, report)
         }
     };
-    Ok((Delta::from_source(source, default_registry(), &options.limits)?, index, report))
+    Ok((Delta::from_source(source, options.codecs.clone(), &options.limits)?, index, report))
 }
 
 /// Returns the index with digests and certificates of what comes back.

@@ -1,20 +1,25 @@
 //! Proof before success: what was written restores the fine-tuned model, by the engine that will
 //! restore it.
 
-use super::pair::{Pair, hash_file, hash_tensor};
+use super::examine::{Pair, hash_file, hash_tensor};
 use crate::inputs::Inputs;
-use crate::{Delta, Options, default_registry, restore};
+use crate::{Delta, Options, restore};
 use sparse_container::{Index, PieceSource};
 use sparse_core::{ByteSource, Error, ErrorKind, Limits, Observer, Result};
 use sparse_model::Model;
 use std::sync::Arc;
 
-/// Opens a written delta as any reader would: with the default limits and the codecs of this build.
+/// Opens a written delta as any reader would: with the default limits and the
+/// same codecs.
 ///
 /// # Errors
 /// What such a reader reports; `Corrupt` when the index is another than was written.
-pub(super) fn reopen(written: Arc<dyn ByteSource>, index: &Index) -> Result<Delta> {
-    let delta = Delta::from_source(Box::new(written), default_registry(), &Limits::default())?;
+pub(super) fn reopen(
+    written: Arc<dyn ByteSource>,
+    index: &Index,
+    options: &Options,
+) -> Result<Delta> {
+    let delta = Delta::from_source(Box::new(written), options.codecs.clone(), &Limits::default())?;
     if delta.index() != index {
         return Err(Error::corrupt("its index is not the one that was written"));
     }
@@ -36,7 +41,7 @@ pub(super) fn prove(
 ) -> Result<()> {
     let mut reading = options.clone();
     (reading.limits, reading.layers, reading.expected_content) = (Limits::default(), None, None);
-    reopen(written, index)
+    reopen(written, index, options)
         .and_then(|delta| restore::prove(pair.base, &delta, &reading, observer))
         .map_err(|e| explain(pair, options, e))
 }
@@ -69,7 +74,7 @@ pub(super) fn check_copy(
         }
         Ok(())
     };
-    reopen(written, index).and_then(|delta| check(&delta)).map_err(|e| match e.kind() {
+    reopen(written, index, options).and_then(|delta| check(&delta)).map_err(|e| match e.kind() {
         ErrorKind::Cancelled | ErrorKind::Io => e,
         _ => fault(e),
     })
@@ -90,8 +95,7 @@ fn explain(pair: &Pair<'_>, options: &Options, e: Error) -> Error {
 
 fn fault(e: Error) -> Error {
     let message = "internal fault: the delta that was written does not restore the model, so it \
-        was not kept; \
-                   please report this";
+        was not kept; please report this";
     Error::new(ErrorKind::Internal, message).with_source(e)
 }
 

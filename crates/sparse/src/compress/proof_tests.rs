@@ -1,7 +1,7 @@
 //! An encoder that lies: the proof notices, and nothing is published.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use crate::compress::Plan;
+use crate::compress::job::Plan;
 use crate::*;
 use sparse_core::{
     ChunkEncoder, CodecContext, CodecInfo, DeltaDecoder, DeltaEncoder, EstimatedBits, UnitAnalysis,
@@ -153,7 +153,7 @@ fn a_lying_encoder_is_found_out() {
             in_memory(&options).unwrap();
             to_path(&options).unwrap();
             LIE.set(Lie::None);
-            let delta = Delta::open(&out, default_registry(), &Limits::default()).unwrap();
+            let delta = Delta::open(&out, options.codecs.clone(), &Limits::default()).unwrap();
             let e = verify(base, &delta, &options, &Unobserved).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Corrupt, "or the test shows nothing: {e}");
             std::fs::remove_file(&out).unwrap();

@@ -139,7 +139,7 @@ impl PayloadDecoder {
                 let missing = || Error::invalid_argument(format!("no unit {unit}"));
                 let record = delta.index().units.get(unit as usize).ok_or_else(missing)?;
                 let spec = reader.unit(unit as usize).ok_or_else(missing)?;
-                let decoder = delta.registry().decoder(record.codec)?;
+                let decoder = delta.codecs().decoder(record.codec)?;
                 let params = reader.read_params(unit as usize)?;
                 let bound =
                     decoder.bind(spec, &params, &cx.limits).map(|bound| -> Box<dyn ChunkDecoder> {
@@ -323,7 +323,7 @@ fn check_blob_codec(delta: &Delta, codec: CodecId) -> Result<()> {
     if codec == zstd::ID {
         return Ok(());
     }
-    let info = delta.registry().decoder(codec)?.info();
+    let info = delta.codecs().decoder(codec)?.info();
     Err(Error::corrupt(format!("codec {} is for units, not for blobs", info.name)))
 }
 
@@ -336,7 +336,7 @@ pub(crate) fn check_codecs(delta: &Delta, entries: impl Iterator<Item = u32>) ->
                 PieceSource::Base { .. } => Ok(()),
                 PieceSource::Blob { codec, .. } => check_blob_codec(delta, codec),
                 PieceSource::Unit { unit, .. } => match index.units.get(unit as usize) {
-                    Some(unit) => delta.registry().decoder(unit.codec).map(|_| ()),
+                    Some(unit) => delta.codecs().decoder(unit.codec).map(|_| ()),
                     None => Ok(()),
                 },
             }

@@ -8,7 +8,7 @@ use crate::restore::{
     Bases, Failure, Fragment, Inputs, KEPT_UNITS, PayloadDecoder, Work, check_codecs, diagnose,
     is_layered,
 };
-use crate::{Delta, Executor, Inline, Model, OpenOptions, Options, default_registry};
+use crate::{Delta, Executor, Inline, Model, OpenOptions, Options};
 use batch::{Batch, Job};
 use linked::SourceBases;
 use sparse_container::{Entry, PieceSource, digest};
@@ -122,7 +122,7 @@ impl DeltaModel {
         options: &Options,
     ) -> Result<DeltaModel> {
         let base = Model::open(base, &OpenOptions::default())?;
-        let delta = Delta::open(delta.as_ref(), default_registry(), &options.limits)?;
+        let delta = Delta::open(delta.as_ref(), options.codecs.clone(), &options.limits)?;
         DeltaModel::new(Some(Arc::new(base)), Arc::new(delta), options)
     }
 

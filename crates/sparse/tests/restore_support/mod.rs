@@ -365,7 +365,7 @@ impl Place {
     }
 
     pub(crate) fn delta(&self) -> Delta {
-        Delta::open(&self.path("d.sparse"), default_registry(), &Limits::default()).unwrap()
+        Delta::open(&self.path("d.sparse"), Codecs::default(), &Limits::default()).unwrap()
     }
 
     pub(crate) fn restore(&self) -> Result<RestoreReport> {

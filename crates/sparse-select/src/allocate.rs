@@ -1,30 +1,32 @@
 //! A budget of bytes, spread over tensors so that the least error is left.
 
-/// One way to code something.
+/// The size and the error of one way to code something.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Offer {
+pub struct RatePoint {
     /// Its size, in bytes.
     pub bytes: f64,
     /// The error that it leaves, a quantity that adds up (squared norms do).
     pub error: f64,
 }
 
-/// For each list of offers, the index of the one to take, so that the sum of the sizes is at most
+/// Chooses one point of each list, so that the error is small within a budget of bytes.
+///
+/// Returns, for each list of points, the index of the one to take, so that the sum of the sizes is at most
 /// `budget` and the sum of the errors is small: from the smallest of each list on, the step that
 /// saves the most error per byte is taken next (along the lower convex hull of each list), as long
 /// as bytes are left. This is within one step of the best there is.
 ///
-/// `None` when even the smallest offers exceed the budget, or a list is empty.
-pub fn spread(lists: &[Vec<Offer>], budget: f64) -> Option<Vec<usize>> {
-    let hulls: Vec<Vec<usize>> = lists.iter().map(|offers| hull(offers)).collect();
+/// `None` when even the smallest points exceed the budget, or a list is empty.
+pub fn allocate_budget(lists: &[Vec<RatePoint>], budget: f64) -> Option<Vec<usize>> {
+    let hulls: Vec<Vec<usize>> = lists.iter().map(|points| hull(points)).collect();
     let mut at = vec![0; lists.len()];
     let mut spent: f64 = 0.0;
     // Error saved per byte, list, place on its hull.
     let mut steps: Vec<(f64, usize, usize)> = Vec::new();
-    for (list, (offers, hull)) in lists.iter().zip(&hulls).enumerate() {
-        spent += offers.get(*hull.first()?)?.bytes;
+    for (list, (points, hull)) in lists.iter().zip(&hulls).enumerate() {
+        spent += points.get(*hull.first()?)?.bytes;
         for (place, pair) in hull.windows(2).enumerate() {
-            let (a, b) = (offers[pair[0]], offers[pair[1]]);
+            let (a, b) = (points[pair[0]], points[pair[1]]);
             steps.push(((a.error - b.error) / (b.bytes - a.bytes), list, place + 1));
         }
     }
@@ -48,21 +50,21 @@ pub fn spread(lists: &[Vec<Offer>], budget: f64) -> Option<Vec<usize>> {
     Some(hulls.iter().zip(at).map(|(hull, at)| hull[at]).collect())
 }
 
-/// The offers on the lower convex hull, from the smallest to the one with the least error.
-fn hull(offers: &[Offer]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..offers.len()).collect();
+/// The points on the lower convex hull, from the smallest to the one with the least error.
+fn hull(points: &[RatePoint]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..points.len()).collect();
     order.sort_by(|&a, &b| {
-        let (x, y) = (offers[a], offers[b]);
+        let (x, y) = (points[a], points[b]);
         x.bytes.total_cmp(&y.bytes).then(x.error.total_cmp(&y.error)).then(a.cmp(&b))
     });
     let mut hull: Vec<usize> = Vec::new();
     for i in order {
-        let o = offers[i];
-        if hull.last().is_some_and(|&l| o.error >= offers[l].error || o.bytes <= offers[l].bytes) {
+        let o = points[i];
+        if hull.last().is_some_and(|&l| o.error >= points[l].error || o.bytes <= points[l].bytes) {
             continue;
         }
         while let [.., a, b] = *hull {
-            let (a, b) = (offers[a], offers[b]);
+            let (a, b) = (points[a], points[b]);
             let before = (a.error - b.error) / (b.bytes - a.bytes);
             let after = (b.error - o.error) / (o.bytes - b.bytes);
             if before > after {
@@ -80,13 +82,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn sums(lists: &[Vec<Offer>], choice: &[usize]) -> (f64, f64) {
-        let of = |f: fn(&Offer) -> f64| lists.iter().zip(choice).map(|(l, &c)| f(&l[c])).sum();
+    fn sums(lists: &[Vec<RatePoint>], choice: &[usize]) -> (f64, f64) {
+        let of = |f: fn(&RatePoint) -> f64| lists.iter().zip(choice).map(|(l, &c)| f(&l[c])).sum();
         (of(|o| o.bytes), of(|o| o.error))
     }
 
     /// The least error by trying everything.
-    fn best(lists: &[Vec<Offer>], budget: f64) -> Option<f64> {
+    fn best(lists: &[Vec<RatePoint>], budget: f64) -> Option<f64> {
         let Some((first, rest)) = lists.split_first() else {
             return (budget >= 0.0).then_some(0.0);
         };
@@ -101,13 +103,13 @@ mod tests {
                 1..5),
             budget in 0u32..200,
         ) {
-            let lists: Vec<Vec<Offer>> = lists
+            let lists: Vec<Vec<RatePoint>> = lists
                 .iter()
-                .map(|l| l.iter().map(|&(b, e)| Offer { bytes: b.into(), error: e.into() })
+                .map(|l| l.iter().map(|&(b, e)| RatePoint { bytes: b.into(), error: e.into() })
                     .collect())
                 .collect();
             let budget = f64::from(budget);
-            match (spread(&lists, budget), best(&lists, budget)) {
+            match (allocate_budget(&lists, budget), best(&lists, budget)) {
                 (None, None) => {}
                 (Some(choice), Some(best)) => {
                     let (bytes, error) = sums(&lists, &choice);
@@ -127,14 +129,14 @@ mod tests {
 
     #[test]
     fn what_saves_most_comes_first() {
-        let offer = |bytes, error| Offer { bytes, error };
+        let point = |bytes, error| RatePoint { bytes, error };
         let lists = vec![
-            vec![offer(0.0, 100.0), offer(10.0, 0.0)],
-            vec![offer(0.0, 10.0), offer(10.0, 0.0)],
+            vec![point(0.0, 100.0), point(10.0, 0.0)],
+            vec![point(0.0, 10.0), point(10.0, 0.0)],
         ];
-        assert_eq!(spread(&lists, 10.0), Some(vec![1, 0]));
-        assert_eq!(spread(&lists, 25.0), Some(vec![1, 1]));
-        assert_eq!(spread(&lists, -1.0), None);
-        assert_eq!(spread(&[Vec::new()], 1.0), None);
+        assert_eq!(allocate_budget(&lists, 10.0), Some(vec![1, 0]));
+        assert_eq!(allocate_budget(&lists, 25.0), Some(vec![1, 1]));
+        assert_eq!(allocate_budget(&lists, -1.0), None);
+        assert_eq!(allocate_budget(&[Vec::new()], 1.0), None);
     }
 }

@@ -1,11 +1,16 @@
-//! Coding one unit: chunks gathered from the models, analysed and encoded by all threads.
+//! Encoding: units gathered from the models in chunks, analysed and written by all threads.
 
-use super::plan::UnitPlan;
+use super::examine::Pair;
+use super::job::{Plan, UnitPlan};
 use crate::Options;
 use crate::context::Contexts;
 use crate::restore::{borrow_or_read, filled};
-use sparse_core::{ByteSource, ChunkEncoder, CodecContext, Result, TensorSource, UnitSpec};
+use sparse_container::{UnitRecord, Writer};
+use sparse_core::{
+    ByteSource, ChunkEncoder, CodecContext, Observer, Result, TensorSource, UnitSpec,
+};
 use sparse_model::Model;
+use std::io::Write;
 use std::ops::Range;
 
 /// The models that chunks are gathered from.
@@ -209,4 +214,59 @@ impl UnitPlan {
         }
         Ok(())
     }
+}
+
+/// Analyse, encode and write all units; also returns their entropy in bits. One unit is analysed
+/// while the one before is encoded.
+pub(super) fn write_units<W: Write + Send>(
+    pair: &Pair<'_>,
+    plan: &Plan,
+    writer: &mut Writer<W>,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<(Vec<UnitRecord>, f64)> {
+    let models = Models { base: pair.base, target: pair.target };
+    let contexts = Contexts::new(options);
+    let analyze =
+        |i: usize| plan.units.get(i).map(|u| u.analyze(models, options, &contexts)).transpose();
+    let mut records = Vec::with_capacity(plan.units.len());
+    let mut entropy = 0.0;
+    let mut ready = analyze(0)?;
+    for (i, unit) in plan.units.iter().enumerate() {
+        let Some((encoder, bits)) = ready.take() else { break };
+        entropy += bits;
+        let (next, record) = options.executor().both(
+            || analyze(i + 1),
+            || write_unit(unit, models, &*encoder, writer, &contexts, observer),
+        );
+        records.push(record?);
+        ready = next?;
+    }
+    Ok((records, entropy))
+}
+
+fn write_unit<W: Write + Send>(
+    unit: &UnitPlan,
+    models: Models<'_>,
+    encoder: &dyn ChunkEncoder,
+    writer: &mut Writer<W>,
+    contexts: &Contexts,
+    observer: &dyn Observer,
+) -> Result<UnitRecord> {
+    let params = writer.append(encoder.params())?;
+    let chunks_offset = writer.position();
+    let mut chunks = Vec::new();
+    unit.encode(models, encoder, contexts, |chunk, bytes| {
+        chunks.push(writer.append_chunk(bytes)?.1);
+        observer.advance(unit.spec.chunk_bytes(chunk) as u64);
+        Ok(())
+    })?;
+    UnitRecord::new(
+        unit.encoder.info().id,
+        &unit.spec,
+        &unit.base_starts(),
+        params,
+        chunks_offset,
+        chunks,
+    )
 }

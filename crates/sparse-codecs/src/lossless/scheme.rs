@@ -1,0 +1,40 @@
+//! The lossless codec, as a selector sees it.
+
+use super::{Lossless, widened_from};
+use sparse_core::{DeltaDecoder, DeltaEncoder, Dtype, Result};
+use sparse_select::{Scheme, Subject};
+use std::sync::Arc;
+
+/// Tells a selector about [`Lossless`]: it codes everything, without settings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LosslessScheme;
+
+impl Scheme for LosslessScheme {
+    fn name(&self) -> &str {
+        "lossless"
+    }
+
+    fn decoder(&self) -> Arc<dyn DeltaDecoder> {
+        Arc::new(Lossless)
+    }
+
+    fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> {
+        crate::settings::none(value)?;
+        Ok(Arc::new(Lossless))
+    }
+
+    /// Whoever asks for it asks for what is used anyway, by this codec or one that is made for the
+    /// weights.
+    fn adapt(&self, _asked: Option<f64>, _subject: &Subject) -> Vec<Option<f64>> {
+        Vec::new()
+    }
+
+    /// The type that a small tensor seems to be widened from: those of one type share a unit, which
+    /// is then coded in that type.
+    fn affinity(&self, dtype: Dtype, elements: &[u8]) -> u32 {
+        match dtype {
+            Dtype::F32 | Dtype::F64 => widened_from(dtype, elements).map_or(0, |d| 1 + d as u32),
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The quantised codecs, as a selector sees them.
+
+use sparse_core::{DeltaDecoder, DeltaEncoder, Dtype, Error, Result, Segment, UnitSpec};
+use sparse_select::{Bound, Goal, ParamsCost, Scheme, Subject};
+use std::sync::Arc;
+
+/// Relative errors that are offered where bytes are spread.
+#[cfg(feature = "sparse-int8")]
+const MENU: [f64; 10] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0];
+
+/// From this size on, in bytes, tensors of narrow types have tables of their own under
+/// `sparse-int8`: the points that codes come back at are shared with tables, and belong elsewhere
+/// for each, since changes come in few sizes.
+#[cfg(feature = "sparse-int8")]
+const ALONE: f64 = 16384.0;
+
+/// A relative error, at most 1.
+#[cfg(any(feature = "sparse", feature = "sparse-int8"))]
+fn relative(value: Option<f64>, default: f64) -> Result<f64> {
+    match value {
+        Some(v) if v > 1.0 => Err(Error::invalid_argument("a relative error is at most 1")),
+        v => Ok(v.unwrap_or(default)),
+    }
+}
+
+/// What was asked for, relative to what the codec takes for the change; as it was written, where
+/// nothing has to be said otherwise.
+#[cfg(any(feature = "sparse", feature = "sparse-int8"))]
+fn adapt(asked: Option<f64>, subject: &Subject, default: f64) -> Vec<Option<f64>> {
+    match subject.ratio {
+        1.0 => vec![asked],
+        _ => vec![Some(subject.relative(asked.unwrap_or(default)))],
+    }
+}
+
+/// Steps by rows grow with the rows, tables do not.
+#[cfg(any(feature = "int8", feature = "sign"))]
+fn steps(sample: &UnitSpec, params: &[u8], whole: Segment) -> Result<ParamsCost> {
+    let growth = whole.len() as f64 / sample.len().max(1) as f64;
+    let (now, then) = super::step_bytes(sample, params, growth)?;
+    let (now, all) = (now as f64, params.len() as f64);
+    Ok(ParamsCost { shared: all - now, own: now * (then / now.max(1.0)) })
+}
+
+/// Tells a selector about [`SparseInt8`](crate::sparse_int8::SparseInt8) with a bound relative to
+/// the change (0.05 where none is given).
+#[cfg(feature = "sparse-int8")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SparseInt8Scheme;
+
+#[cfg(feature = "sparse-int8")]
+impl Scheme for SparseInt8Scheme {
+    fn name(&self) -> &str {
+        "sparse-int8"
+    }
+
+    fn decoder(&self) -> Arc<dyn DeltaDecoder> {
+        Arc::new(crate::sparse_int8::SparseInt8::default())
+    }
+
+    fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> {
+        Ok(Arc::new(crate::sparse_int8::SparseInt8::within(relative(value, 0.05)?)))
+    }
+
+    fn offers(&self, goal: Goal, subject: &Subject) -> Vec<Option<f64>> {
+        match goal {
+            Goal::Within(Bound::Relative(e)) => vec![Some(subject.relative(e))],
+            Goal::Budget => MENU.map(|e| Some(subject.relative(e))).to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn adapt(&self, asked: Option<f64>, subject: &Subject) -> Vec<Option<f64>> {
+        adapt(asked, subject, 0.05)
+    }
+
+    fn keeps_bound(&self) -> bool {
+        true
+    }
+
+    fn wants_own_unit(&self, dtype: Dtype, payload: f64) -> bool {
+        dtype.storage_bytes() == 2 && payload >= ALONE
+    }
+}
+
+/// Tells a selector about [`SparseInt8`](crate::sparse_int8::SparseInt8) with a bound of the error
+/// of each weight, which must be given.
+#[cfg(feature = "sparse-int8")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SparseInt8AbsoluteScheme;
+
+#[cfg(feature = "sparse-int8")]
+impl Scheme for SparseInt8AbsoluteScheme {
+    fn name(&self) -> &str {
+        "sparse-int8-absolute"
+    }
+
+    fn decoder(&self) -> Arc<dyn DeltaDecoder> {
+        Arc::new(crate::sparse_int8::SparseInt8::default())
+    }
+
+    fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> {
+        let bound = value.ok_or_else(|| Error::invalid_argument("it needs a bound"))?;
+        Ok(Arc::new(crate::sparse_int8::SparseInt8::within_absolute(bound)))
+    }
+
+    fn offers(&self, goal: Goal, _subject: &Subject) -> Vec<Option<f64>> {
+        match goal {
+            Goal::Within(Bound::Absolute(e)) => vec![Some(e)],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Tells a selector about [`Sparse`](crate::sparse::Sparse), with a bound relative to the change
+/// (0.2 where none is given).
+#[cfg(feature = "sparse")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SparseScheme;
+
+#[cfg(feature = "sparse")]
+impl Scheme for SparseScheme {
+    fn name(&self) -> &str {
+        "sparse"
+    }
+
+    fn decoder(&self) -> Arc<dyn DeltaDecoder> {
+        Arc::new(crate::sparse::Sparse::default())
+    }
+
+    fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> {
+        Ok(Arc::new(crate::sparse::Sparse::new(relative(value, 0.2)?)))
+    }
+
+    fn offers(&self, goal: Goal, subject: &Subject) -> Vec<Option<f64>> {
+        match goal {
+            Goal::Within(Bound::Relative(e)) => vec![Some(subject.relative(e))],
+            _ => Vec::new(),
+        }
+    }
+
+    fn adapt(&self, asked: Option<f64>, subject: &Subject) -> Vec<Option<f64>> {
+        adapt(asked, subject, 0.2)
+    }
+
+    fn keeps_bound(&self) -> bool {
+        true
+    }
+}
+
+/// Tells a selector about [`Int8`](crate::int8::Int8).
+#[cfg(feature = "int8")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Int8Scheme;
+
+#[cfg(feature = "int8")]
+impl Scheme for Int8Scheme {
+    fn name(&self) -> &str {
+        "int8"
+    }
+
+    fn decoder(&self) -> Arc<dyn DeltaDecoder> {
+        Arc::new(crate::int8::Int8::new())
+    }
+
+    fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> {
+        crate::settings::none(value)?;
+        Ok(Arc::new(crate::int8::Int8::new()))
+    }
+
+    fn offers(&self, goal: Goal, _subject: &Subject) -> Vec<Option<f64>> {
+        if let Goal::Within(Bound::Relative(_)) = goal { vec![None] } else { Vec::new() }
+    }
+
+    fn params_cost(&self, sample: &UnitSpec, params: &[u8], whole: Segment) -> Result<ParamsCost> {
+        steps(sample, params, whole)
+    }
+}
+
+/// Tells a selector about [`Sign`](crate::sign::Sign).
+#[cfg(feature = "sign")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SignScheme;
+
+#[cfg(feature = "sign")]
+impl Scheme for SignScheme {
+    fn name(&self) -> &str {
+        "sign"
+    }
+
+    fn decoder(&self) -> Arc<dyn DeltaDecoder> {
+        Arc::new(crate::sign::Sign::new())
+    }
+
+    fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> {
+        crate::settings::none(value)?;
+        Ok(Arc::new(crate::sign::Sign::new()))
+    }
+
+    fn offers(&self, goal: Goal, _subject: &Subject) -> Vec<Option<f64>> {
+        match goal {
+            Goal::Within(Bound::Relative(_)) | Goal::Budget => vec![None],
+            _ => Vec::new(),
+        }
+    }
+
+    fn params_cost(&self, sample: &UnitSpec, params: &[u8], whole: Segment) -> Result<ParamsCost> {
+        steps(sample, params, whole)
+    }
+}
+
+/// Tells a selector about [`UlpBounded`](crate::ulp_bounded::UlpBounded), with a number of units in
+/// the last place (1 where none is given).
+#[cfg(feature = "ulp-bounded")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UlpBoundedScheme;
+
+#[cfg(feature = "ulp-bounded")]
+impl Scheme for UlpBoundedScheme {
+    fn name(&self) -> &str {
+        "ulp-bounded"
+    }
+
+    fn decoder(&self) -> Arc<dyn DeltaDecoder> {
+        Arc::new(crate::ulp_bounded::UlpBounded::default())
+    }
+
+    fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> {
+        match value.unwrap_or(1.0) {
+            k if k >= 1.0 && k <= f64::from(u32::MAX >> 1) && k.fract() == 0.0 => {
+                Ok(Arc::new(crate::ulp_bounded::UlpBounded::new(k as u32)))
+            }
+            k => {
+                Err(Error::invalid_argument(format!("{k} is no number of units in the last place")))
+            }
+        }
+    }
+
+    fn offers(&self, goal: Goal, _subject: &Subject) -> Vec<Option<f64>> {
+        match goal {
+            Goal::Within(Bound::Ulps(k)) if k > 0 => vec![Some(f64::from(k))],
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The codec `svd`, as a selector sees it: alone, and with a second layer.
+
+use super::{Rank, Svd};
+use sparse_core::{
+    CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Error, Result, Segment, UnitSpec,
+};
+use sparse_select::{Bound, CLEAR, Goal, Look, ParamsCost, Probe, Scheme, Subject};
+use std::sync::Arc;
+
+/// Ranks that are offered where bytes are spread.
+const MENU: [f64; 2] = [8.0, 32.0];
+
+/// Tells a selector about [`Svd`].
+///
+/// A value below 1 is a share of the energy of the change, from 1 on a rank (16 where none is
+/// given).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SvdScheme;
+
+/// Tells a selector about [`Svd::layered`], with the values of [`SvdScheme`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LayeredScheme;
+
+fn rank(value: Option<f64>) -> Result<Rank> {
+    match value.unwrap_or(16.0) {
+        share if share > 0.0 && share < 1.0 => Ok(Rank::Energy(share)),
+        rank if rank.fract() == 0.0 && (1.0..=4096.0).contains(&rank) => {
+            Ok(Rank::Fixed(rank as u32))
+        }
+        other => Err(Error::invalid_argument(format!(
+            "{other} is neither a rank nor a share of the energy"
+        ))),
+    }
+}
+
+fn params_cost(sample: &UnitSpec, params: &[u8], whole: Segment) -> Result<ParamsCost> {
+    let tables = Svd::table_bytes(sample, params)? as f64;
+    let growth = crate::settings::factor_growth(sample, whole);
+    Ok(ParamsCost { shared: tables, own: (params.len() as f64 - tables) * growth })
+}
+
+impl Scheme for SvdScheme {
+    fn name(&self) -> &str {
+        "svd"
+    }
+
+    fn decoder(&self) -> Arc<dyn DeltaDecoder> {
+        Arc::new(Svd::default())
+    }
+
+    fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> {
+        Ok(Arc::new(Svd::new(rank(value)?)))
+    }
+
+    fn offers(&self, goal: Goal, subject: &Subject) -> Vec<Option<f64>> {
+        match goal {
+            // The energy that is left, with room for the rounding of what comes back.
+            Goal::Within(Bound::Relative(e)) if e > 0.0 && e < 1.0 => {
+                vec![Some(subject.energy(1.0 - (CLEAR * e).powi(2)))]
+            }
+            Goal::Budget => MENU.map(Some).to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn adapt(&self, asked: Option<f64>, subject: &Subject) -> Vec<Option<f64>> {
+        match asked {
+            Some(share) if share > 0.0 && share < 1.0 => vec![Some(subject.energy(share))],
+            _ => vec![asked],
+        }
+    }
+
+    /// Tries a quarter as many directions as there are rows in the sample. Where that leaves more
+    /// than the bound, the rows of the whole share even less, and it is not worth decomposing.
+    fn look(
+        &self,
+        goal: Goal,
+        _subject: &Subject,
+        probe: &Probe<'_>,
+        cx: &mut CodecContext,
+    ) -> Result<Look> {
+        let Goal::Within(Bound::Relative(most)) = goal else { return Ok(Look::Try) };
+        let rows = probe.sample().and_then(|unit| unit.segments().first());
+        let rows = rows.map_or(0, |s| s.rows.min(s.row_len));
+        let quick = Svd::new(Rank::Fixed((rows / 4).clamp(8, 4096) as u32));
+        let found = probe.relative_error(&quick, cx)?;
+        Ok(if found.is_some_and(|e| e <= most) { Look::Try } else { Look::Skip })
+    }
+
+    fn needs_rows(&self) -> bool {
+        true
+    }
+
+    fn max_unit_len(&self, _dtype: Dtype) -> Option<u64> {
+        Some(Svd::MAX_ELEMENTS)
+    }
+
+    fn params_cost(&self, sample: &UnitSpec, params: &[u8], whole: Segment) -> Result<ParamsCost> {
+        params_cost(sample, params, whole)
+    }
+}
+
+impl Scheme for LayeredScheme {
+    fn name(&self) -> &str {
+        "layered"
+    }
+
+    fn decoder(&self) -> Arc<dyn DeltaDecoder> {
+        Arc::new(Svd::layered(Rank::Fixed(16)))
+    }
+
+    fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> {
+        Ok(Arc::new(Svd::layered(rank(value)?)))
+    }
+
+    /// Only for who asks for layers: they cost more than they save.
+    fn offers(&self, _goal: Goal, _subject: &Subject) -> Vec<Option<f64>> {
+        Vec::new()
+    }
+
+    fn needs_rows(&self) -> bool {
+        true
+    }
+
+    fn max_unit_len(&self, _dtype: Dtype) -> Option<u64> {
+        Some(Svd::MAX_ELEMENTS)
+    }
+
+    fn params_cost(&self, sample: &UnitSpec, params: &[u8], whole: Segment) -> Result<ParamsCost> {
+        params_cost(sample, params, whole)
+    }
+}

@@ -1,0 +1,200 @@
+//! A whole codec from two functions.
+
+use crate::{
+    ChunkDecoder, ChunkEncoder, CodecContext, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype, Effort,
+    Error, EstimatedBits, Limits, Result, UnitAnalysis, UnitSpec, check_chunk,
+};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What a [`SimpleCodec`] is told about a chunk.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// Type of the target's elements.
+    pub dtype: Dtype,
+    /// The base's elements at the same places, and their type, if there is a base.
+    pub base: Option<(Dtype, &'a [u8])>,
+}
+
+/// A codec that codes each chunk by itself: no tables, no settings, no passes.
+///
+/// [`Simple`] makes a full codec of it: both directions, for one unit or many, with estimates, for
+/// any number of threads.
+pub trait SimpleCodec: Send + Sync + 'static {
+    /// Returns what the codec is. Ids from [`CodecId::FIRST_FOREIGN`](crate::CodecId::FIRST_FOREIGN)
+    /// on are free for everybody.
+    fn info(&self) -> CodecInfo;
+
+    /// Appends the encoded form of `target` to `out`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the codec cannot code such weights.
+    fn encode(&self, chunk: &Chunk<'_>, target: &[u8], out: &mut Vec<u8>) -> Result<()>;
+
+    /// Decodes into `out`, which has the length of the target. `encoded` is not trusted.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Truncated` when nothing encodes to that.
+    fn decode(&self, chunk: &Chunk<'_>, encoded: &[u8], out: &mut [u8]) -> Result<()>;
+}
+
+/// A [`SimpleCodec`] as a full codec, an encoder and a decoder.
+///
+/// # Examples
+///
+/// The crate `sparse-select` has one in its documentation, from which a selector chooses.
+#[derive(Debug)]
+pub struct Simple<C> {
+    codec: Arc<C>,
+    info: CodecInfo,
+}
+
+impl<C: SimpleCodec> Simple<C> {
+    /// Takes the two functions.
+    pub fn new(codec: C) -> Simple<C> {
+        Simple { info: codec.info(), codec: Arc::new(codec) }
+    }
+
+    fn unit(&self, unit: &UnitSpec) -> Result<Unit<C>> {
+        if self.info.base == crate::BaseUse::Required && unit.base_dtype().is_none() {
+            let message = format!("{} needs a base, and there is none", self.info.name);
+            return Err(Error::invalid_argument(message));
+        }
+        Ok(Unit { codec: self.codec.clone(), unit: unit.clone() })
+    }
+}
+
+impl<C: SimpleCodec> DeltaDecoder for Simple<C> {
+    fn info(&self) -> &CodecInfo {
+        &self.info
+    }
+
+    fn bind(
+        &self,
+        unit: &UnitSpec,
+        params: &[u8],
+        limits: &Limits,
+    ) -> Result<Box<dyn ChunkDecoder>> {
+        Limits::check("parameters", params.len() as u64, limits.max_params_bytes)?;
+        let chunk_bytes = u64::from(unit.chunk_len()) * unit.dtype().storage_bytes() as u64;
+        Limits::check("chunk", chunk_bytes.min(unit.byte_len()), limits.max_chunk_bytes)?;
+        if !params.is_empty() {
+            return Err(Error::corrupt(format!("{} has no parameters", self.info.name)));
+        }
+        Ok(Box::new(self.unit(unit)?))
+    }
+}
+
+impl<C: SimpleCodec> DeltaEncoder for Simple<C> {
+    fn analyze(&self, unit: &UnitSpec, _effort: Effort) -> Result<Box<dyn UnitAnalysis>> {
+        let payload = vec![0.0; unit.segments().len()];
+        Ok(Box::new(Analysis {
+            unit: self.unit(unit)?,
+            payload: Mutex::new(payload),
+            chunks: AtomicU64::new(0),
+        }))
+    }
+}
+
+/// Both directions of one unit.
+struct Unit<C> {
+    codec: Arc<C>,
+    unit: UnitSpec,
+}
+
+impl<C: SimpleCodec> Unit<C> {
+    fn chunk<'a>(
+        &self,
+        chunk: u64,
+        target: usize,
+        base: Option<&'a [u8]>,
+        cx: &CodecContext,
+    ) -> Result<Chunk<'a>> {
+        cx.cancel.check()?;
+        check_chunk(&self.unit, chunk, target, base.map(<[u8]>::len))?;
+        Ok(Chunk { dtype: self.unit.dtype(), base: self.unit.base_dtype().zip(base) })
+    }
+}
+
+impl<C: SimpleCodec> ChunkDecoder for Unit<C> {
+    fn decode_chunk(
+        &self,
+        chunk: u64,
+        encoded: &[u8],
+        base: Option<&[u8]>,
+        out: &mut [u8],
+        cx: &mut CodecContext,
+    ) -> Result<()> {
+        let chunk = self.chunk(chunk, out.len(), base, cx)?;
+        self.codec.decode(&chunk, encoded, out)
+    }
+}
+
+impl<C: SimpleCodec> ChunkEncoder for Unit<C> {
+    fn params(&self) -> &[u8] {
+        &[]
+    }
+
+    fn encode_chunk(
+        &self,
+        chunk: u64,
+        target: &[u8],
+        base: Option<&[u8]>,
+        out: &mut Vec<u8>,
+        cx: &mut CodecContext,
+    ) -> Result<()> {
+        let chunk = self.chunk(chunk, target.len(), base, cx)?;
+        self.codec.encode(&chunk, target, out)
+    }
+}
+
+/// Encodes what it is shown, and counts.
+struct Analysis<C> {
+    unit: Unit<C>,
+    /// Bits by segment.
+    payload: Mutex<Vec<f64>>,
+    chunks: AtomicU64,
+}
+
+impl<C: SimpleCodec> UnitAnalysis for Analysis<C> {
+    fn observe(
+        &self,
+        chunk: u64,
+        target: &[u8],
+        base: Option<&[u8]>,
+        cx: &mut CodecContext,
+    ) -> Result<()> {
+        let mut out = cx.take::<Vec<u8>>();
+        out.clear();
+        self.unit.encode_chunk(chunk, target, base, &mut out, cx)?;
+        let unit = &self.unit.unit;
+        let range = unit.chunk_range(chunk);
+        let per_element = 8.0 * out.len() as f64 / (range.end - range.start).max(1) as f64;
+        self.chunks.fetch_add(u64::from(!out.is_empty()), Ordering::Relaxed);
+        cx.put(out);
+        let mut payload = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = unit.segment_starts().partition_point(|&s| s <= range.start).saturating_sub(1);
+        let segments = unit.segment_starts().iter().zip(unit.segments()).zip(&mut *payload);
+        for ((&start, segment), bits) in segments.skip(first).take_while(|s| *s.0.0 < range.end) {
+            let end = (start + segment.len()).min(range.end);
+            *bits += end.saturating_sub(start.max(range.start)) as f64 * per_element;
+        }
+        Ok(())
+    }
+
+    fn end_pass(&mut self, _cx: &mut CodecContext) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn estimated_bits(&self) -> EstimatedBits {
+        EstimatedBits {
+            payload: self.payload.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            chunks: self.chunks.load(Ordering::Relaxed),
+            ..EstimatedBits::default()
+        }
+    }
+
+    fn finish(self: Box<Self>) -> Result<Box<dyn ChunkEncoder>> {
+        Ok(Box::new(self.unit))
+    }
+}

@@ -1,0 +1,242 @@
+//! Schemes: what a codec tells a selector about itself.
+
+use crate::{Bound, Probe};
+use sparse_core::{
+    CodecContext, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype, Effort, Result, Segment, UnitSpec,
+};
+use std::sync::Arc;
+
+/// What is wanted of a codec for some weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Goal {
+    /// Every bit back.
+    Lossless,
+    /// An error within a bound.
+    Within(Bound),
+    /// Several sizes with their errors, to spread a budget of bytes over tensors.
+    Budget,
+}
+
+/// What is known of weights before anything is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject {
+    /// Type of the weights.
+    pub dtype: Dtype,
+    /// Type of the base's weights, where they are coded against a base.
+    pub base: Option<Dtype>,
+    /// Rows and their length.
+    pub segment: Segment,
+    /// The norm of the change that errors are relative to, over the norm of what the codec takes
+    /// for the change. 1 unless the weights are coded without the base that their change is
+    /// relative to.
+    pub ratio: f64,
+}
+
+impl Subject {
+    /// Returns a relative error of the change as a codec has to be told it: at most 1; where the
+    /// codec takes something else for the change, rounded down to three digits, since tensors that
+    /// are told the same share units.
+    pub fn relative(&self, error: f64) -> f64 {
+        match self.ratio {
+            1.0 => error.min(1.0),
+            ratio => format!("{:.2e}", 0.995 * error * ratio).parse().unwrap_or(0.0f64).min(1.0),
+        }
+    }
+
+    /// Returns a share of the energy of the change, likewise.
+    pub fn energy(&self, share: f64) -> f64 {
+        match self.ratio {
+            1.0 => share,
+            _ => 1.0 - self.relative((1.0 - share).max(0.0).sqrt()).powi(2),
+        }
+    }
+
+    /// Returns whether the weights are a matrix of at least 32 x 32, worth factoring.
+    pub fn is_matrix(&self) -> bool {
+        self.segment.rows >= 32 && self.segment.row_len >= 32
+    }
+}
+
+/// What a scheme says after a look at some weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Not for these weights.
+    Skip,
+    /// Worth a trial.
+    Try,
+    /// Made for these weights: taken without a trial, where nothing may be lost.
+    Take,
+}
+
+/// What a parameter block would take for all of the weights, from that of a sample. In bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ParamsCost {
+    /// Does not grow, and is shared with other tensors of the unit: tables.
+    pub shared: f64,
+    /// Belongs to these weights, for all of them: steps by row, factors.
+    pub own: f64,
+}
+
+/// A product of two thin matrices that the change of a matrix is thought to be, such as a LoRA with
+/// its scale. If it is not, nothing is lost but time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Product {
+    /// Number of columns of `left` and rows of `right`.
+    pub rank: usize,
+    /// One row for each row of the matrix, of `rank` numbers each; row-major.
+    pub left: Vec<f32>,
+    /// `rank` rows, each as long as those of the matrix; row-major.
+    pub right: Vec<f32>,
+}
+
+impl Product {
+    /// Returns the product of some rows of `left` with `right`.
+    pub fn of_rows(&self, rows: &[u64]) -> Product {
+        let row = |&row: &u64| {
+            let start = usize::try_from(row).ok().and_then(|row| row.checked_mul(self.rank));
+            start.and_then(|start| self.left.get(start..start + self.rank)).unwrap_or_default()
+        };
+        let left = rows.iter().flat_map(row).copied().collect();
+        Product { rank: self.rank, left, right: self.right.clone() }
+    }
+}
+
+/// Tells a selector about one codec, or one way to use a codec: which settings are worth trying,
+/// what encodes them, and how the cost of a sample grows to that of the whole.
+///
+/// Three methods are enough for a codec that loses nothing; a selector that knows nothing else of
+/// it weighs it against all others by trial.
+pub trait Scheme: Send + Sync {
+    /// Returns the name that settings call it by, in lower case.
+    fn name(&self) -> &str;
+
+    /// Returns the decoder of what its encoders write.
+    fn decoder(&self) -> Arc<dyn DeltaDecoder>;
+
+    /// Returns the encoder for a setting; what `value` means depends on the codec.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the codec takes no value, or not this one.
+    fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>>;
+
+    /// Returns what the codec is; with the fidelity that this scheme gives.
+    fn info(&self) -> CodecInfo {
+        self.decoder().info().clone()
+    }
+
+    /// Returns the settings that are worth trying for a goal. The default is one, without a value,
+    /// if nothing may be lost.
+    fn offers(&self, goal: Goal, subject: &Subject) -> Vec<Option<f64>> {
+        let _ = subject;
+        if goal == Goal::Lossless { vec![None] } else { Vec::new() }
+    }
+
+    /// Returns the setting that a caller asked for, as the codec has to be told it for these
+    /// weights; none, where the codec is not for them.
+    fn adapt(&self, asked: Option<f64>, subject: &Subject) -> Vec<Option<f64>> {
+        let _ = subject;
+        vec![asked]
+    }
+
+    /// Looks at a sample, before trials that take longer.
+    ///
+    /// # Errors
+    /// What reading reports; `Cancelled`.
+    fn look(
+        &self,
+        goal: Goal,
+        subject: &Subject,
+        probe: &Probe<'_>,
+        cx: &mut CodecContext,
+    ) -> Result<Look> {
+        let _ = (goal, subject, probe, cx);
+        Ok(Look::Try)
+    }
+
+    /// Returns whether samples must be whole rows, and many of them, to show what the codec finds:
+    /// factors of matrices.
+    fn needs_rows(&self) -> bool {
+        false
+    }
+
+    /// Returns whether it keeps an error relative to the change by construction.
+    fn keeps_bound(&self) -> bool {
+        false
+    }
+
+    /// Returns the number of elements of type `dtype` up to which the encoder takes a unit, if it
+    /// holds the unit in memory.
+    fn max_unit_len(&self, dtype: Dtype) -> Option<u64> {
+        let _ = dtype;
+        None
+    }
+
+    /// Returns what `params`, of the unit `sample`, come to for a tensor of the shape `whole`. By
+    /// default all of them are tables.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Truncated` when they are not of this codec.
+    fn params_cost(&self, sample: &UnitSpec, params: &[u8], whole: Segment) -> Result<ParamsCost> {
+        let _ = (sample, whole);
+        Ok(ParamsCost { shared: params.len() as f64, own: 0.0 })
+    }
+
+    /// Returns whether a small tensor should be a unit of its own: where what is shared fits each
+    /// tensor badly. `payload` is its expected size in bytes.
+    fn wants_own_unit(&self, dtype: Dtype, payload: f64) -> bool {
+        let _ = (dtype, payload);
+        false
+    }
+
+    /// Returns a number of kinds of small tensors: only those of the same number share a unit.
+    /// `elements` are the first ones of the tensor.
+    fn affinity(&self, dtype: Dtype, elements: &[u8]) -> u32 {
+        let _ = (dtype, elements);
+        0
+    }
+
+    /// Returns whether `product` is the change of these rows of a matrix: `left` has the rows of the
+    /// sample. Always false for schemes that make no use of products.
+    fn is_explained(&self, product: &Product, rows: &Rows<'_>) -> bool {
+        let _ = (product, rows);
+        false
+    }
+
+    /// Returns an encoder for a unit whose segments, in order, are thought to change by these
+    /// products; `None` for schemes that make no use of them.
+    fn hinted(&self, products: Vec<Option<Product>>) -> Option<Arc<dyn DeltaEncoder>> {
+        let _ = products;
+        None
+    }
+}
+
+/// Some whole rows of a matrix and of its base, of one type.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// Type of the elements.
+    pub dtype: Dtype,
+    /// Elements per row.
+    pub row_len: usize,
+    /// Bytes of the rows of the target ...
+    pub target: &'a [u8],
+    /// ... and of the same rows of the base.
+    pub base: &'a [u8],
+    /// How much time the caller spends.
+    pub effort: Effort,
+}
+
+/// Finds a scheme by name.
+pub(crate) fn find<'a>(
+    schemes: &'a [Arc<dyn Scheme>],
+    name: &str,
+) -> Result<(usize, &'a dyn Scheme)> {
+    let found = schemes.iter().position(|s| s.name() == name);
+    found.and_then(|i| Some((i, &**schemes.get(i)?))).ok_or_else(|| {
+        let names: Vec<&str> = schemes.iter().map(|s| s.name()).collect();
+        sparse_core::Error::invalid_argument(format!(
+            "there is no codec {name:?}; there are {}",
+            names.join(", ")
+        ))
+    })
+}

@@ -1,0 +1,371 @@
+//! The selector: what is tried for weights, and what is taken.
+
+use crate::scheme::{Goal, Look, Scheme, Subject, find};
+use crate::trial::{Attempt, Layout, Probe, Trial, attempt};
+use crate::{Bound, Policy, RatePoint, Sample, Weights, allocate_budget};
+use sparse_core::{CodecContext, Error, Fidelity, Result};
+use std::sync::Arc;
+
+/// Elements of a tensor that candidates are tried on: a part of it, within bounds ...
+const TRIAL: std::ops::RangeInclusive<u64> = 1 << 17..=1 << 20;
+const TRIAL_PART: u64 = 64;
+/// ... and that codecs by factors are tried on, which few rows do not show.
+const ROWS_TRIAL: u64 = 1 << 22;
+
+/// A codec that loses something must be smaller than lossless coding by this factor, so that an
+/// estimate that is a little off does not choose a larger result.
+const WORTH: f64 = 0.97;
+
+/// What was found out on whole tensors, and bars some of the ways to code them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bar {
+    /// Nothing.
+    #[default]
+    None,
+    /// Codecs without a bound of their own break the policy's.
+    Unbounded,
+    /// So does whatever loses something.
+    Lossy,
+}
+
+impl Bar {
+    /// Returns whether a trial may be taken.
+    pub fn allows(self, trial: &Trial) -> bool {
+        trial.lossless
+            || trial.allowed
+                && match self {
+                    Bar::None => true,
+                    Bar::Unbounded => trial.bounded,
+                    Bar::Lossy => false,
+                }
+    }
+}
+
+/// The schemes that may code weights where nothing may be lost, as numbers in the selector's list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LosslessSchemes {
+    /// The one to use unless a trial shows another to be smaller.
+    pub default: usize,
+    /// Those that compete with it; empty where the default was made for such weights.
+    pub others: Vec<usize>,
+}
+
+/// Chooses among schemes, by trials on samples.
+///
+/// It knows no codec: all it knows comes from the [`Scheme`]s, and the weights that it looks at
+/// come from [`Weights`].
+///
+/// # Examples
+///
+/// See the [crate](crate) for a whole program.
+#[derive(Clone)]
+pub struct Selector<'a> {
+    schemes: &'a [Arc<dyn Scheme>],
+    policy: &'a Policy,
+    layout: Layout,
+}
+
+impl std::fmt::Debug for Selector<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.schemes.iter().map(|s| s.name()).collect();
+        f.debug_struct("Selector")
+            .field("schemes", &names)
+            .field("policy", &self.policy)
+            .field("layout", &self.layout)
+            .finish()
+    }
+}
+
+impl<'a> Selector<'a> {
+    /// Creates a selector among `schemes`, by `policy`, for weights in units of their own with
+    /// chunks and effort as usual.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the policy names a scheme that there is not, or asks of one what it
+    /// cannot do.
+    pub fn new(schemes: &'a [Arc<dyn Scheme>], policy: &'a Policy) -> Result<Selector<'a>> {
+        check(schemes, policy)?;
+        let layout = Layout {
+            chunk_len: sparse_core::DEFAULT_CHUNK_LEN,
+            own_unit: u64::MAX,
+            share: 1.0,
+            effort: sparse_core::Effort::Default,
+        };
+        Ok(Selector { schemes, policy, layout })
+    }
+
+    /// Returns the selector for weights that are laid out in another way.
+    #[must_use]
+    pub fn with_layout(self, layout: Layout) -> Selector<'a> {
+        Selector { layout, ..self }
+    }
+
+    /// Returns the selector for encoders that spend this much time.
+    #[must_use]
+    pub fn with_effort(mut self, effort: sparse_core::Effort) -> Selector<'a> {
+        self.layout.effort = effort;
+        self
+    }
+
+    /// Finds the schemes for weights of which nothing may be lost: a look, and no trial.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when there is none; what reading reports; `Cancelled`.
+    pub fn lossless(
+        &self,
+        weights: &dyn Weights,
+        cx: &mut CodecContext,
+    ) -> Result<LosslessSchemes> {
+        let subject = subject(weights);
+        let probe = Probe { weights, sample: None, effort: self.layout.effort };
+        let mut candidates = Vec::new();
+        // Specialists say so themselves, and generalists come first in the list.
+        for (number, scheme) in self.schemes.iter().enumerate() {
+            let offers = || !scheme.offers(Goal::Lossless, &subject).is_empty();
+            let fits =
+                scheme.max_unit_len(subject.dtype).is_none_or(|n| n >= subject.segment.row_len);
+            if scheme.info().fidelity != Fidelity::Lossless || !fits || !offers() {
+                continue;
+            }
+            match scheme.look(Goal::Lossless, &subject, &probe, cx)? {
+                Look::Skip => {}
+                Look::Try => candidates.push(number),
+                Look::Take => {
+                    return Ok(LosslessSchemes { default: number, others: Vec::new() });
+                }
+            }
+        }
+        let mut candidates = candidates.into_iter();
+        let none = || Error::invalid_argument("there is no codec that loses nothing");
+        let default = candidates.next().ok_or_else(none)?;
+        Ok(LosslessSchemes { default, others: candidates.collect() })
+    }
+
+    /// Tries what the policy for the tensor called `name` may have for its weights.
+    ///
+    /// `variants` are ways to see the same weights: with one base, another, or none; all are tried,
+    /// but lossless coding only of the first. The first trial is the default lossless one, unless
+    /// the policy asks for a codec that loses nothing either. `None` where there is no choice.
+    ///
+    /// # Errors
+    /// What coding and reading report; `Cancelled`.
+    pub fn trials(
+        &self,
+        name: &str,
+        variants: &[&dyn Weights],
+        lossless: &LosslessSchemes,
+        cx: &mut CodecContext,
+    ) -> Result<Vec<Trial>> {
+        let policy = self.policy.of(name);
+        let mut trials = Vec::new();
+        for (number, &weights) in variants.iter().enumerate() {
+            let from = trials.len();
+            self.try_lossy(weights, policy, lossless, &mut trials, cx)?;
+            trials.iter_mut().skip(from).for_each(|t: &mut Trial| t.weights = number);
+        }
+        let Some(&weights) = variants.first() else { return Ok(trials) };
+        // A codec that was asked for and declines the weights leaves lossless coding.
+        let asked_lossless = match policy {
+            Policy::Fixed(fixed) => {
+                find(self.schemes, &fixed.codec)?.1.info().fidelity == Fidelity::Lossless
+            }
+            _ => false,
+        };
+        if asked_lossless && !trials.is_empty() {
+            return Ok(trials);
+        }
+        let mut first = Vec::new();
+        for &number in [lossless.default].iter().chain(&lossless.others) {
+            let Some(scheme) = self.schemes.get(number) else { continue };
+            let elements = sampled(weights, scheme.needs_rows());
+            let sample = Sample::draw(weights, elements, scheme.needs_rows())?;
+            for value in scheme.offers(Goal::Lossless, &subject(weights)) {
+                let what = Attempt { scheme: &**scheme, number, value, policy };
+                let trial = attempt(weights, &sample, &what, &self.layout, cx)?;
+                first.extend(trial.filter(|t| t.lossless));
+            }
+        }
+        first.append(&mut trials);
+        Ok(first)
+    }
+
+    fn try_lossy(
+        &self,
+        weights: &dyn Weights,
+        policy: &Policy,
+        lossless: &LosslessSchemes,
+        trials: &mut Vec<Trial>,
+        cx: &mut CodecContext,
+    ) -> Result<()> {
+        let subject = subject(weights);
+        let goal = match policy {
+            Policy::Within(bound) => Goal::Within(*bound),
+            Policy::TargetSize(_) => Goal::Budget,
+            _ => Goal::Lossless,
+        };
+        let mut attempts: Vec<(usize, Option<f64>)> = Vec::new();
+        match policy {
+            Policy::Fixed(fixed) => {
+                let (number, scheme) = find(self.schemes, &fixed.codec)?;
+                // What the weights are coded by anyway is no alternative, nor are two layers to what
+                // is of two layers.
+                let anyway = self.schemes.get(lossless.default);
+                let layered = scheme.info().fidelity == Fidelity::Lossless
+                    && scheme.needs_rows()
+                    && anyway.is_some_and(|s| s.needs_rows());
+                if number != lossless.default && !layered {
+                    let values = scheme.adapt(fixed.value, &subject);
+                    attempts.extend(values.into_iter().map(|value| (number, value)));
+                }
+            }
+            Policy::Within(_) | Policy::TargetSize(_) => {
+                for (number, scheme) in self.schemes.iter().enumerate() {
+                    let values = scheme.offers(goal, &subject);
+                    attempts.extend(values.into_iter().map(|value| (number, value)));
+                }
+            }
+            _ => {}
+        }
+        attempts.dedup();
+        let scheme = |number: usize| self.schemes.get(number).map(|s| &**s);
+        let rows = |number: usize| scheme(number).is_some_and(|s| s.needs_rows());
+        attempts.retain(|&(number, _)| {
+            let fits = |s: &dyn Scheme| {
+                s.max_unit_len(subject.dtype).is_none_or(|most| subject.segment.len() <= most)
+            };
+            scheme(number).is_some_and(fits) && (!rows(number) || subject.is_matrix())
+        });
+        if attempts.is_empty() {
+            return Ok(());
+        }
+        let sample = Sample::draw(weights, sampled(weights, false), false)?;
+        let probe = Probe { weights, sample: Some(&sample), effort: self.layout.effort };
+        let mut looked: Vec<(usize, Look)> = Vec::new();
+        for &(number, _) in attempts.iter().filter(|_| !matches!(policy, Policy::Fixed(_))) {
+            if let Some(scheme) = scheme(number).filter(|_| looked.iter().all(|l| l.0 != number)) {
+                looked.push((number, scheme.look(goal, &subject, &probe, cx)?));
+            }
+        }
+        attempts.retain(|a| !looked.contains(&(a.0, Look::Skip)));
+        let whole = match attempts.iter().any(|a| rows(a.0)) {
+            true => Some(Sample::draw(weights, sampled(weights, true), true)?),
+            false => None,
+        };
+        for (number, value) in attempts {
+            let Some(scheme) = scheme(number) else { continue };
+            let sample = whole.as_ref().filter(|_| rows(number)).unwrap_or(&sample);
+            let what = Attempt { scheme, number, value, policy };
+            trials.extend(attempt(weights, sample, &what, &self.layout, cx)?);
+        }
+        Ok(())
+    }
+
+    /// Chooses one trial of each list: the smallest that is allowed; with a budget in bytes, those
+    /// that leave the least error within it. `bars` are by list.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when even the smallest exceed the budget.
+    pub fn choose(lists: &[&[Trial]], bars: &[Bar], budget: Option<u64>) -> Result<Vec<usize>> {
+        // The trials of each list that may be taken.
+        let free = |(list, trials): (usize, &&[Trial])| -> Vec<usize> {
+            let bar = bars.get(list).copied().unwrap_or_default();
+            (0..trials.len()).filter(|&i| trials.get(i).is_some_and(|t| bar.allows(t))).collect()
+        };
+        let free: Vec<Vec<usize>> = lists.iter().enumerate().map(free).collect();
+        let Some(budget) = budget else {
+            return Ok(lists.iter().zip(&free).map(|(t, free)| smallest(t, free)).collect());
+        };
+        let point = |t: &Trial| RatePoint {
+            bytes: t.bits / 8.0,
+            error: if t.lossless { 0.0 } else { t.measured.error },
+        };
+        let points: Vec<Vec<RatePoint>> = lists
+            .iter()
+            .zip(&free)
+            .map(|(t, free)| free.iter().filter_map(|&i| t.get(i)).map(point).collect())
+            .collect();
+        let taken = allocate_budget(&points, budget as f64).ok_or_else(|| {
+            Error::invalid_argument(format!(
+                "the weights take about {} bytes even at their coarsest, and {budget} are left for \
+                 them",
+                least_bytes(lists)
+            ))
+        })?;
+        Ok(free.iter().zip(taken).map(|(f, taken)| f.get(taken).copied().unwrap_or(0)).collect())
+    }
+
+    /// Selects how to code some weights by themselves: [`lossless`](Self::lossless),
+    /// [`trials`](Self::trials) and [`choose`](Self::choose) in one. Returns all trials, the chosen
+    /// one first.
+    ///
+    /// # Errors
+    /// As these.
+    pub fn select(
+        &self,
+        name: &str,
+        weights: &dyn Weights,
+        cx: &mut CodecContext,
+    ) -> Result<Vec<Trial>> {
+        let lossless = self.lossless(weights, cx)?;
+        let mut trials = self.trials(name, &[weights], &lossless, cx)?;
+        let budget = match self.policy {
+            Policy::TargetSize(bytes) => Some(*bytes),
+            _ => None,
+        };
+        let chosen = Self::choose(&[&trials], &[], budget)?;
+        if let Some(&chosen) = chosen.first().filter(|&&c| c < trials.len()) {
+            trials.swap(0, chosen);
+        }
+        Ok(trials)
+    }
+}
+
+/// Returns the bytes that all weights are expected to take at their coarsest.
+pub fn least_bytes(lists: &[&[Trial]]) -> u64 {
+    let least = |trials: &&[Trial]| {
+        let bytes = trials.iter().filter(|t| Bar::None.allows(t)).map(|t| t.bits / 8.0);
+        bytes.fold(f64::INFINITY, f64::min)
+    };
+    lists.iter().map(least).sum::<f64>() as u64
+}
+
+fn subject(weights: &dyn Weights) -> Subject {
+    Subject {
+        dtype: weights.dtype(),
+        base: weights.base_dtype(),
+        segment: weights.segment(),
+        ratio: weights.ratio(),
+    }
+}
+
+/// How many elements trials look at.
+fn sampled(weights: &dyn Weights, by_rows: bool) -> u64 {
+    let usual = (weights.segment().len() / TRIAL_PART).clamp(*TRIAL.start(), *TRIAL.end());
+    if by_rows { ROWS_TRIAL } else { usual }
+}
+
+/// The smallest of those that may be taken, the first of equals.
+fn smallest(trials: &[Trial], free: &[usize]) -> usize {
+    let price = |t: &Trial| {
+        if !t.lossless && trials.len() > 1 { t.bits / WORTH } else { t.bits }
+    };
+    let free = free.iter().filter_map(|&i| Some((i, price(trials.get(i)?))));
+    free.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |t| t.0)
+}
+
+fn check(schemes: &[Arc<dyn Scheme>], policy: &Policy) -> Result<()> {
+    match policy {
+        Policy::Fixed(setting) => {
+            let (_, scheme) = find(schemes, &setting.codec)?;
+            let placed = |e: Error| Error::invalid_argument(format!("{setting}: {}", e.message()));
+            scheme.encoder(setting.value).map(|_| ()).map_err(placed)
+        }
+        Policy::PerTensor(rules) => rules.iter().try_for_each(|r| check(schemes, &r.policy)),
+        Policy::Within(Bound::Relative(x) | Bound::Absolute(x))
+            if !(x.is_finite() && *x >= 0.0) =>
+        {
+            Err(Error::invalid_argument(format!("{x} is no bound of an error")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,200 @@
+//! Trying one way to code weights on a sample of them.
+
+use crate::{Bound, Measured, Policy, Sample, Scheme, Setting, Weights};
+use sparse_core::{
+    CodecContext, DeltaEncoder, Effort, EncodedUnit, ErrorKind, Result, UnitSpec, decode_unit,
+    encode_unit,
+};
+use std::sync::Arc;
+
+/// A codec without a bound of its own must keep the policy's by this factor on the sample; what
+/// comes back of the whole is for the caller to check.
+pub const CLEAR: f64 = 0.9;
+
+/// Where a sample takes less, in bytes, what chunks cost by themselves counts, and is measured.
+const SMALL: usize = 4096;
+
+/// How weights will be laid out that are being tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Elements per chunk.
+    pub chunk_len: u32,
+    /// Elements from which on a tensor is a unit of its own.
+    pub own_unit: u64,
+    /// The part of its unit's tables that the tensor pays: 1 for a unit of its own.
+    pub share: f64,
+    /// How much time encoders spend.
+    pub effort: Effort,
+}
+
+/// A way to code weights, and what it came to on a sample.
+#[derive(Clone)]
+pub struct Trial {
+    /// The scheme's name and setting.
+    pub setting: Setting,
+    /// The number of the scheme in the selector's list.
+    pub scheme: usize,
+    /// The number of the weights that were tried: the same ones may be there with and without base.
+    pub weights: usize,
+    /// What would code them.
+    pub encoder: Arc<dyn DeltaEncoder>,
+    /// Expected size of the whole, in bits.
+    pub bits: f64,
+    /// Error and change, of the sample scaled to the whole.
+    pub measured: Measured,
+    /// Whether the policy has it, by the sample.
+    pub allowed: bool,
+    /// Whether the codec keeps a bound relative to the change by construction.
+    pub bounded: bool,
+    /// Whether every bit comes back.
+    pub lossless: bool,
+    /// Whether it was counted as a unit of its own, whatever its size.
+    pub alone: bool,
+}
+
+impl std::fmt::Debug for Trial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trial")
+            .field("setting", &self.setting.to_string())
+            .field("weights", &self.weights)
+            .field("bits", &self.bits)
+            .field("measured", &self.measured)
+            .field("allowed", &self.allowed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a scheme may look at before trials.
+#[derive(Clone, Copy)]
+pub struct Probe<'a> {
+    pub(crate) weights: &'a dyn Weights,
+    /// A sample in blocks; `None` before one is drawn.
+    pub(crate) sample: Option<&'a Sample>,
+    pub(crate) effort: Effort,
+}
+
+impl std::fmt::Debug for Probe<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Probe").field("effort", &self.effort).finish_non_exhaustive()
+    }
+}
+
+impl Probe<'_> {
+    /// Returns how much time the caller spends.
+    pub fn effort(&self) -> Effort {
+        self.effort
+    }
+
+    /// Reads up to `count` rows, evenly spread.
+    ///
+    /// # Errors
+    /// What reading reports.
+    pub fn rows(&self, count: u64) -> Result<Sample> {
+        Sample::rows(self.weights, count)
+    }
+
+    /// Returns the shape of the sample that trials look at, if one was drawn.
+    pub fn sample(&self) -> Option<&UnitSpec> {
+        self.sample.map(|s| &s.unit)
+    }
+
+    /// Codes the sample, and returns the relative error of what comes back; `None` if there is no
+    /// sample or the encoder does not take it.
+    ///
+    /// # Errors
+    /// What coding and reading report.
+    pub fn relative_error(
+        &self,
+        encoder: &dyn DeltaEncoder,
+        cx: &mut CodecContext,
+    ) -> Result<Option<f64>> {
+        let Some(sample) = self.sample else { return Ok(None) };
+        let coded = round_trip(self.weights, sample, encoder, self.effort, cx)?;
+        Ok(coded.map(|c| c.1.relative()))
+    }
+}
+
+/// Codes a sample, decodes it, and measures. `None` if the codec does not take such weights.
+fn round_trip(
+    weights: &dyn Weights,
+    sample: &Sample,
+    encoder: &dyn DeltaEncoder,
+    effort: Effort,
+    cx: &mut CodecContext,
+) -> Result<Option<(EncodedUnit, Measured)>> {
+    let base = sample.base.as_deref();
+    let encoded = match encode_unit(encoder, &sample.unit, &sample.target, base, effort, cx) {
+        Err(e) if e.kind() == ErrorKind::InvalidArgument => return Ok(None),
+        other => other?,
+    };
+    let mut restored = vec![0; sample.target.len()];
+    decode_unit(encoder, &sample.unit, &encoded, base, &mut restored, cx)?;
+    let measured = weights.measure(sample, &restored)?;
+    Ok(Some((encoded, measured)))
+}
+
+/// What is tried.
+pub(crate) struct Attempt<'a> {
+    pub(crate) scheme: &'a dyn Scheme,
+    /// The scheme's number.
+    pub(crate) number: usize,
+    pub(crate) value: Option<f64>,
+    pub(crate) policy: &'a Policy,
+}
+
+/// Tries a scheme on a sample. `None` if the codec does not take such weights.
+pub(crate) fn attempt(
+    weights: &dyn Weights,
+    sample: &Sample,
+    attempt: &Attempt<'_>,
+    layout: &Layout,
+    cx: &mut CodecContext,
+) -> Result<Option<Trial>> {
+    let &Attempt { scheme, number, value, policy } = attempt;
+    let encoder = scheme.encoder(value)?;
+    let Some((encoded, found)) = round_trip(weights, sample, &*encoder, layout.effort, cx)? else {
+        return Ok(None);
+    };
+    let (whole, scale) = (weights.segment(), sample.scale);
+    let bytes = |unit: &EncodedUnit| unit.chunks.iter().map(Vec::len).sum::<usize>();
+    let chunks = bytes(&encoded);
+    // States and the like, which do not grow with the weights.
+    let mut by_chunk = 0.0;
+    if chunks < SMALL && sample.unit.len() >= 4 {
+        let halves = sample.unit.len().div_ceil(2) as u32;
+        let (dtype, base) = (weights.dtype(), sample.unit.base_dtype());
+        let unit = UnitSpec::new(dtype, base, halves, sample.unit.segments())?;
+        let base = sample.base.as_deref();
+        let halved = encode_unit(&*encoder, &unit, &sample.target, base, layout.effort, cx)?;
+        by_chunk = bytes(&halved).saturating_sub(chunks) as f64;
+    }
+    let count = whole.len() as f64 / f64::from(layout.chunk_len.max(1));
+    let payload = (chunks as f64 - by_chunk).max(0.0) * scale + by_chunk * count;
+    let params = scheme.params_cost(&sample.unit, &encoded.params, whole)?;
+    // Units of factors are no larger than this.
+    let least =
+        if scheme.needs_rows() { whole.len() as f64 / layout.own_unit.max(1) as f64 } else { 0.0 };
+    let alone = scheme.wants_own_unit(weights.dtype(), payload);
+    let share = if alone { 1.0 } else { layout.share.max(least.min(1.0)) };
+    let bounded = scheme.keeps_bound();
+    let lossless = encoder.info().fidelity == sparse_core::Fidelity::Lossless;
+    let allowed = match policy {
+        _ if bounded || lossless => true,
+        Policy::Lossless => false,
+        Policy::Within(Bound::Relative(e)) => found.relative() <= e.min(1.0) * CLEAR,
+        // Nothing is ever worse than leaving the change out.
+        _ => found.relative() <= 1.0,
+    };
+    Ok(Some(Trial {
+        setting: Setting { codec: scheme.name().to_owned(), value },
+        scheme: number,
+        weights: 0,
+        encoder,
+        bits: 8.0 * (payload + params.shared * share + params.own),
+        measured: Measured { error: found.error * scale, change: found.change * scale },
+        allowed,
+        bounded,
+        lossless,
+        alone,
+    }))
+}

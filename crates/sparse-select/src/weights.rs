@@ -1,0 +1,214 @@
+//! Weights that a selector looks at, and samples of them.
+
+use crate::{Rows, Sampler};
+use sparse_core::{DEFAULT_CHUNK_LEN, Dtype, Effort, Error, Result, Segment, UnitSpec};
+use std::ops::Range;
+
+/// What restoring a sample left of an error, and the change that the error is relative to: squared
+/// Frobenius norms.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// Of what came back minus what went in.
+    pub error: f64,
+    /// Of what went in minus what it is relative to.
+    pub change: f64,
+}
+
+impl Measured {
+    /// Returns the relative error, 0 where nothing is off.
+    pub fn relative(&self) -> f64 {
+        if self.error == 0.0 { 0.0 } else { (self.error / self.change).sqrt() }
+    }
+}
+
+/// A tensor, or some of its rows, that is to be coded.
+pub trait Weights: Sync {
+    /// Returns the type of the elements.
+    fn dtype(&self) -> Dtype;
+
+    /// Returns the type of the base's elements, if there is a base.
+    fn base_dtype(&self) -> Option<Dtype>;
+
+    /// Returns rows and their length, in storage elements.
+    fn segment(&self) -> Segment;
+
+    /// Reads elements, as bytes, into `out`, which has their size.
+    ///
+    /// # Errors
+    /// What reading reports.
+    fn read_target(&self, elements: Range<u64>, out: &mut [u8]) -> Result<()>;
+
+    /// Reads elements of the base, likewise; called only where there is one.
+    ///
+    /// # Errors
+    /// What reading reports.
+    fn read_base(&self, elements: Range<u64>, out: &mut [u8]) -> Result<()>;
+
+    /// Compares a sample with what was restored of it. The default is for selectors that never
+    /// choose among codecs that lose something: an error is infinite.
+    ///
+    /// # Errors
+    /// What reading reports.
+    fn measure(&self, sample: &Sample, restored: &[u8]) -> Result<Measured> {
+        let error = if restored == sample.target { 0.0 } else { f64::INFINITY };
+        Ok(Measured { error, change: 1.0 })
+    }
+
+    /// Returns the number that says which elements are sampled: the same each time.
+    fn seed(&self) -> u64 {
+        0
+    }
+
+    /// Returns the norm of the change that errors are relative to over that of what a codec takes
+    /// for the change: see [`Subject::ratio`](crate::Subject::ratio).
+    fn ratio(&self) -> f64 {
+        1.0
+    }
+}
+
+/// Weights in memory, against a base in memory or none.
+#[derive(Clone, Copy, Debug)]
+pub struct InMemory<'a> {
+    dtype: Dtype,
+    segment: Segment,
+    target: &'a [u8],
+    base: Option<(Dtype, &'a [u8])>,
+}
+
+impl<'a> InMemory<'a> {
+    /// Takes the bytes of a matrix (a vector is one row), and those of a base with as many elements.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for other lengths.
+    pub fn new(
+        dtype: Dtype,
+        segment: Segment,
+        target: &'a [u8],
+        base: Option<(Dtype, &'a [u8])>,
+    ) -> Result<InMemory<'a>> {
+        let unit = UnitSpec::new(dtype, base.map(|b| b.0), DEFAULT_CHUNK_LEN, [segment])?;
+        let bytes = |dtype: Dtype| unit.len() * dtype.storage_bytes() as u64;
+        if target.len() as u64 != bytes(dtype)
+            || base.is_some_and(|b| b.1.len() as u64 != bytes(b.0))
+        {
+            return Err(Error::invalid_argument(format!(
+                "{} elements of {dtype}, and {} bytes",
+                unit.len(),
+                target.len()
+            )));
+        }
+        Ok(InMemory { dtype, segment, target, base })
+    }
+}
+
+fn copy(from: &[u8], dtype: Dtype, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
+    let width = dtype.storage_bytes();
+    let range = elements.start as usize * width..elements.end as usize * width;
+    match from.get(range).filter(|bytes| bytes.len() == out.len()) {
+        Some(bytes) => out.copy_from_slice(bytes),
+        None => return Err(Error::invalid_argument("elements that there are not")),
+    }
+    Ok(())
+}
+
+impl Weights for InMemory<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn base_dtype(&self) -> Option<Dtype> {
+        self.base.map(|b| b.0)
+    }
+
+    fn segment(&self) -> Segment {
+        self.segment
+    }
+
+    fn read_target(&self, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
+        copy(self.target, self.dtype, elements, out)
+    }
+
+    fn read_base(&self, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
+        match self.base {
+            Some((dtype, base)) => copy(base, dtype, elements, out),
+            None => Err(Error::invalid_argument("there is no base")),
+        }
+    }
+}
+
+/// Some of the weights, read.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// The sample as a unit of one segment.
+    pub unit: UnitSpec,
+    /// Bytes of the target ...
+    pub target: Vec<u8>,
+    /// ... and of the base, if there is one.
+    pub base: Option<Vec<u8>>,
+    /// Where the elements lie in the weights, in ascending order.
+    pub runs: Vec<Range<u64>>,
+    /// How many times larger the whole is.
+    pub scale: f64,
+}
+
+impl Sample {
+    /// Reads about `elements` elements, drawn by strata; whole rows if `by_rows`.
+    ///
+    /// # Errors
+    /// What reading reports.
+    pub fn draw(weights: &dyn Weights, elements: u64, by_rows: bool) -> Result<Sample> {
+        let segment = weights.segment();
+        let share = elements as f64 / segment.len().max(1) as f64;
+        let mut sampler = Sampler::new(weights.seed());
+        let (shape, runs) =
+            if by_rows { sampler.pick_rows(segment, share) } else { sampler.pick(segment, share) };
+        Sample::read(weights, shape, runs)
+    }
+
+    /// Reads up to `count` rows, evenly spread.
+    ///
+    /// # Errors
+    /// What reading reports.
+    pub fn rows(weights: &dyn Weights, count: u64) -> Result<Sample> {
+        let Segment { rows, row_len } = weights.segment();
+        let count = count.min(rows);
+        let start = |i: u64| (i * rows).checked_div(count).unwrap_or(0) * row_len;
+        let runs = (0..count).map(|i| start(i)..start(i) + row_len).collect();
+        Sample::read(weights, Segment { rows: count, row_len }, runs)
+    }
+
+    fn read(weights: &dyn Weights, shape: Segment, runs: Vec<Range<u64>>) -> Result<Sample> {
+        type Read<'a> = &'a dyn Fn(Range<u64>, &mut [u8]) -> Result<()>;
+        let all = |dtype: Dtype, read: Read<'_>| -> Result<Vec<u8>> {
+            let width = dtype.storage_bytes();
+            let mut out = vec![0; shape.len() as usize * width];
+            let mut rest = &mut out[..];
+            for run in &runs {
+                let len = (run.end - run.start) as usize * width;
+                let (part, after) = std::mem::take(&mut rest).split_at_mut(len);
+                read(run.clone(), part)?;
+                rest = after;
+            }
+            Ok(out)
+        };
+        let dtype = weights.dtype();
+        let target = all(dtype, &|elements, out| weights.read_target(elements, out))?;
+        let base = weights.base_dtype();
+        let of_base = base.map(|d| all(d, &|elements, out| weights.read_base(elements, out)));
+        Ok(Sample {
+            unit: UnitSpec::new(dtype, base, DEFAULT_CHUNK_LEN, [shape])?,
+            target,
+            base: of_base.transpose()?,
+            scale: weights.segment().len() as f64 / shape.len().max(1) as f64,
+            runs,
+        })
+    }
+
+    /// Returns the sample as rows of a matrix, where base and target are of one type.
+    pub fn as_rows(&self, effort: Effort) -> Option<Rows<'_>> {
+        let dtype = self.unit.dtype();
+        let base = self.base.as_deref().filter(|_| self.unit.base_dtype() == Some(dtype))?;
+        let row_len = self.unit.segments().first()?.row_len as usize;
+        Some(Rows { dtype, row_len, target: &self.target, base, effort })
+    }
+}

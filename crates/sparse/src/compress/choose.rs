@@ -1,0 +1,205 @@
+//! Selection: what is tried for each job, and which encoder it gets.
+
+use super::examine::{Pair, windows};
+use super::job::{Chosen, Encoders, Job, OWN_UNIT, Part};
+use super::report::{CandidateReport, ChoiceReport};
+use super::weights::Run;
+use crate::Options;
+use crate::context::Contexts;
+use crate::reference::References;
+use sparse_codecs::certificate::Tally;
+use sparse_core::{Dtype, Result, TensorSource};
+use sparse_select::{Bar, Layout, Policy, Selector, Trial, Weights, least_bytes};
+use std::collections::BTreeMap;
+
+/// What every trial of a compression needs.
+#[derive(Clone, Copy)]
+pub(super) struct Bench<'a> {
+    pub(super) pair: &'a Pair<'a>,
+    pub(super) references: &'a References<'a>,
+    pub(super) options: &'a Options,
+    pub(super) contexts: &'a Contexts,
+}
+
+/// What was tried for one job.
+struct Tried {
+    tensor: usize,
+    part: usize,
+    /// The tensors of the base, or none, that the job was tried against.
+    bases: Vec<Option<usize>>,
+    trials: Vec<Trial>,
+}
+
+/// What was tried for the jobs of a plan. Empty where there is no choice.
+#[derive(Default)]
+pub(super) struct Trials(Vec<Tried>);
+
+impl Trials {
+    /// The bytes that all weights are expected to take at their coarsest.
+    pub(super) fn least_bytes(&self) -> u64 {
+        let lists: Vec<&[Trial]> = self.0.iter().map(|t| &t.trials[..]).collect();
+        least_bytes(&lists)
+    }
+}
+
+/// Tries what the policy may have for each job.
+pub(super) fn try_jobs(bench: Bench<'_>, parts: &[Vec<Part>]) -> Result<Trials> {
+    let Bench { pair, options, .. } = bench;
+    // A wrong name is an error even if no tensor comes to it.
+    let selector = Selector::new(options.codecs.schemes(), &options.policy)?;
+    let jobs = || {
+        let parts = parts.iter().enumerate();
+        parts.flat_map(|(tensor, parts)| {
+            parts.iter().enumerate().filter_map(move |(part, p)| match p {
+                Part::Code(job) => Some((tensor, part, job)),
+                Part::Copy { .. } => None,
+            })
+        })
+    };
+    let mut sums: BTreeMap<Kind, u64> = BTreeMap::new();
+    for (.., job) in jobs() {
+        *sums.entry(kind(pair, job)).or_default() += job.segment.len();
+    }
+    let lossless = options.policy.is_lossless();
+    let jobs: Vec<_> =
+        jobs().filter(|(.., job)| !lossless || !job.lossless.others.is_empty()).collect();
+    let tried = options.executor().try_map(jobs.len(), |i| {
+        let (tensor, part, job) = jobs[i];
+        let name = &pair.target.tensors()[tensor].name;
+        // Small tensors share a unit, and with it tables.
+        let all = sums.get(&kind(pair, job)).copied().unwrap_or(0).max(job.segment.len()).max(1);
+        let share = if job.is_large() { 1.0 } else { job.segment.len() as f64 / all as f64 };
+        let (chunk_len, effort) = (options.chunk_len, options.effort);
+        let layout = Layout { chunk_len, own_unit: OWN_UNIT, share, effort };
+        let selector = selector.clone().with_layout(layout);
+        let policy = options.policy.of(name);
+        let runs = variants(bench, job, policy).map_err(|e| e.in_tensor(&**name))?;
+        let weights: Vec<&dyn Weights> = runs.iter().map(|run| run as &dyn Weights).collect();
+        let trials = bench
+            .contexts
+            .with(|cx| selector.trials(name, &weights, &job.lossless, cx))
+            .map_err(|e| e.in_tensor(&**name))?;
+        Ok(Tried { tensor, part, bases: runs.iter().map(|r| r.base).collect(), trials })
+    })?;
+    Ok(Trials(tried))
+}
+
+/// Settles the encoder of each job. `budget` is what tensors may take, where the policy spreads
+/// bytes; `bars` are by tensor.
+pub(super) fn choose(
+    bench: Bench<'_>,
+    parts: &mut [Vec<Part>],
+    trials: &Trials,
+    budget: Option<u64>,
+    bars: &[Bar],
+) -> Result<(Encoders, Vec<ChoiceReport>)> {
+    let Bench { pair, options, .. } = bench;
+    let mut encoders = Encoders::default();
+    for scheme in options.codecs.schemes() {
+        encoders.names.push(String::new());
+        // Those that need a setting are never anybody's default.
+        let encoder = scheme.encoder(None).ok();
+        let chosen = encoder.map(|encoder| Chosen { scheme: scheme.clone(), encoder });
+        encoders.list.push(chosen);
+    }
+    let lists: Vec<&[Trial]> = trials.0.iter().map(|t| &t.trials[..]).collect();
+    let bar = |t: &Tried| bars.get(t.tensor).copied().unwrap_or_default();
+    let bars: Vec<Bar> = trials.0.iter().map(bar).collect();
+    let chosen = Selector::choose(&lists, &bars, budget)?;
+    let mut reports = Vec::new();
+    for (tried, chosen) in trials.0.iter().zip(chosen) {
+        let part = parts.get_mut(tried.tensor).and_then(|parts| parts.get_mut(tried.part));
+        let (Some(Part::Code(job)), Some(trial)) = (part, tried.trials.get(chosen)) else {
+            continue;
+        };
+        let is_default = trial.scheme == job.lossless.default && trial.setting.value.is_none();
+        let base = |t: &Trial| tried.bases.get(t.weights).copied().flatten();
+        if !is_default && let Some(scheme) = options.codecs.schemes().get(trial.scheme) {
+            let made = Chosen { scheme: scheme.clone(), encoder: trial.encoder.clone() };
+            job.encoder = encoders.number(&trial.setting.to_string(), made);
+            job.alone = trial.alone;
+            job.base = base(trial);
+        }
+        let entry = &pair.target.tensors()[tried.tensor];
+        let policy = options.policy.of(&entry.name);
+        let reason = match policy {
+            _ if tried.trials.len() == 1 => "the only one that the policy has for it",
+            _ if budget.is_some() => "the most error saved per byte within the budget",
+            Policy::Lossless => "the smallest that loses nothing",
+            _ if is_default => "nothing allowed is smaller",
+            Policy::Fixed(_) => "asked for",
+            _ => "the smallest that keeps the bound",
+        };
+        reports.push(ChoiceReport {
+            tensor: entry.name.clone(),
+            bytes: job.segment.len() * job.dtype.storage_bytes() as u64,
+            codec: trial.setting.to_string(),
+            against_base: base(trial).is_some(),
+            estimated_bytes: (trial.bits / 8.0) as u64,
+            achieved_bytes: 0,
+            is_lossless: trial.lossless,
+            reason,
+            candidates: tried
+                .trials
+                .iter()
+                .map(|t| CandidateReport {
+                    codec: t.setting.to_string(),
+                    against_base: base(t).is_some(),
+                    estimated_bytes: (t.bits / 8.0) as u64,
+                    relative_error: t.measured.relative(),
+                    allowed: Bar::None.allows(t),
+                    is_lossless: t.lossless,
+                })
+                .collect(),
+        });
+    }
+    Ok((encoders, reports))
+}
+
+impl Encoders {
+    /// The number of an encoder, added if there is none of that name.
+    fn number(&mut self, name: &str, chosen: Chosen) -> u32 {
+        let at = self.names.iter().position(|n| n == name).unwrap_or_else(|| {
+            self.names.push(name.to_owned());
+            self.list.push(Some(chosen));
+            self.names.len() - 1
+        });
+        at as u32
+    }
+}
+
+/// What tensors have in common that share a unit if they are small and get the same codec.
+type Kind = (bool, Dtype, Option<Dtype>);
+
+fn kind(pair: &Pair<'_>, job: &Job) -> Kind {
+    let base = job.base.zip(pair.base).map(|(tensor, model)| model.tensors()[tensor].spec.dtype());
+    (job.is_large(), job.dtype, base)
+}
+
+/// Returns the weights of the job, and where it is to be coded without the base that its change is
+/// relative to, also with it.
+fn variants<'a>(bench: Bench<'a>, job: &Job, policy: &Policy) -> Result<Vec<Run<'a>>> {
+    let Bench { pair, references, options, .. } = bench;
+    let run = Run::of(pair, references, job);
+    let reference = references.of(job.tensor).map(|r| r.1);
+    let apart = reference.filter(|r| job.base.is_none() && job.start < r.len);
+    let Some(reference) = apart.filter(|_| *policy != Policy::Lossless) else {
+        return Ok(vec![run]);
+    };
+    let (mut own, mut change) = (Tally::default(), Tally::default());
+    let width = job.dtype.storage_bytes() as u64;
+    windows(job.segment.len() * width, |at, len| {
+        options.cancel.check()?;
+        let bytes = pair.target.range(job.tensor, job.start * width + at, len)?;
+        own.observe(job.dtype, &bytes, &bytes, None)?;
+        let first = job.start + at / width;
+        references.observe(&mut change, job.tensor, first, [&bytes, &bytes])
+    })?;
+    let ratio = change.certificate().change / own.certificate().change;
+    let ratio = if ratio.is_finite() { ratio } else { 0.0 };
+    let mut runs = vec![Run { ratio, ..run }];
+    if job.start + job.segment.len() <= reference.len {
+        runs.push(Run { base: Some(reference.base), ..run });
+    }
+    Ok(runs)
+}

@@ -1,0 +1,209 @@
+//! Description: how each tensor of the target is made up.
+
+use super::choose::Bench;
+use super::examine::equal_prefix;
+use super::hint::explanation;
+use super::job::{Job, Part, TEST_UNIT_BYTES};
+use super::weights::Run;
+use sparse_core::{
+    CodecContext, Dtype, DtypeClass, Effort, Fidelity, Result, Segment, TensorSource, TensorSpec,
+    UnitSpec,
+};
+use sparse_model::Counterpart;
+use sparse_select::{LosslessSchemes, Policy, Sample, Scheme, Selector, Weights, estimate};
+
+/// Elements that are looked at to decide whether a base helps.
+const TRIAL: u64 = 1 << 15;
+
+/// Describes all tensors of the target, by number.
+pub(super) fn describe(bench: Bench<'_>) -> Result<Vec<Vec<Part>>> {
+    let count = bench.pair.target.tensors().len();
+    bench.options.executor().try_map(count, |tensor| parts(bench, tensor))
+}
+
+/// Describes how one tensor is made up.
+fn parts(bench: Bench<'_>, tensor: usize) -> Result<Vec<Part>> {
+    let Bench { pair, options, .. } = bench;
+    options.cancel.check()?;
+    let m = &pair.matches[tensor];
+    let spec = &pair.target.tensors()[tensor].spec;
+    let segment = Segment::of(spec);
+    if segment.is_empty() || m.tied.is_some() {
+        return Ok(Vec::new());
+    }
+    let whole = Run {
+        pair,
+        references: bench.references,
+        tensor,
+        start: 0,
+        segment,
+        dtype: spec.dtype(),
+        base: None,
+        ratio: 1.0,
+    };
+    let Some((base_model, base)) = pair.base.zip(m.counterpart.base()) else {
+        return code(bench, whole, None);
+    };
+    let base_spec = &base_model.tensors()[base].spec;
+    let same_type = base_spec.dtype() == spec.dtype();
+    let common = match m.counterpart {
+        Counterpart::Rows { rows, .. } => {
+            let all = spec.shape().first().copied().unwrap_or(1).max(1);
+            spec.storage_len() / all * rows
+        }
+        _ => spec.storage_len(),
+    };
+    // Tensors whose digests differ need no comparison; where nothing was hashed, none is wanted.
+    let may_be_equal = match pair.digests.get(tensor) {
+        Some(digest) => common < spec.storage_len() || pair.base_digests.get(&base) == Some(digest),
+        None => false,
+    };
+    let common_bytes = common * spec.dtype().storage_bytes() as u64;
+    let mut parts = Vec::new();
+    if same_type
+        && may_be_equal
+        && equal_prefix((pair.target, tensor), (base_model, base), common_bytes, options)?
+    {
+        parts.push(Part::Copy { base, len: common });
+    } else if common % segment.row_len == 0 {
+        let rows = Segment { rows: common / segment.row_len, row_len: segment.row_len };
+        let run = Run { segment: rows, base: Some(base), ..whole };
+        if !base_helps(bench, run)? {
+            return code(bench, whole, None);
+        }
+        let explained = explanation(pair, tensor, base, rows, options)?;
+        parts.extend(code(bench, run, explained)?);
+    } else {
+        return code(bench, whole, None);
+    }
+    if common < spec.storage_len() {
+        let segment = Segment::of(&TensorSpec::new(spec.dtype(), rest_of(spec, common))?);
+        parts.extend(code(bench, Run { start: common, segment, ..whole }, None)?);
+    }
+    Ok(parts)
+}
+
+/// Describes rows that are to be coded: in several parts, if they are more than the encoder takes.
+/// `explained` says that a product explains the change: the scheme that makes use of it, and the
+/// module of the adapter.
+fn code(bench: Bench<'_>, run: Run<'_>, explained: Option<(usize, usize)>) -> Result<Vec<Part>> {
+    let Bench { options, contexts, .. } = bench;
+    let schemes = options.codecs.schemes();
+    let lossless = match explained {
+        Some((default, _)) => LosslessSchemes { default, others: Vec::new() },
+        None => contexts.with(|cx| {
+            let selector = Selector::new(schemes, &Policy::Lossless)?;
+            selector.with_effort(options.effort).lossless(&run, cx)
+        })?,
+    };
+    let Run { tensor, dtype, base, segment: Segment { rows, row_len }, .. } = run;
+    let limit = schemes.get(lossless.default).and_then(|s| max_unit_len(&**s, dtype));
+    let most = limit.map_or(rows, |elements| elements / row_len);
+    let count = rows.div_ceil(most.max(1)).max(1);
+    let part = |i: u64| {
+        let (first, end) = (i * rows / count, (i + 1) * rows / count);
+        Part::Code(Job {
+            tensor,
+            start: run.start + first * row_len,
+            segment: Segment { rows: end - first, row_len },
+            dtype,
+            base,
+            encoder: lossless.default as u32,
+            lossless: lossless.clone(),
+            alone: false,
+            module: explained.map(|e| e.1),
+        })
+    };
+    Ok((0..count).map(part).collect())
+}
+
+/// The most elements that a scheme takes at once.
+fn max_unit_len(scheme: &dyn Scheme, dtype: Dtype) -> Option<u64> {
+    // Tests have no room for units that are too large.
+    let most = scheme.max_unit_len(dtype)?;
+    Some(if cfg!(test) { most.min(TEST_UNIT_BYTES / dtype.storage_bytes() as u64) } else { most })
+}
+
+/// The shape of what follows the first `common` storage elements, a whole number of rows.
+fn rest_of(spec: &TensorSpec, common: u64) -> Vec<u64> {
+    let mut shape = spec.shape().to_vec();
+    let per_entry = spec.storage_len() / shape[0].max(1);
+    shape[0] -= common / per_entry.max(1);
+    shape
+}
+
+/// Whether coding against the base is expected to be smaller than without: tried on a sample.
+fn base_helps(bench: Bench<'_>, run: Run<'_>) -> Result<bool> {
+    let Some(base_dtype) = run.base_dtype() else { return Ok(false) };
+    let sample = Sample::draw(&run, TRIAL, false)?;
+    let base = sample.base.as_deref().unwrap_or_default();
+    // Where a good part did not change at all, there is no question.
+    if base_dtype == run.dtype {
+        let width = run.dtype.storage_bytes();
+        if count_equal(&sample.target, base, width) * 16 > sample.unit.len()
+            || clearly_near(run.dtype, &sample.target, base)
+        {
+            return Ok(true);
+        }
+    }
+    // A codec for everything, with and without.
+    let plain = bench
+        .options
+        .codecs
+        .schemes()
+        .iter()
+        .find(|s| s.info().fidelity == Fidelity::Lossless && !s.needs_rows());
+    let Some(encoder) = plain.and_then(|s| s.encoder(None).ok()) else { return Ok(true) };
+    let bits = |base: Option<(Dtype, &[u8])>, cx: &mut CodecContext| -> Result<f64> {
+        let (chunk_len, segments) = (bench.options.chunk_len, sample.unit.segments());
+        let unit = UnitSpec::new(run.dtype, base.map(|b| b.0), chunk_len, segments)?;
+        let base = base.map(|b| b.1);
+        let found = estimate(&*encoder, &unit, &sample.target, base, Effort::Fast, cx)?;
+        Ok(found.map_or(f64::INFINITY, |bits| bits.payload.iter().sum()))
+    };
+    bench.contexts.with(|cx| Ok(bits(Some((base_dtype, base)), cx)? <= bits(None, cx)?))
+}
+
+/// Whether the differences of floats are so short that no estimate is needed: shorter than the
+/// mantissas are, which is what coding without a base leaves, unless many of them end in zeros.
+fn clearly_near(dtype: Dtype, target: &[u8], base: &[u8]) -> bool {
+    /// What a token takes at most beyond the length of the difference, and an exponent at least
+    /// beyond its mantissa.
+    const MARGIN: f64 = 4.0 - 2.0;
+    fn look<const N: usize>(target: &[u8], base: &[u8]) -> (usize, u32, u32) {
+        let load = |bytes: &[u8; N]| {
+            let mut word = [0; 4];
+            word[..N].copy_from_slice(bytes);
+            u32::from_le_bytes(word)
+        };
+        let (target, base) = (target.as_chunks::<N>().0, base.as_chunks::<N>().0);
+        let (mut bits, mut odd) = (0, 0);
+        for (t, b) in target.iter().zip(base) {
+            let (t, b) = (load(t), load(b));
+            // Where the sign differs, this is as long as the word.
+            bits += 32 - t.abs_diff(b).leading_zeros();
+            odd += t & 1;
+        }
+        (target.len(), bits, odd)
+    }
+    let DtypeClass::Float { mantissa, .. } = dtype.storage_class() else { return false };
+    let (count, bits, odd) = match dtype.storage_bytes() {
+        2 => look::<2>(target, base),
+        4 => look::<4>(target, base),
+        _ => return false,
+    };
+    odd as usize > count / 4 && f64::from(bits) < (f64::from(mantissa) - MARGIN) * count as f64
+}
+
+/// How many elements of so many bytes are equal.
+fn count_equal(a: &[u8], b: &[u8], width: usize) -> u64 {
+    fn count<const N: usize>(a: &[u8], b: &[u8]) -> u64 {
+        a.as_chunks::<N>().0.iter().zip(b.as_chunks::<N>().0).filter(|(a, b)| a == b).count() as u64
+    }
+    match width {
+        1 => count::<1>(a, b),
+        2 => count::<2>(a, b),
+        4 => count::<4>(a, b),
+        _ => count::<8>(a, b),
+    }
+}

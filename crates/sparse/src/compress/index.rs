@@ -1,0 +1,246 @@
+//! Indexing: the delta's file around its units, from the first byte to the trailer.
+
+use super::encode::write_units;
+use super::examine::Pair;
+use super::files::{Run, base_run, store};
+use super::job::Plan;
+use super::report::{ChoiceReport, CompressReport};
+use crate::delta::{ADAPTER, LORA, SINGLE_FILE, TARGET_KIND};
+use crate::restore::CONTENT;
+use crate::{ContentHash, Options};
+use sparse_container::{BaseEntry, Entry, FileRecord, Index, Provenance, Writer};
+use sparse_core::{Observer, Result, TensorSource};
+use sparse_model::{Counterpart, FileKind, Model};
+use sparse_select::Policy;
+use std::io::Write;
+
+/// Write the delta that `plan` says; the index claims that the target comes back.
+pub(super) fn write_delta<W: Write + Send>(
+    pair: &Pair<'_>,
+    plan: &Plan,
+    out: W,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<(W, Index, CompressReport)> {
+    let (base, target) = (pair.base, pair.target);
+    let coded_bytes: u64 = plan.units.iter().map(|u| u.spec.byte_len()).sum();
+    observer.begin("compressing", coded_bytes);
+    let mut writer = Writer::new(Counting { out, bytes: 0 })?;
+    let (units, entropy) = write_units(pair, plan, &mut writer, options, observer)?;
+    observer.end();
+
+    let mut index = Index::default();
+    index.provenance = Provenance::new(
+        concat!("sparse ", env!("CARGO_PKG_VERSION")),
+        base.map_or_else(String::new, name_of),
+        name_of(target),
+    );
+    if target.is_file() {
+        index.attributes.insert(TARGET_KIND, SINGLE_FILE.to_vec());
+    }
+    let has = |name: &str| target.files().iter().any(|f| f.path == name);
+    if base.is_none() && has("adapter_config.json") && has("adapter_model.safetensors") {
+        index.attributes.insert(ADAPTER, LORA.to_vec());
+    }
+    if options.content_hash {
+        let hash = content_of(target, options)?;
+        index.attributes.insert(CONTENT, hash.as_bytes().to_vec());
+    }
+    index.bases.clone_from(&plan.bases);
+    for entry in &options.touched {
+        register(&mut index.bases, entry);
+    }
+    index.units = units;
+    index.folders = target.empty_folders().to_vec();
+    write_files(pair, plan, options, &mut writer, &mut index)?;
+    let Counting { out, bytes: delta_bytes } = writer.finish(&index)?;
+
+    let content = index.attributes.get(&CONTENT).map(|b| ContentHash::from_bytes(b)).transpose()?;
+    let report = CompressReport {
+        delta_bytes,
+        target_bytes: target.files().iter().map(|f| f.len).sum(),
+        tensors: target.tensors().len() as u64,
+        identical: plan.summary.identical,
+        coded_against_base: plan.summary.against_base,
+        standalone: plan.summary.standalone,
+        entropy_bytes: (entropy / 8.0) as u64,
+        notes: notes(pair, plan, options),
+        choices: plan.choices.clone(),
+        certificate: None,
+        content,
+    };
+    Ok((out, index, report))
+}
+
+/// Computes the SHA-256 of the target, in builds that can.
+fn content_of(target: &Model, options: &Options) -> Result<ContentHash> {
+    #[cfg(feature = "sha256")]
+    return crate::content_hash(target, options);
+    #[cfg(not(feature = "sha256"))]
+    {
+        let _ = (target, options);
+        Err(sparse_core::Error::invalid_argument("this build lacks the feature `sha256`"))
+    }
+}
+
+/// Bytes that everything but tensors takes: for an estimate.
+pub(crate) fn files_size(pair: &Pair<'_>, options: &Options) -> Result<u64> {
+    let mut writer = Writer::new(std::io::sink())?;
+    let start = writer.position();
+    for (number, file) in pair.target.files().iter().enumerate() {
+        let is_tensors = matches!(file.kind, FileKind::Safetensors { .. });
+        let len = if let FileKind::Safetensors { head_len, .. } = file.kind {
+            head_len
+        } else {
+            file.len
+        };
+        let base = base_run(pair.base, &file.path, is_tensors, options)?;
+        let run = Run { bytes: pair.target.file_source(number)?, start: 0, len, base };
+        store(&run, options, &mut writer, |_| 0).map_err(|e| e.in_file(&*file.path))?;
+    }
+    Ok(writer.position() - start)
+}
+
+/// Counts what is written.
+pub(super) struct Counting<W> {
+    pub(super) out: W,
+    pub(super) bytes: u64,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Write what is not tensors, and record how all files are made up.
+fn write_files<W: Write>(
+    pair: &Pair<'_>,
+    plan: &Plan,
+    options: &Options,
+    writer: &mut Writer<W>,
+    index: &mut Index,
+) -> Result<()> {
+    let target = pair.target;
+    for (number, file) in target.files().iter().enumerate() {
+        let source = target.file_source(number)?;
+        let mut parts = Vec::new();
+        let (head_len, tensors) = match &file.kind {
+            FileKind::Plain => (file.len, None),
+            FileKind::Safetensors { head_len, tensors } => (*head_len, Some(tensors)),
+        };
+        if file.len > 0 {
+            let base = base_run(pair.base, &file.path, tensors.is_some(), options)?;
+            let run = Run { bytes: source, start: 0, len: head_len, base };
+            let stored = store(&run, options, writer, |entry| register(&mut index.bases, entry))
+                .map_err(|e| e.in_file(&*file.path))?;
+            parts.push(index.entries.len() as u32);
+            index.entries.push(Entry::bytes(&*file.path, head_len, stored.digest, stored.pieces));
+        }
+        for &tensor in tensors.into_iter().flatten() {
+            let entry = &target.tensors()[tensor];
+            let name = target.location(tensor).map_or(&*entry.name, |l| l.name);
+            parts.push(index.entries.len() as u32);
+            index.entries.push(Entry::tensor(
+                name,
+                entry.spec.clone(),
+                pair.digests[tensor],
+                plan.pieces[tensor].clone(),
+            ));
+        }
+        index.files.push(FileRecord::new(&*file.path, pair.file_digests[number], parts));
+    }
+    Ok(())
+}
+
+/// The number of a base entry, added if it is new.
+pub(super) fn register(bases: &mut Vec<BaseEntry>, entry: &BaseEntry) -> u32 {
+    let number = bases.iter().position(|b| b == entry).unwrap_or_else(|| {
+        bases.push(entry.clone());
+        bases.len() - 1
+    });
+    number as u32
+}
+
+/// What a model is called: its id in the Hugging Face cache, else the last part of its path.
+fn name_of(model: &Model) -> String {
+    let components: Vec<_> =
+        model.root().components().map(|c| c.as_os_str().to_string_lossy()).collect();
+    let cached = components.iter().rev().find_map(|c| c.strip_prefix("models--"));
+    match cached {
+        Some(id) => id.replacen("--", "/", 1),
+        None => components.last().map(|c| c.to_string()).unwrap_or_default(),
+    }
+}
+
+/// Says which tensors of a model hold NaN or infinities, by their counts; `None` if none do.
+pub(crate) fn not_finite_note(
+    model: &Model,
+    counts: impl Iterator<Item = (usize, u64)>,
+) -> Option<String> {
+    let mut some = counts.filter(|c| c.1 > 0);
+    let (tensor, count) = some.next()?;
+    let entry = model.tensors().get(tensor)?;
+    let others = match some.count() {
+        0 => String::new(),
+        n => format!(", and some of {n} more"),
+    };
+    let (all, name) = (entry.spec.storage_len(), &entry.name);
+    Some(format!("{count} of {all} weights of {name} are NaN or infinite{others}"))
+}
+
+/// What the user should know.
+fn notes(pair: &Pair<'_>, plan: &Plan, options: &Options) -> Vec<String> {
+    let mut notes: Vec<String> =
+        pair.target.warnings().iter().map(|w| format!("{}: {}", w.file, w.message)).collect();
+    let counts = pair.not_finite.iter().copied().enumerate();
+    notes.extend(not_finite_note(pair.target, counts));
+    let asked = |c: &ChoiceReport| match options.policy.of(&c.tensor) {
+        Policy::Fixed(setting) if setting.codec != "lossless" => Some(setting.codec.clone()),
+        _ => None,
+    };
+    let name = |codec: &str| codec.split('=').next().unwrap_or_default().to_owned();
+    let all = plan.choices.iter().filter(|c| asked(c).is_some());
+    let instead = all.clone().filter(|c| asked(c) != Some(name(&c.codec))).count();
+    if instead > 0 {
+        notes.push(format!(
+            "{instead} of {} tensors are coded without loss and not by the codec that was asked \
+             for, which takes more, or loses more than the change, or does not take their type",
+            all.count()
+        ));
+    }
+    if let Some(adapter) = &options.adapter {
+        let (modules, explained) = (adapter.modules().len(), plan.summary.explained);
+        notes.push(match (explained, adapter.config().dora) {
+            (0, true) => {
+                "the adapter is a DoRA, whose merge is no sum: it was of no use".to_owned()
+            }
+            (0, false) => "the adapter explains no difference between the models and was of no \
+                           use: was it merged into this base?"
+                .to_owned(),
+            _ => format!(
+                "the adapter ({modules} modules) explains how {explained} tensors differ from the \
+                 base"
+            ),
+        });
+    }
+    for (entry, m) in pair.target.tensors().iter().zip(&pair.matches) {
+        let base_name = |base: usize| pair.base.map_or("", |b| &*b.tensors()[base].name);
+        match m.counterpart {
+            Counterpart::Renamed { base, .. } => {
+                notes.push(format!("{} is coded against {}", entry.name, base_name(base)));
+            }
+            Counterpart::Rows { rows, .. } => {
+                notes.push(format!("{} has {rows} rows in common with the base's", entry.name));
+            }
+            _ => {}
+        }
+    }
+    notes
+}

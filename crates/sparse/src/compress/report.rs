@@ -1,0 +1,75 @@
+//! What compressing reports.
+
+use crate::{Certificate, ContentHash};
+
+/// What compressing did. Sizes in bytes.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct CompressReport {
+    /// The delta file.
+    pub delta_bytes: u64,
+    /// All files of the target.
+    pub target_bytes: u64,
+    /// Tensors of the target.
+    pub tensors: u64,
+    /// Tensors that equal one of the base (or one written before): they cost no payload.
+    pub identical: u64,
+    /// Tensors coded against one of the base, wholly or in part.
+    pub coded_against_base: u64,
+    /// Tensors coded without a base.
+    pub standalone: u64,
+    /// The floor of the codec's model: coded tensors if each symbol took its empirical entropy
+    /// given its context.
+    pub entropy_bytes: u64,
+    /// What the user should know: odd files, tensors matched under another name.
+    pub notes: Vec<String>,
+    /// How tensors came to their codecs, where the policy or the codecs give a choice.
+    pub choices: Vec<ChoiceReport>,
+    /// How near the restored model comes to the target, where something may be lost.
+    pub certificate: Option<Certificate>,
+    /// The SHA-256 of what the delta restores, where
+    /// [`Options::content_hash`](crate::Options::content_hash) asks for it.
+    pub content: Option<ContentHash>,
+}
+
+/// What was tried for a tensor.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CandidateReport {
+    /// The codec, with its setting.
+    pub codec: String,
+    /// Whether it is coded against the base.
+    pub against_base: bool,
+    /// Expected size in bytes.
+    pub estimated_bytes: u64,
+    /// Relative error on the sample.
+    pub relative_error: f64,
+    /// Whether the policy would have it.
+    pub allowed: bool,
+    /// Whether every bit comes back.
+    pub is_lossless: bool,
+}
+
+/// How a tensor came to its codec.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ChoiceReport {
+    /// The tensor.
+    pub tensor: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The codec that was taken, with its setting.
+    pub codec: String,
+    /// Whether it is coded against the base.
+    pub against_base: bool,
+    /// Its expected size.
+    pub estimated_bytes: u64,
+    /// Its real size; zero until the delta is written.
+    pub achieved_bytes: u64,
+    /// Whether every bit comes back.
+    pub is_lossless: bool,
+    /// Why it was taken.
+    pub reason: &'static str,
+    /// All that were tried.
+    pub candidates: Vec<CandidateReport>,
+}
