@@ -17,7 +17,7 @@ use crate::table::Digesting;
 use rayon::prelude::*;
 use sparse_container::{ContentHash, Entry, Index, Piece, PieceSource, Provenance, Writer};
 use sparse_core::{Digest, Effort, Error, Limits, Observer, Result, check_target_path};
-use sparse_model::{AtomicDir, AtomicFile, Overwrite, ScratchDir, refuse_inside};
+use sparse_output::{AtomicDir, AtomicFile, Overwrite, ScratchDir, refuse_inside};
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;

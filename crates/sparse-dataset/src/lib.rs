@@ -9,7 +9,7 @@
 //! ```no_run
 //! use sparse_core::Unobserved;
 //! use sparse_dataset::{Dataset, DatasetDelta, DeltaDataset, Options, compress_to_path};
-//! use sparse_model::Overwrite;
+//! use sparse_output::Overwrite;
 //!
 //! # fn main() -> sparse_core::Result<()> {
 //! let options = Options::default();
@@ -76,4 +76,4 @@ pub use store::remove_leftovers;
 
 #[doc(no_inline)]
 pub use sparse_container::ContentHash;
-pub use sparse_model::{Overwrite, refuse_inside};
+pub use sparse_output::{Overwrite, refuse_inside};

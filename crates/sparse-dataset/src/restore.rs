@@ -11,7 +11,7 @@ use crate::manifest::{FileRows, SplitRecord};
 use crate::table::Block;
 use sparse_container::ContentHash;
 use sparse_core::{Error, Limits, Observer, Result};
-use sparse_model::{AtomicDir, AtomicFile, Overwrite};
+use sparse_output::{AtomicDir, AtomicFile, Overwrite};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};

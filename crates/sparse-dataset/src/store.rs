@@ -2,7 +2,7 @@
 
 use crate::table::{Block, Column, Kind, cell_hash};
 use sparse_core::{ByteSource, Error, FileSource, Result};
-use sparse_model::ScratchDir;
+use sparse_output::ScratchDir;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;

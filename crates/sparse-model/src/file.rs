@@ -2,8 +2,7 @@
 
 #[cfg(feature = "mmap")]
 use crate::mmap::Map;
-use crate::open::open_file;
-use sparse_core::{ByteSource, Error, ErrorKind, FileSource, FileStamp, Result};
+use sparse_core::{ByteSource, Error, ErrorKind, FileSource, FileStamp, Result, open_file};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -7,8 +7,6 @@
 //! * [`match_tensors`] finds, for each tensor of a fine-tune, the tensor of the base to code it
 //!   against.
 //! * [`Adapter`] opens a LoRA in the folder layout of PEFT: what merging it adds to which weight.
-//! * [`AtomicFile`] and [`AtomicDir`] write output that appears under its name complete or not at
-//!   all.
 //!
 //! Files are read by position. With feature `mmap` (on by default) a caller may have them mapped
 //! into memory instead; [`OpenOptions::mmap`] says what that asks of the caller. A file that
@@ -32,8 +30,6 @@ pub mod matching;
 #[cfg(feature = "mmap")]
 mod mmap;
 mod model;
-mod open;
-mod output;
 mod scan;
 mod shards;
 #[cfg(test)]
@@ -47,7 +43,3 @@ pub use header::{Header, HeaderTensor, MAX_HEADER_BYTES};
 #[doc(no_inline)]
 pub use matching::{Counterpart, RenameEvidence, TensorMatch, match_tensors};
 pub use model::{FileKind, Model, ModelFile, OpenOptions, TensorLocation, Warning};
-pub use open::open_file;
-pub use output::{
-    AtomicDir, AtomicFile, OutputFile, Overwrite, ScratchDir, abandon_outputs, refuse_inside,
-};

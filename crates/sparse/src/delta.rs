@@ -3,8 +3,7 @@
 use crate::restore::CONTENT;
 use crate::{Codecs, ContentHash};
 use sparse_container::{Entry, EntryKind, Index, Reader};
-use sparse_core::{ByteSource, Error, ErrorKind, FileSource, FileStamp, Limits, Result};
-use sparse_model::open_file;
+use sparse_core::{ByteSource, Error, ErrorKind, FileSource, FileStamp, Limits, Result, open_file};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

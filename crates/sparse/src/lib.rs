@@ -44,7 +44,9 @@ pub use executor::CurrentPool;
 pub use inspect::{AdapterSummary, EntrySummary, Summary, UnitSummary, inspect};
 pub use options::Options;
 pub use quality::{Quality, TensorQuality, quality};
-pub use restore::{RestoreReport, reconstruct, verify};
+#[cfg(feature = "output")]
+pub use restore::reconstruct;
+pub use restore::{RestoreReport, verify};
 pub use source::{BaseCheck, DeltaModel};
 
 pub use sparse_codecs::certificate::Certificate;
@@ -56,7 +58,9 @@ pub use sparse_core::{
 };
 #[cfg(feature = "encode")]
 pub use sparse_model::Adapter;
-pub use sparse_model::{Model, OpenOptions, Overwrite, abandon_outputs};
+pub use sparse_model::{Model, OpenOptions};
+#[cfg(feature = "output")]
+pub use sparse_output::{Overwrite, abandon_outputs};
 #[cfg(feature = "encode")]
 pub use sparse_select::{Bound, Policy, Rule, Scheme, Setting, SimpleScheme, matches};
 

@@ -1,8 +1,8 @@
 //! Patches: a file in chunks, each compressed after the part of a reference that lies about there.
 
 use sparse_container::{Digester, FileHasher};
+use sparse_core::open_file;
 use sparse_core::{ByteSource, Digest, Error, FileSource, Result};
-use sparse_model::open_file;
 use std::path::Path;
 
 /// Bytes of a file that are compressed at once.

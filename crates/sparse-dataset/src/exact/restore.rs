@@ -6,7 +6,7 @@ use crate::delta::DeltaDataset;
 use crate::restore::{RestoreReport, Target};
 use sparse_container::{Digester, Entry, PieceSource};
 use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Observer, Result};
-use sparse_model::{AtomicDir, Overwrite, ScratchDir};
+use sparse_output::{AtomicDir, Overwrite, ScratchDir};
 use std::collections::BTreeMap;
 use std::io::Write;
 

@@ -25,8 +25,8 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowSchemaConverter};
 use parquet::file::metadata::ParquetMetaDataReader;
+use sparse_core::open_file;
 use sparse_core::{Error, ErrorKind, FileSource, Result};
-use sparse_model::open_file;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::sync::Arc;

@@ -237,7 +237,8 @@ fn the_hugging_face_cache() {
         // The blobs lie outside of the snapshot, and count as input, too.
         let inputs = opened.input_paths().unwrap();
         assert_eq!(inputs.len(), 3);
-        assert!(crate::refuse_inside(model.join("blobs"), &inputs).is_err());
+        let blobs = fs::canonicalize(model.join("blobs")).unwrap();
+        assert!(inputs.iter().any(|i| fs::canonicalize(i).unwrap().starts_with(&blobs)));
     }
     open(&model.join("snapshots/c0ffee/model.safetensors")).unwrap();
     open(&model.join("blobs/1234")).unwrap();

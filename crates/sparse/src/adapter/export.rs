@@ -7,7 +7,7 @@ use crate::inputs::Inputs;
 use sparse_codecs::certificate::count_not_finite;
 use sparse_codecs::low_rank::factorise;
 use sparse_core::{Dtype, Effort, Error, ErrorKind, Observer, Result, TensorEntry, TensorSource};
-use sparse_model::{AtomicDir, Overwrite};
+use sparse_output::{AtomicDir, Overwrite};
 use std::collections::BTreeSet;
 use std::path::Path;
 

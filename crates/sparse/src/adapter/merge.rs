@@ -7,9 +7,8 @@ use crate::{CompressReport, Delta, Options, RestoreReport, compress_to_path};
 use sparse_codecs::certificate::count_not_finite;
 use sparse_codecs::values::{put, value};
 use sparse_core::{Dtype, Error, ErrorKind, Observer, Result, TensorSource};
-use sparse_model::{
-    Adapter, AdapterFactors, AtomicDir, FileKind, Model, OpenOptions, Overwrite, refuse_inside,
-};
+use sparse_model::{Adapter, AdapterFactors, FileKind, Model, OpenOptions};
+use sparse_output::{AtomicDir, Overwrite, refuse_inside};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

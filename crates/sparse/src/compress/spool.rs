@@ -1,7 +1,7 @@
 //! Where a delta lies until it is proved, when its destination cannot be read back.
 
 use sparse_core::{ByteSource, Error, Result};
-use sparse_model::{AtomicFile, Overwrite};
+use sparse_output::{AtomicFile, Overwrite};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -33,8 +33,13 @@ use output::{Output, Sink};
 use plan::{Task, Tasks};
 use sparse_codecs::layers::has_layers;
 use sparse_container::{Digester, EntryKind, Index, PieceSource, digest};
-use sparse_core::{Digest, Error, ErrorKind, Limits, Observer, Result};
-use sparse_model::{Model, Overwrite};
+#[cfg(feature = "output")]
+use sparse_core::Limits;
+use sparse_core::{Digest, Error, ErrorKind, Observer, Result};
+use sparse_model::Model;
+#[cfg(feature = "output")]
+use sparse_output::Overwrite;
+#[cfg(feature = "output")]
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,7 +50,7 @@ const BATCH_BYTES: usize = 512 << 10;
 /// Pieces of work in a batch of small ones. Each may have a file open.
 const MAX_BATCH: usize = 64;
 
-/// What [`reconstruct`] or [`verify`] did.
+/// What `reconstruct` or [`verify`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RestoreReport {
@@ -76,6 +81,7 @@ pub struct RestoreReport {
 /// inside an input; `UnknownCodec` or `CodecDisabled`; `AlreadyExists`; `Corrupt` or `Truncated`,
 /// with tensor and offset, when the delta is damaged; `Cancelled`; `LimitExceeded`; what reading
 /// and writing reports.
+#[cfg(feature = "output")]
 pub fn reconstruct(
     base: Option<&Model>,
     delta: &Delta,
@@ -114,11 +120,11 @@ pub(crate) fn prove(
     check_bases(&prepared, index, coded, options)
 }
 
-/// Check that `delta` and `base` restore the target, without writing it: all that [`reconstruct`]
+/// Check that `delta` and `base` restore the target, without writing it: all that `reconstruct`
 /// checks, and whether the certificates of tensors that lost something can be true.
 ///
 /// # Errors
-/// As [`reconstruct`], but for what concerns the output.
+/// As `reconstruct`, but for what concerns the output.
 pub fn verify(
     base: Option<&Model>,
     delta: &Delta,

@@ -1,10 +1,15 @@
 //! Where restored bytes go.
 
-use crate::Delta;
-use sparse_core::{Error, Result};
-use sparse_model::{AtomicDir, AtomicFile, Model, OutputFile, Overwrite, refuse_inside};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use sparse_core::Result;
+#[cfg(feature = "output")]
+use {
+    crate::Delta,
+    sparse_core::Error,
+    sparse_model::Model,
+    sparse_output::{AtomicDir, AtomicFile, OutputFile, Overwrite, refuse_inside},
+    std::path::{Path, PathBuf},
+    std::sync::Arc,
+};
 
 /// Where all files go.
 #[derive(Debug)]
@@ -12,8 +17,10 @@ pub(super) enum Output {
     /// Nowhere: they are only verified.
     Nowhere,
     /// Into a folder.
+    #[cfg(feature = "output")]
     Folder(AtomicDir),
     /// The only file there is.
+    #[cfg(feature = "output")]
     File(Arc<AtomicFile>),
 }
 
@@ -21,12 +28,15 @@ pub(super) enum Output {
 #[derive(Clone, Debug)]
 pub(super) enum Sink {
     Nowhere,
+    #[cfg(feature = "output")]
     Inside(Arc<OutputFile>),
+    #[cfg(feature = "output")]
     File(Arc<AtomicFile>),
 }
 
 impl Output {
-    /// Begin to write `out`, which must keep away from base and delta.
+    /// Begins to write `out`, which must keep away from base and delta.
+    #[cfg(feature = "output")]
     pub(super) fn create(
         base: Option<&Model>,
         delta: &Delta,
@@ -47,11 +57,14 @@ impl Output {
         Ok(Output::Folder(folder))
     }
 
-    /// Begin to write a file.
+    /// Begins to write a file.
+    #[cfg_attr(not(feature = "output"), expect(unused_variables, reason = "nothing is written"))]
     pub(super) fn file(&self, path: &str, len: u64) -> Result<Sink> {
         Ok(match self {
             Output::Nowhere => Sink::Nowhere,
+            #[cfg(feature = "output")]
             Output::Folder(folder) => Sink::Inside(Arc::new(folder.create_file(path, len)?)),
+            #[cfg(feature = "output")]
             Output::File(file) => {
                 file.set_len(len)?;
                 Sink::File(file.clone())
@@ -59,11 +72,13 @@ impl Output {
         })
     }
 
-    /// All is written and verified: give it its name.
+    /// Gives what is written and verified its name.
     pub(super) fn commit(self) -> Result<()> {
         match self {
             Output::Nowhere => Ok(()),
+            #[cfg(feature = "output")]
             Output::Folder(folder) => folder.commit(),
+            #[cfg(feature = "output")]
             Output::File(file) => match Arc::try_unwrap(file) {
                 Ok(file) => file.commit(),
                 Err(_) => Err(Error::invalid_argument("the output is still being written")),
@@ -73,16 +88,20 @@ impl Output {
 }
 
 impl Sink {
+    #[cfg_attr(not(feature = "output"), expect(unused_variables, reason = "nothing is written"))]
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         match self {
             Sink::Nowhere => Ok(()),
+            #[cfg(feature = "output")]
             Sink::Inside(file) => file.write_all_at(offset, bytes),
+            #[cfg(feature = "output")]
             Sink::File(file) => file.write_all_at(offset, bytes),
         }
     }
 }
 
-/// Whether `out` is to be a folder even if a file would do.
+/// Tells whether `out` is to be a folder even if a file would do.
+#[cfg(feature = "output")]
 fn wants_folder(out: &Path) -> bool {
     out.is_dir() || out.to_string_lossy().ends_with(std::path::is_separator)
 }

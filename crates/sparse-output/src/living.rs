@@ -1,17 +1,35 @@
 //! The temporaries of this process, for a program that has to end before its work does.
 
-use super::temp::remove;
+use crate::temp::remove;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static LIVING: Mutex<Living> = Mutex::new(Living { temporaries: BTreeSet::new(), finished: false });
 
-/// What there is.
+/// The temporaries that exist, and whether anything is finished.
 pub(super) struct Living {
-    pub(super) temporaries: BTreeSet<PathBuf>,
+    temporaries: BTreeSet<PathBuf>,
     /// Whether an output has got its name.
     pub(super) finished: bool,
+}
+
+impl Living {
+    /// Adds `path` until what is returned is dropped.
+    pub(super) fn list(&mut self, path: PathBuf) -> Listed {
+        self.temporaries.insert(path.clone());
+        Listed(path)
+    }
+}
+
+/// A temporary on the list. Dropping it locks the list.
+#[derive(Debug)]
+pub(super) struct Listed(PathBuf);
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        living().temporaries.remove(&self.0);
+    }
 }
 
 /// Locks the list: for making a temporary, forgetting one, and moving one into place.

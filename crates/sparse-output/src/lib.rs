@@ -1,11 +1,33 @@
 //! Output that appears complete or not at all.
 //!
-//! Everything is written under a temporary name beside the target (`.<name>.<pid>.<n>.partial`),
-//! flushed to the disk, and renamed. A crash leaves the temporary name behind, never half a result
-//! under the final one. The temporary is locked while its writer lives (on Unix, where the file
-//! system has locks); the next output of the same name removes what is there and not locked. Nobody
-//! else may read it: what is finished gets the permissions of what it replaces, or those that the
-//! umask leaves.
+//! * [`AtomicFile`] and [`AtomicDir`] write a file or a folder under a temporary name beside it
+//!   (`.<name>.<pid>.<random>.partial`), flush it to the disk, and rename it. A crash leaves the
+//!   temporary behind, never half a result under the final name.
+//! * [`ScratchDir`] is a private folder for intermediate files.
+//! * [`refuse_inside`] keeps outputs away from inputs; [`abandon_outputs`] removes every temporary
+//!   of a process that is about to end.
+//!
+//! `tempfile` makes the names and removes what is dropped. This crate adds what outputs need
+//! besides: a temporary is locked while its writer lives (on Unix, where the file system has
+//! locks), and the next output of the same name removes what is there and not locked. Only its
+//! writer may read a temporary; what is finished gets the permissions of what it replaces, or those
+//! that the umask leaves.
+//!
+//! ```
+//! use sparse_output::{AtomicFile, Overwrite};
+//! use std::io::Write;
+//!
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("report.txt");
+//! let mut file = AtomicFile::create(&path, Overwrite::Refuse)?;
+//! file.write_all(b"complete").unwrap();
+//! assert!(!path.exists());
+//! file.commit()?;
+//! assert_eq!(std::fs::read(&path).unwrap(), b"complete");
+//! # Ok::<(), sparse_core::Error>(())
+//! ```
+
+#![forbid(unsafe_code)]
 
 mod dir;
 mod file;
@@ -34,7 +56,7 @@ pub enum Overwrite {
     Replace,
 }
 
-/// Check that writing to `output` touches none of `inputs`: it must not be, contain, or lie inside
+/// Checks that writing to `output` touches none of `inputs`: it must not be, contain, or lie inside
 /// any of them, links resolved. An output that does not exist yet is taken where it would be.
 ///
 /// # Errors
@@ -65,7 +87,7 @@ pub fn refuse_inside<P: AsRef<Path>>(output: impl AsRef<Path>, inputs: &[P]) -> 
     Ok(())
 }
 
-/// The canonical path of something that may not exist yet.
+/// Resolves the canonical path of something that may not exist yet.
 fn resolve_output(path: &Path) -> Result<PathBuf> {
     let error =
         |e| Error::io("cannot resolve the output's path", e).in_file(path.display().to_string());
@@ -101,7 +123,7 @@ fn already_exists(path: &Path) -> Error {
         .in_file(path.display().to_string())
 }
 
-/// Write all of `bytes` at `offset`; safe to call from many threads.
+/// Writes all of `bytes` at `offset`; safe to call from many threads.
 fn write_all_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::write_all_at(file, bytes, offset);
@@ -123,7 +145,7 @@ fn write_all_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Make a folder's entries durable. Only Unix has a way to ask for that.
+/// Makes a folder's entries durable. Only Unix has a way to ask for that.
 fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
         match File::open(path)?.sync_all() {

@@ -1,13 +1,14 @@
 //! One file, written whole or not at all.
 
-use super::living::living;
-use super::mode::settle;
-use super::temp::{Kind, Target, Temp, remove};
-use super::{Overwrite, already_exists, sync_folder, write_all_at};
+use crate::living::living;
+use crate::mode::settle;
+use crate::temp::{Target, Temp};
+use crate::{Overwrite, already_exists, sync_folder, write_all_at};
 use sparse_core::{ByteSource, Error, ErrorKind, Result};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use tempfile::{NamedTempFile, PersistError};
 
 /// A file that appears under its name when it is complete.
 ///
@@ -17,13 +18,12 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct AtomicFile {
     target: Target,
-    temp: Temp,
-    file: File,
+    temp: Temp<NamedTempFile>,
     overwrite: Overwrite,
 }
 
 impl AtomicFile {
-    /// Begin to write `target`. Its folder must exist. If it is a link, the file that it leads to
+    /// Begins to write `target`. Its folder must exist. If it is a link, the file that it leads to
     /// is meant.
     ///
     /// # Errors
@@ -37,55 +37,60 @@ impl AtomicFile {
         }
         let target = Target::new(path)?;
         check_replaceable(&target, overwrite)?;
-        let mut temp = target.make_temp(Kind::File)?;
-        match temp.handle.take() {
-            Some(file) => Ok(AtomicFile { target, temp, file, overwrite }),
-            None => Err(Error::new(ErrorKind::Io, "the temporary file has no handle")),
-        }
+        let temp = target.temp_file()?;
+        Ok(AtomicFile { target, temp, overwrite })
     }
 
-    /// Write all of `bytes` at byte `offset`, from any thread.
+    /// Writes all of `bytes` at byte `offset`, from any thread.
     ///
     /// # Errors
     /// `Io`.
     pub fn write_all_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        write_all_at(&self.file, offset, bytes)
+        write_all_at(self.file(), offset, bytes)
             .map_err(|e| Error::io("cannot write", e).in_file(self.place()).at_offset(offset))
     }
 
-    /// Set the length; what is added reads as zeros until written.
+    /// Sets the length; what is added reads as zeros until written.
     ///
     /// # Errors
     /// `Io`.
     pub fn set_len(&self, len: u64) -> Result<()> {
-        self.file
+        self.file()
             .set_len(len)
             .map_err(|e| Error::io("cannot set the length", e).in_file(self.place()))
     }
 
-    /// Flush to the disk and move into place.
+    /// Flushes to the disk and moves into place.
     ///
     /// # Errors
     /// `AlreadyExists` when the target has appeared meanwhile and must not be replaced; `Io`. The
     /// target is untouched then.
     pub fn commit(self) -> Result<()> {
-        let io = |doing: &'static str| move |e| Error::io(doing, e);
         let place = self.place();
-        let done = self.file.sync_all().map_err(io("cannot flush")).and_then(|()| {
-            check_replaceable(&self.target, self.overwrite)?;
-            let mut living = living();
-            let old = fs::symlink_metadata(&self.target.path).ok();
-            settle(&self.temp.path, old.as_ref(), self.temp.usual);
-            match self.overwrite {
-                Overwrite::Replace => fs::rename(&self.temp.path, &self.target.path),
-                Overwrite::Refuse => rename_new(&self.temp.path, &self.target.path),
-            }
-            .map_err(io("cannot move into place"))?;
-            living.finished = true;
-            drop(living);
-            sync_folder(&self.target.folder).map_err(io("cannot flush the folder"))
-        });
-        done.map_err(|e| e.in_file(place))
+        self.commit_inner().map_err(|e| e.in_file(place))
+    }
+
+    fn commit_inner(self) -> Result<()> {
+        let AtomicFile { target, temp, overwrite } = self;
+        // The file is dropped before it is forgotten.
+        let Temp { _listed, made: file, usual, .. } = temp;
+        file.as_file().sync_all().map_err(|e| Error::io("cannot flush", e))?;
+        check_replaceable(&target, overwrite)?;
+        let mut living = living();
+        let old = fs::symlink_metadata(&target.path).ok();
+        settle(file.path(), old.as_ref(), usual);
+        match overwrite {
+            Overwrite::Replace => file.persist(&target.path),
+            Overwrite::Refuse => persist_new(file, &target.path),
+        }
+        .map_err(|e| Error::io("cannot move into place", e.error))?;
+        living.finished = true;
+        drop(living);
+        sync_folder(&target.folder).map_err(|e| Error::io("cannot flush the folder", e))
+    }
+
+    fn file(&self) -> &File {
+        self.temp.made.as_file()
     }
 
     fn place(&self) -> String {
@@ -110,33 +115,19 @@ fn check_replaceable(target: &Target, overwrite: Overwrite) -> Result<()> {
     }
 }
 
-/// Rename unless `to` exists.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::fs::{CWD, RenameFlags, renameat_with};
-        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {}
-            other => return other.map_err(Into::into),
-        }
-    }
-    // Without help from the system there is a moment between looking and renaming.
-    if fs::symlink_metadata(to).is_ok() {
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    fs::rename(from, to)
-}
-
-impl Drop for AtomicFile {
-    fn drop(&mut self) {
-        // After a commit there is nothing under this name, and never anything of anybody else.
-        let _ = remove(&self.temp.path);
-    }
+/// Gives `file` the name `to` unless that exists.
+fn persist_new(file: NamedTempFile, to: &Path) -> std::result::Result<File, PersistError> {
+    file.persist_noclobber(to).or_else(|e| {
+        // A file system with neither exclusive renames nor hard links: there is a moment between
+        // looking and renaming.
+        let exists = e.error.kind() == io::ErrorKind::AlreadyExists;
+        if exists || fs::symlink_metadata(to).is_ok() { Err(e) } else { e.file.persist(to) }
+    })
 }
 
 impl io::Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&self.file).write(bytes)
+        self.file().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -146,7 +137,7 @@ impl io::Write for AtomicFile {
 
 impl io::Write for &AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&self.file).write(bytes)
+        self.file().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -155,13 +146,13 @@ impl io::Write for &AtomicFile {
 }
 
 impl ByteSource for AtomicFile {
-    /// The length at this moment.
+    /// Returns the length at this moment.
     fn byte_len(&self) -> u64 {
-        self.file.metadata().map_or(0, |m| m.len())
+        self.file().metadata().map_or(0, |m| m.len())
     }
 
     fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        super::dir::read_back(&self.file, offset, out).map_err(|e| e.in_file(self.place()))
+        crate::dir::read_back(self.file(), offset, out).map_err(|e| e.in_file(self.place()))
     }
 }
 
@@ -232,15 +223,17 @@ mod tests {
     }
 
     #[test]
-    fn rename_new_does_not_replace() {
+    fn a_new_name_replaces_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
-        fs::write(&a, b"a").unwrap();
-        fs::write(&b, b"b").unwrap();
-        assert_eq!(rename_new(&a, &b).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        fs::remove_file(&b).unwrap();
-        rename_new(&a, &b).unwrap();
-        assert_eq!(fs::read(&b).unwrap(), b"a");
+        let (file, path) = (NamedTempFile::new_in(&dir).unwrap(), dir.path().join("b"));
+        fs::write(&path, b"b").unwrap();
+        let e = persist_new(file, &path).unwrap_err();
+        assert_eq!(e.error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"b");
+        fs::remove_file(&path).unwrap();
+        persist_new(e.file, &path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        assert_eq!(names(dir.path()), ["b"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use sparse_model::{AtomicDir, AtomicFile, Overwrite, ScratchDir, abandon_outputs};
+use sparse_output::{AtomicDir, AtomicFile, Overwrite, ScratchDir, abandon_outputs};
 use std::time::Duration;
 
 #[test]

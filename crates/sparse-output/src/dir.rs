@@ -1,13 +1,14 @@
 //! A folder, written whole or not at all.
 
-use super::living::living;
-use super::mode::{settle, settle_below};
-use super::temp::{Kind, Target, Temp, remove};
-use super::{Overwrite, already_exists, sync_folder, write_all_at};
+use crate::living::living;
+use crate::mode::{settle, settle_below};
+use crate::temp::{Target, Temp};
+use crate::{Overwrite, already_exists, sync_folder, write_all_at};
 use sparse_core::{ByteSource, Error, ErrorKind, Result, check_output_path};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// A folder that appears under its name when it is complete.
 ///
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct AtomicDir {
     target: Target,
-    temp: Temp,
+    temp: Temp<TempDir>,
     overwrite: Overwrite,
 }
 
@@ -29,7 +30,7 @@ pub struct OutputFile {
 }
 
 impl AtomicDir {
-    /// Begin to write the folder `target`. The folder around it must exist; an empty folder in its
+    /// Begins to write the folder `target`. The folder around it must exist; an empty folder in its
     /// place counts as absent. If it is a link, the folder that it leads to is meant.
     ///
     /// # Errors
@@ -38,11 +39,11 @@ impl AtomicDir {
     pub fn create(target: impl AsRef<Path>, overwrite: Overwrite) -> Result<AtomicDir> {
         let target = Target::new(target.as_ref())?;
         state(&target.path, overwrite)?;
-        let temp = target.make_temp(Kind::Folder)?;
+        let temp = target.temp_folder()?;
         Ok(AtomicDir { target, temp, overwrite })
     }
 
-    /// Create the file `relative` (components separated by `/`), `len` bytes of zeros until
+    /// Creates the file `relative` (components separated by `/`), `len` bytes of zeros until
     /// written, and the folders it lies in.
     ///
     /// # Errors
@@ -60,7 +61,7 @@ impl AtomicDir {
         Ok(OutputFile { file, len, relative: relative.to_owned() })
     }
 
-    /// Create the folder `relative`, and those it lies in.
+    /// Creates the folder `relative`, and those it lies in.
     ///
     /// # Errors
     /// As [`create_file`](AtomicDir::create_file); it is no error if the folder is there already.
@@ -68,12 +69,12 @@ impl AtomicDir {
         fs::create_dir_all(self.inside(relative)?).map_err(|e| self.clash(e).in_file(relative))
     }
 
-    /// Where the folder is while it is being written.
+    /// Returns the path of the folder while it is being written.
     pub fn temporary_path(&self) -> &Path {
-        &self.temp.path
+        self.temp.made.path()
     }
 
-    /// Flush everything to the disk and move the folder into place.
+    /// Flushes everything to the disk and moves the folder into place.
     ///
     /// Replacing an old folder is one step on Linux, where the file system can exchange two names:
     /// at each moment the name holds the old folder or the new one. Elsewhere the old one is
@@ -89,8 +90,8 @@ impl AtomicDir {
     }
 
     fn commit_inner(&self) -> Result<()> {
-        sync_tree(&self.temp.path).map_err(|e| Error::io("cannot flush", e))?;
-        let (from, to) = (&self.temp.path, &self.target.path);
+        sync_tree(self.temp.made.path()).map_err(|e| Error::io("cannot flush", e))?;
+        let (from, to) = (self.temp.made.path(), &*self.target.path);
         let moving = |e| Error::io("cannot move into place", e);
         let mut living = living();
         let state = state(to, self.overwrite)?;
@@ -122,7 +123,9 @@ impl AtomicDir {
 
     fn inside(&self, relative: &str) -> Result<PathBuf> {
         check_output_path(relative)?;
-        Ok(relative.split('/').fold(self.temp.path.clone(), |p, component| p.join(component)))
+        Ok(relative
+            .split('/')
+            .fold(self.temp.made.path().to_owned(), |p, component| p.join(component)))
     }
 
     fn clash(&self, e: io::Error) -> Error {
@@ -136,14 +139,8 @@ impl AtomicDir {
     }
 }
 
-impl Drop for AtomicDir {
-    fn drop(&mut self) {
-        let _ = remove(&self.temp.path);
-    }
-}
-
 impl OutputFile {
-    /// Write all of `bytes` at byte `offset`, from any thread.
+    /// Writes all of `bytes` at byte `offset`, from any thread.
     ///
     /// # Errors
     /// `InvalidArgument` when they do not fit the length the file was created with; `Io`.
@@ -170,7 +167,7 @@ impl ByteSource for OutputFile {
     }
 }
 
-/// Read from a file that is still being written.
+/// Reads from a file that is still being written.
 pub(super) fn read_back(file: &File, offset: u64, out: &mut [u8]) -> Result<()> {
     #[cfg(unix)]
     let read = std::os::unix::fs::FileExt::read_exact_at(file, out, offset);
@@ -217,7 +214,7 @@ fn state(path: &Path, overwrite: Overwrite) -> Result<State> {
     }
 }
 
-/// Swap two folders, or at least put `new` in the place of `old`, and what was there in the place
+/// Swaps two folders, or at least puts `new` in the place of `old`, and what was there in the place
 /// of `new`.
 fn exchange(new: &Path, old: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
@@ -232,7 +229,7 @@ fn exchange(new: &Path, old: &Path) -> io::Result<()> {
     exchange_in_steps(new, old)
 }
 
-/// The same in three steps, for systems that cannot exchange.
+/// Does the same in three steps, for systems that cannot exchange.
 fn exchange_in_steps(new: &Path, old: &Path) -> io::Result<()> {
     // Not a temporary name: what lies here in a crash is the user's, and must not be cleaned away.
     let away = new.with_extension("old");
@@ -244,7 +241,7 @@ fn exchange_in_steps(new: &Path, old: &Path) -> io::Result<()> {
     fs::rename(&away, new)
 }
 
-/// Flush all files and folders below `path`.
+/// Flushes all files and folders below `path`.
 fn sync_tree(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
@@ -436,7 +433,7 @@ mod tests {
         drop(AtomicDir::create(&path, Overwrite::Refuse).unwrap());
         assert!(left.exists());
         // What the system does when the process ends: the lock is gone.
-        killed.temp.handle.as_ref().unwrap().unlock().unwrap();
+        killed.temp._lock.as_ref().unwrap().unlock().unwrap();
         let out = AtomicDir::create(&path, Overwrite::Refuse).unwrap();
         fill(&out);
         out.commit().unwrap();

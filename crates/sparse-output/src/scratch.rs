@@ -1,8 +1,9 @@
 //! A folder for temporary files.
 
-use super::temp::{Kind, Target, Temp, remove};
+use crate::temp::{Target, Temp};
 use sparse_core::Result;
 use std::path::Path;
+use tempfile::TempDir;
 
 /// A folder for temporary files that nobody else may look into, gone when it is dropped.
 ///
@@ -10,16 +11,16 @@ use std::path::Path;
 /// the same place, or by [`remove_leftovers`](ScratchDir::remove_leftovers).
 #[derive(Debug)]
 pub struct ScratchDir {
-    temp: Temp,
+    temp: Temp<TempDir>,
 }
 
 impl ScratchDir {
-    /// Creates a folder in `parent`, as `.<name>.<pid>.<n>.partial`.
+    /// Creates a folder in `parent`, as `.<name>.<pid>.<random>.partial`.
     ///
     /// # Errors
     /// `NotFound` when there is no folder `parent`; `InvalidArgument` when it is none; `Io`.
     pub fn create(parent: impl AsRef<Path>, name: &str) -> Result<ScratchDir> {
-        let temp = Target::new(&parent.as_ref().join(name))?.make_temp(Kind::Folder)?;
+        let temp = Target::new(&parent.as_ref().join(name))?.temp_folder()?;
         Ok(ScratchDir { temp })
     }
 
@@ -30,15 +31,9 @@ impl ScratchDir {
         }
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
-        &self.temp.path
-    }
-}
-
-impl Drop for ScratchDir {
-    fn drop(&mut self) {
-        let _ = remove(&self.temp.path);
+        self.temp.made.path()
     }
 }
 

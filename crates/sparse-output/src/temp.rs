@@ -1,13 +1,22 @@
-//! Temporary names beside a target, and what crashed writers left under them.
+//! Temporaries beside a target, and what crashed writers left there.
 
-use super::living::living;
-use super::mode::{Usual, private_file, private_folder, usual_for_files};
+use crate::living::{Listed, living};
+use crate::mode::{Usual, private_file, private_folder};
 use sparse_core::{Error, ErrorKind, Result};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use tempfile::{Builder, NamedTempFile, TempDir};
+
+/// Characters of a temporary name that are random: letters and digits.
+const RANDOM: usize = 10;
+
+/// Temporaries made, each removed by a cleaner before it was locked, until one gives up.
+const ATTEMPTS: usize = 100;
+
+/// What a temporary name ends with.
+const SUFFIX: &str = ".partial";
 
 /// A target: the folder it lies in, links resolved, and its name.
 #[derive(Debug)]
@@ -17,31 +26,21 @@ pub(super) struct Target {
     name: OsString,
 }
 
-/// Whether something of ours is being made as a file or as a folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    File,
-    Folder,
-}
-
-/// A temporary, and the lock that says that its writer lives.
+/// A temporary, locked for its writer. Fields are dropped in this order: it is removed before it is
+/// forgotten.
 #[derive(Debug)]
-pub(super) struct Temp {
-    pub(super) path: PathBuf,
-    /// For a file, also what it is written through. `None` where folders cannot be opened.
-    pub(super) handle: Option<File>,
+pub(super) struct Temp<T> {
+    /// The [`NamedTempFile`] or [`TempDir`].
+    pub(super) made: T,
     /// The permissions that it has once it is finished and replaces nothing.
     pub(super) usual: Usual,
-}
-
-impl Drop for Temp {
-    fn drop(&mut self) {
-        living().temporaries.remove(&self.path);
-    }
+    /// `None` where it cannot be opened, and so not be locked.
+    pub(super) _lock: Option<File>,
+    pub(super) _listed: Listed,
 }
 
 impl Target {
-    /// Look at `path`, which need not exist. A link stands for what it leads to.
+    /// Looks at `path`, which need not exist. A link stands for what it leads to.
     pub(super) fn new(path: &Path) -> Result<Target> {
         if path.as_os_str().is_empty() {
             return Err(Error::invalid_argument("the output has no name"));
@@ -71,64 +70,63 @@ impl Target {
         Ok(Target { folder: folder.to_owned(), name: name.to_owned(), path: path.clone() })
     }
 
-    /// Remove what dead writers left, and make a temporary.
-    pub(super) fn make_temp(&self, kind: Kind) -> Result<Temp> {
+    /// Removes what dead writers left, and makes a temporary file.
+    pub(super) fn temp_file(&self) -> Result<Temp<NamedTempFile>> {
+        self.temp(private_file)
+    }
+
+    /// Removes what dead writers left, and makes a temporary folder.
+    pub(super) fn temp_folder(&self) -> Result<Temp<TempDir>> {
+        self.temp(private_folder)
+    }
+
+    fn temp<T: AsRef<Path>>(
+        &self,
+        make: fn(&mut Builder<'_, '_>, &Path) -> io::Result<(T, Usual)>,
+    ) -> Result<Temp<T>> {
         self.remove_leftovers();
-        let place = || self.path.display().to_string();
-        for _ in 0..10_000 {
-            // Never the same name twice in one process: whoever renames or removes by name then
-            // means its own.
-            static NEXT: AtomicU32 = AtomicU32::new(0);
-            let next = || self.folder.join(self.temp_name(NEXT.fetch_add(1, Ordering::Relaxed)));
-            let mut all = living();
-            let usual_file =
-                if kind == Kind::File { usual_for_files(&next()) } else { Usual::default() };
-            let path = next();
-            let made = match kind {
-                // Opened only for the lock; where folders cannot be opened, there is none.
-                Kind::Folder => private_folder(&path).map(|usual| (File::open(&path).ok(), usual)),
-                Kind::File => private_file(&path).map(|file| (Some(file), usual_file)),
-            };
-            let (handle, usual) = match made {
-                Ok(made) => made,
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(e) => {
-                    return Err(
-                        Error::io(format!("cannot create {}", path.display()), e).in_file(place())
-                    );
-                }
-            };
-            if let Some(file) = &handle
-                && !lock(file, &path)
-            {
-                continue;
+        let failed = |e| {
+            let place = self.path.display().to_string();
+            Error::io("cannot create a temporary beside it", e).in_file(place)
+        };
+        let prefix = self.prefix();
+        let mut all = living();
+        for _ in 0..ATTEMPTS {
+            let mut builder = Builder::new();
+            builder.prefix(&prefix).suffix(SUFFIX).rand_bytes(RANDOM);
+            let (made, usual) = make(&mut builder, &self.folder).map_err(failed)?;
+            let path = made.as_ref();
+            let lock_file = File::open(path).ok();
+            if lock_file.as_ref().is_none_or(|file| lock(file, path)) {
+                let _listed = all.list(path.to_owned());
+                return Ok(Temp { made, usual, _lock: lock_file, _listed });
             }
-            all.temporaries.insert(path.clone());
-            return Ok(Temp { path, handle, usual });
         }
-        Err(Error::new(ErrorKind::AlreadyExists, "no temporary name is free beside the output")
-            .in_file(place()))
+        Err(failed(io::Error::other("each was removed before it was locked")))
     }
 
-    fn temp_name(&self, n: u32) -> OsString {
-        let mut name = OsString::from(".");
-        name.push(&self.name);
-        name.push(format!(".{}.{n}.partial", std::process::id()));
-        name
+    fn prefix(&self) -> OsString {
+        let mut prefix = OsString::from(".");
+        prefix.push(&self.name);
+        prefix.push(format!(".{}.", std::process::id()));
+        prefix
     }
 
+    /// Tells whether `name` is that of a temporary of this target. Earlier versions counted where
+    /// this one draws characters: `.<name>.<pid>.<number>.partial`.
     fn is_temp_name(&self, name: &OsStr) -> bool {
         let bytes = name.as_encoded_bytes();
         let middle = bytes
             .strip_prefix(b".")
             .and_then(|b| b.strip_prefix(self.name.as_encoded_bytes()))
             .and_then(|b| b.strip_prefix(b"."))
-            .and_then(|b| b.strip_suffix(b".partial"));
+            .and_then(|b| b.strip_suffix(SUFFIX.as_bytes()));
         let number = |b: &[u8]| !b.is_empty() && b.iter().all(u8::is_ascii_digit);
+        let random = |b: &[u8]| b.len() == RANDOM && b.iter().all(u8::is_ascii_alphanumeric);
         middle.is_some_and(|m| {
             let mut parts = m.split(|&b| b == b'.');
             parts.next().is_some_and(number)
-                && parts.next().is_some_and(number)
+                && parts.next().is_some_and(|p| number(p) || random(p))
                 && parts.next().is_none()
         })
     }
@@ -168,7 +166,7 @@ fn open_unfollowed(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Lock a temporary just made. `false` when a cleaner was quicker, and removed it between its
+/// Locks a temporary just made. `false` when a cleaner was quicker, and removed it between its
 /// making and its locking.
 fn lock(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
@@ -190,7 +188,7 @@ fn lock(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Remove a file, a link, or a folder with all that is in it; it is no error if it is gone.
+/// Removes a file, a link, or a folder with all that is in it; it is no error if it is gone.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
@@ -211,11 +209,16 @@ mod tests {
     fn names() {
         let dir = tempfile::tempdir().unwrap();
         let target = Target::new(&dir.path().join("out")).unwrap();
-        assert!(target.is_temp_name(&target.temp_name(7)));
+        let named = target.temp_file().unwrap().made;
+        for ours in [named.path().file_name().unwrap(), ".out.17.0.partial".as_ref()] {
+            assert!(target.is_temp_name(ours), "{ours:?}");
+        }
         for other in [
             "out",
             ".out.1.partial",
             ".out.1.x.partial",
+            ".out.x.1234567890.partial",
+            ".out.1.abcdefghi-.partial",
             ".out2.1.2.partial",
             ".out.1.2.3.partial",
             ".x.1.2.partial",
@@ -237,13 +240,17 @@ mod tests {
         let stranger = dir.path().join(".other.1.3.partial");
         fs::write(&stranger, b"x").unwrap();
 
-        let mut first = target.make_temp(Kind::Folder).unwrap();
+        let mut first = target.temp_folder().unwrap();
         assert!(!dead_folder.exists() && !dead_file.exists() && stranger.exists());
-        let second = target.make_temp(Kind::File).unwrap();
-        assert!(first.path.exists() && second.path.exists() && first.path != second.path);
-        drop(first.handle.take());
-        let third = target.make_temp(Kind::Folder).unwrap();
-        assert!(second.path.exists() && third.path.exists() && !first.path.exists());
+        let second = target.temp_file().unwrap();
+        assert!(first.made.path().exists() && second.made.path().exists());
+        drop(first._lock.take());
+        let third = target.temp_folder().unwrap();
+        assert!(
+            second.made.path().exists()
+                && third.made.path().exists()
+                && !first.made.path().exists()
+        );
     }
 
     #[test]

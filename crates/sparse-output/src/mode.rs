@@ -4,51 +4,53 @@
 //! Only Unix has such permissions. Elsewhere everything here does nothing, and an output inherits
 //! from its folder.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::Path;
+#[cfg(unix)]
+use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+use tempfile::{Builder, NamedTempFile, TempDir};
 
 /// The permissions that a new file or folder gets from the umask and from its folder; unknown where
 /// there are none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Usual(Option<u32>);
 
-/// Creates a file for reading and writing that nobody else may open.
-pub(super) fn private_file(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.read(true).write(true).create_new(true);
+/// Creates a file in `folder` that nobody else may open, and tells what its permissions would have
+/// been: those of another one, made and removed. Asking for the umask itself would mean changing it
+/// for all threads, and would miss default access control lists.
+pub(super) fn private_file(
+    builder: &mut Builder<'_, '_>,
+    folder: &Path,
+) -> io::Result<(NamedTempFile, Usual)> {
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    let usual = {
+        let mut probe = builder.clone();
+        let probe = probe.permissions(Permissions::from_mode(0o666)).tempfile_in(folder);
+        probe.and_then(|f| f.as_file().metadata()).map(|m| mode(&m)).ok()
+    };
+    #[cfg(not(unix))]
+    let usual = None;
+    Ok((builder.tempfile_in(folder)?, Usual(usual)))
 }
 
-/// Creates a folder that nobody else may look into, and tells what its permissions would have been.
-pub(super) fn private_folder(path: &Path) -> io::Result<Usual> {
-    fs::create_dir(path)?;
+/// Creates a folder in `folder` that nobody else may look into, and tells what its permissions
+/// would have been.
+pub(super) fn private_folder(
+    builder: &mut Builder<'_, '_>,
+    folder: &Path,
+) -> io::Result<(TempDir, Usual)> {
     #[cfg(unix)]
     {
+        let dir = builder.permissions(Permissions::from_mode(0o777)).tempdir_in(folder)?;
         // Nothing is in it yet, and what is put in later cannot be reached even by who opened it
         // before.
-        let usual = fs::symlink_metadata(path).map(|m| mode(&m)).ok();
-        set_mode(path, 0o700)?;
-        Ok(Usual(usual))
+        let usual = fs::symlink_metadata(dir.path()).map(|m| mode(&m)).ok();
+        set_mode(dir.path(), 0o700)?;
+        Ok((dir, Usual(usual)))
     }
     #[cfg(not(unix))]
-    Ok(Usual(None))
-}
-
-/// Finds out what permissions a new file gets here: creates one at `probe` and removes it. Asking
-/// for the umask itself would mean changing it for all threads, and would miss default access
-/// control lists.
-pub(super) fn usual_for_files(probe: &Path) -> Usual {
-    #[cfg(unix)]
-    if let Ok(file) = File::options().write(true).create_new(true).open(probe) {
-        let usual = file.metadata().map(|m| mode(&m)).ok();
-        let _ = fs::remove_file(probe);
-        return Usual(usual);
-    }
-    let _ = probe;
-    Usual(None)
+    Ok((builder.tempdir_in(folder)?, Usual(None)))
 }
 
 /// Gives `path`, a finished temporary, the permissions of `old`, which it is about to replace, or
@@ -88,12 +90,12 @@ pub(super) fn settle_below(new: &Path, old: &Path) {
 
 #[cfg(unix)]
 fn mode(meta: &Metadata) -> u32 {
-    std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o7777
+    meta.permissions().mode() & 0o7777
 }
 
 #[cfg(unix)]
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 /// Takes over the owner as far as that is permitted, and the permissions: those of a group that

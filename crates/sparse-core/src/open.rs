@@ -1,8 +1,31 @@
 //! Opening files for reading, and nothing that only looks like one.
 
-use sparse_core::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::path::Path;
+
+/// The flag with which opening a pipe does not wait for a writer. The standard library does not
+/// name it; 0, where it is not known here, leaves the look before opening and the one after.
+#[cfg(unix)]
+const O_NONBLOCK: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
+    if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
+        0x80
+    } else if cfg!(any(target_arch = "sparc", target_arch = "sparc64")) {
+        0x4000
+    } else {
+        0x800
+    }
+} else if cfg!(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)) {
+    0x4
+} else {
+    0
+};
 
 /// Opens a regular file for reading, links followed, and never waits: a pipe, which might block for
 /// ever, a device or a socket is refused, also when it takes the place of a file at this very
@@ -16,16 +39,18 @@ pub fn open_file(path: impl AsRef<Path>) -> Result<File> {
     let error = |e| Error::io("cannot open", e);
     // Opening a device can have effects of its own, so look first.
     check_kind(&std::fs::metadata(path).map_err(error)?)?;
+    let file = open_at_once(path).map_err(error)?;
+    check_kind(&file.metadata().map_err(error)?)?;
+    Ok(file)
+}
+
+/// Opens whatever `path` is for reading, and does not wait for whom it is connected to.
+fn open_at_once(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(
-        &mut options,
-        rustix::fs::OFlags::NONBLOCK.bits().cast_signed(),
-    );
-    let file = options.open(path).map_err(error)?;
-    check_kind(&file.metadata().map_err(error)?)?;
-    Ok(file)
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, O_NONBLOCK);
+    options.open(path)
 }
 
 fn check_kind(meta: &Metadata) -> Result<()> {
@@ -55,23 +80,33 @@ fn kind_of(kind: FileType) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
+
+    /// A folder of its own for the test `name`.
+    fn folder(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("sparse-core-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir(&dir).unwrap();
+        dir
+    }
 
     #[test]
     fn only_files_are_opened() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("f");
+        let dir = folder("open");
+        let path = dir.join("f");
         assert_eq!(open_file(&path).unwrap_err().kind(), ErrorKind::NotFound);
         std::fs::write(&path, b"x").unwrap();
         assert_eq!(open_file(&path).unwrap().metadata().unwrap().len(), 1);
-        let e = open_file(dir.path()).unwrap_err();
+        let e = open_file(&dir).unwrap_err();
         assert_eq!((e.kind(), e.message()), (ErrorKind::InvalidInput, "a folder, not a file"));
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[cfg(unix)]
     #[test]
     fn nothing_is_waited_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let (pipe, socket) = (dir.path().join("pipe"), dir.path().join("socket"));
+        let dir = folder("wait");
+        let (pipe, socket) = (dir.join("pipe"), dir.join("socket"));
         let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
         assert!(made.success());
         let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
@@ -84,8 +119,13 @@ mod tests {
             assert_eq!((e.kind(), e.message()), (ErrorKind::InvalidInput, text));
         }
         // A link to a pipe is no way around it.
-        let link = dir.path().join("link");
+        let link = dir.join("link");
         std::os::unix::fs::symlink(&pipe, &link).unwrap();
         assert!(open_file(&link).is_err());
+        // Nor is one that becomes a pipe after the first look.
+        let (done, opened) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(open_at_once(&pipe).map(drop)));
+        opened.recv_timeout(std::time::Duration::from_secs(20)).unwrap().unwrap();
+        std::fs::remove_dir_all(dir).unwrap();
     }
 }
