@@ -2,11 +2,12 @@
 //!
 //! A safetensors file is eight bytes of header length (little-endian), the header as JSON, and the
 //! tensors, which tile the rest without gaps. The rules are those of the `safetensors` crate, and
-//! stricter in one point: two tensors of the same name are an error.
+//! stricter in two points: two tensors of the same name are an error, and so are more than 1024
+//! dimensions.
 
-mod raw;
+mod record;
 
-use raw::RawTensor;
+use record::RawTensor;
 use sparse_core::{ByteSource, Dtype, Error, ErrorKind, Result, TensorSpec};
 use std::collections::HashSet;
 
@@ -85,11 +86,7 @@ impl Header {
 
     fn parse_json(json: &[u8], file_len: u64) -> Result<Header> {
         let head_len = LEN_BYTES + json.len() as u64;
-        let text = std::str::from_utf8(json).map_err(|e| {
-            invalid("the safetensors header is not UTF-8")
-                .at_offset(LEN_BYTES + e.valid_up_to() as u64)
-        })?;
-        let mut raw = raw::read_tensors(text)?;
+        let mut raw = record::read_tensors(json)?;
 
         let mut names = HashSet::with_capacity(raw.len());
         if let Some((name, _)) = raw.iter().find(|(name, _)| !names.insert(&**name)) {

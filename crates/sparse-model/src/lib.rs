@@ -13,19 +13,19 @@
 //! changes while its model is open is an error as soon as that is noticed, see
 //! [`TensorSource::check_unchanged`](sparse_core::TensorSource::check_unchanged).
 //!
-//! The safetensors header is parsed here and not by the `safetensors` crate, because that crate
-//! wants the whole file in one slice, takes the last of two equal names without a word, and reports
-//! neither the tensor nor the place of most errors. The tests hold the two parsers against each
-//! other.
+//! The safetensors header is read with `serde_json`, and not by the `safetensors` crate, because
+//! that crate wants the whole file in one slice, takes the last of two equal names without a word,
+//! and reports neither the tensor nor the place of most errors. The tests hold the two readers
+//! against each other.
 
 #![cfg_attr(not(feature = "mmap"), forbid(unsafe_code))]
 
 #[cfg(feature = "adapter")]
 pub mod adapter;
 mod cache;
+mod fields;
 mod file;
 mod header;
-mod json;
 pub mod matching;
 #[cfg(feature = "mmap")]
 mod mmap;

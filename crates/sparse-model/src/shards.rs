@@ -1,29 +1,55 @@
 //! The list of shards, `model.safetensors.index.json`.
 
-use crate::json::{Fault, Json};
+use crate::fields::{Fault, Object, Record, Text, once, read, required, skip};
+use serde_core::de::{Error, MapAccess};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-/// The files that the index `bytes` names, each once, sorted.
+/// Reads the files that the index `bytes` names, each once, sorted.
 pub(crate) fn shard_names(bytes: &[u8]) -> Result<BTreeSet<String>, Fault> {
-    let mut shards = None;
-    let mut json = Json::of_bytes(bytes)?;
-    json.object(|json, name| {
+    read(bytes, Object(Index(None)))
+}
+
+/// The index as a whole; what is not the map is skipped.
+struct Index(Option<BTreeSet<String>>);
+
+impl<'de> Record<'de> for Index {
+    type Value = BTreeSet<String>;
+
+    fn member<A: MapAccess<'de>>(
+        &mut self,
+        name: Cow<'de, str>,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         if name != "weight_map" {
-            return json.skip();
+            return skip(map);
         }
-        let at = json.offset();
-        let mut found = BTreeSet::new();
-        json.object(|json, _tensor| {
-            found.insert(json.string()?.into_owned());
-            Ok(())
-        })?;
-        match shards.replace(found) {
-            None => Ok(()),
-            Some(_) => Err(Json::unexpected(at, "weight_map is there twice")),
+        let shards = map.next_value_seed(Object(Shards(BTreeSet::new())))?;
+        once(&mut self.0, "weight_map", shards)
+    }
+
+    fn finish<E: Error>(self) -> Result<Self::Value, E> {
+        required(self.0, "weight_map")
+    }
+}
+
+/// The map from tensors to shards: its values.
+struct Shards(BTreeSet<String>);
+
+impl<'de> Record<'de> for Shards {
+    type Value = BTreeSet<String>;
+
+    fn member<A: MapAccess<'de>>(&mut self, _: Cow<'de, str>, map: &mut A) -> Result<(), A::Error> {
+        let Text(shard) = map.next_value()?;
+        if !self.0.contains(&*shard) {
+            self.0.insert(shard.into_owned());
         }
-    })?;
-    json.end()?;
-    shards.ok_or_else(|| Json::unexpected(0, "weight_map is missing"))
+        Ok(())
+    }
+
+    fn finish<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(self.0)
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! `adapter_config.json`.
 
+use crate::fields::{Nullable, Object, Record, once, read, skip};
 use regex_lite::Regex;
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_core::de::{self, MapAccess};
 use sparse_core::{ByteSource, Error, ErrorKind, Limits, Result};
-use std::fmt;
+use std::borrow::Cow;
 
 /// Longest configuration that is read, in bytes: those of PEFT take one to a few kilobytes.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -36,48 +36,74 @@ pub struct AdapterConfig {
     pub alpha_pattern: Vec<(String, f64)>,
 }
 
-/// The file's fields, where `null` counts as missing.
-#[derive(Deserialize)]
+/// The fields of the file that are known, where `null` counts as missing.
+#[derive(Default)]
 struct Fields {
-    peft_type: Option<String>,
-    base_model_name_or_path: Option<String>,
-    r: Option<u64>,
-    lora_alpha: Option<f64>,
-    use_rslora: Option<bool>,
-    use_dora: Option<bool>,
-    fan_in_fan_out: Option<bool>,
-    bias: Option<String>,
-    modules_to_save: Option<Vec<String>>,
-    rank_pattern: Option<Patterns>,
-    alpha_pattern: Option<Patterns>,
+    peft_type: Option<Option<String>>,
+    base_model: Option<Option<String>>,
+    rank: Option<Option<u64>>,
+    alpha: Option<Option<f64>>,
+    rslora: Option<Option<bool>>,
+    dora: Option<Option<bool>>,
+    fan_in_fan_out: Option<Option<bool>>,
+    bias: Option<Option<String>>,
+    modules_to_save: Option<Option<Vec<String>>>,
+    rank_pattern: Option<Option<Vec<(String, f64)>>>,
+    alpha_pattern: Option<Option<Vec<(String, f64)>>>,
 }
 
-/// An object of numbers, in the order of the file.
-#[derive(Default)]
+impl<'de> Record<'de> for Fields {
+    type Value = Fields;
+
+    fn member<A: MapAccess<'de>>(
+        &mut self,
+        name: Cow<'de, str>,
+        map: &mut A,
+    ) -> std::result::Result<(), A::Error> {
+        match &*name {
+            "peft_type" => once(&mut self.peft_type, &name, map.next_value()?),
+            "base_model_name_or_path" => once(&mut self.base_model, &name, map.next_value()?),
+            "r" => once(&mut self.rank, &name, map.next_value()?),
+            "lora_alpha" => once(&mut self.alpha, &name, map.next_value()?),
+            "use_rslora" => once(&mut self.rslora, &name, map.next_value()?),
+            "use_dora" => once(&mut self.dora, &name, map.next_value()?),
+            "fan_in_fan_out" => once(&mut self.fan_in_fan_out, &name, map.next_value()?),
+            "bias" => once(&mut self.bias, &name, map.next_value()?),
+            "modules_to_save" => once(&mut self.modules_to_save, &name, map.next_value()?),
+            "rank_pattern" => once(&mut self.rank_pattern, &name, patterns(map)?),
+            "alpha_pattern" => once(&mut self.alpha_pattern, &name, patterns(map)?),
+            _ => skip(map),
+        }
+    }
+
+    fn finish<E: de::Error>(self) -> std::result::Result<Fields, E> {
+        Ok(self)
+    }
+}
+
+/// Reads an object of numbers, in the order of the file.
+fn patterns<'de, A: MapAccess<'de>>(
+    map: &mut A,
+) -> std::result::Result<Option<Vec<(String, f64)>>, A::Error> {
+    map.next_value_seed(Nullable(Object(Patterns(Vec::new()))))
+}
+
 struct Patterns(Vec<(String, f64)>);
 
-impl<'de> Deserialize<'de> for Patterns {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Patterns;
+impl<'de> Record<'de> for Patterns {
+    type Value = Vec<(String, f64)>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of numbers")
-            }
+    fn member<A: MapAccess<'de>>(
+        &mut self,
+        name: Cow<'de, str>,
+        map: &mut A,
+    ) -> std::result::Result<(), A::Error> {
+        self.0.push((name.into_owned(), map.next_value()?));
+        Ok(())
+    }
 
-            fn visit_map<A: MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> std::result::Result<Patterns, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Patterns(pairs))
-            }
-        }
-        deserializer.deserialize_map(Pairs)
+    fn finish<E: de::Error>(self) -> std::result::Result<Self::Value, E> {
+        Ok(self.0)
     }
 }
 
@@ -100,28 +126,31 @@ impl AdapterConfig {
     /// or lacks `r` or `lora_alpha`.
     pub fn parse(json: &[u8]) -> Result<AdapterConfig> {
         let invalid = |message: String| Error::new(ErrorKind::InvalidInput, message);
-        let fields: Fields = serde_json::from_slice(json)
-            .map_err(|e| invalid(format!("not the configuration of an adapter: {e}")))?;
-        let kind = fields.peft_type.unwrap_or_else(|| "LORA".to_owned());
+        let fields = read(json, Object(Fields::default())).map_err(|fault| {
+            Error::new(ErrorKind::InvalidInput, "not the configuration of an adapter")
+                .at_offset(fault.offset as u64)
+                .with_source(fault)
+        })?;
+        let kind = fields.peft_type.flatten().unwrap_or_else(|| "LORA".to_owned());
         if !kind.eq_ignore_ascii_case("lora") {
             return Err(invalid(format!("an adapter of type {kind}, but only LoRA is understood")));
         }
-        let (Some(rank), Some(alpha)) = (fields.r, fields.lora_alpha) else {
+        let (Some(rank), Some(alpha)) = (fields.rank.flatten(), fields.alpha.flatten()) else {
             return Err(invalid(
                 "not the configuration of a LoRA: r or lora_alpha is missing".into(),
             ));
         };
         Ok(AdapterConfig {
-            base_model: fields.base_model_name_or_path.unwrap_or_default(),
+            base_model: fields.base_model.flatten().unwrap_or_default(),
             rank,
             alpha,
-            rslora: fields.use_rslora.unwrap_or(false),
-            dora: fields.use_dora.unwrap_or(false),
-            fan_in_fan_out: fields.fan_in_fan_out.unwrap_or(false),
-            bias: fields.bias.unwrap_or_else(|| "none".to_owned()),
-            modules_to_save: fields.modules_to_save.unwrap_or_default(),
-            rank_pattern: fields.rank_pattern.unwrap_or_default().0,
-            alpha_pattern: fields.alpha_pattern.unwrap_or_default().0,
+            rslora: fields.rslora.flatten().unwrap_or(false),
+            dora: fields.dora.flatten().unwrap_or(false),
+            fan_in_fan_out: fields.fan_in_fan_out.flatten().unwrap_or(false),
+            bias: fields.bias.flatten().unwrap_or_else(|| "none".to_owned()),
+            modules_to_save: fields.modules_to_save.flatten().unwrap_or_default(),
+            rank_pattern: fields.rank_pattern.flatten().unwrap_or_default(),
+            alpha_pattern: fields.alpha_pattern.flatten().unwrap_or_default(),
         })
     }
 
@@ -210,6 +239,9 @@ mod tests {
             r#"{"r": -8, "lora_alpha": 1}"#,
             r#"{"r": 8, "lora_alpha": 1, "peft_type": "IA3"}"#,
             r#"{"r": 8, "lora_alpha": 1, "alpha_pattern": {"q": "x"}}"#,
+            r#"{"r": 8, "lora_alpha": 1, "r": 8}"#,
+            r#"{"r": 18446744073709551616, "lora_alpha": 1}"#,
+            r#"{"r": 8, "lora_alpha": 1} x"#,
         ] {
             assert_eq!(
                 AdapterConfig::parse(json.as_bytes()).unwrap_err().kind(),

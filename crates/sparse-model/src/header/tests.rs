@@ -176,6 +176,21 @@ fn hostile_headers() {
             "two numbers",
         ),
         (
+            "too many dimensions",
+            one(
+                &format!(r#""dtype":"U8","shape":[{}1],"data_offsets":[0,1]"#, "1,".repeat(1024)),
+                1,
+            ),
+            InvalidInput,
+            "up to 1024 dimensions",
+        ),
+        (
+            "a dtype that reads like a place",
+            one(r#""dtype":1,"shape at line 7 column 7":[1]"#, 1),
+            InvalidInput,
+            "expected a string",
+        ),
+        (
             "wrong length",
             one(r#""dtype":"F32","shape":[1],"data_offsets":[0,3]"#, 3),
             InvalidInput,
