@@ -7,6 +7,8 @@
 //! * [`match_tensors`] finds, for each tensor of a fine-tune, the tensor of the base to code it
 //!   against.
 //! * [`Adapter`] opens a LoRA in the folder layout of PEFT: what merging it adds to which weight.
+//! * `SafeTensorsSource` (feature `safetensors`) borrows the tensors of a `SafeTensors` of the crate
+//!   of that name as a [`TensorSource`](sparse_core::TensorSource).
 //!
 //! Files are read by position. With feature `mmap` (on by default) a caller may have them mapped
 //! into memory instead; [`OpenOptions::mmap`] says what that asks of the caller. A file that
@@ -22,6 +24,8 @@
 
 #[cfg(feature = "adapter")]
 pub mod adapter;
+#[cfg(feature = "safetensors")]
+mod borrowed;
 mod cache;
 mod fields;
 mod file;
@@ -38,6 +42,8 @@ mod testing;
 #[cfg(feature = "adapter")]
 #[doc(no_inline)]
 pub use adapter::{Adapter, AdapterConfig, AdapterFactors, AdapterKind, AdapterModule};
+#[cfg(feature = "safetensors")]
+pub use borrowed::{SafeTensorsSource, dtype_from_safetensors, dtype_to_safetensors};
 pub use cache::HubCache;
 pub use header::{Header, HeaderTensor, MAX_HEADER_BYTES};
 #[doc(no_inline)]

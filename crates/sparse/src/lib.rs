@@ -58,6 +58,8 @@ pub use sparse_core::{
 };
 #[cfg(feature = "encode")]
 pub use sparse_model::Adapter;
+#[cfg(feature = "safetensors")]
+pub use sparse_model::SafeTensorsSource;
 pub use sparse_model::{Model, OpenOptions};
 #[cfg(feature = "output")]
 pub use sparse_output::{Overwrite, abandon_outputs};
