@@ -3,6 +3,7 @@
 #[cfg(feature = "dataset")]
 mod dataset;
 
+use crate::human::byte_size;
 use crate::policy::PolicyArgs;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use sparse::ContentHash;
@@ -48,12 +49,12 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
 
-    /// Memory that what a delta declares may take, as 512M or 4G: refuse deltas that ask for more
-    /// [default: 64 MiB of index]
+    /// Memory that what a delta declares may take, as 512M or 4GiB: refuse deltas that ask for
+    /// more [default: 64 MiB of index]
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory_size)]
     pub(crate) max_memory: Option<u64>,
 
-    /// Refuse to restore more than this, as 512M or 4G, before anything is written
+    /// Refuse to restore more than this, as 512M or 4GiB, before anything is written
     #[arg(long, global = true, value_name = "SIZE", value_parser = byte_size)]
     pub(crate) max_output: Option<u64>,
 
@@ -367,17 +368,11 @@ pub(crate) struct Estimate {
     pub(crate) adapter: Option<PathBuf>,
 }
 
-fn byte_size(text: &str) -> Result<u64, String> {
-    let (digits, power) = crate::human::size_parts(text);
-    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(1024u64.pow(power)));
-    bytes.ok_or_else(|| "a size is needed, as 512M or 4G".to_owned())
-}
-
+/// Parses an amount of memory that something can be done with.
 fn memory_size(text: &str) -> Result<u64, String> {
-    byte_size(text)
-        .ok()
-        .filter(|&b| b >= 16 << 20)
-        .ok_or_else(|| "a size of at least 16M is needed".to_owned())
+    const LEAST: u64 = 16_000_000;
+    let bytes = byte_size(text)?;
+    if bytes < LEAST { Err("a size of at least 16M is needed".to_owned()) } else { Ok(bytes) }
 }
 
 fn threads(text: &str) -> Result<usize, String> {

@@ -1,6 +1,6 @@
 //! Numbers, names and tables for people.
 
-use sparse::is_deceptive;
+use sparse::{is_deceptive, parse_size};
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
@@ -161,16 +161,9 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     sparse::matches(&format!("*{pattern}*"), name)
 }
 
-/// The number in front of a size's suffix `k`, `M` or `G`, in either case, and the power of a
-/// thousand (or of 1024) that it stands for.
-pub(crate) fn size_parts(text: &str) -> (&str, u32) {
-    let power = match text.chars().last() {
-        Some('k' | 'K') => 1,
-        Some('m' | 'M') => 2,
-        Some('g' | 'G') => 3,
-        _ => return (text, 0),
-    };
-    (text.get(..text.len() - 1).unwrap_or_default(), power)
+/// Parses a size in bytes, as every option takes it: `1500`, `20M`, `1.5GiB`.
+pub(crate) fn byte_size(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|e| e.message().to_owned())
 }
 
 /// A line for each note.

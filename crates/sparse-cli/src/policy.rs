@@ -1,5 +1,6 @@
 //! What may be lost, as it is said on the command line.
 
+use crate::human::byte_size;
 use clap::Args;
 use sparse::{Bound, Policy, Rule, Setting};
 
@@ -43,7 +44,7 @@ pub(crate) struct PolicyArgs {
     )]
     pub(crate) max_ulps: Option<u32>,
 
-    /// Lose as little as a delta of this size allows, in bytes, or with k, M or G (powers of 1000)
+    /// Lose as little as a delta of this size allows, as 20M (millions) or 20MiB
     #[arg(
         long,
         value_name = "SIZE",
@@ -115,13 +116,12 @@ fn one(text: &str) -> Result<Policy, String> {
     }
 }
 
-/// `1500`, `20M`, `1.5G`.
+/// Parses the size of something that has to be made: at least a byte.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is not a size");
-    let (digits, power) = crate::human::size_parts(text.trim_end_matches('B'));
-    let value: f64 = digits.parse().map_err(|_| wrong())?;
-    let bytes = value * 1000f64.powi(power as i32);
-    if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
+    match byte_size(text)? {
+        0 => Err("a size of at least one byte is needed".to_owned()),
+        bytes => Ok(bytes),
+    }
 }
 
 #[cfg(test)]
@@ -158,11 +158,7 @@ mod tests {
             (size("1500"), size("20M"), size("2GB")),
             (Ok(1500), Ok(20_000_000), Ok(2_000_000_000))
         );
-        assert!(
-            size("").is_err()
-                && size("0").is_err()
-                && size("NaN").is_err()
-                && size("1e40").is_err()
-        );
+        assert_eq!(size("20MiB"), Ok(20 << 20));
+        assert!(["", "0", "NaN", "1e40"].iter().all(|text| size(text).is_err()));
     }
 }

@@ -115,7 +115,7 @@ impl Session {
         options.effort = effort;
         options.limits = self.limits();
         options.cancel = self.cancel_token();
-        options.memory = memory.memory;
+        options.memory = usize::try_from(memory.memory).unwrap_or(usize::MAX);
         options.temporary = memory.temporary.clone();
         sparse_dataset::remove_leftovers(options.temporary.as_deref());
         options

@@ -84,12 +84,14 @@ fn budgets() {
     let (base, new, delta, out) =
         (path("base.jsonl"), path("new.jsonl"), path("d.sparse"), path("out.jsonl"));
     run(["dataset-compress", &base, &new, "-o", &delta, "--no-verify"]).succeeded();
-    let text = fails(
-        &["dataset-reconstruct", &delta, "-o", &out, "--max-output", "1k"],
-        4,
-        "limit_exceeded",
-    );
-    assert!(text.contains("limit 1024"), "{text}");
+    for (size, limit) in [("1k", "limit 1000"), ("1KiB", "limit 1024")] {
+        let text = fails(
+            &["dataset-reconstruct", &delta, "-o", &out, "--max-output", size],
+            4,
+            "limit_exceeded",
+        );
+        assert!(text.contains(limit), "{text}");
+    }
     assert!(fs::metadata(&out).is_err(), "nothing is left");
     run(["dataset-reconstruct", &delta, "-o", &out, "--max-output", "1M", "--max-memory", "16M"])
         .succeeded();

@@ -3,8 +3,8 @@
 
 use safetensors::SafeTensors;
 use serde_core::de::{Deserialize, IntoDeserializer, value};
-use sparse_core::{Dtype, Error, ErrorKind, Result, TensorEntry, TensorSource, TensorSpec};
 use sparse_core::check_range;
+use sparse_core::{Dtype, Error, ErrorKind, Result, TensorEntry, TensorSource, TensorSpec};
 
 /// Borrows the tensors of a [`SafeTensors`] as a [`TensorSource`].
 ///

@@ -7,8 +7,8 @@
 //! * [`match_tensors`] finds, for each tensor of a fine-tune, the tensor of the base to code it
 //!   against.
 //! * [`Adapter`] opens a LoRA in the folder layout of PEFT: what merging it adds to which weight.
-//! * `SafeTensorsSource` (feature `safetensors`) borrows the tensors of a `SafeTensors` of the crate
-//!   of that name as a [`TensorSource`](sparse_core::TensorSource).
+//! * `SafeTensorsSource` (feature `safetensors`) borrows the tensors of the `safetensors` crate's
+//!   `SafeTensors` as a [`TensorSource`](sparse_core::TensorSource).
 //!
 //! Files are read by position. With feature `mmap` (on by default) a caller may have them mapped
 //! into memory instead; [`OpenOptions::mmap`] says what that asks of the caller. A file that

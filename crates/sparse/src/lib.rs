@@ -54,7 +54,7 @@ pub use sparse_container::ContentHash;
 pub use sparse_core::{
     CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Executor, Inline, Limits,
     Observer, Result, TensorEntry, TensorRead, TensorSource, TensorSpec, Threads, Unobserved,
-    is_deceptive,
+    is_deceptive, parse_size,
 };
 #[cfg(feature = "encode")]
 pub use sparse_model::Adapter;

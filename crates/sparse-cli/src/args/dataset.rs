@@ -1,6 +1,6 @@
 //! Arguments of the commands on datasets.
 
-use super::{EffortArg, share};
+use super::{EffortArg, memory_size, share};
 use clap::{Args, ValueEnum};
 use sparse::ContentHash;
 use std::path::PathBuf;
@@ -8,9 +8,9 @@ use std::path::PathBuf;
 /// What the commands on datasets share.
 #[derive(Args, Debug)]
 pub(crate) struct Memory {
-    /// Memory to work with, as 512M or 4G; what does not fit goes to temporary files
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]
-    pub(crate) memory: usize,
+    /// Memory to work with, as 512M or 4GiB; what does not fit goes to temporary files
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = memory_size)]
+    pub(crate) memory: u64,
 
     /// The folder for temporary files [default: the system's]
     #[arg(long, value_name = "FOLDER")]
@@ -127,10 +127,4 @@ impl From<FormatArg> for sparse_dataset::Format {
             FormatArg::Csv => sparse_dataset::Format::Csv,
         }
     }
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    let (digits, power) = crate::human::size_parts(text);
-    let bytes = digits.parse::<usize>().ok().and_then(|n| n.checked_mul(1024usize.pow(power)));
-    bytes.filter(|&b| b >= 16 << 20).ok_or_else(|| "a size of at least 16M is needed".to_owned())
 }
