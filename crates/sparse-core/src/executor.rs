@@ -14,35 +14,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 ///
 /// # Examples
 ///
-/// A program with a rayon pool implements it in a few lines (the feature `parallel` of the crate
-/// `sparse` has this as `CurrentPool`):
+/// A program with threads of its own implements it in a few lines; the feature `parallel` of the
+/// crate `sparse` has a rayon pool as one, `CurrentPool`.
 ///
 /// ```
-/// use rayon::prelude::*;
 /// use sparse_core::Executor;
 ///
-/// struct Pool(rayon::ThreadPool);
+/// /// A thread for each piece of work.
+/// struct Spawn;
 ///
-/// impl Executor for Pool {
+/// impl Executor for Spawn {
 ///     fn run(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
-///         self.0.install(|| (0..count).into_par_iter().with_max_len(1).for_each(work));
+///         std::thread::scope(|scope| {
+///             for i in 0..count {
+///                 scope.spawn(move || work(i));
+///             }
+///         });
 ///     }
 ///
 ///     fn width(&self) -> usize {
-///         self.0.current_num_threads()
+///         2
 ///     }
 /// }
 ///
-/// let pool: &dyn Executor = &Pool(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
-/// assert_eq!(pool.map(3, |i| i * i), [0, 1, 4]);
+/// let executor: &dyn Executor = &Spawn;
+/// assert_eq!(executor.map(3, |i| i * i), [0, 1, 4]);
 /// ```
 pub trait Executor: Send + Sync {
-    /// Calls `work(0)`, `work(1)`, .. `work(count - 1)`, each once, in any order and on any threads,
-    /// and returns when all have returned.
+    /// Calls `work(0)`, `work(1)`, .. `work(count - 1)`, each once, in any order and on any
+    /// threads, and returns when all have returned.
     fn run(&self, count: usize, work: &(dyn Fn(usize) + Sync));
 
-    /// Returns how many pieces of work run at the same time, at least 1: how much is worth preparing
-    /// ahead.
+    /// Returns how many pieces of work run at the same time, at least 1: how much is worth
+    /// preparing ahead.
     fn width(&self) -> usize;
 }
 

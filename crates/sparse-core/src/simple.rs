@@ -21,8 +21,8 @@ pub struct Chunk<'a> {
 /// [`Simple`] makes a full codec of it: both directions, for one unit or many, with estimates, for
 /// any number of threads.
 pub trait SimpleCodec: Send + Sync + 'static {
-    /// Returns what the codec is. Ids from [`CodecId::FIRST_FOREIGN`](crate::CodecId::FIRST_FOREIGN)
-    /// on are free for everybody.
+    /// Returns what the codec is. Ids from
+    /// [`CodecId::FIRST_FOREIGN`](crate::CodecId::FIRST_FOREIGN) on are free for everybody.
     fn info(&self) -> CodecInfo;
 
     /// Appends the encoded form of `target` to `out`.

@@ -11,10 +11,10 @@ pub struct RatePoint {
 
 /// Chooses one point of each list, so that the error is small within a budget of bytes.
 ///
-/// Returns, for each list of points, the index of the one to take, so that the sum of the sizes is at most
-/// `budget` and the sum of the errors is small: from the smallest of each list on, the step that
-/// saves the most error per byte is taken next (along the lower convex hull of each list), as long
-/// as bytes are left. This is within one step of the best there is.
+/// Returns, for each list of points, the index of the one to take, so that the sum of the sizes is
+/// at most `budget` and the sum of the errors is small: from the smallest of each list on, the step
+/// that saves the most error per byte is taken next (along the lower convex hull of each list), as
+/// long as bytes are left. This is within one step of the best there is.
 ///
 /// `None` when even the smallest points exceed the budget, or a list is empty.
 pub fn allocate_budget(lists: &[Vec<RatePoint>], budget: f64) -> Option<Vec<usize>> {

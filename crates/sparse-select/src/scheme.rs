@@ -1,8 +1,10 @@
 //! Schemes: what a codec tells a selector about itself.
 
-use crate::{Bound, Probe};
+use crate::policy::Bound;
+use crate::probe::Probe;
+use crate::weights::Rows;
 use sparse_core::{
-    CodecContext, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype, Effort, Result, Segment, UnitSpec,
+    CodecContext, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype, Result, Segment, UnitSpec,
 };
 use std::sync::Arc;
 
@@ -196,8 +198,8 @@ pub trait Scheme: Send + Sync {
         0
     }
 
-    /// Returns whether `product` is the change of these rows of a matrix: `left` has the rows of the
-    /// sample. Always false for schemes that make no use of products.
+    /// Returns whether `product` is the change of these rows of a matrix: `left` has the rows of
+    /// the sample. Always false for schemes that make no use of products.
     fn is_explained(&self, product: &Product, rows: &Rows<'_>) -> bool {
         let _ = (product, rows);
         false
@@ -209,21 +211,6 @@ pub trait Scheme: Send + Sync {
         let _ = products;
         None
     }
-}
-
-/// Some whole rows of a matrix and of its base, of one type.
-#[derive(Clone, Copy, Debug)]
-pub struct Rows<'a> {
-    /// Type of the elements.
-    pub dtype: Dtype,
-    /// Elements per row.
-    pub row_len: usize,
-    /// Bytes of the rows of the target ...
-    pub target: &'a [u8],
-    /// ... and of the same rows of the base.
-    pub base: &'a [u8],
-    /// How much time the caller spends.
-    pub effort: Effort,
 }
 
 /// Finds a scheme by name.

@@ -1,8 +1,11 @@
 //! The selector: what is tried for weights, and what is taken.
 
+use crate::allocate::{RatePoint, allocate_budget};
+use crate::policy::{Bound, Policy};
+use crate::probe::Probe;
 use crate::scheme::{Goal, Look, Scheme, Subject, find};
-use crate::trial::{Attempt, Layout, Probe, Trial, attempt};
-use crate::{Bound, Policy, RatePoint, Sample, Weights, allocate_budget};
+use crate::trial::{Attempt, Layout, Trial, attempt};
+use crate::weights::{Sample, Weights};
 use sparse_core::{CodecContext, Error, Fidelity, Result};
 use std::sync::Arc;
 
@@ -207,8 +210,8 @@ impl<'a> Selector<'a> {
         match policy {
             Policy::Fixed(fixed) => {
                 let (number, scheme) = find(self.schemes, &fixed.codec)?;
-                // What the weights are coded by anyway is no alternative, nor are two layers to what
-                // is of two layers.
+                // What the weights are coded by anyway is no alternative, nor are two layers to
+                // what is of two layers.
                 let anyway = self.schemes.get(lossless.default);
                 let layered = scheme.info().fidelity == Fidelity::Lossless
                     && scheme.needs_rows()

@@ -1,6 +1,6 @@
 //! A scheme for a codec without settings.
 
-use crate::Scheme;
+use crate::scheme::Scheme;
 use sparse_core::{DeltaDecoder, DeltaEncoder, Error, Result};
 use std::sync::Arc;
 

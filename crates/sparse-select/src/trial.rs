@@ -1,10 +1,10 @@
 //! Trying one way to code weights on a sample of them.
 
-use crate::{Bound, Measured, Policy, Sample, Scheme, Setting, Weights};
-use sparse_core::{
-    CodecContext, DeltaEncoder, Effort, EncodedUnit, ErrorKind, Result, UnitSpec, decode_unit,
-    encode_unit,
-};
+use crate::policy::{Bound, Policy, Setting};
+use crate::probe::round_trip;
+use crate::scheme::Scheme;
+use crate::weights::{Measured, Sample, Weights};
+use sparse_core::{CodecContext, DeltaEncoder, Effort, EncodedUnit, Result, UnitSpec, encode_unit};
 use std::sync::Arc;
 
 /// A codec without a bound of its own must keep the policy's by this factor on the sample; what
@@ -62,75 +62,6 @@ impl std::fmt::Debug for Trial {
             .field("allowed", &self.allowed)
             .finish_non_exhaustive()
     }
-}
-
-/// What a scheme may look at before trials.
-#[derive(Clone, Copy)]
-pub struct Probe<'a> {
-    pub(crate) weights: &'a dyn Weights,
-    /// A sample in blocks; `None` before one is drawn.
-    pub(crate) sample: Option<&'a Sample>,
-    pub(crate) effort: Effort,
-}
-
-impl std::fmt::Debug for Probe<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Probe").field("effort", &self.effort).finish_non_exhaustive()
-    }
-}
-
-impl Probe<'_> {
-    /// Returns how much time the caller spends.
-    pub fn effort(&self) -> Effort {
-        self.effort
-    }
-
-    /// Reads up to `count` rows, evenly spread.
-    ///
-    /// # Errors
-    /// What reading reports.
-    pub fn rows(&self, count: u64) -> Result<Sample> {
-        Sample::rows(self.weights, count)
-    }
-
-    /// Returns the shape of the sample that trials look at, if one was drawn.
-    pub fn sample(&self) -> Option<&UnitSpec> {
-        self.sample.map(|s| &s.unit)
-    }
-
-    /// Codes the sample, and returns the relative error of what comes back; `None` if there is no
-    /// sample or the encoder does not take it.
-    ///
-    /// # Errors
-    /// What coding and reading report.
-    pub fn relative_error(
-        &self,
-        encoder: &dyn DeltaEncoder,
-        cx: &mut CodecContext,
-    ) -> Result<Option<f64>> {
-        let Some(sample) = self.sample else { return Ok(None) };
-        let coded = round_trip(self.weights, sample, encoder, self.effort, cx)?;
-        Ok(coded.map(|c| c.1.relative()))
-    }
-}
-
-/// Codes a sample, decodes it, and measures. `None` if the codec does not take such weights.
-fn round_trip(
-    weights: &dyn Weights,
-    sample: &Sample,
-    encoder: &dyn DeltaEncoder,
-    effort: Effort,
-    cx: &mut CodecContext,
-) -> Result<Option<(EncodedUnit, Measured)>> {
-    let base = sample.base.as_deref();
-    let encoded = match encode_unit(encoder, &sample.unit, &sample.target, base, effort, cx) {
-        Err(e) if e.kind() == ErrorKind::InvalidArgument => return Ok(None),
-        other => other?,
-    };
-    let mut restored = vec![0; sample.target.len()];
-    decode_unit(encoder, &sample.unit, &encoded, base, &mut restored, cx)?;
-    let measured = weights.measure(sample, &restored)?;
-    Ok(Some((encoded, measured)))
 }
 
 /// What is tried.

@@ -1,6 +1,6 @@
 //! Weights that a selector looks at, and samples of them.
 
-use crate::{Rows, Sampler};
+use crate::sample::Sampler;
 use sparse_core::{DEFAULT_CHUNK_LEN, Dtype, Effort, Error, Result, Segment, UnitSpec};
 use std::ops::Range;
 
@@ -76,7 +76,8 @@ pub struct InMemory<'a> {
 }
 
 impl<'a> InMemory<'a> {
-    /// Takes the bytes of a matrix (a vector is one row), and those of a base with as many elements.
+    /// Takes the bytes of a matrix (a vector is one row), and those of a base with as many
+    /// elements.
     ///
     /// # Errors
     /// `InvalidArgument` for other lengths.
@@ -134,6 +135,21 @@ impl Weights for InMemory<'_> {
             None => Err(Error::invalid_argument("there is no base")),
         }
     }
+}
+
+/// Some whole rows of a matrix and of its base, of one type.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// Type of the elements.
+    pub dtype: Dtype,
+    /// Elements per row.
+    pub row_len: usize,
+    /// Bytes of the rows of the target ...
+    pub target: &'a [u8],
+    /// ... and of the same rows of the base.
+    pub base: &'a [u8],
+    /// How much time the caller spends.
+    pub effort: Effort,
 }
 
 /// Some of the weights, read.

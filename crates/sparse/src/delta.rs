@@ -1,29 +1,12 @@
 //! An open delta file.
 
-use crate::restore::CONTENT;
+use crate::attributes::{ADAPTER, CONTENT, DATASET, SINGLE_FILE, TARGET_KIND};
 use crate::{Codecs, ContentHash};
 use sparse_container::{Entry, EntryKind, Index, Reader};
 use sparse_core::{ByteSource, Error, ErrorKind, FileSource, FileStamp, Limits, Result, open_file};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The [attribute](Index::attributes) of the index that says what the target was.
-pub(crate) const TARGET_KIND: u16 = 1;
-
-/// Value of [`TARGET_KIND`]: a single safetensors file that was named directly.
-pub(crate) const SINGLE_FILE: &[u8] = b"file";
-
-/// The attribute that deltas of datasets have, which the crate `sparse-dataset` reads.
-const DATASET: u16 = 16;
-
-/// The [attribute](Index::attributes) of the index that says that the target is an adapter, and of
-/// which kind.
-pub(crate) const ADAPTER: u16 = 3;
-
-/// Value of [`ADAPTER`]: a LoRA in PEFT's layout.
-#[cfg(feature = "encode")]
-pub(crate) const LORA: &[u8] = b"lora";
 
 /// An open delta file, with the codecs to decode it.
 ///

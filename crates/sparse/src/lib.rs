@@ -7,6 +7,7 @@
 
 #[cfg(feature = "encode")]
 mod adapter;
+mod attributes;
 mod codecs;
 #[cfg(feature = "encode")]
 mod compress;

@@ -1,7 +1,8 @@
 //! How near a delta's restored model comes to the fine-tuned one.
 
+use crate::attributes::CERTIFICATE;
 use crate::reference::{Reference, References};
-use crate::restore::{CERTIFICATE, Original, Recorded, certificate_in, measure};
+use crate::restore::{Original, Recorded, certificate_in, measure};
 use crate::{Certificate, Delta, Options};
 use sparse_container::{BaseEntry, BaseKind, Entry, EntryKind, Index};
 use sparse_core::{Observer, Result, TensorSource};

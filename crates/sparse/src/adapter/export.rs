@@ -1,6 +1,6 @@
 //! From a change to an adapter.
 
-use super::peft::{Config, Stored, config, weights};
+use super::peft::{Config, ExportedModule, Stored, config, weights};
 use crate::Options;
 use crate::context::Contexts;
 use crate::inputs::Inputs;
@@ -63,20 +63,6 @@ impl Default for ExportOptions {
             base_name: String::new(),
         }
     }
-}
-
-/// A module of an exported adapter.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct ExportedModule {
-    /// Its path in the base; its weight is called `<path>.weight`.
-    pub path: String,
-    /// Rank, without zeros to fill it up.
-    pub rank: usize,
-    /// Squared Frobenius norm of its change.
-    pub energy: f64,
-    /// What the adapter misses of that.
-    pub missed: f64,
 }
 
 /// A tensor that an adapter cannot express.

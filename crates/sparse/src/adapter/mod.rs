@@ -4,7 +4,6 @@ mod export;
 mod merge;
 mod peft;
 
-pub use export::{
-    AdapterRank, ExportOptions, ExportReport, ExportedModule, LeftOut, Profile, export_adapter,
-};
+pub use export::{AdapterRank, ExportOptions, ExportReport, LeftOut, Profile, export_adapter};
 pub use merge::{MergeReport, check_adapter, compress_adapter, merge_adapter, reconstruct_merged};
+pub use peft::ExportedModule;

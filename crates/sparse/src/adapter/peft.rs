@@ -1,9 +1,22 @@
 //! The two files of a PEFT adapter.
 
-use super::export::ExportedModule;
 use sparse_codecs::certificate::count_not_finite;
 use sparse_core::{Dtype, Error, Result};
 use std::fmt::Write;
+
+/// A module of an exported adapter.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ExportedModule {
+    /// Its path in the base; its weight is called `<path>.weight`.
+    pub path: String,
+    /// Rank, without zeros to fill it up.
+    pub rank: usize,
+    /// Squared Frobenius norm of its change.
+    pub energy: f64,
+    /// What the adapter misses of that.
+    pub missed: f64,
+}
 
 /// A matrix by rows, and its shape.
 pub(super) type Matrix = (Vec<f32>, [usize; 2]);

@@ -6,7 +6,8 @@ use sparse_core::{DeltaEncoder, Dtype, Segment, UnitSpec};
 use sparse_select::{LosslessSchemes, Scheme};
 use std::sync::Arc;
 
-/// From this many elements on, a tensor is a unit of its own: its tables cost nothing in comparison.
+/// From this many elements on, a tensor is a unit of its own: its tables cost nothing in
+/// comparison.
 pub(super) const OWN_UNIT: u64 = 4 << 20;
 
 /// The largest unit of an encoder that holds it in memory, in tests.

@@ -4,10 +4,6 @@ use super::Task;
 use crate::{ContentHash, Delta, Options};
 use sparse_core::{Error, Result};
 
-/// The [attribute](sparse_container::Index::attributes) of the whole that holds the [`ContentHash`]
-/// of what is restored.
-pub(crate) const CONTENT: u16 = 5;
-
 /// Hashes files as they are restored, in order.
 #[cfg(feature = "sha256")]
 pub(super) struct ContentWatch {

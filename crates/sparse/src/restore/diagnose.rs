@@ -1,10 +1,10 @@
 //! After something went wrong: is it the base, or the delta?
 
 use super::bases::check_base;
-use super::payload::Inputs;
+use super::payload::{Inputs, segments_within};
 use crate::Delta;
 use sparse_container::{Index, PieceSource};
-use sparse_core::{Error, UnitSpec};
+use sparse_core::Error;
 use std::collections::BTreeSet;
 
 /// The bases that `entry` depends on. A chunk is decoded as a whole, so what shares a chunk with
@@ -33,20 +33,6 @@ fn dependencies(delta: &Delta, entry: u32, out: &mut BTreeSet<u32>) {
             }
         }
     }
-}
-
-/// The segments with elements in `start..end`.
-pub(super) fn segments_within(
-    spec: &UnitSpec,
-    start: u64,
-    end: u64,
-) -> impl Iterator<Item = usize> {
-    let first = spec.segment_starts().partition_point(|&s| s <= start).saturating_sub(1);
-    let pairs = spec.segment_starts().iter().zip(spec.segments()).enumerate().skip(first);
-    pairs
-        .take_while(move |(_, (s, _))| **s < end)
-        .filter(move |(_, (s, segment))| !segment.is_empty() && **s + segment.len() > start)
-        .map(|(i, _)| i)
 }
 
 /// The bases in the order in which the files use them.

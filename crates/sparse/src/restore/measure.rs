@@ -1,6 +1,7 @@
 //! How near restored weights are to the original ones, measured while they are restored.
 
 use super::bases::{Bases, bytes_of};
+use crate::attributes::{CERTIFICATE, NOT_FINITE, REFERENCE};
 use crate::reference::References;
 use crate::{ContentHash, Delta};
 use sparse_codecs::certificate::{Certificate, Tally};
@@ -8,17 +9,6 @@ use sparse_codecs::entropy::varint;
 use sparse_container::{Attributes, Entry, EntryKind, Index, PieceSource};
 use sparse_core::{Digest, Error, Result, TensorSource};
 use sparse_model::Model;
-
-/// The [attribute](Entry::attributes) of a tensor, and of the whole, that holds a [`Certificate`].
-pub(crate) const CERTIFICATE: u16 = 2;
-
-/// The attribute of a certified tensor that names what its change is relative to, where that is not
-/// what its pieces are coded against: see [`Recorded`].
-pub(crate) const REFERENCE: u16 = 6;
-
-/// The attribute of a certified tensor, and of the whole, that counts the original weights that are
-/// NaN or infinite; left out where there are none.
-pub(crate) const NOT_FINITE: u16 = 7;
 
 /// Reads the certificate in some attributes.
 pub(crate) fn certificate_in(attributes: &Attributes) -> Result<Option<Certificate>> {

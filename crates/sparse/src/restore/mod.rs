@@ -16,14 +16,14 @@ mod plan;
 #[cfg(feature = "encode")]
 pub(crate) use bases::borrow_or_read;
 pub(crate) use bases::{Bases, check_base, digest_of, filled, mismatch, needed, no_base};
-pub(crate) use content::CONTENT;
 pub(crate) use diagnose::diagnose;
 #[cfg(feature = "encode")]
 pub(crate) use measure::certify;
-pub(crate) use measure::{CERTIFICATE, Measured, Original, Recorded, certificate_in};
+pub(crate) use measure::{Measured, Original, Recorded, certificate_in};
 pub(crate) use payload::{Failure, Inputs, KEPT_UNITS, PayloadDecoder, check_codecs};
 pub(crate) use plan::{Fragment, Fragments, Work};
 
+use crate::attributes::CERTIFICATE;
 use crate::inputs::Inputs as Watched;
 use crate::{ContentHash, Delta, Options};
 use bases::ModelBases;

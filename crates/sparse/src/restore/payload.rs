@@ -1,7 +1,6 @@
 //! Decoding the payload: chunks and blobs.
 
 use super::bases::{Bases, bytes_of, filled};
-use super::diagnose::segments_within;
 use super::plan::{Fragment, Work};
 use crate::context::Contexts;
 use crate::{Delta, Options};
@@ -9,7 +8,7 @@ use sparse_codecs::layers::{FirstLayer, has_layers};
 use sparse_codecs::zstd;
 use sparse_container::{BaseRange, BlobRef, PieceSource};
 use sparse_core::{
-    CancelToken, ChunkDecoder, CodecContext, CodecId, Error, ErrorKind, Result, zeros,
+    CancelToken, ChunkDecoder, CodecContext, CodecId, Error, ErrorKind, Result, UnitSpec, zeros,
 };
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -344,4 +343,18 @@ pub(crate) fn check_codecs(delta: &Delta, entries: impl Iterator<Item = u32>) ->
         }
     }
     Ok(())
+}
+
+/// The segments with elements in `start..end`.
+pub(super) fn segments_within(
+    spec: &UnitSpec,
+    start: u64,
+    end: u64,
+) -> impl Iterator<Item = usize> {
+    let first = spec.segment_starts().partition_point(|&s| s <= start).saturating_sub(1);
+    let pairs = spec.segment_starts().iter().zip(spec.segments()).enumerate().skip(first);
+    pairs
+        .take_while(move |(_, (s, _))| **s < end)
+        .filter(move |(_, (s, segment))| !segment.is_empty() && **s + segment.len() > start)
+        .map(|(i, _)| i)
 }

@@ -44,9 +44,9 @@ pub enum BaseCheck {
 /// What is equal in the base is borrowed from it where the base can lend.
 ///
 /// **Threads.** Any number of threads may share a model. It starts none and uses no pool: work is
-/// done by the thread that asks for it, unless the options or [`with_executor`](Self::with_executor)
-/// name an executor; then each read of several chunks, and above all
-/// [`read_many`](TensorSource::read_many), is spread over that.
+/// done by the thread that asks for it, unless the options or
+/// [`with_executor`](Self::with_executor) name an executor; then each read of several chunks, and
+/// above all [`read_many`](TensorSource::read_many), is spread over that.
 ///
 /// **Handles.** A clone is another handle to the same model, with the same caches; making one costs
 /// next to nothing. A server makes one per request, with a [token](Self::with_cancel) that cancels

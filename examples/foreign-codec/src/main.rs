@@ -1,0 +1,104 @@
+//! A codec from outside: tried by the selector, chosen where it is the smallest, restored.
+
+mod scaled;
+
+use sparse::{
+    Codecs, Delta, Limits, Model, OpenOptions, Options, Overwrite, Result, SimpleScheme,
+    Unobserved, compress_to_path, inspect, reconstruct,
+};
+use sparse_core::Simple;
+use std::path::Path;
+use std::sync::Arc;
+
+const ROWS: usize = 256;
+
+/// A safetensors file of two bf16 matrices.
+fn write(path: &Path, tensors: [(&str, Vec<u16>); 2]) -> std::io::Result<()> {
+    let (mut head, mut data) = (Vec::new(), Vec::new());
+    for (name, words) in tensors {
+        let start = data.len();
+        data.extend(words.iter().flat_map(|w| w.to_le_bytes()));
+        head.push(format!(
+            "\"{name}\":{{\"dtype\":\"BF16\",\"shape\":[{ROWS},{ROWS}],\"data_offsets\":[{start},{}]}}",
+            data.len()
+        ));
+    }
+    let head = format!("{{{}}}", head.join(","));
+    std::fs::write(path, [&(head.len() as u64).to_le_bytes(), head.as_bytes(), &data].concat())
+}
+
+/// Makes a pair, a delta of it and what the delta restores in `folder`; returns how each tensor is
+/// coded.
+fn run(folder: &Path) -> Result<Vec<(String, String)>> {
+    let io = |e| sparse::Error::io("cannot write the pair", e);
+    // Weights of all kinds; one matrix is doubled, one is trained a little.
+    let weight = |i: usize| 0x3c00 + (i.wrapping_mul(2_654_435_761) >> 7) as u16 % 0x200;
+    let all = || 0..ROWS * ROWS;
+    let (base, tuned) = (folder.join("base.safetensors"), folder.join("tuned.safetensors"));
+    let plain: Vec<u16> = all().map(weight).collect();
+    write(&base, [("doubled", plain.clone()), ("trained", plain)]).map_err(io)?;
+    let doubled = all().map(|i| weight(i) + 0x80).collect();
+    let trained = all().map(|i| weight(i) + (i % 3) as u16).collect();
+    write(&tuned, [("doubled", doubled), ("trained", trained)]).map_err(io)?;
+
+    let open = |path: &Path| Model::open(path, &OpenOptions::default());
+    let (base, target) = (open(&base)?, open(&tuned)?);
+    let codecs = Codecs::default();
+    let codecs = codecs.with(Arc::new(SimpleScheme::new(Arc::new(Simple::new(scaled::Scaled)))))?;
+    let mut options = Options::default();
+    options.codecs = codecs.clone();
+    let (path, refuse) = (folder.join("d.sparse"), Overwrite::Refuse);
+    let report = compress_to_path(Some(&base), &target, &path, refuse, &options, &Unobserved)?;
+    for choice in &report.choices {
+        let tried: Vec<String> = choice
+            .candidates
+            .iter()
+            .map(|c| format!("{} {} bytes", c.codec, c.estimated_bytes))
+            .collect();
+        println!("{}: {} ({})", choice.tensor, choice.codec, tried.join(", "));
+    }
+
+    let delta = Delta::open(&path, codecs, &Limits::default())?;
+    let restored = folder.join("restored.safetensors");
+    reconstruct(Some(&base), &delta, &restored, refuse, &options, &Unobserved)?;
+    let read = |path: &Path| std::fs::read(path).map_err(io);
+    println!("restored bit for bit: {}", read(&restored)? == read(&tuned)?);
+    Ok(inspect(&delta).entries.into_iter().map(|e| (e.name, e.codec)).collect())
+}
+
+fn main() -> Result<()> {
+    let folder = std::env::temp_dir().join(format!("foreign-codec-{}", std::process::id()));
+    std::fs::create_dir(&folder).map_err(|e| sparse::Error::io("cannot make a folder", e))?;
+    let done = run(&folder);
+    let _ = std::fs::remove_dir_all(&folder);
+    done.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conforms() {
+        let report = sparse_core::conformance::run(&Simple::new(scaled::Scaled));
+        assert!(report.coded > 1000);
+    }
+
+    #[test]
+    fn chosen_where_it_is_the_smallest_and_restored() {
+        let folder = std::env::temp_dir().join(format!("foreign-test-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let coded = run(&folder).unwrap();
+        let of = |name: &str| &coded.iter().find(|c| c.0 == name).unwrap().1;
+        assert_eq!((&**of("doubled"), &**of("trained")), ("scaled", "lossless"));
+        let tuned = std::fs::read(folder.join("tuned.safetensors")).unwrap();
+        assert!(std::fs::read(folder.join("restored.safetensors")).unwrap() == tuned);
+        // Without the codec, the delta says what it lacks.
+        let delta = Delta::open(&folder.join("d.sparse"), Codecs::default(), &Limits::default());
+        let base = Model::open(folder.join("base.safetensors"), &OpenOptions::default()).unwrap();
+        let refused =
+            sparse::verify(Some(&base), &delta.unwrap(), &Options::default(), &Unobserved);
+        assert_eq!(refused.unwrap_err().kind(), sparse::ErrorKind::UnknownCodec);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
