@@ -7,8 +7,8 @@ use crate::Seed;
 use crate::models::files;
 use crate::room::{put, room};
 use sparse::{
-    Delta, DeltaModel, ErrorKind, Limits, Model, OpenOptions, Options, Overwrite, Policy, Setting,
-    TensorSource, Unobserved, compress, Codecs, inspect, reconstruct, verify,
+    Codecs, Delta, DeltaModel, ErrorKind, Limits, Model, OpenOptions, Options, Overwrite, Policy,
+    Setting, TensorSource, Unobserved, compress, inspect, reconstruct, verify,
 };
 use std::fs;
 use std::path::PathBuf;

@@ -7,7 +7,6 @@
 
 #[allow(dead_code, reason = "the golden files use the other pairs")]
 mod golden_pairs;
-#[allow(dead_code, reason = "shared with other tests")]
 #[path = "restore_support/mod.rs"]
 mod support;
 
