@@ -74,7 +74,7 @@ impl dyn Executor + '_ {
         results.into_iter().enumerate().map(|(i, r)| inner(r).unwrap_or_else(|| work(i))).collect()
     }
 
-    /// As [`map`](Self::map), for work that may fail; the error of the lowest index is returned.
+    /// Calls `work` for each index as `map` does, for work that may fail; the error of the lowest index is returned.
     ///
     /// # Errors
     /// What `work` reports. All other pieces are run nevertheless.

@@ -253,7 +253,7 @@ impl Model {
     }
 
     /// The paths that hold the model, links resolved: its root and whatever lies outside of it.
-    /// What [`refuse_inside`](crate::refuse_inside) should be given before anything is written.
+    /// What `sparse_output::refuse_inside` should be given before anything is written.
     ///
     /// # Errors
     /// `Io` or `NotFound` when a path cannot be resolved (any more).
