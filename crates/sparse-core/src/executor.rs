@@ -74,7 +74,8 @@ impl dyn Executor + '_ {
         results.into_iter().enumerate().map(|(i, r)| inner(r).unwrap_or_else(|| work(i))).collect()
     }
 
-    /// Calls `work` for each index as `map` does, for work that may fail; the error of the lowest index is returned.
+    /// Calls `work`, which may fail, for each index, and returns the results in order, or the error
+    /// of the lowest index.
     ///
     /// # Errors
     /// What `work` reports. All other pieces are run nevertheless.

@@ -18,9 +18,10 @@ fn write(path: &Path, tensors: [(&str, Vec<u16>); 2]) -> std::io::Result<()> {
     for (name, words) in tensors {
         let start = data.len();
         data.extend(words.iter().flat_map(|w| w.to_le_bytes()));
+        let offsets = format!("[{start},{}]", data.len());
         head.push(format!(
-            "\"{name}\":{{\"dtype\":\"BF16\",\"shape\":[{ROWS},{ROWS}],\"data_offsets\":[{start},{}]}}",
-            data.len()
+            "\"{name}\":{{\"dtype\":\"BF16\",\"shape\":[{ROWS},{ROWS}],\
+             \"data_offsets\":{offsets}}}"
         ));
     }
     let head = format!("{{{}}}", head.join(","));
