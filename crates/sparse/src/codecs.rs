@@ -71,7 +71,12 @@ impl Default for Codecs {
             let _ = codecs.registry.add(decoder);
         }
         #[cfg(feature = "encode")]
-        codecs.schemes.extend(sparse_codecs::schemes());
+        {
+            // Another crate may have enabled codecs that this build does not read.
+            let known = |s: &Arc<dyn Scheme>| codecs.registry.decoder(s.info().id).is_ok();
+            let schemes = sparse_codecs::schemes().into_iter().filter(known).collect();
+            codecs.schemes = schemes;
+        }
         codecs
     }
 }
