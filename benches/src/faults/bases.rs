@@ -16,8 +16,7 @@ pub(super) fn rows() -> Vec<Row> {
     vec![Row {
         name: "wrong-base",
         fault: "wrong base: other values, a bit of a tensor or of the file, shapes, types, \
-            tensors or rows missing, \
-                another order, nothing",
+            tensors or rows missing, another order, nothing",
         place: "the base given to `verify` and `reconstruct`",
         plan,
         run,

@@ -15,8 +15,7 @@ const TRIALS: usize = 200;
 /// The rows of this file.
 pub(super) fn rows() -> Vec<Row> {
     let place = "SIGKILL to the command: at a random moment of its run, or after its temporary \
-        appeared; \
-                 then the command again";
+        appeared; then the command again";
     let row = |name, fault, plan| Row { name, fault, place, plan, run };
     vec![
         row("kill-compress", "kill -9 while compressing", |lab| plan(lab, Op::Compress)),

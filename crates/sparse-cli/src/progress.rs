@@ -53,8 +53,7 @@ impl Observer for Progress {
             self.bar.set_length(total);
             self.bar.set_message(phase.to_owned());
             let template = "{msg:<12} [{bar:32}] {percent:>3}%  {decimal_bytes} of \
-                {decimal_total_bytes}  \
-                            {decimal_bytes_per_sec}  {eta} left";
+                {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
             if let Ok(style) = ProgressStyle::with_template(template) {
                 self.bar.set_style(style.progress_chars("=> "));
             }

@@ -117,16 +117,10 @@ impl UnitAnalysis for RawAnalysis {
         cx.cancel.check()?;
         check_chunk(&self.unit, chunk, target.len(), base.map(<[u8]>::len))?;
         self.chunks.fetch_add(1, Ordering::Relaxed);
-        let range = self.unit.chunk_range(chunk);
-        let segments = self.unit.segment_starts().iter().zip(self.unit.segments()).zip(&self.seen);
-        // The first segment that may hold the chunk's first element; those before it end earlier.
-        let first =
-            self.unit.segment_starts().partition_point(|&s| s <= range.start).saturating_sub(1);
-        for ((&start, segment), seen) in
-            segments.skip(first).take_while(|((s, _), _)| **s < range.end)
-        {
-            let end = (start + segment.len()).min(range.end);
-            seen.fetch_add(end.saturating_sub(start.max(range.start)), Ordering::Relaxed);
+        for run in self.unit.row_runs(self.unit.chunk_range(chunk)) {
+            if let Some(seen) = self.seen.get(run.segment) {
+                seen.fetch_add(run.len as u64, Ordering::Relaxed);
+            }
         }
         Ok(())
     }

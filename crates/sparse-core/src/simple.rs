@@ -173,11 +173,10 @@ impl<C: SimpleCodec> UnitAnalysis for Analysis<C> {
         self.chunks.fetch_add(u64::from(!out.is_empty()), Ordering::Relaxed);
         cx.put(out);
         let mut payload = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = unit.segment_starts().partition_point(|&s| s <= range.start).saturating_sub(1);
-        let segments = unit.segment_starts().iter().zip(unit.segments()).zip(&mut *payload);
-        for ((&start, segment), bits) in segments.skip(first).take_while(|s| *s.0.0 < range.end) {
-            let end = (start + segment.len()).min(range.end);
-            *bits += end.saturating_sub(start.max(range.start)) as f64 * per_element;
+        for run in unit.row_runs(range) {
+            if let Some(bits) = payload.get_mut(run.segment) {
+                *bits += run.len as f64 * per_element;
+            }
         }
         Ok(())
     }

@@ -331,8 +331,7 @@ impl StoredDetails {
     pub(crate) fn resolve(&self, base: &[u8]) -> Result<Vec<u8>> {
         let other = || {
             let text = "the base's files have other metadata (schemas, key-value pairs) than \
-                those that the \
-                        delta was made against";
+                those that the delta was made against";
             Error::new(ErrorKind::BaseMismatch, text)
         };
         let (details, check) = match self {

@@ -205,8 +205,7 @@ impl Manifest {
                 ErrorKind::UnsupportedVersion,
                 format!(
                     "the dataset has layout {version}, this program reads only {VERSION} to \
-                        {DETAILS_VERSION}: \
-                     update Sparse"
+                        {DETAILS_VERSION}: update Sparse"
                 ),
             ));
         }

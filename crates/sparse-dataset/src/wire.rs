@@ -1,20 +1,16 @@
 //! Small integers and strings of the manifest.
 
-use sparse_core::{Error, Result};
-
-/// Append `value`, seven bits a byte, least significant first.
-pub(crate) fn put_uint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
+pub(crate) use sparse_core::varint::put as put_uint;
+use sparse_core::{Error, ErrorKind, Result, varint};
 
 /// Append bytes behind their length.
 pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_uint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
+}
+
+fn ends_early() -> Error {
+    Error::truncated("the manifest of a dataset ends early")
 }
 
 /// Bytes that are taken apart from the front.
@@ -23,10 +19,7 @@ pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Input<'a> {
     pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8]> {
-        let (head, tail) = self
-            .0
-            .split_at_checked(len)
-            .ok_or_else(|| Error::truncated("the manifest of a dataset ends early"))?;
+        let (head, tail) = self.0.split_at_checked(len).ok_or_else(ends_early)?;
         self.0 = tail;
         Ok(head)
     }
@@ -42,19 +35,10 @@ impl<'a> Input<'a> {
     }
 
     pub(crate) fn uint(&mut self) -> Result<u64> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let part = u64::from(byte & 0x7f);
-            if part << shift >> shift != part {
-                break;
-            }
-            value |= part << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(Error::corrupt("an integer of the manifest does not fit 64 bits"))
+        varint::take(&mut self.0).map_err(|e| match e.kind() {
+            ErrorKind::Truncated => ends_early(),
+            _ => Error::corrupt("an integer of the manifest does not fit 64 bits"),
+        })
     }
 
     /// A count of things that take at least a byte each.

@@ -144,8 +144,7 @@ fn snapshot(folder: &Path, revision: &str) -> Result<PathBuf> {
         ErrorKind::NotFound,
         format!(
             "revision {revision} is not in the Hugging Face cache (looked for {} and {}; \
-                revisions there: \
-             {have}). Nothing is downloaded",
+                revisions there: {have}). Nothing is downloaded",
             reference.display(),
             path.display()
         ),

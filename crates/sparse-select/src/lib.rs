@@ -19,7 +19,7 @@ pub use glob::matches;
 pub use policy::{Bound, Policy, Rule, Setting};
 pub use probe::Probe;
 pub use sample::Sampler;
-pub use scheme::{Goal, Look, ParamsCost, Product, Scheme, Subject};
+pub use scheme::{Goal, Look, ParamsCost, Scheme, Subject};
 pub use selector::{Bar, LosslessSchemes, Selector, least_bytes};
 pub use simple::SimpleScheme;
 pub use trial::{CLEAR, Layout, Trial};

@@ -4,7 +4,7 @@ use crate::policy::Bound;
 use crate::probe::Probe;
 use crate::weights::Rows;
 use sparse_core::{
-    CodecContext, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype, Result, Segment, UnitSpec,
+    CodecContext, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype, Product, Result, Segment, UnitSpec,
 };
 use std::sync::Arc;
 
@@ -78,30 +78,6 @@ pub struct ParamsCost {
     pub shared: f64,
     /// Belongs to these weights, for all of them: steps by row, factors.
     pub own: f64,
-}
-
-/// A product of two thin matrices that the change of a matrix is thought to be, such as a LoRA with
-/// its scale. If it is not, nothing is lost but time.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Product {
-    /// Number of columns of `left` and rows of `right`.
-    pub rank: usize,
-    /// One row for each row of the matrix, of `rank` numbers each; row-major.
-    pub left: Vec<f32>,
-    /// `rank` rows, each as long as those of the matrix; row-major.
-    pub right: Vec<f32>,
-}
-
-impl Product {
-    /// Returns the product of some rows of `left` with `right`.
-    pub fn of_rows(&self, rows: &[u64]) -> Product {
-        let row = |&row: &u64| {
-            let start = usize::try_from(row).ok().and_then(|row| row.checked_mul(self.rank));
-            start.and_then(|start| self.left.get(start..start + self.rank)).unwrap_or_default()
-        };
-        let left = rows.iter().flat_map(row).copied().collect();
-        Product { rank: self.rank, left, right: self.right.clone() }
-    }
 }
 
 /// Tells a selector about one codec, or one way to use a codec: which settings are worth trying,
@@ -191,11 +167,14 @@ pub trait Scheme: Send + Sync {
         false
     }
 
-    /// Returns a number of kinds of small tensors: only those of the same number share a unit.
-    /// `elements` are the first ones of the tensor.
-    fn affinity(&self, dtype: Dtype, elements: &[u8]) -> u32 {
+    /// Returns the number of a kind of small tensors: only those of the same number share a unit.
+    /// `elements` reads the first ones of the tensor.
+    ///
+    /// # Errors
+    /// What reading reports.
+    fn affinity(&self, dtype: Dtype, elements: &mut dyn FnMut() -> Result<Vec<u8>>) -> Result<u32> {
         let _ = (dtype, elements);
-        0
+        Ok(0)
     }
 
     /// Returns whether `product` is the change of these rows of a matrix: `left` has the rows of

@@ -124,10 +124,11 @@ impl<'a> Selector<'a> {
         let mut candidates = Vec::new();
         // Specialists say so themselves, and generalists come first in the list.
         for (number, scheme) in self.schemes.iter().enumerate() {
-            let offers = || !scheme.offers(Goal::Lossless, &subject).is_empty();
-            let fits =
-                scheme.max_unit_len(subject.dtype).is_none_or(|n| n >= subject.segment.row_len);
-            if scheme.info().fidelity != Fidelity::Lossless || !fits || !offers() {
+            let most = scheme.max_unit_len(subject.dtype);
+            if scheme.offers(Goal::Lossless, &subject).is_empty()
+                || most.is_some_and(|most| most < subject.segment.row_len)
+                || scheme.info().fidelity != Fidelity::Lossless
+            {
                 continue;
             }
             match scheme.look(Goal::Lossless, &subject, &probe, cx)? {
@@ -148,7 +149,7 @@ impl<'a> Selector<'a> {
     ///
     /// `variants` are ways to see the same weights: with one base, another, or none; all are tried,
     /// but lossless coding only of the first. The first trial is the default lossless one, unless
-    /// the policy asks for a codec that loses nothing either. `None` where there is no choice.
+    /// the policy asks for a codec that loses nothing either.
     ///
     /// # Errors
     /// What coding and reading report; `Cancelled`.

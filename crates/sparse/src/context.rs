@@ -40,3 +40,9 @@ impl Contexts {
         result
     }
 }
+
+/// Returns how many pieces of work to have in flight at a time: enough to keep all threads busy,
+/// few enough to bound memory.
+pub(crate) fn batch(executor: &dyn Executor) -> usize {
+    2 * executor.width()
+}

@@ -94,10 +94,4 @@ impl Options {
         let default = || Arc::new(sparse_core::Inline) as Arc<dyn Executor>;
         self.executor.clone().unwrap_or_else(default)
     }
-
-    /// Returns how many pieces of work to have in flight at a time: enough to keep all threads
-    /// busy, few enough to bound memory.
-    pub(crate) fn batch(&self) -> usize {
-        2 * self.executor().width()
-    }
 }

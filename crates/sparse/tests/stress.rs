@@ -206,8 +206,7 @@ fn eight_threads() {
     let Counts { whole, ranges, many, cancelled, bytes } = &counts;
     println!(
         "{seconds} s: {} whole tensors, {} ranges and parts, {} batches, {} of them cancelled, {} \
-            MB compared; resident \
-         {:?} MiB",
+            MB compared; resident {:?} MiB",
         get(whole),
         get(ranges),
         get(many) + get(cancelled),

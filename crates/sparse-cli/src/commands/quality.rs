@@ -89,8 +89,7 @@ fn other_change(found: &sparse::Quality) -> Vec<String> {
     let note = |first: &sparse::TensorQuality| {
         format!(
             "an earlier version made this delta: what it certifies of {} ({} in all) is relative \
-                to the \
-             tensor itself, not to its change, so errors alone were compared",
+                to the tensor itself, not to its change, so errors alone were compared",
             first.name,
             human::count(certified().count() as u64, "tensor"),
         )

@@ -31,10 +31,12 @@ impl Scheme for LosslessScheme {
 
     /// The type that a small tensor seems to be widened from: those of one type share a unit, which
     /// is then coded in that type.
-    fn affinity(&self, dtype: Dtype, elements: &[u8]) -> u32 {
+    fn affinity(&self, dtype: Dtype, elements: &mut dyn FnMut() -> Result<Vec<u8>>) -> Result<u32> {
         match dtype {
-            Dtype::F32 | Dtype::F64 => widened_from(dtype, elements).map_or(0, |d| 1 + d as u32),
-            _ => 0,
+            Dtype::F32 | Dtype::F64 => {
+                Ok(widened_from(dtype, &elements()?).map_or(0, |d| 1 + d as u32))
+            }
+            _ => Ok(0),
         }
     }
 }

@@ -5,14 +5,13 @@ use super::chunk::encode::{Encoder, NO_CODE, overhead_bytes, prices};
 use super::factors::{self, Factors, is_matrix};
 use super::fit::{Fit, Matrix, key_rule};
 use super::float::{self, CENTRE, Predicted};
-use super::hint::LowRankHint;
 use super::model::{KEYS, KeyRule, Model, TOKENS};
 use super::{LowRank, check_unit};
 use crate::real::with_real;
 use crate::simd::Simd;
 use sparse_core::{
-    ChunkEncoder, CodecContext, DeltaEncoder, Effort, Error, EstimatedBits, Result, UnitAnalysis,
-    UnitSpec, Workers, check_chunk,
+    ChunkEncoder, CodecContext, DeltaEncoder, Effort, Error, EstimatedBits, Product, Result,
+    UnitAnalysis, UnitSpec, Workers, check_chunk,
 };
 use std::sync::{Mutex, PoisonError};
 
@@ -58,7 +57,7 @@ struct Data {
 struct Analysis {
     unit: UnitSpec,
     /// By segment; segments past the end have none.
-    hints: Vec<Option<LowRankHint>>,
+    hints: Vec<Option<Product>>,
     effort: Effort,
     data: Mutex<Data>,
     result: Option<(Box<dyn ChunkEncoder>, EstimatedBits)>,
@@ -79,7 +78,7 @@ impl DeltaEncoder for LowRank {
 pub(super) fn analyze_with_hints(
     unit: &UnitSpec,
     effort: Effort,
-    hints: Vec<Option<LowRankHint>>,
+    hints: Vec<Option<Product>>,
 ) -> Result<Box<dyn UnitAnalysis>> {
     check_unit(unit)?;
     if unit.byte_len() > LowRank::MAX_BYTES {
@@ -185,7 +184,7 @@ impl Matrix<'_> {
     }
 
     /// Of a sample of rows: whether the hint leaves few enough bits.
-    pub(super) fn is_explained_by<R: Predicted>(&self, hint: &LowRankHint) -> bool {
+    pub(super) fn is_explained_by<R: Predicted>(&self, hint: &Product) -> bool {
         let Some(fit) = Fit::of_product(self, hint) else { return false };
         self.cheaper_merge::<R>(&fit).0 < LOW_RANK_SHARE * self.plain_cost::<R>()
     }
@@ -225,7 +224,7 @@ fn cliff(sigma: &[f64], most: usize) -> Option<(usize, f64)> {
 /// Find factors for one matrix, if they pay.
 fn fit_matrix<R: Predicted>(
     matrix: &Matrix<'_>,
-    hint: Option<&LowRankHint>,
+    hint: Option<&Product>,
     effort: Effort,
     cx: Workers<'_>,
 ) -> Result<Option<Factors<R>>> {
@@ -325,7 +324,7 @@ struct Counts {
 
 fn settle<R: Predicted>(
     unit: &UnitSpec,
-    hints: &[Option<LowRankHint>],
+    hints: &[Option<Product>],
     data: &Data,
     effort: Effort,
     cx: Workers<'_>,

@@ -3,12 +3,11 @@
 use super::analysis::{ENTRY_BITS, analyze_with_hints};
 use super::fit::{Matrix, key_rule};
 use super::float::Predicted;
-use super::hint::LowRankHint;
 use super::{LowRank, glance};
 use crate::real::{is_real, with_real};
 use sparse_core::{
     ChunkDecoder, CodecContext, CodecInfo, DeltaDecoder, DeltaEncoder, Dtype, Effort, Limits,
-    Result, UnitAnalysis, UnitSpec, Workers,
+    Product, Result, UnitAnalysis, UnitSpec, Workers,
 };
 
 /// Of fewer rows, nothing can be said.
@@ -17,13 +16,13 @@ const MIN_SAMPLE_ROWS: usize = 16;
 /// [`LowRank`], told what the changes of one unit's segments are thought to be.
 #[derive(Clone, Debug, Default)]
 pub struct HintedLowRank {
-    hints: Vec<Option<LowRankHint>>,
+    hints: Vec<Option<Product>>,
 }
 
 impl HintedLowRank {
     /// An encoder for a unit whose segments, in order, have these hints; segments past the end have
     /// none.
-    pub fn new(hints: Vec<Option<LowRankHint>>) -> HintedLowRank {
+    pub fn new(hints: Vec<Option<Product>>) -> HintedLowRank {
         HintedLowRank { hints }
     }
 }
@@ -49,24 +48,29 @@ impl DeltaEncoder for HintedLowRank {
     }
 }
 
-impl LowRankHint {
-    /// Whether this is the change of a sample of whole rows of a matrix: `left` has the rows of the
-    /// sample. 64 rows are a good sample. Cheap, and to be asked before the analysis, which is not.
-    ///
-    /// `target` and `base` hold rows of `columns` elements of type `dtype`. `false` for types that
-    /// the codec does not take, and for samples of fewer than 16 rows.
-    pub fn explains(&self, dtype: Dtype, columns: usize, target: &[u8], base: &[u8]) -> bool {
-        fn explains<R: Predicted>(
-            hint: &LowRankHint,
-            columns: usize,
-            target: &[u8],
-            base: &[u8],
-        ) -> bool {
-            let Some((target, base)) = sample::<R>(columns, target, base) else { return false };
-            matrix::<R>(columns, target, base).is_some_and(|m| m.is_explained_by::<R>(hint))
-        }
-        is_real(dtype) && with_real!(dtype, explains, self, columns, target, base)
+/// Tells whether `product` is the change of a sample of whole rows of a matrix: its `left` has the
+/// rows of the sample. 64 rows are a good sample. Cheap, and to be asked before the analysis, which
+/// is not.
+///
+/// `target` and `base` hold rows of `columns` elements of type `dtype`. `false` for types that the
+/// codec does not take, for samples of fewer than 16 rows, and for products of a rank above 256.
+pub fn explains(
+    product: &Product,
+    dtype: Dtype,
+    columns: usize,
+    target: &[u8],
+    base: &[u8],
+) -> bool {
+    fn explains<R: Predicted>(
+        product: &Product,
+        columns: usize,
+        target: &[u8],
+        base: &[u8],
+    ) -> bool {
+        let Some((target, base)) = sample::<R>(columns, target, base) else { return false };
+        matrix::<R>(columns, target, base).is_some_and(|m| m.is_explained_by::<R>(product))
     }
+    is_real(dtype) && with_real!(dtype, explains, product, columns, target, base)
 }
 
 /// Whether a sample of whole rows of a matrix suggests that its change is of low rank: cheap, and

@@ -2,7 +2,6 @@
 
 use super::factors::{Factors, MAX_RANK};
 use super::float::Predicted;
-use super::hint::LowRankHint;
 use super::model::{KEYS, KeyRule, TOKENS};
 use super::{chunk, float};
 use crate::dense::{
@@ -12,7 +11,7 @@ use crate::dense::{
 use crate::entropy::freq::entropy_bits;
 use crate::simd::{self, Kernel, Simd};
 use faer::MatRef;
-use sparse_core::{Result, Workers};
+use sparse_core::{Product, Result, Workers};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -442,7 +441,7 @@ impl<R: Predicted> Kernel for Changes<'_, R> {
 impl Fit {
     /// A given product of `rank` components; `left` row by row, `right` component by component.
     /// `None` if it is not finite, zero, or of too high a rank.
-    pub(super) fn of_product(matrix: &Matrix<'_>, hint: &LowRankHint) -> Option<Fit> {
+    pub(super) fn of_product(matrix: &Matrix<'_>, hint: &Product) -> Option<Fit> {
         let (n, k) = (matrix.columns, hint.rank);
         let fits = hint.left.len() == matrix.rows * k && hint.right.len() == n * k;
         let finite = |v: &[f32]| v.iter().all(|x| x.is_finite() && x.abs() < 1e18);

@@ -21,8 +21,6 @@ mod fit;
 mod float;
 #[cfg(feature = "low-rank-encode")]
 mod glance;
-#[cfg(feature = "low-rank-encode")]
-mod hint;
 mod model;
 #[cfg(all(feature = "select", feature = "low-rank-encode"))]
 mod scheme;
@@ -32,14 +30,12 @@ mod tests;
 use crate::real::{is_real, with_real};
 use crate::simd::Simd;
 #[cfg(feature = "low-rank-encode")]
-pub use ask::{HintedLowRank, looks_low_rank};
+pub use ask::{HintedLowRank, explains, looks_low_rank};
 use chunk::{Decoder, Predictor};
 #[cfg(feature = "low-rank-encode")]
 pub use export::{FloatFactors, factorise};
 use factors::is_matrix;
 use float::Predicted;
-#[cfg(feature = "low-rank-encode")]
-pub use hint::LowRankHint;
 use model::Model;
 #[cfg(all(feature = "select", feature = "low-rank-encode"))]
 pub use scheme::LowRankScheme;

@@ -1,10 +1,10 @@
 //! The low-rank codec, as a selector sees it.
 
-use super::{HintedLowRank, LowRank, LowRankHint, looks_low_rank};
+use super::{HintedLowRank, LowRank, explains, looks_low_rank};
 use sparse_core::{
-    CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort, Result, Segment, UnitSpec,
+    CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort, Product, Result, Segment, UnitSpec,
 };
-use sparse_select::{Goal, Look, ParamsCost, Probe, Product, Rows, Scheme, Subject};
+use sparse_select::{Goal, Look, ParamsCost, Probe, Rows, Scheme, Subject};
 use std::sync::Arc;
 
 /// Rows that are looked at to see whether a change is of low rank.
@@ -66,16 +66,10 @@ impl Scheme for LowRankScheme {
 
     fn is_explained(&self, product: &Product, rows: &Rows<'_>) -> bool {
         let &Rows { dtype, row_len, target, base, .. } = rows;
-        hint(product.clone()).explains(dtype, row_len, target, base)
+        explains(product, dtype, row_len, target, base)
     }
 
     fn hinted(&self, products: Vec<Option<Product>>) -> Option<Arc<dyn DeltaEncoder>> {
-        let hints = products.into_iter().map(|p| p.map(hint)).collect();
-        Some(Arc::new(HintedLowRank::new(hints)))
+        Some(Arc::new(HintedLowRank::new(products)))
     }
-}
-
-fn hint(product: Product) -> LowRankHint {
-    let Product { rank, left, right } = product;
-    LowRankHint { rank, left, right }
 }

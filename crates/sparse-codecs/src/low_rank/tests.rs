@@ -5,13 +5,13 @@
 use super::factors::{self, Factors};
 use super::float::Predicted;
 use super::model::{KEYS, Model, TOKENS};
-use super::{HintedLowRank, LowRank, LowRankHint, looks_low_rank};
+use super::{HintedLowRank, LowRank, explains, looks_low_rank};
 use crate::real::{Bf16, F32, with_real};
 use crate::simd::{Level, Simd};
 use proptest::prelude::*;
 use sparse_core::{
-    CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit, ErrorKind, Segment,
-    UnitSpec, decode_unit, encode_unit,
+    CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Effort, EncodedUnit, ErrorKind, Product,
+    Segment, UnitSpec, decode_unit, encode_unit,
 };
 
 /// Pseudo-random numbers of mean zero and variance one, nearly normal.
@@ -46,18 +46,18 @@ fn from_bytes(dtype: Dtype, bytes: &[u8]) -> f32 {
 }
 
 /// An adapter's factors and its scale, as PEFT trains them: `A` uniform, `B` small and normal.
-fn adapter(rows: usize, columns: usize, rank: usize, size: f32) -> LowRankHint {
+fn adapter(rows: usize, columns: usize, rank: usize, size: f32) -> Product {
     let mut noise = Noise(99);
     let bound = 1.0 / (columns as f32).sqrt();
     let right: Vec<f32> =
         (0..columns * rank).map(|_| (noise.next() / 1.7).clamp(-1.0, 1.0) * bound).collect();
     let entry = size * (columns as f32 * 3.0 / rank as f32).sqrt();
     let left = (0..rows * rank).map(|_| noise.next() * entry).collect();
-    LowRankHint { rank, left, right }
+    Product { rank, left, right }
 }
 
 /// What merging does to random weights: the product in binary32, rounded before it is added or not.
-fn merge(dtype: Dtype, hint: &LowRankHint, rounded: bool) -> (Vec<u8>, Vec<u8>) {
+fn merge(dtype: Dtype, hint: &Product, rounded: bool) -> (Vec<u8>, Vec<u8>) {
     let (mut noise, rank) = (Noise(7), hint.rank);
     let columns = hint.right.len() / rank;
     let (mut target, mut base) = (Vec::new(), Vec::new());
@@ -93,9 +93,10 @@ fn the_adapter_itself_is_the_best_hint() {
                 assert!(told < alone && bits < most, "{dtype} {rounded}: {told} {alone} {bits}");
             }
             let rows = 64 * columns * dtype.storage_bytes();
-            let sample = LowRankHint { left: hint.left[..64 * rank].to_vec(), ..hint.clone() };
-            assert!(sample.explains(dtype, columns, &pair.0[..rows], &pair.1[..rows]));
-            assert!(!sample.explains(
+            let sample = Product { left: hint.left[..64 * rank].to_vec(), ..hint.clone() };
+            assert!(explains(&sample, dtype, columns, &pair.0[..rows], &pair.1[..rows]));
+            assert!(!explains(
+                &sample,
                 dtype,
                 columns,
                 &pair.0[rows..2 * rows],
@@ -113,8 +114,8 @@ fn wrong_hints_do_no_harm() {
     let unit = unit(Dtype::Bf16, 1 << 18, &[(rows as u64, columns as u64)]);
     let alone = encode(&LowRank, &unit, &pair, Effort::Default).byte_len();
     let with = |rank: usize, left: Vec<f32>, right: Vec<f32>| {
-        let hint = LowRankHint { rank, left, right };
-        assert!(!hint.explains(Dtype::Bf16, columns, &pair.0, &pair.1));
+        let hint = Product { rank, left, right };
+        assert!(!explains(&hint, Dtype::Bf16, columns, &pair.0, &pair.1));
         encode(&HintedLowRank::new(vec![Some(hint), None]), &unit, &pair, Effort::Default)
             .byte_len()
     };
@@ -132,7 +133,7 @@ fn wrong_hints_do_no_harm() {
         assert_eq!(with(rank, left, right), alone, "rank {rank}");
     }
     // Components that say the same are one.
-    let hint = LowRankHint {
+    let hint = Product {
         rank: 6,
         left: l
             .chunks_exact(3)
@@ -140,7 +141,7 @@ fn wrong_hints_do_no_harm() {
             .collect(),
         right: [&r[..], &r[..]].concat(),
     };
-    assert!(hint.explains(Dtype::Bf16, columns, &pair.0, &pair.1));
+    assert!(explains(&hint, Dtype::Bf16, columns, &pair.0, &pair.1));
     let size =
         encode(&HintedLowRank::new(vec![Some(hint)]), &unit, &pair, Effort::Default).byte_len();
     assert!(size <= alone, "{size} {alone}");

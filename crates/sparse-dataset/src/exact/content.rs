@@ -63,8 +63,7 @@ impl ContentWatch {
             return match expected {
                 Some(_) => Err(Error::invalid_argument(
                     "only rows are restored, in files that have no recorded SHA-256: those of a \
-                        delta made with \
-                     --exact have one, in their own format",
+                        delta made with --exact have one, in their own format",
                 )),
                 None => Ok(None),
             };
@@ -99,8 +98,7 @@ impl ContentWatch {
         if let Some(expected) = self.expected.filter(|e| *e != found) {
             let message = format!(
                 "what comes back has the SHA-256 {found}, expected was {expected}: the base or \
-                    the delta is not \
-                 the one that this number was published for"
+                    the delta is not the one that this number was published for"
             );
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }

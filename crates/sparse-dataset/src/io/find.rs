@@ -201,8 +201,7 @@ impl Folder {
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             notes.push(format!(
                 "left out, for they hold no rows that are read and are not small files: {}{more}; \
-                    --exact keeps \
-                 all files but those of folders whose names begin with a dot",
+                    --exact keeps all files but those of folders whose names begin with a dot",
                 names.join(", ")
             ));
         }
@@ -377,8 +376,7 @@ fn scan_json(files: &mut [DataFile], notes: &mut Vec<String>) -> Result<BTreeMap
         if found.disordered > 0 {
             notes.push(format!(
                 "{}: {} objects have their keys in another order than the others; the order is \
-                    not kept \
-                 without --exact",
+                    not kept without --exact",
                 file.relative, found.disordered
             ));
         }

@@ -126,8 +126,7 @@ impl Expansion {
         if self.taken > limit {
             return Err(exceeded(format!(
                 "its {} bytes become more than {limit} as rows, {MAX_EXPANSION} times as much: a \
-                    bomb, or a table of \
-                 hardly more than one value",
+                    bomb, or a table of hardly more than one value",
                 self.file_bytes
             )));
         }

@@ -149,8 +149,7 @@ pub fn export_adapter(
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 "weights are NaN or infinite, in the fine-tuned model or in the base, so there is \
-                    no \
-                 change that an adapter could bring",
+                    no change that an adapter could bring",
             )
             .in_tensor(&*odd.tensor));
         }

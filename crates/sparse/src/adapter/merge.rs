@@ -220,8 +220,7 @@ pub fn reconstruct_merged(
 
 /// What is said of a delta without digests of the base.
 const UNNAMED: &str = "the delta does not say which base its adapter is for (an earlier version \
-    made it, \
-    or it was made without the base), so whether this is the one was not checked";
+    made it, or it was made without the base), so whether this is the one was not checked";
 
 /// A folder for a moment; adapters are small.
 struct Scratch(PathBuf);

@@ -3,7 +3,7 @@
 use super::examine::Pair;
 use super::job::{Plan, UnitPlan};
 use crate::Options;
-use crate::context::Contexts;
+use crate::context::{Contexts, batch};
 use crate::restore::{borrow_or_read, filled};
 use sparse_container::{UnitRecord, Writer};
 use sparse_core::{
@@ -187,7 +187,7 @@ impl UnitPlan {
         mut write: impl FnMut(u64, &[u8]) -> Result<()> + Send,
     ) -> Result<()> {
         let count = self.spec.chunk_count();
-        let batch = 2 * contexts.executor().width() as u64;
+        let batch = batch(contexts.executor()) as u64;
         let encode = |range: Range<u64>| {
             contexts.executor().try_map((range.end - range.start) as usize, |i| {
                 let chunk = range.start + i as u64;

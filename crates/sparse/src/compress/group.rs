@@ -167,9 +167,12 @@ impl Builder<'_> {
     /// Which small tensors it may share a unit with, by its first elements.
     fn affinity(&self, job: &Job, scheme: &dyn Scheme) -> Result<u32> {
         let width = job.dtype.storage_bytes();
-        let mut sample = vec![0; job.segment.len().min(AFFINITY_SAMPLE) as usize * width];
-        self.pair.target.read_range_into(job.tensor, job.start * width as u64, &mut sample)?;
-        Ok(scheme.affinity(job.dtype, &sample))
+        scheme.affinity(job.dtype, &mut || {
+            let mut sample = vec![0; job.segment.len().min(AFFINITY_SAMPLE) as usize * width];
+            let offset = job.start * width as u64;
+            self.pair.target.read_range_into(job.tensor, offset, &mut sample)?;
+            Ok(sample)
+        })
     }
 
     fn chosen(&self, number: u32) -> Result<&Chosen> {

@@ -3,9 +3,9 @@
 use super::examine::Pair;
 use super::job::UnitPlan;
 use crate::Options;
-use sparse_core::{DeltaEncoder, Result, Segment, TensorSource};
+use sparse_core::{DeltaEncoder, Product, Result, Segment, TensorSource};
 use sparse_model::{Adapter, AdapterModule};
-use sparse_select::{Product, Rows};
+use sparse_select::Rows;
 use std::ops::Range;
 use std::sync::Arc;
 

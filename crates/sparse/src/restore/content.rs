@@ -57,8 +57,7 @@ impl ContentWatch {
         if let Some(expected) = options.expected_content.filter(|e| *e != found) {
             let message = format!(
                 "what comes back has the SHA-256 {found}, expected was {expected}: the base or \
-                    the delta is \
-                 not the one that this number was published for"
+                    the delta is not the one that this number was published for"
             );
             return Err(delta.place(Error::new(sparse_core::ErrorKind::InvalidInput, message)));
         }

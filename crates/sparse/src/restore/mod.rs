@@ -24,6 +24,7 @@ pub(crate) use payload::{Failure, Inputs, KEPT_UNITS, PayloadDecoder, check_code
 pub(crate) use plan::{Fragment, Fragments, Work};
 
 use crate::attributes::CERTIFICATE;
+use crate::context::batch;
 use crate::inputs::Inputs as Watched;
 use crate::{ContentHash, Delta, Options};
 use bases::ModelBases;
@@ -275,7 +276,7 @@ fn restore(
     let bytes = restored_bytes(index);
     observer.begin(phase, bytes);
     let inputs = Inputs { delta, bases, cancel: &options.cancel };
-    let decoder = PayloadDecoder::new(delta, options, options.batch().max(KEPT_UNITS));
+    let decoder = PayloadDecoder::new(delta, options, batch(&*options.executor()).max(KEPT_UNITS));
     let engine = Engine { inputs, decoder, options, observer, idle: Mutex::default() };
     let original = watch.as_ref().and_then(|w| w.measure.original());
     let watched = Watched::new(bases.model(), original, Some(delta));
@@ -373,7 +374,7 @@ impl<'a> Engine<'a> {
         current: &mut Option<(usize, Sink)>,
     ) -> Result<Vec<Job>> {
         let index = self.inputs.delta.index();
-        let enough = self.options.batch();
+        let enough = batch(&*self.options.executor());
         let mut batch = Vec::new();
         let mut bytes = 0usize;
         while batch.len() < enough || (bytes < enough * BATCH_BYTES && batch.len() < MAX_BATCH) {
