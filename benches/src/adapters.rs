@@ -4,9 +4,8 @@
 use crate::pair::resolve;
 use crate::tables::{Table, thousands};
 use sparse::{
-    Adapter, AdapterRank, Certificate, Codecs, Delta, Dtype, Effort, Error, ExportOptions, Limits,
-    Model, OpenOptions, Options, Overwrite, Policy, Result, Setting, TensorSource, Unobserved,
-    compress, export_adapter, reconstruct,
+    Adapter, AdapterExporter, AdapterRank, Certificate, Codecs, Compressor, Delta, Dtype, Effort,
+    Error, Limits, Model, Policy, Restorer, Result, Setting, TensorSource,
 };
 use sparse_codecs::certificate::Tally;
 use std::path::Path;
@@ -75,9 +74,9 @@ fn nearness(base: &Model, target: &Model, found: &Model) -> Result<Certificate> 
 /// What opening, exporting and compressing report; `Corrupt` if the layered delta does not bring
 /// back every bit.
 pub fn report(base: &Path, target: &Path, adapter: &Path) -> Result<String> {
-    let open = |path: &Path| Model::open(resolve(path)?, &OpenOptions::default());
+    let open = |path: &Path| Model::open(resolve(path)?);
     let (base, target) = (open(base)?, open(target)?);
-    let original = Adapter::open(adapter, &OpenOptions::default())?;
+    let original = Adapter::open(adapter)?;
     let rank = original.modules().iter().map(|m| m.rank).max().unwrap_or(1);
     let size = |path: &Path| {
         let file = path.join("adapter_model.safetensors");
@@ -90,21 +89,11 @@ pub fn report(base: &Path, target: &Path, adapter: &Path) -> Result<String> {
         [("fast", Effort::Fast), ("default", Effort::Default), ("max", Effort::Max)]
     {
         for dtype in [Dtype::F32, Dtype::Bf16] {
-            let mut export = ExportOptions::default();
-            (export.rank, export.dtype) = (AdapterRank::Fixed(rank as u32), Some(dtype));
-            let mut options = Options::default();
-            options.effort = effort;
             let out = room.path().join(format!("{name}-{dtype}"));
-            export_adapter(
-                &base,
-                &target,
-                &out,
-                Overwrite::Refuse,
-                &export,
-                &options,
-                &Unobserved,
-            )?;
-            let found = errors(&original, &Adapter::open(&out, &OpenOptions::default())?)?;
+            let rank = AdapterRank::Fixed(rank as u32);
+            let job = AdapterExporter::new(&base, &target).rank(rank).dtype(dtype);
+            job.effort(effort).write(&out)?;
+            let found = errors(&original, &Adapter::open(&out)?)?;
             let worst = found.iter().map(|e| e.1).fold(0.0, f64::max);
             let (bytes, whole) = (size(&out)?, size(adapter)?);
             exports.row(&[
@@ -125,18 +114,17 @@ pub fn report(base: &Path, target: &Path, adapter: &Path) -> Result<String> {
         "both layers: exact",
     ]);
     for codec in ["lossless".to_owned(), format!("layered={rank}")] {
-        let mut options = Options::default();
-        options.policy = Policy::Fixed(Setting::parse(&codec)?);
-        let (bytes, report) = compress(Some(&base), &target, Vec::new(), &options, &Unobserved)?;
+        let (bytes, report) = Compressor::new(&target)
+            .base(&base)
+            .policy(Policy::Fixed(Setting::parse(&codec)?))
+            .write_to(Vec::new())?;
         let delta = Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default())?;
-        let restored = |layers: Option<u32>| {
-            let mut options = Options::default();
-            options.layers = layers;
-            let out = room.path().join(format!("{codec}-{}", layers.unwrap_or(0)));
-            reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &options, &Unobserved)?;
-            nearness(&base, &target, &Model::open(&out, &OpenOptions::default())?)
+        let restored = |layers: u32| {
+            let out = room.path().join(format!("{codec}-{}", layers));
+            Restorer::new(&delta).base(&base).layers(layers).write(&out)?;
+            nearness(&base, &target, &Model::open(&out)?)
         };
-        let (first, whole) = (restored(Some(1))?, restored(None)?);
+        let (first, whole) = (restored(1)?, restored(2)?);
         if whole.exact != whole.weights {
             return Err(Error::corrupt("the layered delta lost something"));
         }

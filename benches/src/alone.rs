@@ -4,7 +4,7 @@
 use crate::measure::{cpu_timed, mb_per_s};
 use crate::ours::{open_weights, pool};
 use crate::pair::resolve;
-use sparse::{Delta, Effort, Limits, Options, Result, TensorSource, Unobserved};
+use sparse::{Delta, Effort, Limits, Result, TensorSource};
 use sparse_core::{Dtype, DtypeClass};
 use std::path::Path;
 use std::time::Duration;
@@ -36,16 +36,13 @@ pub struct Alone {
 /// What opening, compressing and verifying report.
 pub fn alone(name: &str, path: &Path, effort: Effort, runs: usize) -> Result<Alone> {
     let model = open_weights(&resolve(path)?)?;
-    let mut options = Options::default();
-    options.effort = effort;
     let pool = pool(1)?;
     let (encode, (delta, report)) = cpu_timed(runs, || {
-        pool.install(|| sparse::compress(None, &model, Vec::new(), &options, &Unobserved))
+        pool.install(|| sparse::Compressor::new(&model).effort(effort).write_to(Vec::new()))
     })?;
     let ours = delta.len() as u64;
     let delta = Delta::from_source(Box::new(delta), sparse::Codecs::default(), &Limits::default())?;
-    let (decode, _) =
-        cpu_timed(runs, || pool.install(|| sparse::verify(None, &delta, &options, &Unobserved)))?;
+    let (decode, _) = cpu_timed(runs, || pool.install(|| sparse::Verifier::new(&delta).verify()))?;
     let mut planes = 0;
     let mut tensors = 0;
     for (i, tensor) in model.tensors().iter().enumerate() {

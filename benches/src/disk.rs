@@ -6,8 +6,7 @@ use crate::ours::pool;
 use crate::pair::resolve;
 use crate::roundtrip::check_restored;
 use sparse::{
-    Delta, DeltaModel, Effort, Error, Limits, Model, OpenOptions, Options, Overwrite, Result,
-    TensorSource, Threads, Unobserved,
+    Checkpoint, Delta, DeltaModel, Effort, Error, Model, Overwrite, Result, TensorSource, Threads,
 };
 use sparse_core::TensorRead;
 use std::path::{Path, PathBuf};
@@ -57,9 +56,7 @@ pub fn disk(
         folder.path().join("copy"),
         folder.path().join("restored"),
     );
-    let open = |path: &Path| Model::open(path, &OpenOptions::default());
-    let mut options = Options::default();
-    options.effort = effort;
+    let open = |path: &Path| Model::open(path);
     let files: Vec<(PathBuf, PathBuf)> = {
         let target = open(&target)?;
         let path = |path: &str| {
@@ -100,14 +97,11 @@ pub fn disk(
                     let report = pool.install(|| {
                         let (base, target) = (open(&base)?, open(&target)?);
                         let replace = Overwrite::Replace;
-                        sparse::compress_to_path(
-                            Some(&base),
-                            &target,
-                            &delta,
-                            replace,
-                            &options,
-                            &Unobserved,
-                        )
+                        sparse::Compressor::new(&target)
+                            .base(&base)
+                            .overwrite(replace)
+                            .effort(effort)
+                            .write(&delta)
                     })?;
                     times.push(start.elapsed());
                     let written =
@@ -119,17 +113,12 @@ pub fn disk(
                     start = Instant::now();
                     pool.install(|| {
                         let base = open(&base)?;
-                        let delta =
-                            Delta::open(&delta, sparse::Codecs::default(), &Limits::default())?;
+                        let delta = Delta::open(&delta)?;
                         let replace = Overwrite::Replace;
-                        sparse::reconstruct(
-                            Some(&base),
-                            &delta,
-                            &restored,
-                            replace,
-                            &options,
-                            &Unobserved,
-                        )
+                        sparse::Restorer::new(&delta)
+                            .base(&base)
+                            .overwrite(replace)
+                            .write(&restored)
                     })?;
                     times.push(start.elapsed());
                     check_restored(&open(&target)?, &restored)?;
@@ -142,7 +131,7 @@ pub fn disk(
                 }
                 Step::ToMemory(threads) => {
                     start = Instant::now();
-                    let model = DeltaModel::open(&base, &delta, &options)?
+                    let model = DeltaModel::open(&base, &delta)?
                         .with_executor(Arc::new(Threads::new(threads)));
                     let mut buffers: Vec<Vec<u8>> = model
                         .tensors()

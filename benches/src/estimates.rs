@@ -4,7 +4,7 @@
 use crate::compare::PairPath;
 use crate::pair::resolve;
 use crate::tables::{Table, thousands};
-use sparse::{Effort, Model, Observer, OpenOptions, Options, Policy, Result, Setting, Unobserved};
+use sparse::{Effort, Model, Observer, Policy, Result, Setting};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -35,7 +35,7 @@ pub struct Comparison {
 }
 
 fn open(path: &PairPath) -> Result<(Model, Model)> {
-    let open = |path| Model::open(resolve(path)?, &OpenOptions::default());
+    let open = |path| Model::open(resolve(path)?);
     Ok((open(&path.base)?, open(&path.target)?))
 }
 
@@ -46,14 +46,12 @@ fn open(path: &PairPath) -> Result<(Model, Model)> {
 /// What opening, estimating and compressing report.
 pub fn compare(path: &PairPath, share: f64, effort: Effort) -> Result<Comparison> {
     let (base, target) = open(path)?;
-    let mut options = Options::default();
-    options.effort = effort;
     let start = Instant::now();
-    let estimate = sparse::estimate(Some(&base), &target, share, &options, &Unobserved)?;
+    let estimate = sparse::Compressor::new(&target).base(&base).effort(effort).estimate(share)?;
     let estimating = start.elapsed().as_secs_f64();
     let start = Instant::now();
     let (_, report) =
-        sparse::compress(Some(&base), &target, std::io::sink(), &options, &Unobserved)?;
+        sparse::Compressor::new(&target).base(&base).effort(effort).write_to(std::io::sink())?;
     Ok(Comparison {
         pair: path.name.clone(),
         target: report.target_bytes,
@@ -149,12 +147,13 @@ impl Observer for Phases {
 pub fn by_codec(path: &PairPath, effort: Effort) -> Result<Vec<Expectation>> {
     let (base, target) = open(path)?;
     let expect = |codec: &'static str| {
-        let mut options = Options::default();
-        options.effort = effort;
-        options.policy = Policy::Fixed(Setting::parse(codec)?);
         let (phases, start) = (Phases::default(), Instant::now());
-        let (_, report) =
-            sparse::compress(Some(&base), &target, std::io::sink(), &options, &phases)?;
+        let (_, report) = sparse::Compressor::new(&target)
+            .base(&base)
+            .effort(effort)
+            .policy(Policy::Fixed(Setting::parse(codec)?))
+            .observer(&phases)
+            .write_to(std::io::sink())?;
         let seconds = [phases.planning(), start.elapsed().as_secs_f64()];
         let sum = |of: fn(&sparse::ChoiceReport) -> u64| report.choices.iter().map(of).sum();
         let (estimated, achieved) = (sum(|c| c.estimated_bytes), sum(|c| c.achieved_bytes));

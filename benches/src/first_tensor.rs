@@ -3,8 +3,7 @@
 
 use crate::pair::{resolve, show};
 use sparse::{
-    BaseCheck, Codecs, Delta, DeltaModel, Error, Limits, Model, OpenOptions, Options, Result,
-    TensorSource,
+    BaseCheck, Checkpoint, Codecs, Delta, DeltaModel, Error, Limits, Model, Result, TensorSource,
 };
 use sparse_core::{ByteSource, FileSource};
 use std::fs::File;
@@ -118,9 +117,9 @@ fn start(base: &Path, delta: &Path) -> Result<(Start, Vec<u8>, DeltaModel)> {
     };
     let opened = open().map_err(|e| e.in_file(show(delta)))?;
     let open = begin.elapsed();
-    let base = Model::open(base, &OpenOptions::default())?;
-    let model = DeltaModel::new(Some(Arc::new(base)), Arc::new(opened), &Options::default())?
-        .with_base_check(BaseCheck::Never);
+    let base = Model::open(base)?;
+    let model =
+        DeltaModel::new(Some(Arc::new(base)), Arc::new(opened))?.with_base_check(BaseCheck::Never);
     let len = model.tensors().first().map_or(0, |t| t.spec.byte_len()).min(WANTED);
     let wanted = model.range(0, 0, len as usize)?.into_owned();
     let start = Start { open, total: begin.elapsed(), read: bytes.load(Ordering::Relaxed) };
@@ -131,7 +130,7 @@ fn start(base: &Path, delta: &Path) -> Result<(Start, Vec<u8>, DeltaModel)> {
 #[cfg(target_os = "linux")]
 fn forget(base: &Path, delta: &Path) -> Result<bool> {
     let mut files = vec![delta.to_owned()];
-    let base = Model::open(base, &OpenOptions::default())?;
+    let base = Model::open(base)?;
     let folder = base.root();
     files.extend(base.files().iter().map(|f| match base.is_file() {
         true => folder.to_owned(),
@@ -179,7 +178,6 @@ pub fn markdown(rows: &[FirstTensor]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sparse::{Overwrite, Unobserved, compress_to_path};
 
     #[test]
     fn reads_the_index_and_a_chunk() {
@@ -197,18 +195,9 @@ mod tests {
         };
         crate::synth::synth(&synth).unwrap();
         let (base, out) = (dir.path().join("base"), dir.path().join("d.sparse"));
-        let open = |path: &Path| Model::open(path, &OpenOptions::default()).unwrap();
+        let open = |path: &Path| Model::open(path).unwrap();
         let tuned = open(&dir.path().join("finetuned"));
-        let options = Options::default();
-        compress_to_path(
-            Some(&open(&base)),
-            &tuned,
-            &out,
-            Overwrite::Refuse,
-            &options,
-            &Unobserved,
-        )
-        .unwrap();
+        sparse::Compressor::new(&tuned).base(&open(&base)).write(&out).unwrap();
         let row = first_tensor(&base, &out, 1).unwrap();
         // The index, the parameters of a unit, and a chunk of half a megabyte of weights: not the
         // rest.

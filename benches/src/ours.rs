@@ -3,8 +3,8 @@
 use crate::pair::{Header, Model, Pair, weight_files};
 use crate::peers::{Compressed, Peer};
 use sparse::{
-    BaseCheck, Delta, DeltaModel, Effort, Error, Limits, OpenOptions, Options, Result,
-    TensorSource, Unobserved,
+    BaseCheck, Checkpoint, Delta, DeltaModel, Effort, Error, Limits, OpenOptions, Result,
+    TensorSource,
 };
 use sparse_container::{BaseKind, Entry, EntryKind, PieceSource};
 use sparse_core::ByteSource;
@@ -40,7 +40,7 @@ pub fn peers() -> Result<Vec<Box<dyn Peer>>> {
 /// What opening the adapter reports; `Io` when a thread cannot be started.
 pub fn told(adapter: &Path) -> Result<Box<dyn Peer>> {
     let mut peer = Sparse::new("default, --adapter", Effort::Default)?;
-    peer.options.adapter = Some(Arc::new(sparse::Adapter::open(adapter, &OpenOptions::default())?));
+    peer.adapter = Some(Arc::new(sparse::Adapter::open(adapter)?));
     Ok(Box::new(peer))
 }
 
@@ -79,7 +79,7 @@ pub fn open_weights(path: &Path) -> Result<sparse::Model> {
             }
         }
     }
-    sparse::Model::open(path, &options)
+    options.open(path)
 }
 
 /// The facade at one effort, on one thread: the whole delta file, in memory.
@@ -90,7 +90,8 @@ pub fn open_weights(path: &Path) -> Result<sparse::Model> {
 /// checksums and the digest of each tensor.
 struct Sparse {
     name: String,
-    options: Options,
+    effort: Effort,
+    adapter: Option<Arc<sparse::Adapter>>,
     pool: rayon::ThreadPool,
     opened: Option<Opened>,
     floor: Option<u64>,
@@ -106,11 +107,10 @@ struct Opened {
 
 impl Sparse {
     fn new(name: &str, effort: Effort) -> Result<Sparse> {
-        let mut options = Options::default();
-        options.effort = effort;
         Ok(Sparse {
             name: format!("{PREFIX}{name}"),
-            options,
+            effort,
+            adapter: None,
             pool: pool(1)?,
             opened: None,
             floor: None,
@@ -139,11 +139,12 @@ impl Peer for Sparse {
         self.open(pair)?;
         let Some(Opened { base, target, .. }) = &self.opened else { return Err(not_open()) };
         let (delta, report) = self.pool.install(|| {
-            sparse::compress(Some(base), target, Vec::new(), &self.options, &Unobserved)
+            let job = sparse::Compressor::new(target).base(&**base).effort(self.effort);
+            job.adapter(self.adapter.clone()).write_to(Vec::new())
         })?;
         // The fast effort counts a sample: what it reports is an estimate, which may even lie above
         // the result.
-        self.floor = (self.options.effort != Effort::Fast).then_some(report.entropy_bytes);
+        self.floor = (self.effort != Effort::Fast).then_some(report.entropy_bytes);
         Ok(Compressed { blobs: vec![delta] })
     }
 
@@ -154,7 +155,7 @@ impl Peer for Sparse {
         out: &mut [Vec<u8>],
     ) -> Result<()> {
         let Some(Opened { base, .. }) = &self.opened else { return Err(not_open()) };
-        self.pool.install(|| restore(compressed, base, &self.options, out))
+        self.pool.install(|| restore(compressed, base, out))
     }
 
     fn floor(&self) -> Option<u64> {
@@ -192,15 +193,13 @@ impl ByteSource for Blob {
 fn restore(
     compressed: &Arc<Compressed>,
     base: &Arc<sparse::Model>,
-    options: &Options,
     out: &mut [Vec<u8>],
 ) -> Result<()> {
     let blob = Box::new(Blob(compressed.clone()));
     let delta = Arc::new(Delta::from_source(blob, sparse::Codecs::default(), &Limits::default())?);
     let source: Arc<dyn TensorSource> = base.clone();
     // Reading a whole tensor verifies its own digest, which proves the base right, too.
-    let model =
-        DeltaModel::new(Some(source), delta.clone(), options)?.with_base_check(BaseCheck::Never);
+    let model = DeltaModel::new(Some(source), delta.clone())?.with_base_check(BaseCheck::Never);
     let index = delta.index();
     for (file, out) in index.files.iter().zip(out) {
         let heads = file.parts.iter().filter_map(|&p| index.entries.get(p as usize));

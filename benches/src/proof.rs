@@ -3,7 +3,7 @@
 use crate::measure::{computed, mb_per_s, median};
 use crate::ours::pool;
 use crate::pair::resolve;
-use sparse::{Effort, Error, Model, OpenOptions, Options, Overwrite, Result, Unobserved};
+use sparse::{Effort, Error, Model, Overwrite, Result};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -49,14 +49,12 @@ pub fn proof(
     // The first round warms caches, and does not count.
     for round in 0..=runs.max(1) {
         for (which, verify) in [false, true].into_iter().enumerate() {
-            let mut options = Options::default();
-            (options.effort, options.verify) = (effort, verify);
-            let open = |path: &Path| Model::open(path, &OpenOptions::default());
+            let open = |path: &Path| Model::open(path);
             let (start, before) = (Instant::now(), computed());
             let (base, target) = (open(&base)?, open(&target)?);
             let report = pool.install(|| {
-                let replace = Overwrite::Replace;
-                sparse::compress_to_path(Some(&base), &target, &out, replace, &options, &Unobserved)
+                let job = sparse::Compressor::new(&target).base(&base).effort(effort).proof(verify);
+                job.overwrite(Overwrite::Replace).write(&out)
             })?;
             if round > 0 {
                 wall[which].push(start.elapsed());

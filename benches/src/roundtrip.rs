@@ -2,9 +2,7 @@
 
 use crate::measure::{MemoryWatch, Peak, mb_per_s};
 use crate::pair::{resolve, show};
-use sparse::{
-    Delta, Effort, Error, Limits, Model, OpenOptions, Options, Overwrite, Result, Unobserved,
-};
+use sparse::{Checkpoint, Delta, Effort, Error, Model, OpenOptions, Overwrite, Result};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -56,32 +54,27 @@ pub struct Outcome {
 pub fn round_trip(what: &RoundTrip) -> Result<Outcome> {
     let mut open_options = OpenOptions::default();
     open_options.mmap = what.mmap;
-    let open = |path: &Path| Model::open(resolve(path)?, &open_options);
-    let mut options = Options::default();
-    options.effort = what.effort;
+    let open = |path: &Path| open_options.open(resolve(path)?);
     let (delta_path, restored) = (what.work.join("delta.sparse"), what.work.join("restored"));
     let mut steps = Vec::new();
 
     let report = step(&mut steps, "compress", || {
         let (base, target) = (open(&what.base)?, open(&what.target)?);
         let replace = Overwrite::Replace;
-        sparse::compress_to_path(Some(&base), &target, &delta_path, replace, &options, &Unobserved)
+        sparse::Compressor::new(&target)
+            .base(&base)
+            .overwrite(replace)
+            .effort(what.effort)
+            .write(&delta_path)
     })?;
-    let open_delta = || Delta::open(&delta_path, sparse::Codecs::default(), &Limits::default());
+    let open_delta = || Delta::open(&delta_path);
     step(&mut steps, "reconstruct", || {
         let (base, delta) = (open(&what.base)?, open_delta()?);
-        sparse::reconstruct(
-            Some(&base),
-            &delta,
-            &restored,
-            Overwrite::Replace,
-            &options,
-            &Unobserved,
-        )
+        sparse::Restorer::new(&delta).base(&base).overwrite(Overwrite::Replace).write(&restored)
     })?;
     step(&mut steps, "verify", || {
         let (base, delta) = (open(&what.base)?, open_delta()?);
-        sparse::verify(Some(&base), &delta, &options, &Unobserved)
+        sparse::Verifier::new(&delta).base(&base).verify()
     })?;
 
     check_restored(&open(&what.target)?, &restored)?;

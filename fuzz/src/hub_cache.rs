@@ -7,7 +7,7 @@ use crate::Seed;
 use crate::models::safetensors;
 use crate::room::{put, room};
 use sparse_core::check_path;
-use sparse_model::{HubCache, Model, OpenOptions};
+use sparse_model::{HubCache, OpenOptions};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -45,7 +45,7 @@ pub fn run(data: &[u8]) {
     options.cache = HubCache::At(cache().clone());
     let revision = String::from_utf8_lossy(revision);
     for id in [format!("org/name@{revision}"), "org/name".to_owned()] {
-        if let Ok(model) = Model::open(&id, &options) {
+        if let Ok(model) = options.open(&id) {
             let root = model.root().canonicalize().expect("it was opened");
             let snapshots = folder.join("snapshots").canonicalize().expect("it is there");
             assert!(root.starts_with(&snapshots) && root != snapshots, "{}", root.display());

@@ -7,8 +7,8 @@ use crate::Seed;
 use crate::models::files;
 use crate::room::{put, room};
 use sparse::{
-    Codecs, Delta, DeltaModel, ErrorKind, Limits, Model, OpenOptions, Options, Overwrite, Policy,
-    Setting, TensorSource, Unobserved, compress, inspect, reconstruct, verify,
+    Codecs, Compressor, Delta, DeltaModel, ErrorKind, Limits, Model, Policy, Restorer, Setting,
+    TensorSource, Verifier, inspect,
 };
 use std::fs;
 use std::path::PathBuf;
@@ -36,29 +36,26 @@ fn bench() -> &'static Bench {
 }
 
 fn open(path: &std::path::Path) -> Model {
-    Model::open(path, &OpenOptions::default()).expect("it was written well")
+    Model::open(path).expect("it was written well")
 }
 
-fn options() -> Options {
+fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_index_bytes = 1 << 20;
     limits.max_params_bytes = 1 << 20;
     limits.max_chunk_bytes = 1 << 20;
-    let mut options = Options::default();
-    options.limits = limits;
-    options
+    limits
 }
 
 /// Open, inspect, verify, read tensor by tensor, reconstruct. What verifies can be restored, unless
 /// the file system objects.
 pub fn run(data: &[u8]) {
     let Bench { base, room } = bench();
-    let options = options();
-    let delta =
-        match Delta::from_source(Box::new(data.to_vec()), Codecs::default(), &options.limits) {
-            Ok(delta) => Arc::new(delta),
-            Err(_) => return,
-        };
+    let limits = limits();
+    let delta = match Delta::from_source(Box::new(data.to_vec()), Codecs::default(), &limits) {
+        Ok(delta) => Arc::new(delta),
+        Err(_) => return,
+    };
     let _ = inspect(&delta);
     let index = delta.index();
     let len = index.files.iter().map(|f| index.file_len(f)).fold(0u64, u64::saturating_add);
@@ -68,8 +65,10 @@ pub fn run(data: &[u8]) {
     }
     let used = |i: usize| index.files.iter().any(|f| f.parts.contains(&(i as u32)));
     let whole = (0..index.entries.len()).all(used);
-    let verified = verify(Some(base), &delta, &options, &Unobserved);
-    if let Ok(model) = DeltaModel::new(Some(base.clone()), delta.clone(), &options) {
+    let verified = Verifier::new(&delta).base(&**base).limits(limits.clone()).verify();
+    if let Ok(model) =
+        DeltaModel::new(Some(base.clone()), delta.clone()).map(|m| m.with_limits(limits.clone()))
+    {
         for i in 0..model.tensors().len() {
             let read = model.bytes(i);
             // Verifying does not look at entries that are in no file.
@@ -77,7 +76,7 @@ pub fn run(data: &[u8]) {
         }
     }
     let out = room.join("out");
-    let written = reconstruct(Some(base), &delta, &out, Overwrite::Refuse, &options, &Unobserved);
+    let written = Restorer::new(&delta).base(&**base).limits(limits.clone()).write(&out);
     match (&verified, &written) {
         (Ok(a), Ok(b)) => assert_eq!((a.files, a.bytes), (b.files, b.bytes)),
         (Ok(_), Err(e)) => {
@@ -104,13 +103,11 @@ pub fn seeds() -> Vec<Seed> {
     let Bench { base, room } = bench();
     let target = open(&room.join("target"));
     let with = |setting: Option<&str>| {
-        let mut options = options();
-        options.chunk_len = 128;
+        let mut job = Compressor::new(&target).base(&**base).limits(limits()).chunk_len(128);
         if let Some(setting) = setting {
-            let setting = Setting::parse(setting).expect("it is a setting");
-            options.policy = Policy::Fixed(setting);
+            job = job.policy(Policy::Fixed(Setting::parse(setting).expect("it is a setting")));
         }
-        compress(Some(base), &target, Vec::new(), &options, &Unobserved).expect("it can be coded").0
+        job.write_to(Vec::new()).expect("it can be coded").0
     };
     let codecs = [
         "sparse=0.3",
@@ -124,7 +121,8 @@ pub fn seeds() -> Vec<Seed> {
         "layered=2",
     ];
     let lossy = codecs.iter().map(|codec| (codec.replace('=', "-"), with(Some(codec))));
-    let alone = compress(None, base, Vec::new(), &options(), &Unobserved).expect("it can be coded");
+    let alone =
+        Compressor::new(&**base).limits(limits()).write_to(Vec::new()).expect("it can be coded");
     std::iter::once(("lossless".to_owned(), with(None)))
         .chain([("alone".to_owned(), alone.0)])
         .chain(lossy)

@@ -4,7 +4,7 @@ use crate::Seed;
 use crate::models::safetensors;
 use crate::room::{put, room};
 use sparse_core::TensorSource;
-use sparse_model::{HubCache, Model, OpenOptions};
+use sparse_model::{Checkpoint, HubCache, OpenOptions};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -28,7 +28,7 @@ pub fn run(data: &[u8]) {
     fs::write(folder().join(INDEX), data).expect("files can be written");
     let mut options = OpenOptions::default();
     options.cache = HubCache::Off;
-    if let Ok(model) = Model::open(folder(), &options) {
+    if let Ok(model) = options.open(folder()) {
         assert_eq!(model.tensors().len(), 2);
         assert_eq!(model.files().len(), 3);
     }

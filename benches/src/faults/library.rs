@@ -3,7 +3,7 @@
 use super::data::{Kind, put};
 use super::lab::{Lab, difference, names};
 use super::outcome::{Outcome, Verdict};
-use sparse::{Codecs, Delta, Limits, Model, OpenOptions, Options, Overwrite, Result, Unobserved};
+use sparse::{Codecs, Delta, Limits, Model, Overwrite, Result, Unobserved};
 use sparse_core::ByteSource;
 use sparse_dataset::{Dataset, DatasetDelta, DeltaDataset};
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ impl<'a> Library<'a> {
 
     fn model(&mut self, path: &Path) -> Result<&Model> {
         if !self.models.contains_key(path) {
-            self.models.insert(path.to_owned(), Model::open(path, &OpenOptions::default())?);
+            self.models.insert(path.to_owned(), Model::open(path)?);
         }
         self.models.get(path).ok_or_else(|| sparse::Error::invalid_argument("no such model"))
     }
@@ -145,12 +145,9 @@ impl<'a> Library<'a> {
     ) -> Result<()> {
         let delta = Delta::from_source(source, Codecs::default(), &Limits::default())?;
         let base = base.map(|path| self.model(path)).transpose()?;
-        let options = Options::default();
         match act {
-            Act::Verify => sparse::verify(base, &delta, &options, &Unobserved)?,
-            Act::Restore(out) => {
-                sparse::reconstruct(base, &delta, out, Overwrite::Refuse, &options, &Unobserved)?
-            }
+            Act::Verify => sparse::Verifier::new(&delta).base(base).verify()?,
+            Act::Restore(out) => sparse::Restorer::new(&delta).base(base).write(out)?,
         };
         Ok(())
     }

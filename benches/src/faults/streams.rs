@@ -8,7 +8,7 @@ use super::library::{Act, Library, panic_text};
 use super::outcome::{Outcome, Verdict};
 use super::row::{Plan, Row, number, word};
 use crate::pair::show;
-use sparse::{Bound, Model, OpenOptions, Options, Policy, Unobserved};
+use sparse::{Bound, Model, Policy, Unobserved};
 use sparse_core::{ByteSource, Error, Result};
 use sparse_dataset::Dataset;
 use std::io::{self, Write};
@@ -84,13 +84,14 @@ fn compress(kind: &Kind, writer: Faulty<'_>) -> Result<()> {
         options.exact = kind.name == "exact";
         return sparse_dataset::compress(&base?, &target?, writer, &options, &Unobserved).map(drop);
     }
-    let open = |path| Model::open(path, &OpenOptions::default());
+    let open = |path| Model::open(path);
     let base = if kind.alone { None } else { Some(open(kind.base())?) };
-    let mut options = Options::default();
+    let target = open(kind.target())?;
+    let mut job = sparse::Compressor::new(&target).base(base.as_ref());
     if kind.name == "within" {
-        options.policy = Policy::Within(Bound::Relative(0.05));
+        job = job.policy(Policy::Within(Bound::Relative(0.05)));
     }
-    sparse::compress(base.as_ref(), &open(kind.target())?, writer, &options, &Unobserved).map(drop)
+    job.write_to(writer).map(drop)
 }
 
 const COMPRESSED: [&str; 6] = ["lossless", "alone", "within", "rows", "exact", "model"];

@@ -14,7 +14,7 @@
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config};
-use sparse::{DeltaModel, Model, OpenOptions, Options, Overwrite, Unobserved};
+use sparse::{DeltaModel, Model};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ fn compare(mut args: impl Iterator<Item = PathBuf>) -> Result<(), Box<dyn Error>
     let ids = token_ids(&tuned, &config)?;
     let (device, dtype) = (Device::Cpu, DType::F32);
 
-    let model = DeltaModel::open(&base, &delta, &Options::default())?;
+    let model = DeltaModel::open(&base, &delta)?;
     let from_delta =
         BertModel::load(sparse_candle::var_builder(Arc::new(model), dtype, &device), &config)?;
     let ours = embed(&from_delta, &ids)?;
@@ -71,16 +71,9 @@ fn compare(mut args: impl Iterator<Item = PathBuf>) -> Result<(), Box<dyn Error>
 }
 
 fn make_delta(base: &Path, tuned: &Path, folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
-    let open = |path| Model::open(path, &OpenOptions::default());
+    let open = |path| Model::open(path);
     let out = folder.join("delta.sparse");
-    let report = sparse::compress_to_path(
-        Some(&open(base)?),
-        &open(tuned)?,
-        &out,
-        Overwrite::Refuse,
-        &Options::default(),
-        &Unobserved,
-    )?;
+    let report = sparse::Compressor::new(&open(tuned)?).base(&open(base)?).write(&out)?;
     println!(
         "made a delta: {} bytes for {} of the fine-tune",
         report.delta_bytes, report.target_bytes

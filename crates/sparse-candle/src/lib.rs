@@ -6,11 +6,11 @@
 //!
 //! ```no_run
 //! use candle_core::{DType, Device};
-//! use sparse::{DeltaModel, Options};
+//! use sparse::DeltaModel;
 //! use std::{path::Path, sync::Arc};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let model = DeltaModel::open(Path::new("base/"), Path::new("my.sparse"), &Options::default())?;
+//! let model = DeltaModel::open("base/", "my.sparse")?;
 //! let vb = sparse_candle::var_builder(Arc::new(model), DType::F32, &Device::Cpu);
 //! let linear = candle_nn::linear(384, 384, vb.pp("encoder.layer.0.attention.self.query"))?;
 //! # Ok(())

@@ -6,9 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::var_builder::{Shard, SimpleBackend};
 use safetensors::SafeTensors;
 use safetensors::slice::IndexOp;
-use sparse::{
-    DeltaModel, Model, OpenOptions, Options, Overwrite, TensorSource, Threads, Unobserved,
-};
+use sparse::{DeltaModel, Model, TensorSource, Threads};
 use sparse_candle::{SourceBackend, load_tensors, sharded_var_builder, var_builder};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,19 +21,10 @@ struct Pair {
 impl Pair {
     fn new(base: &Path, tuned: &Path) -> Pair {
         let dir = tempfile::tempdir().unwrap();
-        let open = |path| Model::open(path, &OpenOptions::default()).unwrap();
+        let open = |path| Model::open(path).unwrap();
         let out = dir.path().join("d.sparse");
-        let options = Options::default();
-        sparse::compress_to_path(
-            Some(&open(base)),
-            &open(tuned),
-            &out,
-            Overwrite::Refuse,
-            &options,
-            &Unobserved,
-        )
-        .unwrap();
-        let model = DeltaModel::open(base, &out, &options).unwrap();
+        sparse::Compressor::new(&open(tuned)).base(&open(base)).write(&out).unwrap();
+        let model = DeltaModel::open(base, &out).unwrap();
         let file = if tuned.is_dir() { tuned.join("model.safetensors") } else { tuned.to_owned() };
         Pair { file: std::fs::read(file).unwrap(), model, _delta: dir }
     }
@@ -124,7 +113,7 @@ fn every_tensor_of_every_type() {
         }
     }
     // From a model on disk, without any delta, too.
-    let model = Model::open(&tuned, &OpenOptions::default()).unwrap();
+    let model = Model::open(&tuned).unwrap();
     let vb = var_builder(Arc::new(model), DType::F32, &Device::Cpu);
     let want = pairs[2].theirs().tensor("BF16").unwrap().load(&Device::Cpu).unwrap();
     assert_same(&vb.get((30, 70), "BF16").unwrap(), &want.to_dtype(DType::F32).unwrap(), "BF16");

@@ -8,7 +8,7 @@ use crate::progress::{Progress, eprint};
 use crate::signals::{Signals, tell};
 use serde::Serialize;
 use sparse::{
-    CancelToken, Effort, Error, ErrorKind, Limits, Model, OpenOptions, Options, Overwrite,
+    CancelToken, Compressor, Delta, Error, ErrorKind, Limits, Model, Overwrite, Restorer, Verifier,
 };
 use std::io::{self, Write};
 use std::path::Path;
@@ -95,20 +95,29 @@ impl Session {
         limits
     }
 
-    /// The library's options for this run.
-    pub(crate) fn options(&self, effort: Effort) -> Options {
-        let mut options = Options::default();
-        options.effort = effort;
-        options.limits = self.limits();
-        options.cancel = self.cancel_token();
-        options
+    /// Prepares to compress `target` in this run.
+    pub(crate) fn compressor<'a>(&'a self, target: &'a Model) -> Compressor<'a> {
+        let job = Compressor::new(target).limits(self.limits());
+        job.cancel(self.cancel_token()).observer(&self.progress)
+    }
+
+    /// Prepares to restore `delta` in this run.
+    pub(crate) fn restorer<'a>(&'a self, delta: &'a Delta) -> Restorer<'a> {
+        let job = Restorer::new(delta).limits(self.limits());
+        job.cancel(self.cancel_token()).observer(&self.progress)
+    }
+
+    /// Prepares to check `delta` in this run.
+    pub(crate) fn verifier<'a>(&'a self, delta: &'a Delta) -> Verifier<'a> {
+        let job = Verifier::new(delta).limits(self.limits());
+        job.cancel(self.cancel_token()).observer(&self.progress)
     }
 
     /// The options for a run on datasets.
     #[cfg(feature = "dataset")]
     pub(crate) fn dataset_options(
         &self,
-        effort: Effort,
+        effort: sparse::Effort,
         memory: &crate::args::Memory,
     ) -> sparse_dataset::Options {
         let mut options = sparse_dataset::Options::default();
@@ -123,7 +132,7 @@ impl Session {
 
     /// Open a model: `role` is what it is to the command.
     pub(crate) fn open(&self, role: &str, path: &Path) -> Result<Model, Failure> {
-        let model = Model::open(path, &OpenOptions::default())?;
+        let model = Model::open(path)?;
         if self.common.verbose && !self.common.json {
             eprint(&format!("{role}: {}\n", plain(&model.root().to_string_lossy())));
         }

@@ -11,7 +11,7 @@ mod widen;
 
 pub use config::AdapterConfig;
 
-use crate::{FileKind, Model, OpenOptions};
+use crate::{Checkpoint, FileKind, Model};
 use sparse_core::{Dtype, Error, ErrorKind, Result, TensorSource, TensorSpec};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -99,13 +99,13 @@ struct Parts {
 }
 
 impl Adapter {
-    /// Open the folder of an adapter.
+    /// Opens the folder of an adapter.
     ///
     /// # Errors
     /// `NotFound` when the folder or one of its two files is missing; `InvalidInput` when they are
     /// malformed, the adapter is no LoRA, or a module lacks one of its factors; what
     /// [`Model::open`] reports.
-    pub fn open(folder: impl AsRef<Path>, options: &OpenOptions) -> Result<Adapter> {
+    pub fn open(folder: impl AsRef<Path>) -> Result<Adapter> {
         let folder = folder.as_ref();
         let place = || folder.display().to_string();
         if !folder.is_dir() {
@@ -113,7 +113,7 @@ impl Adapter {
             let message = format!("{found}: an adapter is a folder with {ADAPTER_CONFIG}");
             return Err(Error::new(ErrorKind::NotFound, message).in_file(place()));
         }
-        Adapter::from_model(Model::open(folder, options)?).map_err(|e| e.in_file(place()))
+        Adapter::from_model(Model::open(folder)?).map_err(|e| e.in_file(place()))
     }
 
     /// The adapter in a folder that is open already.

@@ -4,6 +4,8 @@
 //!   without shards, or an id in the local Hugging Face cache, as one
 //!   [`TensorSource`](sparse_core::TensorSource) plus the list of its files. It never writes, and
 //!   never downloads.
+//! * [`Checkpoint`] is what such a model has beside its tensors: files. [`TensorFile`] makes one of
+//!   any [`TensorSource`](sparse_core::TensorSource), without a disk.
 //! * [`match_tensors`] finds, for each tensor of a fine-tune, the tensor of the base to code it
 //!   against.
 //! * [`Adapter`] opens a LoRA in the folder layout of PEFT: what merging it adds to which weight.
@@ -27,6 +29,7 @@ pub mod adapter;
 #[cfg(feature = "safetensors")]
 mod borrowed;
 mod cache;
+mod checkpoint;
 mod fields;
 mod file;
 mod header;
@@ -36,6 +39,7 @@ mod mmap;
 mod model;
 mod scan;
 mod shards;
+mod tensor_file;
 #[cfg(test)]
 mod testing;
 
@@ -45,7 +49,9 @@ pub use adapter::{Adapter, AdapterConfig, AdapterFactors, AdapterKind, AdapterMo
 #[cfg(feature = "safetensors")]
 pub use borrowed::{SafeTensorsSource, dtype_from_safetensors, dtype_to_safetensors};
 pub use cache::HubCache;
+pub use checkpoint::{Checkpoint, FileKind, ModelFile, TensorLocation, Warning};
 pub use header::{Header, HeaderTensor, MAX_HEADER_BYTES};
 #[doc(no_inline)]
 pub use matching::{Counterpart, RenameEvidence, TensorMatch, match_tensors};
-pub use model::{FileKind, Model, ModelFile, OpenOptions, TensorLocation, Warning};
+pub use model::{Model, OpenOptions};
+pub use tensor_file::{TensorFile, head_of};

@@ -1,6 +1,7 @@
 //! A model on disk: its files and its tensors.
 
 use crate::cache::{HubCache, Resolved, resolve};
+use crate::checkpoint::{Checkpoint, FileKind, ModelFile, TensorLocation, Warning};
 use crate::file::LazyFile;
 use crate::header::{Header, MAX_HEADER_BYTES};
 use crate::scan::{Found, scan};
@@ -9,7 +10,6 @@ use sparse_core::check_path;
 use sparse_core::{
     ByteSource, Error, ErrorKind, FileStamp, Limits, Result, TensorEntry, TensorSource, check_range,
 };
-use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -42,59 +42,36 @@ impl OpenOptions {
     pub fn mapped() -> OpenOptions {
         OpenOptions { mmap: true, ..OpenOptions::default() }
     }
-}
 
-/// A file of a [`Model`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelFile {
-    /// Its path below the root, with `/` on every system.
-    pub path: String,
-    /// Bytes.
-    pub len: u64,
-    /// What it holds.
-    pub kind: FileKind,
-}
-
-/// What a file holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    /// Bytes.
-    Plain,
-    /// A head and tensors, which tile the file.
-    Safetensors {
-        /// Bytes before the first tensor.
-        head_len: u64,
-        /// Indices into [`Model::tensors`](TensorSource::tensors), in the order in which the
-        /// tensors lie in the file.
-        tensors: Vec<usize>,
-    },
-}
-
-/// Something that the user should know about a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// The file's path below the root.
-    pub file: String,
-    /// A sentence.
-    pub message: String,
-}
-
-/// Where a tensor lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TensorLocation<'a> {
-    /// Index into [`Model::files`].
-    pub file: usize,
-    /// Its name in that file.
-    pub name: &'a str,
-    /// Its first byte, from the start of the file.
-    pub offset: u64,
+    /// Opens a model, as [`Model::open`] with these options.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    ///
+    /// # Examples
+    /// ```
+    /// use sparse_model::{Checkpoint, OpenOptions};
+    ///
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("config.json");
+    /// # std::fs::write(&path, "{}").unwrap();
+    /// let model = OpenOptions::mapped().open(folder.path())?;
+    /// assert_eq!(model.files()[0].path, "config.json");
+    /// # Ok::<(), sparse_core::Error>(())
+    /// ```
+    pub fn open(&self, path_or_id: impl AsRef<Path>) -> Result<Model> {
+        match resolve(path_or_id.as_ref(), &self.cache)? {
+            Resolved::File(path) => Model::open_file(path, self),
+            Resolved::Folder(path) => Model::open_folder(path, self),
+        }
+    }
 }
 
 /// A model on disk, opened for reading.
 ///
 /// The tensors of all its safetensors files are one [`TensorSource`]. A name that occurs in several
-/// files is qualified there, `unet/model.safetensors:conv.weight`; [`location`](Model::location)
-/// has the plain one.
+/// files is qualified there, `unet/model.safetensors:conv.weight`;
+/// [`location`](Checkpoint::location) has the plain one.
 #[derive(Debug)]
 pub struct Model {
     root: PathBuf,
@@ -116,12 +93,14 @@ struct Place {
 }
 
 impl Model {
-    /// Open a model: the path of a safetensors file or of a folder, or the id of a model in the
-    /// local Hugging Face cache (`org/name` or `org/name@revision`). A path that exists is never
+    /// Opens a model with default options.
+    ///
+    /// That is the path of a safetensors file or of a folder, or the id of a model in the local
+    /// Hugging Face cache (`org/name` or `org/name@revision`). A path that exists is never
     /// taken for an id.
     ///
     /// A folder's files are all taken, links followed. A `.safetensors` file that breaks the format
-    /// counts as a plain file there, with a [warning](Model::warnings).
+    /// counts as a plain file there, with a [warning](Checkpoint::warnings).
     ///
     /// # Errors
     /// With the file: `NotFound` when there is no such path or model, a link leads nowhere, or a
@@ -129,11 +108,8 @@ impl Model {
     /// not safetensors, a link leads back to its own folder, or a file name is not UTF-8;
     /// `Truncated` when a safetensors file was cut short; `LimitExceeded` for absurd headers and
     /// folders; `Io` when the system refuses.
-    pub fn open(path_or_id: impl AsRef<Path>, options: &OpenOptions) -> Result<Model> {
-        match resolve(path_or_id.as_ref(), &options.cache)? {
-            Resolved::File(path) => Model::open_file(path, options),
-            Resolved::Folder(path) => Model::open_folder(path, options),
-        }
+    pub fn open(path_or_id: impl AsRef<Path>) -> Result<Model> {
+        OpenOptions::default().open(path_or_id)
     }
 
     fn open_file(path: PathBuf, options: &OpenOptions) -> Result<Model> {
@@ -186,92 +162,9 @@ impl Model {
         builder.finish(root, false)
     }
 
-    /// The path of the file or folder; for an id, the snapshot's folder.
+    /// Returns the path of the file or folder; for an id, the snapshot's folder.
     pub fn root(&self) -> &Path {
         &self.root
-    }
-
-    /// Whether the model is a single file, named directly: [`root`](Model::root) is that file then.
-    pub fn is_file(&self) -> bool {
-        self.is_file
-    }
-
-    /// Every file, sorted by path (by bytes).
-    pub fn files(&self) -> &[ModelFile] {
-        &self.files
-    }
-
-    /// Folders with nothing in them, by their path below the root with `/`, sorted.
-    pub fn empty_folders(&self) -> &[String] {
-        &self.empty_folders
-    }
-
-    /// What is odd about the model, without being an error.
-    pub fn warnings(&self) -> &[Warning] {
-        &self.warnings
-    }
-
-    /// The bytes of file `file`.
-    ///
-    /// # Errors
-    /// `InvalidArgument` when there is no such file.
-    pub fn file_source(&self, file: usize) -> Result<&dyn ByteSource> {
-        self.source(file).map(|s| s as _)
-    }
-
-    /// The head of safetensors file `file`: its bytes before the first tensor, verbatim. Empty for
-    /// a plain file.
-    ///
-    /// # Errors
-    /// `InvalidArgument` when there is no such file; what reading reports.
-    pub fn file_head(&self, file: usize) -> Result<Cow<'_, [u8]>> {
-        let source = self.source(file)?;
-        match self.files.get(file).map(|f| &f.kind) {
-            Some(&FileKind::Safetensors { head_len, .. }) => {
-                // It was read before, so it fits.
-                source.bytes_at(0, usize::try_from(head_len).unwrap_or(usize::MAX))
-            }
-            _ => Ok(Cow::Borrowed(&[])),
-        }
-    }
-
-    /// Where tensor `index` lies.
-    pub fn location(&self, index: usize) -> Option<TensorLocation<'_>> {
-        let (entry, place) = (self.entries.get(index)?, self.places.get(index)?);
-        Some(TensorLocation {
-            file: place.file,
-            name: entry.name.get(place.name_start..)?,
-            offset: place.offset,
-        })
-    }
-
-    /// The tensor that file `file` calls `name`.
-    pub fn find_in_file(&self, file: usize, name: &str) -> Option<usize> {
-        let is_it = |&i: &usize| self.location(i).is_some_and(|l| l.file == file && l.name == name);
-        let path = &self.files.get(file)?.path;
-        self.find(name).filter(is_it).or_else(|| self.find(&format!("{path}:{name}")).filter(is_it))
-    }
-
-    /// The paths that hold the model, links resolved: its root and whatever lies outside of it.
-    /// What `sparse_output::refuse_inside` should be given before anything is written.
-    ///
-    /// # Errors
-    /// `Io` or `NotFound` when a path cannot be resolved (any more).
-    pub fn input_paths(&self) -> Result<Vec<PathBuf>> {
-        let real = |path: &Path| {
-            std::fs::canonicalize(path).map_err(|e| {
-                Error::io("cannot resolve the path", e).in_file(path.display().to_string())
-            })
-        };
-        let root = real(&self.root)?;
-        let mut outside = BTreeSet::new();
-        for source in &self.sources {
-            let path = real(source.path())?;
-            if !path.starts_with(&root) {
-                outside.insert(path);
-            }
-        }
-        Ok(std::iter::once(root).chain(outside).collect())
     }
 
     fn source(&self, file: usize) -> Result<&LazyFile> {
@@ -312,6 +205,69 @@ impl TensorSource for Model {
     /// Checks all files of which anything was read.
     fn check_unchanged(&self) -> Result<()> {
         self.sources.iter().try_for_each(ByteSource::check_unchanged)
+    }
+}
+
+impl Checkpoint for Model {
+    fn name(&self) -> String {
+        let components: Vec<_> =
+            self.root.components().map(|c| c.as_os_str().to_string_lossy()).collect();
+        let cached = components.iter().rev().find_map(|c| c.strip_prefix("models--"));
+        match cached {
+            Some(id) => id.replacen("--", "/", 1),
+            None => components.last().map(|c| c.to_string()).unwrap_or_default(),
+        }
+    }
+
+    fn is_file(&self) -> bool {
+        self.is_file
+    }
+
+    fn files(&self) -> &[ModelFile] {
+        &self.files
+    }
+
+    fn empty_folders(&self) -> &[String] {
+        &self.empty_folders
+    }
+
+    fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    fn file_source(&self, file: usize) -> Result<&dyn ByteSource> {
+        self.source(file).map(|s| s as _)
+    }
+
+    fn location(&self, index: usize) -> Option<TensorLocation<'_>> {
+        let (entry, place) = (self.entries.get(index)?, self.places.get(index)?);
+        Some(TensorLocation {
+            file: place.file,
+            name: entry.name.get(place.name_start..)?,
+            offset: place.offset,
+        })
+    }
+
+    fn file_place(&self, file: &ModelFile) -> String {
+        let path = if self.is_file { self.root.clone() } else { self.root.join(&file.path) };
+        path.display().to_string()
+    }
+
+    fn input_paths(&self) -> Result<Vec<PathBuf>> {
+        let real = |path: &Path| {
+            std::fs::canonicalize(path).map_err(|e| {
+                Error::io("cannot resolve the path", e).in_file(path.display().to_string())
+            })
+        };
+        let root = real(&self.root)?;
+        let mut outside = BTreeSet::new();
+        for source in &self.sources {
+            let path = real(source.path())?;
+            if !path.starts_with(&root) {
+                outside.insert(path);
+            }
+        }
+        Ok(std::iter::once(root).chain(outside).collect())
     }
 }
 

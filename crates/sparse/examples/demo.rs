@@ -3,7 +3,7 @@
 //! Without arguments it takes the fixtures of the repository; else pairs of paths, base then
 //! fine-tune.
 
-use sparse::{Delta, Limits, Model, OpenOptions, Options, Overwrite, Result, Unobserved};
+use sparse::{Checkpoint, Compressor, Delta, Model, Overwrite, Restorer, Result, Verifier};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -30,27 +30,22 @@ fn run(paths: &[PathBuf], folder: &Path) -> Result<()> {
         "pair", "bytes", "delta", "ratio", "compress", "restore", "identical"
     );
     for pair in paths.chunks_exact(2) {
-        let options = Options::default();
-        let base = Model::open(&pair[0], &OpenOptions::default())?;
-        let target = Model::open(&pair[1], &OpenOptions::default())?;
+        let base = Model::open(&pair[0])?;
+        let target = Model::open(&pair[1])?;
         let (delta_path, out) = (folder.join("delta.sparse"), folder.join("restored"));
 
         let start = Instant::now();
-        let report = sparse::compress_to_path(
-            Some(&base),
-            &target,
-            &delta_path,
-            Overwrite::Replace,
-            &options,
-            &Unobserved,
-        )?;
+        let report = Compressor::new(&target)
+            .base(&base)
+            .overwrite(Overwrite::Replace)
+            .write(&delta_path)?;
         let compress = start.elapsed().as_secs_f64();
 
         let start = Instant::now();
-        let delta = Delta::open(&delta_path, sparse::Codecs::default(), &Limits::default())?;
-        sparse::reconstruct(Some(&base), &delta, &out, Overwrite::Replace, &options, &Unobserved)?;
+        let delta = Delta::open(&delta_path)?;
+        Restorer::new(&delta).base(&base).overwrite(Overwrite::Replace).write(&out)?;
         let restore = start.elapsed().as_secs_f64();
-        sparse::verify(Some(&base), &delta, &options, &Unobserved)?;
+        Verifier::new(&delta).base(&base).verify()?;
 
         // Checked against the digests above; this compares with the originals themselves.
         let mut identical = 0;

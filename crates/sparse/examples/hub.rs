@@ -1,11 +1,7 @@
 //! A hub: of the bases it has, it finds the one that an upload is nearest to, keeps the delta,
 //! lists it without any base at hand, and serves it in ranges.
 
-use sparse::{Codecs, compress_to_path, estimate, inspect};
-use sparse::{
-    Delta, DeltaModel, Limits, Model, OpenOptions, Options, Overwrite, Result, TensorSource,
-    Unobserved,
-};
+use sparse::{Codecs, Compressor, Delta, DeltaModel, Limits, Model, Result, TensorSource, inspect};
 use sparse_core::{ByteSource, FileSource};
 use std::path::Path;
 use std::sync::Arc;
@@ -27,27 +23,25 @@ impl ByteSource for Remote {
 
 fn main() -> Result<()> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
-    let open = |path: &str| Model::open(fixtures.join(path), &OpenOptions::default());
-    let options = Options::default();
+    let open = |path: &str| Model::open(fixtures.join(path));
     let upload = open("minilm-bf16/finetuned")?;
     let bases = [open("minilm-f32/base")?, open("minilm-bf16/base")?];
 
     // Which base? A sample of one per cent tells.
     let mut sizes = Vec::new();
     for (i, base) in bases.iter().enumerate() {
-        sizes.push((estimate(Some(base), &upload, 0.01, &options, &Unobserved)?.delta_bytes, i));
+        sizes.push((Compressor::new(&upload).base(base).estimate(0.01)?.delta_bytes, i));
     }
     let base = &bases[sizes.iter().min().map_or(0, |(_, i)| *i)];
     println!("estimates by base: {sizes:?}");
 
     let folder = tempfile::tempdir().map_err(|e| sparse::Error::io("cannot create a folder", e))?;
     let path = folder.path().join("upload.sparse");
-    let report =
-        compress_to_path(Some(base), &upload, &path, Overwrite::Refuse, &options, &Unobserved)?;
+    let report = Compressor::new(&upload).base(base).write(&path)?;
     println!("kept {} of {} bytes", report.delta_bytes, report.target_bytes);
 
     // A listing needs neither the base nor the codecs.
-    let summary = inspect(&Delta::open(&path, Codecs::default(), &Limits::default())?);
+    let summary = inspect(&Delta::open(&path)?);
     println!("{} on {}: {} entries", summary.target_id, summary.base_id, summary.entries.len());
 
     // A client with the base fetches what it needs of one tensor, and no more.
@@ -56,7 +50,7 @@ fn main() -> Result<()> {
     let remote = Box::new(Remote(FileSource::new(file)?, fetched.clone()));
     let delta = Delta::from_source(remote, Codecs::default(), &Limits::default())?;
     let base = Arc::new(open("minilm-bf16/base")?);
-    let model = DeltaModel::new(Some(base), Arc::new(delta), &options)?;
+    let model = DeltaModel::new(Some(base), Arc::new(delta))?;
     let first = model.bytes(0)?;
     assert!(*first == *upload.bytes(0)?);
     println!("{} bytes fetched for {}", fetched.load(Ordering::Relaxed), model.tensors()[0].name);

@@ -2,8 +2,8 @@
 //! all it needs: `default-features = false, features = ["mmap"]`.
 
 use sparse::{
-    BaseCheck, CancelToken, Codecs, Delta, DeltaModel, Error, Limits, Model, OpenOptions, Options,
-    Result, TensorRead, TensorSource, Threads,
+    BaseCheck, CancelToken, Delta, DeltaModel, Error, OpenOptions, Result, TensorRead,
+    TensorSource, Threads,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ fn main() -> Result<()> {
 
     // The base is mapped into memory: a promise that nobody writes to its files while it is open.
     // (By default they are read by position, which asks for no promise and lends nothing.)
-    let base = Arc::new(Model::open(base, &OpenOptions::mapped())?);
+    let base = Arc::new(OpenOptions::mapped().open(base)?);
     // Opening reads the delta's index and nothing else. The base is checked here, once, and trusted
     // from then on.
-    let delta = Arc::new(Delta::open(&delta, Codecs::default(), &Limits::default())?);
-    let model = DeltaModel::new(Some(base), delta, &Options::default())?;
+    let delta = Arc::new(Delta::open(&delta)?);
+    let model = DeltaModel::new(Some(base), delta)?;
     let model = model.with_executor(Arc::new(Threads::new(2)));
     model.verify_base()?;
     let model = model.with_base_check(BaseCheck::Never);

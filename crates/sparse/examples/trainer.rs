@@ -1,22 +1,15 @@
 //! A trainer: checkpoints are kept as a chain of deltas, each against the one before it, and only
 //! the last one as a model.
 
-use sparse::{Codecs, compress_to_path, reconstruct};
-use sparse::{Delta, Effort, Limits, Model, OpenOptions, Options, Overwrite, Result, Unobserved};
+use sparse::{Compressor, Delta, Effort, Model, Restorer, Result};
 use std::path::{Path, PathBuf};
 
-/// Store `checkpoint` as a delta on `previous`, and check that it comes back before anybody deletes
-/// it.
+/// Stores `checkpoint` as a delta on `previous`. The delta appears once it was shown to restore, so
+/// that the checkpoint may be deleted.
 fn store(previous: &Path, checkpoint: &Path, delta: &Path) -> Result<()> {
-    let open = |path| Model::open(path, &OpenOptions::default());
-    let (base, target) = (open(previous)?, open(checkpoint)?);
-    let mut options = Options::default();
+    let (base, target) = (Model::open(previous)?, Model::open(checkpoint)?);
     // Training goes on meanwhile.
-    options.effort = Effort::Fast;
-    let report =
-        compress_to_path(Some(&base), &target, delta, Overwrite::Replace, &options, &Unobserved)?;
-    let written = Delta::open(delta, Codecs::default(), &Limits::default())?;
-    sparse::verify(Some(&base), &written, &options, &Unobserved)?;
+    let report = Compressor::new(&target).base(&base).effort(Effort::Fast).write(delta)?;
     println!(
         "{}: {} bytes instead of {}",
         delta.display(),
@@ -26,21 +19,14 @@ fn store(previous: &Path, checkpoint: &Path, delta: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Go from `start` through `deltas` to the checkpoint that the last one holds, at `out`.
+/// Goes from `start` through `deltas` to the checkpoint that the last one holds, at `out`.
 fn restore(start: &Path, deltas: &[PathBuf], out: &Path) -> Result<()> {
     let mut base = start.to_owned();
     for (step, delta) in deltas.iter().enumerate() {
-        let model = Model::open(&base, &OpenOptions::default())?;
-        let delta = Delta::open(delta, Codecs::default(), &Limits::default())?;
+        let model = Model::open(&base)?;
+        let delta = Delta::open(delta)?;
         let next = out.join(format!("step-{step}"));
-        reconstruct(
-            Some(&model),
-            &delta,
-            &next,
-            Overwrite::Replace,
-            &Options::default(),
-            &Unobserved,
-        )?;
+        Restorer::new(&delta).base(&model).write(&next)?;
         base = next;
     }
     Ok(())

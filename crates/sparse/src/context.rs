@@ -1,6 +1,6 @@
 //! Scratch memory for workers.
 
-use crate::Options;
+use crate::settings::Settings;
 use sparse_core::{CancelToken, CodecContext, Executor, Limits};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,11 +13,11 @@ pub(crate) struct Contexts {
 }
 
 impl Contexts {
-    pub(crate) fn new(options: &Options) -> Contexts {
+    pub(crate) fn new(settings: &Settings) -> Contexts {
         Contexts {
-            limits: options.limits.clone(),
-            cancel: options.cancel.clone(),
-            executor: options.executor(),
+            limits: settings.limits.clone(),
+            cancel: settings.cancel.clone(),
+            executor: settings.executor(),
             idle: Mutex::default(),
         }
     }

@@ -21,13 +21,22 @@ pub struct Delta {
 }
 
 impl Delta {
-    /// Open the delta file at `path`.
+    /// Opens the delta file at `path`, with all codecs of this build and the default limits.
+    ///
+    /// # Errors
+    /// As [`open_with`](Self::open_with).
+    pub fn open(path: impl AsRef<Path>) -> Result<Delta> {
+        Delta::open_with(path, Codecs::default(), &Limits::default())
+    }
+
+    /// Opens the delta file at `path` with these codecs and limits.
     ///
     /// # Errors
     /// With the path: `NotFound` or `Io` when it cannot be read, `NotThisFormat`,
     /// `UnsupportedVersion`, `Truncated`, `Corrupt`, `InvalidInput` (for a path in it that leaves
     /// the folder), `LimitExceeded`.
-    pub fn open(path: &Path, codecs: Codecs, limits: &Limits) -> Result<Delta> {
+    pub fn open_with(path: impl AsRef<Path>, codecs: Codecs, limits: &Limits) -> Result<Delta> {
+        let path = path.as_ref();
         let open = || {
             if path.is_dir() {
                 return Err(Error::new(ErrorKind::NotThisFormat, "a folder, not a delta file"));
@@ -42,10 +51,10 @@ impl Delta {
         Ok(delta)
     }
 
-    /// Open a delta from anything that gives bytes by position.
+    /// Opens a delta from anything that gives bytes by position.
     ///
     /// # Errors
-    /// As [`open`](Self::open), without a path.
+    /// As [`open_with`](Self::open_with), without a path.
     pub fn from_source(
         source: Box<dyn ByteSource>,
         codecs: Codecs,
@@ -97,7 +106,7 @@ impl Delta {
     /// Returns the SHA-256 that the delta records of what it restores, if it carries one.
     ///
     /// The delta alone does not prove it: compare it with one from somebody you trust, or let
-    /// [`Options::expected_content`](crate::Options::expected_content) do so while restoring.
+    /// [`Verifier::expect_content`](crate::Verifier::expect_content) do so while restoring.
     ///
     /// # Errors
     /// `Corrupt` when it is not of 32 bytes.

@@ -1,11 +1,12 @@
 //! How large a delta would be.
 
-use crate::Options;
+use crate::Compressor;
 use crate::compress::{Pair, UnitPlan, files_size, matched, plan};
 use crate::context::Contexts;
 use crate::inputs::Inputs;
-use sparse_core::{EstimatedBits, Observer, Result, Segment, TensorSource, UnitSpec};
-use sparse_model::Model;
+use crate::settings::Settings;
+use sparse_core::{EstimatedBits, Result, Segment, UnitSpec};
+use sparse_model::Checkpoint;
 use sparse_select::Sampler;
 
 /// At least so many elements are looked at, in all: samples of small models would tell too little.
@@ -22,7 +23,7 @@ const FRAME: u64 = 100;
 /// Bytes of a chunk's record.
 const CHUNK_RECORD: f64 = 5.0;
 
-/// What [`estimate`] found. Sizes in bytes.
+/// What [`Compressor::estimate`] found. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Estimate {
@@ -50,40 +51,22 @@ pub struct TensorEstimate {
     pub delta_bytes: u64,
 }
 
-/// Estimate the size of the delta from `base` to `target` from a sample of about `share` of the
-/// weights (0.01 is usual). Of small models more is looked at, four million weights at least.
-///
-/// Rows are drawn by strata with a fixed seed, so that the result is the same each time.
-///
-/// # Errors
-/// What reading the models reports; `InvalidInput`, naming the file, when one of them changed
-/// meanwhile; `Cancelled`.
-pub fn estimate(
-    base: Option<&Model>,
-    target: &Model,
-    share: f64,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<Estimate> {
-    Inputs::new(base, Some(target), None).settle(sampled(base, target, share, options, observer))
+/// Does what [`Compressor::estimate`] says.
+pub(crate) fn estimate(job: &Compressor<'_>, share: f64) -> Result<Estimate> {
+    Inputs::new(job.base, Some(job.target), None).settle(sampled(job, share))
 }
 
-fn sampled(
-    base: Option<&Model>,
-    target: &Model,
-    share: f64,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<Estimate> {
-    let pair = matched(base, target, options)?;
-    let plan = plan(&pair, options)?;
+fn sampled(job: &Compressor<'_>, share: f64) -> Result<Estimate> {
+    let Compressor { base, target, ref settings, observer, .. } = *job;
+    let pair = matched(base, target, settings)?;
+    let plan = plan(&pair, settings)?;
     let elements: u64 = plan.units.iter().map(|u| u.spec.len()).sum();
     let share = share.max(AT_LEAST / elements.max(1) as f64).min(1.0);
     observer.begin("sampling", plan.units.iter().map(|u| u.spec.byte_len()).sum());
-    let contexts = Contexts::new(options);
-    let units = options.executor().try_map(plan.units.len(), |unit| {
+    let contexts = Contexts::new(settings);
+    let units = settings.executor().try_map(plan.units.len(), |unit| {
         let estimate =
-            estimate_unit(&pair, &plan.units[unit], unit as u64, share, options, &contexts);
+            estimate_unit(&pair, &plan.units[unit], unit as u64, share, settings, &contexts);
         observer.advance(plan.units[unit].spec.byte_len());
         estimate
     })?;
@@ -97,7 +80,7 @@ fn sampled(
     let mut result = Estimate {
         target_bytes: target.files().iter().map(|f| f.len).sum(),
         tensor_bytes: tensors.iter().map(|t| t.bytes).sum(),
-        delta_bytes: FRAME + files_size(&pair, options)?,
+        delta_bytes: FRAME + files_size(&pair, settings)?,
         ..Estimate::default()
     };
     let mut delta_bits = 0.0;
@@ -136,7 +119,7 @@ fn estimate_unit(
     unit: &UnitPlan,
     seed: u64,
     share: f64,
-    options: &Options,
+    settings: &Settings,
     contexts: &Contexts,
 ) -> Result<UnitEstimate> {
     let spec = &unit.spec;
@@ -145,9 +128,9 @@ fn estimate_unit(
     let share =
         if by_factors { share.max(LOW_RANK_AT_LEAST / spec.len().max(1) as f64) } else { share };
     // What an adapter says, it says of whole rows.
-    let rows: Option<Vec<Vec<u64>>> = (by_factors && options.adapter.is_some())
+    let rows: Option<Vec<Vec<u64>>> = (by_factors && settings.adapter.is_some())
         .then(|| spec.segments().iter().map(|s| spread_rows(s.rows, share)).collect());
-    let hinted = unit.hinted_rows(options, rows.as_deref())?;
+    let hinted = unit.hinted_rows(settings, rows.as_deref())?;
     let mut sampler = Sampler::new(seed);
     let (mut target, mut base) = (Vec::new(), Vec::new());
     let mut shapes: Vec<Segment> = Vec::new();
@@ -162,8 +145,8 @@ fn estimate_unit(
         };
         shapes.push(shape);
         for run in runs {
-            options.cancel.check()?;
-            let read = |model: &Model,
+            settings.cancel.check()?;
+            let read = |model: &dyn Checkpoint,
                         tensor: usize,
                         first: u64,
                         width: usize,
@@ -190,7 +173,7 @@ fn estimate_unit(
     let base = spec.base_dtype().map(|_| base.as_slice());
     let encoder = hinted.as_deref().unwrap_or(&*unit.encoder);
     let bits = contexts
-        .with(|cx| sparse_select::estimate(encoder, &sample, &target, base, options.effort, cx))?
+        .with(|cx| sparse_select::estimate(encoder, &sample, &target, base, settings.effort, cx))?
         .unwrap_or_else(|| EstimatedBits {
             fixed: 8.0 * spec.byte_len() as f64,
             ..EstimatedBits::default()

@@ -2,7 +2,7 @@
 
 use crate::Delta;
 use sparse_core::{Error, ErrorKind, Result, TensorSource};
-use sparse_model::Model;
+use sparse_model::Checkpoint;
 
 /// What one operation reads, each with what to call it.
 #[derive(Clone, Default)]
@@ -14,8 +14,8 @@ pub(crate) struct Inputs<'a> {
 impl<'a> Inputs<'a> {
     /// Watches a base, a fine-tuned model and a delta, where there are such.
     pub(crate) fn new(
-        base: Option<&'a Model>,
-        target: Option<&'a Model>,
+        base: Option<&'a dyn Checkpoint>,
+        target: Option<&'a dyn Checkpoint>,
         delta: Option<&'a Delta>,
     ) -> Self {
         let mut inputs = Inputs { sources: Vec::new(), delta };

@@ -8,9 +8,12 @@
 #[cfg(feature = "encode")]
 mod adapter;
 mod attributes;
+mod base;
 mod codecs;
 #[cfg(feature = "encode")]
 mod compress;
+#[cfg(feature = "encode")]
+mod compressor;
 #[cfg(feature = "sha256")]
 mod content;
 mod context;
@@ -21,33 +24,37 @@ mod estimate;
 mod executor;
 mod inputs;
 mod inspect;
-mod options;
 mod quality;
 mod reference;
 mod restore;
+mod restorer;
+mod settings;
 mod source;
 
 #[cfg(feature = "encode")]
 pub use adapter::{
-    AdapterRank, ExportOptions, ExportReport, ExportedModule, LeftOut, MergeReport, Profile,
-    check_adapter, compress_adapter, export_adapter, merge_adapter, reconstruct_merged,
+    AdapterExporter, AdapterRank, ExportReport, ExportedModule, LeftOut, MergeReport, Merger,
+    Profile,
 };
+pub use base::Base;
 pub use codecs::Codecs;
 #[cfg(feature = "encode")]
-pub use compress::{CandidateReport, ChoiceReport, CompressReport, compress, compress_to_path};
+pub use compress::{CandidateReport, ChoiceReport, CompressReport};
+#[cfg(feature = "encode")]
+pub use compressor::Compressor;
 #[cfg(feature = "sha256")]
 pub use content::content_hash;
 pub use delta::Delta;
 #[cfg(feature = "encode")]
-pub use estimate::{Estimate, TensorEstimate, estimate};
+pub use estimate::{Estimate, TensorEstimate};
 #[cfg(feature = "parallel")]
 pub use executor::CurrentPool;
 pub use inspect::{AdapterSummary, EntrySummary, Summary, UnitSummary, inspect};
-pub use options::Options;
-pub use quality::{Quality, TensorQuality, quality};
+pub use quality::{Quality, TensorQuality};
+pub use restore::RestoreReport;
 #[cfg(feature = "output")]
-pub use restore::reconstruct;
-pub use restore::{RestoreReport, verify};
+pub use restorer::Restorer;
+pub use restorer::Verifier;
 pub use source::{BaseCheck, DeltaModel};
 
 pub use sparse_codecs::certificate::Certificate;
@@ -61,7 +68,7 @@ pub use sparse_core::{
 pub use sparse_model::Adapter;
 #[cfg(feature = "safetensors")]
 pub use sparse_model::SafeTensorsSource;
-pub use sparse_model::{Model, OpenOptions};
+pub use sparse_model::{Checkpoint, Model, OpenOptions, TensorFile};
 #[cfg(feature = "output")]
 pub use sparse_output::{Overwrite, abandon_outputs};
 #[cfg(feature = "encode")]

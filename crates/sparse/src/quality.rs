@@ -1,14 +1,14 @@
 //! How near a delta's restored model comes to the fine-tuned one.
 
+use crate::Certificate;
 use crate::attributes::CERTIFICATE;
 use crate::reference::{Reference, References};
-use crate::restore::{Original, Recorded, certificate_in, measure};
-use crate::{Certificate, Delta, Options};
+use crate::restore::{Original, Recorded, Restoring, certificate_in, measure};
 use sparse_container::{BaseEntry, BaseKind, Entry, EntryKind, Index};
-use sparse_core::{Observer, Result, TensorSource};
-use sparse_model::Model;
+use sparse_core::{Observer, Result};
+use sparse_model::Checkpoint;
 
-/// What [`quality`] measured.
+/// What [`Verifier::quality`](crate::Verifier::quality) measured.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Quality {
@@ -53,26 +53,16 @@ pub struct TensorQuality {
     pub same_change: bool,
 }
 
-/// Restores `delta` in memory, tensor by tensor, and measures how near it comes to `finetuned`, the
-/// model that it was made from.
-///
-/// What changes are relative to is found from `base` and `finetuned` alone: the base's tensor of
-/// the name and shape of each, or the one that [matching](sparse_model::matching) finds for it.
-/// What the delta says of that, or was coded against, has no part in the measurement.
-///
-/// # Errors
-/// As [`verify`](crate::verify); `InvalidArgument` when `finetuned` lacks a tensor or has it in
-/// another shape.
-pub fn quality(
-    base: Option<&Model>,
-    finetuned: &Model,
-    delta: &Delta,
-    options: &Options,
+/// Does what [`Verifier::quality`](crate::Verifier::quality) says.
+pub(crate) fn quality(
+    job: &Restoring<'_>,
+    finetuned: &dyn Checkpoint,
     observer: &dyn Observer,
 ) -> Result<Quality> {
-    let references = References::find(base, finetuned, &options.cancel)?;
+    let delta = job.delta;
+    let references = References::find(job.base, finetuned, &job.settings.cancel)?;
     let original = Original { model: finetuned, references: &references };
-    let measured = measure(base, delta, original, true, options, observer)?;
+    let measured = measure(job, original, true, observer)?;
     let index = delta.index();
     let read = |attributes| certificate_in(attributes).map_err(|e| delta.place(e));
     let mut quality = Quality {
@@ -105,7 +95,7 @@ pub fn quality(
 fn has_same_change(
     index: &Index,
     entry: &Entry,
-    reference: Option<(&Model, Reference)>,
+    reference: Option<(&dyn Checkpoint, Reference)>,
 ) -> Result<bool> {
     if Recorded::read(index, entry)?.is_some() {
         return Ok(true);

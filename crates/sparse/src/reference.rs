@@ -7,8 +7,8 @@
 //! smallest without the base is measured against the base all the same.
 
 use sparse_codecs::certificate::Tally;
-use sparse_core::{CancelToken, Result, TensorSource};
-use sparse_model::{Counterpart, Model, TensorMatch, match_tensors};
+use sparse_core::{CancelToken, Result};
+use sparse_model::{Checkpoint, Counterpart, TensorMatch, match_tensors};
 
 /// The counterpart of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,16 +20,19 @@ pub(crate) struct Reference {
 }
 
 /// The counterparts of all tensors of a target.
-#[derive(Debug)]
 pub(crate) struct References<'a> {
-    base: Option<&'a Model>,
-    target: &'a Model,
+    base: Option<&'a dyn Checkpoint>,
+    target: &'a dyn Checkpoint,
     list: Vec<Option<Reference>>,
 }
 
 impl<'a> References<'a> {
     /// Takes the counterparts that were matched.
-    pub(crate) fn new(base: Option<&'a Model>, target: &'a Model, matches: &[TensorMatch]) -> Self {
+    pub(crate) fn new(
+        base: Option<&'a dyn Checkpoint>,
+        target: &'a dyn Checkpoint,
+        matches: &[TensorMatch],
+    ) -> Self {
         let of = |(m, entry): (&TensorMatch, &sparse_core::TensorEntry)| {
             let spec = &entry.spec;
             let len = match m.counterpart {
@@ -53,8 +56,8 @@ impl<'a> References<'a> {
     /// # Errors
     /// As [`match_tensors`].
     pub(crate) fn find(
-        base: Option<&'a Model>,
-        target: &'a Model,
+        base: Option<&'a dyn Checkpoint>,
+        target: &'a dyn Checkpoint,
         cancel: &CancelToken,
     ) -> Result<Self> {
         let matches = base.map(|base| match_tensors(base, target, cancel)).transpose()?;
@@ -62,7 +65,7 @@ impl<'a> References<'a> {
     }
 
     /// Returns the counterpart of a tensor of the target, and its model.
-    pub(crate) fn of(&self, tensor: usize) -> Option<(&'a Model, Reference)> {
+    pub(crate) fn of(&self, tensor: usize) -> Option<(&'a dyn Checkpoint, Reference)> {
         self.base.zip(self.list.get(tensor).copied().flatten())
     }
 

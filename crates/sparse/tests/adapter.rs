@@ -4,9 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 use sparse::{
-    Adapter, AdapterRank, Codecs, Delta, ExportOptions, Limits, Model, OpenOptions, Options,
-    Overwrite, Profile, Unobserved, compress, compress_adapter, export_adapter, merge_adapter,
-    reconstruct, reconstruct_merged,
+    Adapter, AdapterExporter, AdapterRank, Codecs, Compressor, Delta, Dtype, Limits, Merger, Model,
+    Overwrite, Profile, Restorer,
 };
 use std::path::Path;
 
@@ -91,15 +90,13 @@ fn relative(found: &[f32], want: &[f32]) -> f64 {
 fn what_was_merged_is_found_again() {
     let dir = tempfile::tempdir().unwrap();
     let product = pair(dir.path());
-    let open = |name: &str| Model::open(dir.path().join(name), &OpenOptions::default()).unwrap();
+    let open = |name: &str| Model::open(dir.path().join(name)).unwrap();
     let (base, target) = (open("base"), open("finetuned"));
-    let mut export = ExportOptions::default();
-    export.rank = AdapterRank::Fixed(RANK as u32);
-    let options = Options::default();
     let out = dir.path().join("adapter");
-    let report =
-        export_adapter(&base, &target, &out, Overwrite::Refuse, &export, &options, &Unobserved)
-            .unwrap();
+    let report = AdapterExporter::new(&base, &target)
+        .rank(AdapterRank::Fixed(RANK as u32))
+        .write(&out)
+        .unwrap();
     // Portable: filled up to a usual rank, and the untouched layer of the same name has factors,
     // too.
     assert_eq!((report.rank, report.modules.len()), (8, 2));
@@ -108,7 +105,7 @@ fn what_was_merged_is_found_again() {
     assert_eq!(report.left_out[0].tensor, "layer.0.q_proj.bias");
     assert!(report.energy_kept() < 1.0 && report.left_out[0].energy > 0.0);
 
-    let adapter = Adapter::open(&out, &OpenOptions::default()).unwrap();
+    let adapter = Adapter::open(&out).unwrap();
     let module = adapter.modules().iter().find(|m| m.path == "layer.0.q_proj").unwrap();
     let factors = adapter.factors(module).unwrap();
     let found: Vec<f32> = (0..ROWS * COLUMNS)
@@ -125,8 +122,7 @@ fn what_was_merged_is_found_again() {
     assert!(e < 0.1, "{e}");
 
     let merged = dir.path().join("merged");
-    let done =
-        merge_adapter(&base, &adapter, &merged, Overwrite::Refuse, &options, &Unobserved).unwrap();
+    let done = Merger::new(&base, &adapter).write(&merged).unwrap();
     assert_eq!((done.merged, done.replaced), (2, 0));
     let read = |name: &str| std::fs::read(dir.path().join(name).join("model.safetensors")).unwrap();
     let (merged, want, before) = (read("merged"), read("finetuned"), read("base"));
@@ -140,27 +136,27 @@ fn what_was_merged_is_found_again() {
 fn mixed_ranks_and_refusals() {
     let dir = tempfile::tempdir().unwrap();
     pair(dir.path());
-    let open = |name: &str| Model::open(dir.path().join(name), &OpenOptions::default()).unwrap();
+    let open = |name: &str| Model::open(dir.path().join(name)).unwrap();
     let (base, target) = (open("base"), open("finetuned"));
-    let mut export = ExportOptions::default();
-    export.profile = Profile::Peft;
-    export.rank = AdapterRank::Energy(0.5);
-    let options = Options::default();
     let out = dir.path().join("adapter");
-    let run = |export: &ExportOptions, target: &Model, out: &Path| {
-        export_adapter(&base, target, out, Overwrite::Replace, export, &options, &Unobserved)
+    let run = |rank, target: &Model, out: &Path| {
+        AdapterExporter::new(&base, target)
+            .overwrite(Overwrite::Replace)
+            .profile(Profile::Peft)
+            .rank(rank)
+            .write(out)
     };
-    let report = run(&export, &target, &out).unwrap();
+    let report = run(AdapterRank::Energy(0.5), &target, &out).unwrap();
     assert_eq!(report.modules.len(), 1);
     let rank = report.modules[0].rank;
     assert!((1..=RANK).contains(&rank), "{rank}");
-    export.rank = AdapterRank::Bytes((2 * 2 * (ROWS + COLUMNS)) as u64);
-    assert_eq!(run(&export, &target, &out).unwrap().modules[0].rank, 2);
-    let adapter = Adapter::open(&out, &OpenOptions::default()).unwrap();
+    let bytes = AdapterRank::Bytes((2 * 2 * (ROWS + COLUMNS)) as u64);
+    assert_eq!(run(bytes, &target, &out).unwrap().modules[0].rank, 2);
+    let adapter = Adapter::open(&out).unwrap();
     assert_eq!(adapter.modules()[0].scale, 1.0);
 
     // Nothing changed: nothing to export.
-    assert!(run(&export, &base, &dir.path().join("none")).is_err());
+    assert!(run(bytes, &base, &dir.path().join("none")).is_err());
     // An adapter of another model has no place here.
     let other = dir.path().join("other");
     put(
@@ -168,15 +164,8 @@ fn mixed_ranks_and_refusals() {
         &[("layer.9.q_proj.weight", [ROWS, COLUMNS], random(ROWS * COLUMNS, 9, 0.1))],
         true,
     );
-    let other = Model::open(&other, &OpenOptions::default()).unwrap();
-    let e = merge_adapter(
-        &other,
-        &adapter,
-        &dir.path().join("m"),
-        Overwrite::Refuse,
-        &options,
-        &Unobserved,
-    );
+    let other = Model::open(&other).unwrap();
+    let e = Merger::new(&other, &adapter).write(dir.path().join("m"));
     assert_eq!(e.unwrap_err().kind(), sparse::ErrorKind::InvalidInput);
 }
 
@@ -184,36 +173,31 @@ fn mixed_ranks_and_refusals() {
 fn another_base_is_refused_unless_asked() {
     let dir = tempfile::tempdir().unwrap();
     pair(dir.path());
-    let open = |name: &str| Model::open(dir.path().join(name), &OpenOptions::default()).unwrap();
+    let open = |name: &str| Model::open(dir.path().join(name)).unwrap();
     let (base, target) = (open("base"), open("finetuned"));
-    let mut options = Options::default();
     let folder = dir.path().join("adapter");
-    let export = ExportOptions::default();
-    export_adapter(&base, &target, &folder, Overwrite::Refuse, &export, &options, &Unobserved)
-        .unwrap();
-    let adapter = Adapter::open(&folder, &OpenOptions::default()).unwrap();
+    AdapterExporter::new(&base, &target).write(&folder).unwrap();
+    let adapter = Adapter::open(&folder).unwrap();
     let packed = dir.path().join("a.sparse");
-    compress_adapter(&base, &adapter, &packed, Overwrite::Refuse, &options, &Unobserved).unwrap();
-    let delta = Delta::open(&packed, Codecs::default(), &Limits::default()).unwrap();
+    Compressor::of_adapter(&adapter, &base).write(&packed).unwrap();
+    let delta = Delta::open(&packed).unwrap();
     // What a program that knows no digests writes.
-    let (bare, _) = compress(None, adapter.model(), Vec::new(), &options, &Unobserved).unwrap();
+    let (bare, _) = Compressor::new(adapter.model()).write_to(Vec::new()).unwrap();
     let bare = Delta::from_source(Box::new(bare), Codecs::default(), &Limits::default()).unwrap();
 
-    let merge = |delta: &Delta, base: &Model, options: &Options| {
-        let out = dir.path().join("merged");
-        reconstruct_merged(base, delta, &out, Overwrite::Replace, options, &Unobserved)
+    let merge = |delta: &Delta, base: &Model, any_base| {
+        let job = Restorer::new(delta).base(base).overwrite(Overwrite::Replace);
+        job.any_base(any_base).merge(dir.path().join("merged"))
     };
-    assert_eq!(merge(&delta, &base, &options).unwrap().notes, Vec::<String>::new());
+    assert_eq!(merge(&delta, &base, false).unwrap().notes, Vec::<String>::new());
     let right = std::fs::read(dir.path().join("merged/model.safetensors")).unwrap();
-    let e = merge(&delta, &target, &options).unwrap_err();
+    let e = merge(&delta, &target, false).unwrap_err();
     assert_eq!(
         (e.kind(), e.tensor()),
         (sparse::ErrorKind::BaseMismatch, Some("layer.0.q_proj.weight"))
     );
-    options.any_base = true;
-    merge(&delta, &target, &options).unwrap();
-    options.any_base = false;
-    let report = merge(&bare, &base, &options).unwrap();
+    merge(&delta, &target, true).unwrap();
+    let report = merge(&bare, &base, false).unwrap();
     assert!(
         report.notes.iter().any(|n| n.contains("does not say which base")),
         "{:?}",
@@ -222,7 +206,7 @@ fn another_base_is_refused_unless_asked() {
     assert!(std::fs::read(dir.path().join("merged/model.safetensors")).unwrap() == right);
     // The adapter itself comes back without any base.
     let back = dir.path().join("back");
-    reconstruct(None, &delta, &back, Overwrite::Refuse, &options, &Unobserved).unwrap();
+    Restorer::new(&delta).write(&back).unwrap();
     let file = "adapter_model.safetensors";
     assert!(std::fs::read(back.join(file)).unwrap() == std::fs::read(folder.join(file)).unwrap());
 }
@@ -235,7 +219,7 @@ fn what_is_not_finite_is_never_exported() {
         let shape = [ROWS, COLUMNS];
         let tensors = [("layer.0.q_proj.weight", shape, q), ("layer.0.k_proj.weight", shape, k)];
         put(&dir.path().join(name), &tensors, false);
-        Model::open(dir.path().join(name), &OpenOptions::default()).unwrap()
+        Model::open(dir.path().join(name)).unwrap()
     };
     let nan = vec![f32::NAN; ROWS * COLUMNS];
     let mut one = weight(3);
@@ -245,25 +229,25 @@ fn what_is_not_finite_is_never_exported() {
     let huge = put("huge", weight(1).iter().map(|x| x * 1e12).collect(), weight(2));
     let out = dir.path().join("adapter");
     for profile in [Profile::Portable, Profile::Peft] {
-        let mut export = ExportOptions::default();
-        export.profile = profile;
-        let run = |export: &ExportOptions, target: &Model| {
-            let options = Options::default();
-            export_adapter(&base, target, &out, Overwrite::Replace, export, &options, &Unobserved)
+        let run = |dtype: Option<Dtype>, target: &Model| {
+            AdapterExporter::new(&base, target)
+                .overwrite(Overwrite::Replace)
+                .profile(profile)
+                .dtype(dtype)
+                .write(&out)
         };
-        let e = run(&export, &all).unwrap_err();
+        let e = run(None, &all).unwrap_err();
         assert!(e.kind() == sparse::ErrorKind::InvalidInput && e.message().contains("NaN"), "{e}");
         assert!(!out.exists() || profile == Profile::Peft);
-        let report = run(&export, &some).unwrap();
+        let report = run(None, &some).unwrap();
         assert_eq!(report.left_out[0].tensor, "layer.0.q_proj.weight");
         assert!(report.left_out[0].reason.contains("NaN"), "{report:?}");
-        let adapter = Adapter::open(&out, &OpenOptions::default()).unwrap();
+        let adapter = Adapter::open(&out).unwrap();
         let factors = adapter.modules().iter().map(|m| adapter.factors(m).unwrap());
         let mut numbers = factors.flat_map(|f| [f.left, f.right].concat());
         assert!(numbers.all(f32::is_finite));
         // Too large for what was asked for.
-        export.dtype = Some(sparse::Dtype::F16);
-        let e = run(&export, &huge).unwrap_err();
+        let e = run(Some(Dtype::F16), &huge).unwrap_err();
         assert!(
             e.kind() == sparse::ErrorKind::InvalidArgument && e.message().contains("F16"),
             "{e}"

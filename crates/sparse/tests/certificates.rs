@@ -48,7 +48,7 @@ fn model_in(file: &str, path: &Path, weights: &Weights) -> Model {
     };
     let tensors: Vec<T> = weights.iter().map(tensor).collect();
     put(path, &Files::from([(file.to_owned(), safetensors(&tensors))]));
-    Model::open(path, &OpenOptions::default()).unwrap()
+    Model::open(path).unwrap()
 }
 
 fn read(model: &Model, name: &str) -> Vec<f64> {
@@ -84,16 +84,14 @@ fn certified(
     let dir = tempfile::tempdir().unwrap();
     let [base, tuned] =
         [("base", base), ("tuned", target)].map(|(n, w)| model(&dir.path().join(n), w));
-    let mut options = Options::default();
-    options.policy = policy;
-    let (bytes, report) = compress(Some(&base), &tuned, Vec::new(), &options, &Unobserved).unwrap();
+    let (bytes, report) =
+        Compressor::new(&tuned).base(&base).policy(policy).write_to(Vec::new()).unwrap();
     let delta = Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();
-    let plain = Options::default();
-    verify(Some(&base), &delta, &plain, &Unobserved).unwrap();
+    Verifier::new(&delta).base(&base).verify().unwrap();
     let out = dir.path().join("out");
-    reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &plain, &Unobserved).unwrap();
-    let restored = Model::open(&out, &OpenOptions::default()).unwrap();
-    let found = quality(Some(&base), &tuned, &delta, &plain, &Unobserved).unwrap();
+    Restorer::new(&delta).base(&base).write(&out).unwrap();
+    let restored = Model::open(&out).unwrap();
+    let found = Verifier::new(&delta).base(&base).quality(&tuned).unwrap();
     assert!(found.agrees() && found.tensors.iter().all(|t| t.same_change));
     let (mut sums, mut shares) = ([0.0; 2], Vec::new());
     for (name, (dtype, _)) in target {
@@ -232,10 +230,8 @@ fn weights_that_are_not_finite_are_said() {
     let base = model(&dir.path().join("base"), &base);
     let tuned = model(&dir.path().join("tuned"), &tuned);
     for policy in [Policy::Lossless, Policy::Within(Bound::Relative(0.2))] {
-        let mut options = Options::default();
-        options.policy = policy;
         let (bytes, report) =
-            compress(Some(&base), &tuned, Vec::new(), &options, &Unobserved).unwrap();
+            Compressor::new(&tuned).base(&base).policy(policy).write_to(Vec::new()).unwrap();
         assert!(
             report.notes.iter().any(|n| n.contains("2 of 8192 weights of layer.weight are NaN")),
             "{:?}",
@@ -245,7 +241,7 @@ fn weights_that_are_not_finite_are_said() {
             Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();
         let Some(certificate) = report.certificate else { continue };
         assert!(certificate.not_finite == 2 && certificate.relative_error() <= 0.2);
-        let found = quality(Some(&base), &tuned, &delta, &Options::default(), &Unobserved).unwrap();
+        let found = Verifier::new(&delta).base(&base).quality(&tuned).unwrap();
         assert!(
             found.agrees()
                 && found.recorded.unwrap().not_finite == 2
@@ -279,18 +275,19 @@ fn what_a_certificate_is_relative_to_is_recorded() {
     // In a file of another name, so that nothing but the tensor has to do with it.
     let base = model_in("other.safetensors", &dir.path().join("base"), &base);
     let tuned = model(&dir.path().join("tuned"), &tuned);
-    let mut options = Options::default();
-    options.policy = Policy::Within(Bound::Relative(0.1));
-    let (bytes, _) = compress(Some(&base), &tuned, Vec::new(), &options, &Unobserved).unwrap();
+    let (bytes, _) = Compressor::new(&tuned)
+        .base(&base)
+        .policy(Policy::Within(Bound::Relative(0.1)))
+        .write_to(Vec::new())
+        .unwrap();
     let delta = Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();
     let tensor = |index: &sparse_container::Index| {
         index.entries.iter().position(|e| e.attributes.contains_key(&CERTIFICATE)).unwrap()
     };
     let entry = &delta.index().entries[tensor(delta.index())];
     assert!(entry.attributes.contains_key(&REFERENCE), "it is coded without the base");
-    let measured =
-        |delta: &Delta| quality(Some(&base), &tuned, delta, &Options::default(), &Unobserved);
-    let checked = |delta: &Delta, base| verify(base, delta, &Options::default(), &Unobserved);
+    let measured = |delta: &Delta| Verifier::new(delta).base(&base).quality(&tuned);
+    let checked = |delta: &Delta, base| Verifier::new(delta).base(base).verify();
     assert!(measured(&delta).unwrap().agrees());
     checked(&delta, Some(&base)).unwrap();
     // It restores without the base, of which then less can be said.

@@ -88,17 +88,17 @@ impl Models {
     }
 
     fn open(&self, name: &str) -> Model {
-        Model::open(self.path(name), &OpenOptions::default()).unwrap()
+        Model::open(self.path(name)).unwrap()
     }
 
-    fn compress(&self, options: &Options, observer: &dyn Observer) -> Result<CompressReport> {
+    fn compress(&self, observer: &dyn Observer) -> Result<CompressReport> {
         let (base, target) = (self.open("base"), self.open("target"));
-        let out = self.path("d.sparse");
-        compress_to_path(Some(&base), &target, &out, Overwrite::Replace, options, observer)
+        let job = Compressor::new(&target).base(&base).overwrite(Overwrite::Replace);
+        job.observer(observer).write(self.path("d.sparse"))
     }
 
     fn delta(&self) -> Delta {
-        Delta::open(&self.path("d.sparse"), Codecs::default(), &Limits::default()).unwrap()
+        Delta::open(self.path("d.sparse")).unwrap()
     }
 
     fn names(&self) -> Vec<String> {
@@ -130,9 +130,7 @@ fn compress_refuses_models_that_change() {
                 let models = Models::new();
                 let file = models.path(victim).join("model.safetensors");
                 let observer = Disturb { phase, file: &file, how };
-                let e = models
-                    .compress(&Options::default(), &observer)
-                    .expect_err(&format!("{observer:?}"));
+                let e = models.compress(&observer).expect_err(&format!("{observer:?}"));
                 assert_named(&e, &file, what);
                 assert_eq!(models.names(), ["base", "target"], "{observer:?}");
             }
@@ -161,20 +159,22 @@ fn a_stream_gets_nothing_of_a_delta_that_is_not_proved() {
     let (base, target) = (models.open("base"), models.open("target"));
     let file = models.path("base/model.safetensors");
     let observer = Disturb { phase: "verifying", file: &file, how: How::OverwriteUnseen };
-    let e = compress(Some(&base), &target, Strict, &Options::default(), &observer).err().unwrap();
+    let e =
+        Compressor::new(&target).base(&base).observer(&observer).write_to(Strict).err().unwrap();
     assert_named(&e, &file, "the base");
 }
 
 #[test]
 fn a_lossy_delta_of_a_model_that_changes_is_refused() {
-    let mut options = Options::default();
-    options.policy = Policy::Within(Bound::Relative(0.2));
     for (victim, what) in [("base", "the base"), ("target", "the fine-tuned model")] {
         for how in [How::Cut, How::Overwrite] {
             let models = Models::new();
             let file = models.path(victim).join("model.safetensors");
             let observer = Disturb { phase: "measuring", file: &file, how };
-            let e = models.compress(&options, &observer).unwrap_err();
+            let policy = Policy::Within(Bound::Relative(0.2));
+            let (base, target) = (models.open("base"), models.open("target"));
+            let job = Compressor::new(&target).base(&base).policy(policy).observer(&observer);
+            let e = job.write(models.path("d.sparse")).unwrap_err();
             assert_named(&e, &file, what);
             assert_eq!(models.names(), ["base", "target"]);
         }
@@ -184,17 +184,17 @@ fn a_lossy_delta_of_a_model_that_changes_is_refused() {
 #[test]
 fn without_the_proof_the_delta_is_the_same() {
     let models = Models::new();
-    models.compress(&Options::default(), &Unobserved).unwrap();
+    models.compress(&Unobserved).unwrap();
     let proved = fs::read(models.path("d.sparse")).unwrap();
-    let mut options = Options::default();
-    options.verify = false;
     struct NoProof;
     impl Observer for NoProof {
         fn begin(&self, phase: &str, _: u64) {
             assert_ne!(phase, "verifying");
         }
     }
-    models.compress(&options, &NoProof).unwrap();
+    let (base, target) = (models.open("base"), models.open("target"));
+    let job = Compressor::new(&target).base(&base).proof(false).observer(&NoProof);
+    job.overwrite(Overwrite::Replace).write(models.path("d.sparse")).unwrap();
     assert!(fs::read(models.path("d.sparse")).unwrap() == proved);
 }
 
@@ -203,19 +203,18 @@ fn verify_and_reconstruct_refuse_inputs_that_change() {
     for how in [How::Cut, How::Overwrite, How::Replace, How::Remove] {
         for (victim, what) in [("base/model.safetensors", "the base"), ("d.sparse", "the delta")] {
             let models = Models::new();
-            models.compress(&Options::default(), &Unobserved).unwrap();
+            models.compress(&Unobserved).unwrap();
             let file = models.path(victim);
             let kept = fs::read(&file).unwrap();
             let again = || {
                 fs::write(&file, &kept).unwrap();
                 (models.open("base"), models.delta())
             };
-            let options = Options::default();
 
             let (base, delta) = again();
             let observer = Disturb { phase: "verifying", file: &file, how };
             assert_named(
-                &verify(Some(&base), &delta, &options, &observer).unwrap_err(),
+                &Verifier::new(&delta).base(&base).observer(&observer).verify().unwrap_err(),
                 &file,
                 what,
             );
@@ -223,7 +222,7 @@ fn verify_and_reconstruct_refuse_inputs_that_change() {
             let (base, delta) = again();
             let out = models.path("out");
             let observer = Disturb { phase: "reconstructing", file: &file, how };
-            let e = reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &options, &observer);
+            let e = Restorer::new(&delta).base(&base).observer(&observer).write(&out);
             assert_named(&e.unwrap_err(), &file, what);
             let left: Vec<String> =
                 models.names().into_iter().filter(|n| n != "d.sparse").collect();
@@ -231,13 +230,15 @@ fn verify_and_reconstruct_refuse_inputs_that_change() {
 
             let (base, delta) = again();
             let observer = Disturb { phase: "measuring", file: &file, how };
-            let e = quality(Some(&base), &models.open("target"), &delta, &options, &observer)
+            let e = Verifier::new(&delta)
+                .base(&base)
+                .observer(&observer)
+                .quality(&models.open("target"))
                 .unwrap_err();
             assert_named(&e, &file, what);
 
             let (base, delta) = again();
-            reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &options, &Unobserved)
-                .unwrap();
+            Restorer::new(&delta).base(&base).write(&out).unwrap();
             assert_eq!(tree(&out), tree(&models.path("target")));
         }
     }
@@ -249,14 +250,13 @@ fn estimate_and_export_refuse_models_that_change() {
     let file = models.path("base/model.safetensors");
     let (base, target) = (models.open("base"), models.open("target"));
     let observer = Disturb { phase: "sampling", file: &file, how: How::Overwrite };
-    let e = estimate(Some(&base), &target, 0.01, &Options::default(), &observer).unwrap_err();
+    let e = Compressor::new(&target).base(&base).observer(&observer).estimate(0.01).unwrap_err();
     assert_named(&e, &file, "the base");
 
     let (base, target) = (models.open("base"), models.open("target"));
     let observer = Disturb { phase: "factoring", file: &file, how: How::Overwrite };
-    let (out, options) = (models.path("adapter"), Options::default());
-    let export = ExportOptions::default();
-    let e = export_adapter(&base, &target, &out, Overwrite::Refuse, &export, &options, &observer);
+    let out = models.path("adapter");
+    let e = AdapterExporter::new(&base, &target).observer(&observer).write(&out);
     assert_named(&e.unwrap_err(), &file, "the base");
     assert_eq!(models.names(), ["base", "target"]);
 }
@@ -275,5 +275,5 @@ fn a_new_mode_or_link_is_no_change() {
     }
     let models = Models::new();
     let touch = Touch(models.path("base/model.safetensors"), models.path("link"));
-    models.compress(&Options::default(), &touch).unwrap();
+    models.compress(&touch).unwrap();
 }

@@ -110,27 +110,32 @@ fn round_trips(dir: &Path, parts: &[Files; 3], effort: Effort) -> [CompressRepor
     for (name, files) in ["base", "tuned", "adapter"].into_iter().zip(parts) {
         put(&dir.join(name), files);
     }
-    let open = |name: &str| Model::open(dir.join(name), &OpenOptions::default()).unwrap();
+    let open = |name: &str| Model::open(dir.join(name)).unwrap();
     let (base, tuned) = (open("base"), open("tuned"));
-    let adapter = Adapter::open(dir.join("adapter"), &OpenOptions::default()).unwrap();
+    let adapter = Adapter::open(dir.join("adapter")).unwrap();
     [None, Some(Arc::new(adapter))].map(|adapter| {
-        let mut options = Options::default();
-        options.effort = effort;
-        options.adapter = adapter;
-        let (bytes, report) =
-            compress(Some(&base), &tuned, Vec::new(), &options, &Unobserved).unwrap();
+        let (bytes, report) = Compressor::new(&tuned)
+            .base(&base)
+            .effort(effort)
+            .adapter(adapter.clone())
+            .write_to(Vec::new())
+            .unwrap();
         // All of so little is looked at.
-        let expected =
-            estimate(Some(&base), &tuned, 0.01, &options, &Unobserved).unwrap().delta_bytes;
+        let expected = Compressor::new(&tuned)
+            .base(&base)
+            .effort(effort)
+            .adapter(adapter.clone())
+            .estimate(0.01)
+            .unwrap()
+            .delta_bytes;
         assert!(
             expected.abs_diff(report.delta_bytes) < report.delta_bytes / 20,
             "{expected} {report:?}"
         );
         let delta =
             Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();
-        let out = dir.join(format!("out-{}", options.adapter.is_some()));
-        reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved)
-            .unwrap();
+        let out = dir.join(format!("out-{}", adapter.is_some()));
+        Restorer::new(&delta).base(&base).write(&out).unwrap();
         assert_eq!(tree(&out), tree(&dir.join("tuned")));
         report
     })

@@ -10,7 +10,7 @@ use std::path::Path;
 use support::{Files, Rng, T, put, safetensors, tree};
 
 fn open(path: &Path) -> Model {
-    Model::open(path, &OpenOptions::default()).unwrap()
+    Model::open(path).unwrap()
 }
 
 /// Compress and restore; returns the report and the target's size.
@@ -23,13 +23,12 @@ fn round_trip(base: Option<&Files>, target: &Files) -> (CompressReport, Delta) {
         open(&base_path)
     });
     let target_model = open(&target_path);
-    let options = Options::default();
     let (bytes, report) =
-        compress(base.as_ref(), &target_model, Vec::new(), &options, &Unobserved).unwrap();
+        Compressor::new(&target_model).base(base.as_ref()).write_to(Vec::new()).unwrap();
     assert_eq!(bytes.len() as u64, report.delta_bytes);
     let delta = Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();
     let out = dir.path().join("out");
-    reconstruct(base.as_ref(), &delta, &out, Overwrite::Refuse, &options, &Unobserved).unwrap();
+    Restorer::new(&delta).base(base.as_ref()).write(&out).unwrap();
     assert_eq!(tree(&out), tree(&target_path));
     if let Some(base) = &base {
         assert_eq!(tree(base.root()), tree(&base_path), "the base was written to");
@@ -235,12 +234,9 @@ fn estimates_are_near() {
     for pair in ["minilm-bf16", "minilm-f32"] {
         let (base, target) =
             (open(&fixtures.join(pair).join("base")), open(&fixtures.join(pair).join("finetuned")));
-        let options = Options::default();
         let out = dir.path().join(pair);
-        let report =
-            compress_to_path(Some(&base), &target, &out, Overwrite::Refuse, &options, &Unobserved)
-                .unwrap();
-        let estimate = estimate(Some(&base), &target, 0.01, &options, &Unobserved).unwrap();
+        let report = Compressor::new(&target).base(&base).write(&out).unwrap();
+        let estimate = Compressor::new(&target).base(&base).estimate(0.01).unwrap();
         let error = estimate.delta_bytes as f64 / report.delta_bytes as f64 - 1.0;
         assert!(error.abs() < 0.03, "{pair}: {error}");
     }

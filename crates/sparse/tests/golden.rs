@@ -12,10 +12,7 @@ mod golden_pairs;
 mod support;
 
 use golden_pairs::Pair;
-use sparse::{
-    Codecs, Delta, ErrorKind, Limits, Model, OpenOptions, Options, Overwrite, Unobserved,
-    reconstruct,
-};
+use sparse::{Delta, ErrorKind, Model, Restorer};
 use sparse_codecs::entropy::{bytes, tables, varint};
 use sparse_container::{FORMAT_VERSION, digest};
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,7 +116,7 @@ fn folders(source: Source, room: &Path) -> (Option<PathBuf>, PathBuf) {
 }
 
 fn open(path: &Path) -> Model {
-    Model::open(path, &OpenOptions::default()).unwrap()
+    Model::open(path).unwrap()
 }
 
 /// What a delta has in it.
@@ -183,10 +180,9 @@ fn restore(case: &Case, delta: &Path) -> (BTreeSet<String>, String) {
     let room = tempfile::tempdir().unwrap();
     let (base, target) = folders(source, room.path());
     let base = base.map(|b| open(&b));
-    let delta = Delta::open(delta, Codecs::default(), &Limits::default()).unwrap();
+    let delta = Delta::open(delta).unwrap();
     let out = room.path().join("out");
-    reconstruct(base.as_ref(), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved)
-        .unwrap();
+    Restorer::new(&delta).base(base.as_ref()).write(&out).unwrap();
     let is_lossless = codec == "lossless" || codec.starts_with("layered");
     assert_eq!(tree(&out) == tree(&target), is_lossless, "{name}");
     (kinds(&delta), digest_of(&out))
@@ -233,7 +229,7 @@ fn older_versions_are_refused() {
             if path.extension().is_none_or(|e| e != "sparse") {
                 continue;
             }
-            let e = Delta::open(&path, Codecs::default(), &Limits::default()).unwrap_err();
+            let e = Delta::open(&path).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::UnsupportedVersion);
             assert!(e.to_string().contains(&version[1..].replace('_', ".")), "{e}");
         }
@@ -256,19 +252,11 @@ fn write() {
         let room = tempfile::tempdir().unwrap();
         let (base, target) = folders(*source, room.path());
         let (base, target) = (base.map(|b| open(&b)), open(&target));
-        let mut options = Options::default();
-        if *codec != "lossless" {
-            options.policy = sparse::Policy::Fixed(sparse::Setting::parse(codec).unwrap());
-        }
-        sparse::compress_to_path(
-            base.as_ref(),
-            &target,
-            &path,
-            Overwrite::Refuse,
-            &options,
-            &Unobserved,
-        )
-        .unwrap();
+        let policy = match *codec {
+            "lossless" => sparse::Policy::Lossless,
+            codec => sparse::Policy::Fixed(sparse::Setting::parse(codec).unwrap()),
+        };
+        sparse::Compressor::new(&target).base(base.as_ref()).policy(policy).write(&path).unwrap();
         let (found, digest) = restore(case, &path);
         println!("{name}: {} bytes, {found:?}", path.metadata().unwrap().len());
         digests.insert((*name).to_owned(), digest);

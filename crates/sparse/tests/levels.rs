@@ -12,10 +12,7 @@ mod golden_pairs;
 #[path = "restore_support/mod.rs"]
 mod support;
 
-use sparse::{
-    Codecs, Delta, Limits, Model, OpenOptions, Options, Overwrite, Policy, Setting, Unobserved,
-    compress, reconstruct,
-};
+use sparse::{Codecs, Compressor, Delta, Limits, Model, Policy, Restorer, Setting};
 use sparse_container::digest;
 use std::path::Path;
 use std::process::Command;
@@ -39,20 +36,21 @@ const WORKER: &str = "SPARSE_TEST_LEVELS_WORKER";
 
 /// Digests of the delta, and of what its layers restore.
 fn outcome(codec: &str, base: &Path, target: &Path) -> String {
-    let open = |path: &Path| Model::open(path, &OpenOptions::default()).unwrap();
+    let open = |path: &Path| Model::open(path).unwrap();
     let (base, target) = (open(base), open(target));
-    let mut options = Options::default();
     // Many chunks.
-    options.chunk_len = 700;
-    options.policy = Policy::Fixed(Setting::parse(codec).unwrap());
-    let (bytes, _) = compress(Some(&base), &target, Vec::new(), &options, &Unobserved).unwrap();
+    let (bytes, _) = Compressor::new(&target)
+        .base(&base)
+        .chunk_len(700)
+        .policy(Policy::Fixed(Setting::parse(codec).unwrap()))
+        .write_to(Vec::new())
+        .unwrap();
     let mut out = format!("{codec} {}", digest(&bytes));
     let delta = Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();
-    for layers in [None, Some(1)] {
-        options.layers = layers;
+    for layers in [u32::MAX, 1] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
-        reconstruct(Some(&base), &delta, &path, Overwrite::Refuse, &options, &Unobserved).unwrap();
+        Restorer::new(&delta).base(&base).layers(layers).write(&path).unwrap();
         let restored = tree(&path).into_values().flatten().collect::<Vec<u8>>();
         out += &format!(" {}", digest(&restored));
     }

@@ -7,24 +7,17 @@
 mod support;
 
 use sparse::{
-    Bound, Codecs, Delta, Limits, Model, OpenOptions, Options, Overwrite, Policy, Rule, Setting,
-    Unobserved, compress, compress_to_path, quality, reconstruct, verify,
+    Bound, Codecs, Compressor, Delta, Limits, Model, Policy, Restorer, Rule, Setting, Verifier,
 };
 use std::path::{Path, PathBuf};
 
 fn pair_part(pair: &str, part: &str) -> Model {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../fixtures", pair, part].iter().collect();
-    Model::open(path, &OpenOptions::default()).unwrap()
+    Model::open(path).unwrap()
 }
 
 fn fixture(part: &str) -> Model {
     pair_part("minilm-bf16", part)
-}
-
-fn options(policy: Policy) -> Options {
-    let mut options = Options::default();
-    options.policy = policy;
-    options
 }
 
 fn fixed(text: &str) -> Policy {
@@ -39,11 +32,11 @@ struct Made {
 fn make(policy: Policy) -> Made {
     let (base, target) = (fixture("base"), fixture("finetuned"));
     let (bytes, report) =
-        compress(Some(&base), &target, Vec::new(), &options(policy), &Unobserved).unwrap();
+        Compressor::new(&target).base(&base).policy(policy).write_to(Vec::new()).unwrap();
     assert_eq!(report.delta_bytes, bytes.len() as u64);
     let delta = Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();
-    verify(Some(&base), &delta, &Options::default(), &Unobserved).unwrap();
-    let found = quality(Some(&base), &target, &delta, &Options::default(), &Unobserved).unwrap();
+    Verifier::new(&delta).base(&base).verify().unwrap();
+    let found = Verifier::new(&delta).base(&base).quality(&target).unwrap();
     assert!(found.agrees());
     assert_eq!(report.certificate.unwrap().exact, found.total.exact);
     Made { delta, report }
@@ -51,10 +44,7 @@ fn make(policy: Policy) -> Made {
 
 fn lossless_bytes() -> u64 {
     let (base, target) = (fixture("base"), fixture("finetuned"));
-    compress(Some(&base), &target, Vec::new(), &Options::default(), &Unobserved)
-        .unwrap()
-        .1
-        .delta_bytes
+    Compressor::new(&target).base(&base).write_to(Vec::new()).unwrap().1.delta_bytes
 }
 
 #[test]
@@ -65,8 +55,7 @@ fn within_an_error() {
         assert!(made.report.delta_bytes < last, "{error}: {} {last}", made.report.delta_bytes);
         last = made.report.delta_bytes;
         let (base, target) = (fixture("base"), fixture("finetuned"));
-        let found =
-            quality(Some(&base), &target, &made.delta, &Options::default(), &Unobserved).unwrap();
+        let found = Verifier::new(&made.delta).base(&base).quality(&target).unwrap();
         assert!(found.tensors.iter().all(|t| t.found.relative_error() <= error));
         // By tensor, what was achieved is a share of a unit that many tensors have in common.
         let sum =
@@ -101,14 +90,11 @@ fn estimates_are_near() {
             "svd=4",
             "layered=4",
         ] {
-            let (_, report) = compress(
-                Some(&base),
-                &target,
-                std::io::sink(),
-                &options(fixed(codec)),
-                &Unobserved,
-            )
-            .unwrap();
+            let (_, report) = Compressor::new(&target)
+                .base(&base)
+                .policy(fixed(codec))
+                .write_to(std::io::sink())
+                .unwrap();
             let sum =
                 |of: fn(&sparse::ChoiceReport) -> u64| report.choices.iter().map(of).sum::<u64>();
             let (estimated, achieved) = (sum(|c| c.estimated_bytes), sum(|c| c.achieved_bytes));
@@ -154,7 +140,7 @@ fn to_a_size() {
     }
     let (base, target) = (fixture("base"), fixture("finetuned"));
     let e =
-        compress(Some(&base), &target, Vec::new(), &options(Policy::TargetSize(100)), &Unobserved);
+        Compressor::new(&target).base(&base).policy(Policy::TargetSize(100)).write_to(Vec::new());
     assert_eq!(e.unwrap_err().kind(), sparse::ErrorKind::InvalidArgument);
 }
 
@@ -180,7 +166,10 @@ fn by_codec_and_by_tensor() {
     }
     let (base, target) = (fixture("base"), fixture("finetuned"));
     for wrong in ["int9", "int8=3", "sparse=1.5", "ulp-bounded=0.5"] {
-        let e = compress(Some(&base), &target, Vec::new(), &options(fixed(wrong)), &Unobserved)
+        let e = Compressor::new(&target)
+            .base(&base)
+            .policy(fixed(wrong))
+            .write_to(Vec::new())
             .unwrap_err();
         assert_eq!(e.kind(), sparse::ErrorKind::InvalidArgument, "{wrong}");
     }
@@ -195,36 +184,18 @@ fn layers_stop_after_the_first_or_bring_back_everything() {
     assert_eq!(whole.exact, whole.weights);
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("first");
-    let mut options = Options::default();
-    options.layers = Some(1);
-    reconstruct(Some(&base), &made.delta, &out, Overwrite::Refuse, &options, &Unobserved).unwrap();
+    Restorer::new(&made.delta).base(&base).layers(1).write(&out).unwrap();
     // What comes of it is what the factors alone say.
-    let first = Model::open(&out, &OpenOptions::default()).unwrap();
-    let (bytes, report) =
-        compress(Some(&first), &target, Vec::new(), &Options::default(), &Unobserved).unwrap();
+    let first = Model::open(&out).unwrap();
+    let (bytes, report) = Compressor::new(&target).base(&first).write_to(Vec::new()).unwrap();
     assert!(report.identical < report.tensors && !bytes.is_empty());
     let svd = make(fixed("svd=8"));
     let lossy = dir.path().join("svd");
-    reconstruct(
-        Some(&base),
-        &svd.delta,
-        &lossy,
-        Overwrite::Refuse,
-        &Options::default(),
-        &Unobserved,
-    )
-    .unwrap();
+    Restorer::new(&svd.delta).base(&base).write(&lossy).unwrap();
     let weights = |folder: &Path| std::fs::read(folder.join("model.safetensors")).unwrap();
     assert!(weights(&out) == weights(&lossy), "one layer is the lossy codec");
     // The base is checked all the same.
-    let e = reconstruct(
-        Some(&target),
-        &made.delta,
-        &dir.path().join("x"),
-        Overwrite::Refuse,
-        &options,
-        &Unobserved,
-    );
+    let e = Restorer::new(&made.delta).base(&target).layers(1).write(dir.path().join("x"));
     assert_eq!(e.unwrap_err().kind(), sparse::ErrorKind::BaseMismatch);
 }
 
@@ -233,23 +204,16 @@ fn on_disk_as_in_memory_and_on_any_number_of_threads() {
     let (base, target) = (fixture("base"), fixture("finetuned"));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("d.sparse");
-    let policy = || options(Policy::Within(Bound::Relative(0.1)));
-    compress_to_path(Some(&base), &target, &path, Overwrite::Refuse, &policy(), &Unobserved)
-        .unwrap();
-    let (bytes, _) = compress(Some(&base), &target, Vec::new(), &policy(), &Unobserved).unwrap();
+    let policy = || Policy::Within(Bound::Relative(0.1));
+    Compressor::new(&target).base(&base).policy(policy()).write(&path).unwrap();
+    let (bytes, _) =
+        Compressor::new(&target).base(&base).policy(policy()).write_to(Vec::new()).unwrap();
     assert!(std::fs::read(&path).unwrap() == bytes);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no scratch file is left");
     // A base that is not the one is told, and nothing is written.
-    let delta = Delta::open(&path, Codecs::default(), &Limits::default()).unwrap();
+    let delta = Delta::open(&path).unwrap();
     let out = dir.path().join("out");
-    let e = reconstruct(
-        Some(&target),
-        &delta,
-        &out,
-        Overwrite::Refuse,
-        &Options::default(),
-        &Unobserved,
-    );
+    let e = Restorer::new(&delta).base(&target).write(&out);
     assert_eq!(e.unwrap_err().kind(), sparse::ErrorKind::BaseMismatch);
     assert!(!Path::exists(&out));
 }
@@ -311,10 +275,10 @@ mod bounds {
                 put(&dir.path().join(name), &Files::from([("m.safetensors".to_owned(),
                     safetensors(tensors))]));
             }
-            let open = |name| Model::open(dir.path().join(name), &OpenOptions::default()).unwrap();
+            let open = |name| Model::open(dir.path().join(name)).unwrap();
             let (base, target) = (open("base"), open("target"));
             let make = |policy| {
-                compress(Some(&base), &target, Vec::new(), &options(policy), &Unobserved).unwrap().0
+                Compressor::new(&target).base(&base).policy(policy).write_to(Vec::new()).unwrap().0
             };
             let most = make(Policy::Lossless).len();
             for bound in [Bound::Relative(relative), Bound::Absolute(absolute), Bound::Ulps(ulps)] {
@@ -323,8 +287,7 @@ mod bounds {
                 prop_assert!(bytes.len() <= most + 128, "{bound:?}: {} {most}", bytes.len());
                 let delta = Delta::from_source(Box::new(bytes), Codecs::default(),
                     &Limits::default()).unwrap();
-                let found = quality(Some(&base), &target, &delta, &Options::default(),
-                    &Unobserved).unwrap();
+                let found = Verifier::new(&delta).base(&base).quality(&target).unwrap();
                 prop_assert!(found.agrees());
                 for t in &found.tensors {
                     match bound {

@@ -18,18 +18,10 @@ fn everything_comes_back() {
     let bytes = place.pair.target.values().map(|f| f.len() as u64).sum();
     assert_eq!((report.files, report.tensors, report.bytes), (5, 8, bytes));
     let mapped = place.mapped_base();
-    let (delta, options) = (place.delta(), Options::default());
-    let verified = verify(Some(&mapped), &delta, &options, &Unobserved).unwrap();
+    let delta = place.delta();
+    let verified = Verifier::new(&delta).base(&mapped).verify().unwrap();
     assert_eq!(verified, report);
-    reconstruct(
-        Some(&mapped),
-        &delta,
-        &place.path("out2"),
-        Overwrite::Refuse,
-        &options,
-        &Unobserved,
-    )
-    .unwrap();
+    Restorer::new(&delta).base(&mapped).write(place.path("out2")).unwrap();
     assert_eq!(tree(&place.path("out2")), place.pair.target);
 }
 
@@ -55,7 +47,8 @@ fn progress_adds_up() {
     }
     let place = Place::new();
     let count = Count::default();
-    let report = verify(Some(&place.base()), &place.delta(), &Options::default(), &count).unwrap();
+    let report =
+        Verifier::new(&place.delta()).base(&place.base()).observer(&count).verify().unwrap();
     assert_eq!(count.total.load(Ordering::Relaxed), report.bytes);
     assert_eq!(count.done.load(Ordering::Relaxed), report.bytes);
     assert_eq!(count.ends.load(Ordering::Relaxed), 1);
@@ -119,12 +112,11 @@ fn shards_do_not_matter_to_tensors() {
             ("2.safetensors".into(), safetensors(&[a])),
         ]),
     );
-    let base = Model::open(dir.path().join("base"), &OpenOptions::default()).unwrap();
+    let base = Model::open(dir.path().join("base")).unwrap();
     let delta =
         Delta::from_source(Box::new(m.finish()), Codecs::default(), &Limits::default()).unwrap();
     let out = dir.path().join("out");
-    reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved)
-        .unwrap();
+    Restorer::new(&delta).base(&base).write(&out).unwrap();
     assert_eq!(tree(&out)["model.safetensors"], safetensors(&both));
 }
 
@@ -201,8 +193,7 @@ fn shapes_are_compared_before_anything_is_written() {
 fn a_base_is_asked_for() {
     let place = Place::new();
     let (out, delta) = (place.path("out"), place.delta());
-    let e = reconstruct(None, &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved)
-        .unwrap_err();
+    let e = Restorer::new(&delta).write(&out).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::InvalidArgument);
     assert!(e.to_string().contains("needs its base") && e.to_string().contains("org/base"), "{e}");
     assert!(!out.exists());
@@ -254,7 +245,7 @@ fn digests_tell_the_delta_from_the_base() {
         &dir.path().join("base"),
         &Files::from([("m.safetensors".into(), safetensors(std::slice::from_ref(&a)))]),
     );
-    let base = Model::open(dir.path().join("base"), &OpenOptions::default()).unwrap();
+    let base = Model::open(dir.path().join("base")).unwrap();
     for what in ["tensor", "file"] {
         let mut m = Maker::new(1 << 10);
         let b = m.base("m.safetensors", &a);
@@ -265,7 +256,7 @@ fn digests_tell_the_delta_from_the_base() {
         m.file("m.safetensors", b"another", &parts);
         let delta = Delta::from_source(Box::new(m.finish()), Codecs::default(), &Limits::default())
             .unwrap();
-        let e = verify(Some(&base), &delta, &Options::default(), &Unobserved).unwrap_err();
+        let e = Verifier::new(&delta).base(&base).verify().unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Corrupt, "{e}");
         assert_eq!(e.tensor(), (what == "tensor").then_some("a"), "{e}");
     }
@@ -275,12 +266,11 @@ fn digests_tell_the_delta_from_the_base() {
 fn unknown_codecs_are_refused_first() {
     let place = Place::new();
     let out = place.path("out");
-    let delta = Delta::open(&place.path("d.sparse"), Codecs::none(), &Limits::default()).unwrap();
+    let delta =
+        Delta::open_with(place.path("d.sparse"), Codecs::none(), &Limits::default()).unwrap();
     assert!(inspect(&delta).entries.iter().any(|e| e.codec == "codec 1"));
     let base = place.base();
-    let e =
-        reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &Options::default(), &Unobserved)
-            .unwrap_err();
+    let e = Restorer::new(&delta).base(&base).write(&out).unwrap_err();
     assert_eq!((e.kind(), e.tensor()), (ErrorKind::UnknownCodec, Some("emb")), "{e}");
 }
 
@@ -295,12 +285,12 @@ fn cancelled() {
         }
     }
     let place = Place::new();
-    let options = Options::default();
     let before = tree(place.dir.path());
-    let observer = After(options.cancel.clone(), AtomicU64::new(0));
+    let token = CancelToken::new();
+    let observer = After(token.clone(), AtomicU64::new(0));
     let (base, delta, out) = (place.base(), place.delta(), place.path("out"));
-    let e =
-        reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &options, &observer).unwrap_err();
+    let job = Restorer::new(&delta).base(&base).observer(&observer).cancel(token);
+    let e = job.write(&out).unwrap_err();
     assert_eq!((e.kind(), e.to_string().as_str()), (ErrorKind::Cancelled, "cancelled"));
     assert_eq!(tree(place.dir.path()), before);
 }
@@ -311,8 +301,8 @@ fn outputs_are_replaced_only_when_asked() {
     let out = place.path("out");
     put(&out, &Files::from([("old".into(), b"old".to_vec())]));
     assert_eq!(place.fails_only_restoring().kind(), ErrorKind::AlreadyExists);
-    let (base, delta, options) = (place.base(), place.delta(), Options::default());
-    reconstruct(Some(&base), &delta, &out, Overwrite::Replace, &options, &Unobserved).unwrap();
+    let (base, delta) = (place.base(), place.delta());
+    Restorer::new(&delta).base(&base).overwrite(Overwrite::Replace).write(&out).unwrap();
     assert_eq!(tree(&out), place.pair.target);
 }
 
@@ -320,17 +310,13 @@ fn outputs_are_replaced_only_when_asked() {
 fn inputs_are_never_written_to() {
     let place = Place::new();
     let before = tree(place.dir.path());
-    let (base, delta, options) = (place.base(), place.delta(), Options::default());
+    let (base, delta) = (place.base(), place.delta());
     for bad in ["base", "base/out", ".", "d.sparse"] {
-        let e = reconstruct(
-            Some(&base),
-            &delta,
-            &place.path(bad),
-            Overwrite::Replace,
-            &options,
-            &Unobserved,
-        )
-        .unwrap_err();
+        let e = Restorer::new(&delta)
+            .base(&base)
+            .overwrite(Overwrite::Replace)
+            .write(place.path(bad))
+            .unwrap_err();
         assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{bad}: {e}");
     }
     assert_eq!(tree(place.dir.path()), before);
@@ -352,7 +338,7 @@ fn a_single_file_comes_back_as_one() {
     let dir = tempfile::tempdir().unwrap();
     let p = |s: &str| dir.path().join(s);
     fs::write(p("base.safetensors"), safetensors(std::slice::from_ref(&a))).unwrap();
-    let base = Model::open(p("base.safetensors"), &OpenOptions::default()).unwrap();
+    let base = Model::open(p("base.safetensors")).unwrap();
     let mut m = Maker::new(1 << 10);
     let b = m.base("model.safetensors", &a);
     let unit = m.unit(&Lossless, &[(&new[0], Some((b, &a.bytes)))]);
@@ -362,9 +348,8 @@ fn a_single_file_comes_back_as_one() {
     let delta =
         Delta::from_source(Box::new(m.finish()), Codecs::default(), &Limits::default()).unwrap();
     assert!(delta.is_single_file() && inspect(&delta).is_single_file);
-    let restore = |out: &str, overwrite| {
-        reconstruct(Some(&base), &delta, &p(out), overwrite, &Options::default(), &Unobserved)
-    };
+    let restore =
+        |out: &str, overwrite| Restorer::new(&delta).base(&base).overwrite(overwrite).write(p(out));
     restore("out.safetensors", Overwrite::Refuse).unwrap();
     assert_eq!(fs::read(p("out.safetensors")).unwrap(), safetensors(&new));
     assert_eq!(
@@ -381,10 +366,8 @@ fn a_single_file_comes_back_as_one() {
     assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
     // A wrong base leaves no file.
     fs::write(p("other.safetensors"), safetensors(&[a.tuned(9)])).unwrap();
-    let other = Model::open(p("other.safetensors"), &OpenOptions::default()).unwrap();
-    let options = Options::default();
-    let e = reconstruct(Some(&other), &delta, &p("new"), Overwrite::Refuse, &options, &Unobserved)
-        .unwrap_err();
+    let other = Model::open(p("other.safetensors")).unwrap();
+    let e = Restorer::new(&delta).base(&other).write(p("new")).unwrap_err();
     assert_eq!((e.kind(), e.tensor()), (ErrorKind::BaseMismatch, Some("a")), "{e}");
     let left = tree(dir.path()).into_keys().filter(|k| k.contains("new") || k.contains("partial"));
     assert_eq!(left.count(), 0);
@@ -393,8 +376,7 @@ fn a_single_file_comes_back_as_one() {
 #[test]
 fn what_is_no_delta_is_refused_with_its_path() {
     let dir = tempfile::tempdir().unwrap();
-    let open =
-        |p: &std::path::Path| Delta::open(p, Codecs::default(), &Limits::default()).unwrap_err();
+    let open = |p: &std::path::Path| Delta::open(p).unwrap_err();
     let path = dir.path().join("x.sparse");
     assert_eq!(open(&path).kind(), ErrorKind::NotFound);
     fs::write(&path, b"something else entirely").unwrap();

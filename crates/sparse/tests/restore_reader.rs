@@ -11,12 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 fn model(place: &Place) -> DeltaModel {
-    DeltaModel::new(
-        Some(Arc::new(place.mapped_base())),
-        Arc::new(place.delta()),
-        &Options::default(),
-    )
-    .unwrap()
+    DeltaModel::new(Some(Arc::new(place.mapped_base())), Arc::new(place.delta())).unwrap()
 }
 
 /// Offset and length of what was read of the delta.
@@ -38,7 +33,7 @@ fn counted(place: &Place, check: BaseCheck) -> Counted {
     let opened =
         Delta::from_source(Box::new(source), Codecs::default(), &Limits::default()).unwrap();
     let base = Arc::new(CountingModel { model: place.base(), reads: Mutex::default() });
-    let model = DeltaModel::new(Some(base.clone()), Arc::new(opened), &Options::default()).unwrap();
+    let model = DeltaModel::new(Some(base.clone()), Arc::new(opened)).unwrap();
     let counted = Counted { model: model.with_base_check(check), delta, base };
     counted.taken();
     counted
@@ -159,7 +154,7 @@ fn opening_and_joining_reads_no_payload() {
         Delta::from_source(Box::new(source), Codecs::default(), &Limits::default()).unwrap();
     let base = Arc::new(CountingModel { model: place.base(), reads: Mutex::default() });
     let payload = opened.reader().payload();
-    DeltaModel::new(Some(base.clone()), Arc::new(opened), &Options::default()).unwrap();
+    DeltaModel::new(Some(base.clone()), Arc::new(opened)).unwrap();
     assert!(base.reads.lock().unwrap().is_empty());
     for &(at, len) in &*delta.lock().unwrap() {
         assert!(at + len as u64 <= payload.start || at >= payload.end, "{at} {len} {payload:?}");

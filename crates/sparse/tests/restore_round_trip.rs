@@ -13,14 +13,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 fn open(path: &Path) -> Model {
-    Model::open(path, &OpenOptions::default()).unwrap()
+    Model::open(path).unwrap()
 }
 
 fn delta_of(base: Option<&Model>, target: &Model, chunk_len: u32) -> Vec<u8> {
-    let mut options = Options::default();
-    options.chunk_len = chunk_len;
-    options.effort = Effort::Fast;
-    compress(base, target, Vec::new(), &options, &Unobserved).unwrap().0
+    Compressor::new(target)
+        .base(base)
+        .chunk_len(chunk_len)
+        .effort(Effort::Fast)
+        .write_to(Vec::new())
+        .unwrap()
+        .0
 }
 
 fn open_delta(bytes: Vec<u8>) -> Delta {
@@ -30,22 +33,21 @@ fn open_delta(bytes: Vec<u8>) -> Delta {
 /// Restored as files and as a model, it is the target.
 fn check(dir: &Path, base: Option<&Model>, target: &Model, chunk_len: u32) {
     let delta = open_delta(delta_of(base, target, chunk_len));
-    let options = Options::default();
     let out = dir.join("out");
     let report =
-        reconstruct(base, &delta, &out, Overwrite::Replace, &options, &Unobserved).unwrap();
+        Restorer::new(&delta).base(base).overwrite(Overwrite::Replace).write(&out).unwrap();
     if target.is_file() {
         assert!(std::fs::read(&out).unwrap() == std::fs::read(target.root()).unwrap());
     } else {
         assert!(tree(&out) == tree(target.root()));
     }
-    assert_eq!(verify(base, &delta, &options, &Unobserved).unwrap(), report);
+    assert_eq!(Verifier::new(&delta).base(base).verify().unwrap(), report);
     let summary = inspect(&delta);
     assert_eq!((summary.target_bytes, summary.is_single_file), (report.bytes, target.is_file()));
     assert_eq!(report.tensors, target.tensors().len() as u64);
 
     let base = base.map(|b| Arc::new(open(b.root())) as Arc<dyn TensorSource>);
-    let model = DeltaModel::new(base, Arc::new(delta), &options).unwrap();
+    let model = DeltaModel::new(base, Arc::new(delta)).unwrap();
     assert_eq!(model.tensors(), target.tensors());
     for (i, t) in target.tensors().iter().enumerate() {
         assert!(model.bytes(i).unwrap() == target.bytes(i).unwrap(), "{}", t.name);
@@ -167,9 +169,7 @@ fn any_number_of_threads() {
     let base = open(&dir.path().join("base"));
     for threads in [1, 8] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let e = pool
-            .install(|| verify(Some(&base), &delta, &Options::default(), &Unobserved))
-            .unwrap_err();
+        let e = pool.install(|| Verifier::new(&delta).base(&base).verify()).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::BaseMismatch, "{e}");
         assert_eq!(e.tensor(), Some("layer.0"), "{e}");
     }
@@ -195,7 +195,7 @@ fn damage_anywhere() {
             bytes[at] ^= 1 << (rng.next() % 8);
         }
         let delta = Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default());
-        let done = delta.and_then(|d| verify(Some(&base), &d, &Options::default(), &Unobserved));
+        let done = delta.and_then(|d| Verifier::new(&d).base(&base).verify());
         restored += u32::from(done.is_ok());
     }
     assert_eq!(restored, 0);
@@ -233,7 +233,7 @@ fn damage_under_checksums() {
             }
         }
         let delta = open_delta(writer.finish(&index).unwrap());
-        match verify(Some(&base), &delta, &Options::default(), &Unobserved) {
+        match Verifier::new(&delta).base(&base).verify() {
             // A bit that the codec does not look at.
             Ok(_) => harmless += 1,
             Err(e) => {

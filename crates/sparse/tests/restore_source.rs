@@ -9,14 +9,14 @@ use sparse_container::Reader;
 use std::sync::{Arc, Mutex};
 
 fn model(place: &Place, base: Model) -> DeltaModel {
-    DeltaModel::new(Some(Arc::new(base)), Arc::new(place.delta()), &Options::default()).unwrap()
+    DeltaModel::new(Some(Arc::new(base)), Arc::new(place.delta())).unwrap()
 }
 
 #[test]
 fn is_the_target() {
     let place = Place::new();
     put(&place.path("target"), &place.pair.target);
-    let target = Model::open(place.path("target"), &OpenOptions::default()).unwrap();
+    let target = Model::open(place.path("target")).unwrap();
     for base in [place.base(), place.mapped_base()] {
         let model = model(&place, base);
         assert_eq!(model.tensors(), target.tensors());
@@ -55,8 +55,7 @@ fn what_is_equal_is_borrowed() {
     let place = Place::new();
     let base = Arc::new(place.mapped_base());
     let whole = base.bytes(base.find("same").unwrap()).unwrap();
-    let model =
-        DeltaModel::new(Some(base.clone()), Arc::new(place.delta()), &Options::default()).unwrap();
+    let model = DeltaModel::new(Some(base.clone()), Arc::new(place.delta())).unwrap();
     let same = model.find("same").unwrap();
     let slice = model.slice(same, 0, whole.len()).unwrap();
     assert_eq!(slice.as_ptr(), whole.as_ptr());
@@ -75,8 +74,7 @@ fn a_range_reads_only_its_chunks() {
     let source = Counting { bytes: place.pair.delta.clone(), reads: reads.clone() };
     let delta =
         Delta::from_source(Box::new(source), Codecs::default(), &Limits::default()).unwrap();
-    let model = DeltaModel::new(Some(Arc::new(place.base())), Arc::new(delta), &Options::default())
-        .unwrap();
+    let model = DeltaModel::new(Some(Arc::new(place.base())), Arc::new(delta)).unwrap();
     let a = model.find("a.weight").unwrap();
     reads.lock().unwrap().clear();
     // Rows 20 to 29 of 50 weights, in chunks of 500: just chunk 2.
@@ -161,10 +159,9 @@ fn a_wrong_base_is_found_on_first_use() {
 #[test]
 fn types_and_presence_are_checked_at_once() {
     let place = Place::new();
-    let options = Options::default();
     let new = |base: Option<Model>| {
         let base = base.map(|b| Arc::new(b) as Arc<dyn TensorSource>);
-        DeltaModel::new(base, Arc::new(place.delta()), &options).unwrap_err()
+        DeltaModel::new(base, Arc::new(place.delta())).unwrap_err()
     };
     assert_eq!(new(None).kind(), ErrorKind::InvalidArgument);
     let mut tensors = place.pair.base_tensors.clone();
@@ -209,7 +206,7 @@ fn names_are_qualified_as_in_a_model() {
     let base: Files =
         files.iter().zip(&contents).map(|(f, t)| ((*f).into(), safetensors(t))).collect();
     put(&dir.path().join("base"), &base);
-    let base = Arc::new(Model::open(dir.path().join("base"), &OpenOptions::default()).unwrap());
+    let base = Arc::new(Model::open(dir.path().join("base")).unwrap());
     let mut m = Maker::new(100);
     let mut new = Vec::new();
     for (file, tensors) in files.iter().zip(&contents) {
@@ -225,7 +222,7 @@ fn names_are_qualified_as_in_a_model() {
     }
     let delta =
         Delta::from_source(Box::new(m.finish()), Codecs::default(), &Limits::default()).unwrap();
-    let model = DeltaModel::new(Some(base.clone()), Arc::new(delta), &Options::default()).unwrap();
+    let model = DeltaModel::new(Some(base.clone()), Arc::new(delta)).unwrap();
     assert_eq!(model.tensors(), base.tensors());
     let bytes = |name: &str| model.bytes(model.find(name).unwrap()).unwrap().into_owned();
     assert!(bytes("a.safetensors:w") == new[0].bytes && bytes("b.safetensors:w") == new[1].bytes);
@@ -241,7 +238,7 @@ fn chains() {
     std::fs::write(dir.path().join("a.safetensors"), safetensors(std::slice::from_ref(&a)))
         .unwrap();
     let mut source: Arc<dyn TensorSource> =
-        Arc::new(Model::open(dir.path().join("a.safetensors"), &OpenOptions::default()).unwrap());
+        Arc::new(Model::open(dir.path().join("a.safetensors")).unwrap());
     for (old, new) in [(&a, &second), (&second, &third)] {
         let mut m = Maker::new(1000);
         let b = m.base("a.safetensors", old);
@@ -251,8 +248,7 @@ fn chains() {
         m.file("a.safetensors", &safetensors(list), &parts);
         let delta = Delta::from_source(Box::new(m.finish()), Codecs::default(), &Limits::default())
             .unwrap();
-        source =
-            Arc::new(DeltaModel::new(Some(source), Arc::new(delta), &Options::default()).unwrap());
+        source = Arc::new(DeltaModel::new(Some(source), Arc::new(delta)).unwrap());
     }
     std::thread::scope(|s| {
         for _ in 0..4 {

@@ -164,7 +164,7 @@ fn eight_threads() {
     let delta = Arc::new(place.delta());
     let (weak_base, weak_delta): (Weak<dyn TensorSource>, _) =
         (Arc::downgrade(&base), Arc::downgrade(&delta));
-    let model = DeltaModel::new(Some(base), delta, &Options::default()).unwrap();
+    let model = DeltaModel::new(Some(base), delta).unwrap();
 
     let (stop, counts) = (AtomicBool::new(false), Counts::default());
     let mut sizes = Vec::new();

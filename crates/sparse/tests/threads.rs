@@ -11,9 +11,8 @@ mod golden_pairs;
 mod support;
 
 use sparse::{
-    Codecs, Delta, DeltaModel, Executor, Inline, Limits, Model, OpenOptions, Options, Overwrite,
-    Policy, Setting, TensorSource, Threads, Unobserved, compress, estimate, quality, reconstruct,
-    verify,
+    Codecs, Compressor, Delta, DeltaModel, Executor, Inline, Limits, Model, Overwrite, Policy,
+    Restorer, Setting, TensorSource, Threads, Verifier,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -26,25 +25,39 @@ fn threads() -> usize {
 
 /// Everything that works in parallel, on this executor, of every codec that is heavy.
 fn work(base: &Path, target: &Path, out: &Path, executor: &Arc<dyn Executor>) {
-    let open = |path: &Path| Model::open(path, &OpenOptions::default()).unwrap();
+    let open = |path: &Path| Model::open(path).unwrap();
     let (base, target) = (Arc::new(open(base)), open(target));
     for policy in ["lossless", "svd=4", "layered=4", "sparse-int8=0.1"] {
         let policy = Policy::Fixed(Setting::parse(policy).unwrap());
-        let mut options = Options::default();
-        options.executor = Some(executor.clone());
-        options.policy = policy;
-        let made = compress(Some(&base), &target, Vec::new(), &options, &Unobserved).unwrap();
-        estimate(Some(&base), &target, 0.1, &options, &Unobserved).unwrap();
+        let made = Compressor::new(&target)
+            .base(&*base)
+            .executor(executor.clone())
+            .policy(policy.clone())
+            .write_to(Vec::new())
+            .unwrap();
+        Compressor::new(&target)
+            .base(&*base)
+            .executor(executor.clone())
+            .policy(policy)
+            .estimate(0.1)
+            .unwrap();
         let delta = || {
             let source = Box::new(made.0.clone());
             Delta::from_source(source, Codecs::default(), &Limits::default()).unwrap()
         };
-        verify(Some(&base), &delta(), &options, &Unobserved).unwrap();
-        quality(Some(&base), &target, &delta(), &options, &Unobserved).unwrap();
+        Verifier::new(&delta()).base(&*base).executor(executor.clone()).verify().unwrap();
+        Verifier::new(&delta()).base(&*base).executor(executor.clone()).quality(&target).unwrap();
         let overwrite = Overwrite::Replace;
-        reconstruct(Some(&base), &delta(), out, overwrite, &options, &Unobserved).unwrap();
+        Restorer::new(&delta())
+            .base(&*base)
+            .overwrite(overwrite)
+            .executor(executor.clone())
+            .write(out)
+            .unwrap();
         let source: Arc<dyn TensorSource> = base.clone();
-        let model = DeltaModel::new(Some(source), Arc::new(delta()), &options).unwrap();
+        let model = DeltaModel::new(Some(source), Arc::new(delta()))
+            .map(|m| m.with_executor(executor.clone()))
+            .unwrap();
         for tensor in 0..model.tensors().len() {
             model.bytes(tensor).unwrap();
         }

@@ -2,10 +2,7 @@
 
 mod scaled;
 
-use sparse::{
-    Codecs, Delta, Limits, Model, OpenOptions, Options, Overwrite, Result, SimpleScheme,
-    Unobserved, compress_to_path, inspect, reconstruct,
-};
+use sparse::{Codecs, Compressor, Delta, Limits, Model, Restorer, Result, SimpleScheme, inspect};
 use sparse_core::Simple;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,14 +39,12 @@ fn run(folder: &Path) -> Result<Vec<(String, String)>> {
     let trained = all().map(|i| weight(i) + (i % 3) as u16).collect();
     write(&tuned, [("doubled", doubled), ("trained", trained)]).map_err(io)?;
 
-    let open = |path: &Path| Model::open(path, &OpenOptions::default());
+    let open = |path: &Path| Model::open(path);
     let (base, target) = (open(&base)?, open(&tuned)?);
     let codecs = Codecs::default();
     let codecs = codecs.with(Arc::new(SimpleScheme::new(Arc::new(Simple::new(scaled::Scaled)))))?;
-    let mut options = Options::default();
-    options.codecs = codecs.clone();
-    let (path, refuse) = (folder.join("d.sparse"), Overwrite::Refuse);
-    let report = compress_to_path(Some(&base), &target, &path, refuse, &options, &Unobserved)?;
+    let path = folder.join("d.sparse");
+    let report = Compressor::new(&target).base(&base).codecs(codecs.clone()).write(&path)?;
     for choice in &report.choices {
         let tried: Vec<String> = choice
             .candidates
@@ -59,9 +54,9 @@ fn run(folder: &Path) -> Result<Vec<(String, String)>> {
         println!("{}: {} ({})", choice.tensor, choice.codec, tried.join(", "));
     }
 
-    let delta = Delta::open(&path, codecs, &Limits::default())?;
+    let delta = Delta::open_with(&path, codecs, &Limits::default())?;
     let restored = folder.join("restored.safetensors");
-    reconstruct(Some(&base), &delta, &restored, refuse, &options, &Unobserved)?;
+    Restorer::new(&delta).base(&base).write(&restored)?;
     let read = |path: &Path| std::fs::read(path).map_err(io);
     println!("restored bit for bit: {}", read(&restored)? == read(&tuned)?);
     Ok(inspect(&delta).entries.into_iter().map(|e| (e.name, e.codec)).collect())
@@ -95,10 +90,9 @@ mod tests {
         let tuned = std::fs::read(folder.join("tuned.safetensors")).unwrap();
         assert!(std::fs::read(folder.join("restored.safetensors")).unwrap() == tuned);
         // Without the codec, the delta says what it lacks.
-        let delta = Delta::open(&folder.join("d.sparse"), Codecs::default(), &Limits::default());
-        let base = Model::open(folder.join("base.safetensors"), &OpenOptions::default()).unwrap();
-        let refused =
-            sparse::verify(Some(&base), &delta.unwrap(), &Options::default(), &Unobserved);
+        let delta = Delta::open(&folder.join("d.sparse"));
+        let base = Model::open(folder.join("base.safetensors")).unwrap();
+        let refused = sparse::Verifier::new(&delta.unwrap()).base(&base).verify();
         assert_eq!(refused.unwrap_err().kind(), sparse::ErrorKind::UnknownCodec);
         std::fs::remove_dir_all(&folder).unwrap();
     }

@@ -8,7 +8,7 @@ use crate::policy::size;
 use crate::session::{Session, overwrite};
 use serde::Serialize;
 use sparse::{
-    Adapter, AdapterRank, DeltaModel, Dtype, ExportOptions, ExportReport, OpenOptions, Profile,
+    Adapter, AdapterExporter, AdapterRank, Compressor, DeltaModel, Dtype, ExportReport, Profile,
     TensorSource,
 };
 use std::fmt::Write;
@@ -64,40 +64,33 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
             "two inputs are needed: the base, and the fine-tuned model or a delta that restores it";
         return Err(Failure::Usage(what.to_owned()));
     };
-    let mut export = ExportOptions::default();
-    export.rank = match (args.energy, &args.size) {
+    let rank = match (args.energy, &args.size) {
         (Some(share), _) => AdapterRank::Energy(share),
         (None, Some(text)) => AdapterRank::Bytes(size(text).map_err(Failure::Usage)?),
         (None, None) => AdapterRank::Fixed(args.rank),
     };
-    export.profile = if args.profile == "peft" { Profile::Peft } else { Profile::Portable };
-    export.dtype = match args.dtype.as_deref() {
+    let profile = if args.profile == "peft" { Profile::Peft } else { Profile::Portable };
+    let dtype = match args.dtype.as_deref() {
         None => None,
         Some(name) => match Dtype::from_name(&name.to_uppercase()) {
             Some(dtype @ (Dtype::Bf16 | Dtype::F16 | Dtype::F32)) => Some(dtype),
             _ => return Err(Failure::Usage("factors are of type bf16, f16 or f32".to_owned())),
         },
     };
-    export.fan_in_fan_out = args.fan_in_fan_out;
-    export.base_name = args.base_name.clone().unwrap_or_else(|| lossy(base_path));
-    let options = session.options(args.effort.into());
     let start = Instant::now();
     let base = Arc::new(session.open("base", base_path)?);
     let target: Box<dyn TensorSource> = if is_delta(target_path) {
         let delta = Arc::new(open_delta(session, target_path)?);
-        Box::new(DeltaModel::new(Some(base.clone()), delta, &options)?)
+        let model = DeltaModel::new(Some(base.clone()), delta)?;
+        Box::new(model.with_limits(session.limits()).with_cancel(session.cancel_token()))
     } else {
         Box::new(session.open("fine-tuned", target_path)?)
     };
-    let report = sparse::export_adapter(
-        &*base,
-        &*target,
-        &args.output,
-        overwrite(&args.output, args.force)?,
-        &export,
-        &options,
-        &session.progress,
-    )?;
+    let job = AdapterExporter::new(&*base, &*target).rank(rank).profile(profile).dtype(dtype);
+    let job = job.fan_in_fan_out(args.fan_in_fan_out).effort(args.effort.into());
+    let job = job.base_name(args.base_name.clone().unwrap_or_else(|| lossy(base_path)));
+    let job = job.cancel(session.cancel_token()).observer(&session.progress);
+    let report = job.overwrite(overwrite(&args.output, args.force)?).write(&args.output)?;
     let kept =
         |m: &sparse::ExportedModule| if m.energy > 0.0 { 1.0 - m.missed / m.energy } else { 1.0 };
     let body = Exported {
@@ -180,18 +173,11 @@ pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), 
         ));
     };
     let base = session.open("base", base_path)?;
-    let adapter = Adapter::open(adapter_path, &OpenOptions::default())?;
-    let mut options = session.options(args.effort.into());
-    options.content_hash = args.sha256;
-    options.verify = !args.no_verify;
-    let report = sparse::compress_adapter(
-        &base,
-        &adapter,
-        &args.output,
-        overwrite(&args.output, args.force)?,
-        &options,
-        &session.progress,
-    )?;
+    let adapter = Adapter::open(adapter_path)?;
+    let job = Compressor::of_adapter(&adapter, &base).effort(args.effort.into());
+    let job = job.content_hash(args.sha256).proof(!args.no_verify).limits(session.limits());
+    let job = job.cancel(session.cancel_token()).observer(&session.progress);
+    let report = job.overwrite(overwrite(&args.output, args.force)?).write(&args.output)?;
     let body = Packed {
         base: lossy(base_path),
         adapter: lossy(adapter_path),

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};
 use crate::session::{Session, overwrite};
 use serde::Serialize;
-use sparse::{Adapter, ChoiceReport, CompressReport, ErrorKind, OpenOptions};
+use sparse::{Adapter, ChoiceReport, CompressReport, ErrorKind};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
@@ -91,27 +91,20 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
     let (base_path, target_path) =
         split_inputs(args.models, args.no_base, true, "the fine-tuned model")
             .map_err(Failure::Usage)?;
-    let mut options = session.options(args.effort.into());
-    options.policy = args.policy.policy().map_err(Failure::Usage)?;
-    options.content_hash = args.sha256;
-    options.verify = !args.no_verify;
+    let policy = args.policy.policy().map_err(Failure::Usage)?;
     let explain = args.policy.explain;
     let start = Instant::now();
     let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
     let target = session.open("fine-tuned", &target_path)?;
-    if let Some(folder) = &args.adapter {
-        options.adapter = Some(Arc::new(Adapter::open(folder, &OpenOptions::default())?));
-    }
-    let report = sparse::compress_to_path(
-        base.as_ref(),
-        &target,
-        &args.output,
-        overwrite(&args.output, args.force)?,
-        &options,
-        &session.progress,
-    )
-    // The delta is written through a stream, which does not know where it leads.
-    .map_err(|e| if e.kind() == ErrorKind::Io { e.in_file(lossy(&args.output)) } else { e })?;
+    let adapter = args.adapter.as_deref().map(Adapter::open).transpose()?;
+    let job = session.compressor(&target).base(base.as_ref()).adapter(adapter.map(Arc::new));
+    let job = job.effort(args.effort.into()).policy(policy);
+    let job = job.content_hash(args.sha256).proof(!args.no_verify);
+    let report = job
+        .overwrite(overwrite(&args.output, args.force)?)
+        .write(&args.output)
+        // The delta is written through a stream, which does not know where it leads.
+        .map_err(|e| if e.kind() == ErrorKind::Io { e.in_file(lossy(&args.output)) } else { e })?;
     let time = start.elapsed();
     let body = Body {
         base: base_path.as_deref().map(lossy),

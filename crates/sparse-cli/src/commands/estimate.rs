@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::human;
 use crate::session::Session;
 use serde::Serialize;
-use sparse::{Adapter, OpenOptions};
+use sparse::Adapter;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -40,11 +40,9 @@ pub(crate) fn estimate(session: &Session, args: args::Estimate) -> Result<(), Fa
     let start = Instant::now();
     let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
     let target = session.open("fine-tuned", &target_path)?;
-    let mut options = session.options(args.effort.into());
-    if let Some(folder) = &args.adapter {
-        options.adapter = Some(Arc::new(Adapter::open(folder, &OpenOptions::default())?));
-    }
-    let found = sparse::estimate(base.as_ref(), &target, args.share, &options, &session.progress)?;
+    let adapter = args.adapter.as_deref().map(Adapter::open).transpose()?;
+    let job = session.compressor(&target).base(base.as_ref()).adapter(adapter.map(Arc::new));
+    let found = job.effort(args.effort.into()).estimate(args.share)?;
     let time = start.elapsed();
     let body = Body {
         base: base_path.as_deref().map(lossy),

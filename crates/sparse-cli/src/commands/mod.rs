@@ -20,7 +20,7 @@ pub(crate) use restore::{reconstruct, verify};
 
 use crate::failure::Failure;
 use crate::session::Session;
-use sparse::{Codecs, Delta, Effort};
+use sparse::{Codecs, Delta};
 use std::path::Path;
 
 /// A path for JSON, where only Unicode can stand.
@@ -29,5 +29,5 @@ fn lossy(path: &Path) -> String {
 }
 
 fn open_delta(session: &Session, path: &Path) -> Result<Delta, Failure> {
-    Ok(Delta::open(path, Codecs::default(), &session.options(Effort::Default).limits)?)
+    Ok(Delta::open_with(path, Codecs::default(), &session.limits())?)
 }

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};
 use crate::session::Session;
 use serde::Serialize;
-use sparse::{Certificate, Effort, Error, ErrorKind};
+use sparse::{Certificate, Error, ErrorKind};
 use std::path::PathBuf;
 
 /// The numbers of a certificate.
@@ -114,8 +114,7 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
     let delta = open_delta(session, &delta_path)?;
     let base = if args.no_base { None } else { Some(session.open("base", &base_path)?) };
     let finetuned = session.open("fine-tuned", &finetuned_path)?;
-    let options = session.options(Effort::Default);
-    let found = sparse::quality(base.as_ref(), &finetuned, &delta, &options, &session.progress)?;
+    let found = session.verifier(&delta).base(base.as_ref()).quality(&finetuned)?;
     let tensors = found.tensors.iter().map(|t| Tensor {
         name: t.name.clone(),
         certified: t.recorded.is_some(),

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::human;
 use crate::session::{Session, overwrite};
 use serde::Serialize;
-use sparse::{Delta, Effort, Error, ErrorKind, Model, RestoreReport};
+use sparse::{Delta, Error, ErrorKind, Model, RestoreReport};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -92,39 +92,18 @@ fn amount(done: &RestoreReport, time: Duration) -> String {
 
 pub(crate) fn reconstruct(session: &Session, args: Reconstruct) -> Result<(), Failure> {
     let inputs = Inputs::open(session, args.inputs, args.no_base)?;
-    let mut options = session.options(Effort::Default);
-    options.layers = args.layers;
-    options.expected_content = args.expect_sha256;
-    options.any_base = args.any_base;
-    if let Some(base) = inputs.base.as_ref().filter(|_| inputs.delta.is_adapter()) {
-        let force = overwrite(&args.output, args.force)?;
-        let done = sparse::reconstruct_merged(
-            base,
-            &inputs.delta,
-            &args.output,
-            force,
-            &options,
-            &session.progress,
-        )
-        .map_err(suggest_any_base)?;
+    let job = session.restorer(&inputs.delta).base(inputs.base.as_ref());
+    let job = job.layers(args.layers.unwrap_or(u32::MAX)).expect_content(args.expect_sha256);
+    let job = job.overwrite(overwrite(&args.output, args.force)?).any_base(args.any_base);
+    let output = human::plain(&args.output.to_string_lossy()).into_owned();
+    if inputs.base.is_some() && inputs.delta.is_adapter() {
+        let done = job.merge(&args.output).map_err(suggest_any_base)?;
         return inputs.report(session, &done, Some(&args.output), || {
-            format!(
-                "{} is the base with the adapter merged",
-                human::plain(&args.output.to_string_lossy())
-            )
+            format!("{output} is the base with the adapter merged")
         });
     }
-    let done = sparse::reconstruct(
-        inputs.base.as_ref(),
-        &inputs.delta,
-        &args.output,
-        overwrite(&args.output, args.force)?,
-        &options,
-        &session.progress,
-    )?;
-    inputs.report(session, &done, Some(&args.output), || {
-        human::plain(&args.output.to_string_lossy()).into_owned()
-    })
+    let done = job.write(&args.output)?;
+    inputs.report(session, &done, Some(&args.output), || output)
 }
 
 /// Says how to merge an adapter all the same.
@@ -151,9 +130,8 @@ pub(crate) fn verify(session: &Session, args: Verify) -> Result<(), Failure> {
         return super::dataset::verify(session, base, &delta, args.expect_sha256);
     }
     let inputs = Inputs::open(session, args.inputs, args.no_base)?;
-    let mut options = session.options(Effort::Default);
-    options.expected_content = args.expect_sha256;
-    let done = sparse::verify(inputs.base.as_ref(), &inputs.delta, &options, &session.progress)?;
+    let job = session.verifier(&inputs.delta).base(inputs.base.as_ref());
+    let done = job.expect_content(args.expect_sha256).verify()?;
     inputs.report(session, &done, None, || {
         format!("{} is intact", human::plain(&inputs.delta_path.to_string_lossy()))
     })

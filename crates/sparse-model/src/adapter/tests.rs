@@ -36,7 +36,7 @@ fn open(config: &str, tensors: &[T]) -> Result<Adapter> {
     put(folder.path(), ADAPTER_CONFIG, config);
     put(folder.path(), ADAPTER_WEIGHTS, file_bytes(tensors));
     put(folder.path(), "README.md", "words");
-    Adapter::open(folder.path(), &OpenOptions::default())
+    Adapter::open(folder.path())
 }
 
 fn spec(shape: &[u64]) -> TensorSpec {
@@ -160,7 +160,7 @@ fn bad_folders_are_refused() {
     assert_eq!(kind(open(CONFIG, &integers)), ErrorKind::InvalidInput);
 
     let folder = tempfile::tempdir().unwrap();
-    let open = || kind(Adapter::open(folder.path(), &OpenOptions::default()));
+    let open = || kind(Adapter::open(folder.path()));
     assert_eq!(open(), ErrorKind::NotFound);
     put(folder.path(), ADAPTER_CONFIG, CONFIG);
     assert_eq!(open(), ErrorKind::NotFound);
@@ -168,6 +168,6 @@ fn bad_folders_are_refused() {
     assert_eq!(open(), ErrorKind::InvalidInput);
     put(folder.path(), ADAPTER_WEIGHTS, "short");
     assert_eq!(open(), ErrorKind::InvalidInput);
-    let e = Adapter::open(folder.path().join("nowhere"), &OpenOptions::default()).unwrap_err();
+    let e = Adapter::open(folder.path().join("nowhere")).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound);
 }

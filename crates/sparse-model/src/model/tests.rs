@@ -1,6 +1,7 @@
 use super::*;
 use crate::testing::{T, file_bytes, put, t, u8s, with_header};
 use sparse_core::Dtype;
+use std::borrow::Cow;
 use std::fs;
 
 fn options() -> OpenOptions {
@@ -9,8 +10,8 @@ fn options() -> OpenOptions {
 
 fn open(path: &Path) -> Result<Model> {
     // Mapped or read, it is the same model.
-    let model = Model::open(path, &OpenOptions { cache: HubCache::Off, ..OpenOptions::mapped() });
-    let read = Model::open(path, &options());
+    let model = OpenOptions { cache: HubCache::Off, ..OpenOptions::mapped() }.open(path);
+    let read = options().open(path);
     match (&model, &read) {
         (Ok(a), Ok(b)) => {
             assert_eq!((a.files(), a.tensors()), (b.files(), b.tensors()));
@@ -118,7 +119,7 @@ fn a_folder_with_shards_and_other_files() {
         FileKind::Safetensors { head_len: model.location(1).unwrap().offset, tensors: vec![1, 0] }
     );
     let some = OpenOptions { exclude: vec!["original".into(), "config.json".into()], ..options() };
-    assert_eq!(Model::open(root, &some).unwrap().files().len(), 4);
+    assert_eq!(some.open(root).unwrap().files().len(), 4);
 }
 
 #[test]
@@ -188,7 +189,7 @@ fn broken_files() {
             Err(e) => assert!(!tolerated && e.file() == Some("x.safetensors"), "{what}: {e}"),
         }
         let lenient = OpenOptions { allow_incomplete: true, ..options() };
-        let model = Model::open(&place, &lenient).unwrap();
+        let model = lenient.open(&place).unwrap();
         assert_eq!(model.files()[1].kind, FileKind::Plain, "{what}");
         assert_eq!(
             model.file_source(1).unwrap().bytes_at(0, bytes.len()).unwrap(),
@@ -229,7 +230,7 @@ fn the_hugging_face_cache() {
 
     let cached = OpenOptions { cache: HubCache::At(dir.path().into()), ..OpenOptions::default() };
     for id in ["org/name", "org/name@main", "org/name@c0ffee", model.to_str().unwrap()] {
-        let opened = Model::open(id, &cached).unwrap();
+        let opened = cached.open(id).unwrap();
         assert_eq!(opened.root(), model.join("snapshots/c0ffee"));
         assert_eq!(paths(&opened), ["model.safetensors", "sub/config.json"]);
         assert_eq!(names(&opened), ["a"]);
@@ -244,7 +245,7 @@ fn the_hugging_face_cache() {
     open(&model.join("blobs/1234")).unwrap();
 
     fs::remove_file(model.join("blobs/1234")).unwrap();
-    let e = Model::open("org/name", &cached).unwrap_err();
+    let e = cached.open("org/name").unwrap_err();
     assert_eq!((e.kind(), e.file()), (ErrorKind::NotFound, Some("model.safetensors")));
     assert!(e.to_string().contains("leads nowhere"), "{e}");
 }
@@ -271,7 +272,7 @@ fn permission_errors_are_said() {
 fn a_file_that_changes_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     put(dir.path(), "a.txt", "one");
-    let model = Model::open(dir.path(), &options()).unwrap();
+    let model = options().open(dir.path()).unwrap();
     put(dir.path(), "a.txt", "three");
     assert_eq!(
         model.file_source(0).unwrap().bytes_at(0, 3).unwrap_err().kind(),

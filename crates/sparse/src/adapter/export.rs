@@ -1,12 +1,14 @@
 //! From a change to an adapter.
 
 use super::peft::{Config, ExportedModule, Stored, config, weights};
-use crate::Options;
 use crate::context::Contexts;
 use crate::inputs::Inputs;
+use crate::settings::{Settings, common_setters, debug_builder};
 use sparse_codecs::certificate::count_not_finite;
 use sparse_codecs::low_rank::factorise;
-use sparse_core::{Dtype, Effort, Error, ErrorKind, Observer, Result, TensorEntry, TensorSource};
+use sparse_core::{
+    Dtype, Effort, Error, ErrorKind, Observer, Result, TensorEntry, TensorSource, Unobserved,
+};
 use sparse_output::{AtomicDir, Overwrite};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -36,32 +38,110 @@ pub enum AdapterRank {
     Bytes(u64),
 }
 
-/// How to export.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ExportOptions {
-    /// How many directions to keep.
-    pub rank: AdapterRank,
-    /// For which loaders.
-    pub profile: Profile,
-    /// Type of the factors: bf16, f16 or f32; the type of the weights if `None`.
-    pub dtype: Option<Dtype>,
-    /// Whether the model stores its linear weights as `[in, out]`, as GPT-2 does.
-    pub fan_in_fan_out: bool,
-    /// What the base is called in the adapter's configuration.
-    pub base_name: String,
+/// Writes the best adapter for the change from a base to a target as a PEFT folder. Each may be a
+/// model, or a base and a delta as one.
+///
+/// Every key of the adapter is that of a weight of the base. Whatever else changed is in the
+/// report. By default the adapter has rank 16 and loads everywhere.
+///
+/// # Examples
+/// ```no_run
+/// use sparse::{AdapterExporter, AdapterRank, Model};
+///
+/// # fn main() -> sparse::Result<()> {
+/// let (base, target) = (Model::open("org/base")?, Model::open("finetuned/")?);
+/// let rank = AdapterRank::Energy(0.9);
+/// let report = AdapterExporter::new(&base, &target).rank(rank).write("adapter/")?;
+/// println!("{:.1} % of the change", 100.0 * report.energy_kept());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "nothing happens before `write`"]
+pub struct AdapterExporter<'a> {
+    base: &'a dyn TensorSource,
+    target: &'a dyn TensorSource,
+    rank: AdapterRank,
+    profile: Profile,
+    dtype: Option<Dtype>,
+    fan_in_fan_out: bool,
+    base_name: String,
+    overwrite: Overwrite,
+    settings: Settings,
+    observer: &'a dyn Observer,
 }
 
-impl Default for ExportOptions {
-    /// Rank 16, portable.
-    fn default() -> Self {
-        ExportOptions {
+debug_builder!(AdapterExporter);
+
+impl<'a> AdapterExporter<'a> {
+    /// Prepares to export the change from `base` to `target`.
+    pub fn new(base: &'a dyn TensorSource, target: &'a dyn TensorSource) -> Self {
+        AdapterExporter {
+            base,
+            target,
             rank: AdapterRank::Fixed(16),
             profile: Profile::Portable,
             dtype: None,
             fan_in_fan_out: false,
             base_name: String::new(),
+            overwrite: Overwrite::default(),
+            settings: Settings::default(),
+            observer: &Unobserved,
         }
+    }
+
+    /// Sets how many directions to keep of each module.
+    pub fn rank(mut self, rank: AdapterRank) -> Self {
+        self.rank = rank;
+        self
+    }
+
+    /// Sets for which loaders the adapter is.
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// Sets the type of the factors: bf16, f16 or f32. That of the weights by default.
+    pub fn dtype(mut self, dtype: impl Into<Option<Dtype>>) -> Self {
+        self.dtype = dtype.into();
+        self
+    }
+
+    /// Says whether the model stores its linear weights as `[in, out]`, as GPT-2 does.
+    pub fn fan_in_fan_out(mut self, transposed: bool) -> Self {
+        self.fan_in_fan_out = transposed;
+        self
+    }
+
+    /// Sets what the base is called in the adapter's configuration.
+    pub fn base_name(mut self, name: impl Into<String>) -> Self {
+        self.base_name = name.into();
+        self
+    }
+
+    /// Sets how much time to spend on factors that survive rounding.
+    pub fn effort(mut self, effort: Effort) -> Self {
+        self.settings.effort = effort;
+        self
+    }
+
+    /// Sets what happens when the output exists. By default that is an error.
+    pub fn overwrite(mut self, overwrite: Overwrite) -> Self {
+        self.overwrite = overwrite;
+        self
+    }
+
+    common_setters!();
+
+    /// Writes the adapter to the folder `out`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when no linear weight changed, for a rank of zero, or where factors exceed
+    /// the range of the type asked for; `InvalidInput` when nothing but NaN and infinities changed;
+    /// what reading and writing reports; `Cancelled`.
+    pub fn write(self, out: impl AsRef<Path>) -> Result<ExportReport> {
+        export_adapter(&self, out.as_ref())
     }
 }
 
@@ -77,7 +157,7 @@ pub struct LeftOut {
     pub energy: f64,
 }
 
-/// What [`export_adapter`] did.
+/// What [`AdapterExporter::write`] did.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ExportReport {
@@ -121,29 +201,14 @@ struct Linear {
     changed: bool,
 }
 
-/// Write the best adapter for the change from `base` to `target` (a model, or a base and a delta as
-/// one) as a PEFT folder at `out`.
-///
-/// Every key is that of a weight of the base. Whatever else changed is in the report.
-///
-/// # Errors
-/// `InvalidArgument` when no linear weight changed, for a rank of zero, or where factors exceed the
-/// range of the type asked for; `InvalidInput` when nothing but NaN and infinities changed; what
-/// reading and writing reports; `Cancelled`.
-pub fn export_adapter(
-    base: &dyn TensorSource,
-    target: &dyn TensorSource,
-    out: &Path,
-    overwrite: Overwrite,
-    export: &ExportOptions,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<ExportReport> {
+fn export_adapter(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportReport> {
+    let AdapterExporter { base, target, ref settings, observer, .. } = *export;
     if matches!(export.rank, AdapterRank::Fixed(0)) {
         return Err(Error::invalid_argument("an adapter of rank 0 changes nothing"));
     }
     let inputs = Inputs::default().and("the base", base).and("the fine-tuned model", target);
-    let (linears, mut left_out) = sort_out(base, target, options).map_err(|e| inputs.explain(e))?;
+    let (linears, mut left_out) =
+        sort_out(base, target, settings).map_err(|e| inputs.explain(e))?;
     if !linears.iter().any(|l| l.changed) {
         if let Some(odd) = left_out.iter().find(|l| l.reason == NOT_FINITE) {
             return Err(Error::new(
@@ -163,13 +228,13 @@ pub fn export_adapter(
         AdapterRank::Fixed(rank) => (rank as usize).min(MAX_RANK),
         AdapterRank::Energy(_) | AdapterRank::Bytes(_) => MAX_RANK,
     };
-    let rounds = match options.effort {
+    let rounds = match settings.effort {
         Effort::Fast => 0,
         Effort::Max => MANY_ROUNDS,
         _ => ROUNDS,
     };
     let fixed = matches!(export.rank, AdapterRank::Fixed(_));
-    let contexts = Contexts::new(options);
+    let contexts = Contexts::new(settings);
     let factor = |l: &Linear, rank: usize, rounds: usize| {
         let rank = rank.min(l.rows).min(l.columns);
         if !l.changed || rank == 0 {
@@ -185,7 +250,7 @@ pub fn export_adapter(
     // One after the other: each uses all threads, and memory for one matrix.
     let mut found = Vec::with_capacity(linears.len());
     for l in &linears {
-        options.cancel.check()?;
+        settings.cancel.check()?;
         found.push(
             factor(l, wanted, if fixed { rounds } else { 0 }).map_err(|e| inputs.explain(e))?,
         );
@@ -273,7 +338,7 @@ pub fn export_adapter(
         &modules,
     );
     inputs.check()?;
-    let folder = AtomicDir::create(out, overwrite)?;
+    let folder = AtomicDir::create(out, export.overwrite)?;
     folder
         .create_file("adapter_config.json", text.len() as u64)?
         .write_all_at(0, text.as_bytes())?;
@@ -307,12 +372,12 @@ fn is_embedding(path: &str) -> bool {
 fn sort_out(
     base: &dyn TensorSource,
     target: &dyn TensorSource,
-    options: &Options,
+    settings: &Settings,
 ) -> Result<(Vec<Linear>, Vec<LeftOut>)> {
     let mut linears = Vec::new();
     let mut left_out = Vec::new();
     for (number, entry) in target.tensors().iter().enumerate() {
-        options.cancel.check()?;
+        settings.cancel.check()?;
         let Some(of_base) = base.find(&entry.name) else {
             left_out.push(LeftOut {
                 tensor: entry.name.clone(),

@@ -1,13 +1,15 @@
 //! An adapter merged into its base.
 
+use crate::RestoreReport;
 use crate::compress::{entry_of, hash_tensor, not_finite_note};
 use crate::inputs::Inputs;
-use crate::restore::check_named_bases;
-use crate::{CompressReport, Delta, Options, RestoreReport, compress_to_path};
+use crate::restore::{Restoring, check_named_bases, reconstruct};
+use crate::settings::{Settings, common_setters, debug_builder};
 use sparse_codecs::certificate::count_not_finite;
 use sparse_codecs::values::{put, value};
-use sparse_core::{Dtype, Error, ErrorKind, Observer, Result, TensorSource};
-use sparse_model::{Adapter, AdapterFactors, FileKind, Model, OpenOptions};
+use sparse_container::BaseEntry;
+use sparse_core::{Dtype, Error, ErrorKind, Observer, Result, TensorSource, Unobserved};
+use sparse_model::{Adapter, AdapterFactors, Checkpoint, FileKind};
 use sparse_output::{AtomicDir, Overwrite, refuse_inside};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Bytes written at a time.
 const WINDOW: u64 = 1 << 20;
 
-/// What [`merge_adapter`] did.
+/// What [`Merger::write`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MergeReport {
@@ -41,175 +43,185 @@ enum Change {
     Replace(usize),
 }
 
-/// Write `base` with `adapter` merged into it to the folder `out`; files that are no weights are
-/// copied.
+/// Merges an adapter into its base, and writes the result as a folder; files that hold no weights
+/// are copied.
 ///
 /// Each weight becomes `round(base + scale * sum)`, the sum of products taken in binary32 in the
 /// order of the components, the rest in binary64, rounded once to the weight's type: the same bits
 /// on every machine. PEFT's own merge differs from that by a unit in the last place here and there,
 /// since it leaves the order of its sums to a library.
 ///
-/// # Errors
-/// `InvalidInput` when a part of the adapter has no place in the base, or it is a DoRA, which is no
-/// sum; what reading and writing reports; `Cancelled`.
-pub fn merge_adapter(
-    base: &Model,
-    adapter: &Adapter,
-    out: &Path,
+/// # Examples
+/// ```no_run
+/// use sparse::{Adapter, Merger, Model};
+///
+/// # fn main() -> sparse::Result<()> {
+/// let (base, adapter) = (Model::open("org/base")?, Adapter::open("adapter/")?);
+/// let report = Merger::new(&base, &adapter).write("merged/")?;
+/// println!("{} weights changed", report.merged);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "nothing happens before `write`"]
+pub struct Merger<'a> {
+    base: &'a dyn Checkpoint,
+    adapter: &'a Adapter,
+    settings: Settings,
+    observer: &'a dyn Observer,
     overwrite: Overwrite,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<MergeReport> {
-    let changes = changes(base, adapter)?;
-    let model = adapter.model();
-    let mut counts = Vec::with_capacity(model.tensors().len());
-    for (tensor, entry) in model.tensors().iter().enumerate() {
-        counts.push((tensor, count_not_finite(entry.spec.dtype(), &model.bytes(tensor)?)));
+}
+
+debug_builder!(Merger);
+
+impl<'a> Merger<'a> {
+    /// Prepares to merge `adapter` into `base`.
+    pub fn new(base: &'a dyn Checkpoint, adapter: &'a Adapter) -> Self {
+        Merger {
+            base,
+            adapter,
+            settings: Settings::default(),
+            observer: &Unobserved,
+            overwrite: Overwrite::default(),
+        }
     }
-    let notes = not_finite_note(model, counts.into_iter()).into_iter().collect();
-    let mut inputs = base.input_paths()?;
-    inputs.extend(adapter.model().input_paths()?);
-    refuse_inside(out, &inputs)?;
-    let folder = AtomicDir::create(out, overwrite)?;
-    base.empty_folders().iter().try_for_each(|f| folder.create_folder(f))?;
-    let bytes = base.files().iter().map(|f| f.len).sum();
-    observer.begin("merging", bytes);
-    // Merged weights have no digests to be compared with.
-    let inputs = Inputs::new(Some(base), None, None).and("the adapter", adapter.model());
-    inputs.settle(write_merged(base, adapter, &changes, &folder, options, observer))?;
-    observer.end();
-    options.cancel.check()?;
-    folder.commit()?;
-    let count = |of: fn(&Change) -> bool| changes.values().filter(|c| of(c)).count() as u64;
-    Ok(MergeReport {
-        merged: count(|c| !matches!(c, Change::Replace(_))),
-        replaced: count(|c| matches!(c, Change::Replace(_))),
-        files: base.files().len() as u64,
-        bytes,
-        notes,
+
+    /// Sets what happens when the output exists. By default that is an error.
+    pub fn overwrite(mut self, overwrite: Overwrite) -> Self {
+        self.overwrite = overwrite;
+        self
+    }
+
+    common_setters!();
+
+    /// Checks that every part of the adapter has its place in the base.
+    ///
+    /// # Errors
+    /// `InvalidInput` when a part has none, or the adapter is a DoRA, which is no sum.
+    pub fn check(&self) -> Result<()> {
+        changes(self.base, self.adapter).map(|_| ())
+    }
+
+    /// Writes the merged model to the folder `out`.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); what reading and writing reports; `Cancelled`.
+    pub fn write(self, out: impl AsRef<Path>) -> Result<MergeReport> {
+        let Merger { base, adapter, .. } = self;
+        let changes = changes(base, adapter)?;
+        let model = adapter.model();
+        let mut counts = Vec::with_capacity(model.tensors().len());
+        for (tensor, entry) in model.tensors().iter().enumerate() {
+            counts.push((tensor, count_not_finite(entry.spec.dtype(), &model.bytes(tensor)?)));
+        }
+        let notes = not_finite_note(model, counts.into_iter()).into_iter().collect();
+        let mut inputs = base.input_paths()?;
+        inputs.extend(model.input_paths()?);
+        refuse_inside(out.as_ref(), &inputs)?;
+        let folder = AtomicDir::create(out.as_ref(), self.overwrite)?;
+        base.empty_folders().iter().try_for_each(|f| folder.create_folder(f))?;
+        let bytes = base.files().iter().map(|f| f.len).sum();
+        self.observer.begin("merging", bytes);
+        // Merged weights have no digests to be compared with.
+        let inputs = Inputs::new(Some(base), None, None).and("the adapter", model);
+        inputs.settle(self.write_files(&changes, &folder))?;
+        self.observer.end();
+        self.settings.cancel.check()?;
+        folder.commit()?;
+        let count = |of: fn(&Change) -> bool| changes.values().filter(|c| of(c)).count() as u64;
+        Ok(MergeReport {
+            merged: count(|c| !matches!(c, Change::Replace(_))),
+            replaced: count(|c| matches!(c, Change::Replace(_))),
+            files: base.files().len() as u64,
+            bytes,
+            notes,
+        })
+    }
+
+    /// Writes all files, those of weights with the changes.
+    fn write_files(&self, changes: &BTreeMap<usize, Change>, folder: &AtomicDir) -> Result<()> {
+        let Merger { base, adapter, ref settings, observer, .. } = *self;
+        for (number, file) in base.files().iter().enumerate() {
+            let output = folder.create_file(&file.path, file.len)?;
+            let source = base.file_source(number)?;
+            let copy = |from: u64, to: u64| -> Result<()> {
+                let mut at = from;
+                while at < to {
+                    settings.cancel.check()?;
+                    let len = (to - at).min(WINDOW);
+                    output.write_all_at(at, &source.bytes_at(at, len as usize)?)?;
+                    observer.advance(len);
+                    at += len;
+                }
+                Ok(())
+            };
+            let FileKind::Safetensors { head_len, tensors } = &file.kind else {
+                copy(0, file.len)?;
+                continue;
+            };
+            copy(0, *head_len)?;
+            let mut at = *head_len;
+            for &tensor in tensors {
+                let entry = &base.tensors()[tensor];
+                let len = entry.spec.byte_len();
+                match changes.get(&tensor) {
+                    None => copy(at, at + len)?,
+                    Some(change) => {
+                        let merged = apply(base, adapter, tensor, change, settings)
+                            .map_err(|e| e.in_tensor(&*entry.name))?;
+                        output.write_all_at(at, &merged)?;
+                        observer.advance(len);
+                    }
+                }
+                at += len;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Describes the tensors of `base` that `adapter` changes, as a delta of the adapter names them.
+///
+/// # Errors
+/// As [`Merger::check`]; what reading reports; `Cancelled`.
+pub(crate) fn touched(
+    adapter: &Adapter,
+    base: &dyn Checkpoint,
+    settings: &Settings,
+) -> Result<Vec<BaseEntry>> {
+    let touched: Vec<usize> = changes(base, adapter)?.into_keys().collect();
+    settings.executor().try_map(touched.len(), |i| {
+        let tensor = touched.get(i).copied().unwrap_or_default();
+        let digest = hash_tensor(base, tensor, settings)?;
+        entry_of(base, tensor, digest)
+            .ok_or_else(|| Error::invalid_argument(format!("the base has no tensor {tensor}")))
     })
 }
 
-/// Writes all files, those of weights with the changes.
-fn write_merged(
-    base: &Model,
-    adapter: &Adapter,
-    changes: &BTreeMap<usize, Change>,
-    folder: &AtomicDir,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<()> {
-    for (number, file) in base.files().iter().enumerate() {
-        let output = folder.create_file(&file.path, file.len)?;
-        let source = base.file_source(number)?;
-        let copy = |from: u64, to: u64| -> Result<()> {
-            let mut at = from;
-            while at < to {
-                options.cancel.check()?;
-                let len = (to - at).min(WINDOW);
-                output.write_all_at(at, &source.bytes_at(at, len as usize)?)?;
-                observer.advance(len);
-                at += len;
-            }
-            Ok(())
-        };
-        let FileKind::Safetensors { head_len, tensors } = &file.kind else {
-            copy(0, file.len)?;
-            continue;
-        };
-        copy(0, *head_len)?;
-        let mut at = *head_len;
-        for &tensor in tensors {
-            let entry = &base.tensors()[tensor];
-            let len = entry.spec.byte_len();
-            match changes.get(&tensor) {
-                None => copy(at, at + len)?,
-                Some(change) => {
-                    let merged = apply(base, adapter, tensor, change, options)
-                        .map_err(|e| e.in_tensor(&*entry.name))?;
-                    output.write_all_at(at, &merged)?;
-                    observer.advance(len);
-                }
-            }
-            at += len;
-        }
-    }
-    Ok(())
-}
-
-/// Check that every part of an adapter has its place in a base.
-///
-/// # Errors
-/// As [`merge_adapter`].
-pub fn check_adapter(base: &Model, adapter: &Adapter) -> Result<()> {
-    changes(base, adapter).map(|_| ())
-}
-
-/// Packages an adapter for `base` as a delta: the folder comes back bit for bit.
-///
-/// The delta keeps the digests of the base's tensors that the adapter changes, so that
-/// [`reconstruct_merged`] can refuse another base.
-///
-/// # Errors
-/// As [`check_adapter`] and [`compress_to_path`].
-pub fn compress_adapter(
-    base: &Model,
-    adapter: &Adapter,
+/// Does what [`Restorer::merge`](crate::Restorer::merge) says.
+pub(crate) fn reconstruct_merged(
+    job: &Restoring<'_>,
     out: &Path,
     overwrite: Overwrite,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<CompressReport> {
-    refuse_inside(out, &base.input_paths()?)?;
-    let touched: Vec<usize> = changes(base, adapter)?.into_keys().collect();
-    let entries = options.executor().try_map(touched.len(), |i| {
-        let tensor = touched.get(i).copied().unwrap_or_default();
-        let digest = hash_tensor(base, tensor, options)?;
-        entry_of(base, tensor, digest)
-            .ok_or_else(|| Error::invalid_argument(format!("the base has no tensor {tensor}")))
-    })?;
-    let options = Options { touched: entries, ..options.clone() };
-    compress_to_path(None, adapter.model(), out, overwrite, &options, observer)
-}
-
-/// Restores an adapter from `delta` and merges it into `base`; see [`merge_adapter`].
-///
-/// The base has to have the tensors that the adapter was packaged for, unless
-/// [`any_base`](Options::any_base) says otherwise. Of a delta that does not name them, a note says
-/// so.
-///
-/// # Errors
-/// `InvalidArgument` when the delta is no adapter; `BaseMismatch`, with the tensor, when the base
-/// is not the one that it was packaged for; as [`reconstruct`](crate::reconstruct) and
-/// [`merge_adapter`].
-pub fn reconstruct_merged(
-    base: &Model,
-    delta: &Delta,
-    out: &Path,
-    overwrite: Overwrite,
-    options: &Options,
     observer: &dyn Observer,
 ) -> Result<RestoreReport> {
+    let Restoring { base, delta, settings } = *job;
     if !delta.is_adapter() {
         return Err(Error::invalid_argument("the delta restores a model, not an adapter to merge"));
     }
+    let base = base.ok_or_else(|| Error::invalid_argument("an adapter is merged into a base"))?;
     let mut notes = Vec::new();
     if delta.index().bases.is_empty() {
         notes.push(UNNAMED.to_owned());
-    } else if !options.any_base {
-        check_named_bases(base, delta, options)?;
+    } else if !settings.any_base {
+        check_named_bases(base, delta, settings)?;
     }
     let scratch = Scratch::new();
-    let mut report = crate::reconstruct(
-        None,
-        delta,
-        &scratch.0,
-        Overwrite::Refuse,
-        options,
-        &sparse_core::Unobserved,
-    )?;
-    let adapter = Adapter::open(&scratch.0, &OpenOptions::default())?;
-    let merged = merge_adapter(base, &adapter, out, overwrite, options, observer)?;
+    let alone = Restoring { base: None, ..*job };
+    let mut report = reconstruct(&alone, &scratch.0, Overwrite::Refuse, &Unobserved)?;
+    let adapter = Adapter::open(&scratch.0)?;
+    let settings = settings.clone();
+    let merged = Merger { base, adapter: &adapter, settings, observer, overwrite }.write(out)?;
     report.files = merged.files;
     report.bytes = merged.bytes;
     report.tensors = merged.merged + merged.replaced;
@@ -244,7 +256,7 @@ impl Drop for Scratch {
 }
 
 /// Where every part of the adapter goes.
-fn changes(base: &Model, adapter: &Adapter) -> Result<BTreeMap<usize, Change>> {
+fn changes(base: &dyn Checkpoint, adapter: &Adapter) -> Result<BTreeMap<usize, Change>> {
     let invalid = |message: String| Error::new(ErrorKind::InvalidInput, message);
     let mut changes = BTreeMap::new();
     let mut used = Vec::new();
@@ -307,11 +319,11 @@ fn values(dtype: Dtype, bytes: &[u8]) -> impl Iterator<Item = f64> {
 }
 
 fn apply(
-    base: &Model,
+    base: &dyn Checkpoint,
     adapter: &Adapter,
     tensor: usize,
     change: &Change,
-    options: &Options,
+    settings: &Settings,
 ) -> Result<Vec<u8>> {
     let dtype = base.tensors()[tensor].spec.dtype();
     if !is_float(dtype) {
@@ -340,8 +352,8 @@ fn apply(
             let (rank, width) = (factors.rank, dtype.storage_bytes());
             let columns = factors.right.len() / rank.max(1);
             let rows: Vec<&[u8]> = bytes.chunks_exact((columns * width).max(1)).collect();
-            let merged = options.executor().try_map(rows.len().div_ceil(64), |block| {
-                options.cancel.check()?;
+            let merged = settings.executor().try_map(rows.len().div_ceil(64), |block| {
+                settings.cancel.check()?;
                 let mut out = Vec::new();
                 let mut sums = vec![0f32; columns];
                 for (i, row) in rows.iter().enumerate().skip(block * 64).take(64) {

@@ -4,6 +4,7 @@ mod export;
 mod merge;
 mod peft;
 
-pub use export::{AdapterRank, ExportOptions, ExportReport, LeftOut, Profile, export_adapter};
-pub use merge::{MergeReport, check_adapter, compress_adapter, merge_adapter, reconstruct_merged};
+pub use export::{AdapterExporter, AdapterRank, ExportReport, LeftOut, Profile};
+pub use merge::{MergeReport, Merger};
+pub(crate) use merge::{reconstruct_merged, touched};
 pub use peft::ExportedModule;

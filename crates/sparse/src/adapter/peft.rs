@@ -1,7 +1,8 @@
 //! The two files of a PEFT adapter.
 
 use sparse_codecs::certificate::count_not_finite;
-use sparse_core::{Dtype, Error, Result};
+use sparse_core::{Dtype, Error, Result, TensorSpec};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// A module of an exported adapter.
@@ -40,29 +41,11 @@ pub(super) fn weights(modules: &[Stored], dtype: Dtype) -> Result<Vec<u8>> {
         tensors.push((format!("base_model.model.{}.lora_B.weight", m.path), &m.b));
     }
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    let width = dtype.storage_bytes();
-    let mut header = String::from("{\"__metadata__\":{\"format\":\"pt\"}");
-    let mut at = 0;
-    for (name, (values, shape)) in &tensors {
-        let end = at + values.len() * width;
-        // Writing to a string does not fail.
-        let _ = write!(
-            header,
-            ",{}:{{\"dtype\":\"{}\",\"shape\":[{},{}],\"data_offsets\":[{at},{end}]}}",
-            quoted(name),
-            dtype.name(),
-            shape[0],
-            shape[1]
-        );
-        at = end;
-    }
-    header.push('}');
-    // Tensors begin at a multiple of eight bytes, as other writers have it.
-    while header.len() % 8 != 0 {
-        header.push(' ');
-    }
-    let mut out = (header.len() as u64).to_le_bytes().to_vec();
-    out.extend_from_slice(header.as_bytes());
+    let spec = |shape: &[usize; 2]| TensorSpec::new(dtype, shape.map(|n| n as u64));
+    let specs: Vec<TensorSpec> = tensors.iter().map(|(_, m)| spec(&m.1)).collect::<Result<_>>()?;
+    let names = tensors.iter().map(|(name, _)| &**name);
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    let mut out = sparse_model::head_of(names.zip(&specs), &metadata)?;
     for (name, (values, _)) in &tensors {
         let start = out.len();
         for &x in values {

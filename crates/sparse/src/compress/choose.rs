@@ -4,11 +4,11 @@ use super::examine::{Pair, windows};
 use super::job::{Chosen, Encoders, Job, OWN_UNIT, Part};
 use super::report::{CandidateReport, ChoiceReport};
 use super::weights::Run;
-use crate::Options;
 use crate::context::Contexts;
 use crate::reference::References;
+use crate::settings::Settings;
 use sparse_codecs::certificate::Tally;
-use sparse_core::{Dtype, Result, TensorSource};
+use sparse_core::{Dtype, Result};
 use sparse_select::{Bar, Layout, Policy, Selector, Trial, Weights, least_bytes};
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 pub(super) struct Bench<'a> {
     pub(super) pair: &'a Pair<'a>,
     pub(super) references: &'a References<'a>,
-    pub(super) options: &'a Options,
+    pub(super) settings: &'a Settings,
     pub(super) contexts: &'a Contexts,
 }
 
@@ -44,9 +44,9 @@ impl Trials {
 
 /// Tries what the policy may have for each job.
 pub(super) fn try_jobs(bench: Bench<'_>, parts: &[Vec<Part>]) -> Result<Trials> {
-    let Bench { pair, options, .. } = bench;
+    let Bench { pair, settings, .. } = bench;
     // A wrong name is an error even if no tensor comes to it.
-    let selector = Selector::new(options.codecs.schemes(), &options.policy)?;
+    let selector = Selector::new(settings.codecs.schemes(), &settings.policy)?;
     let jobs = || {
         let parts = parts.iter().enumerate();
         parts.flat_map(|(tensor, parts)| {
@@ -60,19 +60,19 @@ pub(super) fn try_jobs(bench: Bench<'_>, parts: &[Vec<Part>]) -> Result<Trials> 
     for (.., job) in jobs() {
         *sums.entry(kind(pair, job)).or_default() += job.segment.len();
     }
-    let lossless = options.policy.is_lossless();
+    let lossless = settings.policy.is_lossless();
     let jobs: Vec<_> =
         jobs().filter(|(.., job)| !lossless || !job.lossless.others.is_empty()).collect();
-    let tried = options.executor().try_map(jobs.len(), |i| {
+    let tried = settings.executor().try_map(jobs.len(), |i| {
         let (tensor, part, job) = jobs[i];
         let name = &pair.target.tensors()[tensor].name;
         // Small tensors share a unit, and with it tables.
         let all = sums.get(&kind(pair, job)).copied().unwrap_or(0).max(job.segment.len()).max(1);
         let share = if job.is_large() { 1.0 } else { job.segment.len() as f64 / all as f64 };
-        let (chunk_len, effort) = (options.chunk_len, options.effort);
+        let (chunk_len, effort) = (settings.chunk_len, settings.effort);
         let layout = Layout { chunk_len, own_unit: OWN_UNIT, share, effort };
         let selector = selector.clone().with_layout(layout);
-        let policy = options.policy.of(name);
+        let policy = settings.policy.of(name);
         let runs = variants(bench, job, policy).map_err(|e| e.in_tensor(&**name))?;
         let weights: Vec<&dyn Weights> = runs.iter().map(|run| run as &dyn Weights).collect();
         let trials = bench
@@ -93,9 +93,9 @@ pub(super) fn choose(
     budget: Option<u64>,
     bars: &[Bar],
 ) -> Result<(Encoders, Vec<ChoiceReport>)> {
-    let Bench { pair, options, .. } = bench;
+    let Bench { pair, settings, .. } = bench;
     let mut encoders = Encoders::default();
-    for scheme in options.codecs.schemes() {
+    for scheme in settings.codecs.schemes() {
         encoders.names.push(String::new());
         // Those that need a setting are never anybody's default.
         let encoder = scheme.encoder(None).ok();
@@ -114,14 +114,14 @@ pub(super) fn choose(
         };
         let is_default = trial.scheme == job.lossless.default && trial.setting.value.is_none();
         let base = |t: &Trial| tried.bases.get(t.weights).copied().flatten();
-        if !is_default && let Some(scheme) = options.codecs.schemes().get(trial.scheme) {
+        if !is_default && let Some(scheme) = settings.codecs.schemes().get(trial.scheme) {
             let made = Chosen { scheme: scheme.clone(), encoder: trial.encoder.clone() };
             job.encoder = encoders.number(&trial.setting.to_string(), made);
             job.alone = trial.alone;
             job.base = base(trial);
         }
         let entry = &pair.target.tensors()[tried.tensor];
-        let policy = options.policy.of(&entry.name);
+        let policy = settings.policy.of(&entry.name);
         let reason = match policy {
             _ if tried.trials.len() == 1 => "the only one that the policy has for it",
             _ if budget.is_some() => "the most error saved per byte within the budget",
@@ -179,7 +179,7 @@ fn kind(pair: &Pair<'_>, job: &Job) -> Kind {
 /// Returns the weights of the job, and where it is to be coded without the base that its change is
 /// relative to, also with it.
 fn variants<'a>(bench: Bench<'a>, job: &Job, policy: &Policy) -> Result<Vec<Run<'a>>> {
-    let Bench { pair, references, options, .. } = bench;
+    let Bench { pair, references, settings, .. } = bench;
     let run = Run::of(pair, references, job);
     let reference = references.of(job.tensor).map(|r| r.1);
     let apart = reference.filter(|r| job.base.is_none() && job.start < r.len);
@@ -189,7 +189,7 @@ fn variants<'a>(bench: Bench<'a>, job: &Job, policy: &Policy) -> Result<Vec<Run<
     let (mut own, mut change) = (Tally::default(), Tally::default());
     let width = job.dtype.storage_bytes() as u64;
     windows(job.segment.len() * width, |at, len| {
-        options.cancel.check()?;
+        settings.cancel.check()?;
         let bytes = pair.target.range(job.tensor, job.start * width + at, len)?;
         own.observe(job.dtype, &bytes, &bytes, None)?;
         let first = job.start + at / width;

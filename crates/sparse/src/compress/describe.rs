@@ -6,8 +6,7 @@ use super::hint::explanation;
 use super::job::{Job, Part, TEST_UNIT_BYTES};
 use super::weights::Run;
 use sparse_core::{
-    CodecContext, Dtype, DtypeClass, Effort, Fidelity, Result, Segment, TensorSource, TensorSpec,
-    UnitSpec,
+    CodecContext, Dtype, DtypeClass, Effort, Fidelity, Result, Segment, TensorSpec, UnitSpec,
 };
 use sparse_model::Counterpart;
 use sparse_select::{LosslessSchemes, Policy, Sample, Scheme, Selector, Weights, estimate};
@@ -18,13 +17,13 @@ const TRIAL: u64 = 1 << 15;
 /// Describes all tensors of the target, by number.
 pub(super) fn describe(bench: Bench<'_>) -> Result<Vec<Vec<Part>>> {
     let count = bench.pair.target.tensors().len();
-    bench.options.executor().try_map(count, |tensor| parts(bench, tensor))
+    bench.settings.executor().try_map(count, |tensor| parts(bench, tensor))
 }
 
 /// Describes how one tensor is made up.
 fn parts(bench: Bench<'_>, tensor: usize) -> Result<Vec<Part>> {
-    let Bench { pair, options, .. } = bench;
-    options.cancel.check()?;
+    let Bench { pair, settings, .. } = bench;
+    settings.cancel.check()?;
     let m = &pair.matches[tensor];
     let spec = &pair.target.tensors()[tensor].spec;
     let segment = Segment::of(spec);
@@ -62,7 +61,7 @@ fn parts(bench: Bench<'_>, tensor: usize) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     if same_type
         && may_be_equal
-        && equal_prefix((pair.target, tensor), (base_model, base), common_bytes, options)?
+        && equal_prefix((pair.target, tensor), (base_model, base), common_bytes, settings)?
     {
         parts.push(Part::Copy { base, len: common });
     } else if common % segment.row_len == 0 {
@@ -71,7 +70,7 @@ fn parts(bench: Bench<'_>, tensor: usize) -> Result<Vec<Part>> {
         if !base_helps(bench, run)? {
             return code(bench, whole, None);
         }
-        let explained = explanation(pair, tensor, base, rows, options)?;
+        let explained = explanation(pair, tensor, base, rows, settings)?;
         parts.extend(code(bench, run, explained)?);
     } else {
         return code(bench, whole, None);
@@ -87,13 +86,13 @@ fn parts(bench: Bench<'_>, tensor: usize) -> Result<Vec<Part>> {
 /// `explained` says that a product explains the change: the scheme that makes use of it, and the
 /// module of the adapter.
 fn code(bench: Bench<'_>, run: Run<'_>, explained: Option<(usize, usize)>) -> Result<Vec<Part>> {
-    let Bench { options, contexts, .. } = bench;
-    let schemes = options.codecs.schemes();
+    let Bench { settings, contexts, .. } = bench;
+    let schemes = settings.codecs.schemes();
     let lossless = match explained {
         Some((default, _)) => LosslessSchemes { default, others: Vec::new() },
         None => contexts.with(|cx| {
             let selector = Selector::new(schemes, &Policy::Lossless)?;
-            selector.with_effort(options.effort).lossless(&run, cx)
+            selector.with_effort(settings.effort).lossless(&run, cx)
         })?,
     };
     let Run { tensor, dtype, base, segment: Segment { rows, row_len }, .. } = run;
@@ -148,14 +147,14 @@ fn base_helps(bench: Bench<'_>, run: Run<'_>) -> Result<bool> {
     }
     // A codec for everything, with and without.
     let plain = bench
-        .options
+        .settings
         .codecs
         .schemes()
         .iter()
         .find(|s| s.info().fidelity == Fidelity::Lossless && !s.needs_rows());
     let Some(encoder) = plain.and_then(|s| s.encoder(None).ok()) else { return Ok(true) };
     let bits = |base: Option<(Dtype, &[u8])>, cx: &mut CodecContext| -> Result<f64> {
-        let (chunk_len, segments) = (bench.options.chunk_len, sample.unit.segments());
+        let (chunk_len, segments) = (bench.settings.chunk_len, sample.unit.segments());
         let unit = UnitSpec::new(run.dtype, base.map(|b| b.0), chunk_len, segments)?;
         let base = base.map(|b| b.1);
         let found = estimate(&*encoder, &unit, &sample.target, base, Effort::Fast, cx)?;

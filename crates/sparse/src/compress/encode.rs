@@ -2,22 +2,20 @@
 
 use super::examine::Pair;
 use super::job::{Plan, UnitPlan};
-use crate::Options;
 use crate::context::{Contexts, batch};
 use crate::restore::{borrow_or_read, filled};
+use crate::settings::Settings;
 use sparse_container::{UnitRecord, Writer};
-use sparse_core::{
-    ByteSource, ChunkEncoder, CodecContext, Observer, Result, TensorSource, UnitSpec,
-};
-use sparse_model::Model;
+use sparse_core::{ByteSource, ChunkEncoder, CodecContext, Observer, Result, UnitSpec};
+use sparse_model::Checkpoint;
 use std::io::Write;
 use std::ops::Range;
 
 /// The models that chunks are gathered from.
 #[derive(Clone, Copy)]
 pub(crate) struct Models<'a> {
-    pub(crate) base: Option<&'a Model>,
-    pub(crate) target: &'a Model,
+    pub(crate) base: Option<&'a dyn Checkpoint>,
+    pub(crate) target: &'a dyn Checkpoint,
 }
 
 /// Memory for the bytes of a chunk.
@@ -33,7 +31,7 @@ fn gather<'a>(
     spec: &UnitSpec,
     range: Range<u64>,
     width: usize,
-    place: impl Fn(usize) -> Option<(&'a Model, usize, u64)>,
+    place: impl Fn(usize) -> Option<(&'a dyn Checkpoint, usize, u64)>,
     scratch: &'a mut Vec<u8>,
 ) -> Result<&'a [u8]> {
     let first = spec.segment_starts().partition_point(|&s| s <= range.start).saturating_sub(1);
@@ -76,7 +74,7 @@ struct FileRun<'a> {
 /// Finds where the bytes lie of pieces (source, tensor, first byte, length) that follow each other
 /// in a file, as small tensors mostly do. `None` if they do not.
 fn in_one_piece<'a>(
-    mut pieces: impl Iterator<Item = (&'a Model, usize, u64, usize)>,
+    mut pieces: impl Iterator<Item = (&'a dyn Checkpoint, usize, u64, usize)>,
 ) -> Result<Option<FileRun<'a>>> {
     let Some((model, tensor, offset, mut total)) = pieces.next() else { return Ok(None) };
     let location = |tensor: usize| model.location(tensor).map(|l| (l.file, l.offset));
@@ -158,14 +156,14 @@ impl UnitPlan {
     pub(crate) fn analyze(
         &self,
         models: Models<'_>,
-        options: &Options,
+        settings: &Settings,
         contexts: &Contexts,
     ) -> Result<(Box<dyn ChunkEncoder>, f64)> {
-        let hinted = self.hinted(options)?;
+        let hinted = self.hinted(settings)?;
         let encoder = hinted.as_deref().unwrap_or(&*self.encoder);
-        let mut analysis = encoder.analyze(&self.spec, options.effort)?;
+        let mut analysis = encoder.analyze(&self.spec, settings.effort)?;
         loop {
-            options.executor().try_map(self.spec.chunk_count() as usize, |chunk| {
+            settings.executor().try_map(self.spec.chunk_count() as usize, |chunk| {
                 let chunk = chunk as u64;
                 self.with_chunk(models, chunk, contexts, |target, base, cx| {
                     analysis.observe(chunk, target, base, cx)
@@ -222,20 +220,20 @@ pub(super) fn write_units<W: Write + Send>(
     pair: &Pair<'_>,
     plan: &Plan,
     writer: &mut Writer<W>,
-    options: &Options,
+    settings: &Settings,
     observer: &dyn Observer,
 ) -> Result<(Vec<UnitRecord>, f64)> {
     let models = Models { base: pair.base, target: pair.target };
-    let contexts = Contexts::new(options);
+    let contexts = Contexts::new(settings);
     let analyze =
-        |i: usize| plan.units.get(i).map(|u| u.analyze(models, options, &contexts)).transpose();
+        |i: usize| plan.units.get(i).map(|u| u.analyze(models, settings, &contexts)).transpose();
     let mut records = Vec::with_capacity(plan.units.len());
     let mut entropy = 0.0;
     let mut ready = analyze(0)?;
     for (i, unit) in plan.units.iter().enumerate() {
         let Some((encoder, bits)) = ready.take() else { break };
         entropy += bits;
-        let (next, record) = options.executor().both(
+        let (next, record) = settings.executor().both(
             || analyze(i + 1),
             || write_unit(unit, models, &*encoder, writer, &contexts, observer),
         );

@@ -1,11 +1,11 @@
 //! The two models side by side: what each tensor of the target has to do with the base.
 
-use crate::Options;
 use crate::restore::{borrow_or_read, filled};
+use crate::settings::Settings;
 use sparse_codecs::certificate::count_not_finite;
 use sparse_container::{BaseEntry, Digester};
 use sparse_core::{Digest, Dtype, Error, Result, TensorSource, check_target_path};
-use sparse_model::{FileKind, Model, TensorMatch, match_tensors};
+use sparse_model::{Checkpoint, FileKind, TensorMatch, match_tensors};
 use std::collections::BTreeMap;
 
 /// Bytes read at a time where whole tensors are hashed or compared.
@@ -13,8 +13,8 @@ const WINDOW: u64 = 1 << 20;
 
 /// What is known of the target before anything is coded.
 pub(crate) struct Pair<'a> {
-    pub(crate) base: Option<&'a Model>,
-    pub(crate) target: &'a Model,
+    pub(crate) base: Option<&'a dyn Checkpoint>,
+    pub(crate) target: &'a dyn Checkpoint,
     /// Per tensor of the target.
     pub(crate) matches: Vec<TensorMatch>,
     /// Per tensor of the target; empty if nothing was hashed.
@@ -38,7 +38,7 @@ impl Pair<'_> {
 }
 
 /// Describes a tensor of a base.
-pub(crate) fn entry_of(base: &Model, tensor: usize, digest: Digest) -> Option<BaseEntry> {
+pub(crate) fn entry_of(base: &dyn Checkpoint, tensor: usize, digest: Digest) -> Option<BaseEntry> {
     let location = base.location(tensor)?;
     let (spec, file) = (base.tensors().get(tensor)?.spec.clone(), base.files().get(location.file)?);
     Some(BaseEntry::tensor(location.name, &*file.path, spec, digest))
@@ -49,18 +49,18 @@ pub(crate) fn entry_of(base: &Model, tensor: usize, digest: Digest) -> Option<Ba
 /// # Errors
 /// `InvalidInput` for a file whose name no delta can hold; what reading reports; `Cancelled`.
 pub(crate) fn examine<'a>(
-    base: Option<&'a Model>,
-    target: &'a Model,
-    options: &Options,
+    base: Option<&'a dyn Checkpoint>,
+    target: &'a dyn Checkpoint,
+    settings: &Settings,
     advance: &(dyn Fn(u64) + Sync),
 ) -> Result<Pair<'a>> {
     let names = target.files().iter().map(|f| &f.path).chain(target.empty_folders());
     names.into_iter().try_for_each(|name| check_target_path(name))?;
-    let mut pair = matched(base, target, options)?;
+    let mut pair = matched(base, target, settings)?;
     let mut digests = vec![Digest([0; 16]); target.tensors().len()];
-    let hashed = options
+    let hashed = settings
         .executor()
-        .try_map(target.files().len(), |file| hash_file(target, file, options, advance))?;
+        .try_map(target.files().len(), |file| hash_file(target, file, settings, advance))?;
     let mut not_finite = vec![0; target.tensors().len()];
     let mut file_digests = Vec::with_capacity(hashed.len());
     for file in hashed {
@@ -75,7 +75,7 @@ pub(crate) fn examine<'a>(
     used.dedup();
     if let Some(base) = base {
         let digests =
-            options.executor().try_map(used.len(), |i| hash_tensor(base, used[i], options))?;
+            settings.executor().try_map(used.len(), |i| hash_tensor(base, used[i], settings))?;
         pair.base_digests = used.into_iter().zip(digests).collect();
     }
     pair.digests = digests;
@@ -86,14 +86,14 @@ pub(crate) fn examine<'a>(
 
 /// Match the models, and hash nothing: enough to estimate.
 pub(crate) fn matched<'a>(
-    base: Option<&'a Model>,
-    target: &'a Model,
-    options: &Options,
+    base: Option<&'a dyn Checkpoint>,
+    target: &'a dyn Checkpoint,
+    settings: &Settings,
 ) -> Result<Pair<'a>> {
     let matches = match base {
-        Some(base) => match_tensors(base, target, &options.cancel)?,
+        Some(base) => match_tensors(base, target, &settings.cancel)?,
         // Tied tensors are found without a base, too.
-        None => match_tensors(&Nothing, target, &options.cancel)?,
+        None => match_tensors(&Nothing, target, &settings.cancel)?,
     };
     Ok(Pair {
         base,
@@ -147,9 +147,9 @@ struct HashedTensor {
 /// Computes the digests of a file and of its tensors, and counts weights that are not finite, in
 /// one pass.
 pub(super) fn hash_file(
-    model: &Model,
+    model: &dyn Checkpoint,
     file: usize,
-    options: &Options,
+    settings: &Settings,
     advance: &(dyn Fn(u64) + Sync),
 ) -> Result<HashedFile> {
     let record = &model.files()[file];
@@ -161,7 +161,7 @@ pub(super) fn hash_file(
         let mut part = Digester::new();
         let mut not_finite = 0;
         windows(len, |at, step| {
-            options.cancel.check()?;
+            settings.cancel.check()?;
             let bytes = borrow_or_read(source, from + at, step, &mut scratch);
             let bytes = bytes.map_err(|e| e.in_file(&*record.path))?;
             part.update(bytes);
@@ -192,11 +192,15 @@ pub(super) fn hash_file(
 }
 
 /// The digest of a tensor.
-pub(crate) fn hash_tensor(model: &Model, tensor: usize, options: &Options) -> Result<Digest> {
+pub(crate) fn hash_tensor(
+    model: &dyn Checkpoint,
+    tensor: usize,
+    settings: &Settings,
+) -> Result<Digest> {
     let mut digester = Digester::new();
     let mut scratch = Vec::new();
     windows(model.tensors()[tensor].spec.byte_len(), |at, step| {
-        options.cancel.check()?;
+        settings.cancel.check()?;
         digester.update(range(model, tensor, at, step, &mut scratch)?);
         Ok(())
     })?;
@@ -205,7 +209,7 @@ pub(crate) fn hash_tensor(model: &Model, tensor: usize, options: &Options) -> Re
 
 /// Part of a tensor, borrowed or read into `scratch`.
 fn range<'a>(
-    model: &'a Model,
+    model: &'a dyn Checkpoint,
     tensor: usize,
     offset: u64,
     len: usize,
@@ -221,15 +225,15 @@ fn range<'a>(
 
 /// Whether the first `len` bytes of two tensors are equal.
 pub(super) fn equal_prefix(
-    a: (&Model, usize),
-    b: (&Model, usize),
+    a: (&dyn Checkpoint, usize),
+    b: (&dyn Checkpoint, usize),
     len: u64,
-    options: &Options,
+    settings: &Settings,
 ) -> Result<bool> {
     let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
     let mut equal = true;
     windows(len, |at, step| {
-        options.cancel.check()?;
+        settings.cancel.check()?;
         equal =
             equal && range(a.0, a.1, at, step, &mut of_a)? == range(b.0, b.1, at, step, &mut of_b)?;
         Ok(())

@@ -1,12 +1,12 @@
 //! Plain bytes: the heads of safetensors files, and every other file.
 
 use super::examine::windows;
-use crate::Options;
 use crate::restore::borrow_or_read;
+use crate::settings::Settings;
 use sparse_codecs::zstd;
 use sparse_container::{BaseEntry, BaseRange, Piece, PieceSource, Writer};
 use sparse_core::{ByteSource, Digest, Effort, Result};
-use sparse_model::{FileKind, Model};
+use sparse_model::{Checkpoint, FileKind};
 use std::io::Write;
 
 /// The zstd level: these files are small beside the weights, and few.
@@ -46,12 +46,12 @@ pub(super) struct Stored {
 
 /// The base's file of the same path, or its head if the target's bytes are a head.
 pub(super) fn base_run<'a>(
-    base: Option<&'a Model>,
+    base: Option<&'a dyn Checkpoint>,
     path: &str,
     head: bool,
-    options: &Options,
+    settings: &Settings,
 ) -> Result<Option<BaseRun<'a>>> {
-    let Some(base) = base else { return Ok(None) };
+    let Some(base) = base.filter(|b| !b.is_virtual()) else { return Ok(None) };
     // A single file has no path that means anything: its counterpart is the only other.
     let same = |f: &sparse_model::ModelFile| {
         f.path == path || (base.is_file() && path.ends_with(".safetensors"))
@@ -67,7 +67,7 @@ pub(super) fn base_run<'a>(
     let mut hash = sparse_container::Digester::new();
     let mut scratch = Vec::new();
     windows(len, |at, step| {
-        options.cancel.check()?;
+        settings.cancel.check()?;
         hash.update(borrow_or_read(bytes, at, step, &mut scratch)?);
         Ok(())
     })
@@ -84,7 +84,7 @@ pub(super) fn base_run<'a>(
 /// place as prefix. `register` numbers a base entry.
 pub(super) fn store<W: Write>(
     run: &Run<'_>,
-    options: &Options,
+    settings: &Settings,
     writer: &mut Writer<W>,
     mut register: impl FnMut(&BaseEntry) -> u32,
 ) -> Result<Stored> {
@@ -92,7 +92,7 @@ pub(super) fn store<W: Write>(
     let mut equal = run.base.as_ref().is_some_and(|b| b.len == run.len);
     let (mut scratch, mut of_base) = (Vec::new(), Vec::new());
     windows(run.len, |at, step| {
-        options.cancel.check()?;
+        settings.cancel.check()?;
         let bytes = borrow_or_read(run.bytes, run.start + at, step, &mut scratch)?;
         hash.update(bytes);
         if let Some(base) = run.base.as_ref().filter(|_| equal) {
@@ -108,11 +108,11 @@ pub(super) fn store<W: Write>(
         let source = PieceSource::Base { base: register(&base.entry), offset: 0 };
         return Ok(Stored { pieces: vec![Piece { len: run.len, source }], digest });
     }
-    let level = level(options.effort, run.len);
+    let level = level(settings.effort, run.len);
     let mut pieces = Vec::new();
     let mut at = 0;
     while at < run.len {
-        options.cancel.check()?;
+        settings.cancel.check()?;
         let len = (zstd::MAX_LEN as u64).min(run.len - at);
         let bytes = run.bytes.bytes_at(run.start + at, len as usize)?;
         let mut with_base = None;

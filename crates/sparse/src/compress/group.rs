@@ -4,10 +4,10 @@ use super::choose::Bench;
 use super::examine::Pair;
 use super::job::{Chosen, Counts, Encoders, Job, OWN_UNIT, Part, Plan, SegmentPlan, UnitPlan};
 use super::report::ChoiceReport;
-use crate::Options;
+use crate::settings::Settings;
 use sparse_container::{BaseEntry, Piece, PieceSource};
-use sparse_core::{Dtype, Error, ErrorKind, Result, Segment, TensorSource, UnitSpec};
-use sparse_model::Model;
+use sparse_core::{Dtype, Error, ErrorKind, Result, Segment, UnitSpec};
+use sparse_model::Checkpoint;
 use sparse_select::Scheme;
 use std::collections::BTreeMap;
 
@@ -21,10 +21,10 @@ pub(super) fn group(
     encoders: Encoders,
     choices: Vec<ChoiceReport>,
 ) -> Result<Plan> {
-    let Bench { pair, options, .. } = bench;
+    let Bench { pair, settings, .. } = bench;
     let mut builder = Builder {
         pair,
-        options,
+        settings,
         bases: Vec::new(),
         base_index: BTreeMap::new(),
         groups: BTreeMap::new(),
@@ -82,7 +82,7 @@ pub(super) fn group(
 }
 
 /// The target's tensors in the order in which they lie in its files.
-pub(crate) fn file_order(model: &Model) -> Vec<usize> {
+pub(crate) fn file_order(model: &dyn Checkpoint) -> Vec<usize> {
     let mut order: Vec<usize> = (0..model.tensors().len()).collect();
     order.sort_by_key(|&t| model.location(t).map(|l| (l.file, l.offset)));
     order
@@ -107,7 +107,7 @@ struct Place {
 
 struct Builder<'a> {
     pair: &'a Pair<'a>,
-    options: &'a Options,
+    settings: &'a Settings,
     bases: Vec<BaseEntry>,
     base_index: BTreeMap<usize, u32>,
     groups: BTreeMap<Group, Vec<(Segment, SegmentPlan)>>,
@@ -197,7 +197,7 @@ impl Builder<'_> {
             units.push(UnitPlan {
                 scheme,
                 encoder,
-                spec: UnitSpec::new(dtype, base_dtype, self.options.chunk_len, shapes)?,
+                spec: UnitSpec::new(dtype, base_dtype, self.settings.chunk_len, shapes)?,
                 segments,
             });
         }

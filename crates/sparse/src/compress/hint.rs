@@ -2,7 +2,7 @@
 
 use super::examine::Pair;
 use super::job::UnitPlan;
-use crate::Options;
+use crate::settings::Settings;
 use sparse_core::{DeltaEncoder, Product, Result, Segment, TensorSource};
 use sparse_model::{Adapter, AdapterModule};
 use sparse_select::Rows;
@@ -20,9 +20,9 @@ pub(super) fn explanation(
     target: usize,
     base: usize,
     segment: Segment,
-    options: &Options,
+    settings: &Settings,
 ) -> Result<Option<(usize, usize)>> {
-    let (Some(adapter), Some(base_model)) = (&options.adapter, pair.base) else { return Ok(None) };
+    let (Some(adapter), Some(base_model)) = (&settings.adapter, pair.base) else { return Ok(None) };
     let (old, new) = (&base_model.tensors()[base], &pair.target.tensors()[target]);
     if old.spec.dtype() != new.spec.dtype() {
         return Ok(None);
@@ -47,9 +47,9 @@ pub(super) fn explanation(
     };
     let (new, old) = (read(pair.target, target)?, read(base_model, base)?);
     let product = hint(adapter, module, 0..module.rows)?.of_rows(&rows);
-    let (row_len, effort) = (segment.row_len as usize, options.effort);
+    let (row_len, effort) = (segment.row_len as usize, settings.effort);
     let rows = Rows { dtype, row_len, target: &new, base: &old, effort };
-    let mut schemes = options.codecs.schemes().iter();
+    let mut schemes = settings.codecs.schemes().iter();
     let scheme = schemes.position(|scheme| scheme.is_explained(&product, &rows));
     Ok(scheme.zip(adapter.modules().iter().position(|m| m == module)))
 }
@@ -65,17 +65,17 @@ fn hint(adapter: &Adapter, module: &AdapterModule, rows: Range<u64>) -> Result<P
 
 impl UnitPlan {
     /// An encoder that knows what the adapter says, if it says something of this unit.
-    pub(super) fn hinted(&self, options: &Options) -> Result<Option<Arc<dyn DeltaEncoder>>> {
-        self.hinted_rows(options, None)
+    pub(super) fn hinted(&self, settings: &Settings) -> Result<Option<Arc<dyn DeltaEncoder>>> {
+        self.hinted_rows(settings, None)
     }
 
     /// As [`hinted`](Self::hinted), of a unit that has only these rows of each segment.
     pub(crate) fn hinted_rows(
         &self,
-        options: &Options,
+        settings: &Settings,
         picked: Option<&[Vec<u64>]>,
     ) -> Result<Option<Arc<dyn DeltaEncoder>>> {
-        let Some(adapter) = &options.adapter else { return Ok(None) };
+        let Some(adapter) = &settings.adapter else { return Ok(None) };
         if self.segments.iter().all(|s| s.module.is_none()) {
             return Ok(None);
         }
@@ -113,7 +113,7 @@ mod tests {
         file.extend(json.as_bytes());
         file.extend(words.iter().flat_map(|w| w.to_le_bytes()));
         std::fs::write(path, file).unwrap();
-        Model::open(path, &OpenOptions::default()).unwrap()
+        Model::open(path).unwrap()
     }
 
     #[test]
@@ -132,9 +132,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let base = model(&dir.path().join("base.safetensors"), &words(0.0));
         let target = model(&dir.path().join("target.safetensors"), &words(1e-3));
-        let options = Options::default();
-        let (bytes, report) =
-            compress(Some(&base), &target, Vec::new(), &options, &Unobserved).unwrap();
+        let (bytes, report) = Compressor::new(&target).base(&base).write_to(Vec::new()).unwrap();
         assert_eq!((report.coded_against_base, report.standalone), (1, 0));
         assert!(report.delta_bytes < report.target_bytes / 5, "{}", report.delta_bytes);
         let delta =
@@ -144,7 +142,7 @@ mod tests {
         let [unit] = &summary.units[..] else { panic!("{:?}", summary.units) };
         assert_eq!((&*unit.codec, unit.segments), ("low-rank", 3));
         let out = dir.path().join("out.safetensors");
-        reconstruct(Some(&base), &delta, &out, Overwrite::Refuse, &options, &Unobserved).unwrap();
+        Restorer::new(&delta).base(&base).write(&out).unwrap();
         assert!(
             std::fs::read(out).unwrap()
                 == std::fs::read(dir.path().join("target.safetensors")).unwrap()

@@ -5,11 +5,12 @@ use super::examine::Pair;
 use super::files::{Run, base_run, store};
 use super::job::Plan;
 use super::report::{ChoiceReport, CompressReport};
+use crate::ContentHash;
 use crate::attributes::{ADAPTER, CONTENT, LORA, SINGLE_FILE, TARGET_KIND};
-use crate::{ContentHash, Options};
+use crate::settings::Settings;
 use sparse_container::{BaseEntry, Entry, FileRecord, Index, Provenance, Writer};
-use sparse_core::{Observer, Result, TensorSource};
-use sparse_model::{Counterpart, FileKind, Model};
+use sparse_core::{Observer, Result};
+use sparse_model::{Checkpoint, Counterpart, FileKind};
 use sparse_select::Policy;
 use std::io::Write;
 
@@ -18,21 +19,21 @@ pub(super) fn write_delta<W: Write + Send>(
     pair: &Pair<'_>,
     plan: &Plan,
     out: W,
-    options: &Options,
+    settings: &Settings,
     observer: &dyn Observer,
 ) -> Result<(W, Index, CompressReport)> {
     let (base, target) = (pair.base, pair.target);
     let coded_bytes: u64 = plan.units.iter().map(|u| u.spec.byte_len()).sum();
     observer.begin("compressing", coded_bytes);
     let mut writer = Writer::new(Counting { out, bytes: 0 })?;
-    let (units, entropy) = write_units(pair, plan, &mut writer, options, observer)?;
+    let (units, entropy) = write_units(pair, plan, &mut writer, settings, observer)?;
     observer.end();
 
     let mut index = Index::default();
     index.provenance = Provenance::new(
         concat!("sparse ", env!("CARGO_PKG_VERSION")),
-        base.map_or_else(String::new, name_of),
-        name_of(target),
+        base.map_or_else(String::new, |b| b.name()),
+        target.name(),
     );
     if target.is_file() {
         index.attributes.insert(TARGET_KIND, SINGLE_FILE.to_vec());
@@ -41,17 +42,17 @@ pub(super) fn write_delta<W: Write + Send>(
     if base.is_none() && has("adapter_config.json") && has("adapter_model.safetensors") {
         index.attributes.insert(ADAPTER, LORA.to_vec());
     }
-    if options.content_hash {
-        let hash = content_of(target, options)?;
+    if settings.content_hash {
+        let hash = content_of(target, settings)?;
         index.attributes.insert(CONTENT, hash.as_bytes().to_vec());
     }
     index.bases.clone_from(&plan.bases);
-    for entry in &options.touched {
+    for entry in &settings.touched {
         register(&mut index.bases, entry);
     }
     index.units = units;
     index.folders = target.empty_folders().to_vec();
-    write_files(pair, plan, options, &mut writer, &mut index)?;
+    write_files(pair, plan, settings, &mut writer, &mut index)?;
     let Counting { out, bytes: delta_bytes } = writer.finish(&index)?;
 
     let content = index.attributes.get(&CONTENT).map(|b| ContentHash::from_bytes(b)).transpose()?;
@@ -63,7 +64,7 @@ pub(super) fn write_delta<W: Write + Send>(
         coded_against_base: plan.summary.against_base,
         standalone: plan.summary.standalone,
         entropy_bytes: (entropy / 8.0) as u64,
-        notes: notes(pair, plan, options),
+        notes: notes(pair, plan, settings),
         choices: plan.choices.clone(),
         certificate: None,
         content,
@@ -72,18 +73,18 @@ pub(super) fn write_delta<W: Write + Send>(
 }
 
 /// Computes the SHA-256 of the target, in builds that can.
-fn content_of(target: &Model, options: &Options) -> Result<ContentHash> {
+fn content_of(target: &dyn Checkpoint, settings: &Settings) -> Result<ContentHash> {
     #[cfg(feature = "sha256")]
-    return crate::content_hash(target, options);
+    return crate::content_hash(target, &*settings.executor(), &settings.cancel);
     #[cfg(not(feature = "sha256"))]
     {
-        let _ = (target, options);
+        let _ = (target, settings);
         Err(sparse_core::Error::invalid_argument("this build lacks the feature `sha256`"))
     }
 }
 
 /// Bytes that everything but tensors takes: for an estimate.
-pub(crate) fn files_size(pair: &Pair<'_>, options: &Options) -> Result<u64> {
+pub(crate) fn files_size(pair: &Pair<'_>, settings: &Settings) -> Result<u64> {
     let mut writer = Writer::new(std::io::sink())?;
     let start = writer.position();
     for (number, file) in pair.target.files().iter().enumerate() {
@@ -93,9 +94,9 @@ pub(crate) fn files_size(pair: &Pair<'_>, options: &Options) -> Result<u64> {
         } else {
             file.len
         };
-        let base = base_run(pair.base, &file.path, is_tensors, options)?;
+        let base = base_run(pair.base, &file.path, is_tensors, settings)?;
         let run = Run { bytes: pair.target.file_source(number)?, start: 0, len, base };
-        store(&run, options, &mut writer, |_| 0).map_err(|e| e.in_file(&*file.path))?;
+        store(&run, settings, &mut writer, |_| 0).map_err(|e| e.in_file(&*file.path))?;
     }
     Ok(writer.position() - start)
 }
@@ -122,7 +123,7 @@ impl<W: Write> Write for Counting<W> {
 fn write_files<W: Write>(
     pair: &Pair<'_>,
     plan: &Plan,
-    options: &Options,
+    settings: &Settings,
     writer: &mut Writer<W>,
     index: &mut Index,
 ) -> Result<()> {
@@ -135,9 +136,9 @@ fn write_files<W: Write>(
             FileKind::Safetensors { head_len, tensors } => (*head_len, Some(tensors)),
         };
         if file.len > 0 {
-            let base = base_run(pair.base, &file.path, tensors.is_some(), options)?;
+            let base = base_run(pair.base, &file.path, tensors.is_some(), settings)?;
             let run = Run { bytes: source, start: 0, len: head_len, base };
-            let stored = store(&run, options, writer, |entry| register(&mut index.bases, entry))
+            let stored = store(&run, settings, writer, |entry| register(&mut index.bases, entry))
                 .map_err(|e| e.in_file(&*file.path))?;
             parts.push(index.entries.len() as u32);
             index.entries.push(Entry::bytes(&*file.path, head_len, stored.digest, stored.pieces));
@@ -167,20 +168,9 @@ pub(super) fn register(bases: &mut Vec<BaseEntry>, entry: &BaseEntry) -> u32 {
     number as u32
 }
 
-/// What a model is called: its id in the Hugging Face cache, else the last part of its path.
-fn name_of(model: &Model) -> String {
-    let components: Vec<_> =
-        model.root().components().map(|c| c.as_os_str().to_string_lossy()).collect();
-    let cached = components.iter().rev().find_map(|c| c.strip_prefix("models--"));
-    match cached {
-        Some(id) => id.replacen("--", "/", 1),
-        None => components.last().map(|c| c.to_string()).unwrap_or_default(),
-    }
-}
-
 /// Says which tensors of a model hold NaN or infinities, by their counts; `None` if none do.
 pub(crate) fn not_finite_note(
-    model: &Model,
+    model: &dyn Checkpoint,
     counts: impl Iterator<Item = (usize, u64)>,
 ) -> Option<String> {
     let mut some = counts.filter(|c| c.1 > 0);
@@ -195,12 +185,12 @@ pub(crate) fn not_finite_note(
 }
 
 /// What the user should know.
-fn notes(pair: &Pair<'_>, plan: &Plan, options: &Options) -> Vec<String> {
+fn notes(pair: &Pair<'_>, plan: &Plan, settings: &Settings) -> Vec<String> {
     let mut notes: Vec<String> =
         pair.target.warnings().iter().map(|w| format!("{}: {}", w.file, w.message)).collect();
     let counts = pair.not_finite.iter().copied().enumerate();
     notes.extend(not_finite_note(pair.target, counts));
-    let asked = |c: &ChoiceReport| match options.policy.of(&c.tensor) {
+    let asked = |c: &ChoiceReport| match settings.policy.of(&c.tensor) {
         Policy::Fixed(setting) if setting.codec != "lossless" => Some(setting.codec.clone()),
         _ => None,
     };
@@ -214,7 +204,7 @@ fn notes(pair: &Pair<'_>, plan: &Plan, options: &Options) -> Vec<String> {
             all.count()
         ));
     }
-    if let Some(adapter) = &options.adapter {
+    if let Some(adapter) = &settings.adapter {
         let (modules, explained) = (adapter.modules().len(), plan.summary.explained);
         notes.push(match (explained, adapter.config().dora) {
             (0, true) => {

@@ -7,15 +7,15 @@ use super::job::Plan;
 use super::plan::Described;
 use super::report::CompressReport;
 use super::spool::Spool;
-use crate::Options;
 use crate::attributes::CONTENT;
+use crate::compressor::Compressor;
 use crate::delta::Delta;
 use crate::inspect::coded_pieces;
 use crate::reference::References;
-use crate::restore::{Measured, Original, Recorded, certify, measure};
+use crate::restore::{self, Measured, Original, Recorded, certify, measure};
+use crate::settings::Settings;
 use sparse_container::{Index, Writer, digest};
-use sparse_core::{ByteSource, Error, Observer, Result, TensorSource, Unobserved};
-use sparse_model::Model;
+use sparse_core::{ByteSource, Error, Observer, Result, Unobserved};
 use sparse_output::{AtomicFile, Overwrite};
 use sparse_select::{Bar, Bound, Policy};
 use std::io::{BufWriter, Write};
@@ -40,26 +40,24 @@ const ROUNDS: usize = 4;
 const RECORD: u64 = 40;
 const CERTIFICATE_BYTES: u64 = 36;
 
-/// As [`super::compress`], for policies that let something be lost.
+/// Writes the delta of a policy that lets something be lost.
 pub(super) fn compress<W: Write + Send>(
-    base: Option<&Model>,
-    target: &Model,
+    job: &Compressor<'_>,
     out: W,
     scratch: Scratch<'_>,
-    options: &Options,
-    observer: &dyn Observer,
 ) -> Result<(W, Index, CompressReport)> {
+    let Compressor { base, target, ref settings, observer, .. } = *job;
     let target_bytes: u64 = target.files().iter().map(|f| f.len).sum();
     observer.begin("reading", target_bytes);
-    let pair = examine(base, target, options, &|bytes| observer.advance(bytes))?;
+    let pair = examine(base, target, settings, &|bytes| observer.advance(bytes))?;
     observer.end();
-    let wanted = match options.policy {
+    let wanted = match settings.policy {
         Policy::TargetSize(bytes) => Some(bytes),
         _ => None,
     };
     let mut overhead = match wanted {
         Some(_) => {
-            files_size(&pair, options)?
+            files_size(&pair, settings)?
                 + 200
                 + (RECORD + CERTIFICATE_BYTES) * target.tensors().len() as u64
         }
@@ -68,7 +66,7 @@ pub(super) fn compress<W: Write + Send>(
     let references = References::new(base, target, &pair.matches);
     let mut bars = vec![Bar::None; target.tensors().len()];
     let mut compared = false;
-    let tried = Described::new(&pair, options)?;
+    let tried = Described::new(&pair, settings)?;
     if let Some(wanted) = wanted.filter(|&n| overhead + tried.least_bytes() > n) {
         return Err(Error::invalid_argument(format!(
             "a delta of {wanted} bytes cannot be made: at their coarsest the weights take about \
@@ -78,10 +76,10 @@ pub(super) fn compress<W: Write + Send>(
     }
     let (mut attempts, mut rounds) = (0, 0);
     while attempts < ATTEMPTS {
-        options.cancel.check()?;
+        settings.cancel.check()?;
         let budget = wanted.map(|n| n.saturating_sub(overhead));
         let plan = tried.plan(budget, &bars)?;
-        let (delta, index, mut report) = provisional(&pair, &plan, scratch, options, observer)?;
+        let (delta, index, mut report) = provisional(&pair, &plan, scratch, settings, observer)?;
         if let Some(wanted) = wanted {
             let lossy = plan.choices.iter().filter(|c| !c.is_lossless).count() as u64;
             let size = delta.reader().byte_len() + CERTIFICATE_BYTES * (lossy + 1);
@@ -92,19 +90,20 @@ pub(super) fn compress<W: Write + Send>(
             }
         }
         let original = Original { model: target, references: &references };
-        let measured = measure(base, &delta, original, false, options, observer)?;
-        if bar_broken(&pair, &measured, options, &mut bars) {
+        let restoring = restore::Restoring { base, delta: &delta, settings };
+        let measured = measure(&restoring, original, false, observer)?;
+        if bar_broken(&pair, &measured, settings, &mut bars) {
             rounds += 1;
             if rounds >= ROUNDS {
                 // Units share tables, so barring one tensor may break another, if hardly ever.
-                bars.iter_mut().for_each(|b| *b = next(*b, options));
+                bars.iter_mut().for_each(|b| *b = next(*b, settings));
             }
             continue;
         }
-        if !std::mem::replace(&mut compared, true) && saves_little(&delta, &report, options) {
+        if !std::mem::replace(&mut compared, true) && saves_little(&delta, &report, settings) {
             let all = vec![Bar::Lossy; bars.len()];
             let plan = tried.plan(budget, &all)?;
-            let (other, ..) = provisional(&pair, &plan, scratch, options, &Unobserved)?;
+            let (other, ..) = provisional(&pair, &plan, scratch, settings, &Unobserved)?;
             if other.reader().byte_len() <= delta.reader().byte_len() {
                 bars = all;
                 continue;
@@ -121,7 +120,7 @@ pub(super) fn compress<W: Write + Send>(
         }
         let total = measured.total.certificate();
         let index = settled(index, &pair, &references, &measured)?;
-        let Counting { out, bytes } = copy(&delta, out, &index, options)?;
+        let Counting { out, bytes } = copy(&delta, out, &index, settings)?;
         report.delta_bytes = bytes;
         report.certificate = Some(total);
         report.content = measured.content;
@@ -137,8 +136,8 @@ pub(super) fn compress<W: Write + Send>(
 
 /// What is tried next for a tensor whose error exceeds its bound. Where bytes are spread, codecs
 /// that keep a bound of their own are left, since lossless coding may not fit.
-fn next(bar: Bar, options: &Options) -> Bar {
-    match (bar, &options.policy) {
+fn next(bar: Bar, settings: &Settings) -> Bar {
+    match (bar, &settings.policy) {
         (Bar::None, Policy::TargetSize(_)) => Bar::Unbounded,
         _ => Bar::Lossy,
     }
@@ -146,11 +145,11 @@ fn next(bar: Bar, options: &Options) -> Bar {
 
 /// Bars what broke its bound on a whole tensor: the policy's, or losing more than the change.
 /// Returns whether there was something.
-fn bar_broken(pair: &Pair<'_>, measured: &Measured, options: &Options, bars: &mut [Bar]) -> bool {
+fn bar_broken(pair: &Pair<'_>, measured: &Measured, settings: &Settings, bars: &mut [Bar]) -> bool {
     let mut broken = false;
     for (tensor, certificate) in measured.originals.iter().zip(&measured.certificates) {
         let Some((tensor, found)) = tensor.zip(certificate.as_ref()) else { continue };
-        let most = match options.policy.of(&pair.target.tensors()[tensor].name) {
+        let most = match settings.policy.of(&pair.target.tensors()[tensor].name) {
             Policy::Within(Bound::Relative(most)) => most.min(1.0),
             _ => 1.0,
         };
@@ -159,7 +158,7 @@ fn bar_broken(pair: &Pair<'_>, measured: &Measured, options: &Options, bars: &mu
         if let Some(bar) =
             bars.get_mut(coded).filter(|b| found.relative_error() > most && **b < Bar::Lossy)
         {
-            *bar = next(*bar, options);
+            *bar = next(*bar, settings);
             broken = true;
         }
     }
@@ -169,7 +168,7 @@ fn bar_broken(pair: &Pair<'_>, measured: &Measured, options: &Options, bars: &mu
 /// Whether a policy chose codecs that lose something, not for a size, and they save so little that
 /// tables, certificates and units that are not shared might take more: then it is worth looking
 /// what lossless coding comes to.
-fn saves_little(delta: &Delta, report: &CompressReport, options: &Options) -> bool {
+fn saves_little(delta: &Delta, report: &CompressReport, settings: &Settings) -> bool {
     const LITTLE: f64 = 0.9;
     let lossless: u64 = report
         .choices
@@ -180,7 +179,7 @@ fn saves_little(delta: &Delta, report: &CompressReport, options: &Options) -> bo
     let payload = delta.reader().payload();
     // Layers have no lossless candidate beside them: they lose nothing.
     lossless > 0
-        && !matches!(options.policy, Policy::TargetSize(_))
+        && !matches!(settings.policy, Policy::TargetSize(_))
         && report.choices.iter().any(|c| !c.is_lossless)
         && (payload.end - payload.start) as f64 > LITTLE * lossless as f64
 }
@@ -191,22 +190,22 @@ fn provisional(
     pair: &Pair<'_>,
     plan: &Plan,
     scratch: Scratch<'_>,
-    options: &Options,
+    settings: &Settings,
     observer: &dyn Observer,
 ) -> Result<(Delta, Index, CompressReport)> {
     let (source, index, report): (Box<dyn ByteSource>, _, _) = match scratch {
         Scratch::Spool => {
-            let (spool, index, report) = write_delta(pair, plan, Spool::new(), options, observer)?;
+            let (spool, index, report) = write_delta(pair, plan, Spool::new(), settings, observer)?;
             (Box::new(spool), index, report)
         }
         Scratch::Beside(path, overwrite) => {
             let file = BufWriter::with_capacity(1 << 20, AtomicFile::create(path, overwrite)?);
-            let (file, index, report) = write_delta(pair, plan, file, options, observer)?;
+            let (file, index, report) = write_delta(pair, plan, file, settings, observer)?;
             let file = file.into_inner().map_err(|e| Error::io("cannot write", e.into_error()))?;
             (Box::new(file), index, report)
         }
     };
-    Ok((Delta::from_source(source, options.codecs.clone(), &options.limits)?, index, report))
+    Ok((Delta::from_source(source, settings.codecs.clone(), &settings.limits)?, index, report))
 }
 
 /// Returns the index with digests and certificates of what comes back.
@@ -258,12 +257,17 @@ fn settled(
 }
 
 /// The same payload under another index.
-fn copy<W: Write>(delta: &Delta, out: W, index: &Index, options: &Options) -> Result<Counting<W>> {
+fn copy<W: Write>(
+    delta: &Delta,
+    out: W,
+    index: &Index,
+    settings: &Settings,
+) -> Result<Counting<W>> {
     let reader = delta.reader();
     let mut writer = Writer::new(Counting { out, bytes: 0 })?;
     let payload = reader.payload();
     windows(payload.end - payload.start, |at, step| {
-        options.cancel.check()?;
+        settings.cancel.check()?;
         writer.append(&reader.source().bytes_at(payload.start + at, step)?)?;
         Ok(())
     })?;

@@ -35,60 +35,46 @@ pub(crate) use job::UnitPlan;
 pub(crate) use plan::plan;
 pub use report::{CandidateReport, ChoiceReport, CompressReport};
 
-use crate::Options;
+use crate::Compressor;
 use crate::inputs::Inputs;
+use crate::settings::Settings;
 use examine::{examine, windows};
 use index::write_delta;
 use sparse_container::Index;
-use sparse_core::{ByteSource, Error, ErrorKind, Observer, Result};
-use sparse_model::{Adapter, Model};
-use sparse_output::{AtomicFile, Overwrite, refuse_inside};
+use sparse_core::{ByteSource, Error, ErrorKind, Result};
+use sparse_output::AtomicFile;
 use spool::Spool;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Write the delta from `base` to `target` to `out`; without a base, a compressed copy of `target`.
-///
-/// Nothing is written to `out` before the whole delta was [proved](Options::verify) to restore
-/// `target`: it is kept meanwhile, up to 64 MiB in memory, beyond that in a file in the system's
-/// folder for temporary files. Where the policy lets something be lost, that holds also without the
-/// proof. ([`compress_to_path`] keeps it beside the output.)
-///
-/// # Errors
-/// What reading the models or writing `out` reports, with file and tensor; `InvalidInput`, naming
-/// the file, when one of the models changed meanwhile; `InvalidArgument` when the policy cannot be
-/// met; `Internal` when the proof fails; `Cancelled`.
-pub fn compress<W: Write + Send>(
-    base: Option<&Model>,
-    target: &Model,
+/// Does what [`Compressor::write_to`] says.
+pub(crate) fn to_stream<W: Write + Send>(
+    job: &Compressor<'_>,
     out: W,
-    options: &Options,
-    observer: &dyn Observer,
 ) -> Result<(W, CompressReport)> {
-    let inputs = Inputs::new(base, Some(target), None);
-    if !options.policy.is_lossless() {
-        let done = lossy::compress(base, target, out, lossy::Scratch::Spool, options, observer);
+    let (settings, inputs) = (&job.settings, Inputs::new(job.base, Some(job.target), None));
+    if !settings.policy.is_lossless() {
+        let done = lossy::compress(job, out, lossy::Scratch::Spool);
         return inputs.settle(done).map(|(out, _, report)| (out, report));
     }
-    if !options.verify {
-        let done = compress_lossless(base, target, out, options, observer);
-        return inputs.settle(done).map(|made| (made.out, made.report));
+    if !settings.proof {
+        return inputs.settle(lossless(job, out)).map(|made| (made.out, made.report));
     }
-    let done = compress_lossless(base, target, Spool::new(), options, observer).and_then(|made| {
+    let done = lossless(job, Spool::new()).and_then(|made| {
         let spool = Arc::new(made.out);
-        proof::prove(&made.pair, spool.clone(), &made.index, options, observer)?;
+        proof::prove(&made.pair, spool.clone(), &made.index, settings, job.observer)?;
         Ok((spool, made.report))
     });
     let (spool, report) = inputs.settle(done)?;
-    Ok((copy(&spool, out, options)?, report))
+    Ok((copy(&spool, out, settings)?, report))
 }
 
 /// Copies a finished delta to where it was wanted.
-fn copy<W: Write>(spool: &Spool, mut out: W, options: &Options) -> Result<W> {
+fn copy<W: Write>(spool: &Spool, mut out: W, settings: &Settings) -> Result<W> {
     let writing = |e| Error::io("cannot write the delta", e);
     windows(spool.byte_len(), |at, step| {
-        options.cancel.check()?;
+        settings.cancel.check()?;
         out.write_all(&spool.bytes_at(at, step)?).map_err(writing)
     })?;
     out.flush().map_err(writing)?;
@@ -103,44 +89,25 @@ struct Made<'a, W> {
     report: CompressReport,
 }
 
-/// Write the delta of a policy that loses nothing.
-fn compress_lossless<'a, W: Write + Send>(
-    base: Option<&'a Model>,
-    target: &'a Model,
-    out: W,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<Made<'a, W>> {
-    let target_bytes: u64 = target.files().iter().map(|f| f.len).sum();
+/// Writes the delta of a policy that loses nothing.
+fn lossless<'a, W: Write + Send>(job: &Compressor<'a>, out: W) -> Result<Made<'a, W>> {
+    let (settings, observer) = (&job.settings, job.observer);
+    let target_bytes: u64 = job.target.files().iter().map(|f| f.len).sum();
     observer.begin("reading", target_bytes);
-    let pair = examine(base, target, options, &|bytes| observer.advance(bytes))?;
+    let pair = examine(job.base, job.target, settings, &|bytes| observer.advance(bytes))?;
     #[allow(unused_mut)]
-    let mut plan = plan(&pair, options)?;
+    let mut plan = plan(&pair, settings)?;
     #[cfg(test)]
     proof::tests::tamper(&mut plan);
     observer.end();
-    let (out, index, report) = write_delta(&pair, &plan, out, options, observer)?;
+    let (out, index, report) = write_delta(&pair, &plan, out, settings, observer)?;
     Ok(Made { out, pair, index, report })
 }
 
-/// [`compress`] to the file `out`, which appears when it is complete and [proved](Options::verify).
-///
-/// # Errors
-/// As [`compress`]; `AlreadyExists` when `out` exists and must not be replaced, `InvalidArgument`
-/// when it lies inside one of the models.
-pub fn compress_to_path(
-    base: Option<&Model>,
-    target: &Model,
-    out: &Path,
-    overwrite: Overwrite,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<CompressReport> {
-    let adapter = options.adapter.as_deref().map(Adapter::model);
-    for model in base.into_iter().chain([target]).chain(adapter) {
-        refuse_inside(out, &model.input_paths()?)?;
-    }
-    let file = AtomicFile::create(out, overwrite)?;
+/// Does what [`Compressor::write`] says.
+pub(crate) fn to_path(job: &Compressor<'_>, out: &Path) -> Result<CompressReport> {
+    let settings = &job.settings;
+    let file = AtomicFile::create(out, job.overwrite)?;
     // Errors of reading name their file; what names none happened while writing.
     let writing = |e: Error| match e.kind() {
         ErrorKind::Io => e.in_file(out.display().to_string()),
@@ -151,29 +118,27 @@ pub fn compress_to_path(
         Ok(file) => Ok(Arc::new(file)),
         Err(e) => Err(Error::io("cannot write", e.into_error())),
     };
-    let done = if options.policy.is_lossless() {
-        compress_lossless(base, target, writer, options, observer).and_then(|made| {
+    let done = if settings.policy.is_lossless() {
+        lossless(job, writer).and_then(|made| {
             let file = written(made.out)?;
-            if options.verify {
-                proof::prove(&made.pair, file.clone(), &made.index, options, observer)?;
+            if settings.proof {
+                proof::prove(&made.pair, file.clone(), &made.index, settings, job.observer)?;
             }
             Ok((file, made.report))
         })
     } else {
-        let scratch = lossy::Scratch::Beside(out, overwrite);
-        lossy::compress(base, target, writer, scratch, options, observer).and_then(
-            |(writer, index, report)| {
-                let file = written(writer)?;
-                if options.verify {
-                    proof::check_copy(file.clone(), &index, options)?;
-                }
-                Ok((file, report))
-            },
-        )
+        let scratch = lossy::Scratch::Beside(out, job.overwrite);
+        lossy::compress(job, writer, scratch).and_then(|(writer, index, report)| {
+            let file = written(writer)?;
+            if settings.proof {
+                proof::check_copy(file.clone(), &index, settings)?;
+            }
+            Ok((file, report))
+        })
     };
-    let done = Inputs::new(base, Some(target), None).settle(done);
+    let done = Inputs::new(job.base, Some(job.target), None).settle(done);
     let (file, report) = done.map_err(writing)?;
-    options.cancel.check()?;
+    settings.cancel.check()?;
     let still_open =
         |_| Error::new(ErrorKind::Internal, "the delta is still being read; please report this");
     Arc::try_unwrap(file).map_err(still_open)?.commit()?;

@@ -5,25 +5,25 @@ use super::describe::describe;
 use super::examine::Pair;
 use super::group::group;
 use super::job::{Part, Plan};
-use crate::Options;
 use crate::context::Contexts;
 use crate::reference::References;
+use crate::settings::Settings;
 use sparse_core::Result;
 use sparse_select::{Bar, Policy};
 
 /// Plans by the policy. Where it spreads bytes, the whole of its budget is for the weights.
-pub(crate) fn plan(pair: &Pair<'_>, options: &Options) -> Result<Plan> {
-    let budget = match options.policy {
+pub(crate) fn plan(pair: &Pair<'_>, settings: &Settings) -> Result<Plan> {
+    let budget = match settings.policy {
         Policy::TargetSize(bytes) => Some(bytes),
         _ => None,
     };
-    Described::new(pair, options)?.plan(budget, &[])
+    Described::new(pair, settings)?.plan(budget, &[])
 }
 
 /// What plans are made from: how tensors are made up, and what was tried for their parts.
 pub(super) struct Described<'a> {
     pair: &'a Pair<'a>,
-    options: &'a Options,
+    settings: &'a Settings,
     references: References<'a>,
     contexts: Contexts,
     parts: Vec<Vec<Part>>,
@@ -31,13 +31,13 @@ pub(super) struct Described<'a> {
 }
 
 impl<'a> Described<'a> {
-    pub(super) fn new(pair: &'a Pair<'a>, options: &'a Options) -> Result<Described<'a>> {
-        let contexts = Contexts::new(options);
+    pub(super) fn new(pair: &'a Pair<'a>, settings: &'a Settings) -> Result<Described<'a>> {
+        let contexts = Contexts::new(settings);
         let references = References::new(pair.base, pair.target, &pair.matches);
-        let bench = Bench { pair, references: &references, options, contexts: &contexts };
+        let bench = Bench { pair, references: &references, settings, contexts: &contexts };
         let parts = describe(bench)?;
         let trials = try_jobs(bench, &parts)?;
-        Ok(Described { pair, options, references, contexts, parts, trials })
+        Ok(Described { pair, settings, references, contexts, parts, trials })
     }
 
     /// See [`Trials::least_bytes`].
@@ -48,8 +48,8 @@ impl<'a> Described<'a> {
     /// Plans once; `budget` is what the weights may take, and `bars` are what was found out by
     /// tensor.
     pub(super) fn plan(&self, budget: Option<u64>, bars: &[Bar]) -> Result<Plan> {
-        let Described { pair, options, references, contexts, trials, .. } = self;
-        let bench = Bench { pair, references, options, contexts };
+        let Described { pair, settings, references, contexts, trials, .. } = self;
+        let bench = Bench { pair, references, settings, contexts };
         let mut parts = self.parts.clone();
         let (encoders, choices) = choose(bench, &mut parts, trials, budget, bars)?;
         group(bench, parts, encoders, choices)

@@ -3,10 +3,11 @@
 
 use super::examine::{Pair, hash_file, hash_tensor};
 use crate::inputs::Inputs;
-use crate::{Delta, Options, restore};
+use crate::settings::Settings;
+use crate::{Delta, restore};
 use sparse_container::{Index, PieceSource};
 use sparse_core::{ByteSource, Error, ErrorKind, Limits, Observer, Result};
-use sparse_model::Model;
+use sparse_model::Checkpoint;
 use std::sync::Arc;
 
 /// Opens a written delta as any reader would: with the default limits and the
@@ -17,9 +18,9 @@ use std::sync::Arc;
 pub(super) fn reopen(
     written: Arc<dyn ByteSource>,
     index: &Index,
-    options: &Options,
+    settings: &Settings,
 ) -> Result<Delta> {
-    let delta = Delta::from_source(Box::new(written), options.codecs.clone(), &Limits::default())?;
+    let delta = Delta::from_source(Box::new(written), settings.codecs.clone(), &Limits::default())?;
     if delta.index() != index {
         return Err(Error::corrupt("its index is not the one that was written"));
     }
@@ -36,14 +37,17 @@ pub(super) fn prove(
     pair: &Pair<'_>,
     written: Arc<dyn ByteSource>,
     index: &Index,
-    options: &Options,
+    settings: &Settings,
     observer: &dyn Observer,
 ) -> Result<()> {
-    let mut reading = options.clone();
+    let mut reading = settings.clone();
     (reading.limits, reading.layers, reading.expected_content) = (Limits::default(), None, None);
-    reopen(written, index, options)
-        .and_then(|delta| restore::prove(pair.base, &delta, &reading, observer))
-        .map_err(|e| explain(pair, options, e))
+    reopen(written, index, settings)
+        .and_then(|delta| {
+            let job = restore::Restoring { base: pair.base, delta: &delta, settings: &reading };
+            restore::prove(&job, observer)
+        })
+        .map_err(|e| explain(pair, settings, e))
 }
 
 /// Checks that what was copied into its final place can be opened and read: that it restores was
@@ -54,7 +58,7 @@ pub(super) fn prove(
 pub(super) fn check_copy(
     written: Arc<dyn ByteSource>,
     index: &Index,
-    options: &Options,
+    settings: &Settings,
 ) -> Result<()> {
     let max = Limits::default().max_chunk_bytes.saturating_add(1 << 16);
     let check = |delta: &Delta| -> Result<()> {
@@ -62,26 +66,26 @@ pub(super) fn check_copy(
         for (number, unit) in delta.index().units.iter().enumerate() {
             reader.read_params(number)?;
             for chunk in 0..unit.chunks.len() as u64 {
-                options.cancel.check()?;
+                settings.cancel.check()?;
                 reader.read_chunk(number, chunk)?;
             }
         }
         for piece in delta.index().entries.iter().flat_map(|e| &e.pieces) {
             if let PieceSource::Blob { blob, .. } = &piece.source {
-                options.cancel.check()?;
+                settings.cancel.check()?;
                 reader.read_blob(blob, max)?;
             }
         }
         Ok(())
     };
-    reopen(written, index, options).and_then(|delta| check(&delta)).map_err(|e| match e.kind() {
+    reopen(written, index, settings).and_then(|delta| check(&delta)).map_err(|e| match e.kind() {
         ErrorKind::Cancelled | ErrorKind::Io => e,
         _ => fault(e),
     })
 }
 
 /// Says why the proof failed with `e`.
-fn explain(pair: &Pair<'_>, options: &Options, e: Error) -> Error {
+fn explain(pair: &Pair<'_>, settings: &Settings, e: Error) -> Error {
     if matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::Io) {
         return e;
     }
@@ -89,7 +93,7 @@ fn explain(pair: &Pair<'_>, options: &Options, e: Error) -> Error {
     // too.
     let changed = Inputs::new(pair.base, Some(pair.target), None)
         .check()
-        .and_then(|()| check_contents(pair, options));
+        .and_then(|()| check_contents(pair, settings));
     changed.err().unwrap_or_else(|| fault(e))
 }
 
@@ -100,25 +104,25 @@ fn fault(e: Error) -> Error {
 }
 
 /// Checks that both models still have the contents that were hashed first.
-fn check_contents(pair: &Pair<'_>, options: &Options) -> Result<()> {
-    let changed = |what: &str, model: &Model, file: usize| {
-        let path = match model.files().get(file) {
-            Some(file) if !model.is_file() => model.root().join(&file.path),
-            _ => model.root().to_owned(),
-        };
+fn check_contents(pair: &Pair<'_>, settings: &Settings) -> Result<()> {
+    let changed = |what: &str, model: &dyn Checkpoint, file: usize| {
         let message = format!("{what} changed while in use; try again when nothing writes to it");
-        Error::new(ErrorKind::InvalidInput, message).in_file(path.display().to_string())
+        let e = Error::new(ErrorKind::InvalidInput, message);
+        match model.files().get(file) {
+            Some(file) => e.in_file(model.file_place(file)),
+            None => e,
+        }
     };
-    options.executor().try_map(pair.file_digests.len(), |file| {
-        let found = hash_file(pair.target, file, options, &|_| ())?.digest;
+    settings.executor().try_map(pair.file_digests.len(), |file| {
+        let found = hash_file(pair.target, file, settings, &|_| ())?.digest;
         let same = pair.file_digests.get(file) == Some(&found);
         same.then_some(()).ok_or_else(|| changed("the fine-tuned model", pair.target, file))
     })?;
     let Some(base) = pair.base else { return Ok(()) };
     let known: Vec<_> = pair.base_digests.iter().collect();
-    options.executor().try_map(known.len(), |i| {
+    settings.executor().try_map(known.len(), |i| {
         let (&tensor, &digest) = known[i];
-        let same = hash_tensor(base, tensor, options)? == digest;
+        let same = hash_tensor(base, tensor, settings)? == digest;
         let file = base.location(tensor).map_or(usize::MAX, |l| l.file);
         same.then_some(()).ok_or_else(|| changed("the base", base, file))
     })?;

@@ -124,7 +124,7 @@ fn model(path: &Path, step: f32) -> Model {
     file.extend(json.as_bytes());
     file.extend((0..COUNT).flat_map(|i| (weight(i) as u16).to_le_bytes()));
     std::fs::write(path, file).unwrap();
-    Model::open(path, &OpenOptions::default()).unwrap()
+    Model::open(path).unwrap()
 }
 
 #[test]
@@ -133,33 +133,25 @@ fn a_lying_encoder_is_found_out() {
     let base = model(&dir.path().join("base.safetensors"), 0.0);
     let target = model(&dir.path().join("target.safetensors"), 1e-3);
     let out = dir.path().join("out");
-    let mut options = Options { chunk_len: 1024, ..Options::default() };
     for lie in [Lie::Bit, Lie::Short] {
         for base in [Some(&base), None] {
             LIE.set(lie);
-            options.verify = true;
-            let to_path = |options: &Options| {
-                compress_to_path(base, &target, &out, Overwrite::Refuse, options, &Unobserved)
-            };
-            let in_memory =
-                |options: &Options| compress(base, &target, Vec::new(), options, &Unobserved);
-            for e in [to_path(&options).unwrap_err(), in_memory(&options).unwrap_err()] {
+            let job = || Compressor::new(&target).base(base).chunk_len(1024);
+            for e in [job().write(&out).unwrap_err(), job().write_to(Vec::new()).unwrap_err()] {
                 assert_eq!(e.kind(), ErrorKind::Internal, "{lie:?}: {e}");
                 assert!(e.to_string().contains("please report"), "{e}");
             }
             assert!(!out.exists());
 
-            options.verify = false;
-            in_memory(&options).unwrap();
-            to_path(&options).unwrap();
+            job().proof(false).write_to(Vec::new()).unwrap();
+            job().proof(false).write(&out).unwrap();
             LIE.set(Lie::None);
-            let delta = Delta::open(&out, options.codecs.clone(), &Limits::default()).unwrap();
-            let e = verify(base, &delta, &options, &Unobserved).unwrap_err();
+            let delta = Delta::open(&out).unwrap();
+            let e = Verifier::new(&delta).base(base).verify().unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Corrupt, "or the test shows nothing: {e}");
             std::fs::remove_file(&out).unwrap();
 
-            options.verify = true;
-            to_path(&options).unwrap();
+            job().write(&out).unwrap();
             std::fs::remove_file(&out).unwrap();
         }
     }

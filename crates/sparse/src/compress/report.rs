@@ -28,7 +28,7 @@ pub struct CompressReport {
     /// How near the restored model comes to the target, where something may be lost.
     pub certificate: Option<Certificate>,
     /// The SHA-256 of what the delta restores, where
-    /// [`Options::content_hash`](crate::Options::content_hash) asks for it.
+    /// [`Settings::content_hash`](crate::Settings::content_hash) asks for it.
     pub content: Option<ContentHash>,
 }
 

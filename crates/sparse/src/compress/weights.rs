@@ -4,7 +4,7 @@ use super::examine::Pair;
 use super::job::Job;
 use crate::reference::References;
 use sparse_codecs::certificate::Tally;
-use sparse_core::{Dtype, Error, Result, Segment, TensorSource};
+use sparse_core::{Dtype, Error, Result, Segment};
 use sparse_select::{Measured, Sample, Weights};
 use std::ops::Range;
 
@@ -35,7 +35,7 @@ impl Weights for Run<'_> {
     }
 
     fn base_dtype(&self) -> Option<Dtype> {
-        let of = |(tensor, model): (usize, &sparse_model::Model)| {
+        let of = |(tensor, model): (usize, &dyn sparse_model::Checkpoint)| {
             model.tensors().get(tensor).map(|t| t.spec.dtype())
         };
         self.base.zip(self.pair.base).and_then(of)

@@ -2,8 +2,8 @@
 
 use super::plan::BASE_WINDOW;
 use sparse_container::{BaseEntry, BaseKind, Digester, Index, PieceSource};
-use sparse_core::{ByteSource, CancelToken, Digest, Error, ErrorKind, Result, TensorSource};
-use sparse_model::{FileKind, Model, ModelFile};
+use sparse_core::{ByteSource, CancelToken, Digest, Error, ErrorKind, Result};
+use sparse_model::{Checkpoint, FileKind, ModelFile};
 use std::collections::HashMap;
 
 /// The bytes of what [`Index::bases`] lists, by index.
@@ -150,9 +150,8 @@ enum Place {
 }
 
 /// The bases of a delta in a [`Model`].
-#[derive(Debug)]
 pub(super) struct ModelBases<'a> {
-    model: Option<&'a Model>,
+    model: Option<&'a dyn Checkpoint>,
     places: Vec<Option<Place>>,
     byte_len: u64,
 }
@@ -161,7 +160,7 @@ impl<'a> ModelBases<'a> {
     /// Find what `files` need. Types, shapes and lengths are compared, contents are not (but for
     /// files that were renamed, which nothing else can identify).
     pub(super) fn link(
-        model: Option<&'a Model>,
+        model: Option<&'a dyn Checkpoint>,
         index: &Index,
         entries: impl Iterator<Item = u32>,
         cancel: &CancelToken,
@@ -185,13 +184,17 @@ impl<'a> ModelBases<'a> {
     }
 
     /// The model that they lie in.
-    pub(super) fn model(&self) -> Option<&'a Model> {
+    pub(super) fn model(&self) -> Option<&'a dyn Checkpoint> {
         self.model
     }
 
     /// Finds all bases.
     #[cfg(feature = "encode")]
-    pub(super) fn all(model: &'a Model, index: &Index, cancel: &CancelToken) -> Result<Self> {
+    pub(super) fn all(
+        model: &'a dyn Checkpoint,
+        index: &Index,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
         let mut finder = Finder { model, index, cancel, by_name: None };
         let places = index.bases.iter().map(|b| finder.find(b).map(Some)).collect::<Result<_>>()?;
         Ok(ModelBases { model: Some(model), places, byte_len: 0 })
@@ -228,7 +231,7 @@ impl<'a> ModelBases<'a> {
         self.byte_len
     }
 
-    fn place(&self, base: u32) -> Result<(&'a Model, Place)> {
+    fn place(&self, base: u32) -> Result<(&'a dyn Checkpoint, Place)> {
         let place = self.places.get(base as usize).copied().flatten();
         // Unreachable as long as `needed` and the work agree.
         self.model
@@ -256,7 +259,7 @@ impl Bases for ModelBases<'_> {
 }
 
 struct Finder<'a> {
-    model: &'a Model,
+    model: &'a dyn Checkpoint,
     index: &'a Index,
     cancel: &'a CancelToken,
     /// All tensors by their plain names; made when a tensor is not in the file where it was.

@@ -1,7 +1,8 @@
 //! The SHA-256 of what is restored, taken while it is restored.
 
 use super::Task;
-use crate::{ContentHash, Delta, Options};
+use crate::settings::Settings;
+use crate::{ContentHash, Delta};
 use sparse_core::{Error, Result};
 
 /// Hashes files as they are restored, in order.
@@ -15,16 +16,16 @@ pub(super) struct ContentWatch {
 #[cfg(feature = "sha256")]
 impl ContentWatch {
     /// Creates a watch if the content's hash is asked for, expected, or carried by the delta.
-    pub(super) fn new(delta: &Delta, options: &Options) -> Result<Option<Self>> {
-        if options.layers == Some(1) {
-            return match options.expected_content {
+    pub(super) fn new(delta: &Delta, settings: &Settings) -> Result<Option<Self>> {
+        if settings.layers == Some(1) {
+            return match settings.expected_content {
                 Some(_) => {
                     Err(Error::invalid_argument("what one layer restores has no recorded SHA-256"))
                 }
                 None => Ok(None),
             };
         }
-        let asked = options.content_hash || options.expected_content.is_some();
+        let asked = settings.content_hash || settings.expected_content.is_some();
         let carried = delta.content_hash().map_err(|e| delta.place(e))?.is_some();
         let empty = sparse_container::FileHasher::new().finish();
         Ok((asked || carried).then(|| ContentWatch {
@@ -46,7 +47,7 @@ impl ContentWatch {
     pub(super) fn finish(
         self,
         delta: &Delta,
-        options: &Options,
+        settings: &Settings,
         compare: bool,
     ) -> Result<ContentHash> {
         let paths = delta.index().files.iter().map(|f| &*f.path);
@@ -54,7 +55,7 @@ impl ContentWatch {
             [only] if delta.is_single_file() => ContentHash::of_file(only),
             files => ContentHash::of_files(paths.zip(files.iter().copied())),
         };
-        if let Some(expected) = options.expected_content.filter(|e| *e != found) {
+        if let Some(expected) = settings.expected_content.filter(|e| *e != found) {
             let message = format!(
                 "what comes back has the SHA-256 {found}, expected was {expected}: the base or \
                     the delta is not the one that this number was published for"
@@ -76,8 +77,8 @@ pub(super) enum ContentWatch {}
 
 #[cfg(not(feature = "sha256"))]
 impl ContentWatch {
-    pub(super) fn new(_: &Delta, options: &Options) -> Result<Option<Self>> {
-        if options.content_hash || options.expected_content.is_some() {
+    pub(super) fn new(_: &Delta, settings: &Settings) -> Result<Option<Self>> {
+        if settings.content_hash || settings.expected_content.is_some() {
             return Err(Error::invalid_argument("this build lacks the feature `sha256`"));
         }
         Ok(None)
@@ -87,7 +88,7 @@ impl ContentWatch {
         match *self {}
     }
 
-    pub(super) fn finish(self, _: &Delta, _: &Options, _: bool) -> Result<ContentHash> {
+    pub(super) fn finish(self, _: &Delta, _: &Settings, _: bool) -> Result<ContentHash> {
         match self {}
     }
 }

@@ -7,8 +7,8 @@ use crate::{ContentHash, Delta};
 use sparse_codecs::certificate::{Certificate, Tally};
 use sparse_codecs::entropy::varint;
 use sparse_container::{Attributes, Entry, EntryKind, Index, PieceSource};
-use sparse_core::{Digest, Error, Result, TensorSource};
-use sparse_model::Model;
+use sparse_core::{Digest, Error, Result};
+use sparse_model::Checkpoint;
 
 /// Reads the certificate in some attributes.
 pub(crate) fn certificate_in(attributes: &Attributes) -> Result<Option<Certificate>> {
@@ -129,7 +129,7 @@ pub(crate) struct Measured {
 /// The model that a delta was made from, and what its changes are relative to.
 #[derive(Clone, Copy)]
 pub(crate) struct Original<'a> {
-    pub(crate) model: &'a Model,
+    pub(crate) model: &'a dyn Checkpoint,
     pub(crate) references: &'a References<'a>,
 }
 
@@ -166,7 +166,7 @@ impl<'a> Measure<'a> {
         Measure { delta, bases, original, present, current, scratch, measured }
     }
 
-    pub(super) fn original(&self) -> Option<&'a Model> {
+    pub(super) fn original(&self) -> Option<&'a dyn Checkpoint> {
         self.original.map(|o| o.model)
     }
 
@@ -272,7 +272,7 @@ impl<'a> Measure<'a> {
 }
 
 /// The tensor of the original that an entry was made from.
-fn find(model: &Model, index: &Index, file: usize, entry: &Entry) -> Result<usize> {
+fn find(model: &dyn Checkpoint, index: &Index, file: usize, entry: &Entry) -> Result<usize> {
     let path = index.files.get(file).map(|f| &*f.path);
     let number = model.files().iter().position(|f| Some(&*f.path) == path);
     let found =

@@ -26,7 +26,8 @@ pub(crate) use plan::{Fragment, Fragments, Work};
 use crate::attributes::CERTIFICATE;
 use crate::context::batch;
 use crate::inputs::Inputs as Watched;
-use crate::{ContentHash, Delta, Options};
+use crate::settings::Settings;
+use crate::{ContentHash, Delta};
 use bases::ModelBases;
 use content::ContentWatch;
 use measure::Measure;
@@ -37,7 +38,7 @@ use sparse_container::{Digester, EntryKind, Index, PieceSource, digest};
 #[cfg(feature = "output")]
 use sparse_core::Limits;
 use sparse_core::{Digest, Error, ErrorKind, Observer, Result};
-use sparse_model::Model;
+use sparse_model::Checkpoint;
 #[cfg(feature = "output")]
 use sparse_output::Overwrite;
 #[cfg(feature = "output")]
@@ -51,7 +52,7 @@ const BATCH_BYTES: usize = 512 << 10;
 /// Pieces of work in a batch of small ones. Each may have a file open.
 const MAX_BATCH: usize = 64;
 
-/// What `reconstruct` or [`verify`] did.
+/// What restoring or verifying did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RestoreReport {
@@ -63,82 +64,66 @@ pub struct RestoreReport {
     pub bytes: u64,
     /// Bytes of the tensors and files of the base that the delta refers to.
     pub base_bytes: u64,
-    /// The SHA-256 of what was restored, where the delta carries it or [`Options`] ask for it.
+    /// The SHA-256 of what was restored, where the delta carries it or it was asked for.
     pub content: Option<ContentHash>,
     /// What the user should know.
     pub notes: Vec<String>,
 }
 
-/// Restore the target of `delta` at `out`: a folder, or the single file that the target was (unless
-/// `out` is a folder or ends with `/`). All digests are verified before `out` appears; after an
-/// error nothing is there.
-///
-/// `base` may be sharded otherwise than the base was that the delta was made from, as long as its
-/// tensors are the same.
-///
-/// # Errors
-/// `BaseMismatch`, with tensor and file, when the base is not the one that the delta was made
-/// against; `InvalidArgument` when a base is needed and not given, or `out` is, contains, or lies
-/// inside an input; `UnknownCodec` or `CodecDisabled`; `AlreadyExists`; `Corrupt` or `Truncated`,
-/// with tensor and offset, when the delta is damaged; `Cancelled`; `LimitExceeded`; what reading
-/// and writing reports.
-#[cfg(feature = "output")]
-pub fn reconstruct(
-    base: Option<&Model>,
-    delta: &Delta,
-    out: &Path,
-    overwrite: Overwrite,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<RestoreReport> {
-    let total = restored_bytes(delta.index());
-    Limits::check("the restored files", total, options.limits.max_output_bytes)?;
-    let prepared = prepare(base, delta, options)?;
-    let output = Output::create(base, delta, out, overwrite)?;
-    restore(&prepared, delta, output, options, observer, "reconstructing", None).map(|r| r.0)
+/// What is restored, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Restoring<'a> {
+    pub(crate) base: Option<&'a dyn Checkpoint>,
+    pub(crate) delta: &'a Delta,
+    pub(crate) settings: &'a Settings,
 }
 
-/// Restores `delta`, which was just written, to nowhere, and compares the base with all digests
-/// that it has of it.
+/// Does what [`Restorer::write`](crate::Restorer::write) says.
+#[cfg(feature = "output")]
+pub(crate) fn reconstruct(
+    job: &Restoring<'_>,
+    out: &Path,
+    overwrite: Overwrite,
+    observer: &dyn Observer,
+) -> Result<RestoreReport> {
+    let total = restored_bytes(job.delta.index());
+    Limits::check("the restored files", total, job.settings.limits.max_output_bytes)?;
+    let bases = job.prepare()?;
+    let output = Output::create(job.base, job.delta, out, overwrite)?;
+    let phase = Phase { name: "reconstructing", output, watch: None };
+    job.restore(&bases, phase, observer).map(|r| r.0)
+}
+
+/// Restores a delta that was just written to nowhere, and compares the base with all digests that
+/// it has of it.
 ///
 /// # Errors
 /// As [`verify`].
 #[cfg(feature = "encode")]
-pub(crate) fn prove(
-    base: Option<&Model>,
-    delta: &Delta,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<()> {
-    let prepared = prepare(base, delta, options)?;
-    restore(&prepared, delta, Output::Nowhere, options, observer, "verifying", None)?;
-    let index = delta.index();
+pub(crate) fn prove(job: &Restoring<'_>, observer: &dyn Observer) -> Result<()> {
+    let bases = job.prepare()?;
+    let phase = Phase { name: "verifying", output: Output::Nowhere, watch: None };
+    job.restore(&bases, phase, observer)?;
+    let index = job.delta.index();
     // What is the base's own, whole, has the base's digest, and that was compared.
     let coded = (0..)
         .zip(&index.entries)
         .filter(|(_, e)| index.identical_base(e).is_none())
         .map(|(n, _)| n);
-    check_bases(&prepared, index, coded, options)
+    check_bases(&bases, index, coded, job.settings)
 }
 
-/// Check that `delta` and `base` restore the target, without writing it: all that `reconstruct`
-/// checks, and whether the certificates of tensors that lost something can be true.
-///
-/// # Errors
-/// As `reconstruct`, but for what concerns the output.
-pub fn verify(
-    base: Option<&Model>,
-    delta: &Delta,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<RestoreReport> {
-    let mut prepared = prepare(base, delta, options)?;
+/// Does what [`Verifier::verify`](crate::Verifier::verify) says.
+pub(crate) fn verify(job: &Restoring<'_>, observer: &dyn Observer) -> Result<RestoreReport> {
+    let mut bases = job.prepare()?;
+    let delta = job.delta;
     let certified = delta.index().entries.iter().any(|e| e.attributes.contains_key(&CERTIFICATE));
     let present =
-        if certified { link_references(&mut prepared, delta, options)? } else { Vec::new() };
-    let measure = |present| Measure::new(delta, &prepared, None).with_present(present);
+        if certified { link_references(&mut bases, delta, job.settings)? } else { Vec::new() };
+    let measure = |present| Measure::new(delta, &bases, None).with_present(present);
     let watch = certified.then(|| Watch { measure: measure(present), compare: true });
-    restore(&prepared, delta, Output::Nowhere, options, observer, "verifying", watch).map(|r| r.0)
+    let phase = Phase { name: "verifying", output: Output::Nowhere, watch };
+    job.restore(&bases, phase, observer).map(|r| r.0)
 }
 
 /// Looks up the bases that certificates alone are relative to, and says which bases are there. One
@@ -146,15 +131,15 @@ pub fn verify(
 fn link_references(
     bases: &mut ModelBases<'_>,
     delta: &Delta,
-    options: &Options,
+    settings: &Settings,
 ) -> Result<Vec<bool>> {
     let index = delta.index();
     for entry in &index.entries {
         let recorded = Recorded::read(index, entry).map_err(|e| delta.place_in(e, entry))?;
         if let Some(Recorded { base, .. }) = recorded
-            && bases.also(index, base, &options.cancel)
+            && bases.also(index, base, &settings.cancel)
             && let Some(known) = index.bases.get(base as usize)
-            && digest_of(bases, index, base, &options.cancel)? != known.digest
+            && digest_of(bases, index, base, &settings.cancel)? != known.digest
         {
             bases.forget(base);
         }
@@ -162,21 +147,27 @@ fn link_references(
     Ok(bases.present())
 }
 
-/// Restores `delta` to nowhere, and measures how near it comes to `original`. `compare` says
+/// Restores a delta to nowhere, and measures how near it comes to `original`. `compare` says
 /// whether the recorded digests are known to be meant, or yet to be found.
 pub(crate) fn measure(
-    base: Option<&Model>,
-    delta: &Delta,
+    job: &Restoring<'_>,
     original: Original<'_>,
     compare: bool,
-    options: &Options,
     observer: &dyn Observer,
 ) -> Result<Measured> {
-    let prepared = prepare(base, delta, options)?;
-    let watch = Watch { measure: Measure::new(delta, &prepared, Some(original)), compare };
-    let (_, measured) =
-        restore(&prepared, delta, Output::Nowhere, options, observer, "measuring", Some(watch))?;
+    let bases = job.prepare()?;
+    let watch = Watch { measure: Measure::new(job.delta, &bases, Some(original)), compare };
+    let phase = Phase { name: "measuring", output: Output::Nowhere, watch: Some(watch) };
+    let (_, measured) = job.restore(&bases, phase, observer)?;
     measured.ok_or_else(|| Error::invalid_argument("nothing was measured"))
+}
+
+/// One pass over a delta.
+struct Phase<'a> {
+    /// What observers are told.
+    name: &'a str,
+    output: Output,
+    watch: Option<Watch<'a>>,
 }
 
 /// What is done with restored bytes beside writing them.
@@ -204,12 +195,16 @@ pub(crate) fn is_layered(index: &Index, entry: u32) -> bool {
 /// `BaseMismatch`, with the first tensor that is missing or another; what reading reports;
 /// `Cancelled`.
 #[cfg(feature = "encode")]
-pub(crate) fn check_named_bases(model: &Model, delta: &Delta, options: &Options) -> Result<()> {
+pub(crate) fn check_named_bases(
+    model: &dyn Checkpoint,
+    delta: &Delta,
+    settings: &Settings,
+) -> Result<()> {
     let index = delta.index();
-    let bases = ModelBases::all(model, index, &options.cancel)?;
+    let bases = ModelBases::all(model, index, &settings.cancel)?;
     (0..)
         .zip(&index.bases)
-        .try_for_each(|(number, _)| check_base(&bases, index, number, &options.cancel))
+        .try_for_each(|(number, _)| check_base(&bases, index, number, &settings.cancel))
 }
 
 /// Checks the digests of what `entries` need of the base.
@@ -217,13 +212,13 @@ fn check_bases(
     bases: &ModelBases<'_>,
     index: &Index,
     entries: impl Iterator<Item = u32>,
-    options: &Options,
+    settings: &Settings,
 ) -> Result<()> {
     let needed = (0u32..).zip(needed(index, entries)).filter(|(_, needed)| *needed);
     let used: Vec<u32> = needed.map(|(number, _)| number).collect();
     let check =
-        |i: usize| used.get(i).map_or(Ok(()), |&n| check_base(bases, index, n, &options.cancel));
-    options.executor().try_map(used.len(), check).map(|_| ())
+        |i: usize| used.get(i).map_or(Ok(()), |&n| check_base(bases, index, n, &settings.cancel));
+    settings.executor().try_map(used.len(), check).map(|_| ())
 }
 
 /// Adds up the lengths of all files.
@@ -231,79 +226,79 @@ fn restored_bytes(index: &Index) -> u64 {
     index.files.iter().map(|f| index.file_len(f)).fold(0, u64::saturating_add)
 }
 
-/// What can be checked without decoding.
-fn prepare<'a>(
-    base: Option<&'a Model>,
-    delta: &Delta,
-    options: &Options,
-) -> Result<ModelBases<'a>> {
-    let index = delta.index();
-    let entries = || index.files.iter().flat_map(|f| f.parts.iter().copied());
-    check_codecs(delta, entries())?;
-    // A file of which nothing is restored is never fed to a digest below.
-    for file in index.files.iter().filter(|f| index.file_len(f) == 0) {
-        if file.digest != digest(&[]) {
-            return Err(delta.place(Error::corrupt(format!(
-                "file {:?} is empty, but not its digest",
-                file.path
-            ))));
+impl<'a> Restoring<'a> {
+    /// Finds the bases, and checks what can be checked without decoding.
+    fn prepare(&self) -> Result<ModelBases<'a>> {
+        let Restoring { base, delta, settings } = *self;
+        let index = delta.index();
+        let entries = || index.files.iter().flat_map(|f| f.parts.iter().copied());
+        check_codecs(delta, entries())?;
+        // A file of which nothing is restored is never fed to a digest below.
+        for file in index.files.iter().filter(|f| index.file_len(f) == 0) {
+            if file.digest != digest(&[]) {
+                return Err(delta.place(Error::corrupt(format!(
+                    "file {:?} is empty, but not its digest",
+                    file.path
+                ))));
+            }
         }
-    }
-    let bases = ModelBases::link(base, index, entries(), &options.cancel)?;
-    match options.layers {
-        None | Some(2..) => {}
-        Some(1) => {
-            // Their first layer alone has no digest to be compared with.
-            let layered = entries().filter(|&e| is_layered(index, e));
-            check_bases(&bases, index, layered, options)
-                .map_err(|e| Watched::new(base, None, Some(delta)).explain(e))?;
+        let bases = ModelBases::link(base, index, entries(), &settings.cancel)?;
+        match settings.layers {
+            None | Some(2..) => {}
+            Some(1) => {
+                // Their first layer alone has no digest to be compared with.
+                let layered = entries().filter(|&e| is_layered(index, e));
+                check_bases(&bases, index, layered, settings)
+                    .map_err(|e| Watched::new(base, None, Some(delta)).explain(e))?;
+            }
+            Some(0) => return Err(Error::invalid_argument("there is no model without any layer")),
         }
-        Some(0) => return Err(Error::invalid_argument("there is no model without any layer")),
+        Ok(bases)
     }
-    Ok(bases)
-}
 
-fn restore(
-    bases: &ModelBases<'_>,
-    delta: &Delta,
-    output: Output,
-    options: &Options,
-    observer: &dyn Observer,
-    phase: &str,
-    watch: Option<Watch<'_>>,
-) -> Result<(RestoreReport, Option<Measured>)> {
-    let index = delta.index();
-    let bytes = restored_bytes(index);
-    observer.begin(phase, bytes);
-    let inputs = Inputs { delta, bases, cancel: &options.cancel };
-    let decoder = PayloadDecoder::new(delta, options, batch(&*options.executor()).max(KEPT_UNITS));
-    let engine = Engine { inputs, decoder, options, observer, idle: Mutex::default() };
-    let original = watch.as_ref().and_then(|w| w.measure.original());
-    let watched = Watched::new(bases.model(), original, Some(delta));
-    let done = watched.settle(engine.run(&output, watch)).and_then(|done| {
-        options.cancel.check()?;
-        output.commit()?;
-        Ok(done)
-    });
-    observer.end();
-    let (measured, content) = done?;
-    let parts =
-        index.files.iter().flat_map(|f| &f.parts).filter_map(|&p| index.entries.get(p as usize));
-    let report = RestoreReport {
-        files: index.files.len() as u64,
-        tensors: parts.filter(|e| e.kind == EntryKind::Tensor).count() as u64,
-        bytes,
-        base_bytes: bases.byte_len(),
-        content,
-        notes: Vec::new(),
-    };
-    Ok((report, measured))
+    /// Restores everything, and commits the output.
+    fn restore(
+        &self,
+        bases: &ModelBases<'_>,
+        phase: Phase<'_>,
+        observer: &dyn Observer,
+    ) -> Result<(RestoreReport, Option<Measured>)> {
+        let Restoring { delta, settings, .. } = *self;
+        let Phase { name, output, watch } = phase;
+        let index = delta.index();
+        let bytes = restored_bytes(index);
+        observer.begin(name, bytes);
+        let inputs = Inputs { delta, bases, cancel: &settings.cancel };
+        let kept = batch(&*settings.executor()).max(KEPT_UNITS);
+        let decoder = PayloadDecoder::new(delta, settings, kept);
+        let engine = Engine { inputs, decoder, settings, observer, idle: Mutex::default() };
+        let original = watch.as_ref().and_then(|w| w.measure.original());
+        let watched = Watched::new(bases.model(), original, Some(delta));
+        let done = watched.settle(engine.run(&output, watch)).and_then(|done| {
+            settings.cancel.check()?;
+            output.commit()?;
+            Ok(done)
+        });
+        observer.end();
+        let (measured, content) = done?;
+        let parts = index.files.iter().flat_map(|f| &f.parts);
+        let parts = parts.filter_map(|&p| index.entries.get(p as usize));
+        let report = RestoreReport {
+            files: index.files.len() as u64,
+            tensors: parts.filter(|e| e.kind == EntryKind::Tensor).count() as u64,
+            bytes,
+            base_bytes: bases.byte_len(),
+            content,
+            notes: Vec::new(),
+        };
+        Ok((report, measured))
+    }
 }
 
 struct Engine<'a> {
     inputs: Inputs<'a>,
     decoder: PayloadDecoder,
-    options: &'a Options,
+    settings: &'a Settings,
     observer: &'a dyn Observer,
     /// Buffers that are used again.
     idle: Mutex<Vec<Vec<u8>>>,
@@ -347,12 +342,12 @@ impl<'a> Engine<'a> {
         let mut checks = Checks::new(self, watch)?;
         let mut made: Vec<(Job, Result<Made<'a>, Failure>)> = Vec::new();
         loop {
-            self.options.cancel.check()?;
+            self.settings.cancel.check()?;
             let batch = self.next_batch(&mut tasks, output, &mut current)?;
-            let (checked, results) = self.options.executor().both(
+            let (checked, results) = self.settings.executor().both(
                 || made.into_iter().try_for_each(|(job, made)| checks.add(&job.task, made)),
                 || {
-                    self.options
+                    self.settings
                         .executor()
                         .try_map(batch.len(), |i| Ok(batch.get(i).map(|job| self.work(job))))
                 },
@@ -374,7 +369,7 @@ impl<'a> Engine<'a> {
         current: &mut Option<(usize, Sink)>,
     ) -> Result<Vec<Job>> {
         let index = self.inputs.delta.index();
-        let enough = batch(&*self.options.executor());
+        let enough = batch(&*self.settings.executor());
         let mut batch = Vec::new();
         let mut bytes = 0usize;
         while batch.len() < enough || (bytes < enough * BATCH_BYTES && batch.len() < MAX_BATCH) {
@@ -396,7 +391,7 @@ impl<'a> Engine<'a> {
 
     /// Decode, and write.
     fn work(&self, Job { task, sink }: &Job) -> Result<Made<'a>, Failure> {
-        self.options.cancel.check()?;
+        self.settings.cancel.check()?;
         let made = self.make(task)?;
         // What is contiguous in both places is written at once.
         let mut parts = task.parts.iter().peekable();
@@ -455,7 +450,7 @@ struct Checks<'e, 'a, 'w> {
 
 impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
     fn new(engine: &'e Engine<'a>, watch: Option<Watch<'w>>) -> Result<Self> {
-        let content = ContentWatch::new(engine.inputs.delta, engine.options)?;
+        let content = ContentWatch::new(engine.inputs.delta, engine.settings)?;
         Ok(Checks { engine, watch, entry: Digester::new(), file: Digester::new(), content })
     }
 
@@ -463,7 +458,7 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
     fn finish(self) -> Result<(Option<Measured>, Option<ContentHash>)> {
         let compare = self.watch.as_ref().is_none_or(|w| w.compare);
         let finish =
-            |c: ContentWatch| c.finish(self.engine.inputs.delta, self.engine.options, compare);
+            |c: ContentWatch| c.finish(self.engine.inputs.delta, self.engine.settings, compare);
         let content = self.content.map(finish).transpose()?;
         let measured = self.watch.map(|w| Measured { content, ..w.measure.measured });
         Ok((measured, content))
@@ -506,7 +501,7 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
                 self.file.update(bytes);
                 if part.file_offset + bytes.len() as u64 == file_len {
                     let found = std::mem::take(&mut self.file).finish();
-                    let alone = self.engine.options.layers == Some(1)
+                    let alone = self.engine.settings.layers == Some(1)
                         && file.parts.iter().any(|&p| is_layered(index, p));
                     let compare = !alone && self.watch.as_ref().is_none_or(|w| w.compare);
                     if compare && found != file.digest {
@@ -541,7 +536,7 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
                 return Ok(());
             }
         }
-        let alone = self.engine.options.layers == Some(1) && is_layered(index, entry);
+        let alone = self.engine.settings.layers == Some(1) && is_layered(index, entry);
         if alone || index.entries.get(entry as usize).is_some_and(|e| e.digest == found) {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use sparse_core::Result;
 use {
     crate::Delta,
     sparse_core::Error,
-    sparse_model::Model,
+    sparse_model::Checkpoint,
     sparse_output::{AtomicDir, AtomicFile, OutputFile, Overwrite, refuse_inside},
     std::path::{Path, PathBuf},
     std::sync::Arc,
@@ -38,13 +38,13 @@ impl Output {
     /// Begins to write `out`, which must keep away from base and delta.
     #[cfg(feature = "output")]
     pub(super) fn create(
-        base: Option<&Model>,
+        base: Option<&dyn Checkpoint>,
         delta: &Delta,
         out: &Path,
         overwrite: Overwrite,
     ) -> Result<Output> {
         let mut inputs: Vec<PathBuf> =
-            base.map(Model::input_paths).transpose()?.unwrap_or_default();
+            base.map(|b| b.input_paths()).transpose()?.unwrap_or_default();
         inputs.extend(delta.path().map(Path::to_owned));
         refuse_inside(out, &inputs)?;
         let index = delta.index();

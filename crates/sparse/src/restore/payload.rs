@@ -2,8 +2,9 @@
 
 use super::bases::{Bases, bytes_of, filled};
 use super::plan::{Fragment, Work};
+use crate::Delta;
 use crate::context::Contexts;
-use crate::{Delta, Options};
+use crate::settings::Settings;
 use sparse_codecs::layers::{FirstLayer, has_layers};
 use sparse_codecs::zstd;
 use sparse_container::{BaseRange, BlobRef, PieceSource};
@@ -108,7 +109,7 @@ pub(crate) struct PayloadDecoder {
 
 impl PayloadDecoder {
     /// A decoder that remembers `kept_units` units.
-    pub(crate) fn new(delta: &Delta, options: &Options, kept_units: usize) -> Self {
+    pub(crate) fn new(delta: &Delta, settings: &Settings, kept_units: usize) -> Self {
         let units = 0..delta.index().units.len();
         let largest =
             units.filter_map(|u| delta.reader().unit(u)).map(|spec| spec.chunk_bytes(0)).max();
@@ -116,8 +117,8 @@ impl PayloadDecoder {
         PayloadDecoder {
             units: Recent::new(kept_units),
             chunks: Recent::new(chunks.clamp(1, 16)),
-            contexts: Contexts::new(options),
-            first_layer: options.layers == Some(1),
+            contexts: Contexts::new(settings),
+            first_layer: settings.layers == Some(1),
         }
     }
 

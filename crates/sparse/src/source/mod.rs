@@ -8,12 +8,14 @@ use crate::restore::{
     Bases, Failure, Fragment, Inputs, KEPT_UNITS, PayloadDecoder, Work, check_codecs, diagnose,
     is_layered,
 };
-use crate::{Delta, Executor, Inline, Model, OpenOptions, Options};
+use crate::settings::Settings;
+use crate::{Delta, Executor, Inline, Model};
 use batch::{Batch, Job};
 use linked::SourceBases;
 use sparse_container::{Entry, PieceSource, digest};
 use sparse_core::{
-    CancelToken, Error, ErrorKind, Result, TensorEntry, TensorRead, TensorSource, check_range,
+    CancelToken, Error, ErrorKind, Limits, Result, TensorEntry, TensorRead, TensorSource,
+    check_range,
 };
 use std::fmt;
 use std::path::Path;
@@ -44,7 +46,7 @@ pub enum BaseCheck {
 /// What is equal in the base is borrowed from it where the base can lend.
 ///
 /// **Threads.** Any number of threads may share a model. It starts none and uses no pool: work is
-/// done by the thread that asks for it, unless the options or
+/// done by the thread that asks for it, unless
 /// [`with_executor`](Self::with_executor) name an executor; then each read of several chunks, and
 /// above all [`read_many`](TensorSource::read_many), is spread over that.
 ///
@@ -64,6 +66,7 @@ pub struct DeltaModel {
     /// Of all handles with the same [`BaseCheck`]: it remembers decoded chunks.
     decoder: Arc<PayloadDecoder>,
     check: BaseCheck,
+    settings: Settings,
     executor: Arc<dyn Executor>,
     cancel: CancelToken,
 }
@@ -72,14 +75,15 @@ pub struct DeltaModel {
 struct Linked {
     delta: Arc<Delta>,
     base: SourceBases,
-    options: Options,
     tensors: Vec<TensorEntry>,
     /// For each tensor, its index in [`sparse_container::Index::entries`].
     ids: Vec<u32>,
 }
 
 impl DeltaModel {
-    /// Join a base and a delta. The types and shapes of the base's tensors are compared here, their
+    /// Joins a base and a delta.
+    ///
+    /// The types and shapes of the base's tensors are compared here, their
     /// contents as [`BaseCheck`] says. Nothing but the index, which [`Delta::open`] has read, is
     /// looked at.
     ///
@@ -87,11 +91,8 @@ impl DeltaModel {
     /// `BaseMismatch`, naming the tensor, when one is missing in the base or has another type or
     /// shape; `InvalidArgument` when a base is needed and not given; `UnknownCodec` or
     /// `CodecDisabled`; `Corrupt` when two tensors cannot be told apart.
-    pub fn new(
-        base: Option<Arc<dyn TensorSource>>,
-        delta: Arc<Delta>,
-        options: &Options,
-    ) -> Result<DeltaModel> {
+    pub fn new(base: Option<Arc<dyn TensorSource>>, delta: Arc<Delta>) -> Result<DeltaModel> {
+        let settings = Settings::default();
         let index = delta.index();
         let named = names::names(index).map_err(|e| delta.place(e))?;
         let ids: Vec<u32> = named.iter().map(|(_, id)| *id).collect();
@@ -103,27 +104,22 @@ impl DeltaModel {
         });
         let tensors = tensors.collect();
         Ok(DeltaModel {
-            decoder: Arc::new(PayloadDecoder::new(&delta, options, KEPT_UNITS)),
+            decoder: Arc::new(PayloadDecoder::new(&delta, &settings, KEPT_UNITS)),
             check: BaseCheck::default(),
-            executor: options.executor.clone().unwrap_or_else(|| Arc::new(Inline)),
-            cancel: options.cancel.clone(),
-            linked: Arc::new(Linked { base, options: options.clone(), tensors, ids, delta }),
+            settings,
+            executor: Arc::new(Inline),
+            cancel: CancelToken::new(),
+            linked: Arc::new(Linked { base, tensors, ids, delta }),
         })
     }
 
-    /// Open the base (a file, a folder, or an id in the local Hugging Face cache) and the delta,
-    /// with all codecs of this build, and join them.
+    /// Opens the base (a file, a folder, or an id in the local Hugging Face cache) and the delta,
+    /// with all codecs of this build, and joins them.
     ///
     /// # Errors
     /// As [`Model::open`], [`Delta::open`] and [`new`](Self::new).
-    pub fn open(
-        base: impl AsRef<Path>,
-        delta: impl AsRef<Path>,
-        options: &Options,
-    ) -> Result<DeltaModel> {
-        let base = Model::open(base, &OpenOptions::default())?;
-        let delta = Delta::open(delta.as_ref(), options.codecs.clone(), &options.limits)?;
-        DeltaModel::new(Some(Arc::new(base)), Arc::new(delta), options)
+    pub fn open(base: impl AsRef<Path>, delta: impl AsRef<Path>) -> Result<DeltaModel> {
+        DeltaModel::new(Some(Arc::new(Model::open(base)?)), Arc::new(Delta::open(delta)?))
     }
 
     /// A handle that checks the base at other times. Decoded chunks are shared only among handles
@@ -131,11 +127,33 @@ impl DeltaModel {
     #[must_use]
     pub fn with_base_check(mut self, check: BaseCheck) -> DeltaModel {
         if check != self.check {
-            let Linked { delta, options, .. } = &*self.linked;
-            self.decoder = Arc::new(PayloadDecoder::new(delta, options, KEPT_UNITS));
             self.check = check;
+            self.forget();
         }
         self
+    }
+
+    /// Makes a handle that restores so many layers of tensors that were coded in two; see
+    /// `Restorer::layers`.
+    #[must_use]
+    pub fn with_layers(mut self, layers: u32) -> DeltaModel {
+        self.settings.layers = Some(layers);
+        self.forget();
+        self
+    }
+
+    /// Makes a handle with these budgets for sizes that the delta declares.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> DeltaModel {
+        self.settings.limits = limits;
+        self.forget();
+        self
+    }
+
+    /// Starts with nothing decoded: other settings make other chunks.
+    fn forget(&mut self) {
+        let decoder = PayloadDecoder::new(&self.linked.delta, &self.settings, KEPT_UNITS);
+        self.decoder = Arc::new(decoder);
     }
 
     /// A handle whose reads are spread over these threads.
@@ -145,8 +163,7 @@ impl DeltaModel {
         self
     }
 
-    /// A handle whose reads end, with the error `Cancelled`, soon after `cancel` is cancelled. It
-    /// replaces the token of the options that the model was made with.
+    /// Makes a handle whose reads end soon after `cancel` is cancelled, with the error `Cancelled`.
     #[must_use]
     pub fn with_cancel(mut self, cancel: CancelToken) -> DeltaModel {
         self.cancel = cancel;
@@ -308,7 +325,7 @@ impl TensorSource for DeltaModel {
             // The first layer alone has no digest; the base's own is checked, unless that was not
             // wanted.
             let alone =
-                self.linked.options.layers == Some(1) && is_layered(self.linked.delta.index(), id);
+                self.settings.layers == Some(1) && is_layered(self.linked.delta.index(), id);
             if alone || digest(read.out) == entry.digest {
                 return Ok(());
             }

@@ -357,32 +357,24 @@ impl Place {
     }
 
     pub(crate) fn base(&self) -> Model {
-        Model::open(self.path("base"), &OpenOptions::default()).unwrap()
+        Model::open(self.path("base")).unwrap()
     }
 
     pub(crate) fn mapped_base(&self) -> Model {
-        Model::open(self.path("base"), &OpenOptions::mapped()).unwrap()
+        OpenOptions::mapped().open(self.path("base")).unwrap()
     }
 
     pub(crate) fn delta(&self) -> Delta {
-        Delta::open(&self.path("d.sparse"), Codecs::default(), &Limits::default()).unwrap()
+        Delta::open(self.path("d.sparse")).unwrap()
     }
 
     pub(crate) fn restore(&self) -> Result<RestoreReport> {
         let (base, delta) = (self.base(), self.delta());
-        let options = Options::default();
-        reconstruct(
-            Some(&base),
-            &delta,
-            &self.path("out"),
-            Overwrite::Refuse,
-            &options,
-            &Unobserved,
-        )
+        Restorer::new(&delta).base(&base).write(self.path("out"))
     }
 
     pub(crate) fn verify(&self) -> Result<RestoreReport> {
-        verify(Some(&self.base()), &self.delta(), &Options::default(), &Unobserved)
+        Verifier::new(&self.delta()).base(&self.base()).verify()
     }
 
     /// Restoring fails, and nothing is left; verifying fails alike.

@@ -1,0 +1,149 @@
+//! A model as files: tensors, and the bytes around them.
+
+use sparse_core::{ByteSource, Error, Result, TensorSource};
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+/// A file of a [`Checkpoint`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFile {
+    /// Its path below the root, with `/` on every system.
+    pub path: String,
+    /// Its length in bytes.
+    pub len: u64,
+    /// What it holds.
+    pub kind: FileKind,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// Bytes.
+    Plain,
+    /// A head and tensors, which tile the file.
+    Safetensors {
+        /// Bytes before the first tensor.
+        head_len: u64,
+        /// Indices into [`TensorSource::tensors`], in the order in which the tensors lie in the
+        /// file.
+        tensors: Vec<usize>,
+    },
+}
+
+/// Something that the user should know about a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The file's path below the root.
+    pub file: String,
+    /// A sentence.
+    pub message: String,
+}
+
+/// Where a tensor lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorLocation<'a> {
+    /// Index into [`Checkpoint::files`].
+    pub file: usize,
+    /// Its name in that file.
+    pub name: &'a str,
+    /// Its first byte, from the start of the file.
+    pub offset: u64,
+}
+
+/// Tensors that lie in files, among other files: what a delta is made from and restored against.
+///
+/// [`Model`](crate::Model) is one on disk; [`TensorFile`](crate::TensorFile) makes one of any
+/// [`TensorSource`].
+///
+/// # Examples
+/// ```
+/// use sparse_core::TensorSource;
+/// use sparse_model::{Checkpoint, Model};
+///
+/// /// Lists a model's tensors by file.
+/// fn list(model: &dyn Checkpoint) -> Vec<String> {
+///     let of = |i| Some((model.files().get(model.location(i)?.file)?.path.as_str(), i));
+///     (0..model.tensors().len())
+///         .filter_map(of)
+///         .map(|(file, i)| format!("{file}: {}", model.tensors()[i].name))
+///         .collect()
+/// }
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let model = Model::open(folder.path())?;
+/// assert!(list(&model).is_empty());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
+pub trait Checkpoint: TensorSource {
+    /// Returns what people call the model: its id in the Hugging Face cache, the last part of its
+    /// path, or nothing.
+    fn name(&self) -> String;
+
+    /// Returns whether the model is a single file, named directly, rather than a folder.
+    fn is_file(&self) -> bool;
+
+    /// Returns whether the files are made up from the tensors, and exist nowhere. A delta against
+    /// such a base refers to its tensors alone, so that any files with these tensors do.
+    fn is_virtual(&self) -> bool {
+        false
+    }
+
+    /// Lists every file, sorted by path (by bytes).
+    fn files(&self) -> &[ModelFile];
+
+    /// Lists folders with nothing in them, by their path below the root with `/`, sorted.
+    fn empty_folders(&self) -> &[String] {
+        &[]
+    }
+
+    /// Lists what is odd about the model, without being an error.
+    fn warnings(&self) -> &[Warning] {
+        &[]
+    }
+
+    /// Gives access to the bytes of file `file`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when there is no such file.
+    fn file_source(&self, file: usize) -> Result<&dyn ByteSource>;
+
+    /// Returns where tensor `index` lies, or `None` when there is no such tensor.
+    fn location(&self, index: usize) -> Option<TensorLocation<'_>>;
+
+    /// Returns what errors should call `file`: its whole path, where it has one.
+    fn file_place(&self, file: &ModelFile) -> String {
+        file.path.clone()
+    }
+
+    /// Lists the paths that hold the model, links resolved: its root and whatever lies outside of
+    /// it. `sparse_output::refuse_inside` should be given them before anything is written.
+    ///
+    /// # Errors
+    /// `Io` or `NotFound` when a path cannot be resolved (any more).
+    fn input_paths(&self) -> Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+
+    /// Reads the head of safetensors file `file`: its bytes before the first tensor, verbatim.
+    /// Empty for a plain file.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when there is no such file; what reading reports.
+    fn file_head(&self, file: usize) -> Result<Cow<'_, [u8]>> {
+        let source = self.file_source(file)?;
+        match self.files().get(file).map(|f| &f.kind) {
+            Some(&FileKind::Safetensors { head_len, .. }) => {
+                let len = usize::try_from(head_len)
+                    .map_err(|_| Error::invalid_argument("the head exceeds this machine"))?;
+                source.bytes_at(0, len)
+            }
+            _ => Ok(Cow::Borrowed(&[])),
+        }
+    }
+
+    /// Finds the tensor that file `file` calls `name`.
+    fn find_in_file(&self, file: usize, name: &str) -> Option<usize> {
+        let is_it = |&i: &usize| self.location(i).is_some_and(|l| l.file == file && l.name == name);
+        let path = &self.files().get(file)?.path;
+        self.find(name).filter(is_it).or_else(|| self.find(&format!("{path}:{name}")).filter(is_it))
+    }
+}
