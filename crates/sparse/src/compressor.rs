@@ -1,7 +1,8 @@
 //! The builder for making deltas, and for estimating their size.
 
+use crate::compress::{self, Compressing};
 use crate::settings::{Settings, common_setters, debug_builder};
-use crate::{Base, Codecs, CompressReport, Estimate, compress, estimate};
+use crate::{Base, Codecs, CompressReport, Estimate, estimate};
 use sparse_core::{Effort, Limits, Observer, Result, Unobserved};
 use sparse_model::{Adapter, Checkpoint};
 use sparse_output::{Overwrite, refuse_inside};
@@ -33,11 +34,11 @@ use std::sync::Arc;
 #[derive(Clone)]
 #[must_use = "nothing happens before `write`, `write_to` or `estimate`"]
 pub struct Compressor<'a> {
-    pub(crate) base: Option<&'a dyn Checkpoint>,
-    pub(crate) target: &'a dyn Checkpoint,
-    pub(crate) settings: Settings,
-    pub(crate) observer: &'a dyn Observer,
-    pub(crate) overwrite: Overwrite,
+    base: Option<&'a dyn Checkpoint>,
+    target: &'a dyn Checkpoint,
+    settings: Settings,
+    observer: &'a dyn Observer,
+    overwrite: Overwrite,
     /// An adapter to package, and the base that it is for.
     packaged: Option<(&'a Adapter, &'a dyn Checkpoint)>,
 }
@@ -145,14 +146,15 @@ impl<'a> Compressor<'a> {
     /// As [`write_to`](Self::write_to); `AlreadyExists` when `out` exists and must not be replaced,
     /// `InvalidArgument` when it lies inside one of the models.
     pub fn write(self, out: impl AsRef<Path>) -> Result<CompressReport> {
-        let job = self.settled()?;
+        let prepared = self.settled()?;
+        let job = prepared.job();
         let adapter = job.settings.adapter.as_deref().map(|a| a.model() as &dyn Checkpoint);
-        let packaged_for = job.packaged.map(|(_, base)| base);
+        let packaged_for = prepared.packaged.map(|(_, base)| base);
         let inputs = job.base.into_iter().chain([job.target]).chain(adapter).chain(packaged_for);
         for model in inputs {
             refuse_inside(out.as_ref(), &model.input_paths()?)?;
         }
-        compress::to_path(&job, out.as_ref())
+        compress::to_path(&job, out.as_ref(), prepared.overwrite)
     }
 
     /// Writes the delta to `out`, and returns it.
@@ -167,7 +169,7 @@ impl<'a> Compressor<'a> {
     /// base; `InvalidArgument` when the policy cannot be met; `Internal` when the proof fails;
     /// `Cancelled`.
     pub fn write_to<W: Write + Send>(self, out: W) -> Result<(W, CompressReport)> {
-        compress::to_stream(&self.settled()?, out)
+        compress::to_stream(&self.settled()?.job(), out)
     }
 
     /// Estimates the delta's size from a sample of about `share` of the weights (0.01 is usual), of
@@ -180,7 +182,12 @@ impl<'a> Compressor<'a> {
     /// What reading the models reports; `InvalidInput`, naming the file, when one of them changed
     /// meanwhile; `Cancelled`.
     pub fn estimate(&self, share: f64) -> Result<Estimate> {
-        estimate::estimate(self, share)
+        estimate::estimate(&self.job(), share)
+    }
+
+    fn job(&self) -> Compressing<'_> {
+        let Compressor { base, target, ref settings, observer, .. } = *self;
+        Compressing { base, target, settings, observer }
     }
 
     /// Adds to the settings what a packaged adapter says of its base.

@@ -1,7 +1,6 @@
 //! How large a delta would be.
 
-use crate::Compressor;
-use crate::compress::{Pair, UnitPlan, files_size, matched, plan};
+use crate::compress::{Compressing, Pair, UnitPlan, files_size, matched, plan};
 use crate::context::Contexts;
 use crate::inputs::Inputs;
 use crate::settings::Settings;
@@ -23,7 +22,7 @@ const FRAME: u64 = 100;
 /// Bytes of a chunk's record.
 const CHUNK_RECORD: f64 = 5.0;
 
-/// What [`Compressor::estimate`] found. Sizes in bytes.
+/// What [`Compressor::estimate`](crate::Compressor::estimate) found. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Estimate {
@@ -51,13 +50,13 @@ pub struct TensorEstimate {
     pub delta_bytes: u64,
 }
 
-/// Does what [`Compressor::estimate`] says.
-pub(crate) fn estimate(job: &Compressor<'_>, share: f64) -> Result<Estimate> {
+/// Does what [`Compressor::estimate`](crate::Compressor::estimate) says.
+pub(crate) fn estimate(job: &Compressing<'_>, share: f64) -> Result<Estimate> {
     Inputs::new(job.base, Some(job.target), None).settle(sampled(job, share))
 }
 
-fn sampled(job: &Compressor<'_>, share: f64) -> Result<Estimate> {
-    let Compressor { base, target, ref settings, observer, .. } = *job;
+fn sampled(job: &Compressing<'_>, share: f64) -> Result<Estimate> {
+    let Compressing { base, target, settings, observer } = *job;
     let pair = matched(base, target, settings)?;
     let plan = plan(&pair, settings)?;
     let elements: u64 = plan.units.iter().map(|u| u.spec.len()).sum();

@@ -1,8 +1,10 @@
 //! The records that pass from stage to stage.
 
 use super::report::ChoiceReport;
+use crate::settings::Settings;
 use sparse_container::{BaseEntry, BaseStart, Piece};
-use sparse_core::{DeltaEncoder, Dtype, Segment, UnitSpec};
+use sparse_core::{DeltaEncoder, Dtype, Observer, Segment, UnitSpec};
+use sparse_model::Checkpoint;
 use sparse_select::{LosslessSchemes, Scheme};
 use std::sync::Arc;
 
@@ -12,6 +14,15 @@ pub(super) const OWN_UNIT: u64 = 4 << 20;
 
 /// The largest unit of an encoder that holds it in memory, in tests.
 pub(super) const TEST_UNIT_BYTES: u64 = 1 << 14;
+
+/// What is compressed, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Compressing<'a> {
+    pub(crate) base: Option<&'a dyn Checkpoint>,
+    pub(crate) target: &'a dyn Checkpoint,
+    pub(crate) settings: &'a Settings,
+    pub(crate) observer: &'a dyn Observer,
+}
 
 /// A run of rows of a target tensor that is to be coded.
 #[derive(Clone, Debug)]

@@ -3,12 +3,11 @@
 
 use super::examine::{Pair, examine, windows};
 use super::index::{Counting, files_size, register, write_delta};
-use super::job::Plan;
+use super::job::{Compressing, Plan};
 use super::plan::Described;
 use super::report::CompressReport;
 use super::spool::Spool;
 use crate::attributes::CONTENT;
-use crate::compressor::Compressor;
 use crate::delta::Delta;
 use crate::inspect::coded_pieces;
 use crate::reference::References;
@@ -42,11 +41,11 @@ const CERTIFICATE_BYTES: u64 = 36;
 
 /// Writes the delta of a policy that lets something be lost.
 pub(super) fn compress<W: Write + Send>(
-    job: &Compressor<'_>,
+    job: &Compressing<'_>,
     out: W,
     scratch: Scratch<'_>,
 ) -> Result<(W, Index, CompressReport)> {
-    let Compressor { base, target, ref settings, observer, .. } = *job;
+    let Compressing { base, target, settings, observer } = *job;
     let target_bytes: u64 = target.files().iter().map(|f| f.len).sum();
     observer.begin("reading", target_bytes);
     let pair = examine(base, target, settings, &|bytes| observer.advance(bytes))?;

@@ -31,29 +31,28 @@ mod weights;
 
 pub(crate) use examine::{Pair, entry_of, hash_tensor, matched};
 pub(crate) use index::{files_size, not_finite_note};
-pub(crate) use job::UnitPlan;
+pub(crate) use job::{Compressing, UnitPlan};
 pub(crate) use plan::plan;
 pub use report::{CandidateReport, ChoiceReport, CompressReport};
 
-use crate::Compressor;
 use crate::inputs::Inputs;
 use crate::settings::Settings;
 use examine::{examine, windows};
 use index::write_delta;
 use sparse_container::Index;
 use sparse_core::{ByteSource, Error, ErrorKind, Result};
-use sparse_output::AtomicFile;
+use sparse_output::{AtomicFile, Overwrite};
 use spool::Spool;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Does what [`Compressor::write_to`] says.
+/// Does what [`Compressor::write_to`](crate::Compressor::write_to) says.
 pub(crate) fn to_stream<W: Write + Send>(
-    job: &Compressor<'_>,
+    job: &Compressing<'_>,
     out: W,
 ) -> Result<(W, CompressReport)> {
-    let (settings, inputs) = (&job.settings, Inputs::new(job.base, Some(job.target), None));
+    let (settings, inputs) = (job.settings, Inputs::new(job.base, Some(job.target), None));
     if !settings.policy.is_lossless() {
         let done = lossy::compress(job, out, lossy::Scratch::Spool);
         return inputs.settle(done).map(|(out, _, report)| (out, report));
@@ -90,8 +89,8 @@ struct Made<'a, W> {
 }
 
 /// Writes the delta of a policy that loses nothing.
-fn lossless<'a, W: Write + Send>(job: &Compressor<'a>, out: W) -> Result<Made<'a, W>> {
-    let (settings, observer) = (&job.settings, job.observer);
+fn lossless<'a, W: Write + Send>(job: &Compressing<'a>, out: W) -> Result<Made<'a, W>> {
+    let (settings, observer) = (job.settings, job.observer);
     let target_bytes: u64 = job.target.files().iter().map(|f| f.len).sum();
     observer.begin("reading", target_bytes);
     let pair = examine(job.base, job.target, settings, &|bytes| observer.advance(bytes))?;
@@ -104,10 +103,14 @@ fn lossless<'a, W: Write + Send>(job: &Compressor<'a>, out: W) -> Result<Made<'a
     Ok(Made { out, pair, index, report })
 }
 
-/// Does what [`Compressor::write`] says.
-pub(crate) fn to_path(job: &Compressor<'_>, out: &Path) -> Result<CompressReport> {
-    let settings = &job.settings;
-    let file = AtomicFile::create(out, job.overwrite)?;
+/// Does what [`Compressor::write`](crate::Compressor::write) says.
+pub(crate) fn to_path(
+    job: &Compressing<'_>,
+    out: &Path,
+    overwrite: Overwrite,
+) -> Result<CompressReport> {
+    let settings = job.settings;
+    let file = AtomicFile::create(out, overwrite)?;
     // Errors of reading name their file; what names none happened while writing.
     let writing = |e: Error| match e.kind() {
         ErrorKind::Io => e.in_file(out.display().to_string()),
@@ -127,7 +130,7 @@ pub(crate) fn to_path(job: &Compressor<'_>, out: &Path) -> Result<CompressReport
             Ok((file, made.report))
         })
     } else {
-        let scratch = lossy::Scratch::Beside(out, job.overwrite);
+        let scratch = lossy::Scratch::Beside(out, overwrite);
         lossy::compress(job, writer, scratch).and_then(|(writer, index, report)| {
             let file = written(writer)?;
             if settings.proof {
