@@ -31,11 +31,10 @@ mod restorer;
 mod settings;
 mod source;
 
+#[cfg(feature = "low-rank-encode")]
+pub use adapter::{AdapterExporter, AdapterRank, ExportReport, ExportedModule, LeftOut, Profile};
 #[cfg(feature = "encode")]
-pub use adapter::{
-    AdapterExporter, AdapterRank, ExportReport, ExportedModule, LeftOut, MergeReport, Merger,
-    Profile,
-};
+pub use adapter::{MergeReport, Merger};
 pub use base::Base;
 pub use codecs::Codecs;
 #[cfg(feature = "encode")]

@@ -1,10 +1,14 @@
 //! Adapters: extracted from a delta or a pair of models, and merged into a base.
 
+#[cfg(feature = "low-rank-encode")]
 mod export;
 mod merge;
+#[cfg(feature = "low-rank-encode")]
 mod peft;
 
+#[cfg(feature = "low-rank-encode")]
 pub use export::{AdapterExporter, AdapterRank, ExportReport, LeftOut, Profile};
 pub use merge::{MergeReport, Merger};
 pub(crate) use merge::{reconstruct_merged, touched};
+#[cfg(feature = "low-rank-encode")]
 pub use peft::ExportedModule;

@@ -93,7 +93,7 @@ impl UnitPlan {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "low-rank-encode"))]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::super::job::TEST_UNIT_BYTES;
