@@ -5,7 +5,7 @@ use crate::pair::resolve;
 use crate::tables::{Table, thousands};
 use sparse::{
     Adapter, AdapterExporter, AdapterRank, Certificate, Codecs, Compressor, Delta, Dtype, Effort,
-    Error, Limits, Model, Policy, Restorer, Result, Setting, TensorSource,
+    Error, Limits, Model, Policy, Restorer, Result, TensorSource,
 };
 use sparse_codecs::certificate::Tally;
 use std::path::Path;
@@ -116,7 +116,7 @@ pub fn report(base: &Path, target: &Path, adapter: &Path) -> Result<String> {
     for codec in ["lossless".to_owned(), format!("layered={rank}")] {
         let (bytes, report) = Compressor::new(&target)
             .base(&base)
-            .policy(Policy::Fixed(Setting::parse(&codec)?))
+            .policy(Policy::Fixed(codec.parse()?))
             .write_to(Vec::new())?;
         let delta = Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default())?;
         let restored = |layers: u32| {

@@ -4,7 +4,7 @@
 use crate::compare::PairPath;
 use crate::pair::resolve;
 use crate::tables::{Table, thousands};
-use sparse::{Effort, Model, Observer, Policy, Result, Setting};
+use sparse::{Effort, Model, Observer, Policy, Result};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -151,7 +151,7 @@ pub fn by_codec(path: &PairPath, effort: Effort) -> Result<Vec<Expectation>> {
         let (_, report) = sparse::Compressor::new(&target)
             .base(&base)
             .effort(effort)
-            .policy(Policy::Fixed(Setting::parse(codec)?))
+            .policy(Policy::Fixed(codec.parse()?))
             .observer(&phases)
             .write_to(std::io::sink())?;
         let seconds = [phases.planning(), start.elapsed().as_secs_f64()];

@@ -105,7 +105,7 @@ pub fn seeds() -> Vec<Seed> {
     let with = |setting: Option<&str>| {
         let mut job = Compressor::new(&target).base(&**base).limits(limits()).chunk_len(128);
         if let Some(setting) = setting {
-            job = job.policy(Policy::Fixed(Setting::parse(setting).expect("it is a setting")));
+            job = job.policy(Policy::Fixed(setting.parse().expect("it is a setting")));
         }
         job.write_to(Vec::new()).expect("it can be coded").0
     };

@@ -5,8 +5,8 @@ mod dataset;
 
 use crate::human::byte_size;
 use crate::policy::PolicyArgs;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use sparse::ContentHash;
+use clap::{ArgAction, Args, Parser, Subcommand};
+use sparse::{ContentHash, Effort};
 use std::path::PathBuf;
 
 #[cfg(feature = "dataset")]
@@ -169,8 +169,8 @@ pub(crate) struct Compress {
     pub(crate) no_base: bool,
 
     /// How much time to spend on a smaller delta: fast, default or max
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    pub(crate) effort: EffortArg,
+    #[arg(long, default_value_t)]
+    pub(crate) effort: Effort,
 
     /// The adapter that was merged into the base (a PEFT folder), as a hint: the same model comes
     /// back, from a smaller delta
@@ -310,8 +310,8 @@ pub(crate) struct ExportAdapter {
     pub(crate) base_name: Option<String>,
 
     /// How much time to spend on finding what rounding hid: fast, default or max
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    pub(crate) effort: EffortArg,
+    #[arg(long, default_value_t)]
+    pub(crate) effort: Effort,
 
     /// Replace the output if it exists
     #[arg(short, long)]
@@ -329,8 +329,8 @@ pub(crate) struct CompressAdapter {
     pub(crate) output: PathBuf,
 
     /// How much time to spend on a smaller delta: fast, default or max
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    pub(crate) effort: EffortArg,
+    #[arg(long, default_value_t)]
+    pub(crate) effort: Effort,
 
     /// Record the SHA-256 of what the delta restores, and print it: the number that others compare
     #[arg(long)]
@@ -360,8 +360,8 @@ pub(crate) struct Estimate {
     pub(crate) share: f64,
 
     /// How much time the delta would be given: fast, default or max
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    pub(crate) effort: EffortArg,
+    #[arg(long, default_value_t)]
+    pub(crate) effort: Effort,
 
     /// The adapter that was merged into the base (a PEFT folder), if it will be given as a hint
     #[arg(long, value_name = "FOLDER", conflicts_with = "no_base")]
@@ -388,35 +388,6 @@ fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
         _ => Err("a number above 0 and up to 1 is needed".to_owned()),
-    }
-}
-
-/// `--effort`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EffortArg {
-    Fast,
-    #[default]
-    Default,
-    Max,
-}
-
-impl EffortArg {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            EffortArg::Fast => "fast",
-            EffortArg::Default => "default",
-            EffortArg::Max => "max",
-        }
-    }
-}
-
-impl From<EffortArg> for sparse::Effort {
-    fn from(effort: EffortArg) -> Self {
-        match effort {
-            EffortArg::Fast => sparse::Effort::Fast,
-            EffortArg::Default => sparse::Effort::Default,
-            EffortArg::Max => sparse::Effort::Max,
-        }
     }
 }
 

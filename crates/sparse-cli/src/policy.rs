@@ -2,7 +2,7 @@
 
 use crate::human::byte_size;
 use clap::Args;
-use sparse::{Bound, Policy, Rule, Setting};
+use sparse::{Bound, Error, Policy};
 
 /// What may be lost. Without any of these, nothing.
 #[derive(Args, Debug, Default)]
@@ -63,8 +63,9 @@ impl PolicyArgs {
     /// # Errors
     /// A sentence for the user.
     pub(crate) fn policy(&self) -> Result<Policy, String> {
+        let sentence = |e: Error| e.message().to_owned();
         if let Some(codec) = &self.codec {
-            return fixed(codec);
+            return codec.parse().map(Policy::Fixed).map_err(sentence);
         }
         if let Some(x) = self.max_error {
             return Ok(Policy::Within(Bound::Relative(x)));
@@ -80,39 +81,12 @@ impl PolicyArgs {
         }
         match &*self.policy {
             [] => Ok(Policy::Lossless),
-            [only] if !only.contains(':') => one(only),
+            [only] => only.parse().map_err(sentence),
             many => {
-                let rules = many.iter().map(|text| {
-                    let (pattern, what) = text.split_once(':').unwrap_or(("*", text));
-                    match one(what)? {
-                        Policy::TargetSize(_) => {
-                            Err("target-size is for all tensors, without a pattern".to_owned())
-                        }
-                        policy => Ok(Rule { pattern: pattern.to_owned(), policy }),
-                    }
-                });
-                Ok(Policy::PerTensor(rules.collect::<Result<_, _>>()?))
+                let rules = many.iter().map(|text| text.parse()).collect::<Result<_, _>>();
+                rules.map(Policy::PerTensor).map_err(sentence)
             }
         }
-    }
-}
-
-fn fixed(text: &str) -> Result<Policy, String> {
-    Setting::parse(text).map(Policy::Fixed).map_err(|e| e.message().to_owned())
-}
-
-fn one(text: &str) -> Result<Policy, String> {
-    let number = |value: &str| value.parse().map_err(|_| format!("{value:?} is not a number"));
-    match text.split_once('=') {
-        None if text == "lossless" => Ok(Policy::Lossless),
-        Some(("max-error", x)) => Ok(Policy::Within(Bound::Relative(number(x)?))),
-        Some(("max-abs-error", x)) => Ok(Policy::Within(Bound::Absolute(number(x)?))),
-        Some(("max-ulps", k)) => match k.parse() {
-            Ok(k) => Ok(Policy::Within(Bound::Ulps(k))),
-            Err(_) => Err(format!("{k:?} is not a whole number")),
-        },
-        Some(("target-size", n)) => Ok(Policy::TargetSize(size(n)?)),
-        _ => fixed(text),
     }
 }
 
@@ -141,12 +115,12 @@ mod tests {
         assert_eq!(policy(&["max-error=0.1"]), Ok(Policy::Within(Bound::Relative(0.1))));
         assert_eq!(policy(&["max-ulps=3"]), Ok(Policy::Within(Bound::Ulps(3))));
         assert_eq!(policy(&["target-size=1.5M"]), Ok(Policy::TargetSize(1_500_000)));
-        assert_eq!(policy(&["int8"]), Ok(Policy::Fixed(Setting::parse("int8").unwrap())));
+        assert_eq!(policy(&["int8"]), Ok(Policy::Fixed("int8".parse().unwrap())));
         let Ok(Policy::PerTensor(rules)) = policy(&["*.bias:lossless", "*:sparse-int8=0.2"]) else {
             panic!()
         };
         assert_eq!((rules[0].pattern.as_str(), &rules[0].policy), ("*.bias", &Policy::Lossless));
-        assert_eq!(rules[1].policy, Policy::Fixed(Setting::parse("sparse-int8=0.2").unwrap()));
+        assert_eq!(rules[1].policy, Policy::Fixed("sparse-int8=0.2".parse().unwrap()));
         for wrong in ["max-error=x", "max-ulps=0.5", "*:target-size=4M", "target-size=-1"] {
             assert!(policy(&[wrong]).is_err(), "{wrong}");
         }

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "lossless")]
 pub mod certificate;
+#[cfg(feature = "select")]
+mod choice;
 #[cfg(any(feature = "low-rank-encode", feature = "svd-encode"))]
 mod dense;
 pub mod entropy;
@@ -23,6 +25,8 @@ pub mod low_rank;
     feature = "ulp-bounded"
 ))]
 mod quant;
+#[cfg(any(feature = "svd", feature = "select"))]
+mod rank;
 #[cfg(feature = "raw")]
 pub mod raw;
 #[cfg(any(feature = "lossless", feature = "low-rank"))]
@@ -51,5 +55,9 @@ mod word;
 #[cfg(feature = "zstd")]
 pub mod zstd;
 
+#[cfg(feature = "select")]
+pub use choice::Choice;
+#[cfg(any(feature = "svd", feature = "select"))]
+pub use rank::Rank;
 #[cfg(feature = "select")]
 pub use schemes::schemes;

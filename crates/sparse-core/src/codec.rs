@@ -121,6 +121,35 @@ pub enum Effort {
     Max,
 }
 
+impl Effort {
+    /// All efforts, from the quickest to the smallest.
+    pub const ALL: [Effort; 3] = [Effort::Fast, Effort::Default, Effort::Max];
+}
+
+impl std::fmt::Display for Effort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Effort::Fast => "fast",
+            Effort::Default => "default",
+            Effort::Max => "max",
+        })
+    }
+}
+
+impl std::str::FromStr for Effort {
+    type Err = Error;
+
+    /// Parses `fast`, `default` or `max`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for any other text.
+    fn from_str(text: &str) -> Result<Effort> {
+        let unknown =
+            || Error::invalid_argument(format!("{text:?} is no effort: fast, default or max"));
+        Effort::ALL.into_iter().find(|e| e.to_string() == text).ok_or_else(unknown)
+    }
+}
+
 /// Encodes units.
 pub trait DeltaEncoder: DeltaDecoder {
     /// Begin to look at a unit.

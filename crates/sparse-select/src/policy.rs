@@ -1,9 +1,23 @@
 //! What a caller wants.
 
 use crate::glob::matches;
-use sparse_core::{Error, Result};
+use sparse_core::{Error, Result, parse_size};
+use std::fmt;
+use std::str::FromStr;
 
 /// How far restored weights may be off.
+///
+/// As text: `max-error=0.05`, `max-abs-error=0.001`, `max-ulps=1`.
+///
+/// # Examples
+/// ```
+/// use sparse_select::Bound;
+///
+/// let bound: Bound = "max-ulps=2".parse()?;
+/// assert_eq!(bound, Bound::Ulps(2));
+/// assert_eq!(bound.to_string(), "max-ulps=2");
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Bound {
@@ -15,21 +29,70 @@ pub enum Bound {
     Ulps(u32),
 }
 
+impl FromStr for Bound {
+    type Err = Error;
+
+    /// Parses `max-error=X`, `max-abs-error=X` or `max-ulps=K`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for any other text.
+    fn from_str(text: &str) -> Result<Bound> {
+        let number = |value: &str| {
+            value
+                .parse::<f64>()
+                .map_err(|_| Error::invalid_argument(format!("{value:?} is not a number")))
+        };
+        match text.split_once('=') {
+            Some(("max-error", x)) => number(x).map(Bound::Relative),
+            Some(("max-abs-error", x)) => number(x).map(Bound::Absolute),
+            Some(("max-ulps", k)) => k
+                .parse()
+                .map(Bound::Ulps)
+                .map_err(|_| Error::invalid_argument(format!("{k:?} is not a whole number"))),
+            _ => Err(Error::invalid_argument(format!(
+                "{text:?} is no bound: max-error=X, max-abs-error=X or max-ulps=K"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bound::Relative(x) => write!(f, "max-error={x}"),
+            Bound::Absolute(x) => write!(f, "max-abs-error={x}"),
+            Bound::Ulps(k) => write!(f, "max-ulps={k}"),
+        }
+    }
+}
+
 /// A codec by name, perhaps with its setting: `int8`, `sparse-int8=0.05`.
+///
+/// # Examples
+/// ```
+/// use sparse_select::Setting;
+///
+/// let setting: Setting = "sparse-int8=0.05".parse()?;
+/// assert_eq!((setting.codec.as_str(), setting.value), ("sparse-int8", Some(0.05)));
+/// assert_eq!(setting.to_string(), "sparse-int8=0.05");
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
     /// Name of the codec.
     pub codec: String,
-    /// Its one setting, if it has one; what it means is the codec's affair.
+    /// Its one setting, if it has one; its meaning depends on the codec.
     pub value: Option<f64>,
 }
 
-impl Setting {
-    /// Parse `name` or `name=value`.
+impl FromStr for Setting {
+    type Err = Error;
+
+    /// Parses `name` or `name=value`.
     ///
     /// # Errors
-    /// `InvalidArgument` when the value is not a number.
-    pub fn parse(text: &str) -> Result<Setting> {
+    /// `InvalidArgument` when the value is not a number of at least 0.
+    fn from_str(text: &str) -> Result<Setting> {
         let (codec, value) = match text.split_once('=') {
             None => (text, None),
             Some((codec, value)) => {
@@ -44,8 +107,8 @@ impl Setting {
     }
 }
 
-impl std::fmt::Display for Setting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.value {
             None => f.write_str(&self.codec),
             Some(value) => write!(f, "{}={value}", self.codec),
@@ -54,6 +117,8 @@ impl std::fmt::Display for Setting {
 }
 
 /// A policy for some tensors.
+///
+/// As text: `PATTERN:POLICY`, or a policy for all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// Names that it is for, with `*` for any text and `?` for one character.
@@ -62,8 +127,47 @@ pub struct Rule {
     pub policy: Policy,
 }
 
+impl FromStr for Rule {
+    type Err = Error;
+
+    /// Parses `PATTERN:POLICY`, or a policy for all names.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it is not one, or is `target-size`, which is for all tensors
+    /// together.
+    fn from_str(text: &str) -> Result<Rule> {
+        let (pattern, policy) = text.split_once(':').unwrap_or(("*", text));
+        match policy.parse()? {
+            Policy::TargetSize(_) => {
+                Err(Error::invalid_argument("target-size is for all tensors, without a pattern"))
+            }
+            policy => Ok(Rule { pattern: pattern.to_owned(), policy }),
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.pattern, self.policy)
+    }
+}
+
 /// What a caller wants. A policy is a wish, never a value in a file: what is written is the codec
 /// it chose.
+///
+/// As text: `lossless`, a [`Bound`], `target-size=20M`, a [`Setting`]; several rules, each with its
+/// pattern, are joined by `;`.
+///
+/// # Examples
+/// ```
+/// use sparse_select::{Bound, Policy};
+///
+/// let policy: Policy = "*.bias:lossless;*:max-error=0.05".parse()?;
+/// assert_eq!(policy.of("a.weight"), &Policy::Within(Bound::Relative(0.05)));
+/// assert_eq!(policy.to_string(), "*.bias:lossless;*:max-error=0.05");
+/// assert_eq!("target-size=20M".parse::<Policy>()?, Policy::TargetSize(20_000_000));
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Policy {
@@ -80,7 +184,59 @@ pub enum Policy {
     PerTensor(Vec<Rule>),
 }
 
+impl FromStr for Policy {
+    type Err = Error;
+
+    /// Parses `lossless`, a bound, `target-size=SIZE`, a codec with or without setting, or rules
+    /// joined by `;`.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, with what is wrong. Whether there is such a codec is not known here.
+    fn from_str(text: &str) -> Result<Policy> {
+        if text.contains([':', ';']) {
+            return text
+                .split(';')
+                .map(Rule::from_str)
+                .collect::<Result<_>>()
+                .map(Policy::PerTensor);
+        }
+        match text.split_once('=') {
+            None if text == "lossless" => Ok(Policy::Lossless),
+            Some(("target-size", size)) => match parse_size(size)? {
+                0 => Err(Error::invalid_argument("a size of at least one byte is needed")),
+                bytes => Ok(Policy::TargetSize(bytes)),
+            },
+            Some(("max-error" | "max-abs-error" | "max-ulps", _)) => {
+                text.parse().map(Policy::Within)
+            }
+            _ => text.parse().map(Policy::Fixed),
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Policy::Lossless => f.write_str("lossless"),
+            Policy::Within(bound) => bound.fmt(f),
+            Policy::TargetSize(bytes) => write!(f, "target-size={bytes}"),
+            Policy::Fixed(setting) => setting.fmt(f),
+            Policy::PerTensor(rules) => rules.iter().enumerate().try_for_each(|(i, rule)| {
+                if i > 0 {
+                    f.write_str(";")?;
+                }
+                rule.fmt(f)
+            }),
+        }
+    }
+}
+
 impl Policy {
+    /// Makes the policy that codes all tensors with one codec.
+    pub fn fixed(setting: impl Into<Setting>) -> Policy {
+        Policy::Fixed(setting.into())
+    }
+
     /// Whether nothing may be lost.
     pub fn is_lossless(&self) -> bool {
         match self {
@@ -111,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_matches() {
-        let fixed = |text: &str| Policy::Fixed(Setting::parse(text).unwrap());
+        let fixed = |text: &str| Policy::Fixed(text.parse().unwrap());
         let rule = |pattern: &str, policy| Rule { pattern: pattern.to_owned(), policy };
         let policy = Policy::PerTensor(vec![
             rule("*.bias", Policy::Lossless),
@@ -126,11 +282,36 @@ mod tests {
     }
 
     #[test]
-    fn settings() {
-        let s = Setting::parse("sparse-int8=0.05").unwrap();
-        assert_eq!((s.codec.as_str(), s.value), ("sparse-int8", Some(0.05)));
-        assert_eq!(s.to_string(), "sparse-int8=0.05");
-        assert_eq!(Setting::parse("int8").unwrap().to_string(), "int8");
-        assert!(Setting::parse("int8=x").is_err() && Setting::parse("a=NaN").is_err());
+    fn texts_go_both_ways() {
+        for text in [
+            "lossless",
+            "max-error=0.05",
+            "max-abs-error=0.001",
+            "max-ulps=3",
+            "target-size=1500000",
+            "int8",
+            "sparse-int8=0.05",
+            "*.bias:lossless;*:svd=16",
+        ] {
+            let policy: Policy = text.parse().unwrap();
+            assert_eq!(policy.to_string(), text);
+            assert_eq!(policy.to_string().parse::<Policy>().unwrap(), policy);
+        }
+        let size: Policy = "target-size=1.5M".parse().unwrap();
+        assert_eq!(size, Policy::TargetSize(1_500_000));
+        for wrong in [
+            "max-error=x",
+            "max-ulps=0.5",
+            "*:target-size=4M",
+            "target-size=-1",
+            "target-size=0",
+            "int8=x",
+            "a=NaN",
+            "*:max-error",
+        ] {
+            let parsed: Result<Policy> = wrong.parse();
+            // A codec may have any name: a selector that has none of it says so.
+            assert!(parsed.is_err() || wrong == "*:max-error", "{wrong}");
+        }
     }
 }

@@ -57,6 +57,8 @@ pub use restorer::Verifier;
 pub use source::{BaseCheck, DeltaModel};
 
 pub use sparse_codecs::certificate::Certificate;
+#[cfg(feature = "encode")]
+pub use sparse_codecs::{Choice, Rank};
 pub use sparse_container::ContentHash;
 pub use sparse_core::{
     CancelToken, CodecId, Digest, Dtype, Effort, Error, ErrorKind, Executor, Inline, Limits,

@@ -150,7 +150,7 @@ fn tensors_coded_without_the_base_are_measured_against_it() {
         for codec in
             ["sparse-int8=0.3", "sparse=0.5", "int8", "sign", "svd=0.5", "svd=4", "ulp-bounded=9"]
         {
-            certified([&base, &tuned], &same, Policy::Fixed(Setting::parse(codec).unwrap()));
+            certified([&base, &tuned], &same, Policy::Fixed(codec.parse().unwrap()));
         }
         certified([&base, &tuned], &same, Policy::TargetSize(4000));
     }
@@ -210,7 +210,7 @@ fn no_codec_loses_more_than_the_change() {
     // `certified` checks every tensor.
     for codec in ["int8", "sign", "sparse=1", "sparse-int8=1", "svd=1", "svd=16", "ulp-bounded=40"]
     {
-        certified([&base, &tuned], &same, Policy::Fixed(Setting::parse(codec).unwrap()));
+        certified([&base, &tuned], &same, Policy::Fixed(codec.parse().unwrap()));
     }
     for size in [3000, 9000, 30000] {
         certified([&base, &tuned], &same, Policy::TargetSize(size));

@@ -254,7 +254,7 @@ fn write() {
         let (base, target) = (base.map(|b| open(&b)), open(&target));
         let policy = match *codec {
             "lossless" => sparse::Policy::Lossless,
-            codec => sparse::Policy::Fixed(sparse::Setting::parse(codec).unwrap()),
+            codec => sparse::Policy::Fixed(codec.parse().unwrap()),
         };
         sparse::Compressor::new(&target).base(base.as_ref()).policy(policy).write(&path).unwrap();
         let (found, digest) = restore(case, &path);

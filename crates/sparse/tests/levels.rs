@@ -42,7 +42,7 @@ fn outcome(codec: &str, base: &Path, target: &Path) -> String {
     let (bytes, _) = Compressor::new(&target)
         .base(&base)
         .chunk_len(700)
-        .policy(Policy::Fixed(Setting::parse(codec).unwrap()))
+        .policy(Policy::Fixed(codec.parse().unwrap()))
         .write_to(Vec::new())
         .unwrap();
     let mut out = format!("{codec} {}", digest(&bytes));

@@ -21,7 +21,7 @@ fn fixture(part: &str) -> Model {
 }
 
 fn fixed(text: &str) -> Policy {
-    Policy::Fixed(Setting::parse(text).unwrap())
+    Policy::Fixed(text.parse().unwrap())
 }
 
 struct Made {

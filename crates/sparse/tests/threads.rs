@@ -28,7 +28,7 @@ fn work(base: &Path, target: &Path, out: &Path, executor: &Arc<dyn Executor>) {
     let open = |path: &Path| Model::open(path).unwrap();
     let (base, target) = (Arc::new(open(base)), open(target));
     for policy in ["lossless", "svd=4", "layered=4", "sparse-int8=0.1"] {
-        let policy = Policy::Fixed(Setting::parse(policy).unwrap());
+        let policy = Policy::Fixed(policy.parse().unwrap());
         let made = Compressor::new(&target)
             .base(&*base)
             .executor(executor.clone())

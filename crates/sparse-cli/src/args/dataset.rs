@@ -1,8 +1,9 @@
 //! Arguments of the commands on datasets.
 
-use super::{EffortArg, memory_size, share};
+use super::{memory_size, share};
 use clap::{Args, ValueEnum};
 use sparse::ContentHash;
+use sparse::Effort;
 use std::path::PathBuf;
 
 /// What the commands on datasets share.
@@ -30,8 +31,8 @@ pub(crate) struct DatasetCompress {
     pub(crate) output: PathBuf,
 
     /// How much time to spend on a smaller delta: fast, default or max
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    pub(crate) effort: EffortArg,
+    #[arg(long, default_value_t)]
+    pub(crate) effort: Effort,
 
     /// Keep the very bytes of the derivative's files, not only their rows
     #[arg(long)]
@@ -100,8 +101,8 @@ pub(crate) struct DatasetEstimate {
     pub(crate) share: f64,
 
     /// How much time the delta would be given: fast, default or max
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    pub(crate) effort: EffortArg,
+    #[arg(long, default_value_t)]
+    pub(crate) effort: Effort,
 
     #[command(flatten)]
     pub(crate) memory: Memory,

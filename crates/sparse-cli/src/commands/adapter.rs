@@ -87,7 +87,7 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
         Box::new(session.open("fine-tuned", target_path)?)
     };
     let job = AdapterExporter::new(&*base, &*target).rank(rank).profile(profile).dtype(dtype);
-    let job = job.fan_in_fan_out(args.fan_in_fan_out).effort(args.effort.into());
+    let job = job.fan_in_fan_out(args.fan_in_fan_out).effort(args.effort);
     let job = job.base_name(args.base_name.clone().unwrap_or_else(|| lossy(base_path)));
     let job = job.cancel(session.cancel_token()).observer(&session.progress);
     let report = job.overwrite(overwrite(&args.output, args.force)?).write(&args.output)?;
@@ -174,7 +174,7 @@ pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), 
     };
     let base = session.open("base", base_path)?;
     let adapter = Adapter::open(adapter_path)?;
-    let job = Compressor::of_adapter(&adapter, &base).effort(args.effort.into());
+    let job = Compressor::of_adapter(&adapter, &base).effort(args.effort);
     let job = job.content_hash(args.sha256).proof(!args.no_verify).limits(session.limits());
     let job = job.cancel(session.cancel_token()).observer(&session.progress);
     let report = job.overwrite(overwrite(&args.output, args.force)?).write(&args.output)?;

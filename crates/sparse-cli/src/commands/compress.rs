@@ -18,7 +18,7 @@ struct Body {
     finetuned: String,
     adapter: Option<String>,
     output: String,
-    effort: &'static str,
+    effort: String,
     threads: usize,
     delta_bytes: u64,
     target_bytes: u64,
@@ -98,7 +98,7 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
     let target = session.open("fine-tuned", &target_path)?;
     let adapter = args.adapter.as_deref().map(Adapter::open).transpose()?;
     let job = session.compressor(&target).base(base.as_ref()).adapter(adapter.map(Arc::new));
-    let job = job.effort(args.effort.into()).policy(policy);
+    let job = job.effort(args.effort).policy(policy);
     let job = job.content_hash(args.sha256).proof(!args.no_verify);
     let report = job
         .overwrite(overwrite(&args.output, args.force)?)
@@ -111,7 +111,7 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
         finetuned: lossy(&target_path),
         adapter: args.adapter.as_deref().map(lossy),
         output: lossy(&args.output),
-        effort: args.effort.name(),
+        effort: args.effort.to_string(),
         threads: session.threads(),
         delta_bytes: report.delta_bytes,
         target_bytes: report.target_bytes,

@@ -49,7 +49,7 @@ struct CompressBody {
     base: String,
     derivative: String,
     output: String,
-    effort: &'static str,
+    effort: String,
     exactness: &'static str,
     threads: usize,
     delta_bytes: u64,
@@ -68,7 +68,7 @@ struct CompressBody {
 pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), Failure> {
     let start = Instant::now();
     let (base, derivative) = (Dataset::open(&args.base)?, Dataset::open(&args.derivative)?);
-    let mut options = session.dataset_options(args.effort.into(), &args.memory);
+    let mut options = session.dataset_options(args.effort, &args.memory);
     options.exact = args.exact;
     options.content_hash = args.sha256;
     options.verify = !args.no_verify;
@@ -87,7 +87,7 @@ pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), F
         base: lossy(&args.base),
         derivative: lossy(&args.derivative),
         output: lossy(&args.output),
-        effort: args.effort.name(),
+        effort: args.effort.to_string(),
         exactness: exactness(args.exact),
         threads: session.threads(),
         delta_bytes: report.delta_bytes,
@@ -243,7 +243,7 @@ pub(crate) fn verify(
 struct EstimateBody {
     base: String,
     derivative: String,
-    effort: &'static str,
+    effort: String,
     threads: usize,
     estimated_bytes: u64,
     target_bytes: u64,
@@ -260,13 +260,13 @@ struct EstimateBody {
 pub(crate) fn estimate(session: &Session, args: DatasetEstimate) -> Result<(), Failure> {
     let start = Instant::now();
     let (base, derivative) = (Dataset::open(&args.base)?, Dataset::open(&args.derivative)?);
-    let options = session.dataset_options(args.effort.into(), &args.memory);
+    let options = session.dataset_options(args.effort, &args.memory);
     let e = sparse_dataset::estimate(&base, &derivative, args.share, &options, &session.progress)?;
     let time = start.elapsed();
     let body = EstimateBody {
         base: lossy(&args.base),
         derivative: lossy(&args.derivative),
-        effort: args.effort.name(),
+        effort: args.effort.to_string(),
         threads: session.threads(),
         estimated_bytes: e.delta_bytes,
         target_bytes: e.target_bytes,

@@ -14,7 +14,7 @@ use std::time::Instant;
 struct Body<'a> {
     base: Option<String>,
     finetuned: String,
-    effort: &'static str,
+    effort: String,
     threads: usize,
     delta_bytes: u64,
     target_bytes: u64,
@@ -42,12 +42,12 @@ pub(crate) fn estimate(session: &Session, args: args::Estimate) -> Result<(), Fa
     let target = session.open("fine-tuned", &target_path)?;
     let adapter = args.adapter.as_deref().map(Adapter::open).transpose()?;
     let job = session.compressor(&target).base(base.as_ref()).adapter(adapter.map(Arc::new));
-    let found = job.effort(args.effort.into()).estimate(args.share)?;
+    let found = job.effort(args.effort).estimate(args.share)?;
     let time = start.elapsed();
     let body = Body {
         base: base_path.as_deref().map(lossy),
         finetuned: lossy(&target_path),
-        effort: args.effort.name(),
+        effort: args.effort.to_string(),
         threads: session.threads(),
         delta_bytes: found.delta_bytes,
         target_bytes: found.target_bytes,

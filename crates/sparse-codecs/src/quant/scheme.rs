@@ -1,5 +1,9 @@
 //! The quantised codecs, as a selector sees them.
 
+#[cfg(any(feature = "sparse", feature = "sparse-int8"))]
+use crate::settings::relative;
+#[cfg(feature = "ulp-bounded")]
+use crate::settings::ulps;
 use sparse_core::{DeltaDecoder, DeltaEncoder, Dtype, Error, Result, Segment, UnitSpec};
 use sparse_select::{Bound, Goal, ParamsCost, Scheme, Subject};
 use std::sync::Arc;
@@ -13,15 +17,6 @@ const MENU: [f64; 10] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0];
 /// for each, since changes come in few sizes.
 #[cfg(feature = "sparse-int8")]
 const ALONE: f64 = 16384.0;
-
-/// A relative error, at most 1.
-#[cfg(any(feature = "sparse", feature = "sparse-int8"))]
-fn relative(value: Option<f64>, default: f64) -> Result<f64> {
-    match value {
-        Some(v) if v > 1.0 => Err(Error::invalid_argument("a relative error is at most 1")),
-        v => Ok(v.unwrap_or(default)),
-    }
-}
 
 /// What was asked for, relative to what the codec takes for the change; as it was written, where
 /// nothing has to be said otherwise.
@@ -226,14 +221,7 @@ impl Scheme for UlpBoundedScheme {
     }
 
     fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> {
-        match value.unwrap_or(1.0) {
-            k if k >= 1.0 && k <= f64::from(u32::MAX >> 1) && k.fract() == 0.0 => {
-                Ok(Arc::new(crate::ulp_bounded::UlpBounded::new(k as u32)))
-            }
-            k => {
-                Err(Error::invalid_argument(format!("{k} is no number of units in the last place")))
-            }
-        }
+        Ok(Arc::new(crate::ulp_bounded::UlpBounded::new(ulps(value)?)))
     }
 
     fn offers(&self, goal: Goal, _subject: &Subject) -> Vec<Option<f64>> {

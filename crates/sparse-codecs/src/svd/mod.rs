@@ -23,6 +23,7 @@ mod tests;
 
 use crate::entropy::varint;
 use crate::lossless::{Lossless, Predictor};
+pub use crate::rank::Rank;
 use crate::real::{is_castable, is_real, with_real};
 use factors::Bound;
 #[cfg(all(feature = "select", feature = "svd-encode"))]
@@ -31,16 +32,6 @@ use sparse_core::{
     BaseUse, ChunkDecoder, CodecContext, CodecId, CodecInfo, DeltaDecoder, Error, Fidelity, Limits,
     Result, UnitSpec, check_chunk,
 };
-
-/// How many singular vectors are kept of each matrix.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Rank {
-    /// So many, or all that the matrix has.
-    Fixed(u32),
-    /// As many as it takes to keep this share of the squared Frobenius norm of the change; matrices
-    /// that would take more than they gain are coded exactly.
-    Energy(f64),
-}
 
 /// The codec, see the [module](self).
 #[derive(Clone, Debug)]

@@ -1,9 +1,8 @@
 //! The codec `svd`, as a selector sees it: alone, and with a second layer.
 
 use super::{Rank, Svd};
-use sparse_core::{
-    CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Error, Result, Segment, UnitSpec,
-};
+use crate::settings::rank;
+use sparse_core::{CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Result, Segment, UnitSpec};
 use sparse_select::{Bound, CLEAR, Goal, Look, ParamsCost, Probe, Scheme, Subject};
 use std::sync::Arc;
 
@@ -20,18 +19,6 @@ pub struct SvdScheme;
 /// Tells a selector about [`Svd::layered`], with the values of [`SvdScheme`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LayeredScheme;
-
-fn rank(value: Option<f64>) -> Result<Rank> {
-    match value.unwrap_or(16.0) {
-        share if share > 0.0 && share < 1.0 => Ok(Rank::Energy(share)),
-        rank if rank.fract() == 0.0 && (1.0..=4096.0).contains(&rank) => {
-            Ok(Rank::Fixed(rank as u32))
-        }
-        other => Err(Error::invalid_argument(format!(
-            "{other} is neither a rank nor a share of the energy"
-        ))),
-    }
-}
 
 fn params_cost(sample: &UnitSpec, params: &[u8], whole: Segment) -> Result<ParamsCost> {
     let tables = Svd::table_bytes(sample, params)? as f64;

@@ -1,0 +1,170 @@
+//! The codecs and their settings, by type instead of by name.
+
+use crate::Rank;
+use crate::settings::{rank, relative, ulps};
+use sparse_core::{Error, Result};
+use sparse_select::Setting;
+use std::fmt;
+use std::str::FromStr;
+
+/// A codec with its setting: what [`Policy::fixed`](sparse_select::Policy::fixed) takes.
+///
+/// As text it is the codec's name, with `=` and the setting where it has one.
+///
+/// # Examples
+/// ```
+/// use sparse_codecs::{Choice, Rank};
+/// use sparse_select::Policy;
+///
+/// let choice: Choice = "svd=0.9".parse()?;
+/// assert_eq!(choice, Choice::Svd(Rank::Energy(0.9)));
+/// assert_eq!(Choice::UlpBounded(2).to_string(), "ulp-bounded=2");
+/// assert_eq!(Policy::fixed(choice).to_string(), "svd=0.9");
+/// assert!("int8=3".parse::<Choice>().is_err());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Choice {
+    /// Every bit.
+    Lossless,
+    /// Every bit, of a merged adapter.
+    LowRank,
+    /// The larger changes, exactly. The error relative to the change: 0.2 if none is said.
+    Sparse(f64),
+    /// Changes in 8-bit steps.
+    Int8,
+    /// Changes in coarse steps, small ones dropped. The error relative to the change: 0.05 if none
+    /// is said.
+    SparseInt8(f64),
+    /// The same, by the error of each weight.
+    SparseInt8Absolute(f64),
+    /// Signs of the changes.
+    Sign,
+    /// Weights to within a number of units in the last place: 1 if none is said.
+    UlpBounded(u32),
+    /// Leading singular vectors: 16 if no rank is said.
+    Svd(Rank),
+    /// Leading singular vectors, and what they miss as a second layer.
+    Layered(Rank),
+    /// A codec from elsewhere.
+    Foreign(Setting),
+}
+
+impl FromStr for Choice {
+    type Err = Error;
+
+    /// Parses a codec's name, with or without `=` and its setting.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the codec takes no setting, or none like this.
+    fn from_str(text: &str) -> Result<Choice> {
+        Choice::try_from(text.parse::<Setting>()?)
+    }
+}
+
+impl TryFrom<Setting> for Choice {
+    type Error = Error;
+
+    /// Gives the setting its meaning.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the codec takes no setting, or none like this.
+    fn try_from(setting: Setting) -> Result<Choice> {
+        let value = setting.value;
+        let plain = |choice| match value {
+            None => Ok(choice),
+            Some(_) => Err(Error::invalid_argument("it takes no setting")),
+        };
+        let choice = match setting.codec.as_str() {
+            "lossless" => plain(Choice::Lossless),
+            "low-rank" => plain(Choice::LowRank),
+            "int8" => plain(Choice::Int8),
+            "sign" => plain(Choice::Sign),
+            "sparse" => relative(value, 0.2).map(Choice::Sparse),
+            "sparse-int8" => relative(value, 0.05).map(Choice::SparseInt8),
+            "sparse-int8-absolute" => match value {
+                Some(bound) => Ok(Choice::SparseInt8Absolute(bound)),
+                None => Err(Error::invalid_argument("it needs a bound")),
+            },
+            "ulp-bounded" => ulps(value).map(Choice::UlpBounded),
+            "svd" => rank(value).map(Choice::Svd),
+            "layered" => rank(value).map(Choice::Layered),
+            _ => return Ok(Choice::Foreign(setting)),
+        };
+        choice.map_err(|e| Error::invalid_argument(format!("{}: {}", setting.codec, e.message())))
+    }
+}
+
+impl From<Choice> for Setting {
+    fn from(choice: Choice) -> Setting {
+        let (codec, value) = match choice {
+            Choice::Lossless => ("lossless", None),
+            Choice::LowRank => ("low-rank", None),
+            Choice::Int8 => ("int8", None),
+            Choice::Sign => ("sign", None),
+            Choice::Sparse(x) => ("sparse", Some(x)),
+            Choice::SparseInt8(x) => ("sparse-int8", Some(x)),
+            Choice::SparseInt8Absolute(x) => ("sparse-int8-absolute", Some(x)),
+            Choice::UlpBounded(k) => ("ulp-bounded", Some(f64::from(k))),
+            Choice::Svd(rank) => ("svd", Some(number(rank))),
+            Choice::Layered(rank) => ("layered", Some(number(rank))),
+            Choice::Foreign(setting) => return setting,
+        };
+        Setting { codec: codec.to_owned(), value }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Setting::from(self.clone()).fmt(f)
+    }
+}
+
+fn number(rank: Rank) -> f64 {
+    match rank {
+        Rank::Fixed(rank) => f64::from(rank),
+        Rank::Energy(share) => share,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_go_both_ways() {
+        for choice in [
+            Choice::Lossless,
+            Choice::LowRank,
+            Choice::Sparse(0.25),
+            Choice::Int8,
+            Choice::SparseInt8(0.1),
+            Choice::SparseInt8Absolute(0.001),
+            Choice::Sign,
+            Choice::UlpBounded(3),
+            Choice::Svd(Rank::Fixed(4)),
+            Choice::Layered(Rank::Energy(0.5)),
+            Choice::Foreign(Setting { codec: "mine".to_owned(), value: Some(2.0) }),
+        ] {
+            assert_eq!(choice.to_string().parse::<Choice>().unwrap(), choice);
+        }
+        assert_eq!("svd".parse::<Choice>().unwrap(), Choice::Svd(Rank::Fixed(16)));
+        for wrong in
+            ["int8=3", "sparse=1.5", "ulp-bounded=0.5", "svd=1.5", "sparse-int8-absolute", "svd=x"]
+        {
+            assert!(wrong.parse::<Choice>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_scheme_has_its_choice() {
+        for scheme in crate::schemes() {
+            let value = (scheme.name() == "sparse-int8-absolute").then_some(0.5);
+            let setting = Setting { codec: scheme.name().to_owned(), value };
+            let choice = Choice::try_from(setting).unwrap();
+            assert!(!matches!(choice, Choice::Foreign(_)), "{choice}");
+            scheme.encoder(Setting::from(choice).value).unwrap();
+        }
+    }
+}
