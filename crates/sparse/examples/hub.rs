@@ -42,7 +42,7 @@ fn main() -> Result<()> {
 
     // A listing needs neither the base nor the codecs.
     let summary = inspect(&Delta::open(&path)?);
-    println!("{} on {}: {} entries", summary.target_id, summary.base_id, summary.entries.len());
+    println!("{} on {}: {} tensors", summary.target_id, summary.base_id, summary.tensors.len());
 
     // A client with the base fetches what it needs of one tensor, and no more.
     let file = std::fs::File::open(&path).map_err(|e| sparse::Error::io("cannot open", e))?;

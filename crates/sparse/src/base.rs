@@ -13,7 +13,7 @@ use sparse_model::Checkpoint;
 /// # let (target, path) = (Model::open(folder.path())?, Some(folder.path()));
 /// let base = path.map(Model::open).transpose()?;
 /// let (_, report) = Compressor::new(&target).base(base.as_ref()).write_to(Vec::new())?;
-/// # assert_eq!(report.tensors, 0);
+/// # assert_eq!(report.tensors.total, 0);
 /// # Ok::<(), sparse::Error>(())
 /// ```
 #[derive(Clone, Copy, Default)]

@@ -24,6 +24,7 @@ const CHUNK_RECORD: f64 = 5.0;
 
 /// What [`Compressor::estimate`](crate::Compressor::estimate) found. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Estimate {
     /// Expected size of the delta file.
@@ -39,7 +40,8 @@ pub struct Estimate {
 }
 
 /// A tensor's part of an [`Estimate`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TensorEstimate {
     /// Its name.
@@ -47,7 +49,9 @@ pub struct TensorEstimate {
     /// Its size.
     pub bytes: u64,
     /// Its expected share of the payload.
-    pub delta_bytes: u64,
+    pub stored_bytes: u64,
+    /// `bytes / stored_bytes`; `None` when nothing is stored.
+    pub ratio: Option<f64>,
 }
 
 /// Does what [`Compressor::estimate`](crate::Compressor::estimate) says.
@@ -74,7 +78,11 @@ fn sampled(job: &Compressing<'_>, share: f64) -> Result<Estimate> {
     let mut tensors: Vec<TensorEstimate> = target
         .tensors()
         .iter()
-        .map(|t| TensorEstimate { name: t.name.clone(), bytes: t.spec.byte_len(), delta_bytes: 0 })
+        .map(|t| TensorEstimate {
+            name: t.name.clone(),
+            bytes: t.spec.byte_len(),
+            ..TensorEstimate::default()
+        })
         .collect();
     let mut result = Estimate {
         target_bytes: target.files().iter().map(|f| f.len).sum(),
@@ -88,15 +96,18 @@ fn sampled(job: &Compressing<'_>, share: f64) -> Result<Estimate> {
         delta_bits += estimated.overhead_bits;
         for (segment, bits) in unit.segments.iter().zip(estimated.segment_bits) {
             delta_bits += bits;
-            tensors[segment.tensor].delta_bytes += (bits / 8.0) as u64;
+            tensors[segment.tensor].stored_bytes += (bits / 8.0) as u64;
         }
     }
     let records = tensors.len() + target.files().len();
     // What seems unchanged is a reference to the base, whose digest stands for both.
     let based = tensors.iter().zip(&pair.matches);
-    let based = based.filter(|(t, m)| m.counterpart.base().is_some() && t.delta_bytes > 0).count();
+    let based = based.filter(|(t, m)| m.counterpart.base().is_some() && t.stored_bytes > 0).count();
     result.delta_bytes +=
         records as u64 * (RECORD + DIGEST) + based as u64 * DIGEST + (delta_bits / 8.0) as u64;
+    for t in tensors.iter_mut().filter(|t| t.stored_bytes > 0) {
+        t.ratio = Some(t.bytes as f64 / t.stored_bytes as f64);
+    }
     result.tensors = tensors;
     Ok(result)
 }

@@ -1,16 +1,22 @@
 //! What a delta file holds, for people.
 
 use crate::restore::certificate_in;
+#[cfg(feature = "serde")]
+use crate::serialise;
 use crate::{Certificate, Codecs, ContentHash, Delta};
 use sparse_codecs::zstd;
-use sparse_container::{Entry, EntryKind, Index, Piece, PieceSource, UnitRecord, Version};
+use sparse_container::{
+    Entry, EntryKind, FileRecord, Index, Piece, PieceSource, UnitRecord, Version,
+};
 use sparse_core::{CodecId, Digest, Dtype, UnitSpec};
 
 /// What a delta file holds. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Summary {
     /// Version of the file format, as `major.minor`.
+    #[cfg_attr(feature = "serde", serde(rename = "format_version"))]
     pub version: String,
     /// Program and version that wrote the file.
     pub tool: String,
@@ -19,10 +25,13 @@ pub struct Summary {
     /// What the target is called.
     pub target_id: String,
     /// In a chain, the id of the delta that restores the base.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialise::text"))]
     pub parent: Option<Digest>,
     /// The id of this delta, as the parent of another.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialise::text"))]
     pub id: Option<Digest>,
     /// Whether the target was a single safetensors file rather than a folder.
+    #[cfg_attr(feature = "serde", serde(rename = "single_file"))]
     pub is_single_file: bool,
     /// Whether restoring needs a base.
     pub needs_base: bool,
@@ -32,25 +41,52 @@ pub struct Summary {
     pub index_bytes: u64,
     /// All files of the target.
     pub target_bytes: u64,
-    /// Paths and sizes of the target's files.
-    pub files: Vec<(String, u64)>,
+    /// The target's files.
+    pub files: Vec<FileSummary>,
     /// Empty folders of the target.
+    #[cfg_attr(feature = "serde", serde(rename = "empty_folders"))]
     pub folders: Vec<String>,
-    /// What can be restored.
-    pub entries: Vec<EntrySummary>,
+    /// Tensors that can be restored.
+    pub tensors: Vec<EntrySummary>,
+    /// Runs of bytes that can be restored: heads of safetensors files, and other files.
+    pub others: Vec<EntrySummary>,
     /// The coded units.
     pub units: Vec<UnitSummary>,
     /// What the adapter is, if it is one.
     pub adapter: Option<AdapterSummary>,
     /// The SHA-256 of what is restored, if the delta carries it; as the delta says, not computed.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            rename = "sha256",
+            serialize_with = "serialise::text",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub content: Option<ContentHash>,
     /// How near the restored model comes to the original, if something may be lost; as the delta
     /// says, not measured.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "serialise::certificate", skip_serializing_if = "Option::is_none")
+    )]
     pub certificate: Option<Certificate>,
+}
+
+/// A file that is restored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct FileSummary {
+    /// Its path below the root, with `/` on every system.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// An adapter in a delta.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct AdapterSummary {
     /// Weights that it changes.
@@ -74,13 +110,13 @@ fn adapter(delta: &Delta) -> Option<AdapterSummary> {
 
 /// One tensor, or run of bytes, of a delta. Sizes in bytes.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct EntrySummary {
     /// The tensor's name, or what the run of bytes is called.
     pub name: String,
-    /// Whether it is a tensor.
-    pub is_tensor: bool,
     /// Type of its elements.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialise::dtype"))]
     pub dtype: Dtype,
     /// Its shape.
     pub shape: Vec<u64>,
@@ -98,13 +134,16 @@ pub struct EntrySummary {
 
 /// One coded unit. Sizes in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct UnitSummary {
     /// Name of the codec, or its number.
     pub codec: String,
     /// Type of the elements.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialise::dtype"))]
     pub dtype: Dtype,
     /// Type of the base's elements, if it has a base.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialise::text"))]
     pub base_dtype: Option<Dtype>,
     /// Tensors, or runs of rows.
     pub segments: u64,
@@ -123,12 +162,17 @@ pub struct UnitSummary {
 /// What `delta` holds. Reads nothing but the index, and needs no codec.
 pub fn inspect(delta: &Delta) -> Summary {
     let (index, reader) = (delta.index(), delta.reader());
-    let files: Vec<_> = index.files.iter().map(|f| (f.path.clone(), index.file_len(f))).collect();
     let payload = reader.payload();
     let units: Vec<Unit<'_>> = (0..)
         .zip(&index.units)
         .filter_map(|(i, record)| Some(Unit { record, spec: reader.unit(i)? }))
         .collect();
+    let file = |f: &FileRecord| FileSummary { path: f.path.clone(), bytes: index.file_len(f) };
+    let files: Vec<_> = index.files.iter().map(file).collect();
+    let entries = |kind| {
+        let of_kind = index.entries.iter().filter(move |e| e.kind == kind);
+        of_kind.map(|e| entry(e, &units, delta.codecs())).collect()
+    };
     let Version { major, minor } = reader.version();
     Summary {
         version: format!("{major}.{minor}"),
@@ -141,10 +185,11 @@ pub fn inspect(delta: &Delta) -> Summary {
         needs_base: needs_base(index),
         delta_bytes: reader.byte_len(),
         index_bytes: reader.byte_len() - (payload.end - payload.start),
-        target_bytes: files.iter().map(|f| f.1).fold(0, u64::saturating_add),
+        target_bytes: files.iter().map(|f| f.bytes).fold(0, u64::saturating_add),
         files,
         folders: index.folders.clone(),
-        entries: index.entries.iter().map(|e| entry(e, &units, delta.codecs())).collect(),
+        tensors: entries(EntryKind::Tensor),
+        others: entries(EntryKind::Bytes),
         units: units.iter().map(|u| u.summary(delta.codecs())).collect(),
         adapter: adapter(delta),
         content: delta.content_hash().ok().flatten(),
@@ -209,7 +254,6 @@ fn entry(entry: &Entry, units: &[Unit<'_>], codecs: &Codecs) -> EntrySummary {
     let stored_bytes = stored.ceil() as u64;
     EntrySummary {
         name: entry.name.clone(),
-        is_tensor: entry.kind == EntryKind::Tensor,
         dtype: entry.spec.dtype(),
         shape: entry.spec.shape().to_vec(),
         bytes,

@@ -28,6 +28,8 @@ mod quality;
 mod reference;
 mod restore;
 mod restorer;
+#[cfg(feature = "serde")]
+mod serialise;
 mod settings;
 mod source;
 
@@ -38,7 +40,7 @@ pub use adapter::{MergeReport, Merger};
 pub use base::Base;
 pub use codecs::Codecs;
 #[cfg(feature = "encode")]
-pub use compress::{CandidateReport, ChoiceReport, CompressReport};
+pub use compress::{CandidateReport, ChoiceReport, CompressReport, TensorCounts};
 #[cfg(feature = "encode")]
 pub use compressor::Compressor;
 #[cfg(feature = "sha256")]
@@ -48,7 +50,7 @@ pub use delta::Delta;
 pub use estimate::{Estimate, TensorEstimate};
 #[cfg(feature = "parallel")]
 pub use executor::CurrentPool;
-pub use inspect::{AdapterSummary, EntrySummary, Summary, UnitSummary, inspect};
+pub use inspect::{AdapterSummary, EntrySummary, FileSummary, Summary, UnitSummary, inspect};
 pub use quality::{Quality, TensorQuality};
 pub use restore::RestoreReport;
 #[cfg(feature = "output")]

@@ -4,17 +4,25 @@ use crate::Certificate;
 use crate::attributes::CERTIFICATE;
 use crate::reference::{Reference, References};
 use crate::restore::{Original, Recorded, Restoring, certificate_in, measure};
+#[cfg(feature = "serde")]
+use crate::serialise;
 use sparse_container::{BaseEntry, BaseKind, Entry, EntryKind, Index};
 use sparse_core::{Observer, Result};
 use sparse_model::Checkpoint;
 
 /// What [`Verifier::quality`](crate::Verifier::quality) measured.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Quality {
     /// All tensors together.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialise::numbers"))]
     pub total: Certificate,
     /// What the delta says of all tensors together, if anything.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "certified", serialize_with = "serialise::is_some")
+    )]
     pub recorded: Option<Certificate>,
     /// By tensor, in the order of the delta.
     pub tensors: Vec<TensorQuality>,
@@ -39,17 +47,24 @@ impl Quality {
 
 /// One tensor of a [`Quality`].
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TensorQuality {
     /// Its name.
     pub name: String,
     /// What was measured.
+    #[cfg_attr(feature = "serde", serde(flatten, serialize_with = "serialise::numbers"))]
     pub found: Certificate,
     /// What the delta says, if anything: tensors that come back bit for bit need no certificate.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "certified", serialize_with = "serialise::is_some")
+    )]
     pub recorded: Option<Certificate>,
     /// Whether the recorded numbers are relative to the same change as the measured ones. Deltas of
     /// earlier versions certify tensors that are coded without the base relative to the tensor
     /// itself; of these, the errors alone are compared.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub same_change: bool,
 }
 

@@ -145,7 +145,7 @@ fn tensors_coded_without_the_base_are_measured_against_it() {
             let policy = Policy::Within(Bound::Relative(bound));
             let (report, shares) = certified([&base, &tuned], &same, policy);
             assert!(shares.iter().all(|&s| s <= bound), "{dtype} {bound} {shares:?}");
-            assert_eq!(report.tensors, 1);
+            assert_eq!(report.tensors.total, 1);
         }
         for codec in
             ["sparse-int8=0.3", "sparse=0.5", "int8", "sign", "svd=0.5", "svd=4", "ulp-bounded=9"]
@@ -180,7 +180,7 @@ fn other_names_types_and_shapes() {
     let old_name = |name: &str| name.strip_prefix("model.").unwrap_or(name).to_owned();
     let (report, shares) = certified([&base, &tuned], &old_name, bound());
     assert!(shares.iter().all(|&s| s <= 0.3) && shares.iter().any(|&s| s > 0.1), "{shares:?}");
-    assert_eq!(report.coded_against_base, 4);
+    assert_eq!(report.tensors.coded_against_base, 4);
     // A vocabulary that grew: rows of both, and new ones, which are relative to nothing.
     let old = normal(20, 200 * COLUMNS, 0.02);
     let mut new: Vec<f32> =

@@ -50,7 +50,10 @@ fn as_f32(t: &T) -> T {
 fn unchanged_model() {
     let files = model(&[T::random("a.weight", &[200, 64], 1), T::random("b", &[64], 2)]);
     let (report, _) = round_trip(Some(&files), &files);
-    assert_eq!((report.identical, report.coded_against_base, report.standalone), (2, 0, 0));
+    assert_eq!(
+        (report.tensors.identical, report.tensors.coded_against_base, report.tensors.standalone),
+        (2, 0, 0)
+    );
     assert!(report.delta_bytes < 300, "{}", report.delta_bytes);
 }
 
@@ -63,7 +66,7 @@ fn grown_vocabulary() {
     assert!(report.delta_bytes < 20 * 64 * 2 + 600, "{}", report.delta_bytes);
     let tuned = old.tuned(5).with_rows(500, 20, 9);
     let (report, _) = round_trip(Some(&model(std::slice::from_ref(&old))), &model(&[tuned]));
-    assert_eq!(report.coded_against_base, 1);
+    assert_eq!(report.tensors.coded_against_base, 1);
     assert!(report.delta_bytes < 64_000 / 3, "{}", report.delta_bytes);
     // And the other way round: rows were cut off.
     let (report, _) =
@@ -81,7 +84,7 @@ fn added_removed_and_renamed_tensors() {
     target.push(base[0].tuned(11).named("head.proj"));
     target.push(T::random("added", &[10, 64], 99));
     let (report, _) = round_trip(Some(&model(&base)), &model(&target));
-    assert_eq!((report.coded_against_base, report.standalone), (4, 1));
+    assert_eq!((report.tensors.coded_against_base, report.tensors.standalone), (4, 1));
     assert_eq!(report.notes.len(), 4);
 }
 
@@ -112,7 +115,7 @@ fn other_float_types() {
     // An integer tensor of the same name is no counterpart.
     let ints = T { spec: TensorSpec::new(Dtype::I16, [100, 64]).unwrap(), ..brain.clone() };
     let (report, _) = round_trip(Some(&model(&[ints])), &model(&[brain]));
-    assert_eq!(report.standalone, 1);
+    assert_eq!(report.tensors.standalone, 1);
 }
 
 #[test]
@@ -158,7 +161,7 @@ fn a_base_that_does_not_help_is_left_alone() {
     // Initialised anew: same name and shape, nothing else in common.
     let (old, new) = (T::random("head", &[200, 64], 1), T::random("head", &[200, 64], 2));
     let (report, _) = round_trip(Some(&model(&[old])), &model(std::slice::from_ref(&new)));
-    assert_eq!((report.coded_against_base, report.standalone), (0, 1));
+    assert_eq!((report.tensors.coded_against_base, report.tensors.standalone), (0, 1));
     let (alone, _) = round_trip(None, &model(&[new]));
     assert!(report.delta_bytes <= alone.delta_bytes + 100);
 }
@@ -174,9 +177,9 @@ fn other_sharding() {
         ])
     };
     let (report, _) = round_trip(Some(&shards(&tensors, 2)), &shards(&tuned, 4));
-    assert_eq!(report.coded_against_base, 6);
+    assert_eq!(report.tensors.coded_against_base, 6);
     let (report, _) = round_trip(Some(&shards(&tensors, 2)), &model(&tuned));
-    assert_eq!(report.coded_against_base, 6);
+    assert_eq!(report.tensors.coded_against_base, 6);
 }
 
 #[test]

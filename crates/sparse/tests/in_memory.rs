@@ -61,7 +61,7 @@ fn a_delta_and_its_base_are_the_base_of_the_next() {
     let both = TensorFile::new(&model).unwrap();
     // Nothing was trained since.
     let (second, report) = Compressor::new(&tuned).base(&both).write_to(Vec::new()).unwrap();
-    assert_eq!(report.identical, tuned.tensors().len() as u64);
+    assert_eq!(report.tensors.identical, tuned.tensors().len() as u64);
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     Restorer::new(&open(second)).base(&both).write(&out).unwrap();

@@ -12,7 +12,7 @@ mod golden_pairs;
 #[path = "restore_support/mod.rs"]
 mod support;
 
-use sparse::{Codecs, Compressor, Delta, Limits, Model, Policy, Restorer, Setting};
+use sparse::{Codecs, Compressor, Delta, Limits, Model, Policy, Restorer};
 use sparse_container::digest;
 use std::path::Path;
 use std::process::Command;

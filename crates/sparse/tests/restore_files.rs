@@ -268,7 +268,7 @@ fn unknown_codecs_are_refused_first() {
     let out = place.path("out");
     let delta =
         Delta::open_with(place.path("d.sparse"), Codecs::none(), &Limits::default()).unwrap();
-    assert!(inspect(&delta).entries.iter().any(|e| e.codec == "codec 1"));
+    assert!(inspect(&delta).tensors.iter().any(|e| e.codec == "codec 1"));
     let base = place.base();
     let e = Restorer::new(&delta).base(&base).write(&out).unwrap_err();
     assert_eq!((e.kind(), e.tensor()), (ErrorKind::UnknownCodec, Some("emb")), "{e}");
@@ -401,17 +401,18 @@ fn summary() {
     assert_eq!(s.delta_bytes, place.pair.delta.len() as u64);
     assert_eq!(s.target_bytes, place.pair.target.values().map(|f| f.len() as u64).sum::<u64>());
     assert_eq!((s.files.len(), s.units.len(), &*s.folders), (5, 5, &["logs/old".to_owned()][..]));
-    let codec = |name: &str| s.entries.iter().find(|e| e.name == name).unwrap().codec.clone();
+    let codec = |name: &str| s.tensors.iter().find(|e| e.name == name).unwrap().codec.clone();
     assert_eq!(
         ["same", "a.weight", "emb", "copied"].map(codec),
         ["identical", "lossless", "lossless+raw", "identical+lossless"]
     );
-    let head = &s.entries[0];
-    assert!(!head.is_tensor && head.codec == "zstd");
-    let a = s.entries.iter().find(|e| e.name == "a.weight").unwrap();
+    let head = &s.others[0];
+    assert_eq!(head.codec, "zstd");
+    let a = s.tensors.iter().find(|e| e.name == "a.weight").unwrap();
     assert_eq!(a.stored_bytes, s.units[3].chunk_bytes + s.units[3].params_bytes);
     assert!(a.ratio.unwrap() > 1.0);
-    let stored: u64 = s.entries.iter().filter(|e| e.name != "tied").map(|e| e.stored_bytes).sum();
+    let entries = || s.tensors.iter().chain(&s.others);
+    let stored: u64 = entries().filter(|e| e.name != "tied").map(|e| e.stored_bytes).sum();
     let payload = s.delta_bytes - s.index_bytes;
-    assert!((payload..payload + s.entries.len() as u64).contains(&stored), "{stored} {payload}");
+    assert!((payload..payload + entries().count() as u64).contains(&stored), "{stored} {payload}");
 }

@@ -12,7 +12,7 @@ mod support;
 
 use sparse::{
     Codecs, Compressor, Delta, DeltaModel, Executor, Inline, Limits, Model, Overwrite, Policy,
-    Restorer, Setting, TensorSource, Threads, Verifier,
+    Restorer, TensorSource, Threads, Verifier,
 };
 use std::path::Path;
 use std::sync::Arc;

@@ -59,7 +59,7 @@ fn run(folder: &Path) -> Result<Vec<(String, String)>> {
     Restorer::new(&delta).base(&base).write(&restored)?;
     let read = |path: &Path| std::fs::read(path).map_err(io);
     println!("restored bit for bit: {}", read(&restored)? == read(&tuned)?);
-    Ok(inspect(&delta).entries.into_iter().map(|e| (e.name, e.codec)).collect())
+    Ok(inspect(&delta).tensors.into_iter().map(|e| (e.name, e.codec)).collect())
 }
 
 fn main() -> Result<()> {

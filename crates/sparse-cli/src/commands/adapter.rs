@@ -8,8 +8,8 @@ use crate::policy::size;
 use crate::session::{Session, overwrite};
 use serde::Serialize;
 use sparse::{
-    Adapter, AdapterExporter, AdapterRank, Compressor, DeltaModel, Dtype, ExportReport, Profile,
-    TensorSource,
+    Adapter, AdapterExporter, AdapterRank, CompressReport, Compressor, DeltaModel, Dtype,
+    ExportReport, Profile, TensorSource,
 };
 use std::fmt::Write;
 use std::io::Read;
@@ -18,36 +18,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 #[derive(Serialize)]
-struct Exported {
+struct Exported<'a> {
     base: String,
     finetuned: String,
     output: String,
-    rank: usize,
-    bytes: u64,
-    energy_kept: f64,
-    modules: Vec<Module>,
-    left_out: Vec<LeftOut>,
-}
-
-#[derive(Serialize)]
-struct Module {
-    path: String,
-    rank: usize,
-    energy_kept: f64,
-}
-
-#[derive(Serialize)]
-struct LeftOut {
-    tensor: String,
-    reason: &'static str,
-    share: f64,
-}
-
-/// Share of the energy of all changes.
-fn share(part: f64, report: &ExportReport) -> f64 {
-    let modules: f64 = report.modules.iter().map(|m| m.energy).sum();
-    let all = modules + report.left_out.iter().map(|l| l.energy).sum::<f64>();
-    if all > 0.0 { part / all } else { 0.0 }
+    #[serde(flatten)]
+    report: &'a ExportReport,
 }
 
 /// Whether a file begins as a delta does.
@@ -91,34 +67,16 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
     let job = job.base_name(args.base_name.clone().unwrap_or_else(|| lossy(base_path)));
     let job = job.cancel(session.cancel_token()).observer(&session.progress);
     let report = job.overwrite(overwrite(&args.output, args.force)?).write(&args.output)?;
-    let kept =
-        |m: &sparse::ExportedModule| if m.energy > 0.0 { 1.0 - m.missed / m.energy } else { 1.0 };
     let body = Exported {
         base: lossy(base_path),
         finetuned: lossy(target_path),
         output: lossy(&args.output),
-        rank: report.rank,
-        bytes: report.bytes,
-        energy_kept: report.energy_kept(),
-        modules: report
-            .modules
-            .iter()
-            .map(|m| Module { path: m.path.clone(), rank: m.rank, energy_kept: kept(m) })
-            .collect(),
-        left_out: report
-            .left_out
-            .iter()
-            .map(|l| LeftOut {
-                tensor: l.tensor.clone(),
-                reason: l.reason,
-                share: share(l.energy, &report),
-            })
-            .collect(),
+        report: &report,
     };
     session.report(&body, || {
         let mut out = String::new();
         if session.verbose() {
-            let rows: Vec<_> = body
+            let rows: Vec<_> = report
                 .modules
                 .iter()
                 .map(|m| {
@@ -133,13 +91,13 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
             out,
             "{}: rank {}, {} of {}, in {}; {:.2} % of the energy of all changes",
             human::plain(&body.output),
-            body.rank,
-            human::bytes(body.bytes),
-            human::count(body.modules.len() as u64, "module"),
+            report.rank,
+            human::bytes(report.bytes),
+            human::count(report.modules.len() as u64, "module"),
             human::duration(start.elapsed()),
-            100.0 * body.energy_kept,
+            100.0 * report.energy_kept,
         );
-        for l in &body.left_out {
+        for l in &report.left_out {
             let _ = writeln!(
                 out,
                 "left out: {}, {:.2} % of the energy: {}",
@@ -153,17 +111,14 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
 }
 
 #[derive(Serialize)]
-struct Packed {
+struct Packed<'a> {
     base: String,
     adapter: String,
     output: String,
     modules: usize,
-    delta_bytes: u64,
-    target_bytes: u64,
     ratio: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sha256: Option<String>,
-    notes: Vec<String>,
+    #[serde(flatten)]
+    report: &'a CompressReport,
 }
 
 pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), Failure> {
@@ -183,23 +138,20 @@ pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), 
         adapter: lossy(adapter_path),
         output: lossy(&args.output),
         modules: adapter.modules().len(),
-        delta_bytes: report.delta_bytes,
-        target_bytes: report.target_bytes,
         ratio: human::ratio(report.target_bytes, report.delta_bytes),
-        sha256: report.content.map(|c| c.to_string()),
-        notes: report.notes,
+        report: &report,
     };
     session.report(&body, || {
         let content = report.content.map(|c| format!("SHA-256 of what comes back: {c}\n"));
         format!(
             "{}: {} from {} ({}), {} that fit the base\n{}{}",
             human::plain(&body.output),
-            human::bytes(body.delta_bytes),
-            human::bytes(body.target_bytes),
+            human::bytes(report.delta_bytes),
+            human::bytes(report.target_bytes),
             human::ratio_text(body.ratio),
             human::count(body.modules as u64, "module"),
             content.unwrap_or_default(),
-            human::notes(&body.notes),
+            human::notes(&report.notes),
         )
     })
 }

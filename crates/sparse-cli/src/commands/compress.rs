@@ -1,7 +1,7 @@
 //! `sparse compress`.
 
 use super::lossy;
-use super::quality::{Numbers, sentence};
+use super::quality::sentence;
 use crate::args::{Compress, split_inputs};
 use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};
@@ -13,78 +13,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 #[derive(Serialize)]
-struct Body {
+struct Body<'a> {
     base: Option<String>,
     finetuned: String,
     adapter: Option<String>,
     output: String,
     effort: String,
     threads: usize,
-    delta_bytes: u64,
-    target_bytes: u64,
+    #[serde(flatten)]
+    report: &'a CompressReport,
     ratio: Option<f64>,
-    tensors: Tensors,
     seconds: f64,
     bytes_per_second: f64,
-    notes: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sha256: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    quality: Option<Numbers>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    choices: Vec<Choice>,
-}
-
-/// How a tensor came to its codec.
-#[derive(Serialize)]
-struct Choice {
-    tensor: String,
-    bytes: u64,
-    codec: String,
-    against_base: bool,
-    estimated_bytes: u64,
-    achieved_bytes: u64,
-    reason: &'static str,
-    candidates: Vec<Tried>,
-}
-
-#[derive(Serialize)]
-struct Tried {
-    codec: String,
-    against_base: bool,
-    estimated_bytes: u64,
-    relative_error: f64,
-    allowed: bool,
-}
-
-impl From<&ChoiceReport> for Choice {
-    fn from(c: &ChoiceReport) -> Self {
-        let tried = c.candidates.iter().map(|t| Tried {
-            codec: t.codec.clone(),
-            against_base: t.against_base,
-            estimated_bytes: t.estimated_bytes,
-            relative_error: if t.relative_error.is_finite() { t.relative_error } else { f64::MAX },
-            allowed: t.allowed,
-        });
-        Choice {
-            tensor: c.tensor.clone(),
-            bytes: c.bytes,
-            codec: c.codec.clone(),
-            against_base: c.against_base,
-            estimated_bytes: c.estimated_bytes,
-            achieved_bytes: c.achieved_bytes,
-            reason: c.reason,
-            candidates: tried.collect(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Tensors {
-    total: u64,
-    identical: u64,
-    coded_against_base: u64,
-    standalone: u64,
 }
 
 pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure> {
@@ -100,12 +40,15 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
     let job = session.compressor(&target).base(base.as_ref()).adapter(adapter.map(Arc::new));
     let job = job.effort(args.effort).policy(policy);
     let job = job.content_hash(args.sha256).proof(!args.no_verify);
-    let report = job
+    let mut report = job
         .overwrite(overwrite(&args.output, args.force)?)
         .write(&args.output)
         // The delta is written through a stream, which does not know where it leads.
         .map_err(|e| if e.kind() == ErrorKind::Io { e.in_file(lossy(&args.output)) } else { e })?;
     let time = start.elapsed();
+    if !explain {
+        report.choices.clear();
+    }
     let body = Body {
         base: base_path.as_deref().map(lossy),
         finetuned: lossy(&target_path),
@@ -113,25 +56,10 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
         output: lossy(&args.output),
         effort: args.effort.to_string(),
         threads: session.threads(),
-        delta_bytes: report.delta_bytes,
-        target_bytes: report.target_bytes,
+        report: &report,
         ratio: human::ratio(report.target_bytes, report.delta_bytes),
-        tensors: Tensors {
-            total: report.tensors,
-            identical: report.identical,
-            coded_against_base: report.coded_against_base,
-            standalone: report.standalone,
-        },
         seconds: time.as_secs_f64(),
         bytes_per_second: human::per_second(report.target_bytes, time),
-        notes: report.notes.clone(),
-        sha256: report.content.map(|c| c.to_string()),
-        quality: report.certificate.as_ref().map(Numbers::from),
-        choices: if explain {
-            report.choices.iter().map(Choice::from).collect()
-        } else {
-            Vec::new()
-        },
     };
     let all_notes = session.verbose();
     session.report(&body, || {
@@ -143,7 +71,7 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
             human::bytes(report.delta_bytes),
             human::bytes(report.target_bytes),
             human::ratio_text(body.ratio),
-            human::count(report.tensors, "tensor"),
+            human::count(report.tensors.total, "tensor"),
             human::duration(time),
             human::rate(report.target_bytes, time),
         );
@@ -199,11 +127,12 @@ fn explanation(choices: &[ChoiceReport]) -> String {
 
 fn details(out: &mut String, report: &CompressReport, all_notes: bool) {
     const SHOWN: usize = 5;
+    let tensors = &report.tensors;
     // Writing to a string does not fail.
     let _ = writeln!(
         out,
         "tensors: {} against the base, {} identical, {} on their own",
-        report.coded_against_base, report.identical, report.standalone
+        tensors.coded_against_base, tensors.identical, tensors.standalone
     );
     if let Some(certificate) = &report.certificate {
         let _ = writeln!(out, "what comes back: {}", sentence(certificate));

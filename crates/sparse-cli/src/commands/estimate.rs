@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::human;
 use crate::session::Session;
 use serde::Serialize;
-use sparse::Adapter;
+use sparse::{Adapter, Estimate, TensorEstimate};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,21 +16,10 @@ struct Body<'a> {
     finetuned: String,
     effort: String,
     threads: usize,
-    delta_bytes: u64,
-    target_bytes: u64,
+    #[serde(flatten)]
+    found: &'a Estimate,
     ratio: Option<f64>,
-    sampled_bytes: u64,
-    tensor_bytes: u64,
-    tensors: Vec<Tensor<'a>>,
     seconds: f64,
-}
-
-#[derive(Serialize)]
-struct Tensor<'a> {
-    name: &'a str,
-    bytes: u64,
-    stored_bytes: u64,
-    ratio: Option<f64>,
 }
 
 pub(crate) fn estimate(session: &Session, args: args::Estimate) -> Result<(), Failure> {
@@ -49,28 +38,15 @@ pub(crate) fn estimate(session: &Session, args: args::Estimate) -> Result<(), Fa
         finetuned: lossy(&target_path),
         effort: args.effort.to_string(),
         threads: session.threads(),
-        delta_bytes: found.delta_bytes,
-        target_bytes: found.target_bytes,
+        found: &found,
         ratio: human::ratio(found.target_bytes, found.delta_bytes),
-        sampled_bytes: found.sampled_bytes,
-        tensor_bytes: found.tensor_bytes,
-        tensors: found
-            .tensors
-            .iter()
-            .map(|t| Tensor {
-                name: &t.name,
-                bytes: t.bytes,
-                stored_bytes: t.delta_bytes,
-                ratio: human::ratio(t.bytes, t.delta_bytes),
-            })
-            .collect(),
         seconds: time.as_secs_f64(),
     };
     session.answer(&body, || {
         let share = 100.0 * found.sampled_bytes as f64 / (found.tensor_bytes as f64).max(1.0);
         let mut out = String::new();
         if session.verbose() {
-            out = table(&body.tensors);
+            out = table(&found.tensors);
         }
         out.push_str(&format!(
             "about {} from {} ({}), {:.1} % of {} looked at in {}\n",
@@ -85,13 +61,13 @@ pub(crate) fn estimate(session: &Session, args: args::Estimate) -> Result<(), Fa
     })
 }
 
-fn table(tensors: &[Tensor<'_>]) -> String {
+fn table(tensors: &[TensorEstimate]) -> String {
     use human::Align::{Left, Right};
     let rows: Vec<_> = tensors
         .iter()
         .map(|t| {
             [
-                human::plain(t.name).into_owned(),
+                human::plain(&t.name).into_owned(),
                 human::bytes(t.bytes),
                 human::bytes(t.stored_bytes),
                 human::ratio_text(t.ratio),

@@ -9,42 +9,6 @@ use serde::Serialize;
 use sparse::{Certificate, Error, ErrorKind};
 use std::path::PathBuf;
 
-/// The numbers of a certificate.
-#[derive(Serialize)]
-pub(super) struct Numbers {
-    weights: u64,
-    exact_rate: f64,
-    change: f64,
-    error: f64,
-    relative_error: f64,
-    cosine: f64,
-    norm_ratio: f64,
-    max_error: f64,
-    max_ulps: u64,
-    p99_ulps: u64,
-    not_finite: u64,
-}
-
-impl From<&Certificate> for Numbers {
-    fn from(c: &Certificate) -> Self {
-        // JSON has no infinity: what was lost of no change is lost as a whole.
-        let finite = |x: f64| if x.is_finite() { x } else { f64::MAX };
-        Numbers {
-            weights: c.weights,
-            exact_rate: c.exact_rate(),
-            change: finite(c.change),
-            error: finite(c.error),
-            relative_error: finite(c.relative_error()),
-            cosine: c.cosine(),
-            norm_ratio: finite(c.norm_ratio()),
-            max_error: finite(c.max_error),
-            max_ulps: c.max_ulps,
-            p99_ulps: c.p99_ulps,
-            not_finite: c.not_finite,
-        }
-    }
-}
-
 /// In words.
 pub(super) fn sentence(c: &Certificate) -> String {
     let odd = match c.not_finite {
@@ -65,22 +29,13 @@ pub(super) fn sentence(c: &Certificate) -> String {
 }
 
 #[derive(Serialize)]
-struct Body {
+struct Body<'a> {
     delta: String,
     agrees: bool,
-    certified: bool,
-    total: Numbers,
-    tensors: Vec<Tensor>,
+    #[serde(flatten)]
+    found: &'a sparse::Quality,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct Tensor {
-    name: String,
-    certified: bool,
-    #[serde(flatten)]
-    numbers: Numbers,
 }
 
 /// Says that some certificates are relative to another change.
@@ -115,17 +70,10 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
     let base = if args.no_base { None } else { Some(session.open("base", &base_path)?) };
     let finetuned = session.open("fine-tuned", &finetuned_path)?;
     let found = session.verifier(&delta).base(base.as_ref()).quality(&finetuned)?;
-    let tensors = found.tensors.iter().map(|t| Tensor {
-        name: t.name.clone(),
-        certified: t.recorded.is_some(),
-        numbers: Numbers::from(&t.found),
-    });
     let body = Body {
         delta: lossy(&delta_path),
         agrees: found.agrees(),
-        certified: found.recorded.is_some(),
-        total: Numbers::from(&found.total),
-        tensors: tensors.collect(),
+        found: &found,
         notes: other_change(&found),
     };
     let text = || {

@@ -11,22 +11,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 #[derive(Serialize)]
-struct Body {
+struct Body<'a> {
     base: Option<String>,
     delta: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<String>,
     threads: usize,
-    files: u64,
-    tensors: u64,
-    bytes: u64,
-    base_bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sha256: Option<String>,
+    #[serde(flatten)]
+    done: &'a RestoreReport,
     seconds: f64,
     bytes_per_second: f64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    notes: Vec<String>,
 }
 
 /// The opened inputs of a command.
@@ -62,14 +56,9 @@ impl Inputs {
             delta: lossy(&self.delta_path),
             output: output.map(lossy),
             threads: session.threads(),
-            files: done.files,
-            tensors: done.tensors,
-            bytes: done.bytes,
-            base_bytes: done.base_bytes,
-            sha256: done.content.map(|c| c.to_string()),
+            done,
             seconds: time.as_secs_f64(),
             bytes_per_second: human::per_second(done.bytes, time),
-            notes: done.notes.clone(),
         };
         session.report(&body, || {
             let content = done.content.map(|c| format!("SHA-256: {c}\n")).unwrap_or_default();

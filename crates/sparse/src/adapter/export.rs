@@ -52,7 +52,7 @@ pub enum AdapterRank {
 /// let (base, target) = (Model::open("org/base")?, Model::open("finetuned/")?);
 /// let rank = AdapterRank::Energy(0.9);
 /// let report = AdapterExporter::new(&base, &target).rank(rank).write("adapter/")?;
-/// println!("{:.1} % of the change", 100.0 * report.energy_kept());
+/// println!("{:.1} % of the change", 100.0 * report.energy_kept);
 /// # Ok(())
 /// # }
 /// ```
@@ -147,6 +147,7 @@ impl<'a> AdapterExporter<'a> {
 
 /// A tensor that an adapter cannot express.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LeftOut {
     /// Its name.
@@ -155,10 +156,13 @@ pub struct LeftOut {
     pub reason: &'static str,
     /// Squared Frobenius norm of its change; of a tensor that the base lacks, of the tensor.
     pub energy: f64,
+    /// Its share of the energy of all changes.
+    pub share: f64,
 }
 
 /// What [`AdapterExporter::write`] did.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ExportReport {
     /// The modules that have factors, sorted by path.
@@ -169,16 +173,8 @@ pub struct ExportReport {
     pub rank: usize,
     /// Bytes of the adapter's weights.
     pub bytes: u64,
-}
-
-impl ExportReport {
-    /// Share of the energy of all changes that the adapter brings.
-    pub fn energy_kept(&self) -> f64 {
-        let kept: f64 = self.modules.iter().map(|m| (m.energy - m.missed).max(0.0)).sum();
-        let all = self.modules.iter().map(|m| m.energy).sum::<f64>()
-            + self.left_out.iter().map(|l| l.energy).sum::<f64>();
-        if all > 0.0 { kept / all } else { 1.0 }
-    }
+    /// Share of the energy of all changes that the adapter brings, from 0 to 1.
+    pub energy_kept: f64,
 }
 
 /// Most directions of a module; what loaders take.
@@ -304,6 +300,7 @@ fn export_adapter(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportRepo
                     tensor: weight(&l.path),
                     reason: "no direction of it was worth its bytes",
                     energy: energy(base, target, l)?,
+                    share: 0.0,
                 });
             }
             continue;
@@ -314,7 +311,10 @@ fn export_adapter(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportRepo
             path: l.path.clone(),
             rank: found.rank,
             energy: found.change,
-            missed: found.missed,
+            energy_kept: match found.change {
+                change if change > 0.0 => (1.0 - found.missed / change).max(0.0),
+                _ => 1.0,
+            },
         });
     }
     left_out.sort_by(|a, b| b.energy.total_cmp(&a.energy).then_with(|| a.tensor.cmp(&b.tensor)));
@@ -346,7 +346,12 @@ fn export_adapter(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportRepo
         .create_file("adapter_model.safetensors", weights.len() as u64)?
         .write_all_at(0, &weights)?;
     folder.commit()?;
-    Ok(ExportReport { modules, left_out, rank, bytes: weights.len() as u64 })
+    let all =
+        modules.iter().map(|m| m.energy).chain(left_out.iter().map(|l| l.energy)).sum::<f64>();
+    left_out.iter_mut().filter(|_| all > 0.0).for_each(|l| l.share = l.energy / all);
+    let kept: f64 = modules.iter().map(|m| m.energy * m.energy_kept).sum();
+    let energy_kept = if all > 0.0 { kept / all } else { 1.0 };
+    Ok(ExportReport { modules, left_out, rank, bytes: weights.len() as u64, energy_kept })
 }
 
 /// Why a tensor with such weights is left out.
@@ -383,6 +388,7 @@ fn sort_out(
                 tensor: entry.name.clone(),
                 reason: "the base has no such tensor",
                 energy: norm(target, number, None)?,
+                share: 0.0,
             });
             continue;
         };
@@ -393,6 +399,7 @@ fn sort_out(
                 tensor: entry.name.clone(),
                 reason,
                 energy: norm(target, number, None)?,
+                share: 0.0,
             });
             continue;
         }
@@ -406,6 +413,7 @@ fn sort_out(
                 tensor: entry.name.clone(),
                 reason: NOT_FINITE,
                 energy: norm(target, number, Some((base, of_base)))?,
+                share: 0.0,
             });
             changed = false;
         }
@@ -430,6 +438,7 @@ fn sort_out(
             tensor: entry.name.clone(),
             reason,
             energy: norm(target, number, Some((base, of_base)))?,
+            share: 0.0,
         });
     }
     // A portable adapter names modules by their last part, and has factors for all of such a name.

@@ -20,6 +20,7 @@ const WINDOW: u64 = 1 << 20;
 
 /// What [`Merger::write`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct MergeReport {
     /// Weights that the adapter changed.

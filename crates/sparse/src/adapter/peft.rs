@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 /// A module of an exported adapter.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ExportedModule {
     /// Its path in the base; its weight is called `<path>.weight`.
@@ -15,8 +16,8 @@ pub struct ExportedModule {
     pub rank: usize,
     /// Squared Frobenius norm of its change.
     pub energy: f64,
-    /// What the adapter misses of that.
-    pub missed: f64,
+    /// Share of that energy that the adapter brings, from 0 to 1; 1 where nothing changed.
+    pub energy_kept: f64,
 }
 
 /// A matrix by rows, and its shape.

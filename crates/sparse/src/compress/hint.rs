@@ -133,7 +133,7 @@ mod tests {
         let base = model(&dir.path().join("base.safetensors"), &words(0.0));
         let target = model(&dir.path().join("target.safetensors"), &words(1e-3));
         let (bytes, report) = Compressor::new(&target).base(&base).write_to(Vec::new()).unwrap();
-        assert_eq!((report.coded_against_base, report.standalone), (1, 0));
+        assert_eq!((report.tensors.coded_against_base, report.tensors.standalone), (1, 0));
         assert!(report.delta_bytes < report.target_bytes / 5, "{}", report.delta_bytes);
         let delta =
             Delta::from_source(Box::new(bytes), Codecs::default(), &Limits::default()).unwrap();

@@ -4,7 +4,7 @@ use super::encode::write_units;
 use super::examine::Pair;
 use super::files::{Run, base_run, store};
 use super::job::Plan;
-use super::report::{ChoiceReport, CompressReport};
+use super::report::{ChoiceReport, CompressReport, TensorCounts};
 use crate::ContentHash;
 use crate::attributes::{ADAPTER, CONTENT, LORA, SINGLE_FILE, TARGET_KIND};
 use crate::settings::Settings;
@@ -59,10 +59,12 @@ pub(super) fn write_delta<W: Write + Send>(
     let report = CompressReport {
         delta_bytes,
         target_bytes: target.files().iter().map(|f| f.len).sum(),
-        tensors: target.tensors().len() as u64,
-        identical: plan.summary.identical,
-        coded_against_base: plan.summary.against_base,
-        standalone: plan.summary.standalone,
+        tensors: TensorCounts {
+            total: target.tensors().len() as u64,
+            identical: plan.summary.identical,
+            coded_against_base: plan.summary.against_base,
+            standalone: plan.summary.standalone,
+        },
         entropy_bytes: (entropy / 8.0) as u64,
         notes: notes(pair, plan, settings),
         choices: plan.choices.clone(),

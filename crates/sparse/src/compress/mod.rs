@@ -33,7 +33,7 @@ pub(crate) use examine::{Pair, entry_of, hash_tensor, matched};
 pub(crate) use index::{files_size, not_finite_note};
 pub(crate) use job::{Compressing, UnitPlan};
 pub(crate) use plan::plan;
-pub use report::{CandidateReport, ChoiceReport, CompressReport};
+pub use report::{CandidateReport, ChoiceReport, CompressReport, TensorCounts};
 
 use crate::inputs::Inputs;
 use crate::settings::Settings;

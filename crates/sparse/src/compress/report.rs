@@ -1,39 +1,69 @@
 //! What compressing reports.
 
+#[cfg(feature = "serde")]
+use crate::serialise;
 use crate::{Certificate, ContentHash};
 
 /// What compressing did. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CompressReport {
     /// The delta file.
     pub delta_bytes: u64,
     /// All files of the target.
     pub target_bytes: u64,
-    /// Tensors of the target.
-    pub tensors: u64,
-    /// Tensors that equal one of the base (or one written before): they cost no payload.
-    pub identical: u64,
-    /// Tensors coded against one of the base, wholly or in part.
-    pub coded_against_base: u64,
-    /// Tensors coded without a base.
-    pub standalone: u64,
+    /// Tensors of the target, by how they are stored.
+    pub tensors: TensorCounts,
     /// The floor of the codec's model: coded tensors if each symbol took its empirical entropy
     /// given its context.
     pub entropy_bytes: u64,
     /// What the user should know: odd files, tensors matched under another name.
     pub notes: Vec<String>,
     /// How tensors came to their codecs, where the policy or the codecs give a choice.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Vec::is_empty"))]
     pub choices: Vec<ChoiceReport>,
     /// How near the restored model comes to the target, where something may be lost.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            rename = "quality",
+            serialize_with = "serialise::certificate",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub certificate: Option<Certificate>,
     /// The SHA-256 of what the delta restores, where
     /// [`Settings::content_hash`](crate::Settings::content_hash) asks for it.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            rename = "sha256",
+            serialize_with = "serialise::text",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub content: Option<ContentHash>,
+}
+
+/// Numbers of tensors, by how they are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct TensorCounts {
+    /// All of them.
+    pub total: u64,
+    /// Tensors that equal one of the base (or one written before): they cost no payload.
+    pub identical: u64,
+    /// Tensors coded against one of the base, wholly or in part.
+    pub coded_against_base: u64,
+    /// Tensors coded without a base.
+    pub standalone: u64,
 }
 
 /// What was tried for a tensor.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CandidateReport {
     /// The codec, with its setting.
@@ -43,6 +73,7 @@ pub struct CandidateReport {
     /// Expected size in bytes.
     pub estimated_bytes: u64,
     /// Relative error on the sample.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialise::finite"))]
     pub relative_error: f64,
     /// Whether the policy would have it.
     pub allowed: bool,
@@ -52,6 +83,7 @@ pub struct CandidateReport {
 
 /// How a tensor came to its codec.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ChoiceReport {
     /// The tensor.

@@ -54,6 +54,7 @@ const MAX_BATCH: usize = 64;
 
 /// What restoring or verifying did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RestoreReport {
     /// Files restored.
@@ -65,8 +66,17 @@ pub struct RestoreReport {
     /// Bytes of the tensors and files of the base that the delta refers to.
     pub base_bytes: u64,
     /// The SHA-256 of what was restored, where the delta carries it or it was asked for.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            rename = "sha256",
+            serialize_with = "crate::serialise::text",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub content: Option<ContentHash>,
     /// What the user should know.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Vec::is_empty"))]
     pub notes: Vec<String>,
 }
 
