@@ -52,7 +52,7 @@ pub use estimate::{Estimate, TensorEstimate};
 pub use executor::CurrentPool;
 pub use inspect::{AdapterSummary, EntrySummary, FileSummary, Summary, UnitSummary, inspect};
 pub use quality::{Quality, TensorQuality};
-pub use restore::RestoreReport;
+pub use restore::{RestoreReport, RestoredFile};
 #[cfg(feature = "output")]
 pub use restorer::Restorer;
 pub use restorer::Verifier;

@@ -8,6 +8,7 @@
 mod bases;
 mod content;
 mod diagnose;
+mod file;
 mod measure;
 mod output;
 mod payload;
@@ -17,6 +18,7 @@ mod plan;
 pub(crate) use bases::borrow_or_read;
 pub(crate) use bases::{Bases, check_base, digest_of, filled, mismatch, needed, no_base};
 pub(crate) use diagnose::diagnose;
+pub use file::RestoredFile;
 #[cfg(feature = "encode")]
 pub(crate) use measure::certify;
 pub(crate) use measure::{Measured, Original, Recorded, certificate_in};
