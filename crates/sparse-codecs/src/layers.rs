@@ -40,4 +40,8 @@ impl ChunkDecoder for FirstLayer {
         // An empty chunk: everything is as predicted.
         self.0.decode_chunk(chunk, &[], base, out, cx)
     }
+
+    fn memory_bytes(&self) -> usize {
+        self.0.memory_bytes()
+    }
 }

@@ -106,6 +106,14 @@ pub trait ChunkDecoder: Send + Sync {
         out: &mut [u8],
         cx: &mut CodecContext,
     ) -> Result<()>;
+
+    /// Returns about how many bytes of memory the decoder holds, tables and factors included: what
+    /// a cache counts.
+    ///
+    /// By default that is the value without what it points to.
+    fn memory_bytes(&self) -> usize {
+        size_of_val(self)
+    }
 }
 
 /// How much time to spend on making the delta smaller. Decoding is as fast for all.

@@ -134,6 +134,11 @@ impl UnitSpec {
         self.len * self.dtype.storage_bytes() as u64
     }
 
+    /// Returns how many bytes of memory the spec holds.
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(self) + size_of_val(&*self.segments) + size_of_val(&*self.starts)
+    }
+
     /// Number of chunks.
     pub fn chunk_count(&self) -> u64 {
         self.len.div_ceil(u64::from(self.chunk_len))

@@ -28,6 +28,12 @@ impl Contexts {
         &*self.executor
     }
 
+    /// Drops the contexts that nobody works with.
+    pub(crate) fn clear(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(idle);
+    }
+
     /// Runs `work` with a context.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut CodecContext) -> T) -> T {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,6 +9,7 @@
 mod adapter;
 mod attributes;
 mod base;
+mod cache;
 mod codecs;
 #[cfg(feature = "encode")]
 mod compress;
@@ -38,6 +39,7 @@ pub use adapter::{AdapterExporter, AdapterRank, ExportReport, ExportedModule, Le
 #[cfg(feature = "encode")]
 pub use adapter::{MergeReport, Merger};
 pub use base::Base;
+pub use cache::DecodeCache;
 pub use codecs::Codecs;
 #[cfg(feature = "encode")]
 pub use compress::{CandidateReport, ChoiceReport, CompressReport, TensorCounts};
@@ -56,7 +58,7 @@ pub use restore::{RestoreReport, RestoredFile};
 #[cfg(feature = "output")]
 pub use restorer::Restorer;
 pub use restorer::Verifier;
-pub use source::{BaseCheck, DeltaModel};
+pub use source::{BaseCheck, DeltaModel, ModelMemory, SharedBase};
 
 pub use sparse_codecs::certificate::Certificate;
 #[cfg(feature = "encode")]

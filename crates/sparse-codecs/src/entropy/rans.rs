@@ -31,6 +31,11 @@ pub struct DecodeTables {
 }
 
 impl DecodeTables {
+    /// Returns how many bytes of memory they hold.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.slots)
+    }
+
     /// Expand frequency tables.
     pub fn new(tables: &[FreqTable]) -> Self {
         let mut slots = Vec::with_capacity(tables.len() * PROB_SCALE as usize);

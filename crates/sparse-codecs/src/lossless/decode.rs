@@ -114,6 +114,20 @@ impl Decoder {
         }
     }
 
+    /// Returns how many bytes of memory the unit's tables hold.
+    fn memory_bytes(&self) -> usize {
+        let expansion = match &self.expansion {
+            Expansion::Narrow(e) => size_of_val(&**e),
+            Expansion::Wide(e, _) => size_of_val(&**e),
+            Expansion::Any(e, _) => size_of_val(&**e),
+        };
+        self.unit.memory_bytes()
+            + size_of_val(&*self.profiles)
+            + expansion
+            + self.tables.memory_bytes()
+            + self.positions.as_ref().map_or(0, PositionDecoder::memory_bytes)
+    }
+
     /// Decode one chunk, whose buffers have been checked.
     pub(super) fn decode(
         &self,
@@ -337,5 +351,9 @@ impl ChunkDecoder for BoundDecoder {
         cx.cancel.check()?;
         check_chunk(&self.unit, chunk, out.len(), base.map(<[u8]>::len))?;
         self.decoder.decode(chunk, encoded, base, out, cx)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.unit.memory_bytes() + self.decoder.memory_bytes()
     }
 }

@@ -294,6 +294,10 @@ impl ChunkDecoder for NarrowDecoder {
         cx.put(words);
         result
     }
+
+    fn memory_bytes(&self) -> usize {
+        self.unit.memory_bytes() + self.inner.memory_bytes()
+    }
 }
 
 #[cfg(test)]

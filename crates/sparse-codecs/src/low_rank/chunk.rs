@@ -96,6 +96,16 @@ impl<R: Predicted> Decoder<R> {
         }
     }
 
+    /// Returns how many bytes of memory factors and tables hold.
+    pub(super) fn held_bytes(&self) -> usize {
+        let factors = self.predictor.factors.iter();
+        let factors = factors.map(|f| size_of_val(&*f.left) + size_of_val(&*f.right));
+        self.unit().memory_bytes()
+            + factors.sum::<usize>()
+            + self.tables.memory_bytes()
+            + size_of_val(&*self.expansions)
+    }
+
     /// The unit.
     pub(super) fn unit(&self) -> &UnitSpec {
         &self.predictor.unit

@@ -126,4 +126,8 @@ impl<R: Predicted> ChunkDecoder for Decoder<R> {
         check_chunk(self.unit(), chunk, out.len(), base.map(<[u8]>::len))?;
         self.decode(chunk, encoded, base.unwrap_or_default(), out, cx)
     }
+
+    fn memory_bytes(&self) -> usize {
+        self.held_bytes()
+    }
 }

@@ -101,6 +101,14 @@ impl ChunkDecoder for Decoder {
         check_chunk(&self.unit, chunk, out.len(), base.map(<[u8]>::len))?;
         self.decode(chunk, encoded, base, out, cx)
     }
+
+    fn memory_bytes(&self) -> usize {
+        let steps = match &self.rule {
+            Rule::Steps(steps) => size_of_val(&*steps.codes),
+            Rule::Ulps(_) => 0,
+        };
+        self.unit.memory_bytes() + steps + self.groups.memory_bytes() + self.inner.memory_bytes()
+    }
 }
 
 impl ChunkEncoder for Encoder {

@@ -74,6 +74,11 @@ impl Groups {
         Groups { segments, count }
     }
 
+    /// Returns how many bytes of memory they hold.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.segments)
+    }
+
     pub(super) fn of(&self, segment: usize, row: u64) -> usize {
         self.segments.get(segment).map_or(0, |&(first, rows)| first + (row / rows) as usize)
     }

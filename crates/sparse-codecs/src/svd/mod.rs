@@ -164,4 +164,10 @@ impl ChunkDecoder for Decoder {
         cx.put(scratch);
         result
     }
+
+    fn memory_bytes(&self) -> usize {
+        let factors = self.factors.iter();
+        let factors = factors.map(|f| size_of_val(&*f.left) + size_of_val(&*f.right));
+        self.unit.memory_bytes() + factors.sum::<usize>() + self.inner.memory_bytes()
+    }
 }

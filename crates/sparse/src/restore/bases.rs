@@ -5,6 +5,7 @@ use sparse_container::{BaseEntry, BaseKind, Digester, Index, PieceSource};
 use sparse_core::{ByteSource, CancelToken, Digest, Error, ErrorKind, Result};
 use sparse_model::{Checkpoint, FileKind, ModelFile};
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 /// The bytes of what [`Index::bases`] lists, by index.
 pub(crate) trait Bases: Sync {
@@ -13,6 +14,12 @@ pub(crate) trait Bases: Sync {
 
     /// Fill `out` from byte `offset` on.
     fn read(&self, base: u32, offset: u64, out: &mut [u8]) -> Result<()>;
+
+    /// Returns where the digest of all of `base` is remembered, if anywhere.
+    fn remembered(&self, base: u32) -> Option<&OnceLock<Digest>> {
+        let _ = base;
+        None
+    }
 }
 
 /// `len` bytes, borrowed or read into `scratch`.
@@ -54,13 +61,19 @@ pub(crate) fn filled(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
     buffer.get_mut(..len).unwrap_or_default()
 }
 
-/// The digest of all of base `base`.
+/// Returns the digest of all of base `base`: the one that is remembered, or by reading it.
 pub(crate) fn digest_of(
     bases: &dyn Bases,
     index: &Index,
     base: u32,
     cancel: &CancelToken,
 ) -> Result<Digest> {
+    let remembered = bases.remembered(base);
+    if let Some(digest) = remembered.and_then(OnceLock::get) {
+        return Ok(*digest);
+    }
+    // Nothing is locked: the base may be a `DeltaModel` too, which waits for other work. At worst
+    // several threads read the same tensor at the same time.
     let len = index.bases.get(base as usize).map_or(0, |b| b.spec.byte_len());
     let mut digester = Digester::new();
     let mut scratch = Vec::new();
@@ -71,7 +84,8 @@ pub(crate) fn digest_of(
         digester.update(bytes_of(bases, base, offset, window, &mut scratch)?);
         offset += window as u64;
     }
-    Ok(digester.finish())
+    let digest = digester.finish();
+    Ok(remembered.map_or(digest, |cell| *cell.get_or_init(|| digest)))
 }
 
 /// Compares all of base `base` with the digest that the delta has of it; a number without a base

@@ -1,8 +1,9 @@
 //! One restored file, read in place.
 
 use super::bases::{Bases, ModelBases, check_base};
-use super::payload::{Inputs, KEPT_UNITS, PayloadDecoder, check_codecs};
+use super::payload::{Inputs, PayloadDecoder, check_codecs};
 use super::plan::{Fragment, Fragments, Work};
+use crate::cache::DecodeCache;
 use crate::settings::Settings;
 use crate::{Base, Delta};
 use sparse_container::{BlobRef, Index};
@@ -93,7 +94,7 @@ impl<'a> RestoredFile<'a> {
         Ok(RestoredFile {
             delta,
             bases: Checked::new(bases, index, cancel.clone()),
-            decoder: PayloadDecoder::new(delta, &Settings::default(), KEPT_UNITS),
+            decoder: PayloadDecoder::new(&Settings::default(), DecodeCache::default()),
             cancel,
             parts,
             blob: RefCell::new(None),

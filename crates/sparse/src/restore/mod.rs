@@ -22,10 +22,11 @@ pub use file::RestoredFile;
 #[cfg(feature = "encode")]
 pub(crate) use measure::certify;
 pub(crate) use measure::{Measured, Original, Recorded, certificate_in};
-pub(crate) use payload::{Failure, Inputs, KEPT_UNITS, PayloadDecoder, check_codecs};
+pub(crate) use payload::{Failure, Inputs, PayloadDecoder, check_codecs};
 pub(crate) use plan::{Fragment, Fragments, Work};
 
 use crate::attributes::CERTIFICATE;
+use crate::cache::DecodeCache;
 use crate::context::batch;
 use crate::inputs::Inputs as Watched;
 use crate::settings::Settings;
@@ -34,6 +35,7 @@ use bases::ModelBases;
 use content::ContentWatch;
 use measure::Measure;
 use output::{Output, Sink};
+use payload::KEPT_UNITS;
 use plan::{Task, Tasks};
 use sparse_codecs::layers::has_layers;
 use sparse_container::{Digester, EntryKind, Index, PieceSource, digest};
@@ -281,8 +283,8 @@ impl<'a> Restoring<'a> {
         let bytes = restored_bytes(index);
         observer.begin(name, bytes);
         let inputs = Inputs { delta, bases, cancel: &settings.cancel };
-        let kept = batch(&*settings.executor()).max(KEPT_UNITS);
-        let decoder = PayloadDecoder::new(delta, settings, kept);
+        let units = batch(&*settings.executor()).max(KEPT_UNITS);
+        let decoder = PayloadDecoder::new(settings, DecodeCache::of_units(units));
         let engine = Engine { inputs, decoder, settings, observer, idle: Mutex::default() };
         let original = watch.as_ref().and_then(|w| w.measure.original());
         let watched = Watched::new(bases.model(), original, Some(delta));

@@ -3,6 +3,7 @@
 use super::bases::{Bases, bytes_of, filled};
 use super::plan::{Fragment, Work};
 use crate::Delta;
+use crate::cache::{DecodeCache, OwnCache};
 use crate::context::Contexts;
 use crate::settings::Settings;
 use sparse_codecs::layers::{FirstLayer, has_layers};
@@ -11,14 +12,10 @@ use sparse_container::{BaseRange, BlobRef, PieceSource};
 use sparse_core::{
     CancelToken, ChunkDecoder, CodecContext, CodecId, Error, ErrorKind, Result, UnitSpec, zeros,
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-/// Decoded chunks that are kept, in bytes.
-const KEPT_BYTES: usize = 64 << 20;
-
-/// Units that are kept bound, unless there are more in flight. The tables of one take about half a
-/// megabyte.
-pub(crate) const KEPT_UNITS: usize = 16;
+/// Units that are kept bound while all are passed over, unless there are more in flight.
+pub(super) const KEPT_UNITS: usize = 16;
 
 /// What everything is decoded from.
 #[derive(Clone, Copy)]
@@ -51,75 +48,39 @@ impl Failure {
     }
 }
 
-/// The things made last.
-///
-/// Nothing is locked while something is made: making it may wait for other work, and that must not
-/// wait for this. Two threads that want the same new thing at the same time may both make it.
-struct Recent<K, V> {
-    capacity: usize,
-    kept: Mutex<Vec<(K, Arc<V>)>>,
-}
-
-impl<K: Copy + PartialEq, V> Recent<K, V> {
-    fn new(capacity: usize) -> Self {
-        Recent { capacity, kept: Mutex::default() }
-    }
-
-    fn get_or<E>(&self, key: K, make: impl FnOnce() -> Result<V, E>) -> Result<Arc<V>, E> {
-        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        {
-            let mut kept = kept();
-            if let Some(at) = kept.iter().position(|(k, _)| *k == key)
-                && let Some(found) = kept.get(at).map(|(_, v)| v.clone())
-            {
-                // The last is the one used last.
-                if let Some(rest) = kept.get_mut(at..) {
-                    rest.rotate_left(1);
-                }
-                return Ok(found);
-            }
-        }
-        let made = Arc::new(make()?);
-        let mut kept = kept();
-        kept.retain(|(k, _)| *k != key);
-        if kept.len() >= self.capacity {
-            kept.remove(0);
-        }
-        kept.push((key, made.clone()));
-        Ok(made)
-    }
-}
-
 /// Scratch memory for what the base holds of a chunk.
 #[derive(Default)]
 struct BaseScratch(Vec<u8>);
 
-/// Decodes chunks and blobs on any number of threads, and remembers the last units and partly used
-/// chunks.
+/// Decodes chunks and blobs on any number of threads, and remembers units and partly used chunks.
 ///
-/// Memory: one context per thread at work, the tables of the last units, and at most 64 MiB of
-/// decoded chunks.
+/// Memory: one context per thread at work, and the cache.
 pub(crate) struct PayloadDecoder {
-    units: Recent<u32, Box<dyn ChunkDecoder>>,
-    chunks: Recent<(u32, u64), Vec<u8>>,
+    cache: OwnCache,
     contexts: Contexts,
     /// Whether only the first layer is wanted of what has two.
     first_layer: bool,
 }
 
 impl PayloadDecoder {
-    /// A decoder that remembers `kept_units` units.
-    pub(crate) fn new(delta: &Delta, settings: &Settings, kept_units: usize) -> Self {
-        let units = 0..delta.index().units.len();
-        let largest =
-            units.filter_map(|u| delta.reader().unit(u)).map(|spec| spec.chunk_bytes(0)).max();
-        let chunks = KEPT_BYTES.checked_div(largest.unwrap_or(0)).unwrap_or(0);
+    /// Creates a decoder that remembers things in `cache`.
+    pub(crate) fn new(settings: &Settings, cache: DecodeCache) -> Self {
         PayloadDecoder {
-            units: Recent::new(kept_units),
-            chunks: Recent::new(chunks.clamp(1, 16)),
+            cache: OwnCache::new(cache),
             contexts: Contexts::new(settings),
             first_layer: settings.layers == Some(1),
         }
+    }
+
+    /// Returns what is remembered.
+    pub(crate) fn cache(&self) -> &OwnCache {
+        &self.cache
+    }
+
+    /// Drops what is remembered, and scratch memory that is not in use.
+    pub(crate) fn clear(&self) {
+        self.cache.clear();
+        self.contexts.clear();
     }
 
     /// Decode a whole chunk into `out`.
@@ -135,7 +96,7 @@ impl PayloadDecoder {
             cancel.check()?;
             cx.cancel.clone_from(cancel);
             let reader = delta.reader();
-            let bound = self.units.get_or(unit, || -> Result<_> {
+            let bound = self.cache.unit(unit, || -> Result<_> {
                 let missing = || Error::invalid_argument(format!("no unit {unit}"));
                 let record = delta.index().units.get(unit as usize).ok_or_else(missing)?;
                 let spec = reader.unit(unit as usize).ok_or_else(missing)?;
@@ -153,7 +114,7 @@ impl PayloadDecoder {
             })?;
             let encoded = reader.read_chunk(unit as usize, chunk)?;
             let mut scratch: Box<BaseScratch> = cx.take();
-            let result = decode(inputs, &**bound, (unit, chunk), &encoded, out, &mut scratch.0, cx);
+            let result = decode(inputs, &*bound, (unit, chunk), &encoded, out, &mut scratch.0, cx);
             cx.put(scratch);
             result
         })
@@ -167,7 +128,7 @@ impl PayloadDecoder {
         chunk: u64,
         len: usize,
     ) -> Result<Arc<Vec<u8>>, Failure> {
-        self.chunks.get_or((unit, chunk), || {
+        self.cache.chunk(unit, chunk, || {
             let mut out = zeros(len)?;
             self.chunk_into(inputs, unit, chunk, &mut out)?;
             Ok(out)

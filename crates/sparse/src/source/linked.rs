@@ -1,44 +1,44 @@
 //! The base that a delta refers to, found in a source of tensors.
 
-use crate::restore::{Bases, check_base, mismatch, needed, no_base};
+use super::base::SharedBase;
+use crate::restore::{Bases, mismatch, needed, no_base};
 use sparse_container::{BaseEntry, BaseKind, Index};
-use sparse_core::{CancelToken, Error, Result, TensorSource};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use sparse_core::{Digest, Error, Result, TensorSource};
+use std::sync::OnceLock;
 
 /// The bases of a delta in any source of tensors.
 pub(super) struct SourceBases {
-    source: Option<Arc<dyn TensorSource>>,
+    base: Option<SharedBase>,
     /// For each base the index of its tensor, if it is needed.
     places: Vec<Option<usize>>,
-    /// For each base, whether its content was found to be right.
-    checked: Vec<AtomicBool>,
 }
 
 impl SourceBases {
     pub(super) fn link(
-        source: Option<Arc<dyn TensorSource>>,
+        base: Option<SharedBase>,
         index: &Index,
         entries: impl Iterator<Item = u32>,
     ) -> Result<Self> {
         let needed = needed(index, entries);
         let mut places = vec![None; index.bases.len()];
-        if let (None, true) = (&source, needed.contains(&true)) {
+        if let (None, true) = (&base, needed.contains(&true)) {
             return Err(no_base(index));
         }
-        if let Some(source) = source.as_deref() {
+        if let Some(base) = &base {
+            let source = &**base.source();
             for ((base, place), _) in
                 index.bases.iter().zip(&mut places).zip(&needed).filter(|(_, n)| **n)
             {
                 *place = Some(find(source, index, base)?);
             }
         }
-        let checked = needed.iter().map(|_| AtomicBool::new(false)).collect();
-        Ok(SourceBases { source, places, checked })
+        Ok(SourceBases { base, places })
     }
 
+    /// Returns the source of base `base`, and which of its tensors that is.
     fn place(&self, base: u32) -> Option<(&dyn TensorSource, usize)> {
-        self.source.as_deref().zip(self.places.get(base as usize).copied().flatten())
+        let place = self.places.get(base as usize).copied().flatten()?;
+        Some((&**self.base.as_ref()?.source(), place))
     }
 
     /// The bases that are needed.
@@ -50,21 +50,14 @@ impl SourceBases {
             .collect()
     }
 
-    /// Check all of base `base`, unless that was done before.
-    pub(super) fn check(&self, index: &Index, base: u32, cancel: &CancelToken) -> Result<()> {
-        let Some(done) = self.checked.get(base as usize) else { return Ok(()) };
-        if done.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        // Nothing is locked: the base may be a `DeltaModel` too, which waits for other work. At
-        // worst several threads check the same tensor.
-        check_base(self, index, base, cancel)?;
-        done.store(true, Ordering::Release);
-        Ok(())
+    /// Returns the name that the tensor which is base `base` has in the source.
+    pub(super) fn name(&self, base: u32) -> Option<&str> {
+        let (source, tensor) = self.place(base)?;
+        source.tensors().get(tensor).map(|t| &*t.name)
     }
 
     pub(super) fn check_unchanged(&self) -> Result<()> {
-        self.source.as_deref().map_or(Ok(()), TensorSource::check_unchanged)
+        self.base.as_ref().map_or(Ok(()), |base| base.source().check_unchanged())
     }
 
     pub(super) fn borrow(&self, base: u32, offset: u64, len: usize) -> Option<&[u8]> {
@@ -82,6 +75,11 @@ impl Bases for SourceBases {
         let missing = || Error::invalid_argument(format!("base {base} was not looked up"));
         let (source, tensor) = self.place(base).ok_or_else(missing)?;
         source.read_range_into(tensor, offset, out)
+    }
+
+    fn remembered(&self, base: u32) -> Option<&OnceLock<Digest>> {
+        let tensor = self.places.get(base as usize).copied().flatten()?;
+        self.base.as_ref()?.remembered(tensor)
     }
 }
 

@@ -1,11 +1,17 @@
 //! A base and a delta as a model.
 
+mod base;
 mod batch;
 mod linked;
+mod memory;
 mod names;
 
+pub use base::SharedBase;
+pub use memory::ModelMemory;
+
+use crate::cache::DecodeCache;
 use crate::restore::{
-    Bases, Failure, Fragment, Inputs, KEPT_UNITS, PayloadDecoder, Work, check_codecs, diagnose,
+    Bases, Failure, Fragment, Inputs, PayloadDecoder, Work, check_base, check_codecs, diagnose,
     is_layered,
 };
 use crate::settings::Settings;
@@ -46,9 +52,9 @@ pub enum BaseCheck {
 /// What is equal in the base is borrowed from it where the base can lend.
 ///
 /// **Threads.** Any number of threads may share a model. It starts none and uses no pool: work is
-/// done by the thread that asks for it, unless
-/// [`with_executor`](Self::with_executor) name an executor; then each read of several chunks, and
-/// above all [`read_many`](TensorSource::read_many), is spread over that.
+/// done by the thread that asks for it, unless [`with_executor`](Self::with_executor) names an
+/// executor; then each read of several chunks, and above all
+/// [`read_many`](TensorSource::read_many), is spread over that.
 ///
 /// **Handles.** A clone is another handle to the same model, with the same caches; making one costs
 /// next to nothing. A server makes one per request, with a [token](Self::with_cancel) that cancels
@@ -57,9 +63,9 @@ pub enum BaseCheck {
 /// **Names.** A name that occurs in several files of the target is qualified,
 /// `unet/model.safetensors:conv.weight`, as in [`Model`](crate::Model).
 ///
-/// **Memory** beside base and index: the tables of the 16 units used last (about half a megabyte
-/// each), the chunks of which only a part was wanted (at most 64 MiB), and scratch memory of a few
-/// chunks per thread.
+/// **Memory** beside base and index: the cache, 64 MiB unless [another](Self::with_cache) is given,
+/// and scratch memory of a few chunks per thread. [`memory`](Self::memory) says what is held now,
+/// [`clear`](Self::clear) gives it back.
 #[derive(Clone)]
 pub struct DeltaModel {
     linked: Arc<Linked>,
@@ -83,15 +89,27 @@ struct Linked {
 impl DeltaModel {
     /// Joins a base and a delta.
     ///
-    /// The types and shapes of the base's tensors are compared here, their
-    /// contents as [`BaseCheck`] says. Nothing but the index, which [`Delta::open`] has read, is
-    /// looked at.
+    /// The types and shapes of the base's tensors are compared here, their contents as
+    /// [`BaseCheck`] says. Nothing but the index, which [`Delta::open`] has read, is looked at.
     ///
     /// # Errors
     /// `BaseMismatch`, naming the tensor, when one is missing in the base or has another type or
     /// shape; `InvalidArgument` when a base is needed and not given; `UnknownCodec` or
     /// `CodecDisabled`; `Corrupt` when two tensors cannot be told apart.
     pub fn new(base: Option<Arc<dyn TensorSource>>, delta: Arc<Delta>) -> Result<DeltaModel> {
+        DeltaModel::link(base.map(SharedBase::new), delta)
+    }
+
+    /// Joins a delta with a base that other deltas share: each tensor of the base is hashed at most
+    /// once for all of them (by several threads that ask at the same time, more than once).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn over(base: &SharedBase, delta: Arc<Delta>) -> Result<DeltaModel> {
+        DeltaModel::link(Some(base.clone()), delta)
+    }
+
+    fn link(base: Option<SharedBase>, delta: Arc<Delta>) -> Result<DeltaModel> {
         let settings = Settings::default();
         let index = delta.index();
         let named = names::names(index).map_err(|e| delta.place(e))?;
@@ -104,7 +122,7 @@ impl DeltaModel {
         });
         let tensors = tensors.collect();
         Ok(DeltaModel {
-            decoder: Arc::new(PayloadDecoder::new(&delta, &settings, KEPT_UNITS)),
+            decoder: Arc::new(PayloadDecoder::new(&settings, DecodeCache::default())),
             check: BaseCheck::default(),
             settings,
             executor: Arc::new(Inline),
@@ -150,10 +168,24 @@ impl DeltaModel {
         self
     }
 
+    /// Creates a handle that keeps what it decodes in `cache`, which may be that of other models,
+    /// too.
+    #[must_use]
+    pub fn with_cache(mut self, cache: &DecodeCache) -> DeltaModel {
+        self.decoder = Arc::new(PayloadDecoder::new(&self.settings, cache.clone()));
+        self
+    }
+
+    /// Creates a handle with a cache of its own of up to `bytes`, instead of 64 MiB.
+    #[must_use]
+    pub fn with_cache_budget(self, bytes: u64) -> DeltaModel {
+        self.with_cache(&DecodeCache::new(bytes))
+    }
+
     /// Starts with nothing decoded: other settings make other chunks.
     fn forget(&mut self) {
-        let decoder = PayloadDecoder::new(&self.linked.delta, &self.settings, KEPT_UNITS);
-        self.decoder = Arc::new(decoder);
+        let cache = self.decoder.cache().cache().clone();
+        self.decoder = Arc::new(PayloadDecoder::new(&self.settings, cache));
     }
 
     /// A handle whose reads are spread over these threads.
@@ -175,6 +207,38 @@ impl DeltaModel {
         &self.linked.delta
     }
 
+    /// Returns what the model holds in memory now, beside the base; what handles share is counted
+    /// for each.
+    pub fn memory(&self) -> ModelMemory {
+        let cache = self.decoder.cache().memory_bytes();
+        ModelMemory { cache, ..memory::of_delta(self.delta(), self.tensors()) }
+    }
+
+    /// Returns the [total](ModelMemory::total) of what the model holds in memory now, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory().total()
+    }
+
+    /// Drops what is cached, and scratch memory that is not in use. The next read decodes anew.
+    pub fn clear(&self) {
+        self.decoder.clear();
+    }
+
+    /// Returns the indices of the tensors that differ from the base's tensor of the same name, or
+    /// have none, in ascending order: what has to be loaded where the base is loaded already.
+    ///
+    /// That follows from the index; no weight is read.
+    pub fn changed(&self) -> impl Iterator<Item = usize> + '_ {
+        let index = self.delta().index();
+        let unchanged = move |tensor: usize| {
+            let (_, entry) = self.entry(tensor).ok()?;
+            let base = index.identical_base(entry)?;
+            let same_name = self.linked.base.name(base)? == self.tensors().get(tensor)?.name;
+            Some(same_name && index.bases.get(base as usize)?.spec == entry.spec)
+        };
+        (0..self.tensors().len()).filter(move |&t| unchanged(t) != Some(true))
+    }
+
     /// Check all tensors of the base that the delta refers to, but for those that were checked
     /// before, and remember which were right.
     ///
@@ -184,7 +248,7 @@ impl DeltaModel {
         let Linked { delta, base, .. } = &*self.linked;
         let needed = base.needed();
         let check = |i: usize| match needed.get(i) {
-            Some(&id) => Ok(base.check(delta.index(), id, &self.cancel)?),
+            Some(&id) => Ok(check_base(base, delta.index(), id, &self.cancel)?),
             None => Ok(()),
         };
         self.all(needed.len(), check).map_err(|(_, failure)| failure.error)
@@ -376,11 +440,11 @@ impl TensorSource for DeltaModel {
 }
 
 impl DeltaModel {
-    /// Check all of base `base`, if it is to be checked and was not before.
+    /// Checks all of base `base`, if it is to be checked; it is read only once.
     fn check_base(&self, base: u32) -> Result<()> {
         match self.check {
             BaseCheck::OnFirstUse => {
-                self.linked.base.check(self.delta().index(), base, &self.cancel)
+                check_base(&self.linked.base, self.delta().index(), base, &self.cancel)
             }
             BaseCheck::Never => Ok(()),
         }

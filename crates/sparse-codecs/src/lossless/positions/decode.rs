@@ -42,6 +42,15 @@ pub(in crate::lossless) struct PositionWork {
 }
 
 impl PositionDecoder {
+    /// Returns how many bytes of memory its tables hold.
+    pub(in crate::lossless) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.class_maps)
+            + size_of_val(&*self.coding)
+            + self.tables.memory_bytes()
+            + size_of_val(&*self.gaps)
+            + size_of_val(&*self.values)
+    }
+
     pub(in crate::lossless) fn new(
         model: &Model,
         positions: &Positions,
