@@ -40,6 +40,7 @@ impl Int8 {
 }
 
 quantised!(Int8);
+crate::packed::codec_calls!(Int8::new());
 
 impl Default for Int8 {
     fn default() -> Self {

@@ -7,8 +7,11 @@
 pub mod certificate;
 #[cfg(feature = "select")]
 mod choice;
+mod decoders;
 #[cfg(any(feature = "low-rank-encode", feature = "svd-encode"))]
 mod dense;
+#[cfg(feature = "typed")]
+mod element;
 pub mod entropy;
 #[cfg(feature = "int8")]
 pub mod int8;
@@ -17,6 +20,7 @@ pub mod layers;
 pub mod lossless;
 #[cfg(feature = "low-rank")]
 pub mod low_rank;
+pub mod packed;
 #[cfg(any(
     feature = "int8",
     feature = "sign",
@@ -57,6 +61,11 @@ pub mod zstd;
 
 #[cfg(feature = "select")]
 pub use choice::Choice;
+#[cfg(feature = "typed")]
+pub use decoders::decompress;
+pub use decoders::{decoders, decompress_bytes};
+#[cfg(feature = "typed")]
+pub use element::Element;
 #[cfg(any(feature = "svd", feature = "select"))]
 pub use rank::Rank;
 #[cfg(feature = "select")]

@@ -147,6 +147,8 @@ impl UnitAnalysis for RawAnalysis {
     }
 }
 
+crate::packed::codec_calls!(Raw);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,6 +39,7 @@ impl Sign {
 }
 
 quantised!(Sign);
+crate::packed::codec_calls!(Sign::new());
 
 impl Default for Sign {
     fn default() -> Self {

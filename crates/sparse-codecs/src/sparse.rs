@@ -41,6 +41,7 @@ impl Sparse {
 }
 
 quantised!(Sparse);
+crate::packed::codec_calls!(Sparse::default());
 
 impl Default for Sparse {
     /// One fifth of the change may be lost.

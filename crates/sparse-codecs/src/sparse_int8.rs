@@ -48,6 +48,7 @@ impl SparseInt8 {
 }
 
 quantised!(SparseInt8);
+crate::packed::codec_calls!(SparseInt8::default());
 
 impl Default for SparseInt8 {
     /// One twentieth of the change may be lost.

@@ -36,6 +36,7 @@ impl UlpBounded {
 }
 
 quantised!(UlpBounded);
+crate::packed::codec_calls!(UlpBounded::default());
 
 impl Default for UlpBounded {
     /// One unit.

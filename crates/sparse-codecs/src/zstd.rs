@@ -1,16 +1,23 @@
 //! Zstandard for runs of plain bytes: headers, configurations, tokenizers, whatever else is in a
 //! model's folder.
 //!
-//! Not a codec for weights (it does not implement the codec traits): it takes bytes of any length,
-//! and as *prefix* other bytes of any length that the decoder will have, usually the base's version
-//! of the same file. What the two have in common then costs next to nothing, as with `zstd
-//! --patch-from`.
+//! Takes bytes of any length, and as *prefix* other bytes of any length that the decoder will have,
+//! usually the base's version of the same file. What the two have in common then costs next to
+//! nothing, as with `zstd --patch-from`.
+//!
+//! Delta files use it for bytes alone. [`frames`] is the same as a codec for weights, for
+//! [packed tensors](crate::packed): a peer to compare the others with.
 
-use sparse_core::{CodecId, Error, ErrorKind, Result};
+use sparse_core::{
+    BaseUse, Chunk, CodecId, CodecInfo, Error, ErrorKind, Fidelity, Result, Simple, SimpleCodec,
+};
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, ErrorCode, get_error_name};
 
 /// The codec's number in files.
 pub const ID: CodecId = CodecId(2);
+
+/// The level at which one call per tensor is worth its time.
+pub const DEFAULT_LEVEL: i32 = 3;
 
 /// Longest input of one call, prefix not counted; longer runs are cut by the caller.
 pub const MAX_LEN: usize = 8 << 20;
@@ -81,6 +88,48 @@ pub fn decompress(encoded: &[u8], prefix: &[u8], out: &mut [u8]) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Codes weights chunk by chunk, each as a frame with the base's chunk as its prefix.
+#[derive(Clone, Copy, Debug)]
+pub struct Frames {
+    level: i32,
+}
+
+/// Creates the codec of [`Frames`] at a level from 1 to 19.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::packed::Packer;
+/// use sparse_codecs::{decompress_bytes, zstd};
+/// use sparse_core::{TensorSpec, TensorView};
+///
+/// let spec = TensorSpec::bytes(100_000);
+/// let zeros = TensorView::new(&spec, &[0; 100_000])?;
+/// let packed = Packer::new(&zstd::frames(zstd::DEFAULT_LEVEL)).compress(zeros, None)?;
+/// assert!(packed.len() < 100);
+/// assert!(decompress_bytes(&packed, None)?.1 == vec![0; 100_000]);
+/// # sparse_core::Result::Ok(())
+/// ```
+pub fn frames(level: i32) -> Simple<Frames> {
+    Simple::new(Frames { level })
+}
+
+impl SimpleCodec for Frames {
+    fn info(&self) -> CodecInfo {
+        CodecInfo { id: ID, name: "zstd", fidelity: Fidelity::Lossless, base: BaseUse::Optional }
+    }
+
+    fn encode(&self, chunk: &Chunk<'_>, target: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let prefix = chunk.base.map_or(&[][..], |(_, base)| base);
+        out.extend_from_slice(&compress(target, prefix, self.level)?);
+        Ok(())
+    }
+
+    fn decode(&self, chunk: &Chunk<'_>, encoded: &[u8], out: &mut [u8]) -> Result<()> {
+        decompress(encoded, chunk.base.map_or(&[][..], |(_, base)| base), out)
+    }
 }
 
 #[cfg(test)]

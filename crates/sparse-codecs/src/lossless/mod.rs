@@ -145,3 +145,5 @@ impl DeltaEncoder for LosslessOn {
         })
     }
 }
+
+crate::packed::codec_calls!(Lossless);

@@ -131,3 +131,7 @@ impl<R: Predicted> ChunkDecoder for Decoder<R> {
         self.held_bytes()
     }
 }
+
+#[cfg(feature = "low-rank-encode")]
+crate::packed::matrix_encode_calls!(LowRank);
+crate::packed::decode_calls!(LowRank);

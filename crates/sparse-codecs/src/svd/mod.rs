@@ -171,3 +171,7 @@ impl ChunkDecoder for Decoder {
         self.unit.memory_bytes() + factors.sum::<usize>() + self.inner.memory_bytes()
     }
 }
+
+#[cfg(feature = "svd-encode")]
+crate::packed::matrix_encode_calls!(Svd::default());
+crate::packed::decode_calls!(Svd::default());
