@@ -5,7 +5,7 @@ use super::varint;
 use sparse_core::{Error, Result, with_room};
 
 /// How a string is stored: the first byte.
-const STORED: u8 = 0;
+pub(super) const STORED: u8 = 0;
 const CONSTANT: u8 = 1;
 const CODED: u8 = 2;
 

@@ -11,6 +11,16 @@
 //!   shared stream of 16-bit words, the layout of CRAM 3.1's rANS 32x16.
 //! * [`bits`]: a little-endian bit stream for what is not worth modelling.
 //! * [`bytes`]: a one-call order-0 coder for short byte strings (tables, scales).
+//!
+//! [`compress`] and [`decompress`] put them together for bytes of any number:
+//!
+//! ```
+//! let codes = [0, 0, 1, 0, 0, 0, 2, 0].repeat(10_000);
+//! let packed = sparse_codecs::entropy::compress(&codes);
+//! assert!(packed.len() < codes.len() / 7);
+//! assert_eq!(sparse_codecs::entropy::decompress(&packed, 80_000)?, codes);
+//! # sparse_core::Result::Ok(())
+//! ```
 
 pub mod bits;
 pub mod bytes;
@@ -18,7 +28,10 @@ pub mod bytes;
 pub(crate) mod cluster;
 pub mod freq;
 pub mod rans;
+mod stream;
 pub(crate) mod symbol;
 pub mod tables;
 pub mod token;
 pub mod varint;
+
+pub use stream::{compress, decompress};
