@@ -58,7 +58,12 @@ pub use restore::{RestoreReport, RestoredFile};
 #[cfg(feature = "output")]
 pub use restorer::Restorer;
 pub use restorer::Verifier;
+#[cfg(feature = "typed")]
+pub use source::ReadAs;
 pub use source::{BaseCheck, DeltaModel, ModelMemory, SharedBase};
+
+#[cfg(feature = "typed")]
+pub use sparse_codecs::Element;
 
 pub use sparse_codecs::certificate::Certificate;
 #[cfg(feature = "encode")]

@@ -5,9 +5,13 @@ mod batch;
 mod linked;
 mod memory;
 mod names;
+#[cfg(feature = "typed")]
+mod typed;
 
 pub use base::SharedBase;
 pub use memory::ModelMemory;
+#[cfg(feature = "typed")]
+pub use typed::ReadAs;
 
 use crate::cache::DecodeCache;
 use crate::restore::{
