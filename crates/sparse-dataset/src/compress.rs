@@ -4,23 +4,26 @@ use crate::analysis::{Analysis, Table, Tuning, analyse};
 use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load, or_changed, row_group};
 use crate::details::{StoredDetails, write_details};
 use crate::exact::{CONTENT, Kept, Style, content_of, keep, regenerate};
+use crate::executor::lock;
+use crate::files::{Target, Writing};
 use crate::group::{GroupCoder, Learned};
 use crate::io::FoundSplit;
 use crate::manifest::{ATTRIBUTE, BaseRecord, FileRows, Manifest, SplitRecord, TABLE_CODEC};
 use crate::options::Options;
 use crate::plan::{Plan, Source};
-use crate::proof::{prove_delta, prove_files, prove_group};
-use crate::restore::Target;
+use crate::proof::{FilesProof, prove_delta, prove_group};
 use crate::rows::{Origin, Origins, ops_of};
 use crate::store::temporary_folder;
 use crate::table::Digesting;
-use rayon::prelude::*;
 use sparse_container::{ContentHash, Entry, Index, Piece, PieceSource, Provenance, Writer};
-use sparse_core::{Digest, Effort, Error, Limits, Observer, Result, check_target_path};
+use sparse_core::{
+    Digest, Effort, Error, Executor, Limits, Observer, Result, Workers, check_target_path,
+};
 use sparse_output::{AtomicDir, AtomicFile, Overwrite, ScratchDir, refuse_inside};
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a delta was made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -222,7 +225,7 @@ pub(crate) fn load_both(
     observer: &dyn Observer,
 ) -> Result<(Loaded, Option<Loaded>)> {
     observer.begin("read both", 0);
-    let (base, first) = rayon::join(
+    let (base, first) = options.executor().both(
         || load(base.found(), BASE_BLOCK, options.spill(4), true, options, observer),
         || derivative.found().first().map(|s| load_split(s, options, observer)).transpose(),
     );
@@ -261,8 +264,9 @@ pub(crate) fn analyse_split(
     };
     observer.begin("match rows", 0);
     let tables = [base, &loaded].map(|l| Table { names: &l.names, store: &l.store });
-    let Analysis { plan, origins } =
-        analyse(tables[0], tables[1], &tuning(options), &options.cancel)?;
+    let executor = options.executor();
+    let workers = Workers { cancel: &options.cancel, executor: &*executor };
+    let Analysis { plan, origins } = analyse(tables[0], tables[1], &tuning(options), workers)?;
     observer.end();
     Ok(Analysed { loaded, plan, origins })
 }
@@ -274,21 +278,34 @@ pub(crate) struct Coded {
     len: u64,
 }
 
+/// How row groups are coded.
+pub(crate) struct Coding<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) observer: &'a dyn Observer,
+    /// Whether each is restored as soon as it is coded.
+    pub(crate) prove: bool,
+    /// The proof of the files, which goes on meanwhile.
+    pub(crate) files: Option<FilesProof<'a>>,
+}
+
+/// Row groups, at least, that are coded before they are handed on: with few more than there are
+/// threads, some of these would often wait for the last one.
+const ROUND: usize = 8;
+
 impl Analysed {
     /// Code some of the row groups, several at once, and hand them on in order.
     pub(crate) fn encode(
         &self,
         base: &Loaded,
         groups: &[usize],
-        prove: bool,
-        options: &Options,
-        observer: &dyn Observer,
+        coding: Coding<'_>,
         mut each: impl FnMut(Coded) -> Result<()>,
     ) -> Result<()> {
+        let Coding { options, observer, prove, files } = coding;
         let store = &self.loaded.store;
         let learned = Learned::new(&self.plan, &base.store)?;
         let coder = GroupCoder { plan: &self.plan, base: &base.store, learned: &learned };
-        let encode = |&g: &usize| -> Result<Coded> {
+        let encode = |g: usize| -> Result<Coded> {
             options.cancel.check()?;
             let block = store.block(g)?;
             let mut origins = self.origins.range(store.start(g), store.start(g + 1))?;
@@ -302,11 +319,25 @@ impl Analysed {
             observer.advance(block.bytes() as u64);
             Ok(Coded { bytes: coded.bytes, digest, len })
         };
-        for part in groups.chunks(rayon::current_num_threads().max(1)) {
-            let coded: Vec<Result<Coded>> = part.par_iter().map(encode).collect();
-            coded.into_iter().try_for_each(|c| each(c?))?;
+        let (executor, files) = (options.executor(), Mutex::new(files));
+        for part in groups.chunks(executor.width().max(ROUND)) {
+            let end = part.last().map_or(0, |g| g + 1);
+            let write_files = || match &mut *lock(&files) {
+                Some(files) => files.write(end, &options.cancel),
+                None => Ok(()),
+            };
+            let mut done = executor
+                .map(part.len() + 1, |i| match i.checked_sub(1).and_then(|i| part.get(i)) {
+                    Some(&group) => encode(group).map(Some),
+                    None => write_files().map(|()| None),
+                })
+                .into_iter();
+            let written = done.next();
+            done.try_for_each(|coded| coded?.map_or(Ok(()), &mut each))?;
+            written.transpose()?;
         }
-        Ok(())
+        let files = files.into_inner().unwrap_or_else(PoisonError::into_inner);
+        files.map_or(Ok(()), FilesProof::end)
     }
 }
 
@@ -348,18 +379,13 @@ fn compress_split<W: Write>(
     };
     // Exact files are written in any case, below.
     let prove = options.verify && exact.is_none();
-    let mut proven = Ok(());
-    let encoded = rayon::in_place_scope(|scope| {
-        if prove {
-            scope
-                .spawn(|_| proven = prove_files(store, (&record, &split.details), &options.cancel));
-        }
-        analysed.encode(base, &groups, options.verify, options, observer, each)
-    });
-    encoded.and(proven)?;
+    let files = || FilesProof::new(store, (&record, &split.details), options.executor());
+    let files = prove.then(files).transpose()?;
+    let coding = Coding { options, observer, prove: options.verify, files };
+    analysed.encode(base, &groups, coding, each)?;
     observer.end();
     if let Some(exact) = exact {
-        exact.regenerate(&analysed.loaded, split, &record)?;
+        exact.regenerate(&analysed.loaded, split, &record, options.executor())?;
     }
     Ok(record)
 }
@@ -385,16 +411,14 @@ impl Exact {
         loaded: &Loaded,
         split: &FoundSplit,
         record: &SplitRecord,
+        executor: Arc<dyn Executor>,
     ) -> Result<()> {
         let files = split.files.iter().map(|f| (f.path.clone(), f.relative.clone(), f.format));
         let files: Vec<_> = files.collect();
-        self.styles.extend(regenerate(
-            &Target::Folder(&self.written),
-            &loaded.store,
-            record,
-            &files,
-            &split.details,
-        )?);
+        let target = Target::Folder(&self.written);
+        let writing = Writing::new(&target, executor);
+        let record = (record, &split.details[..]);
+        self.styles.extend(regenerate(writing, &loaded.store, record, &files)?);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use crate::arrow::{kind_of, kinds_of};
 use crate::details::write_details;
+use crate::executor::pipeline;
 use crate::inputs::Inputs;
 use crate::io::{Format, Found, FoundSplit, JsonRules, all_files, find, read_file, snapshot};
 use crate::limits::{MAX_GROUP_ROWS, rows_by_fill};
@@ -14,7 +15,6 @@ use sparse_core::{Digest, Error, ErrorKind, Observer, Result};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
 
 /// A dataset: a data file, or a folder of them. Only schemas are read when it is opened.
 #[derive(Clone, Debug)]
@@ -211,6 +211,7 @@ pub(crate) fn load(
         digesters: if hashed { vec![Digester::new(); kinds.len()] } else { Vec::new() },
     };
     let mut file_rows = Vec::new();
+    let executor = options.executor();
     for split in splits {
         let fields: HashMap<(&String, Kind), usize> = split
             .schema
@@ -224,31 +225,22 @@ pub(crate) fn load(
         let mut rows_of_files = Vec::new();
         for file in &split.files {
             let start = filler.rows();
-            // One thread reads, decodes and converts, this one hashes and stores.
-            std::thread::scope(|scope| -> Result<()> {
-                let (send, receive) = sync_channel::<Block>(2);
-                let in_file = |e: Error| e.in_file(file.path.display().to_string());
-                let reading = scope.spawn(move || {
-                    read_file(file, &split.schema, |block| {
-                        options.cancel.check()?;
-                        send.send(block)
-                            .map_err(|_| Error::new(ErrorKind::Cancelled, "reading was given up"))
-                    })
-                });
-                let (mut result, mut counted) = (Ok(()), filler.bytes);
-                for block in receive {
-                    result = filler.add(block, &place);
-                    observer.advance(filler.bytes - counted);
-                    counted = filler.bytes;
-                    if result.is_err() {
-                        break;
-                    }
-                }
-                let read = reading.join().unwrap_or_else(|_| {
-                    Err(Error::new(ErrorKind::InvalidInput, "malformed: its reader gave up"))
-                });
-                result.map_err(in_file).and(read)
-            })?;
+            let in_file = |e: Error| e.in_file(file.path.display().to_string());
+            // One thread reads, decodes and converts, another one hashes and stores.
+            let read = |put: &mut dyn FnMut(Block) -> Result<()>| {
+                read_file(file, &split.schema, |block| {
+                    options.cancel.check()?;
+                    put(block)
+                })
+            };
+            let mut counted = filler.bytes;
+            let store = |block| {
+                let added = filler.add(block, &place);
+                observer.advance(filler.bytes - counted);
+                counted = filler.bytes;
+                added.map_err(in_file)
+            };
+            pipeline(&*executor, read, store)?;
             rows_of_files.push(filler.rows() - start);
         }
         file_rows.push(rows_of_files);

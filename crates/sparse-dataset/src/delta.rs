@@ -3,21 +3,19 @@
 use crate::arrow::to_batches;
 use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load, or_changed};
 use crate::details::{FileDetails, read_details};
-use crate::exact::{CONTENT, ContentWatch, ExactFiles};
+use crate::exact::CONTENT;
 use crate::group::{GroupCoder, Learned};
 use crate::io::Format;
 use crate::manifest::{ATTRIBUTE, Manifest, SplitRecord, TABLE_CODEC};
 use crate::options::Options;
-use crate::restore::{RestoreReport, Target};
 use crate::table::{Block, Digesting};
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
-use rayon::prelude::*;
 use sparse_container::{BlobRef, ContentHash, Entry, PieceSource, Reader};
 use sparse_core::open_file;
 use sparse_core::{Error, ErrorKind, FileSource, Limits, Observer, Result};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -356,36 +354,6 @@ impl<'a> DeltaDataset<'a> {
         Ok(Batches { data: self, split, group, start, rows, schema, ready: VecDeque::new() })
     }
 
-    /// Do all that [`write`](Self::write) does, but for keeping the files: decode everything, rows
-    /// and exact files, compare it with its digests, and write the files to nowhere. Returns the
-    /// number of rows.
-    ///
-    /// # Errors
-    /// `BaseMismatch` when the base is not the one that the delta was made against, `Corrupt` when
-    /// the delta is damaged; `InvalidArgument` when a file's format cannot hold a type;
-    /// `Cancelled`, `Io`.
-    pub fn verify(&self, observer: &dyn Observer) -> Result<u64> {
-        or_changed(self.try_verify(observer), &[&self.dataset])
-    }
-
-    fn try_verify(&self, observer: &dyn Observer) -> Result<u64> {
-        let mut watch = ContentWatch::new(self.delta, self.delta.is_exact(), &self.options)?;
-        observer.begin("verify", self.delta.decoded_bytes());
-        let exact = !self.delta.manifest.exact.is_empty();
-        let exact = exact.then(|| ExactFiles::new(self, observer)).transpose()?;
-        if !exact.as_ref().is_some_and(ExactFiles::has_rows) {
-            let (to, styles) = (Target::Nowhere, BTreeMap::new());
-            self.write_splits(&to, None, &styles, &mut RestoreReport::default(), observer)?;
-        }
-        if let Some(files) = exact {
-            (0..self.delta.manifest.exact.len())
-                .try_for_each(|i| files.restore_watched(i, &mut std::io::sink(), watch.as_mut()))?;
-        }
-        watch.map(|w| w.finish(self.delta.is_single_file())).transpose()?;
-        observer.end();
-        Ok(self.delta.manifest.splits.iter().fold(0, |sum, s| sum.saturating_add(s.rows())))
-    }
-
     /// Decode the row groups of a split, several at once, and hand them on in order. While one
     /// round is handled, the next is decoded.
     pub(crate) fn each_group(
@@ -395,12 +363,11 @@ impl<'a> DeltaDataset<'a> {
         mut each: impl FnMut(Block) -> Result<()> + Send,
     ) -> Result<()> {
         let groups = self.delta.manifest.splits.get(split).map_or(0, |s| s.groups.len());
-        let at_once = rayon::current_num_threads().clamp(1, 8);
+        let executor = self.options.executor();
+        let at_once = executor.width().clamp(1, 8);
         let decode = |from: usize| -> Vec<Result<Block>> {
-            (from..groups.min(from + at_once))
-                .into_par_iter()
-                .map(|g| self.group(split, g))
-                .collect()
+            let count = groups.min(from + at_once).saturating_sub(from);
+            executor.map(count, |g| self.group(split, from + g))
         };
         let mut ready = decode(0);
         let mut next = at_once;
@@ -414,7 +381,7 @@ impl<'a> DeltaDataset<'a> {
                 }
                 Ok(())
             };
-            let (handled, decoded) = rayon::join(handle, || decode(next));
+            let (handled, decoded) = executor.both(handle, || decode(next));
             handled?;
             ready = decoded;
             next += at_once;

@@ -2,7 +2,7 @@
 
 use crate::CompressReport;
 use crate::arrow::write_schema;
-use crate::compress::{analyse_split, count, load_both};
+use crate::compress::{Coding, analyse_split, count, load_both};
 use crate::dataset::Dataset;
 use crate::exact::alone_size;
 use crate::options::Options;
@@ -59,7 +59,8 @@ pub fn estimate(
         let groups: Vec<usize> = (0..wanted).map(|i| (2 * i + 1) * n / (2 * wanted)).collect();
         let mut sizes = Vec::new();
         observer.begin("encode a sample", 0);
-        analysed.encode(&loaded, &groups, false, options, observer, |c| {
+        let coding = Coding { options, observer, prove: false, files: None };
+        analysed.encode(&loaded, &groups, coding, |c| {
             sizes.push(c.bytes.len() as f64);
             Ok(())
         })?;

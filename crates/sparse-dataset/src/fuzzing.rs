@@ -9,7 +9,7 @@ use crate::details::{FileDetails, read_details, write_details};
 use crate::form::WrittenForm;
 use crate::group::example::{Case, Cases, KINDS};
 use crate::group::{GroupCoder, Learned};
-use crate::io::{FileWriter, Format, Purpose, Said};
+use crate::io::{FileWriter, Format, How, Purpose, Said};
 use crate::limits::Tally;
 use crate::manifest::Manifest;
 use crate::options::Options;
@@ -18,7 +18,7 @@ use crate::table::Block;
 use crate::wire::{Input, put_bytes};
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
-use sparse_core::{ByteSource, Error, ErrorKind, Result, Unobserved};
+use sparse_core::{ByteSource, Error, ErrorKind, Inline, Result, Unobserved};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -107,8 +107,8 @@ pub fn batches(schema: &SchemaRef, rows: usize, cells: &[u8]) -> Result<Vec<Reco
 pub fn write(batch: &RecordBatch, format: Format) -> Result<()> {
     let details = FileDetails::default();
     for said in [Said::Old { nulls: true }, Said::Details { details: &details, native: true }] {
-        let mut writer =
-            FileWriter::new(std::io::sink(), format, &batch.schema(), said, Purpose::Use)?;
+        let how = How { said, purpose: Purpose::Use, executor: Arc::new(Inline) };
+        let mut writer = FileWriter::new(std::io::sink(), format, &batch.schema(), &how)?;
         let half = batch.num_rows() / 2;
         writer.write(&batch.slice(0, half))?;
         writer.write(&batch.slice(half, batch.num_rows() - half))?;
@@ -152,8 +152,8 @@ impl Details {
         for details in &self.0 {
             let form = WrittenForm::new(schema, details, format)?;
             let said = Said::Details { details, native: true };
-            let mut writer =
-                FileWriter::new(std::io::sink(), format, form.schema(), said, Purpose::Use)?;
+            let how = How { said, purpose: Purpose::Use, executor: Arc::new(Inline) };
+            let mut writer = FileWriter::new(std::io::sink(), format, form.schema(), &how)?;
             form.batches(&block, 0, 1, None)?.iter().try_for_each(|batch| writer.write(batch))?;
             writer.finish()?;
         }

@@ -43,6 +43,8 @@ mod delta;
 mod details;
 mod estimate;
 mod exact;
+mod executor;
+mod files;
 mod foreign;
 mod form;
 #[cfg(feature = "fuzzing")]

@@ -1,8 +1,9 @@
 //! What callers can choose.
 
 use sparse_container::ContentHash;
-use sparse_core::{CancelToken, Effort, Limits};
+use sparse_core::{CancelToken, Effort, Executor, Limits};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// How to work.
 #[derive(Clone, Debug)]
@@ -34,6 +35,12 @@ pub struct Options {
     pub verify: bool,
     /// Budgets for what a delta declares.
     pub limits: Limits,
+    /// Runs the work, all of it, with the same result whatever its threads. `None`, the default, is
+    /// the rayon pool in which the call is made (feature `parallel`), or else the calling thread.
+    ///
+    /// No other thread works. One is started only to write Parquet columns nested deeper than 12
+    /// levels, for the size of its stack; whoever started it waits for its end.
+    pub executor: Option<Arc<dyn Executor>>,
     /// Stops the work.
     pub cancel: CancelToken,
 }
@@ -52,12 +59,18 @@ impl Default for Options {
             expected_content: None,
             verify: true,
             limits: Limits::default(),
+            executor: None,
             cancel: CancelToken::new(),
         }
     }
 }
 
 impl Options {
+    /// Returns the executor to work on.
+    pub(crate) fn executor(&self) -> Arc<dyn Executor> {
+        self.executor.clone().unwrap_or_else(crate::executor::default_executor)
+    }
+
     pub(crate) fn spill(&self, share: usize) -> crate::store::Spill {
         crate::store::Spill { budget: self.memory / share.max(1), folder: self.temporary.clone() }
     }

@@ -6,15 +6,14 @@
 //! with what was proven.
 
 use crate::details::FileDetails;
-use crate::exact::Style;
+use crate::files::{Files, Target, Writing};
 use crate::group::{Encoded, GroupCoder};
 use crate::manifest::{ATTRIBUTE, Manifest, SplitRecord};
-use crate::restore::{Files, RestoreReport, Target};
 use crate::store::Store;
 use crate::table::{Block, Digesting};
 use sparse_container::{PieceSource, Reader};
-use sparse_core::{ByteSource, CancelToken, Digest, Error, ErrorKind, Limits, Result};
-use std::collections::BTreeMap;
+use sparse_core::{ByteSource, CancelToken, Digest, Error, ErrorKind, Executor, Limits, Result};
+use std::sync::Arc;
 
 /// The error of a proof that failed although nothing was wrong with the input.
 fn internal(what: &str) -> Error {
@@ -64,26 +63,50 @@ pub(crate) fn prove_group(
 }
 
 /// Writes the files of a split to nowhere, as restoring does, from its rows.
-///
-/// # Errors
-/// `InvalidInput` when they cannot be written; `Cancelled`, `Io`.
-pub(crate) fn prove_files(
-    store: &Store,
-    (record, details): (&SplitRecord, &[FileDetails]),
-    cancel: &CancelToken,
-) -> Result<()> {
-    let (to, styles, mut report) =
-        (Target::Nowhere, BTreeMap::<String, Style>::new(), RestoreReport::default());
-    let mut write = || -> Result<()> {
-        let mut files = Files::new(&to, None, (record, details), &styles, &mut report);
-        files.advance()?;
-        for i in 0..store.blocks() {
+pub(crate) struct FilesProof<'a> {
+    store: &'a Store,
+    files: Files<'a>,
+    /// The first block that is not written yet.
+    next: usize,
+}
+
+impl<'a> FilesProof<'a> {
+    /// Begins with the first file.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it cannot be written.
+    pub(crate) fn new(
+        store: &'a Store,
+        (record, details): (&'a SplitRecord, &'a [FileDetails]),
+        executor: Arc<dyn Executor>,
+    ) -> Result<FilesProof<'a>> {
+        let writing = Writing::new(&Target::Nowhere, executor);
+        let mut files = Files::new(writing, record, details);
+        files.advance().map_err(unrestorable)?;
+        Ok(FilesProof { store, files, next: 0 })
+    }
+
+    /// Writes the rows of the blocks before `end`.
+    ///
+    /// # Errors
+    /// `InvalidInput` when they cannot be written; `Cancelled`, `Io`.
+    pub(crate) fn write(&mut self, end: usize, cancel: &CancelToken) -> Result<()> {
+        let mut write = |block: usize| -> Result<()> {
             cancel.check()?;
-            files.rows(&*store.block(i)?)?;
-        }
-        files.end()
-    };
-    write().map_err(unrestorable)
+            self.files.rows(&*self.store.block(block)?)
+        };
+        (self.next..end).try_for_each(&mut write).map_err(unrestorable)?;
+        self.next = self.next.max(end);
+        Ok(())
+    }
+
+    /// Ends the last file.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub(crate) fn end(self) -> Result<()> {
+        self.files.end().map_err(unrestorable).map(|_| ())
+    }
 }
 
 /// Opens a delta that was written as a reader does by default, and compares it with what was to be

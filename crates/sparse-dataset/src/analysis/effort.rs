@@ -1,6 +1,6 @@
 //! How long models would take over rows with changes.
 
-use super::mapping::Named;
+use super::tables::Named;
 use crate::cells::patch_len;
 use crate::plan::{Plan, Source};
 use crate::rows::{Origin, Origins};

@@ -1,19 +1,11 @@
 //! Which columns correspond: by name, and by the values that they share.
 
-use super::Table;
+use super::tables::Named;
 use crate::rows::{Filter, Index};
 use crate::store::Store;
 use crate::table::Kind;
-use rayon::prelude::*;
-use sparse_core::{CancelToken, Result};
+use sparse_core::Result;
 use std::collections::{BTreeSet, HashMap};
-
-/// Two tables.
-#[derive(Clone, Copy)]
-pub(crate) struct Named<'a> {
-    pub(crate) base: Table<'a>,
-    pub(crate) derivative: Table<'a>,
-}
 
 /// The base's column that a column corresponds to.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +87,7 @@ const PAIRS: usize = 1 << 16;
 
 /// For each column of the derivative, the column of the base that has its name, or one that is
 /// alike.
-fn map_by_name(named: &Named<'_>, cancel: &CancelToken) -> Result<Vec<Option<Mapping>>> {
+fn map_by_name(named: &Named<'_>) -> Result<Vec<Option<Mapping>>> {
     let (base, derivative) = (named.base, named.derivative);
     let mut same = HashMap::new();
     let mut alike = HashMap::new();
@@ -103,9 +95,10 @@ fn map_by_name(named: &Named<'_>, cancel: &CancelToken) -> Result<Vec<Option<Map
         same.entry(name.as_str()).or_insert(b);
         alike.entry(plain(name)).or_insert(b);
     }
-    let columns = derivative.names.par_iter().zip(derivative.store.kinds()).enumerate();
-    let columns = columns.map(|(d, (name, &kind))| -> Result<Option<Mapping>> {
-        cancel.check()?;
+    let kinds = derivative.store.kinds();
+    let map = |d: usize| -> Result<Option<Mapping>> {
+        named.workers.cancel.check()?;
+        let (name, kind) = (&derivative.names[d], kinds[d]);
         let found = same.get(name.as_str()).or_else(|| alike.get(&plain(name))).copied();
         let Some((b, base_kind)) = found.and_then(|b| Some((b, *base.store.kinds().get(b)?)))
         else {
@@ -118,29 +111,28 @@ fn map_by_name(named: &Named<'_>, cancel: &CancelToken) -> Result<Vec<Option<Map
         let shares = shared(base.store, b, &[sketch(derivative.store, d)?])?;
         let shared = shares.first().copied().unwrap_or(0.0);
         Ok(Some(Mapping { base: b, same_kind: true, shared }))
-    });
-    columns.collect()
+    };
+    named.workers.executor.try_map(kinds.len().min(derivative.names.len()), map)
 }
 
 /// For each column of the derivative, the column of the base that it corresponds to.
-pub(crate) fn map(named: &Named<'_>, cancel: &CancelToken) -> Result<Vec<Option<Mapping>>> {
+pub(crate) fn map(named: &Named<'_>) -> Result<Vec<Option<Mapping>>> {
     let (base, derivative) = (named.base, named.derivative);
     if base.names.len().saturating_mul(derivative.names.len()) > PAIRS {
-        return map_by_name(named, cancel);
+        return map_by_name(named);
     }
     let (base_kinds, kinds) = (base.store.kinds(), derivative.store.kinds());
-    let sketches = (0..kinds.len()).into_par_iter().map(|c| {
-        cancel.check()?;
+    let executor = named.workers.executor;
+    let sketches = executor.try_map(kinds.len(), |c| {
+        named.workers.cancel.check()?;
         sketch(derivative.store, c)
-    });
-    let sketches: Vec<BTreeSet<u64>> = sketches.collect::<Result<_>>()?;
+    })?;
     // Of each column of the base: what share of each column's sketch it has.
-    let shares = (0..base_kinds.len()).into_par_iter().map(|b| {
-        cancel.check()?;
+    let shares = executor.try_map(base_kinds.len(), |b| {
+        named.workers.cancel.check()?;
         let any = kinds.contains(&base_kinds[b]);
         if any { shared(base.store, b, &sketches) } else { Ok(vec![0.0; kinds.len()]) }
-    });
-    let shares: Vec<Vec<f64>> = shares.collect::<Result<_>>()?;
+    })?;
     let mut out = Vec::new();
     for (d, name) in derivative.names.iter().enumerate() {
         let kind = kinds[d];

@@ -5,6 +5,9 @@ mod effort;
 mod mapping;
 mod parents;
 mod sources;
+mod tables;
+
+pub(crate) use tables::Table;
 
 use crate::cm::{MAX_BITS, MIN_BITS, mix};
 use crate::numbers::Numbers;
@@ -12,15 +15,9 @@ use crate::plan::{ColumnPlan, PLAIN, Plan, Source};
 use crate::rows::{NONE, Origin, Origins, Similar, match_exact, match_similar};
 use crate::store::{Spill, Store};
 use crate::table::Kind;
-use mapping::{Mapping, Named};
-use sparse_core::{CancelToken, Error, Result};
-
-/// A table to be analysed.
-#[derive(Clone, Copy)]
-pub(crate) struct Table<'a> {
-    pub(crate) names: &'a [String],
-    pub(crate) store: &'a Store,
-}
+use mapping::Mapping;
+use sparse_core::{Error, Result, Workers};
+use tables::Named;
 
 /// How hard to try.
 #[derive(Clone, Debug)]
@@ -40,22 +37,6 @@ pub(crate) struct Tuning {
     pub(crate) spill: Spill,
 }
 
-/// Pairs of columns that are compared with each other in all. Up to 128 columns each is compared
-/// with each; with more, the time would be that of the pairs and of nothing else, so only
-/// neighbours are.
-const PAIRS: usize = 1 << 14;
-
-/// Which of `others` columns a column is compared with that lies at `at` of `columns`.
-fn neighbours(at: usize, columns: usize, others: usize) -> std::ops::Range<usize> {
-    let most = (PAIRS / columns.max(1)).max(2);
-    if columns.saturating_mul(others) <= PAIRS || others <= most {
-        return 0..others;
-    }
-    let middle = at.saturating_mul(others) / columns.max(1);
-    let start = middle.saturating_sub(most / 2).min(others - most);
-    start..start + most
-}
-
 /// The result.
 pub(crate) struct Analysis {
     pub(crate) plan: Plan,
@@ -70,22 +51,22 @@ pub(crate) fn analyse(
     base: Table<'_>,
     derivative: Table<'_>,
     tuning: &Tuning,
-    cancel: &CancelToken,
+    workers: Workers<'_>,
 ) -> Result<Analysis> {
-    let named = Named { base, derivative };
-    let mapping = mapping::map(&named, cancel)?;
+    let named = Named { base, derivative, workers };
+    let mapping = mapping::map(&named)?;
     let exact: Vec<(usize, usize)> = mapping
         .iter()
         .enumerate()
         .filter_map(|(d, m)| m.as_ref().filter(|m| m.same_kind).map(|m| (d, m.base)))
         .collect();
-    let mut origins = match_rows(&named, &mapping, &exact, tuning, cancel)?;
+    let mut origins = match_rows(&named, &mapping, &exact, tuning)?;
     let similar = Similar {
         base: base.store,
         derivative: derivative.store,
         pairs: &exact,
         budget: tuning.lookup_bytes,
-        cancel,
+        workers,
     };
     match_similar(&similar, &mut origins)?;
     let kinds = derivative.store.kinds().to_vec();
@@ -118,7 +99,6 @@ fn match_rows(
     mapping: &[Option<Mapping>],
     exact: &[(usize, usize)],
     tuning: &Tuning,
-    cancel: &CancelToken,
 ) -> Result<Origins> {
     let mut origins = Origins::new(named.derivative.store.rows(), &tuning.spill)?;
     let stable: Vec<(usize, usize)> = exact
@@ -126,6 +106,7 @@ fn match_rows(
         .copied()
         .filter(|&(d, _)| mapping[d].as_ref().is_some_and(|m| m.shared >= 0.5))
         .collect();
+    let executor = named.workers.executor;
     let mut tries = vec![(exact.to_vec(), true)];
     let key = key_pairs(named, exact, &tuning.key)?;
     if !key.is_empty() {
@@ -135,12 +116,12 @@ fn match_rows(
         tries.push((stable, false));
     }
     for (pairs, whole) in tries {
-        cancel.check()?;
+        named.workers.cancel.check()?;
         if pairs.is_empty() || origins.count(|o| o == Origin::New)? == 0 {
             continue;
         }
         let (b, d) = both_hashes(named, &pairs, &tuning.spill)?;
-        let found = match_exact(&b, &d, tuning.lookup_bytes, &tuning.spill)?;
+        let found = match_exact((&b, &d), executor, tuning.lookup_bytes, &tuning.spill)?;
         let (mut found, mut cursor) = (found.reader(), origins.cursor());
         for i in 0..cursor.len() {
             let row = found.get(i)?;
@@ -205,7 +186,7 @@ fn both_hashes(
     pairs: &[(usize, usize)],
     spill: &Spill,
 ) -> Result<(Numbers, Numbers)> {
-    let (b, d) = rayon::join(
+    let (b, d) = named.workers.executor.both(
         || row_hashes(named.base.store, pairs.iter().map(|p| p.1), spill),
         || row_hashes(named.derivative.store, pairs.iter().map(|p| p.0), spill),
     );
@@ -307,27 +288,4 @@ fn size(
     let bits = 64 - (coded * 12).leading_zeros();
     plan.bits = if plain { PLAIN } else { (bits.min(MAX_BITS.into()) as u8).max(14) };
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wide_tables_compare_neighbours() {
-        assert_eq!(neighbours(5, 128, 128), 0..128);
-        assert_eq!(neighbours(5, 10_000, 1), 0..1);
-        for (columns, others) in
-            [(200, 200), (10_000, 10_000), (129, 10_000), (10_000, 129), (1, 20_000)]
-        {
-            let mut pairs = 0;
-            for at in 0..columns {
-                let near = neighbours(at, columns, others);
-                assert!(near.end <= others);
-                pairs += near.len();
-            }
-            assert!(pairs <= PAIRS.max(2 * columns), "{columns} {others}: {pairs}");
-        }
-        assert!(neighbours(7000, 10_000, 10_000).contains(&7000));
-    }
 }

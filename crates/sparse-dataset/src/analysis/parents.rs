@@ -1,7 +1,6 @@
 //! Which columns tell most about which others, and how much there is to code.
 
-use super::mapping::Named;
-use super::neighbours;
+use super::tables::{Named, neighbours};
 use crate::cm::mix;
 use crate::plan::{Plan, Source};
 use crate::rows::{Origin, Origins, spread};

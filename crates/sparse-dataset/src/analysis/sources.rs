@@ -1,7 +1,6 @@
 //! What each column is best predicted from, measured on a sample of rows.
 
-use super::mapping::Named;
-use super::neighbours;
+use super::tables::{Named, neighbours};
 use crate::cells::{Rule, similarity};
 use crate::plan::{Plan, Source};
 use crate::rows::{Origin, Origins};

@@ -1,7 +1,5 @@
 //! The SHA-256 of the files of an exact delta: when it is made, and while they are restored.
 
-use crate::delta::DatasetDelta;
-use crate::options::Options;
 use sparse_container::{ContentHash, FileHasher};
 use sparse_core::{Error, ErrorKind, Result};
 use std::io::Write;
@@ -51,14 +49,12 @@ impl ContentWatch {
     /// restored.
     ///
     /// # Errors
-    /// `InvalidArgument` when a hash is expected of what is not exact; `Corrupt` when the carried
-    /// one is none.
+    /// `InvalidArgument` when a hash is expected of what is not exact.
     pub(crate) fn new(
-        delta: &DatasetDelta,
+        carried: Option<ContentHash>,
         exact: bool,
-        options: &Options,
+        expected: Option<ContentHash>,
     ) -> Result<Option<Self>> {
-        let expected = options.expected_content;
         if !exact {
             return match expected {
                 Some(_) => Err(Error::invalid_argument(
@@ -68,7 +64,6 @@ impl ContentWatch {
                 None => Ok(None),
             };
         }
-        let carried = delta.content_hash()?;
         let watched = expected.is_some() || carried.is_some();
         Ok(watched.then_some(ContentWatch { expected, carried, files: Vec::new() }))
     }

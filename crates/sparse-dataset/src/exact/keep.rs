@@ -4,10 +4,10 @@ use super::patch::{CHUNK, digest_of, open, prefix};
 use super::{ExactFile, FileHashes, PATCH_CODEC, Reference, Style};
 use crate::dataset::Dataset;
 use crate::details::FileDetails;
+use crate::files::{Files, Writing};
 use crate::io::Format;
 use crate::manifest::SplitRecord;
 use crate::options::Options;
-use crate::restore::{Files, Target};
 use crate::store::Store;
 use sparse_container::{Digester, Entry, FileHasher, Index, Piece, PieceSource, Writer};
 use sparse_core::open_file;
@@ -53,25 +53,21 @@ fn style_of(path: &Path, format: Format) -> Result<Style> {
 /// # Errors
 /// As writing and reading files.
 pub(crate) fn regenerate(
-    target: &Target<'_>,
+    writing: Writing<'_>,
     store: &Store,
-    record: &SplitRecord,
+    (record, details): (&SplitRecord, &[FileDetails]),
     originals: &[(PathBuf, String, Format)],
-    details: &[FileDetails],
 ) -> Result<BTreeMap<String, Style>> {
     let mut styles = BTreeMap::new();
     for (path, relative, format) in originals {
         styles.insert(relative.clone(), style_of(path, *format)?);
     }
-    let mut report = crate::restore::RestoreReport::default();
-    {
-        let mut files = Files::new(target, None, (record, details), &styles, &mut report);
-        files.advance()?;
-        for i in 0..store.blocks() {
-            files.rows(&*store.block(i)?)?;
-        }
-        files.end()?;
+    let mut files = Files::new(writing.styled(&styles), record, details);
+    files.advance()?;
+    for i in 0..store.blocks() {
+        files.rows(&*store.block(i)?)?;
     }
+    files.end()?;
     Ok(styles)
 }
 

@@ -3,7 +3,7 @@
 use super::patch::{CHUNK, digest_of, open, prefix};
 use super::{ContentWatch, ExactFile, PATCH_CODEC, Reference};
 use crate::delta::DeltaDataset;
-use crate::restore::{RestoreReport, Target};
+use crate::files::{Target, Writing};
 use sparse_container::{Digester, Entry, PieceSource};
 use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Observer, Result};
 use sparse_output::{AtomicDir, Overwrite, ScratchDir};
@@ -36,13 +36,9 @@ impl<'a> ExactFiles<'a> {
         if !styles.is_empty() {
             let folder = crate::store::temporary_folder(data.options.temporary.as_deref())?;
             let out = AtomicDir::create(folder.path().join("written"), Overwrite::Refuse)?;
-            data.write_splits(
-                &Target::Folder(&out),
-                None,
-                &styles,
-                &mut RestoreReport::default(),
-                observer,
-            )?;
+            let target = Target::Folder(&out);
+            let writing = Writing::new(&target, data.options.executor()).styled(&styles);
+            data.write_splits(&writing, observer)?;
             written = Some((out, folder));
         }
         Ok(ExactFiles { data, written })

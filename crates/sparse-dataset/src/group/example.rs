@@ -7,7 +7,7 @@ use crate::plan::{PLAIN, Plan};
 use crate::rows::ops_of;
 use crate::store::{Spill, Store};
 use crate::table::{Block, Digesting, Kind};
-use sparse_core::{CancelToken, Result};
+use sparse_core::{CancelToken, Inline, Result, Workers};
 
 /// Columns of the base, and of the rows.
 pub(crate) const KINDS: [Kind; 4] =
@@ -78,7 +78,8 @@ impl Cases {
             spill: spill(),
         };
         let [b, d] = [&base, &derivative].map(|store| Table { names: &names, store });
-        let found = analyse(b, d, &tuning, &CancelToken::new())?;
+        let cancel = CancelToken::new();
+        let found = analyse(b, d, &tuning, Workers { cancel: &cancel, executor: &Inline })?;
         // Hardly anything is learned from the base, so that a case is quick.
         let mut plan = found.plan;
         plan.prime_rows = plan.prime_rows.min(2);

@@ -9,6 +9,7 @@ mod failed;
 mod find;
 mod flat;
 mod footer;
+mod how;
 mod hub;
 mod inside;
 mod ipc;
@@ -25,9 +26,10 @@ mod writable;
 mod write;
 
 pub(crate) use find::{Found, JsonRules, all_files, find};
+pub(crate) use how::{How, Purpose, Said};
 pub(crate) use hub::snapshot;
 pub(crate) use read::read_file;
-pub(crate) use write::{FileWriter, Purpose, Said};
+pub(crate) use write::FileWriter;
 
 use crate::details::FileDetails;
 use arrow_schema::SchemaRef;

@@ -1,11 +1,13 @@
 //! Parquet files, several columns written at once.
 //!
-//! The writer of columns is not ours: each thread that runs it is guarded.
+//! The writer of columns is not ours: each thread that runs it is guarded. The threads are those of
+//! the executor, but for one with a large stack where columns are nested deep.
 
 use super::Format;
 use super::failed::{failed, gave_up};
-use super::write::Purpose;
+use super::how::{How, Purpose};
 use crate::details::{COERCED, FileDetails, NO_ARROW_SCHEMA};
+use crate::executor::lock;
 use crate::foreign::{guard, guard_deep};
 use crate::limits::depth;
 use arrow_array::RecordBatch;
@@ -18,9 +20,9 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
-use rayon::prelude::*;
-use sparse_core::{ErrorKind, Result};
+use sparse_core::{ErrorKind, Executor, Inline, Result};
 use std::io::Write;
+use std::sync::{Arc, Mutex};
 
 /// Rows in a row group.
 const GROUP_ROWS: usize = 1 << 18;
@@ -32,10 +34,11 @@ const SHALLOW: u32 = 12;
 pub(crate) struct ParquetWriter<W: Write + Send> {
     file: SerializedFileWriter<W>,
     factory: ArrowRowGroupWriterFactory,
+    executor: Arc<dyn Executor>,
     schema: SchemaRef,
     group_rows: usize,
-    /// The row group in the making: its columns, nested ones as leaves.
-    columns: Vec<ArrowColumnWriter>,
+    /// The row group in the making: its columns, nested ones as leaves, until they are closed.
+    columns: Vec<Mutex<Option<ArrowColumnWriter>>>,
     rows: usize,
     groups: usize,
 }
@@ -46,17 +49,17 @@ impl<W: Write + Send> ParquetWriter<W> {
         out: W,
         schema: &SchemaRef,
         details: Option<&FileDetails>,
-        purpose: Purpose,
+        how: &How<'_>,
     ) -> Result<Self> {
-        ParquetWriter::with_groups(out, schema, details, GROUP_ROWS, purpose)
+        let writer = ParquetWriter::with_groups(out, schema, details, (GROUP_ROWS, how.purpose))?;
+        Ok(ParquetWriter { executor: how.executor.clone(), ..writer })
     }
 
     fn with_groups(
         out: W,
         schema: &SchemaRef,
         details: Option<&FileDetails>,
-        group_rows: usize,
-        purpose: Purpose,
+        (group_rows, purpose): (usize, Purpose),
     ) -> Result<Self> {
         let flag = |flag: u8| details.is_some_and(|d| d.flags & flag != 0);
         let pair =
@@ -90,6 +93,7 @@ impl<W: Write + Send> ParquetWriter<W> {
         Ok(ParquetWriter {
             file,
             factory,
+            executor: Arc::new(Inline),
             schema,
             group_rows,
             columns: Vec::new(),
@@ -113,8 +117,12 @@ impl<W: Write + Send> ParquetWriter<W> {
                 }
                 Ok(leaves)
             })?;
-            let columns = self.columns.par_iter_mut().zip(&leaves);
-            columns.map(|(column, leaf)| guarded(|| column.write(leaf))).collect::<Result<()>>()?;
+            let count = self.columns.len().min(leaves.len());
+            let write = |i: usize| match &mut *lock(&self.columns[i]) {
+                Some(column) => guarded(|| column.write(&leaves[i])),
+                None => Ok(()),
+            };
+            self.executor.try_map(count, write)?;
             self.rows += n;
             at += n;
             if self.rows == self.group_rows {
@@ -124,15 +132,16 @@ impl<W: Write + Send> ParquetWriter<W> {
         Ok(())
     }
 
-    fn begin_columns(&self) -> Result<Vec<ArrowColumnWriter>> {
+    fn begin_columns(&self) -> Result<Vec<Mutex<Option<ArrowColumnWriter>>>> {
         let (factory, groups) = (&self.factory, self.groups);
         let begin =
             || factory.create_column_writers(groups).map_err(|e| failed(Format::Parquet, e));
         let (kind, what) = (ErrorKind::InvalidArgument, gave_up(Format::Parquet));
-        match self.schema.fields().iter().all(|f| depth(f.data_type()) <= SHALLOW) {
+        let columns = match self.schema.fields().iter().all(|f| depth(f.data_type()) <= SHALLOW) {
             true => guard(kind, what, begin),
             false => guard_deep(kind, what, begin),
-        }
+        };
+        Ok(columns?.into_iter().map(|c| Mutex::new(Some(c))).collect())
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -140,11 +149,14 @@ impl<W: Write + Send> ParquetWriter<W> {
             return Ok(());
         }
         let columns = std::mem::take(&mut self.columns);
-        let close = |column: ArrowColumnWriter| guarded(|| column.close());
-        let chunks: Vec<_> = columns.into_par_iter().map(close).collect::<Result<_>>()?;
+        let close = |i: usize| {
+            let column = lock(&columns[i]).take();
+            guarded(|| column.map(ArrowColumnWriter::close).transpose())
+        };
+        let chunks = self.executor.try_map(columns.len(), close)?;
         guarded(|| {
             let mut group = self.file.next_row_group()?;
-            chunks.into_iter().try_for_each(|c| c.append_to_row_group(&mut group))?;
+            chunks.into_iter().flatten().try_for_each(|c| c.append_to_row_group(&mut group))?;
             group.close()
         })?;
         self.rows = 0;
@@ -184,8 +196,9 @@ mod tests {
             RecordBatch::try_from_iter([("n", numbers), ("t", text), ("l", lists)]).unwrap();
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         let mut writer =
-            ParquetWriter::with_groups(&mut ours, &batch.schema(), None, 10_000, Purpose::Use)
+            ParquetWriter::with_groups(&mut ours, &batch.schema(), None, (10_000, Purpose::Use))
                 .unwrap();
+        writer.executor = crate::executor::default_executor();
         let properties = writer.file.properties().as_ref().clone();
         let mut usual =
             ArrowWriter::try_new(&mut theirs, batch.schema(), Some(properties)).unwrap();

@@ -2,9 +2,9 @@
 
 use super::Format;
 use super::failed::{failed, gave_up};
+use super::how::{How, Said};
 use super::json::JsonWriter;
 use super::parquet::ParquetWriter;
-use super::write::{Purpose, Said};
 use crate::details::BYTE_ORDER_MARK;
 use crate::foreign::guard;
 use arrow_array::RecordBatch;
@@ -34,14 +34,8 @@ enum Inner<W: Write + Send> {
 impl<W: Write + Send> Plain<W> {
     /// # Errors
     /// `Io`; `InvalidArgument` when the format cannot hold the schema.
-    pub(super) fn new(
-        out: W,
-        format: Format,
-        schema: &SchemaRef,
-        said: Said<'_>,
-        purpose: Purpose,
-    ) -> Result<Self> {
-        let (details, nulls) = match said {
+    pub(super) fn new(out: W, format: Format, schema: &SchemaRef, how: &How<'_>) -> Result<Self> {
+        let (details, nulls) = match how.said {
             Said::Old { nulls } => (None, nulls),
             Said::Details { details, native } => (Some(details).filter(|_| native), false),
         };
@@ -49,7 +43,7 @@ impl<W: Write + Send> Plain<W> {
             let failed = |e| failed(format, e);
             Ok(match format {
                 Format::Parquet => {
-                    Inner::Parquet(Box::new(ParquetWriter::new(out, schema, details, purpose)?))
+                    Inner::Parquet(Box::new(ParquetWriter::new(out, schema, details, how)?))
                 }
                 Format::ArrowFile => {
                     // A file has one dictionary for each column: later batches add to it.
@@ -90,7 +84,7 @@ impl<W: Write + Send> Plain<W> {
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let format = self.format;
         if let Inner::Parquet(w) = &mut self.inner {
-            // Works on several threads, each of which it guards.
+            // Works on the executor's threads, each of which it guards.
             return w.write(batch);
         }
         let failed = |e| failed(format, e);

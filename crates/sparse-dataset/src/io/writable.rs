@@ -6,8 +6,8 @@
 //! is taken.
 
 use super::Format;
+use super::how::How;
 use super::plain::Plain;
-use super::write::{Purpose, Said};
 use crate::arrow::{kind_of, to_batches};
 use crate::table::{Block, Column};
 use crate::wire::{put_bytes, put_uint};
@@ -130,8 +130,7 @@ fn probe(format: Format, schema: &Schema) -> Result<()> {
     }
     let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
     let batches = to_batches(&schema, &Block { rows: 2, columns }, None)?;
-    let mut writer =
-        Plain::new(std::io::sink(), format, &schema, Said::Old { nulls: true }, Purpose::Trial)?;
+    let mut writer = Plain::new(std::io::sink(), format, &schema, &How::trial())?;
     batches.iter().try_for_each(|batch| writer.write(batch))?;
     writer.finish()
 }

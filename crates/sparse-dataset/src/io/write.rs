@@ -4,32 +4,14 @@
 //! types are tried before a row is written (see [`writable`]), and a panic is an error.
 
 use super::Format;
+use super::how::How;
 use super::plain::Plain;
 use super::writable::writable;
 use crate::arrow::{to_batches, to_blocks};
-use crate::details::FileDetails;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use sparse_core::Result;
 use std::io::Write;
-
-/// What the file said besides its rows, to be said again.
-#[derive(Clone, Copy)]
-pub(crate) enum Said<'a> {
-    /// As before layout 3 of the manifest; with `nulls`, JSON has keys of nulls.
-    Old { nulls: bool },
-    /// What it said; `native` if the file keeps its format.
-    Details { details: &'a FileDetails, native: bool },
-}
-
-/// What a file is written for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// To be read.
-    Use,
-    /// To find out whether it can be written: nothing is spent on making it small.
-    Trial,
-}
 
 /// A data file in the making.
 pub(crate) struct FileWriter<W: Write + Send> {
@@ -46,15 +28,9 @@ impl<W: Write + Send> FileWriter<W> {
     ///
     /// # Errors
     /// `Io`; `InvalidArgument` naming the column when the format cannot hold its type.
-    pub(crate) fn new(
-        out: W,
-        format: Format,
-        schema: &SchemaRef,
-        said: Said<'_>,
-        purpose: Purpose,
-    ) -> Result<Self> {
+    pub(crate) fn new(out: W, format: Format, schema: &SchemaRef, how: &How<'_>) -> Result<Self> {
         let taken = writable(format, schema)?;
-        let writer = Plain::new(out, format, &taken, said, purpose)?;
+        let writer = Plain::new(out, format, &taken, how)?;
         Ok(FileWriter { writer, changed: (taken != *schema).then_some(taken) })
     }
 

@@ -1,9 +1,9 @@
 //! Rows that are equal to one of the base.
 
+use crate::executor::sort;
 use crate::numbers::Numbers;
 use crate::store::Spill;
-use rayon::prelude::*;
-use sparse_core::Result;
+use sparse_core::{Executor, Result};
 
 /// Stands for no row.
 pub(crate) const NONE: u64 = u64::MAX;
@@ -24,8 +24,8 @@ const ENTRY: u64 = 16;
 /// # Errors
 /// `Io` from temporary files.
 pub(crate) fn match_exact(
-    base: &Numbers,
-    derivative: &Numbers,
+    (base, derivative): (&Numbers, &Numbers),
+    executor: &dyn Executor,
     budget: usize,
     spill: &Spill,
 ) -> Result<Numbers> {
@@ -46,7 +46,7 @@ pub(crate) fn match_exact(
                 rows.push((hash, row));
             }
         }
-        rows.par_sort_unstable();
+        sort(executor, &mut rows);
         rows.dedup_by_key(|r| r.0);
         let table = Table::new(&rows, bits);
         let mut reader = derivative.reader();
@@ -132,6 +132,7 @@ impl<'a> Table<'a> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use sparse_core::Inline;
 
     fn numbers(list: &[u64], budget: usize) -> Numbers {
         let mut out = Numbers::new(list.len() as u64, 0, &Spill { budget, folder: None }).unwrap();
@@ -143,8 +144,8 @@ mod tests {
 
     fn found(base: &[u64], derivative: &[u64], budget: usize) -> Vec<Option<u64>> {
         let spill = Spill { budget, folder: None };
-        let out = match_exact(&numbers(base, budget), &numbers(derivative, budget), budget, &spill)
-            .unwrap();
+        let (base, derivative) = (numbers(base, budget), numbers(derivative, budget));
+        let out = match_exact((&base, &derivative), &Inline, budget, &spill).unwrap();
         out.range(0, out.len()).unwrap().into_iter().map(|n| (n != NONE).then_some(n)).collect()
     }
 

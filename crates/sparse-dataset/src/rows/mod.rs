@@ -4,6 +4,7 @@ mod exact;
 mod index;
 mod ops;
 mod origins;
+mod pair;
 mod place;
 mod rare;
 mod similar;
@@ -13,6 +14,8 @@ pub(crate) use exact::{NONE, match_exact};
 pub(crate) use index::{Filter, Index};
 pub(crate) use ops::{Op, code_ops, ops_of};
 pub(crate) use origins::{OriginCursor, Origins, spread};
+pub(crate) use pair::Similar;
+pub(crate) use similar::match_similar;
 
 /// Where a row comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,4 +27,3 @@ pub(crate) enum Origin {
     /// None.
     New,
 }
-pub(crate) use similar::{Similar, match_similar};

@@ -1,10 +1,9 @@
 //! Rows that have rare cells in common with a row of the base.
 
 use super::index::{Filter, Index};
-use super::similar::{LONG, Similar};
+use super::pair::{LONG, Similar};
 use super::{Origin, OriginCursor};
 use crate::store::Store;
-use rayon::prelude::*;
 use sparse_core::Result;
 
 /// Rows of the base that are remembered for a cell; cells in more rows say little.
@@ -36,7 +35,7 @@ impl Cells {
         let mut counts = vec![0u32; numbers.len()];
         let mut found: Vec<(u32, u32)> = Vec::new();
         for i in 0..s.base.blocks() {
-            s.cancel.check()?;
+            s.workers.cancel.check()?;
             for (hash, row) in s.base.hashes(i, pair.1)?.iter().zip(s.base.start(i)..) {
                 if !filter.may_have(*hash) {
                     continue;
@@ -71,8 +70,8 @@ pub(super) fn match_cells(
     rows: &[u64],
     origins: &mut OriginCursor<'_>,
 ) -> Result<()> {
-    let cells: Vec<Cells> =
-        s.pairs.par_iter().map(|&p| Cells::new(s, p, rows)).collect::<Result<_>>()?;
+    let executor = s.workers.executor;
+    let cells = executor.try_map(s.pairs.len(), |i| Cells::new(s, s.pairs[i], rows))?;
     let lens: Vec<f64> = s.pairs.iter().map(|p| s.mean_len(p.0)).collect::<Result<_>>()?;
     let total = s.base.rows() as f64;
     let price = total.log2() + 6.0;

@@ -1,34 +1,16 @@
 //! Rows that resemble one of the base: the successor of the row before, rows with rare cells in
 //! common, rows with similar text, and last the row at the same place.
 
+use super::pair::{LONG, ROWS_AT_ONCE, Similar};
 use super::place::{Place, Row};
 use super::{Origin, OriginCursor, Origins, rare, text};
 use crate::cells::similarity;
 use crate::cm::mix;
-use crate::store::Store;
-use rayon::prelude::*;
-use sparse_core::{CancelToken, Result};
-
-/// What is compared.
-pub(crate) struct Similar<'a> {
-    pub(crate) base: &'a Store,
-    pub(crate) derivative: &'a Store,
-    /// Columns that correspond, of equal kind: (of the derivative, of the base).
-    pub(crate) pairs: &'a [(usize, usize)],
-    /// Memory for indices, in bytes, roughly.
-    pub(crate) budget: usize,
-    pub(crate) cancel: &'a CancelToken,
-}
-
-/// The most rows that are looked for at once.
-pub(super) const ROWS_AT_ONCE: u64 = 400_000;
+use sparse_core::Result;
 
 /// Of the rows that are looked for first, one in so many must be found, or the others are not
 /// looked for.
 const WORTHWHILE: u64 = 100;
-
-/// Cells this long are worth finding on their own.
-pub(super) const LONG: usize = 24;
 
 /// Find counterparts for rows that have none.
 ///
@@ -95,7 +77,7 @@ impl Similar<'_> {
         let part_of = |row: u64| (row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % parts;
         let mut left = open;
         for part in 0..parts {
-            self.cancel.check()?;
+            self.workers.cancel.check()?;
             let mut rows = Vec::new();
             origins.each(|row, o| {
                 if o == Origin::New && part_of(row) == part {
@@ -148,12 +130,11 @@ impl Similar<'_> {
     /// is not the `first` time, neighbours that are copies led to nothing before.
     fn successors(&self, origins: &mut Origins, first: bool) -> Result<()> {
         let blocks: Vec<usize> = (0..self.derivative.blocks()).collect();
-        for part in blocks.chunks(rayon::current_num_threads().max(1)) {
-            self.cancel.check()?;
-            let found = part
-                .par_iter()
-                .map(|&i| self.successors_in(i, origins, first))
-                .collect::<Result<Vec<_>>>()?;
+        let executor = self.workers.executor;
+        for part in blocks.chunks(executor.width().max(1)) {
+            self.workers.cancel.check()?;
+            let found =
+                executor.try_map(part.len(), |i| self.successors_in(part[i], origins, first))?;
             let mut cursor = origins.cursor();
             found
                 .into_iter()
@@ -224,15 +205,5 @@ impl Similar<'_> {
             }
         }
         cursor.finish()
-    }
-
-    /// Bytes of an average cell of a column of the derivative.
-    pub(super) fn mean_len(&self, column: usize) -> Result<f64> {
-        if self.derivative.blocks() == 0 {
-            return Ok(0.0);
-        }
-        let block = self.derivative.block(0)?;
-        let c = block.columns.get(column);
-        Ok(c.map_or(0.0, |c| c.data.len() as f64 / block.rows.max(1) as f64))
     }
 }

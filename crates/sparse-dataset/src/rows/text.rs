@@ -1,14 +1,14 @@
 //! Rows with text like that of a row of the base.
 
 use super::index::{Filter, Ready};
+use super::pair::{LONG, ROWS_AT_ONCE, Similar};
 use super::place::Place;
-use super::similar::{LONG, ROWS_AT_ONCE, Similar};
 use super::{Origin, OriginCursor};
 use crate::cells::{similarity, tokens};
 use crate::cm::mix;
+use crate::executor::sort;
 use crate::table::Kind;
-use rayon::prelude::*;
-use sparse_core::Result;
+use sparse_core::{Executor, Result};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
@@ -39,10 +39,33 @@ fn texts(s: &Similar<'_>) -> Result<Vec<(usize, usize)>> {
     Ok(out)
 }
 
-/// Memory for each row that is looked for, roughly; zero if there is no text to look for.
+/// Memory for the best counterpart of a row, in bytes: each thread that searches has its own.
+const BEST: usize = 16;
+
+/// Threads whose memory is part of that of a row. A fixed number, whatever the executor has: how
+/// many rows are looked for at once must not depend on it, for the delta does.
+const COUNTED: usize = 2;
+
+/// Memory for each row that is looked for, in bytes, roughly; zero if there is no text to look for.
 pub(super) fn memory_of_a_row(s: &Similar<'_>) -> Result<usize> {
     let memory = texts(s)?.len() * SHINGLES * 10;
-    Ok(if memory == 0 { 0 } else { memory + 24 + 16 * (1 + rayon::current_num_threads()) })
+    Ok(if memory == 0 { 0 } else { memory + 24 + BEST * (1 + COUNTED) })
+}
+
+/// How many threads search for this many rows: more than [`COUNTED`] if the budget has room.
+fn searchers(s: &Similar<'_>, rows: usize) -> Result<usize> {
+    let spare = s.budget.saturating_sub(rows.saturating_mul(memory_of_a_row(s)?));
+    Ok(s.workers.executor.width().clamp(1, COUNTED + spare / (BEST * rows.max(1))))
+}
+
+/// Calls `f` with [`PART`] rows after the other, several at once, and returns the results in order.
+fn in_parts<R: Sync, T: Send>(
+    executor: &dyn Executor,
+    rows: &[R],
+    f: impl Fn(&[R]) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let parts: Vec<&[R]> = rows.chunks(PART).collect();
+    executor.try_map(parts.len(), |i| f(parts[i]))
 }
 
 /// Which rows of the base have a counterpart, one bit each; empty if all are searched.
@@ -72,8 +95,8 @@ const ROW_BITS: u32 = 20;
 const _: () = assert!(ROWS_AT_ONCE <= 1 << ROW_BITS);
 
 impl Shingled {
-    fn new(mut entries: Vec<u64>) -> Shingled {
-        entries.par_sort_unstable();
+    fn new(mut entries: Vec<u64>, executor: &dyn Executor) -> Shingled {
+        sort(executor, &mut entries);
         let filter = Filter::new(entries.iter().map(|&e| Shingled::spread(e)));
         Shingled { entries, filter }
     }
@@ -126,16 +149,17 @@ pub(super) fn match_text(
         Ok(out)
     };
     let mut entries = Vec::with_capacity(rows.len() * texts.len() * SHINGLES);
-    let threads = rayon::current_num_threads().max(1);
-    for parts in numbered.chunks(threads * PART) {
-        let found: Vec<_> = parts.par_chunks(PART).map(shingle).collect::<Result<_>>()?;
+    let executor = s.workers.executor;
+    let at_once = executor.width().max(1) * PART;
+    for parts in numbered.chunks(at_once) {
+        let found = in_parts(executor, parts, shingle)?;
         found.into_iter().for_each(|f| entries.extend(f));
     }
-    let index = Shingled::new(entries);
+    let index = Shingled::new(entries, executor);
     let claimed = claimed(s, origins)?;
     // The base row with the most shingles in common, for each row that is looked for.
     let search = |place: &mut Place<'_>, best: &mut Vec<(u32, u64)>, i: usize| -> Result<()> {
-        s.cancel.check()?;
+        s.workers.cancel.check()?;
         let free =
             |row: u64| claimed.get((row / 64) as usize).is_none_or(|w| w >> (row % 64) & 1 == 0);
         let wanted: Vec<u64> =
@@ -160,14 +184,15 @@ pub(super) fn match_text(
         }
         Ok(())
     };
-    let parts = (0..threads).into_par_iter().map(|t| {
+    let threads = searchers(s, rows.len())?;
+    let parts = executor.try_map(threads, |t| {
         let (mut best, mut place) = (vec![(0, 0); rows.len()], base_place());
         (t..s.base.blocks()).step_by(threads).try_for_each(|i| search(&mut place, &mut best, i))?;
         Ok(best)
-    });
+    })?;
     // As if the base was searched from its first row to its last.
     let mut best: Vec<(u32, u64)> = vec![(0, 0); rows.len()];
-    for part in parts.collect::<Result<Vec<_>>>()? {
+    for part in parts {
         for (a, b) in best.iter_mut().zip(part) {
             if b.0 > a.0 || (b.0 == a.0 && b.1 < a.1) {
                 *a = b;
@@ -191,9 +216,9 @@ pub(super) fn match_text(
         }
         Ok(out)
     };
-    for parts in numbered.chunks(threads * PART) {
-        s.cancel.check()?;
-        for found in parts.par_chunks(PART).map(check).collect::<Result<Vec<_>>>()? {
+    for parts in numbered.chunks(at_once) {
+        s.workers.cancel.check()?;
+        for found in in_parts(executor, parts, check)? {
             found.into_iter().try_for_each(|(row, base)| origins.set(row, Origin::Edit(base)))?;
         }
     }

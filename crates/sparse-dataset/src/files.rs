@@ -1,0 +1,217 @@
+//! Writing the rows of splits as data files, to disk or nowhere.
+
+use crate::arrow::Dictionaries;
+use crate::delta::DeltaDataset;
+use crate::details::FileDetails;
+use crate::exact::{Restyle, Style};
+use crate::form::WrittenForm;
+use crate::io::{FileWriter, Format, How, Purpose, Said};
+use crate::manifest::{FileRows, SplitRecord};
+use crate::table::Block;
+use sparse_core::{Error, Executor, Observer, Result};
+use sparse_output::{AtomicDir, AtomicFile};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::sync::Arc;
+
+/// Where files go.
+pub(crate) enum Target<'a> {
+    File(&'a AtomicFile),
+    Folder(&'a AtomicDir),
+    /// They are written, to find out whether they can be, and not kept.
+    Nowhere,
+}
+
+impl<'a> Target<'a> {
+    fn purpose(&self) -> Purpose {
+        match self {
+            Target::Nowhere => Purpose::Trial,
+            Target::File(_) | Target::Folder(_) => Purpose::Use,
+        }
+    }
+
+    /// Begins a file at a path in the folder.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn create(&self, relative: &str) -> Result<Box<dyn Write + Send + 'a>> {
+        match self {
+            Target::Nowhere => Ok(Box::new(std::io::sink())),
+            Target::File(f) => Ok(Box::new(BufWriter::with_capacity(1 << 20, *f))),
+            Target::Folder(folder) => {
+                folder.create_file(relative, 0)?;
+                let path = folder.temporary_path().join(relative);
+                let f = File::options()
+                    .write(true)
+                    .open(&path)
+                    .map_err(|e| Error::io("cannot write", e).in_file(relative))?;
+                Ok(Box::new(BufWriter::with_capacity(1 << 20, f)))
+            }
+        }
+    }
+}
+
+/// How the files of splits are written.
+#[derive(Clone)]
+pub(crate) struct Writing<'a> {
+    target: &'a Target<'a>,
+    /// The format of all files, if it is not their own.
+    format: Option<Format>,
+    /// Styles of text files, by path.
+    styles: &'a BTreeMap<String, Style>,
+    /// Whether JSON Lines are written as for deltas before layout 3.
+    old_json: bool,
+    /// Runs what is done in parallel.
+    executor: Arc<dyn Executor>,
+}
+
+static NO_STYLES: BTreeMap<String, Style> = BTreeMap::new();
+
+impl<'a> Writing<'a> {
+    /// Writes in each file's own format, text in this program's style.
+    pub(crate) fn new(target: &'a Target<'a>, executor: Arc<dyn Executor>) -> Writing<'a> {
+        Writing { target, format: None, styles: &NO_STYLES, old_json: false, executor }
+    }
+
+    /// Writes all files in this format, if there is one.
+    pub(crate) fn in_format(self, format: Option<Format>) -> Writing<'a> {
+        Writing { format, ..self }
+    }
+
+    /// Writes text files in these styles, by path.
+    pub(crate) fn styled(self, styles: &'a BTreeMap<String, Style>) -> Writing<'a> {
+        Writing { styles, ..self }
+    }
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) files: u64,
+    pub(crate) rows: u64,
+}
+
+impl DeltaDataset<'_> {
+    /// Decodes all rows, and writes the files of all splits.
+    pub(crate) fn write_splits(
+        &self,
+        writing: &Writing<'_>,
+        observer: &dyn Observer,
+    ) -> Result<Written> {
+        let mut sum = Written::default();
+        for (i, split) in self.delta.manifest.splits.iter().enumerate() {
+            let details = self.details.get(i).map_or(&[][..], |d| d);
+            let old_json = self.delta.manifest.old_json;
+            let mut files = Files::new(Writing { old_json, ..writing.clone() }, split, details);
+            files.advance()?;
+            self.each_group(i, observer, |block| files.rows(&block))?;
+            let written = files.end()?;
+            sum.files += written.files;
+            sum.rows += written.rows;
+        }
+        Ok(sum)
+    }
+}
+
+/// A file in the making.
+struct OpenFile<'a> {
+    writer: FileWriter<Box<dyn Write + Send + 'a>>,
+    /// Rows that are still to come.
+    left: u64,
+    form: WrittenForm,
+    /// Dictionaries that go on from batch to batch, where the format has one for all of them.
+    dictionaries: Option<Dictionaries>,
+}
+
+/// The files of a split, one after the other.
+pub(crate) struct Files<'a> {
+    writing: Writing<'a>,
+    split: &'a SplitRecord,
+    details: &'a [FileDetails],
+    next: usize,
+    open: Option<OpenFile<'a>>,
+    written: Written,
+}
+
+impl<'a> Files<'a> {
+    pub(crate) fn new(
+        writing: Writing<'a>,
+        split: &'a SplitRecord,
+        details: &'a [FileDetails],
+    ) -> Files<'a> {
+        Files { writing, split, details, next: 0, open: None, written: Written::default() }
+    }
+
+    /// Close the open file when it is full, and open the next, until one has room.
+    pub(crate) fn advance(&mut self) -> Result<()> {
+        loop {
+            match self.open.take() {
+                Some(open) if open.left > 0 => {
+                    self.open = Some(open);
+                    return Ok(());
+                }
+                Some(open) => open.writer.finish()?,
+                None => {}
+            }
+            let Some(file) = self.split.files.get(self.next) else { return Ok(()) };
+            let details = self.details.get(self.next).cloned().unwrap_or_default();
+            self.next += 1;
+            self.written.files += 1;
+            let format = self.writing.format.unwrap_or(file.format);
+            let style = self.writing.styles.get(&file.path).copied().unwrap_or_default();
+            let out = Box::new(Restyle::new(self.create(file, format)?, style));
+            let form = WrittenForm::new(&self.split.schema, &details, format)?;
+            let said = if self.writing.old_json {
+                Said::Old { nulls: style.nulls }
+            } else {
+                Said::Details { details: &details, native: format == file.format }
+            };
+            let executor = self.writing.executor.clone();
+            let how = How { said, purpose: self.writing.target.purpose(), executor };
+            let writer = FileWriter::new(out as _, format, form.schema(), &how)?;
+            let go_on = format == Format::ArrowFile && Dictionaries::are_in(form.schema());
+            let dictionaries = go_on.then(Dictionaries::default);
+            self.open = Some(OpenFile { writer, left: file.rows, form, dictionaries });
+        }
+    }
+
+    fn create(&self, file: &FileRows, format: Format) -> Result<Box<dyn Write + Send + 'a>> {
+        let mut relative = file.path.clone();
+        if format != file.format {
+            let stem = relative.rsplit_once('.').map_or(&*relative, |s| s.0);
+            relative = format!("{stem}.{}", format.extension());
+        }
+        self.writing.target.create(&relative)
+    }
+
+    /// Write the rows of a row group to the files that they belong to.
+    pub(crate) fn rows(&mut self, block: &Block) -> Result<()> {
+        let mut at = 0;
+        while at < block.rows {
+            self.advance()?;
+            let Some(open) = &mut self.open else {
+                return Err(Error::corrupt("more rows than the files have"));
+            };
+            let n = usize::try_from(open.left).unwrap_or(usize::MAX).min(block.rows - at);
+            for batch in open.form.batches(block, at, n, open.dictionaries.as_mut())? {
+                open.writer.write(&batch)?;
+            }
+            open.left -= n as u64;
+            at += n;
+            self.written.rows += n as u64;
+        }
+        Ok(())
+    }
+
+    /// Ends the last file, and tells what was written.
+    pub(crate) fn end(mut self) -> Result<Written> {
+        self.advance()?;
+        match self.open.take() {
+            Some(open) if open.left == 0 => open.writer.finish()?,
+            None => {}
+            Some(_) => return Err(Error::corrupt("fewer rows than the files have")),
+        }
+        Ok(self.written)
+    }
+}
