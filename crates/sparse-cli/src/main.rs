@@ -38,8 +38,8 @@ fn main() -> ExitCode {
     let (command, common) = (cli.command, cli.common);
     let (name, json) = (command.name(), common.json);
     panic::install_hook(json);
-    let result =
-        panic::catch(|| Session::new(name, common).and_then(|session| session.run(command)));
+    let run = || commands::run(&Session::new(name, common)?, command);
+    let result = panic::catch(run);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.

@@ -1,7 +1,6 @@
 //! What all commands share: threads, cancellation, progress, and where reports go.
 
-use crate::args::{Command, Common};
-use crate::commands;
+use crate::args::Common;
 use crate::failure::{ErrorJson, Failure};
 use crate::human::{plain, plain_json};
 use crate::progress::{Progress, eprint};
@@ -49,24 +48,12 @@ impl Session {
         Ok(Session { name, common, signals, pool, progress })
     }
 
-    /// Run `command` on this session's threads.
-    pub(crate) fn run(&self, command: Command) -> Result<(), Failure> {
-        let result = self.pool.install(|| match command {
-            Command::Compress(args) => commands::compress(self, args),
-            Command::Reconstruct(args) => commands::reconstruct(self, args),
-            Command::Verify(args) => commands::verify(self, args),
-            Command::Quality(args) => commands::quality(self, args),
-            Command::Info(args) => commands::info(self, &args),
-            Command::ExportAdapter(args) => commands::export_adapter(self, &args),
-            Command::CompressAdapter(args) => commands::compress_adapter(self, &args),
-            Command::Estimate(args) => commands::estimate(self, args),
-            #[cfg(feature = "dataset")]
-            Command::DatasetCompress(args) => commands::dataset::compress(self, args),
-            #[cfg(feature = "dataset")]
-            Command::DatasetReconstruct(args) => commands::dataset::reconstruct(self, args),
-            #[cfg(feature = "dataset")]
-            Command::DatasetEstimate(args) => commands::dataset::estimate(self, args),
-        });
+    /// Runs `command` on this session's threads.
+    pub(crate) fn run(
+        &self,
+        command: impl FnOnce() -> Result<(), Failure> + Send,
+    ) -> Result<(), Failure> {
+        let result = self.pool.install(command);
         self.progress.clear();
         result.map_err(|failure| match failure {
             Failure::Sparse(e) if e.kind() == ErrorKind::Cancelled => {

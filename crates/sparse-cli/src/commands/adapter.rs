@@ -1,6 +1,6 @@
 //! `sparse export-adapter` and `sparse compress-adapter`.
 
-use super::{lossy, open_delta};
+use super::shared::{lossy, open_delta};
 use crate::args::{CompressAdapter, ExportAdapter};
 use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};

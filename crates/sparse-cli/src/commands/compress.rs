@@ -1,7 +1,7 @@
 //! `sparse compress`.
 
-use super::lossy;
 use super::quality::sentence;
+use super::shared::lossy;
 use crate::args::{Compress, split_inputs};
 use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};

@@ -1,8 +1,8 @@
 //! `sparse dataset-compress`, `dataset-reconstruct` and `dataset-estimate`; `sparse verify` of such
 //! a delta.
 
-use super::lossy;
 use super::recorded::recorded_base;
+use super::shared::lossy;
 use crate::args::{DatasetCompress, DatasetEstimate, DatasetReconstruct};
 use crate::failure::Failure;
 use crate::human;

@@ -1,6 +1,6 @@
 //! `sparse estimate`.
 
-use super::lossy;
+use super::shared::lossy;
 use crate::args::{self, split_inputs};
 use crate::failure::Failure;
 use crate::human;

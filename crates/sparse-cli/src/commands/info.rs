@@ -1,6 +1,6 @@
 //! `sparse info`.
 
-use super::{lossy, open_delta};
+use super::shared::{lossy, open_delta};
 use crate::args;
 use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};

@@ -3,31 +3,38 @@
 mod adapter;
 mod compress;
 #[cfg(feature = "dataset")]
-pub(crate) mod dataset;
+mod dataset;
 mod estimate;
 mod info;
 mod quality;
 #[cfg(feature = "dataset")]
 mod recorded;
 mod restore;
+mod shared;
 
-pub(crate) use adapter::{compress as compress_adapter, export as export_adapter};
-pub(crate) use compress::compress;
-pub(crate) use estimate::estimate;
-pub(crate) use info::info;
-pub(crate) use quality::quality;
-pub(crate) use restore::{reconstruct, verify};
-
+use crate::args::Command;
 use crate::failure::Failure;
 use crate::session::Session;
-use sparse::{Codecs, Delta};
-use std::path::Path;
 
-/// A path for JSON, where only Unicode can stand.
-fn lossy(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-fn open_delta(session: &Session, path: &Path) -> Result<Delta, Failure> {
-    Ok(Delta::open_with(path, Codecs::default(), &session.limits())?)
+/// Runs a command on the threads of the session.
+///
+/// # Errors
+/// What the command reports, and [`Failure::Stopped`] when a signal stopped it.
+pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
+    session.run(|| match command {
+        Command::Compress(args) => compress::compress(session, args),
+        Command::Reconstruct(args) => restore::reconstruct(session, args),
+        Command::Verify(args) => restore::verify(session, args),
+        Command::Quality(args) => quality::quality(session, args),
+        Command::Info(args) => info::info(session, &args),
+        Command::ExportAdapter(args) => adapter::export(session, &args),
+        Command::CompressAdapter(args) => adapter::compress(session, &args),
+        Command::Estimate(args) => estimate::estimate(session, args),
+        #[cfg(feature = "dataset")]
+        Command::DatasetCompress(args) => dataset::compress(session, args),
+        #[cfg(feature = "dataset")]
+        Command::DatasetReconstruct(args) => dataset::reconstruct(session, args),
+        #[cfg(feature = "dataset")]
+        Command::DatasetEstimate(args) => dataset::estimate(session, args),
+    })
 }

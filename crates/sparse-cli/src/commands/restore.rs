@@ -1,6 +1,6 @@
 //! `sparse reconstruct` and `sparse verify`.
 
-use super::{lossy, open_delta};
+use super::shared::{lossy, open_delta};
 use crate::args::{Reconstruct, Verify, split_inputs};
 use crate::failure::Failure;
 use crate::human;
