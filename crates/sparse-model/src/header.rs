@@ -5,17 +5,16 @@
 //! stricter in two points: two tensors of the same name are an error, and so are more than 1024
 //! dimensions.
 
+mod faults;
 mod record;
 
+use faults::{LEN_BYTES, clip, invalid};
 use record::RawTensor;
 use sparse_core::{ByteSource, Dtype, Error, ErrorKind, Result, TensorSpec};
 use std::collections::HashSet;
 
 /// Largest header read, in bytes: the limit of the `safetensors` crate.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
-
-/// Bytes of the length field.
-const LEN_BYTES: u64 = 8;
 
 /// What the head of a safetensors file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,10 +130,6 @@ impl Header {
     }
 }
 
-fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::InvalidInput, message)
-}
-
 /// The length of the head of a file of `file_len` bytes that begins with `start`.
 fn head_len(start: &[u8], file_len: u64) -> Result<u64> {
     let is_header = start.get(LEN_BYTES as usize) == Some(&b'{');
@@ -206,11 +201,6 @@ impl RawTensor<'_> {
         }
         Ok(spec)
     }
-}
-
-/// Enough of a string from the file for an error message.
-fn clip(s: &str) -> &str {
-    s.char_indices().nth(40).map_or(s, |(end, _)| s.get(..end).unwrap_or(s))
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ mod dir;
 mod file;
 mod living;
 mod mode;
+mod remove;
 mod scratch;
 mod temp;
 

@@ -1,6 +1,6 @@
 //! The temporaries of this process, for a program that has to end before its work does.
 
-use crate::temp::remove;
+use crate::remove::remove;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};

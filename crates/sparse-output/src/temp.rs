@@ -2,6 +2,7 @@
 
 use crate::living::{Listed, living};
 use crate::mode::{Usual, private_file, private_folder};
+use crate::remove::remove;
 use sparse_core::{Error, ErrorKind, Result};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -185,19 +186,6 @@ fn lock(file: &File, path: &Path) -> bool {
         // Locks are mandatory on Windows, and would be in the way of readers.
         let _ = (file, path);
         true
-    }
-}
-
-/// Removes a file, a link, or a folder with all that is in it; it is no error if it is gone.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(e) => Err(e),
-    };
-    match removed {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }
 

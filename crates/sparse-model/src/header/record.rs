@@ -1,6 +1,6 @@
 //! What the JSON of a header says, before its rules are checked.
 
-use super::{LEN_BYTES, clip, invalid};
+use super::faults::{LEN_BYTES, clip, invalid};
 use crate::fields::{Array, Fault, Nullable, Object, Record, Text, Whole};
 use crate::fields::{once, read, required, skip};
 use serde_core::de::{self, MapAccess};

@@ -1,7 +1,8 @@
 //! Names that differ by a prefix.
 
-use super::{Counterpart, Fit, Matching, RenameEvidence, TensorEntry, fit};
-use sparse_core::{CancelToken, Result};
+use super::counterpart::{Counterpart, RenameEvidence};
+use super::state::{Fit, Matching, fit};
+use sparse_core::{CancelToken, Result, TensorEntry};
 use std::collections::{BTreeMap, HashMap};
 
 /// "Replace the first by the second": prefix of the target, prefix of the base.

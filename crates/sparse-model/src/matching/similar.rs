@@ -1,7 +1,8 @@
 //! Tensors that are alike without being equal.
 
+use super::counterpart::{Counterpart, RenameEvidence};
 use super::sample::{Sampler, Symbols};
-use super::{Counterpart, Matching, RenameEvidence};
+use super::state::Matching;
 use sparse_core::{CancelToken, Result, TensorSpec};
 use std::collections::BTreeMap;
 

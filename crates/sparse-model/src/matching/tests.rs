@@ -1,7 +1,8 @@
+use super::state::{Fit, fit};
 use super::*;
 use crate::testing::{Memory, T, memory, t, u8s};
 use proptest::prelude::*;
-use sparse_core::{Dtype, ErrorKind};
+use sparse_core::{Dtype, ErrorKind, TensorSpec};
 use std::sync::atomic::Ordering;
 
 /// Numbers that look like weights, from a small generator: about normal, of standard deviation
@@ -285,13 +286,13 @@ fn every_step_can_be_cancelled() {
     let (base, target) = (memory(vec![u8s("a.x", &[1; 64])]), memory(vec![u8s("b.x", &[2; 64])]));
     let cancelled = CancelToken::new();
     let mut matching = Matching::by_name(&base, &target);
-    matching.by_content(&cancelled).unwrap();
+    content::match_by_content(&mut matching, &cancelled).unwrap();
     prefix::match_by_prefix(&mut matching, &cancelled).unwrap();
     similar::match_by_similarity(&mut matching, &cancelled).unwrap();
     cancelled.cancel();
     let mut matching = Matching::by_name(&base, &target);
     let kind = |r: Result<()>| r.unwrap_err().kind();
-    assert_eq!(kind(matching.by_content(&cancelled)), ErrorKind::Cancelled);
+    assert_eq!(kind(content::match_by_content(&mut matching, &cancelled)), ErrorKind::Cancelled);
     assert_eq!(kind(prefix::match_by_prefix(&mut matching, &cancelled)), ErrorKind::Cancelled);
     assert_eq!(kind(similar::match_by_similarity(&mut matching, &cancelled)), ErrorKind::Cancelled);
 }
