@@ -20,6 +20,7 @@ pub mod disk;
 pub mod estimates;
 #[cfg(feature = "dataset")]
 pub mod faults;
+mod files;
 pub mod first_tensor;
 pub mod ladder;
 pub mod measure;

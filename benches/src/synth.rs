@@ -3,11 +3,13 @@
 mod layout;
 mod lora;
 mod noise;
+mod options;
 
 pub use layout::{Kind, Shape, SynthTensor, layout, one_matrix};
-pub use lora::Lora;
 pub use noise::{Gauss, Rng};
+pub use options::{Lora, SHARD_BYTES, Synth};
 
+use crate::files::put;
 use crate::pair::{header_bytes, show};
 use half::{bf16, f16};
 use sparse_core::{Dtype, Error, Result, TensorSpec};
@@ -15,36 +17,10 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Bytes of tensors up to which a shard grows; a larger tensor is a shard of its own.
-pub const SHARD_BYTES: u64 = 1_000_000_000;
 /// Bytes of one model that are made at a time: the bound on memory.
 const BLOCK_BYTES: usize = 16 << 20;
 /// Spread of base weights.
 const BASE_STD: f32 = 0.02;
-
-/// What to make.
-#[derive(Clone, Debug)]
-pub struct Synth {
-    /// Folder that gets `base/` and `finetuned/`, and perhaps `adapter/`.
-    pub out: PathBuf,
-    /// Size of one model in bytes, about.
-    pub bytes: u64,
-    /// Everything random follows from it: same seed, same files, whatever the number of threads.
-    pub seed: u64,
-    /// `Bf16`, `F16` or `F32`.
-    pub dtype: Dtype,
-    /// Typical size of a weight's update (standard deviation, before the spread between rows).
-    pub update: f32,
-    /// Worker threads.
-    pub threads: usize,
-    /// The fine-tune is the base with an adapter merged into its projections, and the adapter is
-    /// written, too.
-    pub lora: Option<Lora>,
-    /// Rows and columns: the model is a single projection of that shape, whatever `bytes` says.
-    pub matrix: Option<(u64, u64)>,
-    /// Largest shard, see [`SHARD_BYTES`].
-    pub shard_bytes: u64,
-}
 
 /// What was made.
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,7 +68,7 @@ pub fn synth(options: &Synth) -> Result<Made> {
     for folder in &folders {
         std::fs::create_dir(folder)
             .map_err(|e| Error::io("cannot create", e).in_file(show(folder)))?;
-        write(&folder.join("config.json"), shape.config(options.dtype).as_bytes())?;
+        put(&folder.join("config.json"), shape.config(options.dtype).as_bytes())?;
     }
     if let Some(lora) = options.lora {
         lora::write_adapter(options, lora, &tensors, &options.out.join("adapter"))?;
@@ -115,14 +91,10 @@ pub fn synth(options: &Synth) -> Result<Made> {
             "weight_map": index });
         let text = format!("{json:#}\n");
         for folder in &folders {
-            write(&folder.join("model.safetensors.index.json"), text.as_bytes())?;
+            put(&folder.join("model.safetensors.index.json"), text.as_bytes())?;
         }
     }
     Ok(made)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).map_err(|e| Error::io("cannot write", e).in_file(show(path)))
 }
 
 /// Write one shard of both models; its bytes in one of them.
@@ -246,6 +218,7 @@ fn make_row(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::put;
     use crate::pair::Pair;
 
     fn options(out: PathBuf, threads: usize) -> Synth {

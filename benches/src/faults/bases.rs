@@ -1,13 +1,14 @@
 //! Rows: the base is not the one that the delta was made against.
 
-use super::data::{
-    Made, derived, kinds, put, put_model, rows as made_rows, small_model, write_json,
-};
+use super::data::{Made, put_model, small_model};
 use super::dice::Dice;
+use super::kinds::kinds;
 use super::lab::Lab;
 use super::library::{Library, Right};
 use super::outcome::Outcome;
 use super::row::{Plan, Row, word};
+use super::tables::{derived, rows as made_rows, write_json};
+use crate::files::{get, put};
 use sparse_core::{Error, Result};
 use std::path::Path;
 
@@ -63,7 +64,7 @@ fn run(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
     }
     if way == "flip" {
         let file = if kind.dataset { base.clone() } else { base.join("model.safetensors") };
-        let mut bytes = super::data::get(&file)?;
+        let mut bytes = get(&file)?;
         let at = dice.below(bytes.len());
         if let Some(byte) = bytes.get_mut(at) {
             *byte ^= 1 << dice.below(8);

@@ -1,11 +1,12 @@
 //! Rows: inputs that change while the command reads them.
 
-use super::data::{Kind, get, put};
 use super::dice::{Dice, thin};
+use super::kinds::Kind;
 use super::lab::{Lab, Ran, difference};
 use super::library::Library;
 use super::outcome::{Outcome, Verdict};
 use super::row::{Plan, Row, word};
+use crate::files::{get, put};
 use crate::pair::show;
 use sparse_core::{Error, Result};
 use std::ffi::OsString;

@@ -1,7 +1,7 @@
 //! Rows: deltas that were damaged, cut, glued together, or made to lie.
 
-use super::data::Kind;
 use super::dice::{Dice, thin};
+use super::kinds::Kind;
 use super::library::{Library, Right};
 use super::outcome::{Outcome, Verdict};
 use super::row::{Plan, Row, number, word};

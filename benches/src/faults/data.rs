@@ -1,119 +1,14 @@
 //! The models and datasets that faults happen to, and their deltas.
 
 use super::dice::Dice;
+use super::kinds::{Kind, spilled};
 use super::lab::{Lab, difference};
-use crate::pair::show;
+use super::tables::{Row, derived, rows, write_json};
+use crate::files::put;
 use half::bf16;
 use sparse_core::{Error, ErrorKind, Result};
 use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
-
-/// A delta with what it was made of and what it restores.
-#[derive(Clone, Debug)]
-pub(super) struct Kind {
-    /// Its name, which is also its folder's.
-    pub(super) name: &'static str,
-    /// The folder with `base`, `target`, `delta.sparse` and `restored`.
-    folder: PathBuf,
-    /// Names of base and target in the folder.
-    files: [&'static str; 2],
-    /// Whether the target is a dataset.
-    pub(super) dataset: bool,
-    /// Whether it restores without a base.
-    pub(super) alone: bool,
-    /// Options of the command that made it.
-    pub(super) options: &'static [&'static str],
-    /// Whether every bit is tried.
-    pub(super) small: bool,
-}
-
-impl Kind {
-    /// The base.
-    pub(super) fn base(&self) -> PathBuf {
-        self.folder.join(self.files[0])
-    }
-
-    /// The fine-tuned model, adapter or derivative.
-    pub(super) fn target(&self) -> PathBuf {
-        self.folder.join(self.files[1])
-    }
-
-    /// The delta.
-    pub(super) fn delta(&self) -> PathBuf {
-        self.folder.join("delta.sparse")
-    }
-
-    /// What the delta restores, as the command wrote it.
-    pub(super) fn restored(&self) -> PathBuf {
-        if self.target().is_file() {
-            self.folder
-                .join(format!("restored.{}", self.files[1].rsplit('.').next().unwrap_or("bin")))
-        } else {
-            self.folder.join("restored")
-        }
-    }
-}
-
-const MODEL: [&str; 2] = ["base", "target"];
-const PARQUET: [&str; 2] = ["base.parquet", "target.parquet"];
-const JSON: [&str; 2] = ["base.jsonl", "target.jsonl"];
-
-/// Describes a kind of deltas, in the folder of all data.
-fn kind(
-    data: &Path,
-    name: &'static str,
-    files: [&'static str; 2],
-    options: &'static [&'static str],
-    small: bool,
-) -> Kind {
-    Kind {
-        name,
-        folder: data.join(name),
-        files,
-        dataset: files != MODEL,
-        alone: matches!(name, "alone" | "adapter"),
-        options,
-        small,
-    }
-}
-
-/// Describes the delta between datasets of more rows than fit 16 MB of memory; only some rows need
-/// it.
-pub(super) fn spilled(data: &Path) -> Kind {
-    kind(data, "spilled", PARQUET, &["--effort", "fast", "--memory", "16M"], false)
-}
-
-/// Lists the kinds of deltas, in the folder of all data.
-pub(super) fn kinds(data: &Path) -> Vec<Kind> {
-    let kind = |name, files, options, small| kind(data, name, files, options, small);
-    vec![
-        kind("lossless", MODEL, &[][..], true),
-        kind("alone", MODEL, &["--no-base"], true),
-        kind("int8", MODEL, &["--codec", "int8"], true),
-        kind("svd", MODEL, &["--codec", "svd=2"], true),
-        kind("within", MODEL, &["--max-error", "0.05"], true),
-        kind("adapter", MODEL, &[], true),
-        kind("rows", PARQUET, &[], true),
-        kind("exact", JSON, &["--exact"], true),
-        kind("model", MODEL, &[], false),
-        kind("table", PARQUET, &["--effort", "fast"], false),
-    ]
-}
-
-/// Writes `bytes` to `path`, and the folders it lies in.
-pub(super) fn put(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
-    let error = |e| Error::io("cannot write", e).in_file(show(path));
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(error)?;
-    }
-    fs::write(path, bytes).map_err(error)
-}
-
-/// Reads the file at `path`.
-pub(super) fn get(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|e| Error::io("cannot read", e).in_file(show(path)))
-}
+use std::path::Path;
 
 /// A tensor of a made-up model.
 pub(super) struct Made {
@@ -277,6 +172,18 @@ pub(super) fn make(lab: &Lab, kind: &Kind) -> Result<()> {
     }
 }
 
+fn tables(
+    base: &Path,
+    target: &Path,
+    n: usize,
+    dice: &mut Dice,
+    write: impl Fn(&Path, &[Row]) -> Result<()>,
+) -> Result<()> {
+    let rows = rows(n, dice);
+    write(base, &rows)?;
+    write(target, &derived(&rows, dice))
+}
+
 fn put_adapter(folder: &Path, dice: &mut Dice) -> Result<()> {
     let mut factors = Vec::new();
     for layer in 0..2 {
@@ -292,73 +199,4 @@ fn put_adapter(folder: &Path, dice: &mut Dice) -> Result<()> {
          \"base_model_name_or_path\": \"made up\", \"bias\": \"none\", \"fan_in_fan_out\": \
              false}\n",
     )
-}
-
-/// A row of a made-up table.
-#[derive(Clone, Debug)]
-pub(super) struct Row {
-    /// A number that tells rows apart.
-    pub(super) id: i64,
-    /// Some words.
-    pub(super) text: String,
-    /// A number with a fraction.
-    pub(super) score: f64,
-}
-
-const WORDS: [&str; 16] = [
-    "delta", "restores", "the", "model", "bit", "for", "a", "base", "of", "rows", "cells", "in",
-    "order", "from", "what", "changed",
-];
-
-/// Makes `n` rows.
-pub(super) fn rows(n: usize, dice: &mut Dice) -> Vec<Row> {
-    let row = |id: usize| {
-        let words = 3 + dice.below(9);
-        let text: Vec<&str> =
-            (0..words).filter_map(|_| WORDS.get(dice.below(16)).copied()).collect();
-        Row { id: id as i64, text: text.join(" "), score: dice.below(10_000) as f64 / 8.0 }
-    };
-    (0..n).map(row).collect()
-}
-
-/// Derives a table: rows removed, edited, moved and added.
-pub(super) fn derived(base: &[Row], dice: &mut Dice) -> Vec<Row> {
-    let mut out: Vec<Row> = base.iter().filter(|_| dice.share() > 0.1).cloned().collect();
-    for row in &mut out {
-        if dice.share() < 0.1 {
-            row.text.push_str(" edited");
-        }
-    }
-    let third = out.len() / 3;
-    out.rotate_left(third);
-    let mut new = rows(base.len() / 20 + 1, dice);
-    new.iter_mut().for_each(|r| r.id += 1_000_000);
-    out.extend(new);
-    out
-}
-
-fn tables(
-    base: &Path,
-    target: &Path,
-    n: usize,
-    dice: &mut Dice,
-    write: impl Fn(&Path, &[Row]) -> Result<()>,
-) -> Result<()> {
-    let rows = rows(n, dice);
-    write(base, &rows)?;
-    write(target, &derived(&rows, dice))
-}
-
-/// Writes rows as JSON Lines.
-pub(super) fn write_json(path: &Path, rows: &[Row]) -> Result<()> {
-    let mut text = String::new();
-    for r in rows {
-        // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "{{\"id\": {}, \"text\": {:?}, \"score\": {:?}}}",
-            r.id, r.text, r.score
-        );
-    }
-    put(path, text)
 }

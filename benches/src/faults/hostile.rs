@@ -1,10 +1,11 @@
 //! Rows: deltas whose checksums fit and whose content lies.
 
-use super::data::Kind;
 use super::dice::{Dice, thin};
+use super::kinds::Kind;
 use super::library::{Library, Right};
 use super::outcome::{Outcome, Verdict};
 use super::row::{Plan, Row, number, word};
+use crate::files::get;
 use sparse_container::{PieceSource, Reader, checksum, chunk_checksum};
 use sparse_core::{Error, Limits, Result};
 
@@ -21,7 +22,7 @@ pub(super) fn rows() -> Vec<Row> {
             |lab| {
                 let mut all = Vec::new();
                 for kind in lab.kinds().iter().filter(|k| k.small) {
-                    let n = Parts::of(&super::data::get(&kind.delta())?)?.index.len();
+                    let n = Parts::of(&get(&kind.delta())?)?.index.len();
                     let of_kind =
                         (0..n).flat_map(|at| BYTES.map(|how| format!("{} {how} {at}", kind.name)));
                     all.extend(thin(of_kind.collect(), lab.most(usize::MAX, 40)));
@@ -55,10 +56,7 @@ pub(super) fn rows() -> Vec<Row> {
                         // Seconds each: what is coded wrongly decodes to as much as limits allow.
                         (false, true) => lab.most(100, 1),
                     };
-                    let n = records(&super::data::get(&kind.delta())?)?
-                        .iter()
-                        .map(|r| r.len)
-                        .sum::<usize>();
+                    let n = records(&get(&kind.delta())?)?.iter().map(|r| r.len).sum::<usize>();
                     let of_kind = (0..n)
                         .flat_map(|at| PAYLOAD.map(|how| format!("{} {how} {at}", kind.name)));
                     all.extend(thin(of_kind.collect(), most));

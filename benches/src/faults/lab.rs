@@ -1,6 +1,6 @@
 //! Where trials take place, and running the command in it.
 
-use super::data::Kind;
+use super::kinds::{Kind, kinds, spilled};
 use super::outcome::{Outcome, Verdict};
 use crate::pair::show;
 use sparse_core::{Error, ErrorKind, Result};
@@ -135,7 +135,7 @@ impl Lab {
 
     /// All kinds of deltas.
     pub(super) fn kinds(&self) -> Vec<Kind> {
-        super::data::kinds(&self.data())
+        kinds(&self.data())
     }
 
     /// The kind of delta called `name`.
@@ -143,7 +143,7 @@ impl Lab {
     /// # Errors
     /// `InvalidArgument` when there is none.
     pub(super) fn kind(&self, name: &str) -> Result<Kind> {
-        let spilled = super::data::spilled(&self.data());
+        let spilled = spilled(&self.data());
         let found = self.kinds().into_iter().chain([spilled]).find(|k| k.name == name);
         found.ok_or_else(|| Error::invalid_argument(format!("no kind of delta is called {name}")))
     }

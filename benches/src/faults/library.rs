@@ -1,8 +1,9 @@
 //! Trials within this process, on the libraries.
 
-use super::data::{Kind, put};
+use super::kinds::Kind;
 use super::lab::{Lab, difference, names};
 use super::outcome::{Outcome, Verdict};
+use crate::files::{get, put};
 use sparse::{Codecs, Delta, Limits, Model, Overwrite, Result, Unobserved};
 use sparse_core::ByteSource;
 use sparse_dataset::{Dataset, DatasetDelta, DeltaDataset};
@@ -50,7 +51,7 @@ impl<'a> Library<'a> {
     /// `Io`.
     pub(super) fn bytes(&mut self, path: &Path) -> Result<&[u8]> {
         if !self.files.contains_key(path) {
-            self.files.insert(path.to_owned(), super::data::get(path)?);
+            self.files.insert(path.to_owned(), get(path)?);
         }
         Ok(self.files.get(path).map_or(&[], |b| b))
     }

@@ -1,7 +1,7 @@
 //! The `faults` command: every kind of fault that can be brought about, many times, and what became
 //! of it.
 //!
-//! `row::rows` lists the faults. A row plans its trials as lines of words, `worker` runs them in
+//! `rows::rows` lists the faults. A row plans its trials as lines of words, `worker` runs them in
 //! processes of their own, `outcome` says what is right, and `table` writes what
 //! docs/RELIABILITY.md shows.
 
@@ -14,20 +14,24 @@ mod dice;
 mod disk;
 mod hostile;
 mod killed;
+mod kinds;
 mod lab;
 mod library;
 mod outcome;
 mod parquet;
 mod rivals;
 mod row;
+mod rows;
 mod scene;
 mod streams;
 mod table;
+mod tables;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod trace;
 mod worker;
 
 use crate::args::Args;
+use crate::files::put;
 use crate::measure::Machine;
 use crate::pair::show;
 use lab::Lab;
@@ -100,7 +104,7 @@ impl Folder {
 }
 
 fn row_of(name: &str) -> Result<Row> {
-    let found = row::rows().into_iter().find(|r| r.name == name);
+    let found = rows::rows().into_iter().find(|r| r.name == name);
     found.ok_or_else(|| Error::invalid_argument(format!("no row is called {name}")))
 }
 
@@ -122,7 +126,7 @@ fn all_rows(
     let machine = Machine::describe();
     let start = Instant::now();
     let mut results = Vec::new();
-    for row in row::rows().into_iter().filter(chosen) {
+    for row in rows::rows().into_iter().filter(chosen) {
         let began = Instant::now();
         let result = worker::run_row(lab, &row, jobs)?;
         match &result {
@@ -149,7 +153,7 @@ fn all_rows(
     println!("{text}");
     if let Some(path) = out.map(Path::new) {
         let document = std::fs::read_to_string(path).unwrap_or_default();
-        data::put(path, table::embed(&document, &text))?;
+        put(path, table::embed(&document, &text))?;
     }
     let right = results.iter().all(|(_, r)| r.as_ref().map_or(true, outcome::Tally::is_right));
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -1,6 +1,7 @@
 //! Made-up tables as Parquet files.
 
-use super::data::{Row, put};
+use super::tables::Row;
+use crate::files::put;
 use crate::pair::show;
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};

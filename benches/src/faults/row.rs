@@ -38,17 +38,3 @@ pub(super) fn word(trial: &str, n: usize) -> &str {
 pub(super) fn number(trial: &str, n: usize) -> u64 {
     word(trial, n).parse().unwrap_or(0)
 }
-
-/// All rows, in the order of the table.
-pub(super) fn rows() -> Vec<Row> {
-    let mut rows = super::killed::rows();
-    rows.extend(super::calls::rows());
-    rows.extend(super::disk::rows());
-    rows.extend(super::streams::rows());
-    rows.extend(super::damage::rows());
-    rows.extend(super::hostile::rows());
-    rows.extend(super::bases::rows());
-    rows.extend(super::changing::rows());
-    rows.extend(super::rivals::rows());
-    rows
-}

@@ -1,9 +1,10 @@
 //! One run of the command at an output that was or was not there before, and what is right
 //! afterwards.
 
-use super::data::{Kind, put};
+use super::kinds::Kind;
 use super::lab::{Lab, Ran, difference, names};
 use super::outcome::{Outcome, Verdict};
+use crate::files::put;
 use crate::pair::show;
 use sparse_core::{Error, Result};
 use std::ffi::OsString;

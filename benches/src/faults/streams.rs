@@ -1,8 +1,8 @@
 //! Rows: a writer or a source of bytes that the program gives to the libraries fails at its n-th
 //! call.
 
-use super::data::Kind;
 use super::dice::thin;
+use super::kinds::Kind;
 use super::lab::Lab;
 use super::library::{Act, Library, panic_text};
 use super::outcome::{Outcome, Verdict};

@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn rows_show_what_was_counted() {
-        let rows = super::super::row::rows();
+        let rows = super::super::rows::rows();
         let mut tally = Tally::default();
         tally.add("x", Outcome::refused());
         tally.add("y", Outcome::new(Verdict::Missed, ""));

@@ -6,6 +6,7 @@ use super::lab::{LIMIT, Lab};
 use super::library::{Library, panic_text};
 use super::outcome::{Outcome, Tally, Verdict};
 use super::row::{Plan, Row};
+use crate::files::put;
 use crate::pair::show;
 use sparse_core::{Error, Result};
 use std::fs;
@@ -45,7 +46,7 @@ pub(super) fn run_row(
         Plan::Trials(trials) => trials,
         Plan::Skipped(reason) => return Ok(Err(reason)),
     };
-    super::data::put(&plan_file(lab, row), trials.join("\n"))?;
+    put(&plan_file(lab, row), trials.join("\n"))?;
     let jobs = jobs.clamp(1, trials.len().max(1));
     let tallies: Vec<Result<Tally>> = std::thread::scope(|scope| {
         let run = |first| {

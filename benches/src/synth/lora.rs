@@ -1,20 +1,13 @@
 //! Fine-tunes that are merged adapters.
 
+use super::layout::{Kind, SynthTensor};
 use super::noise::{Gauss, Rng};
-use super::{Kind, Synth, SynthTensor, write};
+use super::options::{Lora, Synth};
+use crate::files::put;
 use crate::pair::{header_bytes, show};
 use half::{bf16, f16};
 use sparse_core::{Dtype, Error, Result, TensorSpec};
 use std::path::Path;
-
-/// How the fine-tune comes about, where it is a merged LoRA and not noise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lora {
-    /// Rank of the adapter of each projection.
-    pub rank: usize,
-    /// Whether the product is rounded to the type before it is added, as PEFT's safe merge does.
-    pub product: bool,
-}
 
 /// The factor `A` of tensor `index`: `rank` rows.
 pub(super) fn right(
@@ -86,7 +79,7 @@ pub(super) fn write_adapter(
         "peft_type": "LORA", "r": lora.rank, "lora_alpha": lora.rank, "use_rslora": false,
         "fan_in_fan_out": false, "bias": "none", "base_model_name_or_path": "base",
     });
-    write(&folder.join("adapter_config.json"), format!("{config:#}\n").as_bytes())?;
+    put(&folder.join("adapter_config.json"), format!("{config:#}\n").as_bytes())?;
     let (gauss, mut specs, mut data) = (Gauss::new(), Vec::new(), Vec::new());
     for (index, tensor) in (0..).zip(tensors).filter(|(_, t)| t.kind == Kind::Linear) {
         let path = tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name);
@@ -105,5 +98,5 @@ pub(super) fn write_adapter(
     let mut file =
         header_bytes(Some("{\"format\":\"pt\"}"), specs.iter().map(|(n, s)| (n.as_str(), s)));
     file.extend(data);
-    write(&folder.join("adapter_model.safetensors"), &file)
+    put(&folder.join("adapter_model.safetensors"), &file)
 }
