@@ -1,10 +1,8 @@
 //! `sparse-bench datasets`: deltas of datasets beside their peers, every round trip verified.
 
 use sparse_codecs::zstd;
-use sparse_core::{Error, Limits, Result, Unobserved};
-use sparse_dataset::{
-    Dataset, DatasetDelta, DeltaDataset, Format, Options, Overwrite, compress_to_path,
-};
+use sparse_core::{Error, Result};
+use sparse_dataset::{Compressor, Dataset, DatasetDelta, Format, Overwrite, Restorer};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -58,39 +56,24 @@ pub fn measure(folder: &Path) -> Result<Row> {
     let temporary =
         tempfile::tempdir().map_err(|e| Error::io("cannot create a temporary folder", e))?;
     let at = |name: &str| temporary.path().join(name);
-    let options = Options::default();
     let base = Dataset::open(folder.join("base.parquet"))?;
     let derivative = Dataset::open(folder.join("derivative.parquet"))?;
     let start = Instant::now();
     let delta_path = at("d.sparse");
-    let report = compress_to_path(
-        &base,
-        &derivative,
-        &delta_path,
-        Overwrite::Refuse,
-        &options,
-        &Unobserved,
-    )?;
+    let report = Compressor::new(&derivative).base(&base).write(&delta_path)?;
     let compress = start.elapsed();
     let start = Instant::now();
-    let delta = DatasetDelta::open(&delta_path, &Limits::default())?;
-    let data = DeltaDataset::new(&delta, &base, &options, &Unobserved)?;
-    data.verify(&Unobserved)?;
+    let delta = DatasetDelta::open(&delta_path)?;
+    let data = Restorer::new(&delta).base(&base).open()?;
+    data.verify()?;
     let verify = start.elapsed();
     // Read back what was written, with another reader than the one that decodes: against the
     // original it is a delta without changes.
     let restored = at("restored.arrow");
-    data.write(&restored, Some(Format::ArrowFile), Overwrite::Refuse, &Unobserved)?;
+    data.write(&restored, Some(Format::ArrowFile), Overwrite::Refuse)?;
     let again = Dataset::open(&restored)?;
-    let same = compress_to_path(
-        &derivative,
-        &again,
-        at("same.sparse"),
-        Overwrite::Refuse,
-        &options,
-        &Unobserved,
-    )?;
-    if same.copied != report.rows || same.rows != report.rows {
+    let same = Compressor::new(&again).base(&derivative).write(at("same.sparse"))?;
+    if same.rows.copied != report.rows.total || same.rows.total != report.rows.total {
         return Err(Error::corrupt("what was restored differs from the original"));
     }
     let patch = patch(&base, &restored, &at)?;
@@ -108,15 +91,13 @@ pub fn measure(folder: &Path) -> Result<Row> {
 
 /// The size of a binary patch between the two tables as Arrow files.
 fn patch(base: &Dataset, derivative: &Path, at: &dyn Fn(&str) -> PathBuf) -> Result<Option<u64>> {
-    let options = Options::default();
-    compress_to_path(base, base, at("b.sparse"), Overwrite::Refuse, &options, &Unobserved)?;
-    let delta = DatasetDelta::open(at("b.sparse"), &Limits::default())?;
+    Compressor::new(base).base(base).write(at("b.sparse"))?;
+    let delta = DatasetDelta::open(at("b.sparse"))?;
     let path = at("base.arrow");
-    DeltaDataset::new(&delta, base, &options, &Unobserved)?.write(
+    Restorer::new(&delta).base(base).open()?.write(
         &path,
         Some(Format::ArrowFile),
         Overwrite::Refuse,
-        &Unobserved,
     )?;
     let read = |p: &Path| std::fs::read(p).map_err(|e| Error::io("cannot read", e));
     let (from, to) = (read(&path)?, read(derivative)?);

@@ -15,7 +15,7 @@ use half::{bf16, f16};
 use sparse_core::{Dtype, Error, Result, TensorSpec};
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Bytes of one model that are made at a time: the bound on memory.
 const BLOCK_BYTES: usize = 16 << 20;
@@ -218,7 +218,6 @@ fn make_row(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::put;
     use crate::pair::Pair;
 
     fn options(out: PathBuf, threads: usize) -> Synth {

@@ -3,7 +3,7 @@
 //! An input is a schema as in a manifest, the number of rows, and the cells.
 
 use crate::Seed;
-use crate::datasets::{FORMATS, fixtures, name_of, options, quiet};
+use crate::datasets::{FORMATS, fixtures, name_of, quiet};
 use crate::input::Input;
 use sparse_dataset::fuzzing::{batches, example, schema, write, write_schema};
 
@@ -30,8 +30,7 @@ pub fn seeds() -> Vec<Seed> {
     for path in fixtures(&["arrow", "jsonl", "parquet"]) {
         let name = name_of(&path);
         if !name.contains("derivative") {
-            let (schema, rows, cells) =
-                example(&path, 4, &options()).expect("a fixture can be read");
+            let (schema, rows, cells) = example(&path, 4).expect("a fixture can be read");
             out.push((name, [&schema[..], &[rows as u8], &cells].concat()));
         }
     }

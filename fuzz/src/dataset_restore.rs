@@ -4,9 +4,9 @@
 //! [`crafted`](crate::crafted), repairs them.
 
 use crate::Seed;
-use crate::datasets::{BASE, Bench, deltas, options, quiet};
-use sparse_core::{ErrorKind, Unobserved};
-use sparse_dataset::{DatasetDelta, DeltaDataset, Format, Overwrite, from_arrow};
+use crate::datasets::{BASE, Bench, MEMORY, deltas, limits, quiet};
+use sparse_core::ErrorKind;
+use sparse_dataset::{DatasetDelta, Format, Overwrite, Restorer, from_arrow};
 use std::fs;
 use std::sync::OnceLock;
 
@@ -25,15 +25,17 @@ pub fn run(data: &[u8]) {
     let Bench { base, room } = bench();
     let (file, out) = (room.join("delta.sparse"), room.join("out"));
     fs::write(&file, data).expect("files can be written");
-    let options = options();
-    let Ok(delta) = DatasetDelta::open(&file, &options.limits) else { return };
+    let Ok(delta) = DatasetDelta::open_with(&file, &limits()) else { return };
     let splits = delta.splits();
     let rows = splits.iter().map(|s| s.rows).fold(0u64, u64::saturating_add);
     if rows.max(delta.decoded_bytes()) > MAX_ROWS {
         return;
     }
-    let Ok(restored) = DeltaDataset::new(&delta, base, &options, &Unobserved) else { return };
-    let verified = restored.verify(&Unobserved);
+    let Ok(restored) = Restorer::new(&delta).base(base).memory(MEMORY).limits(limits()).open()
+    else {
+        return;
+    };
+    let verified = restored.verify();
     for split in &splits {
         for batch in restored.batches(&split.name, 0..split.rows).into_iter().flatten() {
             if batch.map_err(from_arrow).is_err() {
@@ -42,9 +44,9 @@ pub fn run(data: &[u8]) {
         }
     }
     for format in [None, Some(Format::Parquet)] {
-        let written = restored.write(&out, format, Overwrite::Refuse, &Unobserved);
+        let written = restored.write(&out, format, Overwrite::Refuse);
         match (&verified, &written) {
-            (Ok(rows), Ok(report)) => assert_eq!(*rows, report.rows),
+            (Ok(found), Ok(report)) => assert_eq!(found.rows, report.rows),
             (Ok(_), Err(e)) if format.is_none() => {
                 let allowed = [
                     ErrorKind::Io,

@@ -2,9 +2,9 @@
 
 use crate::Seed;
 use crate::room::room;
-use sparse_core::{CancelToken, Limits, Unobserved};
+use sparse_core::Limits;
 use sparse_dataset::fuzzing::RowGroups;
-use sparse_dataset::{Dataset, Format, Options, compress};
+use sparse_dataset::{Compressor, Dataset, Format};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Once, OnceLock};
@@ -60,19 +60,18 @@ pub(crate) fn fixtures(endings: &[&str]) -> Vec<PathBuf> {
     paths
 }
 
-/// Options under which no input takes long.
-pub(crate) fn options() -> Options {
+/// Limits under which no input takes long.
+pub(crate) fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_index_bytes = 1 << 20;
     limits.max_params_bytes = 1 << 20;
     limits.max_chunk_bytes = 1 << 20;
     limits.max_output_bytes = 16 << 20;
-    let mut options = Options::default();
-    options.memory = 64 << 20;
-    options.limits = limits;
-    options.cancel = CancelToken::new();
-    options
+    limits
 }
+
+/// Memory to work with.
+pub(crate) const MEMORY: usize = 64 << 20;
 
 /// Deltas: golden ones, of other bases, and those of several datasets against [`BASE`].
 pub(crate) fn deltas() -> Vec<Seed> {
@@ -91,10 +90,9 @@ pub(crate) fn deltas() -> Vec<Seed> {
         ("pyarrow-derivative.arrow", false),
         ("datasets-derivative", false),
     ] {
-        let mut options = options();
-        options.exact = exact;
-        let mut file = Vec::new();
-        compress(&base, &open(name), &mut file, &options, &Unobserved).expect("it can be coded");
+        let target = open(name);
+        let job = Compressor::new(&target).base(&base).memory(MEMORY).limits(limits());
+        let (file, _) = job.exact(exact).write_to(Vec::new()).expect("it can be coded");
         out.push((format!("{name}{}", if exact { "-exact" } else { "" }), file));
     }
     out

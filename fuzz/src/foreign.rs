@@ -2,9 +2,9 @@
 //! target per format.
 
 use crate::Seed;
-use crate::datasets::{Bench, foreign, options, quiet};
-use sparse_core::{ErrorKind, Unobserved};
-use sparse_dataset::{Dataset, compress};
+use crate::datasets::{Bench, MEMORY, foreign, limits, quiet};
+use sparse_core::ErrorKind;
+use sparse_dataset::{Compressor, Dataset};
 use std::sync::OnceLock;
 
 fn bench() -> &'static Bench {
@@ -20,8 +20,8 @@ fn check(ending: &str, data: &[u8]) {
     std::fs::write(&path, data).expect("files can be written");
     let compressed = || {
         let derivative = Dataset::open(&path)?;
-        compress(base, &derivative, std::io::sink(), &options(), &Unobserved)
-            .map(|report| report.rows)
+        let job = Compressor::new(&derivative).base(base).memory(MEMORY).limits(limits());
+        job.write_to(std::io::sink()).map(|(_, report)| report.rows.total)
     };
     if let Err(e) = compressed() {
         // The input is at fault, not the delta.

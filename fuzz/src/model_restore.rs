@@ -7,7 +7,7 @@ use crate::Seed;
 use crate::models::files;
 use crate::room::{put, room};
 use sparse::{
-    Codecs, Compressor, Delta, DeltaModel, ErrorKind, Limits, Model, Policy, Restorer, Setting,
+    Codecs, Compressor, Delta, DeltaModel, ErrorKind, Limits, Model, Policy, Restorer,
     TensorSource, Verifier, inspect,
 };
 use std::fs;

@@ -4,9 +4,9 @@ use super::kinds::Kind;
 use super::lab::{Lab, difference, names};
 use super::outcome::{Outcome, Verdict};
 use crate::files::{get, put};
-use sparse::{Codecs, Delta, Limits, Model, Overwrite, Result, Unobserved};
+use sparse::{Codecs, Delta, Limits, Model, Overwrite, Result};
 use sparse_core::ByteSource;
-use sparse_dataset::{Dataset, DatasetDelta, DeltaDataset};
+use sparse_dataset::{Dataset, DatasetDelta, Restorer};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -154,13 +154,12 @@ impl<'a> Library<'a> {
     }
 
     fn try_dataset(&mut self, delta: &Path, base: &Path, out: &Path) -> [Result<()>; 2] {
-        let options = sparse_dataset::Options::default();
         // An error is told twice.
         let twice = |e: sparse::Error| {
             let again = sparse::Error::new(e.kind(), e.message().to_owned());
             [Err(e), Err(again)]
         };
-        let delta = match DatasetDelta::open(delta, &options.limits) {
+        let delta = match DatasetDelta::open(delta) {
             Ok(delta) => delta,
             Err(e) => return twice(e),
         };
@@ -169,12 +168,12 @@ impl<'a> Library<'a> {
             Err(e) => return twice(e),
         };
         let verify = || -> Result<()> {
-            let data = DeltaDataset::new(&delta, base, &options, &Unobserved)?;
-            data.verify(&Unobserved).map(drop)
+            let data = Restorer::new(&delta).base(base).open()?;
+            data.verify().map(drop)
         };
         let restore = || -> Result<()> {
-            let data = DeltaDataset::new(&delta, base, &options, &Unobserved)?;
-            data.write(out, None, Overwrite::Refuse, &Unobserved).map(drop)
+            let data = Restorer::new(&delta).base(base).open()?;
+            data.write(out, None, Overwrite::Refuse).map(drop)
         };
         [verify(), restore()]
     }

@@ -8,7 +8,7 @@ use super::library::{Act, Library, panic_text};
 use super::outcome::{Outcome, Verdict};
 use super::row::{Plan, Row, number, word};
 use crate::pair::show;
-use sparse::{Bound, Model, Policy, Unobserved};
+use sparse::{Bound, Model, Policy};
 use sparse_core::{ByteSource, Error, Result};
 use sparse_dataset::Dataset;
 use std::io::{self, Write};
@@ -80,9 +80,10 @@ impl Write for Faulty<'_> {
 fn compress(kind: &Kind, writer: Faulty<'_>) -> Result<()> {
     if kind.dataset {
         let [base, target] = [kind.base(), kind.target()].map(Dataset::open);
-        let mut options = sparse_dataset::Options::default();
-        options.exact = kind.name == "exact";
-        return sparse_dataset::compress(&base?, &target?, writer, &options, &Unobserved).map(drop);
+        let exact = kind.name == "exact";
+        let (base, target) = (base?, target?);
+        let job = sparse_dataset::Compressor::new(&target).base(&base).exact(exact);
+        return job.write_to(writer).map(drop);
     }
     let open = |path| Model::open(path);
     let base = if kind.alone { None } else { Some(open(kind.base())?) };

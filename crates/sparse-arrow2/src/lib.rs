@@ -10,8 +10,7 @@
 //! ```
 //! use arrow2::{array::Utf8Array, chunk::Chunk, datatypes::{DataType, Field, Schema}};
 //! use sparse_arrow2::{Batch, Stored, chunks};
-//! use sparse_core::Unobserved;
-//! use sparse_dataset::{DatasetDelta, DeltaDataset, Options, Overwrite, compress_to_path};
+//! use sparse_dataset::{Compressor, DatasetDelta, Restorer};
 //!
 //! # fn main() -> sparse_core::Result<()> {
 //! let schema = Schema::from(vec![Field::new("text", DataType::Utf8, true)]);
@@ -22,12 +21,11 @@
 //! let derivative = Stored::new(&schema, [batch(&["three", "one", "zwei"])], None)?;
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let path = folder.path().join("d.sparse");
-//! let options = Options::default();
 //! let (old, new) = (base.dataset(), derivative.dataset());
-//! compress_to_path(old, new, &path, Overwrite::Refuse, &options, &Unobserved)?;
+//! Compressor::new(new).base(old).write(&path)?;
 //!
-//! let delta = DatasetDelta::open(&path, &options.limits)?;
-//! let data = DeltaDataset::new(&delta, base.dataset(), &options, &Unobserved)?;
+//! let delta = DatasetDelta::open(&path)?;
+//! let data = Restorer::new(&delta).base(base.dataset()).open()?;
 //! let restored = chunks(&data, "default", 0..3)?.collect::<sparse_core::Result<Vec<_>>>()?;
 //! assert_eq!(restored, [batch(&["three", "one", "zwei"])]);
 //! # Ok(())

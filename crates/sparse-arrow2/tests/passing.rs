@@ -15,8 +15,8 @@ use arrow2::types::{NativeType, days_ms, f16, i256, months_days_ns};
 use sparse_arrow2::{
     Batch, Stored, chunks, from_arrow, schema_from_arrow, schema_to_arrow, to_arrow,
 };
-use sparse_core::{ErrorKind, Unobserved};
-use sparse_dataset::{DatasetDelta, DeltaDataset, Options, Overwrite, compress_to_path};
+use sparse_core::ErrorKind;
+use sparse_dataset::{Compressor, DatasetDelta, Restorer};
 use std::sync::Arc;
 
 const ROWS: usize = 60;
@@ -187,19 +187,11 @@ fn a_delta_of_every_type() {
     let parts = [cut(40, 20), cut(0, 10), cut(5, 20)];
     let derivative = Stored::new(&schema, parts.clone(), None).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let (path, options) = (folder.path().join("d.sparse"), Options::default());
-    let report = compress_to_path(
-        base.dataset(),
-        derivative.dataset(),
-        &path,
-        Overwrite::Refuse,
-        &options,
-        &Unobserved,
-    )
-    .unwrap();
-    assert_eq!((report.rows, report.copied), (50, 50));
-    let delta = DatasetDelta::open(&path, &options.limits).unwrap();
-    let data = DeltaDataset::new(&delta, base.dataset(), &options, &Unobserved).unwrap();
+    let path = folder.path().join("d.sparse");
+    let report = Compressor::new(derivative.dataset()).base(base.dataset()).write(&path).unwrap();
+    assert_eq!((report.rows.total, report.rows.copied), (50, 50));
+    let delta = DatasetDelta::open(&path).unwrap();
+    let data = Restorer::new(&delta).base(base.dataset()).open().unwrap();
     let mut from = 0;
     for part in &parts {
         let range = from..from + part.len() as u64;

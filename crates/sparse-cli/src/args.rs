@@ -10,7 +10,7 @@ use sparse::{ContentHash, Effort};
 use std::path::PathBuf;
 
 #[cfg(feature = "dataset")]
-pub(crate) use dataset::{DatasetCompress, DatasetEstimate, DatasetReconstruct, Memory};
+pub(crate) use dataset::{DatasetCompress, DatasetEstimate, DatasetReconstruct};
 
 /// Exit codes, for `--help`; docs/cli.md has the same table.
 const EXIT_CODES: &str = "\

@@ -100,23 +100,6 @@ impl Session {
         job.cancel(self.cancel_token()).observer(&self.progress)
     }
 
-    /// The options for a run on datasets.
-    #[cfg(feature = "dataset")]
-    pub(crate) fn dataset_options(
-        &self,
-        effort: sparse::Effort,
-        memory: &crate::args::Memory,
-    ) -> sparse_dataset::Options {
-        let mut options = sparse_dataset::Options::default();
-        options.effort = effort;
-        options.limits = self.limits();
-        options.cancel = self.cancel_token();
-        options.memory = usize::try_from(memory.memory).unwrap_or(usize::MAX);
-        options.temporary = memory.temporary.clone();
-        sparse_dataset::remove_leftovers(options.temporary.as_deref());
-        options
-    }
-
     /// Open a model: `role` is what it is to the command.
     pub(crate) fn open(&self, role: &str, path: &Path) -> Result<Model, Failure> {
         let model = Model::open(path)?;

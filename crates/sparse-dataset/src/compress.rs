@@ -9,10 +9,10 @@ use crate::files::{Target, Writing};
 use crate::group::{GroupCoder, Learned};
 use crate::io::FoundSplit;
 use crate::manifest::{ATTRIBUTE, BaseRecord, FileRows, Manifest, SplitRecord, TABLE_CODEC};
-use crate::options::Options;
 use crate::plan::{Plan, Source};
 use crate::proof::{FilesProof, prove_delta, prove_group};
 use crate::rows::{Origin, Origins, ops_of};
+use crate::settings::Settings;
 use crate::store::temporary_folder;
 use crate::table::Digesting;
 use sparse_container::{ContentHash, Entry, Index, Piece, PieceSource, Provenance, Writer};
@@ -25,39 +25,52 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Rows of a target, by where they come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct RowCounts {
+    /// All of them.
+    pub total: u64,
+    /// Rows that are rows of the base.
+    pub copied: u64,
+    /// Rows that are rows of the base with changes.
+    pub edited: u64,
+    /// Rows that come from nowhere.
+    pub new: u64,
+}
+
 /// What a delta was made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CompressReport {
     /// Size of the delta, in bytes.
     pub delta_bytes: u64,
-    /// Size of the derivative's files, in bytes.
+    /// Size of the target's files, in bytes.
     pub target_bytes: u64,
-    /// Rows of the derivative.
-    pub rows: u64,
-    /// Of them, rows that are rows of the base.
-    pub copied: u64,
-    /// ... and rows that are rows of the base with changes.
-    pub edited: u64,
-    /// Columns of the derivative, of all splits.
+    /// Rows of the target.
+    pub rows: RowCounts,
+    /// Columns of the target, of all splits.
     pub columns: u64,
     /// Of them, columns without a counterpart in the base.
     pub new_columns: u64,
-    /// The SHA-256 of the files, if [`Options::content_hash`] asks for it.
+    /// The SHA-256 of the files, if it was asked for.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            rename = "sha256",
+            serialize_with = "crate::serialise::text",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub content: Option<ContentHash>,
     /// What is worth knowing.
     pub notes: Vec<String>,
 }
 
-impl CompressReport {
-    /// Rows that come from nowhere.
-    pub fn new_rows(&self) -> u64 {
-        self.rows - self.copied - self.edited
-    }
-}
-
-pub(crate) fn tuning(options: &Options) -> Tuning {
-    let (modelled_bytes, modelled_share, prime_bytes) = match options.effort {
+pub(crate) fn tuning(settings: &Settings) -> Tuning {
+    let (modelled_bytes, modelled_share, prime_bytes) = match settings.effort {
         Effort::Fast => (1 << 20, 1024, 0),
         Effort::Max => (64 << 20, 8, 4 << 20),
         _ => (8 << 20, 256, 1 << 20),
@@ -66,59 +79,85 @@ pub(crate) fn tuning(options: &Options) -> Tuning {
         modelled_bytes,
         modelled_share,
         prime_bytes,
-        lookup_bytes: options.memory / 4,
-        key: options.key.clone(),
-        spill: options.spill(16),
+        lookup_bytes: settings.memory / 4,
+        key: settings.key.clone(),
+        spill: settings.spill(16),
     }
 }
 
 /// The level of the fast compressor.
-fn level(options: &Options) -> i32 {
-    match options.effort {
+fn level(settings: &Settings) -> i32 {
+    match settings.effort {
         Effort::Fast => 3,
         Effort::Max => 19,
         _ => 12,
     }
 }
 
-/// Make a delta from which, with `base`, the dataset `derivative` is restored; written to `out` as
-/// a stream.
-///
-/// Unless `options.verify` is off, each part is restored as soon as it is made. What the stream
-/// made of the bytes is not read back: [`compress_to_path`] does that, too.
-///
-/// # Errors
-/// `InvalidInput` when an input is malformed, changed meanwhile, or could not be restored;
-/// `LimitExceeded` when a row is too large; `Corrupt` when the proof fails; `Cancelled`; `Io`.
-pub fn compress<W: Write>(
-    base: &Dataset,
-    derivative: &Dataset,
-    out: W,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<CompressReport> {
-    let made = make(base, derivative, out, options, observer);
-    or_changed(made, &[base, derivative]).map(|made| made.0)
+/// What is compressed, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Compressing<'a> {
+    pub(crate) base: &'a Dataset,
+    pub(crate) target: &'a Dataset,
+    pub(crate) settings: &'a Settings,
+    pub(crate) observer: &'a dyn Observer,
 }
 
-fn make<W: Write>(
-    base: &Dataset,
-    derivative: &Dataset,
+/// Does what [`Compressor::write_to`](crate::Compressor::write_to) says.
+pub(crate) fn to_stream<W: Write>(job: &Compressing<'_>, out: W) -> Result<(W, CompressReport)> {
+    let (out, report, _) = or_changed(make(job, out), &[job.base, job.target])?;
+    Ok((out, report))
+}
+
+/// Does what [`Compressor::write`](crate::Compressor::write) says.
+pub(crate) fn to_path(
+    job: &Compressing<'_>,
+    out: &Path,
+    overwrite: Overwrite,
+) -> Result<CompressReport> {
+    refuse_inside(out, &[job.base.path(), job.target.path()])?;
+    let file = AtomicFile::create(out, overwrite)?;
+    let to = BufWriter::with_capacity(1 << 18, &file);
+    let (to, report, manifest) = or_changed(make(job, to), &[job.base, job.target])?;
+    to.into_inner().map_err(|e| Error::io("cannot write", e.into_error()))?;
+    if job.settings.proof {
+        prove_delta(&file, &manifest)?;
+    }
+    file.commit()?;
+    Ok(report)
+}
+
+/// Counts what is written.
+struct Counting<W> {
     out: W,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<(CompressReport, Manifest)> {
-    check_names(derivative, options)?;
-    if options.content_hash && !options.exact {
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn make<W: Write>(job: &Compressing<'_>, out: W) -> Result<(W, CompressReport, Manifest)> {
+    let Compressing { base, target: derivative, settings, observer } = *job;
+    check_names(derivative, settings)?;
+    if settings.content_hash && !settings.exact {
         return Err(Error::invalid_argument(
             "a delta that brings back rows, not files, has no SHA-256 of files to record: make it \
                 with --exact",
         ));
     }
-    let mut writer = Writer::new(out)?;
+    let mut writer = Writer::new(Counting { out, bytes: 0 })?;
     let mut report =
         CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
-    let (loaded, mut first) = load_both(base, derivative, options, observer)?;
+    let (loaded, mut first) = load_both(base, derivative, settings, observer)?;
     let mut index = Index::default();
     let name = |d: &Dataset| d.path().to_string_lossy().into_owned();
     index.provenance = Provenance::new(
@@ -140,16 +179,16 @@ fn make<W: Write>(
         splits: Vec::new(),
         single: derivative.is_single_file()?,
         exact: Vec::new(),
-        all_exact: options.exact,
+        all_exact: settings.exact,
         details: StoredDetails::of(details, &base.details()?)?,
         old_json: false,
     };
-    let mut exact = options.exact.then(|| Exact::new(options)).transpose()?;
+    let mut exact = settings.exact.then(|| Exact::new(settings)).transpose()?;
     for split in derivative.found() {
         let to = (&mut writer, &mut index, &mut report);
-        let analysed = analyse_split(&loaded, split, first.take(), options, observer)?;
+        let analysed = analyse_split(&loaded, split, first.take(), settings, observer)?;
         let record =
-            compress_split(&loaded, split, analysed, to, exact.as_mut(), options, observer)?;
+            compress_split(&loaded, split, analysed, to, exact.as_mut(), settings, observer)?;
         manifest.splits.push(record);
     }
     let files: Vec<Kept> = match &exact {
@@ -168,74 +207,48 @@ fn make<W: Write>(
     if !files.is_empty() {
         observer.begin("keep the files", 0);
         let hashes;
-        (manifest.exact, hashes) = keep(&files, base, &mut writer, &mut index, options, observer)?;
+        (manifest.exact, hashes) = keep(&files, base, &mut writer, &mut index, settings, observer)?;
         observer.end();
-        report.content = options.content_hash.then(|| content_of(&hashes, manifest.single));
+        report.content = settings.content_hash.then(|| content_of(&hashes, manifest.single));
     }
     if let Some(content) = report.content {
         index.attributes.insert(CONTENT, content.as_bytes().to_vec());
     }
     index.attributes.insert(ATTRIBUTE, manifest.write()?);
-    writer.finish(&index)?;
-    Ok((report, manifest))
+    let Counting { out, bytes } = writer.finish(&index)?;
+    report.delta_bytes = bytes;
+    Ok((out, report, manifest))
 }
 
 /// Checks that all files to be kept can be restored under their names.
-fn check_names(derivative: &Dataset, options: &Options) -> Result<()> {
+fn check_names(derivative: &Dataset, settings: &Settings) -> Result<()> {
     let mut data = derivative.found().iter().flat_map(|s| &s.files);
     data.try_for_each(|f| check_target_path(&f.relative))?;
-    if options.exact {
+    if settings.exact {
         derivative.all_files()?.iter().try_for_each(|(_, relative)| check_target_path(relative))?;
     }
     Ok(())
-}
-
-/// As [`compress`], to a file that appears complete or not at all, and unless `options.verify` is
-/// off, not before it was opened and read as a reader does.
-///
-/// # Errors
-/// As [`compress`]; `AlreadyExists`; `InvalidArgument` when the file would lie inside an input.
-pub fn compress_to_path(
-    base: &Dataset,
-    derivative: &Dataset,
-    out: impl AsRef<Path>,
-    overwrite: Overwrite,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<CompressReport> {
-    let out = out.as_ref();
-    refuse_inside(out, &[base.path(), derivative.path()])?;
-    let file = AtomicFile::create(out, overwrite)?;
-    let to = BufWriter::with_capacity(1 << 18, &file);
-    let made = or_changed(make(base, derivative, to, options, observer), &[base, derivative]);
-    let (mut report, manifest) = made?;
-    if options.verify {
-        prove_delta(&file, &manifest)?;
-    }
-    report.delta_bytes = sparse_core::ByteSource::byte_len(&file);
-    file.commit()?;
-    Ok(report)
 }
 
 /// Load the base, and at the same time the derivative's first split.
 pub(crate) fn load_both(
     base: &Dataset,
     derivative: &Dataset,
-    options: &Options,
+    settings: &Settings,
     observer: &dyn Observer,
 ) -> Result<(Loaded, Option<Loaded>)> {
     observer.begin("read both", 0);
-    let (base, first) = options.executor().both(
-        || load(base.found(), BASE_BLOCK, options.spill(4), true, options, observer),
-        || derivative.found().first().map(|s| load_split(s, options, observer)).transpose(),
+    let (base, first) = settings.executor().both(
+        || load(base.found(), BASE_BLOCK, settings.spill(4), true, settings, observer),
+        || derivative.found().first().map(|s| load_split(s, settings, observer)).transpose(),
     );
     observer.end();
     Ok((base?, first?))
 }
 
-fn load_split(split: &FoundSplit, options: &Options, observer: &dyn Observer) -> Result<Loaded> {
-    let size = row_group(options, &split.schema)?;
-    load(std::slice::from_ref(split), size, options.spill(4), true, options, observer)
+fn load_split(split: &FoundSplit, settings: &Settings, observer: &dyn Observer) -> Result<Loaded> {
+    let size = row_group(settings, &split.schema)?;
+    load(std::slice::from_ref(split), size, settings.spill(4), true, settings, observer)
 }
 
 /// A split that was read and analysed.
@@ -250,23 +263,23 @@ pub(crate) fn analyse_split(
     base: &Loaded,
     split: &FoundSplit,
     loaded: Option<Loaded>,
-    options: &Options,
+    settings: &Settings,
     observer: &dyn Observer,
 ) -> Result<Analysed> {
     let loaded = match loaded {
         Some(loaded) => loaded,
         None => {
             observer.begin("read the derivative", 0);
-            let loaded = load_split(split, options, observer)?;
+            let loaded = load_split(split, settings, observer)?;
             observer.end();
             loaded
         }
     };
     observer.begin("match rows", 0);
     let tables = [base, &loaded].map(|l| Table { names: &l.names, store: &l.store });
-    let executor = options.executor();
-    let workers = Workers { cancel: &options.cancel, executor: &*executor };
-    let Analysis { plan, origins } = analyse(tables[0], tables[1], &tuning(options), workers)?;
+    let executor = settings.executor();
+    let workers = Workers { cancel: &settings.cancel, executor: &*executor };
+    let Analysis { plan, origins } = analyse(tables[0], tables[1], &tuning(settings), workers)?;
     observer.end();
     Ok(Analysed { loaded, plan, origins })
 }
@@ -280,7 +293,7 @@ pub(crate) struct Coded {
 
 /// How row groups are coded.
 pub(crate) struct Coding<'a> {
-    pub(crate) options: &'a Options,
+    pub(crate) settings: &'a Settings,
     pub(crate) observer: &'a dyn Observer,
     /// Whether each is restored as soon as it is coded.
     pub(crate) prove: bool,
@@ -301,17 +314,17 @@ impl Analysed {
         coding: Coding<'_>,
         mut each: impl FnMut(Coded) -> Result<()>,
     ) -> Result<()> {
-        let Coding { options, observer, prove, files } = coding;
+        let Coding { settings, observer, prove, files } = coding;
         let store = &self.loaded.store;
         let learned = Learned::new(&self.plan, &base.store)?;
         let coder = GroupCoder { plan: &self.plan, base: &base.store, learned: &learned };
         let encode = |g: usize| -> Result<Coded> {
-            options.cancel.check()?;
+            settings.cancel.check()?;
             let block = store.block(g)?;
             let mut origins = self.origins.range(store.start(g), store.start(g + 1))?;
             let gathered = coder.check_copies(&block, &mut origins)?;
             let mut coded =
-                coder.encode(&block, &ops_of(&origins), &gathered, level(options), prove)?;
+                coder.encode(&block, &ops_of(&origins), &gathered, level(settings), prove)?;
             let (digest, len) = Digesting::of(&block);
             if prove {
                 prove_group(&coder, &mut coded, &block, (digest, len), &Limits::default())?;
@@ -319,11 +332,11 @@ impl Analysed {
             observer.advance(block.bytes() as u64);
             Ok(Coded { bytes: coded.bytes, digest, len })
         };
-        let (executor, files) = (options.executor(), Mutex::new(files));
+        let (executor, files) = (settings.executor(), Mutex::new(files));
         for part in groups.chunks(executor.width().max(ROUND)) {
             let end = part.last().map_or(0, |g| g + 1);
             let write_files = || match &mut *lock(&files) {
-                Some(files) => files.write(end, &options.cancel),
+                Some(files) => files.write(end, &settings.cancel),
                 None => Ok(()),
             };
             let mut done = executor
@@ -347,7 +360,7 @@ fn compress_split<W: Write>(
     analysed: Analysed,
     (writer, index, report): (&mut Writer<W>, &mut Index, &mut CompressReport),
     exact: Option<&mut Exact>,
-    options: &Options,
+    settings: &Settings,
     observer: &dyn Observer,
 ) -> Result<SplitRecord> {
     count(&analysed.origins, split, &analysed.plan, report)?;
@@ -378,14 +391,14 @@ fn compress_split<W: Write>(
         Ok(())
     };
     // Exact files are written in any case, below.
-    let prove = options.verify && exact.is_none();
-    let files = || FilesProof::new(store, (&record, &split.details), options.executor());
+    let prove = settings.proof && exact.is_none();
+    let files = || FilesProof::new(store, (&record, &split.details), settings.executor());
     let files = prove.then(files).transpose()?;
-    let coding = Coding { options, observer, prove: options.verify, files };
+    let coding = Coding { settings, observer, prove: settings.proof, files };
     analysed.encode(base, &groups, coding, each)?;
     observer.end();
     if let Some(exact) = exact {
-        exact.regenerate(&analysed.loaded, split, &record, options.executor())?;
+        exact.regenerate(&analysed.loaded, split, &record, settings.executor())?;
     }
     Ok(record)
 }
@@ -399,8 +412,8 @@ struct Exact {
 }
 
 impl Exact {
-    fn new(options: &Options) -> Result<Exact> {
-        let folder = temporary_folder(options.temporary.as_deref())?;
+    fn new(settings: &Settings) -> Result<Exact> {
+        let folder = temporary_folder(settings.temporary.as_deref())?;
         let written = AtomicDir::create(folder.path().join("written"), Overwrite::Refuse)?;
         Ok(Exact { written, styles: BTreeMap::new(), _folder: folder })
     }
@@ -447,9 +460,10 @@ pub(crate) fn count(
         Origin::Edit(_) => edited += 1,
         Origin::New => {}
     })?;
-    report.rows += origins.len();
-    report.copied += copied;
-    report.edited += edited;
+    report.rows.total += origins.len();
+    report.rows.copied += copied;
+    report.rows.edited += edited;
+    report.rows.new += origins.len() - copied - edited;
     report.columns += plan.columns.len() as u64;
     for (c, f) in plan.columns.iter().zip(split.schema.fields()) {
         if c.source == Source::None {

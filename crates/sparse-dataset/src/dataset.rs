@@ -6,7 +6,7 @@ use crate::executor::pipeline;
 use crate::inputs::Inputs;
 use crate::io::{Format, Found, FoundSplit, JsonRules, all_files, find, read_file, snapshot};
 use crate::limits::{MAX_GROUP_ROWS, rows_by_fill};
-use crate::options::Options;
+use crate::settings::Settings;
 use crate::store::{Spill, Store};
 use crate::table::{Block, Column, Kind};
 use arrow_schema::Schema;
@@ -150,11 +150,11 @@ pub(crate) const BASE_BLOCK: BlockSize = BlockSize { rows: 2048, bytes: 1 << 18 
 ///
 /// # Errors
 /// `InvalidInput` for types that cannot be stored.
-pub(crate) fn row_group(options: &Options, schema: &Schema) -> Result<BlockSize> {
+pub(crate) fn row_group(settings: &Settings, schema: &Schema) -> Result<BlockSize> {
     // Several are in memory at once.
     Ok(BlockSize {
-        rows: options.group_rows.clamp(1, MAX_GROUP_ROWS).min(rows_by_fill(schema)?),
-        bytes: (options.memory / 32).clamp(1 << 20, 16 << 20),
+        rows: settings.group_rows.clamp(1, MAX_GROUP_ROWS).min(rows_by_fill(schema)?),
+        bytes: (settings.memory / 32).clamp(1 << 20, 16 << 20),
     })
 }
 
@@ -189,7 +189,7 @@ pub(crate) fn load(
     size: BlockSize,
     spill: Spill,
     hashed: bool,
-    options: &Options,
+    settings: &Settings,
     observer: &dyn Observer,
 ) -> Result<Loaded> {
     let mut columns: Vec<(String, Kind)> = Vec::new();
@@ -211,7 +211,7 @@ pub(crate) fn load(
         digesters: if hashed { vec![Digester::new(); kinds.len()] } else { Vec::new() },
     };
     let mut file_rows = Vec::new();
-    let executor = options.executor();
+    let executor = settings.executor();
     for split in splits {
         let fields: HashMap<(&String, Kind), usize> = split
             .schema
@@ -229,7 +229,7 @@ pub(crate) fn load(
             // One thread reads, decodes and converts, another one hashes and stores.
             let read = |put: &mut dyn FnMut(Block) -> Result<()>| {
                 read_file(file, &split.schema, |block| {
-                    options.cancel.check()?;
+                    settings.cancel.check()?;
                     put(block)
                 })
             };

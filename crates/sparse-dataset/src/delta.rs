@@ -7,7 +7,7 @@ use crate::exact::CONTENT;
 use crate::group::{GroupCoder, Learned};
 use crate::io::Format;
 use crate::manifest::{ATTRIBUTE, Manifest, SplitRecord, TABLE_CODEC};
-use crate::options::Options;
+use crate::settings::Settings;
 use crate::table::{Block, Digesting};
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
@@ -49,7 +49,15 @@ impl DatasetDelta {
     /// # Errors
     /// `NotThisFormat` when it is none, or a delta of a model; `Corrupt`, `Truncated`,
     /// `UnsupportedVersion`, `LimitExceeded`, `NotFound`, `Io`.
-    pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<DatasetDelta> {
+    pub fn open(path: impl AsRef<Path>) -> Result<DatasetDelta> {
+        DatasetDelta::open_with(path, &Limits::default())
+    }
+
+    /// Opens the delta at `path` with these limits.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(path: impl AsRef<Path>, limits: &Limits) -> Result<DatasetDelta> {
         let path = path.as_ref();
         let place = path.display().to_string();
         let open = || {
@@ -168,7 +176,8 @@ pub struct DeltaDataset<'a> {
     pub(crate) delta: &'a DatasetDelta,
     base: Loaded,
     pub(crate) dataset: Cow<'a, Dataset>,
-    pub(crate) options: Options,
+    pub(crate) settings: Settings,
+    pub(crate) observer: &'a dyn Observer,
     /// What models of the splits read last learned from.
     learned: Mutex<VecDeque<(usize, Arc<Learned>)>>,
     /// What the data files say besides their rows, by split.
@@ -179,22 +188,18 @@ pub struct DeltaDataset<'a> {
 const LEARNED_SPLITS: usize = 4;
 
 impl<'a> DeltaDataset<'a> {
-    /// Put base and delta together. The base is read once, to memory or, beyond a quarter of
-    /// `options.memory`, to a temporary file.
-    ///
-    /// # Errors
-    /// `BaseMismatch` when the base has other columns or another number of rows than the delta was
-    /// made against; what reading it reports; `Cancelled`.
-    pub fn new(
+    /// Does what [`Restorer::open`](crate::Restorer::open) says.
+    pub(crate) fn new(
         delta: &'a DatasetDelta,
         base: &'a Dataset,
-        options: &Options,
-        observer: &dyn Observer,
+        settings: Settings,
+        observer: &'a dyn Observer,
     ) -> Result<DeltaDataset<'a>> {
         observer.begin("read the base", 0);
         let dataset =
             if delta.manifest.old_json { base.with_old_json()? } else { Cow::Borrowed(base) };
-        let loaded = load(dataset.found(), BASE_BLOCK, options.spill(4), false, options, observer);
+        let loaded =
+            load(dataset.found(), BASE_BLOCK, settings.spill(4), false, &settings, observer);
         let loaded = or_changed(loaded, &[base])?;
         observer.end();
         let record = &delta.manifest.base;
@@ -214,12 +219,12 @@ impl<'a> DeltaDataset<'a> {
             return mismatch(format!("the base has {rows} rows instead of {}", record.rows));
         }
         let details = resolve(&delta.manifest, &dataset)?;
-        let options = options.clone();
         Ok(DeltaDataset {
             delta,
             base: loaded,
             dataset,
-            options,
+            settings,
+            observer,
             learned: Mutex::default(),
             details,
         })
@@ -295,7 +300,7 @@ impl<'a> DeltaDataset<'a> {
         learned: &Learned,
     ) -> Result<Block> {
         let len = entry.spec.byte_len();
-        let max = self.options.limits.max_chunk_bytes;
+        let max = self.settings.limits.max_chunk_bytes;
         Limits::check("row group", len, max)?;
         let empty = Block::new(record.plan.kinds.iter().copied());
         let [piece] = *entry.pieces else {
@@ -359,11 +364,10 @@ impl<'a> DeltaDataset<'a> {
     pub(crate) fn each_group(
         &self,
         split: usize,
-        observer: &dyn Observer,
         mut each: impl FnMut(Block) -> Result<()> + Send,
     ) -> Result<()> {
         let groups = self.delta.manifest.splits.get(split).map_or(0, |s| s.groups.len());
-        let executor = self.options.executor();
+        let executor = self.settings.executor();
         let at_once = executor.width().clamp(1, 8);
         let decode = |from: usize| -> Vec<Result<Block>> {
             let count = groups.min(from + at_once).saturating_sub(from);
@@ -372,11 +376,11 @@ impl<'a> DeltaDataset<'a> {
         let mut ready = decode(0);
         let mut next = at_once;
         while !ready.is_empty() {
-            self.options.cancel.check()?;
+            self.settings.cancel.check()?;
             let handle = || -> Result<()> {
                 for block in ready {
                     let block = block.map_err(|e| self.blame(e))?;
-                    observer.advance(block.bytes() as u64);
+                    self.observer.advance(block.bytes() as u64);
                     each(block)?;
                 }
                 Ok(())
@@ -397,13 +401,13 @@ impl<'a> DeltaDataset<'a> {
         ) {
             return error;
         }
-        let spill = self.options.spill(4);
+        let spill = self.settings.spill(4);
         match load(
             self.dataset.found(),
             BASE_BLOCK,
             spill,
             true,
-            &self.options,
+            &self.settings,
             &sparse_core::Unobserved,
         ) {
             Ok(l) if l.fingerprint.is_some_and(|f| f != self.delta.manifest.base.fingerprint) => {

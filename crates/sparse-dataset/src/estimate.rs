@@ -1,28 +1,34 @@
 //! How large a delta would be, without coding all of it.
 
-use crate::CompressReport;
 use crate::arrow::write_schema;
-use crate::compress::{Coding, analyse_split, count, load_both};
-use crate::dataset::Dataset;
+use crate::compress::{Coding, Compressing, analyse_split, count, load_both};
 use crate::exact::alone_size;
-use crate::options::Options;
-use sparse_core::{Observer, Result};
+use crate::{CompressReport, RowCounts};
+use sparse_core::Result;
 
 /// What a delta would be like.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Estimate {
     /// Size of the delta, in bytes.
+    #[cfg_attr(feature = "serde", serde(rename = "estimated_bytes"))]
     pub delta_bytes: u64,
-    /// Size of the derivative's files, in bytes.
+    /// Size of the target's files, in bytes.
     pub target_bytes: u64,
-    /// How much of the derivative was coded to find out, from 0 to 1.
+    /// How much of the target was coded to find out, from 0 to 1.
     pub share: f64,
     /// Twice the standard error of `delta_bytes`, as a share of it; `None` where too little was
     /// coded to tell.
     pub uncertainty: Option<f64>,
-    /// Rows, columns and notes, as of the delta itself.
-    pub report: CompressReport,
+    /// Rows, as of the delta itself.
+    pub rows: RowCounts,
+    /// Columns of the target, of all splits.
+    pub columns: u64,
+    /// Of them, columns without a counterpart in the base.
+    pub new_columns: u64,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
 }
 
 /// Row groups that are always coded.
@@ -33,33 +39,24 @@ const AT_LEAST: usize = 6;
 const FRAME: u64 = 180;
 const PER_GROUP: u64 = 30;
 
-/// Estimate the size of the delta from `base` to `derivative`. All rows are read and matched; of
-/// the row groups a sample is coded, at least a `share` of them.
-///
-/// # Errors
-/// As [`compress`](crate::compress()).
-pub fn estimate(
-    base: &Dataset,
-    derivative: &Dataset,
-    share: f64,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<Estimate> {
+/// Does what [`Compressor::estimate`](crate::Compressor::estimate) says.
+pub(crate) fn estimate(job: &Compressing<'_>, share: f64) -> Result<Estimate> {
+    let Compressing { base, target: derivative, settings, observer } = *job;
     let mut report =
         CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
-    let (loaded, mut first) = load_both(base, derivative, options, observer)?;
+    let (loaded, mut first) = load_both(base, derivative, settings, observer)?;
     let (mut bytes, mut variance) = (FRAME as f64, 0.0);
     let (mut coded, mut all) = (0u64, 0u64);
     let mut certain = true;
     for split in derivative.found() {
-        let analysed = analyse_split(&loaded, split, first.take(), options, observer)?;
+        let analysed = analyse_split(&loaded, split, first.take(), settings, observer)?;
         count(&analysed.origins, split, &analysed.plan, &mut report)?;
         let n = analysed.loaded.store.blocks();
         let wanted = ((n as f64 * share).ceil() as usize).max(AT_LEAST).min(n);
         let groups: Vec<usize> = (0..wanted).map(|i| (2 * i + 1) * n / (2 * wanted)).collect();
         let mut sizes = Vec::new();
         observer.begin("encode a sample", 0);
-        let coding = Coding { options, observer, prove: false, files: None };
+        let coding = Coding { settings, observer, prove: false, files: None };
         analysed.encode(&loaded, &groups, coding, |c| {
             sizes.push(c.bytes.len() as f64);
             Ok(())
@@ -80,16 +77,18 @@ pub fn estimate(
         coded += wanted as u64;
         all += n as u64;
     }
-    if !options.exact {
+    if !settings.exact {
         let files = derivative.sidecars();
-        bytes += (alone_size(files, options)? + PER_GROUP * files.len() as u64) as f64;
+        bytes += (alone_size(files, settings)? + PER_GROUP * files.len() as u64) as f64;
     }
-    report.delta_bytes = bytes as u64;
     Ok(Estimate {
         delta_bytes: bytes as u64,
         target_bytes: report.target_bytes,
         share: if all == 0 { 1.0 } else { coded as f64 / all as f64 },
         uncertainty: certain.then(|| 2.0 * variance.sqrt() / bytes.max(1.0)),
-        report,
+        rows: report.rows,
+        columns: report.columns,
+        new_columns: report.new_columns,
+        notes: report.notes,
     })
 }

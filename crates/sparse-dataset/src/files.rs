@@ -8,7 +8,7 @@ use crate::form::WrittenForm;
 use crate::io::{FileWriter, Format, How, Purpose, Said};
 use crate::manifest::{FileRows, SplitRecord};
 use crate::table::Block;
-use sparse_core::{Error, Executor, Observer, Result};
+use sparse_core::{Error, Executor, Result};
 use sparse_output::{AtomicDir, AtomicFile};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -94,18 +94,14 @@ pub(crate) struct Written {
 
 impl DeltaDataset<'_> {
     /// Decodes all rows, and writes the files of all splits.
-    pub(crate) fn write_splits(
-        &self,
-        writing: &Writing<'_>,
-        observer: &dyn Observer,
-    ) -> Result<Written> {
+    pub(crate) fn write_splits(&self, writing: &Writing<'_>) -> Result<Written> {
         let mut sum = Written::default();
         for (i, split) in self.delta.manifest.splits.iter().enumerate() {
             let details = self.details.get(i).map_or(&[][..], |d| d);
             let old_json = self.delta.manifest.old_json;
             let mut files = Files::new(Writing { old_json, ..writing.clone() }, split, details);
             files.advance()?;
-            self.each_group(i, observer, |block| files.rows(&block))?;
+            self.each_group(i, |block| files.rows(&block))?;
             let written = files.end()?;
             sum.files += written.files;
             sum.rows += written.rows;

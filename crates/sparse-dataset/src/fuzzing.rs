@@ -12,8 +12,8 @@ use crate::group::{GroupCoder, Learned};
 use crate::io::{FileWriter, Format, How, Purpose, Said};
 use crate::limits::Tally;
 use crate::manifest::Manifest;
-use crate::options::Options;
 use crate::plan::Plan;
+use crate::settings::Settings;
 use crate::table::Block;
 use crate::wire::{Input, put_bytes};
 use arrow_array::RecordBatch;
@@ -331,11 +331,12 @@ fn prefix(reference: &[u8], place: Place) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// As reading.
-pub fn example(path: &Path, rows: usize, options: &Options) -> Result<(Vec<u8>, usize, Vec<u8>)> {
+pub fn example(path: &Path, rows: usize) -> Result<(Vec<u8>, usize, Vec<u8>)> {
+    let settings = &Settings::default();
     let dataset = Dataset::open(path)?;
     let split = dataset.found().first().ok_or_else(|| Error::invalid_argument("no split"))?;
     let one = std::slice::from_ref(split);
-    let store = load(one, BASE_BLOCK, options.spill(4), true, options, &Unobserved)?.store;
+    let store = load(one, BASE_BLOCK, settings.spill(4), true, settings, &Unobserved)?.store;
     let block = store.block(0)?;
     let (rows, mut cells) = (rows.min(block.rows), Vec::new());
     for column in &block.columns {

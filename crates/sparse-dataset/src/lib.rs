@@ -1,24 +1,20 @@
 //! Store a derivative dataset as a small delta against its base: rows, cells, columns, order.
 //!
 //! A derivative is a table that was made from another one: rows filtered, reordered, repeated,
-//! appended; cells edited; columns added, removed, renamed, cast. [`compress_to_path`] finds that
+//! appended; cells edited; columns added, removed, renamed, cast. A [`Compressor`] finds that
 //! out and writes a delta, in the file format of `sparse-container`; a [`DeltaDataset`], base and
 //! delta together, reads as the derivative from any row on, or writes it out. What comes back is
 //! the same table: schema with its metadata, rows in order, values, nulls, the bits of NaNs.
 //!
 //! ```no_run
-//! use sparse_core::Unobserved;
-//! use sparse_dataset::{Dataset, DatasetDelta, DeltaDataset, Options, compress_to_path};
-//! use sparse_output::Overwrite;
+//! use sparse_dataset::{Compressor, Dataset, DatasetDelta, Restorer};
 //!
 //! # fn main() -> sparse_core::Result<()> {
-//! let options = Options::default();
-//! let base = Dataset::open("base.parquet")?;
-//! let derivative = Dataset::open("derivative.parquet")?;
-//! compress_to_path(&base, &derivative, "d.sparse", Overwrite::Refuse, &options, &Unobserved)?;
+//! let (base, target) = (Dataset::open("base.parquet")?, Dataset::open("derivative.parquet")?);
+//! Compressor::new(&target).base(&base).write("d.sparse")?;
 //!
-//! let delta = DatasetDelta::open("d.sparse", &options.limits)?;
-//! let data = DeltaDataset::new(&delta, &base, &options, &Unobserved)?;
+//! let delta = DatasetDelta::open("d.sparse")?;
+//! let data = Restorer::new(&delta).base(&base).open()?;
 //! for batch in data.batches("default", 1000..2000)? {
 //!     println!("{} rows", batch.map_err(sparse_dataset::from_arrow)?.num_rows());
 //! }
@@ -38,6 +34,7 @@ mod arrow;
 mod cells;
 mod cm;
 mod compress;
+mod compressor;
 mod dataset;
 mod delta;
 mod details;
@@ -56,24 +53,28 @@ mod io;
 mod limits;
 mod manifest;
 mod numbers;
-mod options;
 mod pack;
 mod plan;
 mod proof;
 mod restore;
+mod restorer;
 mod rows;
+#[cfg(feature = "serde")]
+mod serialise;
+mod settings;
 mod store;
 mod table;
 mod wire;
 
-pub use compress::{CompressReport, compress, compress_to_path};
+pub use compress::{CompressReport, RowCounts};
+pub use compressor::Compressor;
 pub use dataset::Dataset;
 pub use delta::{Batches, DatasetDelta, DeltaDataset, SplitInfo, from_arrow};
-pub use estimate::{Estimate, estimate};
+pub use estimate::Estimate;
 pub use foreign::in_foreign_code;
 pub use io::Format;
-pub use options::Options;
 pub use restore::RestoreReport;
+pub use restorer::{Restorer, Verifier};
 pub use store::remove_leftovers;
 
 #[doc(no_inline)]

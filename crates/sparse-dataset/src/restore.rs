@@ -7,30 +7,45 @@ use crate::files::{Target, Writing};
 use crate::io::Format;
 use crate::manifest::SplitRecord;
 use sparse_container::ContentHash;
-use sparse_core::{Error, Limits, Observer, Result};
+use sparse_core::{Error, Limits, Result};
 use sparse_output::{AtomicDir, AtomicFile, Overwrite};
 use std::io::Write;
 use std::path::Path;
 
 /// What was restored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RestoreReport {
     /// Rows. They were compared with their digests, or the bytes of their files were.
     pub rows: u64,
-    /// Files written.
+    /// Files written, or that would be.
     pub files: u64,
+    /// Bytes of all cells, decoded.
+    pub bytes: u64,
     /// Whether the very bytes of the files came back.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "exactness", serialize_with = "crate::serialise::exactness")
+    )]
     pub exact: bool,
     /// The SHA-256 of the files, if the delta records one or one was expected; it was compared.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            rename = "sha256",
+            serialize_with = "crate::serialise::text",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub content: Option<ContentHash>,
 }
 
 impl DeltaDataset<'_> {
-    /// Write the derivative to `out`: a file if it was one, else a folder with the same files, row
+    /// Writes the derivative to `out`: a file if it was one, else a folder with the same files, row
     /// for row. Parquet files are written by this program's writer: values are the same, bytes are
     /// not. With `format`, all data files have that format. Without, a delta that was made with
-    /// [`Options::exact`](crate::Options::exact) brings the very files back.
+    /// [`Compressor::exact`](crate::Compressor::exact) brings the very files back.
     ///
     /// Nothing appears at `out` before all rows, or all bytes of exact files, are compared with
     /// their digests. What would take more than `limits.max_output_bytes`, counted by its exact
@@ -44,29 +59,24 @@ impl DeltaDataset<'_> {
         out: impl AsRef<Path>,
         format: Option<Format>,
         overwrite: Overwrite,
-        observer: &dyn Observer,
     ) -> Result<RestoreReport> {
+        let observer = self.observer;
         let out = out.as_ref();
         let splits = &self.delta.manifest.splits;
-        let limit = self.options.limits.max_output_bytes;
+        let limit = self.settings.limits.max_output_bytes;
         Limits::check("the restored dataset", self.delta.output_bytes(), limit)?;
         observer.begin("write the derivative", self.delta.decoded_bytes());
         let single =
             self.delta.is_single_file() && splits.iter().map(|s| s.files.len()).sum::<usize>() == 1;
         let report = if single {
             let file = AtomicFile::create(out, overwrite)?;
-            let report = or_changed(
-                self.write_to(&Target::File(&file), format, observer),
-                &[&self.dataset],
-            )?;
+            let report = or_changed(self.write_to(&Target::File(&file), format), &[&self.dataset])?;
             file.commit()?;
             report
         } else {
             let folder = AtomicDir::create(out, overwrite)?;
-            let report = or_changed(
-                self.write_to(&Target::Folder(&folder), format, observer),
-                &[&self.dataset],
-            )?;
+            let report =
+                or_changed(self.write_to(&Target::Folder(&folder), format), &[&self.dataset])?;
             folder.commit()?;
             report
         };
@@ -74,24 +84,20 @@ impl DeltaDataset<'_> {
         Ok(report)
     }
 
-    fn write_to(
-        &self,
-        target: &Target<'_>,
-        format: Option<Format>,
-        observer: &dyn Observer,
-    ) -> Result<RestoreReport> {
-        let mut report = RestoreReport::default();
+    fn write_to(&self, target: &Target<'_>, format: Option<Format>) -> Result<RestoreReport> {
+        let bytes = self.delta.decoded_bytes();
+        let mut report = RestoreReport { bytes, ..RestoreReport::default() };
         let exact = self.delta.is_exact() && format.is_none();
         let mut watch = self.watch(exact)?;
         if !exact {
-            let writing = Writing::new(target, self.options.executor()).in_format(format);
-            let written = self.write_splits(&writing, observer)?;
+            let writing = Writing::new(target, self.settings.executor()).in_format(format);
+            let written = self.write_splits(&writing)?;
             (report.files, report.rows) = (written.files, written.rows);
         }
         if format.is_some() || self.delta.manifest.exact.is_empty() {
             return Ok(report);
         }
-        let files = ExactFiles::new(self, observer)?;
+        let files = ExactFiles::new(self)?;
         for (i, f) in self.delta.manifest.exact.iter().enumerate() {
             let mut out = target.create(&f.path)?;
             files.restore_watched(i, &mut out, watch.as_mut())?;
@@ -104,39 +110,46 @@ impl DeltaDataset<'_> {
         Ok(report)
     }
 
-    /// Do all that [`write`](Self::write) does, but for keeping the files: decode everything, rows
-    /// and exact files, compare it with its digests, and write the files to nowhere. Returns the
-    /// number of rows.
+    /// Does all that [`write`](Self::write) does, but for keeping the files: decodes everything,
+    /// rows and exact files, compares it with its digests, and writes the files to nowhere.
     ///
     /// # Errors
     /// `BaseMismatch` when the base is not the one that the delta was made against, `Corrupt` when
     /// the delta is damaged; `InvalidArgument` when a file's format cannot hold a type;
     /// `Cancelled`, `Io`.
-    pub fn verify(&self, observer: &dyn Observer) -> Result<u64> {
-        or_changed(self.try_verify(observer), &[&self.dataset])
+    pub fn verify(&self) -> Result<RestoreReport> {
+        or_changed(self.try_verify(), &[&self.dataset])
     }
 
-    fn try_verify(&self, observer: &dyn Observer) -> Result<u64> {
-        let mut watch = self.watch(self.delta.is_exact())?;
-        observer.begin("verify", self.delta.decoded_bytes());
-        let exact = !self.delta.manifest.exact.is_empty();
-        let exact = exact.then(|| ExactFiles::new(self, observer)).transpose()?;
-        if !exact.as_ref().is_some_and(ExactFiles::has_rows) {
-            let executor = self.options.executor();
-            self.write_splits(&Writing::new(&Target::Nowhere, executor), observer)?;
+    fn try_verify(&self) -> Result<RestoreReport> {
+        let exact = self.delta.is_exact();
+        let mut watch = self.watch(exact)?;
+        self.observer.begin("verify", self.delta.decoded_bytes());
+        let manifest = &self.delta.manifest;
+        let files = (!manifest.exact.is_empty()).then(|| ExactFiles::new(self)).transpose()?;
+        if !files.as_ref().is_some_and(ExactFiles::has_rows) {
+            self.write_splits(&Writing::new(&Target::Nowhere, self.settings.executor()))?;
         }
-        if let Some(files) = exact {
-            (0..self.delta.manifest.exact.len())
+        if let Some(files) = files {
+            (0..manifest.exact.len())
                 .try_for_each(|i| files.restore_watched(i, &mut std::io::sink(), watch.as_mut()))?;
         }
-        watch.map(|w| w.finish(self.delta.is_single_file())).transpose()?;
-        observer.end();
-        Ok(self.delta.manifest.splits.iter().fold(0, |sum, s| sum.saturating_add(s.rows())))
+        let content = watch.map(|w| w.finish(self.delta.is_single_file())).transpose()?;
+        self.observer.end();
+        let data_files = manifest.splits.iter().map(|s| s.files.len()).sum::<usize>();
+        let files = manifest.exact.len() + if exact { 0 } else { data_files };
+        Ok(RestoreReport {
+            rows: manifest.splits.iter().fold(0, |sum, s| sum.saturating_add(s.rows())),
+            files: files as u64,
+            bytes: self.delta.decoded_bytes(),
+            exact,
+            content,
+        })
     }
 
     /// A watch on the SHA-256 of the files, if `exact` files are restored and it is known.
     fn watch(&self, exact: bool) -> Result<Option<ContentWatch>> {
         let carried = if exact { self.delta.content_hash()? } else { None };
-        ContentWatch::new(carried, exact, self.options.expected_content)
+        ContentWatch::new(carried, exact, self.settings.expected_content)
     }
 }

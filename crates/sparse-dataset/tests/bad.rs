@@ -9,8 +9,8 @@ use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
 use arrow_schema::{DataType, Field, Schema};
 use common::{Pair, table, write_ipc, write_parquet};
-use sparse_core::{Error, ErrorKind, Limits, Result, Unobserved};
-use sparse_dataset::{Dataset, DatasetDelta, DeltaDataset, Options, Overwrite, compress_to_path};
+use sparse_core::{Error, ErrorKind, Limits, Result};
+use sparse_dataset::{Compressor, Dataset, DatasetDelta, Overwrite, Restorer};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,14 +31,7 @@ fn batch(rows: i64) -> RecordBatch {
 fn read(path: &Path) -> Result<()> {
     let dataset = Dataset::open(path)?;
     let out = path.with_extension("sparse");
-    compress_to_path(
-        &dataset,
-        &dataset,
-        out,
-        Overwrite::Replace,
-        &Options::default(),
-        &Unobserved,
-    )?;
+    Compressor::new(&dataset).base(&dataset).overwrite(Overwrite::Replace).write(out)?;
     Ok(())
 }
 
@@ -239,8 +232,8 @@ fn damaged_deltas() {
         fs::write(&path, damaged).unwrap();
         let limits = Limits::default();
         let read = || -> Result<u64> {
-            let delta = DatasetDelta::open(&path, &limits)?;
-            DeltaDataset::new(&delta, &base, &pair.options, &Unobserved)?.verify(&Unobserved)
+            let delta = DatasetDelta::open_with(&path, &limits)?;
+            pair.restorer(&delta, &base).open()?.verify().map(|done| done.rows)
         };
         match read() {
             Ok(rows) => assert!(damaged == bytes || rows == 280),
@@ -255,13 +248,11 @@ fn limits_are_kept() {
     let pair = Pair::of(&batch(30), &batch(5000));
     let mut limits = Limits::default();
     limits.max_chunk_bytes = 1000;
-    let mut options = pair.options.clone();
-    options.limits = limits.clone();
     // Refused by what the index says; and if that is let through, when it is read.
-    let error = DatasetDelta::open(pair.path("d.sparse"), &limits).unwrap_err();
+    let error = DatasetDelta::open_with(pair.path("d.sparse"), &limits).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded);
     let delta = pair.delta();
     let base = Dataset::open(pair.path("base.arrow")).unwrap();
-    let data = DeltaDataset::new(&delta, &base, &options, &Unobserved).unwrap();
-    assert_eq!(data.verify(&Unobserved).unwrap_err().kind(), ErrorKind::LimitExceeded);
+    let data = Restorer::new(&delta).base(&base).limits(limits).open().unwrap();
+    assert_eq!(data.verify().unwrap_err().kind(), ErrorKind::LimitExceeded);
 }

@@ -6,8 +6,7 @@ mod common;
 
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use common::{Pair, table};
-use sparse_core::Unobserved;
-use sparse_dataset::{Dataset, Options, estimate};
+use sparse_dataset::{Compressor, Dataset};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,13 +38,15 @@ fn batch(rows: impl Iterator<Item = u64>, edited: impl Fn(u64) -> bool) -> Recor
 }
 
 fn check(base: &RecordBatch, derivative: &RecordBatch, share: f64, groups: usize) -> bool {
-    let mut options = Options::default();
-    options.group_rows = (derivative.num_rows() / groups).max(1);
-    let pair = Pair::with(base, derivative, options.clone());
+    let rows = (derivative.num_rows() / groups).max(1);
+    let pair = Pair::with(base, derivative, |job| job.group_rows(rows));
     let open = |name: &str| Dataset::open(pair.path(name)).unwrap();
-    let e = estimate(&open("base.arrow"), &open("derivative.arrow"), share, &options, &Unobserved)
+    let e = Compressor::new(&open("derivative.arrow"))
+        .base(&open("base.arrow"))
+        .group_rows((derivative.num_rows() / groups).max(1))
+        .estimate(share)
         .unwrap();
-    assert_eq!((e.report.copied, e.report.edited), (pair.report.copied, pair.report.edited));
+    assert_eq!((e.rows.copied, e.rows.edited), (pair.report.rows.copied, pair.report.rows.edited));
     let real = pair.report.delta_bytes as f64;
     // Names of files and folders are part of a delta, and not estimated.
     let off = ((e.delta_bytes as f64 - real).abs() - 100.0).max(0.0) / real;
@@ -83,9 +84,9 @@ fn files_of_other_programs() {
         let path =
             |which: &str| folder.join(name.replace("NAME", which)).to_string_lossy().into_owned();
         let (base, derivative) = (path("base"), path("derivative"));
-        let pair = Pair::made(tempfile::tempdir().unwrap(), &base, &derivative, Options::default());
+        let pair = Pair::made(tempfile::tempdir().unwrap(), &base, &derivative, |job| job);
         let [b, d] = [&base, &derivative].map(|p| Dataset::open(p).unwrap());
-        let e = estimate(&b, &d, 0.1, &Options::default(), &Unobserved).unwrap();
+        let e = Compressor::new(&d).base(&b).estimate(0.1).unwrap();
         let real = pair.report.delta_bytes as f64;
         // Small tables are coded as a whole.
         assert_eq!(e.share, 1.0);

@@ -6,8 +6,8 @@ mod common;
 
 use arrow_array::{ArrayRef, Int64Array, StringArray};
 use common::{Pair, table, write_ipc, write_parquet};
-use sparse_core::{ErrorKind, Unobserved};
-use sparse_dataset::{Dataset, DeltaDataset, Format, Options, Overwrite};
+use sparse_core::ErrorKind;
+use sparse_dataset::{Compressor, Dataset, Format, Overwrite};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -50,10 +50,8 @@ fn csv(rows: &[(i64, Option<String>)]) -> String {
     out
 }
 
-fn exact() -> Options {
-    let mut options = Options::default();
-    options.exact = true;
-    options
+fn exact(job: Compressor<'_>) -> Compressor<'_> {
+    job.exact(true)
 }
 
 /// All files below `root`, or `root` itself.
@@ -80,18 +78,17 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// Make an exact delta of what `dir` holds, restore it, compare; the delta's size.
 fn check(dir: tempfile::TempDir, base: &str, derivative: &str) -> u64 {
-    let pair = Pair::made(dir, base, derivative, exact());
+    let pair = Pair::made(dir, base, derivative, exact);
     assert!(pair.delta().is_exact());
     let out = pair.write(base, "out", None);
     assert_eq!(files(&out), files(&pair.path(derivative)));
     let (delta, base) = (pair.delta(), Dataset::open(pair.path(base)).unwrap());
-    let data = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).unwrap();
-    data.verify(&Unobserved).unwrap();
+    let data = pair.restorer(&delta, &base).open().unwrap();
+    data.verify().unwrap();
     let rows: u64 = delta.splits().iter().map(|s| s.rows).sum();
-    assert_eq!(rows, pair.report.rows);
+    assert_eq!(rows, pair.report.rows.total);
     // In another format it is still the same rows.
-    data.write(pair.path("other"), Some(Format::ArrowFile), Overwrite::Refuse, &Unobserved)
-        .unwrap();
+    data.write(pair.path("other"), Some(Format::ArrowFile), Overwrite::Refuse).unwrap();
     pair.report.delta_bytes
 }
 
@@ -118,7 +115,7 @@ fn what_this_program_writes_costs_nothing_more() {
     let dir = tempfile::tempdir().unwrap();
     write_parquet(&dir.path().join("base.parquet"), &batch(&rows(0, 3000)));
     write_ipc(&dir.path().join("given.arrow"), &batch(&rows(500, 3000)));
-    let pair = Pair::made(dir, "base.parquet", "given.arrow", Options::default());
+    let pair = Pair::made(dir, "base.parquet", "given.arrow", |job| job);
     let written = pair.write("base.parquet", "derivative.parquet", Some(Format::Parquet));
     let dir = tempfile::tempdir().unwrap();
     std::fs::copy(pair.path("base.parquet"), dir.path().join("base.parquet")).unwrap();
@@ -148,15 +145,14 @@ fn a_base_with_other_bytes_is_refused() {
     // Values that are not repeated, so that the base's file is worth referring to.
     write_parquet(&dir.path().join("base.parquet"), &batch(&rows(0, 2000)));
     std::fs::copy(dir.path().join("base.parquet"), dir.path().join("derivative.parquet")).unwrap();
-    let pair = Pair::made(dir, "base.parquet", "derivative.parquet", exact());
+    let pair = Pair::made(dir, "base.parquet", "derivative.parquet", exact);
     // The same rows, written otherwise.
     write_ipc(&pair.path("same.arrow"), &batch(&rows(0, 2000)));
     let (delta, base) = (pair.delta(), Dataset::open(pair.path("same.arrow")).unwrap());
-    let data = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).unwrap();
-    let error = data.write(pair.path("out"), None, Overwrite::Refuse, &Unobserved).unwrap_err();
+    let data = pair.restorer(&delta, &base).open().unwrap();
+    let error = data.write(pair.path("out"), None, Overwrite::Refuse).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BaseMismatch, "{error}");
     assert!(!pair.path("out").exists());
     // Rows are still to be had.
-    data.write(pair.path("rows.arrow"), Some(Format::ArrowFile), Overwrite::Refuse, &Unobserved)
-        .unwrap();
+    data.write(pair.path("rows.arrow"), Some(Format::ArrowFile), Overwrite::Refuse).unwrap();
 }

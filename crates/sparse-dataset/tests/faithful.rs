@@ -9,8 +9,8 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{Field, Schema};
 use common::{Pair, table, write_parquet};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use sparse_core::{ErrorKind, Unobserved};
-use sparse_dataset::{Dataset, DeltaDataset, Format, Options, Overwrite};
+use sparse_core::ErrorKind;
+use sparse_dataset::{Dataset, Format, Overwrite};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::Path;
@@ -19,10 +19,10 @@ use std::sync::Arc;
 /// Restores the derivative of a pair to `out`.
 fn restore(pair: &Pair, base: &str, format: Option<Format>) -> std::path::PathBuf {
     let (delta, base) = (pair.delta(), Dataset::open(pair.path(base)).unwrap());
-    let data = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).unwrap();
-    data.verify(&Unobserved).unwrap();
+    let data = pair.restorer(&delta, &base).open().unwrap();
+    data.verify().unwrap();
     let out = pair.path("out");
-    data.write(&out, format, Overwrite::Replace, &Unobserved).unwrap();
+    data.write(&out, format, Overwrite::Replace).unwrap();
     out
 }
 
@@ -32,7 +32,7 @@ fn text(name: &str, base: &str, derivative: &str) -> (String, Pair) {
     let [b, d] = ["base", "derivative"].map(|n| format!("{n}.{name}"));
     fs::write(dir.path().join(&b), base).unwrap();
     fs::write(dir.path().join(&d), derivative).unwrap();
-    let pair = Pair::made(dir, &b, &d, Options::default());
+    let pair = Pair::made(dir, &b, &d, |job| job);
     (fs::read_to_string(restore(&pair, &b, None)).unwrap(), pair)
 }
 
@@ -64,7 +64,7 @@ fn metadata_of_parquet_come_back() {
     write_parquet(&dir.path().join("b.parquet"), &told(&numbered(50), "one"));
     let derivative = told(&numbered(40), "two");
     write_parquet(&dir.path().join("d.parquet"), &derivative);
-    let pair = Pair::made(dir, "b.parquet", "d.parquet", Options::default());
+    let pair = Pair::made(dir, "b.parquet", "d.parquet", |job| job);
     let out = restore(&pair, "b.parquet", None);
     assert_eq!(schema_of(&out), schema_of(&pair.path("d.parquet")));
     assert_eq!(schema_of(&out).metadata(), derivative.schema().metadata());
@@ -72,7 +72,7 @@ fn metadata_of_parquet_come_back() {
     // A base with other metadata is noticed.
     write_parquet(&pair.path("b.parquet"), &told(&numbered(50), &"other ".repeat(30)));
     let (delta, base) = (pair.delta(), Dataset::open(pair.path("b.parquet")).unwrap());
-    if let Err(e) = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved) {
+    if let Err(e) = pair.restorer(&delta, &base).open() {
         assert_eq!(e.kind(), ErrorKind::BaseMismatch);
     }
 }
@@ -92,7 +92,7 @@ fn files_keep_their_order_and_sidecars() {
         fs::write(folder.join(".gitattributes"), "* text").unwrap();
         fs::create_dir(folder.join("empty")).unwrap();
     }
-    let pair = Pair::made(dir, "b", "d", Options::default());
+    let pair = Pair::made(dir, "b", "d", |job| job);
     assert!(pair.report.notes.iter().any(|n| n.contains("empty/")), "{:?}", pair.report.notes);
     let out = restore(&pair, "b", None);
     for name in ["train-0.parquet", "train-1.parquet"] {

@@ -8,8 +8,7 @@ mod common;
 use arrow_array::RecordBatch;
 use common::Pair;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use sparse_core::Unobserved;
-use sparse_dataset::{Dataset, DeltaDataset, Format, Options};
+use sparse_dataset::{Compressor, Dataset, Format};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -17,10 +16,14 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-fn made(base: &str, derivative: &str, options: Options) -> Pair {
+fn made(
+    base: &str,
+    derivative: &str,
+    told: impl for<'a> FnOnce(Compressor<'a>) -> Compressor<'a>,
+) -> Pair {
     // A path that is absolute replaces the folder.
     let path = |name: &str| fixture(name).to_string_lossy().into_owned();
-    Pair::made(tempfile::tempdir().unwrap(), &path(base), &path(derivative), options)
+    Pair::made(tempfile::tempdir().unwrap(), &path(base), &path(derivative), told)
 }
 
 /// The rows of files, as Arrow's own reader reads them.
@@ -78,8 +81,12 @@ fn single_files_come_back() {
         "datasets-NAME.parquet",
     ] {
         let (base, derivative) = (name.replace("NAME", "base"), name.replace("NAME", "derivative"));
-        let pair = made(&base, &derivative, Options::default());
-        assert!(pair.report.copied > 5 && pair.report.new_rows() < 8, "{name}: {:?}", pair.report);
+        let pair = made(&base, &derivative, |job| job);
+        assert!(
+            pair.report.rows.copied > 5 && pair.report.rows.new < 8,
+            "{name}: {:?}",
+            pair.report
+        );
         let base = fixture(&base).to_string_lossy().into_owned();
         same(&[pair.rows(&base)], &read(&fixture(&derivative)), name);
         // Written out, and read by Arrow's reader again.
@@ -93,9 +100,7 @@ fn single_files_come_back() {
 fn text_files_come_back() {
     for name in ["polars-NAME.csv", "polars-NAME.jsonl", "python-NAME.jsonl"] {
         let (base, derivative) = (name.replace("NAME", "base"), name.replace("NAME", "derivative"));
-        let mut options = Options::default();
-        options.exact = true;
-        let pair = made(&base, &derivative, options);
+        let pair = made(&base, &derivative, |job| job.exact(true));
         let base = fixture(&base).to_string_lossy().into_owned();
         let out = pair.write(&base, "out", None);
         assert_eq!(
@@ -107,20 +112,20 @@ fn text_files_come_back() {
         let extension = name.rsplit('.').next().unwrap();
         let format = if extension == "csv" { Format::Csv } else { Format::JsonLines };
         let again = pair.write(&base, &format!("again.{extension}"), Some(format));
-        let report = made(&derivative, &again.to_string_lossy(), Options::default()).report;
-        assert_eq!(report.copied, pair.report.rows, "{name}");
+        let report = made(&derivative, &again.to_string_lossy(), |job| job).report;
+        assert_eq!(report.rows.copied, pair.report.rows.total, "{name}");
     }
 }
 
 #[test]
 fn folders_of_datasets_come_back() {
-    let pair = made("datasets-base", "datasets-derivative", Options::default());
+    let pair = made("datasets-base", "datasets-derivative", |job| job);
     let base_path = fixture("datasets-base");
     let (delta, base) = (pair.delta(), Dataset::open(&base_path).unwrap());
     let splits = delta.splits();
     assert_eq!(splits.iter().map(|s| &*s.name).collect::<Vec<_>>(), ["test", "train"]);
     assert_eq!(splits[1].files.len(), 2);
-    let data = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).unwrap();
+    let data = pair.restorer(&delta, &base).open().unwrap();
     for split in &splits {
         let got: Vec<RecordBatch> =
             data.batches(&split.name, 0..split.rows).unwrap().map(Result::unwrap).collect();
@@ -130,9 +135,7 @@ fn folders_of_datasets_come_back() {
         same(&got, &files.collect::<Vec<_>>(), &split.name);
     }
     // The folder itself, byte by byte.
-    let mut options = Options::default();
-    options.exact = true;
-    let pair = made("datasets-base", "datasets-derivative", options);
+    let pair = made("datasets-base", "datasets-derivative", |job| job.exact(true));
     let out = pair.write(&base_path.to_string_lossy(), "out", None);
     for file in ["dataset_dict.json", "train/state.json", "train/data-00001-of-00002.arrow"] {
         let original = std::fs::read(fixture("datasets-derivative").join(file)).unwrap();

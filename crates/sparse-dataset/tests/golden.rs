@@ -9,8 +9,7 @@ mod common;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use common::{table, write_parquet};
-use sparse_core::{Limits, Unobserved};
-use sparse_dataset::{Dataset, DatasetDelta, DeltaDataset, Options, Overwrite, compress_to_path};
+use sparse_dataset::{Compressor, Dataset, DatasetDelta, Overwrite, Restorer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,59 +26,46 @@ fn batch(from: i64, to: i64) -> RecordBatch {
     ])
 }
 
-/// Name of the delta, base, derivative, options. The two of `rows` are made by the test.
-fn cases(folder: &Path) -> Vec<(&'static str, PathBuf, PathBuf, Options)> {
+/// Name of the delta, base, derivative. The two of `rows` are made by the test.
+fn cases(folder: &Path) -> Vec<(&'static str, PathBuf, PathBuf)> {
     let rows = |name: &str, from, to| {
         let path = folder.join(name);
         write_parquet(&path, &batch(from, to));
         path
     };
-    let mut many = Options::default();
-    many.group_rows = 1000;
-    let mut exact = Options::default();
-    exact.exact = true;
     let fixture = |name: &str| at("fixtures").join(name);
-    let options = Options::default();
     vec![
-        (
-            "v1",
-            fixture("pyarrow-v2-base.parquet"),
-            fixture("pyarrow-v2-derivative.parquet"),
-            options,
-        ),
-        ("v1-streams", rows("base.parquet", 0, 300), rows("derivative.parquet", 100, 4000), many),
-        ("v2-exact", fixture("python-base.jsonl"), fixture("python-derivative.jsonl"), exact),
+        ("v1", fixture("pyarrow-v2-base.parquet"), fixture("pyarrow-v2-derivative.parquet")),
+        ("v1-streams", rows("base.parquet", 0, 300), rows("derivative.parquet", 100, 4000)),
+        ("v2-exact", fixture("python-base.jsonl"), fixture("python-derivative.jsonl")),
     ]
 }
 
 #[test]
 fn deltas_of_earlier_builds_are_read() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, base, derivative, options) in cases(dir.path()) {
-        let delta =
-            DatasetDelta::open(at("golden").join(format!("{name}.sparse")), &Limits::default())
-                .unwrap();
+    for (name, base, derivative) in cases(dir.path()) {
+        let delta = DatasetDelta::open(at("golden").join(format!("{name}.sparse"))).unwrap();
         let base = Dataset::open(base).unwrap();
-        let data = DeltaDataset::new(&delta, &base, &options, &Unobserved).unwrap();
+        let data = Restorer::new(&delta).base(&base).open().unwrap();
         let out = dir
             .path()
             .join(format!("{name}-restored.{}", derivative.extension().unwrap().display()));
-        data.write(&out, None, Overwrite::Refuse, &Unobserved).unwrap();
+        data.write(&out, None, Overwrite::Refuse).unwrap();
         if delta.is_exact() {
             assert_eq!(std::fs::read(&out).unwrap(), std::fs::read(&derivative).unwrap());
         }
         // What was restored has the derivative's rows, all of them and in order.
         let [original, restored] = [&derivative, &out].map(|p| Dataset::open(p).unwrap());
-        let report = compress_to_path(
-            &original,
-            &restored,
-            dir.path().join(format!("{name}.sparse")),
-            Overwrite::Refuse,
-            &Options::default(),
-            &Unobserved,
-        )
-        .unwrap();
-        assert_eq!((report.copied, report.rows), (delta.splits()[0].rows, report.copied), "{name}");
+        let report = Compressor::new(&restored)
+            .base(&original)
+            .write(dir.path().join(format!("{name}.sparse")))
+            .unwrap();
+        assert_eq!(
+            (report.rows.copied, report.rows.total),
+            (delta.splits()[0].rows, report.rows.copied),
+            "{name}"
+        );
         assert!(report.delta_bytes < 3000, "{name}: {}", report.delta_bytes);
     }
 }
@@ -92,7 +78,7 @@ fn write_golden_files() {
     let cases = cases(dir.path());
     // Names of this machine's folders do not belong into a delta that is kept.
     std::env::set_current_dir(dir.path()).unwrap();
-    for (name, base, derivative, options) in cases {
+    for (name, base, derivative) in cases {
         let [base, derivative] = [base, derivative].map(|path| {
             let here = PathBuf::from(path.file_name().unwrap());
             if !here.exists() {
@@ -101,10 +87,14 @@ fn write_golden_files() {
             Dataset::open(here).unwrap()
         });
         let out = at("golden").join(format!("{name}.sparse"));
-        let report =
-            compress_to_path(&base, &derivative, &out, Overwrite::Replace, &options, &Unobserved);
-        report.unwrap();
-        let delta = DatasetDelta::open(&out, &Limits::default()).unwrap();
+        let job = Compressor::new(&derivative).base(&base).overwrite(Overwrite::Replace);
+        let told = match name {
+            "v1-streams" => job.group_rows(1000),
+            "v2-exact" => job.exact(true),
+            _ => job,
+        };
+        told.write(&out).unwrap();
+        let delta = DatasetDelta::open(&out).unwrap();
         assert!(!delta.base_id().contains('/') && !delta.target_id().contains('/'));
     }
 }

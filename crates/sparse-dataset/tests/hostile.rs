@@ -11,8 +11,8 @@ use arrow_array::builder::{ListBuilder, NullBuilder};
 use arrow_array::{ArrayRef, DictionaryArray, Int32Array, NullArray, RunArray, StringArray};
 use arrow_ipc::writer::StreamWriter;
 use common::{table, write_ipc};
-use sparse_core::{ErrorKind, Result, Unobserved};
-use sparse_dataset::{Dataset, Options, Overwrite, compress_to_path};
+use sparse_core::{ErrorKind, Result};
+use sparse_dataset::{Compressor, Dataset, Overwrite};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,8 +27,11 @@ const MOST: i64 = i32::MAX as i64;
 fn read(path: &Path) -> Result<u64> {
     let dataset = Dataset::open(path)?;
     let out = path.with_extension("sparse");
-    compress_to_path(&dataset, &dataset, out, Overwrite::Replace, &Options::default(), &Unobserved)
-        .map(|report| report.rows)
+    Compressor::new(&dataset)
+        .base(&dataset)
+        .overwrite(Overwrite::Replace)
+        .write(out)
+        .map(|report| report.rows.total)
 }
 
 fn taken(name: &str, bytes: &[u8]) -> Result<u64> {

@@ -6,8 +6,8 @@ mod common;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use common::{Pair, round_trip, table};
-use sparse_core::{ErrorKind, Unobserved};
-use sparse_dataset::{Dataset, Options, Overwrite, compress_to_path};
+use sparse_core::ErrorKind;
+use sparse_dataset::{Compressor, Dataset};
 use std::sync::Arc;
 
 /// Rows of an id and two short cells, of which there are few different ones: nothing but the id
@@ -24,12 +24,6 @@ fn rows() -> Vec<(i64, i64, &'static str)> {
     (0..400).map(|i| (i * 37 % 1009, i % 3, ["red", "green", "blue"][i as usize % 2])).collect()
 }
 
-fn keyed(key: &[&str]) -> Options {
-    let mut options = Options::default();
-    options.key = key.iter().map(|k| (*k).to_owned()).collect();
-    options
-}
-
 #[test]
 fn a_key_tells_which_row_was_edited() {
     let base = rows();
@@ -39,8 +33,8 @@ fn a_key_tells_which_row_was_edited() {
         derivative[i].1 = 77;
         derivative[i].2 = "violet";
     }
-    let pair = Pair::with(&batch(&base), &batch(&derivative), keyed(&["id"]));
-    assert_eq!((pair.report.copied, pair.report.edited), (395, 5));
+    let pair = Pair::with(&batch(&base), &batch(&derivative), |job| job.key(["id"]));
+    assert_eq!((pair.report.rows.copied, pair.report.rows.edited), (395, 5));
     assert_eq!(pair.rows("base.arrow").columns(), batch(&derivative).columns());
 }
 
@@ -48,15 +42,11 @@ fn a_key_tells_which_row_was_edited() {
 fn a_key_that_is_not_there_is_an_error() {
     let pair = Pair::of(&batch(&rows()), &batch(&rows()));
     let open = |name: &str| Dataset::open(pair.path(name)).unwrap();
-    let error = compress_to_path(
-        &open("base.arrow"),
-        &open("derivative.arrow"),
-        pair.path("other.sparse"),
-        Overwrite::Refuse,
-        &keyed(&["id", "name"]),
-        &Unobserved,
-    )
-    .unwrap_err();
+    let error = Compressor::new(&open("derivative.arrow"))
+        .base(&open("base.arrow"))
+        .key(["id", "name"])
+        .write(pair.path("other.sparse"))
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(error.to_string().contains("\"name\""), "{error}");
 }
@@ -68,7 +58,7 @@ fn keys_that_lie_cost_bytes_but_no_truth() {
     let same: Vec<_> = base.iter().map(|r| (7, r.1, r.2)).collect();
     let shifted: Vec<_> = base.iter().map(|r| (r.0 + 37, r.1, r.2)).collect();
     for (b, d) in [(&base, &same), (&same, &base), (&base, &shifted)] {
-        let pair = Pair::with(&batch(b), &batch(d), keyed(&["id"]));
+        let pair = Pair::with(&batch(b), &batch(d), |job| job.key(["id"]));
         assert_eq!(pair.rows("base.arrow").columns(), batch(d).columns());
     }
 }
@@ -83,7 +73,7 @@ fn one_edited_cell_under_an_unchanged_id() {
             _ => derivative[row].2 = "black",
         }
         let report = round_trip(&batch(&base), &batch(&derivative));
-        assert_eq!((report.copied, report.edited), (399, 1));
+        assert_eq!((report.rows.copied, report.rows.edited), (399, 1));
     }
 }
 
@@ -94,9 +84,10 @@ fn two_rows_of_one_id_are_swapped() {
     base[101] = (5555, 2, "second");
     let mut derivative = base.clone();
     derivative.swap(100, 101);
-    for options in [Options::default(), keyed(&["id"])] {
-        let pair = Pair::with(&batch(&base), &batch(&derivative), options);
-        assert_eq!(pair.report.copied, 400);
+    for key in [&[][..], &["id"]] {
+        let pair =
+            Pair::with(&batch(&base), &batch(&derivative), |job| job.key(key.iter().copied()));
+        assert_eq!(pair.report.rows.copied, 400);
         assert_eq!(pair.rows("base.arrow").columns(), batch(&derivative).columns());
     }
 }

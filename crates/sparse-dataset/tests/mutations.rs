@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use sparse_core::{ErrorKind, Unobserved};
-use sparse_dataset::{Dataset, Options, Overwrite, compress_to_path};
+use sparse_core::ErrorKind;
+use sparse_dataset::{Compressor, Dataset, Overwrite};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -68,8 +68,8 @@ fn mutations_of(names: &[&str], each: usize) {
             let start = Instant::now();
             let read = || {
                 let dataset = Dataset::open(&path)?;
-                let (out, options) = (dir.path().join("d.sparse"), Options::default());
-                compress_to_path(&dataset, &dataset, out, Overwrite::Replace, &options, &Unobserved)
+                let out = dir.path().join("d.sparse");
+                Compressor::new(&dataset).base(&dataset).overwrite(Overwrite::Replace).write(out)
             };
             if let Err(e) = read() {
                 refused += 1;

@@ -8,8 +8,8 @@ mod common;
 use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use common::{Pair, read_ipc, table, write_ipc, write_parquet};
 use proptest::prelude::*;
-use sparse_core::{ErrorKind, Limits, Unobserved};
-use sparse_dataset::{Dataset, DatasetDelta, DeltaDataset, Options, Overwrite, compress_to_path};
+use sparse_core::{ErrorKind, Limits};
+use sparse_dataset::{Compressor, Dataset, DatasetDelta, Overwrite};
 use std::fs;
 use std::sync::Arc;
 
@@ -37,11 +37,8 @@ fn inputs_that_change() {
             Dataset::open(at("derivative.arrow")).unwrap(),
         );
         write_ipc(&at(changed), &batch(130));
-        let mut options = Options::default();
-        options.exact = exact;
         let out = at("d.sparse");
-        let made =
-            compress_to_path(&base, &derivative, &out, Overwrite::Refuse, &options, &Unobserved);
+        let made = Compressor::new(&derivative).base(&base).exact(exact).write(&out);
         let error = made.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.message().contains("changed while in use"), "{error}");
@@ -51,13 +48,13 @@ fn inputs_that_change() {
     // The base, when it restores.
     let pair = Pair::of(&batch(100), &batch(120));
     let (delta, base) = (pair.delta(), Dataset::open(pair.path("base.arrow")).unwrap());
-    let data = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).unwrap();
-    data.verify(&Unobserved).unwrap();
+    let data = pair.restorer(&delta, &base).open().unwrap();
+    data.verify().unwrap();
     write_ipc(&pair.path("base.arrow"), &batch(101));
     for error in [
-        data.verify(&Unobserved).unwrap_err(),
-        data.write(pair.path("out"), None, Overwrite::Refuse, &Unobserved).unwrap_err(),
-        DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).map(|_| ()).unwrap_err(),
+        data.verify().unwrap_err(),
+        data.write(pair.path("out"), None, Overwrite::Refuse).unwrap_err(),
+        pair.restorer(&delta, &base).open().map(|_| ()).unwrap_err(),
     ] {
         assert!(error.message().contains("changed while in use"), "{error}");
         assert!(error.file().unwrap().ends_with("base.arrow"));
@@ -67,11 +64,8 @@ fn inputs_that_change() {
 
 #[test]
 fn without_the_proof() {
-    let mut options = Options::default();
-    assert!(options.verify);
-    let proven = Pair::with(&batch(100), &batch(5000), options.clone());
-    options.verify = false;
-    let pair = Pair::with(&batch(100), &batch(5000), options);
+    let proven = Pair::of(&batch(100), &batch(5000));
+    let pair = Pair::with(&batch(100), &batch(5000), |job| job.proof(false));
     // Temporary folders, whose names are recorded, differ, and so may a few compressed bytes.
     assert!(pair.report.delta_bytes.abs_diff(proven.report.delta_bytes) < 16);
     assert_eq!(pair.rows("base.arrow"), batch(5000));
@@ -80,9 +74,7 @@ fn without_the_proof() {
 #[test]
 fn output_is_bounded() {
     for exact in [false, true] {
-        let mut options = Options::default();
-        options.exact = exact;
-        let mut pair = Pair::with(&batch(100), &batch(5000), options);
+        let mut pair = Pair::with(&batch(100), &batch(5000), |job| job.exact(exact));
         let (delta, base) = (pair.delta(), Dataset::open(pair.path("base.arrow")).unwrap());
         let len = if exact {
             fs::metadata(pair.path("derivative.arrow")).unwrap().len()
@@ -90,10 +82,10 @@ fn output_is_bounded() {
             delta.decoded_bytes()
         };
         for (limit, fits) in [(len, true), (len - 1, false)] {
-            pair.options.limits.max_output_bytes = limit;
-            let data = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).unwrap();
+            pair.limits.max_output_bytes = limit;
+            let data = pair.restorer(&delta, &base).open().unwrap();
             let out = pair.path(&format!("out-{limit}"));
-            let written = data.write(&out, None, Overwrite::Refuse, &Unobserved);
+            let written = data.write(&out, None, Overwrite::Refuse);
             assert_eq!(out.exists(), fits);
             match written {
                 Ok(_) => assert!(fits),
@@ -106,7 +98,7 @@ fn output_is_bounded() {
     }
     let tight = Limits::for_memory(1 << 10);
     let pair = Pair::of(&batch(100), &batch(5000));
-    let error = DatasetDelta::open(pair.path("d.sparse"), &tight).unwrap_err();
+    let error = DatasetDelta::open_with(pair.path("d.sparse"), &tight).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded);
 }
 
@@ -144,14 +136,12 @@ proptest! {
                 json.finish().unwrap();
             }
         }
-        let mut options = Options::default();
-        (options.group_rows, options.exact) = (group, exact);
         // JSON without rows has no columns.
         prop_assume!(format < 2 || rows > 0);
-        let pair = Pair::made(dir, "base.arrow", name, options);
+        let pair = Pair::made(dir, "base.arrow", name, |job| job.group_rows(group).exact(exact));
         let (delta, base) = (pair.delta(), Dataset::open(pair.path("base.arrow")).unwrap());
-        let data = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).unwrap();
-        prop_assert_eq!(data.verify(&Unobserved).unwrap(), rows as u64);
+        let data = pair.restorer(&delta, &base).open().unwrap();
+        prop_assert_eq!(data.verify().unwrap().rows, rows as u64);
         let out = pair.write("base.arrow", "out", None);
         if exact {
             prop_assert!(fs::read(out).unwrap() == fs::read(pair.path(name)).unwrap());

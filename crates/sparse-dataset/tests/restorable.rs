@@ -15,8 +15,8 @@ use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, Field, Schema};
 use common::{Pair, read_ipc, round_trip, table, write_ipc};
-use sparse_core::{ErrorKind, Unobserved};
-use sparse_dataset::{Dataset, DeltaDataset, Options, Overwrite, compress_to_path};
+use sparse_core::ErrorKind;
+use sparse_dataset::{Compressor, Dataset};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -38,9 +38,8 @@ fn narrow_columns() {
         Arc::new(random(30_000).map(|x| Some(x & 1 == 1)).collect::<BooleanArray>());
     round_trip(&numbers(3), &table(vec![("b", bools)]));
     let small: ArrayRef = Arc::new(random(200_000).map(|x| Some(x as i8)).collect::<Int8Array>());
-    let mut options = Options::default();
-    options.group_rows = 1 << 20;
-    let pair = Pair::with(&numbers(3), &table(vec![("i", small.clone())]), options);
+    let pair =
+        Pair::with(&numbers(3), &table(vec![("i", small.clone())]), |job| job.group_rows(1 << 20));
     assert_eq!(&pair.rows("base.arrow").column(0).to_data(), &small.to_data());
 }
 
@@ -52,11 +51,9 @@ fn dictionaries_of_many_row_groups() {
     let array: DictionaryArray<Int32Type> = words.iter().map(|w| Some(w.as_str())).collect();
     let inside = Arc::new(Field::new("item", array.data_type().clone(), true));
     let lists = FixedSizeListArray::new(inside, 2, Arc::new(array.clone()), None);
-    let mut options = Options::default();
-    options.group_rows = 400;
     let columns =
         table(vec![("d", Arc::new(array.slice(0, 2500)) as ArrayRef), ("l", Arc::new(lists))]);
-    let pair = Pair::with(&numbers(3), &columns, options);
+    let pair = Pair::with(&numbers(3), &columns, |job| job.group_rows(400));
     let out = pair.write("base.arrow", "out.arrow", None);
     let back = read_ipc(&out);
     let mut row = 0;
@@ -87,7 +84,7 @@ fn arrays_that_are_full_sooner() {
     .unwrap();
     (0..5).for_each(|k| stream.write(&batch(k)).unwrap());
     stream.finish().unwrap();
-    let pair = Pair::made(dir, "base.arrow", "d.arrows", Options::default());
+    let pair = Pair::made(dir, "base.arrow", "d.arrows", |job| job);
     let out = pair.write("base.arrow", "out.arrows", None);
     let reader = arrow_ipc::reader::StreamReader::try_new(File::open(out).unwrap(), None).unwrap();
     let rows: Vec<String> = reader
@@ -108,12 +105,12 @@ fn arrays_that_are_full_sooner() {
     let mut writer = arrow_ipc::writer::FileWriter::try_new(file, runs.schema_ref()).unwrap();
     (0..3).for_each(|_| writer.write(&runs).unwrap());
     writer.finish().unwrap();
-    let pair = Pair::made(dir, "base.arrow", "r.arrow", Options::default());
+    let pair = Pair::made(dir, "base.arrow", "r.arrow", |job| job);
     let out = pair.write("base.arrow", "out.arrow", None);
     assert_eq!(read_ipc(&out).iter().map(RecordBatch::num_rows).sum::<usize>(), 90_000);
     // A reader from any row on, too.
     let (delta, base) = (pair.delta(), Dataset::open(pair.path("base.arrow")).unwrap());
-    let data = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).unwrap();
+    let data = pair.restorer(&delta, &base).open().unwrap();
     let batches: Vec<_> =
         data.batches("default", 29_999..60_005).unwrap().map(Result::unwrap).collect();
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 30_006);
@@ -153,8 +150,8 @@ fn wide_nulls() {
     let pair = Pair::of(&numbers(3), &table(vec![("l", Arc::new(wide) as ArrayRef)]));
     assert_eq!(pair.delta().splits()[0].groups, 2);
     let (delta, base) = (pair.delta(), Dataset::open(pair.path("base.arrow")).unwrap());
-    let data = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).unwrap();
-    assert_eq!(data.verify(&Unobserved).unwrap(), 2000);
+    let data = pair.restorer(&delta, &base).open().unwrap();
+    assert_eq!(data.verify().unwrap().rows, 2000);
 }
 
 /// What nests too deeply for a reader is refused when it is compressed; what just fits comes back.
@@ -183,11 +180,11 @@ fn depth() {
             assert!(error.message().contains("nest more than 64 deep"), "{error}");
             continue;
         }
-        let pair = Pair::made(dir, "base.arrow", "deep.jsonl", Options::default());
+        let pair = Pair::made(dir, "base.arrow", "deep.jsonl", |job| job);
         pair.write("base.arrow", "out.jsonl", None);
         let (delta, base) = (pair.delta(), Dataset::open(pair.path("base.arrow")).unwrap());
-        let data = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).unwrap();
-        assert_eq!(data.verify(&Unobserved).unwrap(), 2);
+        let data = pair.restorer(&delta, &base).open().unwrap();
+        assert_eq!(data.verify().unwrap().rows, 2);
     }
 }
 
@@ -202,16 +199,8 @@ fn types_that_are_refused_at_once() {
     let mut writer =
         arrow_ipc::writer::FileWriter::try_new(File::create(&path).unwrap(), &schema).unwrap();
     writer.finish().unwrap();
-    let made = Dataset::open(&path).and_then(|d| {
-        compress_to_path(
-            &base,
-            &d,
-            dir.path().join("x"),
-            Overwrite::Refuse,
-            &Options::default(),
-            &Unobserved,
-        )
-    });
+    let made = Dataset::open(&path)
+        .and_then(|d| Compressor::new(&d).base(&base).write(dir.path().join("x")));
     let error = made.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.message().contains("1 to 38 digits"), "{error}");

@@ -9,8 +9,8 @@ use arrow_array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchReader, StringArray,
 };
 use common::{Pair, read_ipc, table};
-use sparse_core::{ErrorKind, Unobserved};
-use sparse_dataset::{Dataset, DeltaDataset, Options};
+use sparse_core::ErrorKind;
+use sparse_dataset::{Compressor, Dataset};
 use std::sync::Arc;
 
 /// A number that follows from another.
@@ -35,11 +35,8 @@ fn batch(rows: &[Row]) -> RecordBatch {
     ])
 }
 
-fn little() -> Options {
-    let mut options = Options::default();
-    options.memory = 1 << 18;
-    options.group_rows = 700;
-    options
+fn little(job: Compressor<'_>) -> Compressor<'_> {
+    job.memory(1 << 18).group_rows(700)
 }
 
 /// Blocks of rows in another order, rows edited, removed, new.
@@ -66,7 +63,7 @@ fn changed(rows: u64, new_every: u64) -> Vec<Row> {
 fn check(pair: &Pair, want: &RecordBatch) {
     let (delta, base) = (pair.delta(), Dataset::open(pair.path("base.arrow")).unwrap());
     assert!(delta.splits()[0].groups > 5);
-    let data = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).unwrap();
+    let data = pair.restorer(&delta, &base).open().unwrap();
     let all = want.num_rows() as u64;
     for range in [0..all, 0..1, 699..701, 650..2900, all - 5..all, all..all, 1400..1400] {
         let mut at = range.start as usize;
@@ -88,7 +85,7 @@ fn check(pair: &Pair, want: &RecordBatch) {
     let reversed = outside(5, 4);
     assert_eq!(reversed, ErrorKind::InvalidArgument);
     assert_eq!(data.batches("train", 0..1).map(|_| ()).unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(data.verify(&Unobserved).unwrap(), all);
+    assert_eq!(data.verify().unwrap().rows, all);
     let written = read_ipc(&pair.write("base.arrow", "out.arrow", None));
     assert_eq!(written.iter().map(RecordBatch::num_rows).sum::<usize>() as u64, all);
 }
@@ -98,8 +95,8 @@ fn few_changes_in_many_row_groups() {
     let base: Vec<Row> = (0..4500).map(row).collect();
     let derivative = changed(4500, 2);
     let want = batch(&derivative);
-    let pair = Pair::with(&batch(&base), &want, little());
-    assert!(pair.report.copied > 4000 && pair.report.edited > 100, "{:?}", pair.report);
+    let pair = Pair::with(&batch(&base), &want, little);
+    assert!(pair.report.rows.copied > 4000 && pair.report.rows.edited > 100, "{:?}", pair.report);
     check(&pair, &want);
 }
 
@@ -109,8 +106,8 @@ fn many_changes_go_to_the_fast_compressor() {
     // Half as many rows again are new: more than models take.
     let derivative = changed(8000, 220);
     let want = batch(&derivative);
-    let pair = Pair::with(&batch(&base), &want, little());
-    assert!(pair.report.new_rows() > 5000, "{:?}", pair.report);
+    let pair = Pair::with(&batch(&base), &want, little);
+    assert!(pair.report.rows.new > 5000, "{:?}", pair.report);
     check(&pair, &want);
 }
 
@@ -119,7 +116,7 @@ fn memory_does_not_change_what_comes_back() {
     let base = batch(&(0..3000).map(row).collect::<Vec<_>>());
     let derivative = batch(&changed(3000, 10));
     let plenty = Pair::of(&base, &derivative);
-    let little = Pair::with(&base, &derivative, little());
+    let little = Pair::with(&base, &derivative, little);
     assert_eq!(little.report.rows, plenty.report.rows);
-    assert_eq!(little.report.copied, plenty.report.copied);
+    assert_eq!(little.report.rows.copied, plenty.report.rows.copied);
 }

@@ -9,10 +9,8 @@ mod common;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use common::{table, write_parquet};
-use sparse_core::{Executor, Inline, Threads, Unobserved};
-use sparse_dataset::{
-    Dataset, DatasetDelta, DeltaDataset, Options, Overwrite, compress, compress_to_path, estimate,
-};
+use sparse_core::{Executor, Inline, Threads};
+use sparse_dataset::{Compressor, Dataset, DatasetDelta, Overwrite, Restorer};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -69,25 +67,28 @@ fn make(dir: &Path) {
 fn work(dir: &Path, executor: Option<Arc<dyn Executor>>) -> [Vec<u8>; 2] {
     let open = |name: &str| Dataset::open(dir.join(name)).unwrap();
     let (base, derivative) = (open("base"), open("derivative"));
-    let mut options = Options::default();
-    options.executor = executor;
-    options.group_rows = 500;
-    // Little, so that rows are looked for in several parts, and some are kept in files.
-    options.memory = 1 << 22;
     [false, true].map(|exact| {
-        options.exact = exact;
+        // Little memory, so that rows are looked for in several parts, and some are kept in files.
+        let job = Compressor::new(&derivative).base(&base).group_rows(500).memory(1 << 22);
+        let mut job = job.exact(exact).overwrite(Overwrite::Replace);
+        if let Some(executor) = &executor {
+            job = job.executor(executor.clone());
+        }
         let path = dir.join("d.sparse");
-        let replace = Overwrite::Replace;
-        compress_to_path(&base, &derivative, &path, replace, &options, &Unobserved).unwrap();
-        let mut streamed = Vec::new();
-        compress(&base, &derivative, &mut streamed, &options, &Unobserved).unwrap();
+        job.clone().write(&path).unwrap();
+        let (streamed, report) = job.clone().write_to(Vec::new()).unwrap();
+        assert_eq!(report.delta_bytes, streamed.len() as u64);
         assert!(std::fs::read(&path).unwrap() == streamed);
-        estimate(&base, &derivative, 0.3, &options, &Unobserved).unwrap();
-        let delta = DatasetDelta::open(&path, &options.limits).unwrap();
-        let data = DeltaDataset::new(&delta, &base, &options, &Unobserved).unwrap();
-        assert!(data.verify(&Unobserved).unwrap() > 6000);
+        job.estimate(0.3).unwrap();
+        let delta = DatasetDelta::open(&path).unwrap();
+        let mut job = Restorer::new(&delta).base(&base).memory(1 << 22);
+        if let Some(executor) = &executor {
+            job = job.executor(executor.clone());
+        }
+        let data = job.open().unwrap();
+        assert!(data.verify().unwrap().rows > 6000);
         assert!(data.batches("train", 400..1700).unwrap().all(|b| b.is_ok()));
-        data.write(dir.join("out"), None, replace, &Unobserved).unwrap();
+        data.write(dir.join("out"), None, Overwrite::Replace).unwrap();
         if exact {
             for file in ["train.parquet", "test.parquet"] {
                 let read = |name: &str| std::fs::read(dir.join(name).join(file)).unwrap();

@@ -17,8 +17,8 @@ use arrow_schema::{DataType, Field, Fields};
 use common::{Pair, round_trip, table};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use proptest::prelude::*;
-use sparse_core::{ErrorKind, Unobserved};
-use sparse_dataset::{Dataset, DeltaDataset, Format, Overwrite};
+use sparse_core::ErrorKind;
+use sparse_dataset::{Dataset, Format, Overwrite};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -363,9 +363,9 @@ fn refused_columns(format: Format) -> Vec<&'static str> {
             table(vec![("key", Arc::new(Int64Array::from_iter(0..12)) as ArrayRef), (name, array)]);
         let pair = Pair::of(&batch, &batch);
         let (delta, base) = (pair.delta(), Dataset::open(pair.path("base.arrow")).unwrap());
-        let data = DeltaDataset::new(&delta, &base, &pair.options, &Unobserved).unwrap();
+        let data = pair.restorer(&delta, &base).open().unwrap();
         let out = pair.path("out");
-        if let Err(e) = data.write(&out, Some(format), Overwrite::Refuse, &Unobserved) {
+        if let Err(e) = data.write(&out, Some(format), Overwrite::Refuse) {
             let text = format!("{e}");
             assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{text}");
             assert!(

@@ -18,6 +18,19 @@ pub(crate) struct Memory {
     pub(crate) temporary: Option<PathBuf>,
 }
 
+impl Memory {
+    /// Returns the memory to work with, as far as this machine can count.
+    pub(crate) fn bytes(&self) -> usize {
+        usize::try_from(self.memory).unwrap_or(usize::MAX)
+    }
+
+    /// Returns the folder for temporary files, cleared of what dead processes left there.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        sparse_dataset::remove_leftovers(self.temporary.as_deref());
+        self.temporary.clone()
+    }
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct DatasetCompress {
     /// The base: a Parquet, Arrow, JSON Lines or CSV file, or a folder of them

@@ -8,33 +8,16 @@ use crate::failure::Failure;
 use crate::human;
 use crate::session::{Session, overwrite};
 use serde::Serialize;
-use sparse::Effort;
-use sparse_dataset::{CompressReport, ContentHash, Dataset, DatasetDelta, DeltaDataset};
+use sparse_dataset::{
+    CompressReport, Compressor, ContentHash, Dataset, DatasetDelta, Estimate, RestoreReport,
+    Restorer, RowCounts, Verifier,
+};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-#[derive(Serialize)]
-struct Rows {
-    total: u64,
-    copied: u64,
-    edited: u64,
-    new: u64,
-}
-
-impl Rows {
-    fn of(report: &CompressReport) -> Rows {
-        Rows {
-            total: report.rows,
-            copied: report.copied,
-            edited: report.edited,
-            new: report.new_rows(),
-        }
-    }
-
-    fn text(&self) -> String {
-        format!("rows: {} copied, {} edited, {} new", self.copied, self.edited, self.new)
-    }
+fn rows_text(rows: &RowCounts) -> String {
+    format!("rows: {} copied, {} edited, {} new", rows.copied, rows.edited, rows.new)
 }
 
 fn notes(out: &mut String, notes: &[String]) {
@@ -45,43 +28,29 @@ fn notes(out: &mut String, notes: &[String]) {
 }
 
 #[derive(Serialize)]
-struct CompressBody {
+struct CompressBody<'a> {
     base: String,
     derivative: String,
     output: String,
     effort: String,
     exactness: &'static str,
     threads: usize,
-    delta_bytes: u64,
-    target_bytes: u64,
+    #[serde(flatten)]
+    report: &'a CompressReport,
     ratio: Option<f64>,
-    rows: Rows,
-    columns: u64,
-    new_columns: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sha256: Option<String>,
     seconds: f64,
     bytes_per_second: f64,
-    notes: Vec<String>,
 }
 
 pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), Failure> {
     let start = Instant::now();
     let (base, derivative) = (Dataset::open(&args.base)?, Dataset::open(&args.derivative)?);
-    let mut options = session.dataset_options(args.effort, &args.memory);
-    options.exact = args.exact;
-    options.content_hash = args.sha256;
-    options.verify = !args.no_verify;
-    options.key = args.key;
-    let overwrite = overwrite(&args.output, args.force)?;
-    let report = sparse_dataset::compress_to_path(
-        &base,
-        &derivative,
-        &args.output,
-        overwrite,
-        &options,
-        &session.progress,
-    )?;
+    let job = Compressor::new(&derivative).base(&base).effort(args.effort);
+    let job = job.exact(args.exact).content_hash(args.sha256).proof(!args.no_verify).key(args.key);
+    let job = job.memory(args.memory.bytes()).temporary(args.memory.folder());
+    let job = job.limits(session.limits()).cancel(session.cancel_token());
+    let job = job.observer(&session.progress).overwrite(overwrite(&args.output, args.force)?);
+    let report = job.write(&args.output)?;
     let time = start.elapsed();
     let body = CompressBody {
         base: lossy(&args.base),
@@ -90,16 +59,10 @@ pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), F
         effort: args.effort.to_string(),
         exactness: exactness(args.exact),
         threads: session.threads(),
-        delta_bytes: report.delta_bytes,
-        target_bytes: report.target_bytes,
+        report: &report,
         ratio: human::ratio(report.target_bytes, report.delta_bytes),
-        rows: Rows::of(&report),
-        columns: report.columns,
-        new_columns: report.new_columns,
-        sha256: report.content.map(|c| c.to_string()),
         seconds: time.as_secs_f64(),
         bytes_per_second: human::per_second(report.target_bytes, time),
-        notes: report.notes.clone(),
     };
     session.report(&body, || {
         let mut out = format!(
@@ -108,11 +71,11 @@ pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), F
             human::bytes(report.delta_bytes),
             human::bytes(report.target_bytes),
             human::ratio_text(body.ratio),
-            human::count(report.rows, "row"),
+            human::count(report.rows.total, "row"),
             human::duration(time),
-            body.rows.text(),
+            rows_text(&report.rows),
         );
-        if let Some(sha256) = &body.sha256 {
+        if let Some(sha256) = &report.content {
             let _ = writeln!(out, "SHA-256 of what comes back: {sha256}");
         }
         notes(&mut out, &report.notes);
@@ -121,19 +84,14 @@ pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), F
 }
 
 #[derive(Serialize)]
-struct RestoreBody {
+struct RestoreBody<'a> {
     base: String,
     delta: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<String>,
-    exactness: &'static str,
     threads: usize,
-    rows: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    files: Option<u64>,
-    bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sha256: Option<String>,
+    #[serde(flatten)]
+    done: &'a RestoreReport,
     seconds: f64,
     bytes_per_second: f64,
 }
@@ -155,27 +113,27 @@ fn base_path(
 
 pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result<(), Failure> {
     let start = Instant::now();
-    let mut options = session.dataset_options(Effort::Default, &args.memory);
-    options.expected_content = args.expect_sha256;
-    let delta = DatasetDelta::open(&args.delta, &options.limits)?;
+    let delta = DatasetDelta::open_with(&args.delta, &session.limits())?;
     let base_path = base_path(args.base, &delta, &args.delta, "`--base <BASE>`")?;
     let base = Dataset::open(&base_path)?;
-    let overwrite = overwrite(&args.output, args.force)?;
     sparse_dataset::refuse_inside(&args.output, &[base_path.as_path(), &args.delta])?;
-    let data = DeltaDataset::new(&delta, &base, &options, &session.progress)?;
-    let done =
-        data.write(&args.output, args.format.map(Into::into), overwrite, &session.progress)?;
+    let job = Restorer::new(&delta).base(&base).expect_content(args.expect_sha256);
+    let job = job.memory(args.memory.bytes()).temporary(args.memory.folder());
+    let job = job.limits(session.limits()).cancel(session.cancel_token());
+    let job = job.observer(&session.progress).overwrite(overwrite(&args.output, args.force)?);
+    let done = job.format(args.format.map(Into::into)).write(&args.output)?;
     let time = start.elapsed();
-    let body = restore_body(session, &base_path, &args.delta, &delta, done.rows, time);
     let body = RestoreBody {
+        base: lossy(&base_path),
+        delta: lossy(&args.delta),
         output: Some(lossy(&args.output)),
-        exactness: exactness(done.exact),
-        files: Some(done.files),
-        sha256: done.content.map(|c| c.to_string()),
-        ..body
+        threads: session.threads(),
+        done: &done,
+        seconds: time.as_secs_f64(),
+        bytes_per_second: human::per_second(done.bytes, time),
     };
     session.report(&body, || {
-        let sha256 = body.sha256.as_ref().map(|s| format!("SHA-256: {s}\n")).unwrap_or_default();
+        let sha256 = done.content.map(|s| format!("SHA-256: {s}\n")).unwrap_or_default();
         format!(
             "{}: {} in {}{} ({}, all checksums match)\n{sha256}",
             human::plain(&args.output.to_string_lossy()),
@@ -187,29 +145,6 @@ pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result
     })
 }
 
-fn restore_body(
-    session: &Session,
-    base: &Path,
-    path: &Path,
-    delta: &DatasetDelta,
-    rows: u64,
-    time: Duration,
-) -> RestoreBody {
-    RestoreBody {
-        base: lossy(base),
-        delta: lossy(path),
-        output: None,
-        exactness: exactness(delta.is_exact()),
-        threads: session.threads(),
-        rows,
-        files: None,
-        bytes: delta.decoded_bytes(),
-        sha256: None,
-        seconds: time.as_secs_f64(),
-        bytes_per_second: human::per_second(delta.decoded_bytes(), time),
-    }
-}
-
 /// Verify a delta of a dataset.
 pub(crate) fn verify(
     session: &Session,
@@ -218,66 +153,61 @@ pub(crate) fn verify(
     expected: Option<ContentHash>,
 ) -> Result<(), Failure> {
     let start = Instant::now();
-    let mut options = sparse_dataset::Options::default();
-    options.cancel = session.cancel_token();
-    options.limits = session.limits();
-    options.expected_content = expected;
-    let delta = DatasetDelta::open(path, &options.limits)?;
+    let delta = DatasetDelta::open_with(path, &session.limits())?;
     let base_path = base_path(base, &delta, path, "`sparse verify <BASE> <DELTA>`")?;
     let base = Dataset::open(&base_path)?;
-    let data = DeltaDataset::new(&delta, &base, &options, &session.progress)?;
-    let rows = data.verify(&session.progress)?;
+    let job = Verifier::new(&delta).base(&base).expect_content(expected);
+    let job = job.limits(session.limits()).cancel(session.cancel_token());
+    let done = job.observer(&session.progress).verify()?;
     let time = start.elapsed();
-    session.report(restore_body(session, &base_path, path, &delta, rows, time), || {
+    let body = RestoreBody {
+        base: lossy(&base_path),
+        delta: lossy(path),
+        output: None,
+        threads: session.threads(),
+        done: &done,
+        seconds: time.as_secs_f64(),
+        bytes_per_second: human::per_second(done.bytes, time),
+    };
+    session.report(&body, || {
         format!(
             "{} is intact: {} come back with the same values{} ({})\n",
             human::plain(&path.to_string_lossy()),
-            human::count(rows, "row"),
-            if delta.is_exact() { ", and the files bit for bit" } else { "" },
+            human::count(done.rows, "row"),
+            if done.exact { ", and the files bit for bit" } else { "" },
             human::duration(time),
         )
     })
 }
 
 #[derive(Serialize)]
-struct EstimateBody {
+struct EstimateBody<'a> {
     base: String,
     derivative: String,
     effort: String,
     threads: usize,
-    estimated_bytes: u64,
-    target_bytes: u64,
+    #[serde(flatten)]
+    found: &'a Estimate,
     ratio: Option<f64>,
-    share: f64,
-    uncertainty: Option<f64>,
-    rows: Rows,
-    columns: u64,
-    new_columns: u64,
     seconds: f64,
-    notes: Vec<String>,
 }
 
 pub(crate) fn estimate(session: &Session, args: DatasetEstimate) -> Result<(), Failure> {
     let start = Instant::now();
     let (base, derivative) = (Dataset::open(&args.base)?, Dataset::open(&args.derivative)?);
-    let options = session.dataset_options(args.effort, &args.memory);
-    let e = sparse_dataset::estimate(&base, &derivative, args.share, &options, &session.progress)?;
+    let job = Compressor::new(&derivative).base(&base).effort(args.effort);
+    let job = job.memory(args.memory.bytes()).temporary(args.memory.folder());
+    let job = job.limits(session.limits()).cancel(session.cancel_token());
+    let e = job.observer(&session.progress).estimate(args.share)?;
     let time = start.elapsed();
     let body = EstimateBody {
         base: lossy(&args.base),
         derivative: lossy(&args.derivative),
         effort: args.effort.to_string(),
         threads: session.threads(),
-        estimated_bytes: e.delta_bytes,
-        target_bytes: e.target_bytes,
+        found: &e,
         ratio: human::ratio(e.target_bytes, e.delta_bytes),
-        share: e.share,
-        uncertainty: e.uncertainty,
-        rows: Rows::of(&e.report),
-        columns: e.report.columns,
-        new_columns: e.report.new_columns,
         seconds: time.as_secs_f64(),
-        notes: e.report.notes.clone(),
     };
     session.answer(&body, || {
         let sure = match e.uncertainty {
@@ -291,9 +221,9 @@ pub(crate) fn estimate(session: &Session, args: DatasetEstimate) -> Result<(), F
             human::ratio_text(body.ratio),
             100.0 * e.share,
             human::duration(time),
-            body.rows.text(),
+            rows_text(&e.rows),
         );
-        notes(&mut out, &e.report.notes);
+        notes(&mut out, &e.notes);
         out
     })
 }

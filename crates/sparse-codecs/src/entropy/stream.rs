@@ -159,7 +159,7 @@ mod tests {
                 assert!(packed < len / 4 + len / 100, "{packed} of {len}");
             }
             round_trip(&vec![7; len]);
-            round_trip(&(0..len).map(|i| (i * i * 31 >> 3) as u8).collect::<Vec<_>>());
+            round_trip(&(0..len).map(|i| ((i * i * 31) >> 3) as u8).collect::<Vec<_>>());
         }
     }
 

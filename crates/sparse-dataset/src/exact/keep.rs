@@ -7,7 +7,7 @@ use crate::details::FileDetails;
 use crate::files::{Files, Writing};
 use crate::io::Format;
 use crate::manifest::SplitRecord;
-use crate::options::Options;
+use crate::settings::Settings;
 use crate::store::Store;
 use sparse_container::{Digester, Entry, FileHasher, Index, Piece, PieceSource, Writer};
 use sparse_core::open_file;
@@ -93,14 +93,14 @@ fn level(effort: Effort, len: u64) -> i32 {
 ///
 /// # Errors
 /// `Cancelled`, `Io`.
-pub(crate) fn alone_size(files: &[(PathBuf, String)], options: &Options) -> Result<u64> {
+pub(crate) fn alone_size(files: &[(PathBuf, String)], settings: &Settings) -> Result<u64> {
     let mut sum = 0;
     for (path, relative) in files {
-        options.cancel.check()?;
+        settings.cancel.check()?;
         let source = open(path)?;
         if source.byte_len() <= ALONE {
             let bytes = source.bytes_at(0, source.byte_len() as usize)?;
-            sum += crate::pack::compress(&bytes, &[], level(options.effort, source.byte_len()))?
+            sum += crate::pack::compress(&bytes, &[], level(settings.effort, source.byte_len()))?
                 .len() as u64
                 + relative.len() as u64;
         }
@@ -118,11 +118,11 @@ pub(crate) fn keep<W: Write>(
     base: &Dataset,
     writer: &mut Writer<W>,
     index: &mut Index,
-    options: &Options,
+    settings: &Settings,
     observer: &dyn Observer,
 ) -> Result<(Vec<ExactFile>, FileHashes)> {
     let mut hashes = Vec::new();
-    let window = ((options.memory / 16).max(1).ilog2() as u8).clamp(16, 26);
+    let window = ((settings.memory / 16).max(1).ilog2() as u8).clamp(16, 26);
     let mut out = Vec::new();
     for file in files {
         let source = open(&file.path)?;
@@ -130,7 +130,7 @@ pub(crate) fn keep<W: Write>(
         if let Some((path, style)) = &file.written {
             references.push((Reference::Written(*style), Some(open(path)?)));
         }
-        let by_itself = !options.exact && source.byte_len() <= ALONE;
+        let by_itself = !settings.exact && source.byte_len() <= ALONE;
         if let Some((path, name)) = counterpart(base, &file.relative).filter(|_| !by_itself) {
             let source = open(&path)?;
             // The digest is taken if the file is used.
@@ -138,9 +138,9 @@ pub(crate) fn keep<W: Write>(
                 Reference::Base { path: name, len: source.byte_len(), digest: Digest([0; 16]) };
             references.push((reference, Some(source)));
         }
-        let level = level(options.effort, source.byte_len());
+        let level = level(settings.effort, source.byte_len());
         let patch = |at: u64, from: &Option<FileSource>| -> Result<Vec<u8>> {
-            options.cancel.check()?;
+            settings.cancel.check()?;
             let chunk = source.bytes_at(at, (source.byte_len() - at).min(CHUNK) as usize)?;
             let from =
                 prefix(from.as_ref().map(|f| f as &dyn ByteSource), at, source.byte_len(), window)?;
@@ -166,7 +166,7 @@ pub(crate) fn keep<W: Write>(
         while at < source.byte_len() {
             let len = (source.byte_len() - at).min(CHUNK);
             let packed = if at == middle { first.clone() } else { patch(at, &from)? };
-            if options.verify {
+            if settings.proof {
                 let from = prefix(
                     from.as_ref().map(|f| f as &dyn ByteSource),
                     at,
@@ -183,10 +183,10 @@ pub(crate) fn keep<W: Write>(
             observer.advance(len);
             at += len;
         }
-        let mut hasher = options.content_hash.then(FileHasher::new);
+        let mut hasher = settings.content_hash.then(FileHasher::new);
         let digest = digest_of(&source, hasher.as_mut())?;
         hashes.extend(hasher.map(|h| (file.relative.clone(), h.finish())));
-        if options.verify && restored.finish() != digest {
+        if settings.proof && restored.finish() != digest {
             let text = "its patch does not restore it: the file changed while it was read, or \
                 this is a fault to report";
             let place = file.path.display().to_string();

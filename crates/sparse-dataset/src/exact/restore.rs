@@ -5,7 +5,7 @@ use super::{ContentWatch, ExactFile, PATCH_CODEC, Reference};
 use crate::delta::DeltaDataset;
 use crate::files::{Target, Writing};
 use sparse_container::{Digester, Entry, PieceSource};
-use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Observer, Result};
+use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Result};
 use sparse_output::{AtomicDir, Overwrite, ScratchDir};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -22,10 +22,7 @@ impl<'a> ExactFiles<'a> {
     ///
     /// # Errors
     /// As writing the dataset.
-    pub(crate) fn new(
-        data: &'a DeltaDataset<'a>,
-        observer: &dyn Observer,
-    ) -> Result<ExactFiles<'a>> {
+    pub(crate) fn new(data: &'a DeltaDataset<'a>) -> Result<ExactFiles<'a>> {
         let mut styles = BTreeMap::new();
         for f in &data.delta.manifest.exact {
             if let Reference::Written(style) = f.reference {
@@ -34,11 +31,11 @@ impl<'a> ExactFiles<'a> {
         }
         let mut written = None;
         if !styles.is_empty() {
-            let folder = crate::store::temporary_folder(data.options.temporary.as_deref())?;
+            let folder = crate::store::temporary_folder(data.settings.temporary.as_deref())?;
             let out = AtomicDir::create(folder.path().join("written"), Overwrite::Refuse)?;
             let target = Target::Folder(&out);
-            let writing = Writing::new(&target, data.options.executor()).styled(&styles);
-            data.write_splits(&writing, observer)?;
+            let writing = Writing::new(&target, data.settings.executor()).styled(&styles);
+            data.write_splits(&writing)?;
             written = Some((out, folder));
         }
         Ok(ExactFiles { data, written })
@@ -108,7 +105,7 @@ impl<'a> ExactFiles<'a> {
         let len = entry.spec.byte_len();
         let (mut at, mut digester) = (0, Digester::new());
         for piece in &entry.pieces {
-            self.data.options.cancel.check()?;
+            self.data.settings.cancel.check()?;
             let PieceSource::Blob { codec, blob, base: None } = piece.source else {
                 return Err(Error::corrupt("a patch is not a blob"));
             };
@@ -122,7 +119,7 @@ impl<'a> ExactFiles<'a> {
                 return Err(Error::corrupt(format!("a patch makes {} bytes", piece.len)));
             }
             let packed =
-                self.data.delta.read_blob(&blob, self.data.options.limits.max_chunk_bytes)?;
+                self.data.delta.read_blob(&blob, self.data.settings.limits.max_chunk_bytes)?;
             let from =
                 prefix(reference.as_ref().map(|r| r as &dyn ByteSource), at, len, file.window)?;
             let bytes = crate::pack::decompress(&packed, &from, piece.len as usize)?;

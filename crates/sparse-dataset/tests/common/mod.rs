@@ -5,10 +5,9 @@
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field, Schema};
 use parquet::arrow::ArrowWriter;
-use sparse_core::Unobserved;
+use sparse_core::Limits;
 use sparse_dataset::{
-    CompressReport, Dataset, DatasetDelta, DeltaDataset, Format, Options, Overwrite,
-    compress_to_path,
+    CompressReport, Compressor, Dataset, DatasetDelta, Format, Overwrite, Restorer,
 };
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -45,48 +44,57 @@ pub fn read_ipc(path: &Path) -> Vec<RecordBatch> {
 pub struct Pair {
     pub dir: tempfile::TempDir,
     pub report: CompressReport,
-    pub options: Options,
+    /// Under what the delta is read.
+    pub limits: Limits,
+    pub memory: usize,
 }
 
 impl Pair {
     pub fn of(base: &RecordBatch, derivative: &RecordBatch) -> Pair {
-        Pair::with(base, derivative, Options::default())
+        Pair::with(base, derivative, |job| job)
     }
 
-    pub fn with(base: &RecordBatch, derivative: &RecordBatch, options: Options) -> Pair {
+    /// Compresses as `told`.
+    pub fn with(
+        base: &RecordBatch,
+        derivative: &RecordBatch,
+        told: impl for<'a> FnOnce(Compressor<'a>) -> Compressor<'a>,
+    ) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         write_ipc(&dir.path().join("base.arrow"), base);
         write_ipc(&dir.path().join("derivative.arrow"), derivative);
-        Pair::made(dir, "base.arrow", "derivative.arrow", options)
+        Pair::made(dir, "base.arrow", "derivative.arrow", told)
     }
 
-    pub fn made(dir: tempfile::TempDir, base: &str, derivative: &str, options: Options) -> Pair {
+    pub fn made(
+        dir: tempfile::TempDir,
+        base: &str,
+        derivative: &str,
+        told: impl for<'a> FnOnce(Compressor<'a>) -> Compressor<'a>,
+    ) -> Pair {
         let open = |name: &str| Dataset::open(dir.path().join(name)).unwrap();
         let delta = dir.path().join("d.sparse");
-        let report = compress_to_path(
-            &open(base),
-            &open(derivative),
-            &delta,
-            Overwrite::Refuse,
-            &options,
-            &Unobserved,
-        )
-        .unwrap();
-        Pair { dir, report, options }
+        let (base, derivative) = (open(base), open(derivative));
+        let report = told(Compressor::new(&derivative).base(&base)).write(&delta).unwrap();
+        Pair { dir, report, limits: Limits::default(), memory: 1 << 30 }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
+    pub fn restorer<'a>(&self, delta: &'a DatasetDelta, base: &'a Dataset) -> Restorer<'a> {
+        Restorer::new(delta).base(base).limits(self.limits.clone()).memory(self.memory)
+    }
+
     pub fn delta(&self) -> DatasetDelta {
-        DatasetDelta::open(self.path("d.sparse"), &self.options.limits).unwrap()
+        DatasetDelta::open(self.path("d.sparse")).unwrap()
     }
 
     /// All rows of the only split, as one batch.
     pub fn rows(&self, base: &str) -> RecordBatch {
         let (delta, base) = (self.delta(), Dataset::open(self.path(base)).unwrap());
-        let data = DeltaDataset::new(&delta, &base, &self.options, &Unobserved).unwrap();
+        let data = self.restorer(&delta, &base).open().unwrap();
         let split = &delta.splits()[0];
         let batches: Vec<RecordBatch> =
             data.batches(&split.name, 0..split.rows).unwrap().map(Result::unwrap).collect();
@@ -100,9 +108,9 @@ impl Pair {
 
     pub fn write(&self, base: &str, out: &str, format: Option<Format>) -> PathBuf {
         let (delta, base) = (self.delta(), Dataset::open(self.path(base)).unwrap());
-        let data = DeltaDataset::new(&delta, &base, &self.options, &Unobserved).unwrap();
+        let data = self.restorer(&delta, &base).open().unwrap();
         let out = self.path(out);
-        data.write(&out, format, Overwrite::Refuse, &Unobserved).unwrap();
+        data.write(&out, format, Overwrite::Refuse).unwrap();
         out
     }
 }

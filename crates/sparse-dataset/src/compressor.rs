@@ -1,0 +1,145 @@
+//! The builder for making deltas, and for estimating their size.
+
+use crate::compress::{self, Compressing};
+use crate::dataset::Dataset;
+use crate::estimate;
+use crate::settings::{Settings, common_setters, debug_builder};
+use crate::{CompressReport, Estimate};
+use sparse_core::{Effort, Error, Observer, Result, Unobserved};
+use sparse_output::Overwrite;
+use std::io::Write;
+use std::path::Path;
+
+/// Makes the delta from a base to a target, a dataset that was made from it.
+///
+/// # Examples
+/// ```no_run
+/// use sparse_dataset::{Compressor, Dataset};
+///
+/// # fn main() -> sparse_core::Result<()> {
+/// let (base, target) = (Dataset::open("base.parquet")?, Dataset::open("filtered.parquet")?);
+/// let report = Compressor::new(&target).base(&base).write("d.sparse")?;
+/// println!("{} of {} rows are new", report.rows.new, report.rows.total);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "nothing happens before `write`, `write_to` or `estimate`"]
+pub struct Compressor<'a> {
+    base: Option<&'a Dataset>,
+    target: &'a Dataset,
+    settings: Settings,
+    observer: &'a dyn Observer,
+    overwrite: Overwrite,
+}
+
+debug_builder!(Compressor);
+
+impl<'a> Compressor<'a> {
+    /// Prepares to compress `target`.
+    pub fn new(target: &'a Dataset) -> Self {
+        Compressor {
+            base: None,
+            target,
+            settings: Settings::default(),
+            observer: &Unobserved,
+            overwrite: Overwrite::default(),
+        }
+    }
+
+    /// Sets the dataset that the target was made from. There has to be one.
+    pub fn base(mut self, base: &'a Dataset) -> Self {
+        self.base = Some(base);
+        self
+    }
+
+    /// Sets how much time to spend on a smaller delta.
+    pub fn effort(mut self, effort: Effort) -> Self {
+        self.settings.effort = effort;
+        self
+    }
+
+    /// Sets columns that tell rows apart: a row that is not in the base as it is counts as an edit
+    /// of the base's row with the same cells in these. Without, rows are found by what they share.
+    pub fn key<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
+        self.settings.key = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the number of the target's rows in a row group, which is what is decoded to reach one
+    /// of its rows: at most this many, and about 16 MB, or less with little memory. 65,536 by
+    /// default.
+    pub fn group_rows(mut self, rows: usize) -> Self {
+        self.settings.group_rows = rows;
+        self
+    }
+
+    /// Sets whether the very bytes of the target's files come back, not only their rows.
+    ///
+    /// Costs little where files are text or hardly changed; Parquet files that were written anew
+    /// can cost as much as they are large.
+    pub fn exact(mut self, wanted: bool) -> Self {
+        self.settings.exact = wanted;
+        self
+    }
+
+    /// Sets whether an exact delta records the SHA-256 of its files: one number that whoever gets
+    /// the delta from a stranger compares. It is an error where the delta is not exact.
+    pub fn content_hash(mut self, wanted: bool) -> Self {
+        self.settings.content_hash = wanted;
+        self
+    }
+
+    /// Sets whether a delta is restored before it counts as made, by the code that restores it:
+    /// each row group when it is coded, then what the file holds. It is by default.
+    pub fn proof(mut self, wanted: bool) -> Self {
+        self.settings.proof = wanted;
+        self
+    }
+
+    /// Sets what happens when the output exists. By default that is an error.
+    pub fn overwrite(mut self, overwrite: Overwrite) -> Self {
+        self.overwrite = overwrite;
+        self
+    }
+
+    common_setters!();
+
+    /// Writes the delta to the file `out`, which appears complete or not at all, and not before it
+    /// was opened and read as a reader does, unless there is no [`proof`](Self::proof).
+    ///
+    /// # Errors
+    /// As [`write_to`](Self::write_to); `AlreadyExists` when `out` exists and must not be replaced;
+    /// `InvalidArgument` when it would lie inside an input.
+    pub fn write(self, out: impl AsRef<Path>) -> Result<CompressReport> {
+        compress::to_path(&self.job()?, out.as_ref(), self.overwrite)
+    }
+
+    /// Writes the delta to `out` as a stream, and returns it.
+    ///
+    /// Each part is restored as soon as it is made, unless there is no [`proof`](Self::proof). What
+    /// the stream made of the bytes is not read back: [`write`](Self::write) does that, too.
+    ///
+    /// # Errors
+    /// `InvalidArgument` without a base; `InvalidInput` when an input is malformed, changed
+    /// meanwhile, or could not be restored; `LimitExceeded` when a row is too large; `Corrupt` when
+    /// the proof fails; `Cancelled`; `Io`.
+    pub fn write_to<W: Write>(self, out: W) -> Result<(W, CompressReport)> {
+        compress::to_stream(&self.job()?, out)
+    }
+
+    /// Estimates the delta's size. All rows are read and matched; of the row groups a sample is
+    /// coded, at least a `share` of them.
+    ///
+    /// # Errors
+    /// As [`write_to`](Self::write_to).
+    pub fn estimate(&self, share: f64) -> Result<Estimate> {
+        estimate::estimate(&self.job()?, share)
+    }
+
+    fn job(&self) -> Result<Compressing<'_>> {
+        let Compressor { base, target, ref settings, observer, .. } = *self;
+        let base = base.ok_or_else(|| Error::invalid_argument("a dataset's delta needs a base"))?;
+        Ok(Compressing { base, target, settings, observer })
+    }
+}
