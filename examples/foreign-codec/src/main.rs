@@ -90,7 +90,7 @@ mod tests {
         let tuned = std::fs::read(folder.join("tuned.safetensors")).unwrap();
         assert!(std::fs::read(folder.join("restored.safetensors")).unwrap() == tuned);
         // Without the codec, the delta says what it lacks.
-        let delta = Delta::open(&folder.join("d.sparse"));
+        let delta = Delta::open(folder.join("d.sparse"));
         let base = Model::open(folder.join("base.safetensors")).unwrap();
         let refused = sparse::Verifier::new(&delta.unwrap()).base(&base).verify();
         assert_eq!(refused.unwrap_err().kind(), sparse::ErrorKind::UnknownCodec);
