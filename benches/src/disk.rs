@@ -139,7 +139,7 @@ pub fn disk(
                         .map(|t| vec![0; t.spec.byte_len() as usize])
                         .collect();
                     let mut reads: Vec<TensorRead<'_>> = (buffers.iter_mut().enumerate())
-                        .map(|(tensor, out)| TensorRead { tensor, offset: 0, out })
+                        .map(|(tensor, out)| TensorRead::new(tensor, 0, out))
                         .collect();
                     // Whole tensors: their digests are verified.
                     model.read_many(&mut reads)?;

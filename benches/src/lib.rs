@@ -6,6 +6,7 @@
 //! each command measures.
 
 #![forbid(unsafe_code)]
+#![allow(missing_debug_implementations, reason = "a program, whose library is for its tests")]
 
 pub mod ablate;
 pub mod adapters;

@@ -14,6 +14,14 @@ pub struct SourceBackend {
     source: Arc<dyn TensorSource>,
 }
 
+impl std::fmt::Debug for SourceBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SourceBackend")
+            .field("tensors", &self.source.tensors().len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl SourceBackend {
     /// A backend of these tensors.
     pub fn new(source: Arc<dyn TensorSource>) -> Self {
@@ -93,11 +101,9 @@ pub fn load_tensors<'n>(
             found.ok_or_else(|| Error::CannotFindTensor { path: name.to_owned() }.bt())?;
         loading.push((index, entry, Buffer::new(&entry.spec)?));
     }
-    let reads = loading.iter_mut().map(|(tensor, _, buffer)| TensorRead {
-        tensor: *tensor,
-        offset: 0,
-        out: buffer.bytes_mut(),
-    });
+    let reads = loading
+        .iter_mut()
+        .map(|(tensor, _, buffer)| TensorRead::new(*tensor, 0, buffer.bytes_mut()));
     source.read_many(&mut reads.collect::<Vec<_>>()).map_err(Error::wrap)?;
     loading
         .into_iter()

@@ -12,7 +12,7 @@ use std::sync::Arc;
 ///
 /// Along the first dimension, only the rank's rows are read, and only the chunks that hold them are
 /// decoded. Along others, all rows are decoded, a few megabytes at a time.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ShardedBackend(SourceBackend);
 
 /// A `VarBuilder` with [`Shard`]s as hints.

@@ -24,14 +24,7 @@ impl Int8 {
 
     /// The codec; it has no settings.
     pub const fn new() -> Self {
-        Int8 {
-            info: CodecInfo {
-                id: Self::ID,
-                name: "int8",
-                fidelity: Fidelity::Lossy,
-                base: BaseUse::Optional,
-            },
-        }
+        Int8 { info: CodecInfo::new(Self::ID, "int8", Fidelity::Lossy, BaseUse::Optional) }
     }
 
     fn goal(&self) -> Goal {

@@ -28,6 +28,12 @@ impl FirstLayer {
     }
 }
 
+impl std::fmt::Debug for FirstLayer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FirstLayer").finish_non_exhaustive()
+    }
+}
+
 impl ChunkDecoder for FirstLayer {
     fn decode_chunk(
         &self,

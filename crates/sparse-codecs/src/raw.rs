@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The codec's number in files.
 pub const ID: CodecId = CodecId(0);
 
-const INFO: CodecInfo =
-    CodecInfo { id: ID, name: "raw", fidelity: Fidelity::Lossless, base: BaseUse::Ignored };
+const INFO: CodecInfo = CodecInfo::new(ID, "raw", Fidelity::Lossless, BaseUse::Ignored);
 
 /// Stores bytes verbatim, see the [module](self).
 #[derive(Clone, Copy, Debug, Default)]
@@ -131,15 +130,10 @@ impl UnitAnalysis for RawAnalysis {
 
     fn estimated_bits(&self) -> EstimatedBits {
         let element_bits = (8 * self.unit.dtype().storage_bytes()) as f64;
-        EstimatedBits {
-            payload: self
-                .seen
-                .iter()
-                .map(|n| n.load(Ordering::Relaxed) as f64 * element_bits)
-                .collect(),
-            chunks: self.chunks.load(Ordering::Relaxed),
-            ..EstimatedBits::default()
-        }
+        let payload = self.seen.iter().map(|n| n.load(Ordering::Relaxed) as f64 * element_bits);
+        let mut bits = EstimatedBits::new(payload.collect());
+        bits.chunks = self.chunks.load(Ordering::Relaxed);
+        bits
     }
 
     fn finish(self: Box<Self>) -> Result<Box<dyn ChunkEncoder>> {

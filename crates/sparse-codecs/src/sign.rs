@@ -23,14 +23,7 @@ impl Sign {
 
     /// The codec; it has no settings.
     pub const fn new() -> Self {
-        Sign {
-            info: CodecInfo {
-                id: Self::ID,
-                name: "sign",
-                fidelity: Fidelity::Lossy,
-                base: BaseUse::Optional,
-            },
-        }
+        Sign { info: CodecInfo::new(Self::ID, "sign", Fidelity::Lossy, BaseUse::Optional) }
     }
 
     fn goal(&self) -> Goal {

@@ -26,12 +26,7 @@ impl Sparse {
     /// Drop as much as a relative error of `error` (Frobenius norm, of each segment's change)
     /// allows. Zero drops nothing.
     pub const fn new(error: f64) -> Self {
-        let info = CodecInfo {
-            id: Self::ID,
-            name: "sparse",
-            fidelity: Fidelity::Lossy,
-            base: BaseUse::Optional,
-        };
+        let info = CodecInfo::new(Self::ID, "sparse", Fidelity::Lossy, BaseUse::Optional);
         Sparse { info, error }
     }
 

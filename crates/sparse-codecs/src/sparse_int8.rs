@@ -25,12 +25,8 @@ impl SparseInt8 {
     /// The codec's number in files.
     pub const ID: CodecId = CodecId(6);
 
-    const INFO: CodecInfo = CodecInfo {
-        id: Self::ID,
-        name: "sparse-int8",
-        fidelity: Fidelity::Lossy,
-        base: BaseUse::Optional,
-    };
+    const INFO: CodecInfo =
+        CodecInfo::new(Self::ID, "sparse-int8", Fidelity::Lossy, BaseUse::Optional);
 
     /// Keep the relative error (Frobenius norm, of each segment's change) at or below `error`.
     pub const fn within(error: f64) -> Self {

@@ -25,8 +25,7 @@ impl UlpBounded {
     /// Keep each weight within `ulps` units in the last place.
     pub const fn new(ulps: u32) -> Self {
         let fidelity = Fidelity::UlpBounded(ulps);
-        let info =
-            CodecInfo { id: Self::ID, name: "ulp-bounded", fidelity, base: BaseUse::Optional };
+        let info = CodecInfo::new(Self::ID, "ulp-bounded", fidelity, BaseUse::Optional);
         UlpBounded { info, ulps }
     }
 

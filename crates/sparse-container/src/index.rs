@@ -3,41 +3,43 @@
 use sparse_core::{CodecId, Digest, Dtype, Error, Result, Segment, TensorSpec, UnitSpec};
 use std::collections::BTreeMap;
 
-/// Additions to a record by number. Unknown ones are kept and ignored, so that files can grow
-/// (certificates, layers) and older readers still restore them.
+/// Additions to a record, by number.
+///
+/// Unknown ones are kept and ignored, so that files can grow (certificates, layers) and older
+/// readers still restore them.
 pub type Attributes = BTreeMap<u16, Vec<u8>>;
 
-/// The index of a delta file: everything but the payload.
+/// Index of a delta file: everything but the payload.
 ///
 /// References between records are indices into these lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Index {
-    /// Where the delta comes from.
+    /// Origin of the delta.
     pub provenance: Provenance,
-    /// What of the base the delta refers to.
+    /// Tensors and files of the base that the delta depends on.
     pub bases: Vec<BaseEntry>,
-    /// What can be restored: tensors and runs of bytes.
+    /// Tensors and runs of bytes that can be restored.
     pub entries: Vec<Entry>,
-    /// The files that the entries make up.
+    /// Files that the entries make up.
     pub files: Vec<FileRecord>,
     /// Paths of folders that have nothing in them.
     pub folders: Vec<String>,
-    /// The coded units.
+    /// Coded units.
     pub units: Vec<UnitRecord>,
     /// Additions to the whole.
     pub attributes: Attributes,
 }
 
-/// Where a delta comes from: for people, except for `parent`.
+/// Origin of a delta: for people, except for `parent`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Provenance {
     /// Program and version that wrote it.
     pub tool: String,
-    /// What the base is called.
+    /// Name of the base.
     pub base_id: String,
-    /// What the target is called.
+    /// Name of the target.
     pub target_id: String,
     /// In a chain, the [`Reader::id`](crate::Reader::id) of the delta that restores this one's
     /// base.
@@ -45,7 +47,7 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// Provenance without a parent.
+    /// Creates a provenance without a parent.
     pub fn new(
         tool: impl Into<String>,
         base_id: impl Into<String>,
@@ -60,8 +62,9 @@ impl Provenance {
     }
 }
 
-/// Which part of a base file a [`BaseEntry`] means.
+/// Part of a base file that a [`BaseEntry`] means.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum BaseKind {
     /// A tensor.
     Tensor {
@@ -74,11 +77,11 @@ pub enum BaseKind {
     FileHead,
 }
 
-/// Something of the base that the delta refers to.
+/// Tensor or file of the base that the delta refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BaseEntry {
-    /// Which part of the file.
+    /// Part of the file that is meant.
     pub kind: BaseKind,
     /// Path of the file in the base folder, see [`check_path`](crate::check_path).
     pub file: String,
@@ -89,7 +92,7 @@ pub struct BaseEntry {
 }
 
 impl BaseEntry {
-    /// A tensor of the base.
+    /// Refers to a tensor of the base.
     pub fn tensor(
         name: impl Into<String>,
         file: impl Into<String>,
@@ -99,12 +102,14 @@ impl BaseEntry {
         BaseEntry { kind: BaseKind::Tensor { name: name.into() }, file: file.into(), spec, digest }
     }
 
-    /// A whole file of the base, `len` bytes long.
+    /// Refers to a whole file of the base, `len` bytes long.
     pub fn file(file: impl Into<String>, len: u64, digest: Digest) -> BaseEntry {
         BaseEntry { kind: BaseKind::File, file: file.into(), spec: TensorSpec::bytes(len), digest }
     }
 
-    /// The header of a safetensors file of the base, `len` bytes long with its length field.
+    /// Refers to the head of a safetensors file of the base.
+    ///
+    /// It is `len` bytes long, with its length field.
     pub fn file_head(file: impl Into<String>, len: u64, digest: Digest) -> BaseEntry {
         BaseEntry {
             kind: BaseKind::FileHead,
@@ -115,8 +120,9 @@ impl BaseEntry {
     }
 }
 
-/// What an [`Entry`] restores.
+/// Kind of content that an [`Entry`] restores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum EntryKind {
     /// A tensor.
     Tensor,
@@ -124,7 +130,7 @@ pub enum EntryKind {
     Bytes,
 }
 
-/// Something to restore.
+/// Tensor, or run of bytes, that can be restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
@@ -137,14 +143,14 @@ pub struct Entry {
     pub spec: TensorSpec,
     /// Digest of the restored bytes.
     pub digest: Digest,
-    /// Where the content comes from: pieces that tile it in order. None for an empty entry.
+    /// Pieces that tile the content, in order. None for an empty entry.
     pub pieces: Vec<Piece>,
     /// Additions.
     pub attributes: Attributes,
 }
 
 impl Entry {
-    /// A tensor.
+    /// Creates the entry of a tensor.
     pub fn tensor(
         name: impl Into<String>,
         spec: TensorSpec,
@@ -161,7 +167,7 @@ impl Entry {
         }
     }
 
-    /// A run of `len` bytes.
+    /// Creates the entry of a run of `len` bytes.
     pub fn bytes(name: impl Into<String>, len: u64, digest: Digest, pieces: Vec<Piece>) -> Entry {
         Entry {
             kind: EntryKind::Bytes,
@@ -174,17 +180,18 @@ impl Entry {
     }
 }
 
-/// A part of an [`Entry`].
+/// Part of an [`Entry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Piece {
     /// Storage elements; never zero.
     pub len: u64,
-    /// Where they come from.
+    /// Source of the elements.
     pub source: PieceSource,
 }
 
-/// Where a [`Piece`] comes from.
+/// Source of a [`Piece`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum PieceSource {
     /// The base, unchanged. Its storage elements are as wide as the entry's.
     Base {
@@ -207,14 +214,14 @@ pub enum PieceSource {
     Blob {
         /// The codec.
         codec: CodecId,
-        /// What it decodes.
+        /// Bytes that the codec decodes.
         blob: BlobRef,
-        /// What of the base it is given as prefix (as context).
+        /// Run of the base that the codec is given as prefix (as context).
         base: Option<BaseRange>,
     },
 }
 
-/// A run of storage elements of a [`BaseEntry`].
+/// Run of storage elements of a [`BaseEntry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BaseRange {
     /// Index in [`Index::bases`].
@@ -225,7 +232,7 @@ pub struct BaseRange {
     pub len: u64,
 }
 
-/// A place in a [`BaseEntry`].
+/// Place in a [`BaseEntry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BaseStart {
     /// Index in [`Index::bases`].
@@ -234,7 +241,7 @@ pub struct BaseStart {
     pub offset: u64,
 }
 
-/// A file to restore: its entries' bytes, one after the other. An empty file has none.
+/// File to restore: its entries' bytes, one after the other. An empty file has none.
 ///
 /// For safetensors the first entry is the header and the tensors follow in file order; any other
 /// file is one or more entries of bytes.
@@ -250,13 +257,13 @@ pub struct FileRecord {
 }
 
 impl FileRecord {
-    /// A file.
+    /// Creates the record of a file.
     pub fn new(path: impl Into<String>, digest: Digest, parts: Vec<u32>) -> FileRecord {
         FileRecord { path: path.into(), digest, parts }
     }
 }
 
-/// A coded unit, see [`UnitSpec`].
+/// Coded unit, see [`UnitSpec`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnitRecord {
@@ -281,8 +288,9 @@ pub struct UnitRecord {
 }
 
 impl UnitRecord {
-    /// A unit of shape `spec`, whose segments have their bases at `bases` (one each, or none if the
-    /// unit has no base).
+    /// Creates the record of a unit of shape `spec`.
+    ///
+    /// Its segments have their bases at `bases`: one each, or none if the unit has no base.
     ///
     /// # Errors
     /// `InvalidArgument` when the number of bases is wrong.
@@ -324,7 +332,7 @@ impl UnitRecord {
         })
     }
 
-    /// The unit as codecs see it.
+    /// Returns the unit as codecs see it.
     ///
     /// # Errors
     /// As [`UnitSpec::new`].
@@ -334,25 +342,25 @@ impl UnitRecord {
         UnitSpec::new(self.dtype, self.base_dtype, self.chunk_len, segments)
     }
 
-    /// Encoded bytes of all chunks.
+    /// Returns the encoded bytes of all chunks.
     pub fn chunk_bytes(&self) -> u64 {
         self.chunks.iter().map(|c| u64::from(c.len)).sum()
     }
 }
 
-/// A segment of a [`UnitRecord`].
+/// Segment of a [`UnitRecord`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SegmentRecord {
     /// Number of rows.
     pub rows: u64,
     /// Storage elements per row.
     pub row_len: u64,
-    /// Where its base begins; `Some` exactly if the unit has a base. The base is as long as the
-    /// segment.
+    /// Place where its base begins; `Some` exactly if the unit has a base. The base is as long as
+    /// the segment.
     pub base: Option<BaseStart>,
 }
 
-/// A chunk of a [`UnitRecord`].
+/// Chunk of a [`UnitRecord`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChunkRecord {
     /// Encoded bytes; zero is allowed and costs no read.
@@ -361,7 +369,7 @@ pub struct ChunkRecord {
     pub checksum: u32,
 }
 
-/// Bytes of the payload.
+/// Run of bytes of the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlobRef {
     /// Where they begin in the file, in bytes.
@@ -373,8 +381,9 @@ pub struct BlobRef {
 }
 
 impl Index {
-    /// The base that `entry` is equal to as a whole: it has a single piece, and that is all of the
-    /// base.
+    /// Returns the base that `entry` is equal to as a whole.
+    ///
+    /// Such an entry has a single piece, and that is all of the base.
     ///
     /// Its digest is the base's then.
     pub fn identical_base(&self, entry: &Entry) -> Option<u32> {
@@ -385,7 +394,9 @@ impl Index {
         (spec.storage_len() == len && spec.byte_len() == entry.spec.byte_len()).then_some(base)
     }
 
-    /// Length of a file in bytes; saturates for indices that never passed validation.
+    /// Returns the length of a file in bytes.
+    ///
+    /// It saturates for indices that never passed validation.
     pub fn file_len(&self, file: &FileRecord) -> u64 {
         let len = |&i: &u32| self.entries.get(i as usize).map_or(0, |e| e.spec.byte_len());
         file.parts.iter().map(len).fold(0, u64::saturating_add)

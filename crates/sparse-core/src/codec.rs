@@ -17,12 +17,21 @@
 use crate::{CodecContext, Error, Limits, Result, UnitSpec};
 use std::fmt;
 
-/// The number under which a delta file names a codec; assigned once, never reused.
+/// Identifies a codec in a delta file; assigned once, never reused.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::CodecId;
+///
+/// assert_eq!(CodecId(1).to_string(), "1");
+/// assert!(CodecId(0x8001) > CodecId::FIRST_FOREIGN);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CodecId(pub u16);
 
 impl CodecId {
-    /// Ids from here on are for codecs from outside this project.
+    /// First id for codecs from outside this project.
     pub const FIRST_FOREIGN: CodecId = CodecId(0x8000);
 }
 
@@ -32,7 +41,15 @@ impl fmt::Display for CodecId {
     }
 }
 
-/// How near the restored weights are to the original ones.
+/// Distance that a codec allows between restored and original weights.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::Fidelity;
+///
+/// assert_ne!(Fidelity::UlpBounded(1), Fidelity::Lossless);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fidelity {
@@ -44,19 +61,30 @@ pub enum Fidelity {
     Lossy,
 }
 
-/// Whether a codec looks at the base.
+/// Use that a codec makes of the base.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
+///
+/// let info = CodecInfo::new(CodecId(0x8001), "xor", Fidelity::Lossless, BaseUse::Required);
+/// assert_eq!(info.base, BaseUse::Required);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum BaseUse {
-    /// Never.
+    /// The base is never read.
     Ignored,
-    /// If there is one.
+    /// The base is read where there is one.
     Optional,
-    /// It cannot do without.
+    /// Units without a base are refused.
     Required,
 }
 
-/// What a codec is, as data.
+/// Description of a codec, as data.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CodecInfo {
     /// Its number in files.
     pub id: CodecId,
@@ -68,12 +96,35 @@ pub struct CodecInfo {
     pub base: BaseUse,
 }
 
+impl CodecInfo {
+    /// Describes a codec. `name` is for people, in lower case.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
+    ///
+    /// let info = CodecInfo::new(CodecId(0x8001), "mine", Fidelity::Lossless, BaseUse::Optional);
+    /// assert!(info.id >= CodecId::FIRST_FOREIGN);
+    /// ```
+    pub const fn new(
+        id: CodecId,
+        name: &'static str,
+        fidelity: Fidelity,
+        base: BaseUse,
+    ) -> CodecInfo {
+        CodecInfo { id, name, fidelity, base }
+    }
+}
+
 /// Decodes units: the half of a codec that a reader needs.
 pub trait DeltaDecoder: Send + Sync {
-    /// What the codec is.
+    /// Returns the codec's description.
     fn info(&self) -> &CodecInfo;
 
-    /// Parse a unit's parameter block, once for all its chunks. Nothing in `params` is trusted.
+    /// Parses a unit's parameter block, once for all its chunks.
+    ///
+    /// Nothing in `params` is trusted.
     ///
     /// # Errors
     /// `Corrupt`, `Truncated` or `LimitExceeded` when the block is; `InvalidArgument` when the
@@ -88,7 +139,7 @@ pub trait DeltaDecoder: Send + Sync {
 
 /// A decoder bound to one unit.
 pub trait ChunkDecoder: Send + Sync {
-    /// Decode chunk `chunk` into `out`, whose prior content does not matter.
+    /// Decodes chunk `chunk` into `out`, whose prior content does not matter.
     ///
     /// `base` holds the base's elements of the same chunk (in the base's own type), and is `Some`
     /// exactly if the unit has a base. The result depends on nothing but the arguments and the
@@ -116,16 +167,24 @@ pub trait ChunkDecoder: Send + Sync {
     }
 }
 
-/// How much time to spend on making the delta smaller. Decoding is as fast for all.
+/// Time that an encoder spends on making the delta smaller. Decoding is as fast for all.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::Effort;
+///
+/// assert_eq!(Effort::default(), Effort::Default);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Effort {
-    /// Least time.
+    /// Least time: one pass, over a part of the data.
     Fast,
-    /// A good bargain.
+    /// The default: most of what `Max` saves, in a fraction of its time.
     #[default]
     Default,
-    /// Smallest.
+    /// Smallest delta.
     Max,
 }
 
@@ -160,21 +219,20 @@ impl std::str::FromStr for Effort {
 
 /// Encodes units.
 pub trait DeltaEncoder: DeltaDecoder {
-    /// Begin to look at a unit.
+    /// Starts the analysis of a unit.
     ///
     /// # Errors
     /// `InvalidArgument` when the codec cannot code such a unit.
     fn analyze(&self, unit: &UnitSpec, effort: Effort) -> Result<Box<dyn UnitAnalysis>>;
 }
 
-/// The first step of encoding: look at the data, in one or several passes, and settle the
-/// parameters.
+/// First step of encoding: sees the data in one or several passes and settles the parameters.
 ///
 /// The caller shows every chunk once per pass, in any order and from any number of threads; what
 /// comes out does not depend on either. Chunks may also be left out, when only an
 /// [estimate](UnitAnalysis::estimated_bits) is wanted.
 pub trait UnitAnalysis: Send + Sync {
-    /// Look at one chunk.
+    /// Observes one chunk.
     ///
     /// # Errors
     /// `InvalidArgument` for wrong lengths, `Cancelled`.
@@ -195,46 +253,65 @@ pub trait UnitAnalysis: Send + Sync {
     /// (`InvalidArgument`).
     fn end_pass(&mut self, cx: &mut CodecContext) -> Result<bool>;
 
-    /// After the last pass: the expected size of parameters and chunks of what was shown, in bits.
+    /// Returns the expected size, in bits, of what was shown. To be called after the last pass.
+    ///
+    /// Parameters are included.
     fn estimated_bits(&self) -> EstimatedBits;
 
-    /// After the last pass: go on to encoding.
+    /// Turns the analysis into an encoder. To be called after the last pass.
     ///
     /// # Errors
     /// As [`end_pass`](Self::end_pass).
     fn finish(self: Box<Self>) -> Result<Box<dyn ChunkEncoder>>;
 }
 
-/// An expected size, split by how it grows. All in bits.
+/// Expected size in bits, split by how it grows.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::EstimatedBits;
+///
+/// let mut bits = EstimatedBits::new(vec![1000.0, 600.0]);
+/// bits.fixed = 64.0;
+/// assert_eq!(bits.total_bytes(), 208);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct EstimatedBits {
     /// Contents of chunks, per segment: grows with the elements of the segment.
     pub payload: Vec<f64>,
-    /// What each chunk that is not empty costs beside its contents.
+    /// Overhead of each chunk that is not empty.
     pub per_chunk: f64,
-    /// How many chunks were seen that are not empty.
+    /// Number of chunks seen that are not empty.
     pub chunks: u64,
-    /// The parameter block, which hardly grows.
+    /// Parameter block, which hardly grows.
     pub fixed: f64,
-    /// The floor: what the contents would take if every symbol cost its empirical entropy in its
-    /// context. Zero where the codec has no such notion.
+    /// Floor: the contents' size if every symbol cost its empirical entropy in its context. Zero
+    /// where the codec has no such notion.
     pub entropy: f64,
 }
 
 impl EstimatedBits {
-    /// The size of what was seen, rounded up to bytes.
+    /// Creates an estimate of contents alone, in bits per segment; other fields are zero, and can
+    /// be set.
+    pub fn new(payload: Vec<f64>) -> EstimatedBits {
+        EstimatedBits { payload, ..EstimatedBits::default() }
+    }
+
+    /// Returns the size of what was seen, rounded up to bytes.
     pub fn total_bytes(&self) -> u64 {
         let payload: f64 = self.payload.iter().sum();
         ((payload + self.per_chunk * self.chunks as f64 + self.fixed) / 8.0).ceil() as u64
     }
 }
 
-/// The second step of encoding.
+/// Second step of encoding: codes chunks with settled parameters.
 pub trait ChunkEncoder: Send + Sync {
-    /// The parameter block of the unit.
+    /// Returns the parameter block of the unit.
     fn params(&self) -> &[u8];
 
-    /// Append chunk `chunk`, encoded, to `out`.
+    /// Appends chunk `chunk`, encoded, to `out`.
     ///
     /// The data must be what the analysis saw, or at least be codable with it: an encoder never
     /// writes a chunk that does not decode to `target`, it reports an error instead. An empty
@@ -254,6 +331,15 @@ pub trait ChunkEncoder: Send + Sync {
 }
 
 /// A unit in encoded form, in memory.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::EncodedUnit;
+///
+/// let unit = EncodedUnit { params: vec![1, 2], chunks: vec![vec![3], vec![]] };
+/// assert_eq!(unit.byte_len(), 3);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EncodedUnit {
     /// The parameter block.
@@ -263,14 +349,16 @@ pub struct EncodedUnit {
 }
 
 impl EncodedUnit {
-    /// Bytes of parameters and chunks.
+    /// Returns the bytes of parameters and chunks together.
     pub fn byte_len(&self) -> u64 {
         self.chunks.iter().map(|c| c.len() as u64).sum::<u64>() + self.params.len() as u64
     }
 }
 
-/// Check the lengths of the buffers of one chunk: `target` in bytes of the unit's type, `base` in
-/// those of the base's, and `base` given exactly if the unit has one.
+/// Checks the lengths of the buffers of one chunk.
+///
+/// `target` is in bytes of the unit's type, `base` in those of the base's type; `base` is given
+/// exactly if the unit has one.
 ///
 /// # Errors
 /// `InvalidArgument`, with the numbers.
@@ -294,7 +382,7 @@ pub fn check_chunk(unit: &UnitSpec, chunk: u64, target: usize, base: Option<usiz
     Ok(())
 }
 
-/// The bytes of `chunk` within a whole unit's bytes, for elements of `element_bytes`.
+/// Returns the byte range of `chunk` within a unit of elements of `element_bytes`.
 fn chunk_slice(unit: &UnitSpec, chunk: u64, element_bytes: usize) -> std::ops::Range<usize> {
     let range = unit.chunk_range(chunk);
     range.start as usize * element_bytes..range.end as usize * element_bytes
@@ -311,7 +399,7 @@ fn check_whole(unit: &UnitSpec, target: usize, base: Option<usize>) -> Result<()
     Ok(())
 }
 
-/// Encode a unit that is in memory, on this thread.
+/// Encodes a unit that is in memory, on this thread.
 ///
 /// # Errors
 /// What the encoder reports.
@@ -352,7 +440,7 @@ pub fn encode_unit(
     Ok(EncodedUnit { params: encoder.params().to_vec(), chunks })
 }
 
-/// Decode a whole unit that is in memory, on this thread.
+/// Decodes a whole unit that is in memory, on this thread.
 ///
 /// # Errors
 /// What the decoder reports, and `InvalidArgument` when the number of chunks or a buffer's length

@@ -5,23 +5,35 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 /// Random access to immutable bytes: a file, a mapping, a buffer, an HTTP range reader.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::ByteSource;
+///
+/// let bytes = vec![1, 2, 3, 4];
+/// assert_eq!(bytes.byte_len(), 4);
+/// assert_eq!(&*bytes.bytes_at(1, 2)?, [2, 3]);
+/// assert!(bytes.bytes_at(3, 2).is_err());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 pub trait ByteSource: Send + Sync {
-    /// Number of bytes.
+    /// Returns the number of bytes.
     fn byte_len(&self) -> u64;
 
-    /// Fill `out` from `offset` on.
+    /// Fills `out` from byte `offset` on.
     ///
     /// # Errors
     /// `Truncated` when the source ends first, `Io` when reading fails. `out` is unspecified then.
     fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()>;
 
-    /// The bytes themselves, where they are in memory already.
+    /// Returns the bytes themselves, where they are in memory already.
     fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
         let _ = (offset, len);
         None
     }
 
-    /// `len` bytes from `offset` on, borrowed where possible.
+    /// Returns `len` bytes from `offset` on, borrowed where possible.
     ///
     /// # Errors
     /// As [`read_exact_at`](Self::read_exact_at).
@@ -37,8 +49,10 @@ pub trait ByteSource: Send + Sync {
         Ok(Cow::Owned(out))
     }
 
-    /// Checks that nobody has changed the bytes since the source was opened, as far as can be told
-    /// without reading them. Sources that cannot tell say nothing.
+    /// Checks that nobody has changed the bytes since the source was opened.
+    ///
+    /// Only as far as that can be told without reading them; sources that cannot tell report
+    /// nothing.
     ///
     /// # Errors
     /// `InvalidInput`, saying what changed and how.
@@ -120,7 +134,19 @@ impl<T: ByteSource + ?Sized> ByteSource for std::sync::Arc<T> {
     }
 }
 
-/// A file read by position; its length is taken once, when it is wrapped.
+/// File read by position; its length is taken once, when it is wrapped.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{ByteSource, FileSource, open_file};
+///
+/// fn first_byte(path: &str) -> sparse_core::Result<u8> {
+///     let mut byte = [0];
+///     FileSource::new(open_file(path)?)?.read_exact_at(0, &mut byte)?;
+///     Ok(byte[0])
+/// }
+/// ```
 #[derive(Debug)]
 pub struct FileSource {
     file: std::fs::File,
@@ -128,7 +154,7 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// Wrap an open file.
+    /// Wraps an open file.
     ///
     /// # Errors
     /// `Io` when its length cannot be read.
@@ -186,7 +212,7 @@ fn read_file_at(file: &std::fs::File, mut offset: u64, mut out: &mut [u8]) -> st
     Ok(())
 }
 
-/// One tensor of a [`TensorSource`].
+/// Name and spec of one tensor of a [`TensorSource`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorEntry {
     /// Its name, unique in the source.
@@ -195,40 +221,95 @@ pub struct TensorEntry {
     pub spec: TensorSpec,
 }
 
-/// One of several reads, see [`TensorSource::read_many`].
+/// One read of several, see [`TensorSource::read_many`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Result, TensorRead, TensorSource};
+///
+/// /// Reads the first bytes of two tensors at once.
+/// fn heads(model: &dyn TensorSource, a: &mut [u8], b: &mut [u8]) -> Result<()> {
+///     model.read_many(&mut [TensorRead::new(0, 0, a), TensorRead::new(1, 0, b)])
+/// }
+/// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TensorRead<'a> {
     /// Index of the tensor.
     pub tensor: usize,
     /// First byte wanted.
     pub offset: u64,
-    /// What is filled.
+    /// Buffer to fill.
     pub out: &'a mut [u8],
+}
+
+impl<'a> TensorRead<'a> {
+    /// Asks for the bytes of a tensor from byte `offset` on, as many as `out` has.
+    pub fn new(tensor: usize, offset: u64, out: &'a mut [u8]) -> TensorRead<'a> {
+        TensorRead { tensor, offset, out }
+    }
 }
 
 /// A model: named tensors, readable in any order by many threads.
 ///
 /// A safetensors file is one, a directory of shards is one, and so is a base together with a delta:
 /// code that loads a model through this trait need not know which it has.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Dtype, Result, TensorEntry, TensorSource, TensorSpec, check_range};
+///
+/// /// A model of one tensor, in memory.
+/// struct One(Vec<TensorEntry>, Vec<u8>);
+///
+/// impl TensorSource for One {
+///     fn tensors(&self) -> &[TensorEntry] {
+///         &self.0
+///     }
+///
+///     fn read_range_into(&self, index: usize, offset: u64, out: &mut [u8]) -> Result<()> {
+///         check_range(&self.0, index, offset, out.len())?;
+///         out.copy_from_slice(&self.1[offset as usize..][..out.len()]);
+///         Ok(())
+///     }
+/// }
+///
+/// let spec = TensorSpec::new(Dtype::U8, [2, 2])?;
+/// let model = One(vec![TensorEntry { name: "w".to_owned(), spec }], vec![1, 2, 3, 4]);
+/// let w = model.find("w").unwrap();
+/// assert_eq!(&*model.bytes(w)?, [1, 2, 3, 4]);
+/// let mut column = [0; 2];
+/// model.read_part_into(w, 1, 1..2, &mut column)?;
+/// assert_eq!(column, [2, 4]);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 pub trait TensorSource: Send + Sync {
-    /// All tensors, sorted by name (by bytes); the order is part of the contract.
+    /// Returns all tensors, sorted by name (by bytes).
+    ///
+    /// The order is part of the contract.
     fn tensors(&self) -> &[TensorEntry];
 
-    /// Fill `out` with bytes of tensor `index`, from its byte `offset` on.
+    /// Fills `out` with bytes of tensor `index`, from its byte `offset` on.
     ///
     /// # Errors
     /// `InvalidArgument` when the index or range is out of bounds; else what reading or decoding
     /// reports, with the tensor's name. `out` is unspecified then.
     fn read_range_into(&self, index: usize, offset: u64, out: &mut [u8]) -> Result<()>;
 
-    /// Bytes of tensor `index` that are in memory already, as from a mapped file: zero copy.
+    /// Returns bytes of tensor `index` that are in memory, without a copy.
+    ///
+    /// Mapped files have such bytes.
     fn slice(&self, index: usize, offset: u64, len: usize) -> Option<&[u8]> {
         let _ = (index, offset, len);
         None
     }
 
-    /// Do all of `reads`, which may be in any order and overlap: what is wanted by several is
-    /// decoded once, and a source that has threads to spread work over spreads all of it.
+    /// Does all of `reads`, which may overlap and be in any order.
+    ///
+    /// A chunk that several reads need is decoded once, and a source that has threads spreads all
+    /// the work over them.
     ///
     /// # Errors
     /// As [`read_range_into`](Self::read_range_into), for one of the reads that failed. All buffers
@@ -237,8 +318,10 @@ pub trait TensorSource: Send + Sync {
         reads.iter_mut().try_for_each(|r| self.read_range_into(r.tensor, r.offset, r.out))
     }
 
-    /// Fill `out` with `indices` of dimension `dim` of tensor `index`, and all of its other
-    /// dimensions: what a rank of a tensor-parallel group holds. [`TensorSpec::part`] is its shape.
+    /// Fills `out` with `indices` of dimension `dim` of tensor `index`.
+    ///
+    /// All other dimensions are whole: that is what a rank of a tensor-parallel group holds.
+    /// [`TensorSpec::part`] is its shape.
     ///
     /// Of dimension 0 nothing else is read. Of others, what lies between is read, a few megabytes
     /// at a time.
@@ -263,12 +346,12 @@ pub trait TensorSource: Send + Sync {
         )
     }
 
-    /// The index of the tensor called `name`.
+    /// Returns the index of the tensor called `name`.
     fn find(&self, name: &str) -> Option<usize> {
         self.tensors().binary_search_by(|t| t.name.as_str().cmp(name)).ok()
     }
 
-    /// Part of tensor `index`, borrowed where possible.
+    /// Returns part of tensor `index`, borrowed where possible.
     ///
     /// # Errors
     /// As [`read_range_into`](Self::read_range_into).
@@ -282,7 +365,7 @@ pub trait TensorSource: Send + Sync {
         Ok(Cow::Owned(out))
     }
 
-    /// The whole of tensor `index`, borrowed where possible.
+    /// Returns the whole of tensor `index`, borrowed where possible.
     ///
     /// # Errors
     /// As [`read_range_into`](Self::read_range_into).
@@ -294,8 +377,10 @@ pub trait TensorSource: Send + Sync {
         self.range(index, 0, len)
     }
 
-    /// Checks that nobody has changed what the tensors are read from since it was opened, as far as
-    /// can be told without reading it. Sources that cannot tell say nothing.
+    /// Checks that nobody has changed the tensors since they were opened.
+    ///
+    /// Only as far as that can be told without reading them; sources that cannot tell report
+    /// nothing.
     ///
     /// # Errors
     /// `InvalidInput`, with the file, saying how it changed.
@@ -308,7 +393,7 @@ fn no_tensor(index: usize) -> Error {
     Error::invalid_argument(format!("no tensor with index {index}"))
 }
 
-/// Check that `offset..offset + len` lies within tensor `index`.
+/// Checks that `offset..offset + len` lies within tensor `index`.
 ///
 /// # Errors
 /// `InvalidArgument` when it does not, or there is no such tensor.

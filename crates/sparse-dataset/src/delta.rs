@@ -184,6 +184,16 @@ pub struct DeltaDataset<'a> {
     pub(crate) details: Vec<Vec<FileDetails>>,
 }
 
+impl std::fmt::Debug for DeltaDataset<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeltaDataset")
+            .field("delta", &self.delta)
+            .field("dataset", &self.dataset)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Splits whose models are kept.
 const LEARNED_SPLITS: usize = 4;
 
@@ -433,6 +443,16 @@ pub struct Batches<'a> {
     schema: SchemaRef,
     /// What is left of the last row group.
     ready: VecDeque<RecordBatch>,
+}
+
+impl std::fmt::Debug for Batches<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batches")
+            .field("split", &self.split)
+            .field("rows", &self.rows)
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Batches<'_> {

@@ -17,6 +17,7 @@ pub struct ModelFile {
 
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FileKind {
     /// Bytes.
     Plain,

@@ -47,13 +47,14 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What to do when the output exists.
+/// Behaviour when the output exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Overwrite {
-    /// Report `AlreadyExists`.
+    /// Reports `AlreadyExists`.
     #[default]
     Refuse,
-    /// Replace it, once the new output is complete.
+    /// Replaces it, once the new output is complete.
     Replace,
 }
 

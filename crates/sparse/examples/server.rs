@@ -28,8 +28,7 @@ fn main() -> Result<()> {
     let mut weights: Vec<Vec<u8>> =
         model.tensors().iter().map(|t| vec![0; t.spec.byte_len() as usize]).collect();
     let reads = weights.iter_mut().enumerate();
-    let mut reads: Vec<_> =
-        reads.map(|(tensor, out)| TensorRead { tensor, offset: 0, out }).collect();
+    let mut reads: Vec<_> = reads.map(|(tensor, out)| TensorRead::new(tensor, 0, out)).collect();
     model.read_many(&mut reads)?;
     println!("{} tensors loaded", weights.len());
 

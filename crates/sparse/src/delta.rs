@@ -142,7 +142,7 @@ impl Delta {
     pub(crate) fn place_in(&self, e: Error, entry: &Entry) -> Error {
         self.place(match entry.kind {
             EntryKind::Tensor => e.in_tensor(&*entry.name),
-            EntryKind::Bytes => e,
+            _ => e,
         })
     }
 }

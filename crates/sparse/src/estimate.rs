@@ -184,9 +184,10 @@ fn estimate_unit(
     let encoder = hinted.as_deref().unwrap_or(&*unit.encoder);
     let bits = contexts
         .with(|cx| sparse_select::estimate(encoder, &sample, &target, base, settings.effort, cx))?
-        .unwrap_or_else(|| EstimatedBits {
-            fixed: 8.0 * spec.byte_len() as f64,
-            ..EstimatedBits::default()
+        .unwrap_or_else(|| {
+            let mut bits = EstimatedBits::new(Vec::new());
+            bits.fixed = 8.0 * spec.byte_len() as f64;
+            bits
         });
     let segment_bits = (spec.segments().iter().zip(sample.segments()).zip(&bits.payload))
         .map(|((whole, part), bits)| bits * whole.len() as f64 / part.len().max(1) as f64)

@@ -244,6 +244,7 @@ fn entry(entry: &Entry, units: &[Unit<'_>], codecs: &Codecs) -> EntrySummary {
                 }
                 None => continue,
             },
+            _ => continue,
         };
         if !names.contains(&name) {
             names.push(name);

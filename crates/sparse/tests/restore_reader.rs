@@ -54,7 +54,7 @@ fn read_all(model: &DeltaModel) -> Result<Vec<Vec<u8>>> {
     let mut reads: Vec<TensorRead<'_>> = buffers
         .iter_mut()
         .enumerate()
-        .map(|(tensor, out)| TensorRead { tensor, offset: 0, out })
+        .map(|(tensor, out)| TensorRead::new(tensor, 0, out))
         .collect();
     model.read_many(&mut reads)?;
     Ok(buffers)
@@ -259,7 +259,7 @@ fn reads_may_overlap_and_be_empty() {
     let mut reads: Vec<TensorRead<'_>> = buffers
         .iter_mut()
         .zip(spans)
-        .map(|(out, (offset, _))| TensorRead { tensor: a, offset: offset as u64, out })
+        .map(|(out, (offset, _))| TensorRead::new(a, offset as u64, out))
         .collect();
     model.read_many(&mut reads).unwrap();
     for (got, (offset, len)) in buffers.iter().zip(spans) {
@@ -267,7 +267,7 @@ fn reads_may_overlap_and_be_empty() {
     }
     model.read_many(&mut []).unwrap();
     let mut out = [0; 4];
-    let bad = &mut [TensorRead { tensor: a, offset: want.len() as u64 - 3, out: &mut out }];
+    let bad = &mut [TensorRead::new(a, want.len() as u64 - 3, &mut out)];
     let e = model.read_many(bad).unwrap_err();
     assert_eq!((e.kind(), e.tensor()), (ErrorKind::InvalidArgument, Some("a.weight")));
 }

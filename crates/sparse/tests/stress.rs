@@ -92,7 +92,7 @@ impl Hammer<'_> {
         let mut reads: Vec<TensorRead<'_>> = buffers
             .iter_mut()
             .zip(&spans)
-            .map(|(out, &(tensor, start, _))| TensorRead { tensor, offset: start as u64, out })
+            .map(|(out, &(tensor, start, _))| TensorRead::new(tensor, start as u64, out))
             .collect();
         let cancel = CancelToken::new();
         let mut model = self.model.clone().with_cancel(cancel.clone());

@@ -21,7 +21,7 @@ fn scaled(chunk: &Chunk<'_>, by: i8) -> Option<Vec<u8>> {
 impl SimpleCodec for Scaled {
     fn info(&self) -> CodecInfo {
         let (id, base) = (CodecId::FIRST_FOREIGN, BaseUse::Optional);
-        CodecInfo { id, name: "scaled", fidelity: Fidelity::Lossless, base }
+        CodecInfo::new(id, "scaled", Fidelity::Lossless, base)
     }
 
     fn encode(&self, chunk: &Chunk<'_>, target: &[u8], out: &mut Vec<u8>) -> Result<()> {

@@ -284,17 +284,14 @@ impl Analysis {
         let overheads = overhead
             + 8.0 * sums.profile_bytes as f64
             + 8.0 * others as f64 * overhead_bytes(dense / others.max(1) as f64);
-        self.estimate = EstimatedBits {
-            payload: (sums.segment_cost.iter().zip(&sums.sparse_cost))
-                .map(|(&d, &s)| {
-                    d as f64 / COST_SCALE + s as f64 / COST_SCALE * bits / sparse.max(1.0)
-                })
-                .collect(),
-            per_chunk: overheads / all,
-            chunks: sums.coded_chunks,
-            fixed: params,
-            entropy: self.estimate.entropy,
-        };
+        let payload = (sums.segment_cost.iter().zip(&sums.sparse_cost))
+            .map(|(&d, &s)| d as f64 / COST_SCALE + s as f64 / COST_SCALE * bits / sparse.max(1.0));
+        let entropy = self.estimate.entropy;
+        self.estimate = EstimatedBits::new(payload.collect());
+        self.estimate.per_chunk = overheads / all;
+        self.estimate.chunks = sums.coded_chunks;
+        self.estimate.fixed = params;
+        self.estimate.entropy = entropy;
     }
 
     /// Frequent values among those whose token leaves raw bits (Misra and Gries 1982).
@@ -393,14 +390,12 @@ impl Analysis {
             self.unit.segments().iter().map(|s| payload_bits * s.len() as f64 / len).collect()
         };
         let chunks = sums.coded_chunks.max(1) as f64;
-        EstimatedBits {
-            payload,
-            per_chunk: 8.0
-                * (overhead_bytes(token_bits / chunks) + sums.profile_bytes as f64 / chunks),
-            chunks: sums.coded_chunks,
-            fixed: 8.0 * params.len() as f64,
-            entropy: 0.0,
-        }
+        let mut bits = EstimatedBits::new(payload);
+        bits.per_chunk =
+            8.0 * (overhead_bytes(token_bits / chunks) + sums.profile_bytes as f64 / chunks);
+        bits.chunks = sums.coded_chunks;
+        bits.fixed = 8.0 * params.len() as f64;
+        bits
     }
 }
 

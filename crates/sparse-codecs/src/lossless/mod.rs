@@ -51,12 +51,8 @@ use sparse_core::{
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lossless;
 
-static INFO: CodecInfo = CodecInfo {
-    id: Lossless::ID,
-    name: "lossless",
-    fidelity: Fidelity::Lossless,
-    base: BaseUse::Optional,
-};
+static INFO: CodecInfo =
+    CodecInfo::new(Lossless::ID, "lossless", Fidelity::Lossless, BaseUse::Optional);
 
 impl Lossless {
     /// The codec's number in files.

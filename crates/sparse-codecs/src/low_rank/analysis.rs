@@ -128,10 +128,7 @@ impl UnitAnalysis for Analysis {
     }
 
     fn estimated_bits(&self) -> EstimatedBits {
-        let nothing = || EstimatedBits {
-            payload: vec![0.0; self.unit.segments().len()],
-            ..Default::default()
-        };
+        let nothing = || EstimatedBits::new(vec![0.0; self.unit.segments().len()]);
         self.result.as_ref().map_or_else(nothing, |r| r.1.clone())
     }
 
@@ -446,8 +443,7 @@ fn price<R: Predicted>(
         unequal.then_some((by_segment, overhead * factor))
     });
     cx.cancel.check()?;
-    let mut estimate =
-        EstimatedBits { payload: vec![0.0; unit.segments().len()], ..Default::default() };
+    let mut estimate = EstimatedBits::new(vec![0.0; unit.segments().len()]);
     let mut count = 0.0;
     for (by_segment, overhead) in chunks.into_iter().flatten() {
         by_segment.into_iter().for_each(|(segment, bits)| estimate.payload[segment] += bits);

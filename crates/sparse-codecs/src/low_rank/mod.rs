@@ -52,12 +52,8 @@ use sparse_core::{
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LowRank;
 
-static INFO: CodecInfo = CodecInfo {
-    id: LowRank::ID,
-    name: "low-rank",
-    fidelity: Fidelity::Lossless,
-    base: BaseUse::Required,
-};
+static INFO: CodecInfo =
+    CodecInfo::new(LowRank::ID, "low-rank", Fidelity::Lossless, BaseUse::Required);
 
 impl LowRank {
     /// The codec's number in files.

@@ -51,13 +51,13 @@ impl Svd {
 
     /// Keep this much.
     pub const fn new(rank: Rank) -> Self {
-        Svd { rank, info: INFO }
+        Svd { rank, info: info(Fidelity::Lossy) }
     }
 
     /// Keep this much as a first layer, and all the rest as a second: every bit comes back, or the
     /// best product alone if a reader [stops after the first](crate::layers).
     pub const fn layered(rank: Rank) -> Self {
-        Svd { rank, info: CodecInfo { fidelity: Fidelity::Lossless, ..INFO } }
+        Svd { rank, info: info(Fidelity::Lossless) }
     }
 
     /// Bytes of a parameter block that do not grow with its matrices: tables, of the residual and
@@ -77,8 +77,9 @@ impl Default for Svd {
     }
 }
 
-const INFO: CodecInfo =
-    CodecInfo { id: Svd::ID, name: "svd", fidelity: Fidelity::Lossy, base: BaseUse::Optional };
+const fn info(fidelity: Fidelity) -> CodecInfo {
+    CodecInfo::new(Svd::ID, "svd", fidelity, BaseUse::Optional)
+}
 
 fn check_unit(unit: &UnitSpec) -> Result<()> {
     if is_real(unit.dtype()) && unit.base_dtype().is_none_or(is_castable) {

@@ -173,9 +173,6 @@ pub(super) fn hash_file(
         Ok((part.finish(), not_finite))
     };
     match &record.kind {
-        FileKind::Plain => {
-            hash(0, record.len, None)?;
-        }
         FileKind::Safetensors { head_len, tensors: indices } => {
             hash(0, *head_len, None)?;
             let mut from = *head_len;
@@ -186,6 +183,9 @@ pub(super) fn hash_file(
                 tensors.push(HashedTensor { tensor, digest, not_finite });
                 from += len;
             }
+        }
+        _ => {
+            hash(0, record.len, None)?;
         }
     }
     Ok(HashedFile { digest: whole.finish(), tensors })

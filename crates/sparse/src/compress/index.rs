@@ -134,8 +134,9 @@ fn write_files<W: Write>(
         let source = target.file_source(number)?;
         let mut parts = Vec::new();
         let (head_len, tensors) = match &file.kind {
-            FileKind::Plain => (file.len, None),
             FileKind::Safetensors { head_len, tensors } => (*head_len, Some(tensors)),
+            // Bytes, whatever it may be.
+            _ => (file.len, None),
         };
         if file.len > 0 {
             let base = base_run(pair.base, &file.path, tensors.is_some(), settings)?;

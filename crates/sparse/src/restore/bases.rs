@@ -118,7 +118,7 @@ pub(crate) fn mismatch(index: &Index, base: &BaseEntry, why: &str) -> Error {
     let e = Error::new(ErrorKind::BaseMismatch, format!("wrong base: {why}{made_against}"));
     match &base.kind {
         BaseKind::Tensor { name } => e.in_tensor(&**name),
-        BaseKind::File | BaseKind::FileHead => e,
+        _ => e,
     }
     .in_file(&*base.file)
 }
@@ -149,6 +149,7 @@ pub(crate) fn needed(index: &Index, entries: impl Iterator<Item = u32>) -> Vec<b
                     unit.segments.iter().filter_map(|s| s.base).for_each(|b| need(b.base));
                 }
             }
+            _ => {}
         }
     }
     needed
@@ -287,8 +288,15 @@ impl<'a> Finder<'a> {
             BaseKind::File => self.file(base, "file", |f| Some(f.len)),
             BaseKind::FileHead => self.file(base, "safetensors header", |f| match f.kind {
                 FileKind::Safetensors { head_len, .. } => Some(head_len),
-                FileKind::Plain => None,
+                _ => None,
             }),
+            _ => Err(Error::new(
+                ErrorKind::UnsupportedVersion,
+                format!(
+                    "{:?} of the base is used in a way that this version does not know",
+                    base.file
+                ),
+            )),
         }
     }
 

@@ -31,6 +31,7 @@ fn dependencies(delta: &Delta, entry: u32, out: &mut BTreeSet<u32>) {
                     out.extend(record.segments.get(segment).and_then(|s| s.base).map(|b| b.base));
                 }
             }
+            _ => {}
         }
     }
 }
@@ -46,6 +47,7 @@ fn in_file_order(index: &Index) -> impl Iterator<Item = u32> {
             let segment = index.units.get(unit as usize)?.segments.get(segment as usize)?;
             segment.base.map(|b| b.base)
         }
+        _ => None,
     })
 }
 

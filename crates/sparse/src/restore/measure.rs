@@ -303,7 +303,7 @@ fn place(index: &Index, entry: &Entry, element: u64) -> (u64, Option<(u32, u64)>
                     .and_then(|u| u.segments.get(segment as usize))
                     .and_then(|s| s.base)
                     .map(|b| (b.base, b.offset + offset)),
-                PieceSource::Blob { .. } => None,
+                _ => None,
             };
             return (piece.len - within, base.map(|(b, first)| (b, first + within)));
         }

@@ -300,6 +300,10 @@ pub(crate) fn check_codecs(delta: &Delta, entries: impl Iterator<Item = u32>) ->
                     Some(unit) => delta.codecs().decoder(unit.codec).map(|_| ()),
                     None => Ok(()),
                 },
+                _ => Err(Error::new(
+                    ErrorKind::UnsupportedVersion,
+                    "a part is stored in a way that this version does not know",
+                )),
             }
             .map_err(|e| delta.place_in(e, entry))?;
         }

@@ -100,6 +100,8 @@ impl Iterator for Fragments<'_> {
                 let work = Work::Blob { codec, blob, prefix: base, len: piece_bytes as usize };
                 Fragment { work, range: self.skip as usize..(self.skip + available) as usize }
             }
+            // Refused before anything is restored.
+            _ => return None,
         };
         if fragment.range.is_empty() {
             return None;

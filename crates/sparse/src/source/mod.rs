@@ -351,7 +351,7 @@ impl TensorSource for DeltaModel {
     }
 
     fn read_range_into(&self, index: usize, offset: u64, out: &mut [u8]) -> Result<()> {
-        self.read_many(&mut [TensorRead { tensor: index, offset, out }])
+        self.read_many(&mut [TensorRead::new(index, offset, out)])
     }
 
     fn read_many(&self, reads: &mut [TensorRead<'_>]) -> Result<()> {
