@@ -6,7 +6,7 @@ use sparse_core::{Error, ErrorKind, Result};
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
-/// Identifies restored content by SHA-256, as 64 hexadecimal digits.
+/// SHA-256 of restored content, shown as 64 hexadecimal digits.
 ///
 /// [`Digest`](sparse_core::Digest)s find accidents; this finds forgery, too. Whoever gets a delta
 /// from a stranger needs this number from somebody that they trust, and nothing else: it covers
@@ -29,7 +29,7 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ContentHash([u8; 32]);
 
-/// Computes the SHA-256 of one file, whose bytes come in parts.
+/// Hasher that computes the SHA-256 of one file, whose bytes come in parts.
 #[cfg(feature = "sha256")]
 #[derive(Clone, Debug, Default)]
 pub struct FileHasher(Sha256);
@@ -58,8 +58,9 @@ impl ContentHash {
         ContentHash(*sha256)
     }
 
-    /// Computes the hash of a folder from the paths (relative, with `/`) and hashes of its files,
-    /// in any order.
+    /// Computes the hash of a folder from the paths and hashes of its files.
+    ///
+    /// Paths are relative, with `/`. The order of `files` does not matter.
     ///
     /// # Examples
     /// ```

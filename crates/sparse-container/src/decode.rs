@@ -13,15 +13,15 @@ use crate::index::{
 use crate::wire::Cursor;
 use sparse_core::{CodecId, Digest, Limits, Result, varint};
 
-/// Filled in when the hashes are reached.
+/// Placeholder until the hashes are reached.
 const UNSET: Digest = Digest([0; 16]);
 
-/// How many times as much memory as its plain bytes the largest index may take: names are stored by
-/// what differs.
+/// Largest ratio of an index in memory to its plain bytes: names are stored by what differs.
 const MEMORY: u64 = 2;
 
-/// Read an index from its plain bytes. Takes at most about twice `limits.max_index_bytes` of
-/// memory.
+/// Reads an index from its plain bytes.
+///
+/// Takes at most about twice `limits.max_index_bytes` of memory.
 pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Index> {
     let c = &mut Cursor::new(bytes, limits.max_index_bytes.saturating_mul(MEMORY));
     let n_bases = c.count("bases")?;
@@ -138,7 +138,7 @@ fn entries(c: &mut Cursor<'_>, n: usize) -> Result<Vec<Entry>> {
 const NO_BLOB: BlobRef = BlobRef { offset: 0, len: 0, checksum: 0 };
 const NO_RANGE: BaseRange = BaseRange { base: 0, offset: 0, len: 0 };
 
-/// Fill in where the pieces come from.
+/// Fills in where the pieces come from.
 fn sources(c: &mut Cursor<'_>, entries: &mut [Entry]) -> Result<()> {
     let [mut n_base, mut n_unit, mut n_blob, mut n_prefix] = [0; 4];
     for piece in entries.iter().flat_map(|e| &e.pieces) {
@@ -302,7 +302,7 @@ fn attributes(c: &mut Cursor<'_>) -> Result<Attributes> {
     Ok(out)
 }
 
-/// Which of `n` records have attributes.
+/// Reads which of `n` records have attributes.
 fn attributed(c: &mut Cursor<'_>, n: usize, what: &str) -> Result<Vec<usize>> {
     let count = c.count("records with attributes")?;
     let list = c.indices(count, 1, "records with attributes")?;

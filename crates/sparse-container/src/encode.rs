@@ -9,13 +9,13 @@ use crate::index::{Attributes, BaseKind, BlobRef, EntryKind, Index, PieceSource}
 use crate::wire::{FrontCoder, put_delta, put_spec, put_string, put_strings};
 use sparse_core::{Digest, Dtype, varint};
 
-/// Stands for "no base" in the column of base types.
+/// Code for "no base" in the column of base types.
 pub(crate) const NO_DTYPE: u8 = 255;
 
 /// An index in bytes.
 pub(crate) struct Encoded {
     pub(crate) plain: Vec<u8>,
-    /// Where the part begins that does not compress.
+    /// First byte of the part that does not compress.
     pub(crate) hashes_at: usize,
 }
 
@@ -56,7 +56,9 @@ fn column(out: &mut Vec<u8>, values: impl Iterator<Item = u64>) {
     values.for_each(|v| varint::put(out, v));
 }
 
-/// A column of indices, each as its difference from the one before plus `step`.
+/// Appends a column of indices.
+///
+/// Each is stored as its difference from the one before plus `step`.
 fn indices(out: &mut Vec<u8>, step: u64, values: impl Iterator<Item = u32>) {
     let mut expected = 0;
     for v in values {
@@ -65,7 +67,7 @@ fn indices(out: &mut Vec<u8>, step: u64, values: impl Iterator<Item = u32>) {
     }
 }
 
-/// A column of blobs, each expected where the one before ends.
+/// Appends a column of blobs, each expected where the one before ends.
 fn blobs<'a>(out: &mut Vec<u8>, blobs: impl Iterator<Item = &'a BlobRef> + Clone) {
     let mut expected = HEADER_LEN;
     for b in blobs.clone() {
@@ -172,7 +174,7 @@ fn attributes(out: &mut Vec<u8>, attributes: &Attributes) {
     }
 }
 
-/// The attributes of those records that have any.
+/// Appends the attributes of those records that have any.
 fn attributes_of<'a>(out: &mut Vec<u8>, records: impl Iterator<Item = &'a Attributes> + Clone) {
     let some = (0u32..).zip(records).filter(|(_, a)| !a.is_empty());
     varint::put(out, some.clone().count() as u64);
@@ -180,7 +182,7 @@ fn attributes_of<'a>(out: &mut Vec<u8>, records: impl Iterator<Item = &'a Attrib
     some.for_each(|(_, a)| attributes(out, a));
 }
 
-/// Where the digest of an entry or a file is known from elsewhere.
+/// Returns the digest of an entry where it is known from elsewhere.
 pub(crate) fn known_entry_digest(index: &Index, entry: usize) -> Option<Digest> {
     let entry = index.entries.get(entry)?;
     if entry.spec.byte_len() == 0 {
@@ -189,7 +191,7 @@ pub(crate) fn known_entry_digest(index: &Index, entry: usize) -> Option<Digest> 
     Some(index.bases.get(index.identical_base(entry)? as usize)?.digest)
 }
 
-/// As [`known_entry_digest`], once the entries' digests are there.
+/// Returns the digest of a file where it follows from those of its entries.
 pub(crate) fn known_file_digest(index: &Index, file: usize) -> Option<Digest> {
     match *index.files.get(file)?.parts {
         [] => Some(digest(b"")),

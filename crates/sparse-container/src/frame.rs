@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{Read, Write};
 use xxhash_rust::xxh3::Xxh3;
 
-/// A version of the file format.
+/// Version of the file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version {
     /// Changes when older readers can no longer read the file.
@@ -21,20 +21,20 @@ impl fmt::Display for Version {
     }
 }
 
-/// The version that this crate writes. It reads all with this major version.
+/// Version that this crate writes. It reads all with this major version.
 pub const FORMAT_VERSION: Version = Version { major: 1, minor: 0 };
 
-/// The oldest version that this crate reads.
+/// Oldest version that this crate reads.
 const OLDEST: Version = Version { major: 1, minor: 0 };
 
-/// Finds out transfers that strip the eighth bit, change line ends, or stop at end-of-file
-/// characters (as PNG's).
+/// First bytes of a file; they reveal transfers that strip the eighth bit, change line ends, or
+/// stop at end-of-file characters (as PNG's do).
 pub(crate) const MAGIC: [u8; 8] = *b"\xd3SPRS\r\n\x1a";
 
-/// Magic and version.
+/// Bytes of magic and version.
 pub(crate) const HEADER_LEN: u64 = 12;
 
-/// The header of a file of a version.
+/// Returns the header of a file of a version.
 pub(crate) fn header(version: Version) -> [u8; HEADER_LEN as usize] {
     let [m0, m1, m2, m3, m4, m5, m6, m7] = MAGIC;
     let [a0, a1] = version.major.to_le_bytes();
@@ -42,8 +42,9 @@ pub(crate) fn header(version: Version) -> [u8; HEADER_LEN as usize] {
     [m0, m1, m2, m3, m4, m5, m6, m7, a0, a1, i0, i1]
 }
 
-/// Check the first bytes of a file: all [`HEADER_LEN`] of them, or what there is. Returns the
-/// file's version.
+/// Checks the first bytes of a file, and returns the file's version.
+///
+/// `head` is all [`HEADER_LEN`] bytes, or as many as there are.
 pub(crate) fn check_header(head: &[u8]) -> Result<Version> {
     let known = head.len().min(MAGIC.len());
     if head.is_empty() {
@@ -81,17 +82,17 @@ pub(crate) fn check_header(head: &[u8]) -> Result<Version> {
     Ok(version)
 }
 
-/// The last bytes of a file.
+/// Bytes of the trailer, the last of a file.
 pub(crate) const TRAILER_LEN: u64 = 40;
 
-/// The very last bytes.
+/// The very last bytes of a file.
 const END_MAGIC: [u8; 4] = *b"\xd3END";
 
-/// Compression of the index.
+/// Code for an index that is not compressed.
 const STORED: u32 = 0;
 const ZSTD: u32 = 1;
 
-/// What the trailer says.
+/// Content of the trailer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Trailer {
     pub(crate) index_offset: u64,
@@ -102,7 +103,9 @@ pub(crate) struct Trailer {
 }
 
 impl Trailer {
-    /// The trailer for this stored index of a file of the present version, its checksum computed.
+    /// Creates the trailer for this stored index, of the present version.
+    ///
+    /// The checksum is computed.
     pub(crate) fn new(
         index_offset: u64,
         stored: &[u8],
@@ -134,7 +137,9 @@ impl Trailer {
         out
     }
 
-    /// Over the header, the stored index and the trailer's own fields: all that is not payload.
+    /// Computes the checksum of all that is not payload.
+    ///
+    /// That is the header, the stored index and the trailer's own fields.
     fn compute_checksum(&self, version: Version, stored: &[u8]) -> u64 {
         let mut hash = Xxh3::new();
         hash.update(&header(version));
@@ -150,7 +155,7 @@ impl Trailer {
         out
     }
 
-    /// Read the trailer of a file of `file_len` bytes and check that it fits there.
+    /// Reads the trailer of a file of `file_len` bytes and checks that it fits.
     pub(crate) fn parse(
         bytes: &[u8; TRAILER_LEN as usize],
         file_len: u64,
@@ -230,7 +235,7 @@ pub(crate) fn compress(plain: &[u8], split: usize) -> Result<Option<Vec<u8>>> {
     Ok((out.len() < plain.len()).then_some(out))
 }
 
-/// The inverse of [`compress`]: one frame, of exactly `plain_len` bytes.
+/// Inverts [`compress`]: decodes one frame, of exactly `plain_len` bytes.
 pub(crate) fn decompress(stored: &[u8], plain_len: u64) -> Result<Vec<u8>> {
     let bad = |e| Error::corrupt("the index does not decompress").with_source(e);
     let mut z = zstd::Decoder::with_buffer(stored).map_err(bad)?.single_frame();

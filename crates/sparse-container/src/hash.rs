@@ -3,37 +3,39 @@
 use sparse_core::Digest;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
-/// The checksum of a blob: XXH3-64.
+/// Computes the checksum of a blob: XXH3-64.
 pub fn checksum(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
 }
 
-/// The checksum of a chunk: the low 32 bits of its XXH3-64.
+/// Computes the checksum of a chunk: the low 32 bits of its XXH3-64.
 pub fn chunk_checksum(bytes: &[u8]) -> u32 {
     xxh3_64(bytes) as u32
 }
 
-/// The digest of contents that are in memory: XXH3-128, little-endian.
+/// Computes the digest of bytes in memory: XXH3-128, little-endian.
 pub fn digest(bytes: &[u8]) -> Digest {
     Digest(xxh3_128(bytes).to_le_bytes())
 }
 
-/// Computes a [`Digest`] of contents that come in parts. How they are cut does not matter.
+/// Hasher that computes a [`Digest`] of contents that come in parts.
+///
+/// How they are cut does not matter.
 #[derive(Clone, Default)]
 pub struct Digester(Xxh3);
 
 impl Digester {
-    /// A digester that has seen nothing.
+    /// Creates a digester that has seen nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Add the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The digest of all bytes so far.
+    /// Returns the digest of all bytes so far.
     pub fn finish(&self) -> Digest {
         Digest(self.0.digest128().to_le_bytes())
     }

@@ -9,7 +9,7 @@ use sparse_core::{ByteSource, Digest, Error, ErrorKind, Limits, Result, UnitSpec
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// An open delta file: its index, checked, and access to the payload from any number of threads.
+/// Open delta file: its index, checked, and access to the payload from any number of threads.
 #[derive(Debug)]
 pub struct Reader<S> {
     source: S,
@@ -21,16 +21,16 @@ pub struct Reader<S> {
     max_params: u64,
 }
 
-/// What is kept beside a unit's record.
+/// Facts kept beside a unit's record.
 #[derive(Debug)]
 struct Unit {
     spec: UnitSpec,
-    /// Where each chunk begins in the file.
+    /// First byte of each chunk in the file.
     offsets: Vec<u64>,
 }
 
 impl<S: ByteSource> Reader<S> {
-    /// Open a delta file and check its whole index, in three reads.
+    /// Opens a delta file and checks its whole index, in three reads.
     ///
     /// # Errors
     /// `NotThisFormat` for another kind of file (or an empty one), `UnsupportedVersion`,
@@ -86,43 +86,44 @@ impl<S: ByteSource> Reader<S> {
         })
     }
 
-    /// The index.
+    /// Returns the index.
     pub fn index(&self) -> &Index {
         &self.index
     }
 
-    /// The version of the format that the file is of.
+    /// Returns the version of the format that the file is of.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// The shape of unit `unit`.
+    /// Returns the shape of unit `unit`.
     pub fn unit(&self, unit: usize) -> Option<&UnitSpec> {
         self.units.get(unit).map(|u| &u.spec)
     }
 
-    /// Size of the delta file in bytes.
+    /// Returns the size of the delta file in bytes.
     pub fn byte_len(&self) -> u64 {
         self.source.byte_len()
     }
 
-    /// Which bytes of the file are payload; the rest is overhead.
+    /// Returns the range of bytes that are payload; the rest is overhead.
     pub fn payload(&self) -> Range<u64> {
         self.payload.clone()
     }
 
-    /// What identifies this delta, as the parent of another: the digest of all but the payload
-    /// (whose checksums are in the index).
+    /// Returns the digest that identifies this delta, as the parent of another.
+    ///
+    /// It covers all but the payload, whose checksums are in the index.
     pub fn id(&self) -> Digest {
         self.id
     }
 
-    /// The file underneath.
+    /// Returns the file underneath.
     pub fn source(&self) -> &S {
         &self.source
     }
 
-    /// Read a blob of at most `max` bytes and verify its checksum.
+    /// Reads a blob of at most `max` bytes and verifies its checksum.
     ///
     /// # Errors
     /// `Corrupt` when the checksum differs or the blob does not lie in the payload, `LimitExceeded`
@@ -144,7 +145,7 @@ impl<S: ByteSource> Reader<S> {
         Ok(bytes)
     }
 
-    /// Read the parameter block of unit `unit` and verify its checksum.
+    /// Reads the parameter block of unit `unit` and verifies its checksum.
     ///
     /// # Errors
     /// `InvalidArgument` when there is no such unit; else as [`read_blob`](Self::read_blob).
@@ -153,14 +154,14 @@ impl<S: ByteSource> Reader<S> {
         self.read_blob(&record.params, self.max_params)
     }
 
-    /// Where chunk `chunk` of unit `unit` lies, for reading several at once.
+    /// Returns the place of chunk `chunk` of unit `unit`, to read several at once.
     pub fn chunk(&self, unit: usize, chunk: u64) -> Option<(u64, ChunkRecord)> {
         let chunk = usize::try_from(chunk).ok()?;
         let offset = *self.units.get(unit)?.offsets.get(chunk)?;
         Some((offset, *self.index.units.get(unit)?.chunks.get(chunk)?))
     }
 
-    /// Read chunk `chunk` of unit `unit` and verify its checksum.
+    /// Reads chunk `chunk` of unit `unit` and verifies its checksum.
     ///
     /// # Errors
     /// `InvalidArgument` when there is no such chunk, `Corrupt` when the checksum differs, and what

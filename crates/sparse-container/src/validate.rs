@@ -11,7 +11,9 @@ use sparse_core::{Dtype, Error, Limits, Result, TensorSpec, UnitSpec};
 use sparse_core::{check_output_path, check_path};
 use std::ops::Range;
 
-/// Check `index`, whose payload lies in `payload`. Returns the shapes of its units.
+/// Checks `index`, whose payload lies in `payload`.
+///
+/// Returns the shapes of its units.
 pub(crate) fn validate(
     index: &Index,
     payload: &Range<u64>,
@@ -76,7 +78,7 @@ impl Check<'_> {
             .ok_or_else(|| Error::corrupt(format!("refers to base {base} of {n}")))
     }
 
-    /// `len` storage elements of `base` from `offset` on.
+    /// Checks that `base` has `len` storage elements from `offset` on.
     fn base_range(&self, base: u32, offset: u64, len: u64) -> Result<&BaseEntry> {
         let entry = self.base(base)?;
         let have = entry.spec.storage_len();

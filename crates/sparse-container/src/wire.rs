@@ -2,22 +2,22 @@
 
 use sparse_core::{Dtype, Error, Limits, Result, TensorSpec, varint};
 
-/// Append `value` as its difference from `expected`, modulo 2^64, zigzag.
+/// Appends `value` as its difference from `expected`, modulo 2^64, zigzag.
 pub(crate) fn put_delta(out: &mut Vec<u8>, value: u64, expected: u64) {
     varint::put(out, varint::zigzag(value.wrapping_sub(expected) as i64));
 }
 
-/// Append a string by itself.
+/// Appends a string by itself.
 pub(crate) fn put_string(out: &mut Vec<u8>, s: &str) {
     varint::put(out, s.len() as u64);
     out.extend_from_slice(s.as_bytes());
 }
 
-/// Ends a string; no UTF-8 text contains it.
+/// Byte that ends a string; no UTF-8 text contains it.
 const END: u8 = 0xff;
 
-/// Writes strings, each front-coded against the one before: how many bytes of that to drop, and
-/// what follows then.
+/// Writer of strings, each front-coded against the one before: the number of bytes to drop from
+/// that, and the rest.
 ///
 /// Counting what is dropped, not what is kept, makes the numbers repeat where the names do.
 #[derive(Default)]
@@ -36,20 +36,20 @@ impl<'a> FrontCoder<'a> {
     }
 }
 
-/// Append a list of strings.
+/// Appends a list of strings.
 pub(crate) fn put_strings<'a>(out: &mut Vec<u8>, strings: impl Iterator<Item = &'a str>) {
     let mut coder = FrontCoder::default();
     strings.for_each(|s| coder.put(out, s));
 }
 
-/// Append a spec.
+/// Appends a spec.
 pub(crate) fn put_spec(out: &mut Vec<u8>, spec: &TensorSpec) {
     out.push(spec.dtype().code());
     varint::put(out, spec.shape().len() as u64);
     spec.shape().iter().for_each(|&d| varint::put(out, d));
 }
 
-/// Reads an index front to back. Memory is drawn from a budget before it is taken.
+/// Reader of an index, front to back. Memory is drawn from a budget before it is taken.
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
     len: usize,
@@ -62,7 +62,7 @@ impl<'a> Cursor<'a> {
         Cursor { bytes, len: bytes.len(), spent: 0, budget }
     }
 
-    /// An error at the current place.
+    /// Returns an error at the current place.
     pub(crate) fn bad(&self, what: impl std::fmt::Display) -> Error {
         Error::corrupt(format!("index byte {}: {what}", self.len - self.bytes.len()))
     }
@@ -71,7 +71,7 @@ impl<'a> Cursor<'a> {
         self.bytes.len()
     }
 
-    /// Draw `count * each` bytes of memory from the budget.
+    /// Draws `count * each` bytes of memory from the budget.
     pub(crate) fn spend(&mut self, count: usize, each: usize) -> Result<()> {
         self.spent = self.spent.saturating_add((count as u64).saturating_mul(each as u64));
         Limits::check("memory for the index", self.spent, self.budget)
@@ -95,13 +95,13 @@ impl<'a> Cursor<'a> {
         varint::take_shortest(&mut self.bytes).map_err(|e| self.bad(format_args!("{what}: {e}")))
     }
 
-    /// A number that counts things of at least one byte each that are yet to come.
+    /// Reads a number that counts things of at least one byte that are to come.
     pub(crate) fn count(&mut self, what: &str) -> Result<usize> {
         let n = self.varint(what)?;
         self.check_count(n, what)
     }
 
-    /// As [`count`](Self::count), of a number from elsewhere.
+    /// Checks a number from elsewhere as [`count`](Self::count) does.
     pub(crate) fn check_count(&self, n: u64, what: &str) -> Result<usize> {
         let left = self.bytes.len();
         usize::try_from(n).ok().filter(|&n| n <= left && n <= u32::MAX as usize).ok_or_else(|| {
@@ -120,14 +120,14 @@ impl<'a> Cursor<'a> {
         String::from_utf8(bytes.to_vec()).map_err(|_| self.bad(format_args!("{what}: not UTF-8")))
     }
 
-    /// A column of integers.
+    /// Reads a column of integers.
     pub(crate) fn varints(&mut self, n: usize, what: &str) -> Result<Vec<u64>> {
         self.check_count(n as u64, what)?;
         self.spend(n, size_of::<u64>())?;
         (0..n).map(|_| self.varint(what)).collect()
     }
 
-    /// A column of integers, with their sum, which counts things yet to come.
+    /// Reads a column of integers and their sum, which counts things to come.
     pub(crate) fn counts(&mut self, n: usize, what: &str) -> Result<(Vec<u64>, usize)> {
         let column = self.varints(n, what)?;
         let sum = column.iter().fold(0, |a: u64, &b| a.saturating_add(b));
@@ -135,7 +135,9 @@ impl<'a> Cursor<'a> {
         Ok((column, sum))
     }
 
-    /// A column of 32-bit indices, each a difference from the one before plus `step`.
+    /// Reads a column of 32-bit indices.
+    ///
+    /// Each is a difference from the one before plus `step`.
     pub(crate) fn indices(&mut self, n: usize, step: u64, what: &str) -> Result<Vec<u32>> {
         self.check_count(n as u64, what)?;
         self.spend(n, size_of::<u32>())?;
@@ -152,7 +154,7 @@ impl<'a> Cursor<'a> {
         Ok(out)
     }
 
-    /// A front-coded string, `previous` being the one before.
+    /// Reads a front-coded string, `previous` being the one before.
     pub(crate) fn next_string(&mut self, previous: &str, what: &str) -> Result<String> {
         let drop = self.varint(what)?;
         let head = usize::try_from(drop)
@@ -173,7 +175,7 @@ impl<'a> Cursor<'a> {
         Ok(s)
     }
 
-    /// A list of strings.
+    /// Reads a list of strings.
     pub(crate) fn strings(&mut self, n: usize, what: &str) -> Result<Vec<String>> {
         self.check_count(n as u64, what)?;
         let mut out: Vec<String> = Vec::with_capacity(n);

@@ -9,7 +9,7 @@ use crate::validate::validate;
 use sparse_core::{Error, ErrorKind, Limits, Result};
 use std::io::Write;
 
-/// Writes a delta file front to back, without seeking: payload first, the index at the end.
+/// Writer of a delta file, front to back and without seeking: payload first, the index at the end.
 ///
 /// A file is complete only after [`finish`](Self::finish). Callers that write to a disk should
 /// write beside the final name and rename.
@@ -21,7 +21,7 @@ pub struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Begin a file: writes the header.
+    /// Begins a file: writes the header.
     ///
     /// # Errors
     /// `Io` when writing fails.
@@ -31,7 +31,9 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// How many bytes were written so far: where the next blob or chunk begins.
+    /// Returns the number of bytes written so far.
+    ///
+    /// The next blob or chunk begins there.
     pub fn position(&self) -> u64 {
         self.position
     }
@@ -49,7 +51,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Write a blob: a parameter block, or what a codec made of a piece.
+    /// Writes a blob: a parameter block, or a piece that a codec coded.
     ///
     /// # Errors
     /// `Io` when writing fails now or did before.
@@ -59,8 +61,9 @@ impl<W: Write> Writer<W> {
         Ok(BlobRef { offset, len: bytes.len() as u64, checksum: checksum(bytes) })
     }
 
-    /// Write a chunk. Returns where it begins; the chunks of a unit must be written one right after
-    /// the other.
+    /// Writes a chunk, and returns where it begins.
+    ///
+    /// The chunks of a unit must be written one right after the other.
     ///
     /// # Errors
     /// `InvalidArgument` when it is 4 GiB or more; `Io` when writing fails now or did before.
@@ -72,7 +75,7 @@ impl<W: Write> Writer<W> {
         Ok((offset, ChunkRecord { len, checksum: chunk_checksum(bytes) }))
     }
 
-    /// Write index and trailer, flush, and hand the stream back.
+    /// Writes index and trailer, flushes, and hands the stream back.
     ///
     /// The index is checked first, against default [`Limits`]: what a reader would refuse is not
     /// written.

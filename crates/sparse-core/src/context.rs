@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub struct CodecContext {
     /// Budgets for untrusted sizes.
     pub limits: Limits,
-    /// Checked by codecs at least once a chunk.
+    /// Cancel token, checked by codecs at least once a chunk.
     pub cancel: CancelToken,
     executor: Arc<dyn Executor>,
     states: HashMap<TypeId, Box<dyn Any + Send>>,
@@ -64,8 +64,9 @@ impl CodecContext {
         Workers { cancel: &self.cancel, executor: &*self.executor }
     }
 
-    /// Takes this worker's scratch value of type `T` out, made by `Default` the first time. Give it
-    /// back with [`put`](Self::put) to keep its memory for the next call.
+    /// Takes this worker's scratch value of type `T`, `T::default()` the first time.
+    ///
+    /// Give it back with [`put`](Self::put) to keep its memory for the next call.
     pub fn take<T: Default + Send + 'static>(&mut self) -> Box<T> {
         self.states
             .remove(&TypeId::of::<T>())
@@ -79,12 +80,24 @@ impl CodecContext {
     }
 }
 
-/// The part of a [`CodecContext`] that threads may share.
+/// Part of a [`CodecContext`] that threads may share.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{CodecContext, Executor, Inline};
+/// use std::sync::Arc;
+///
+/// let cx = CodecContext::new().on(Arc::new(Inline));
+/// let workers = cx.workers();
+/// assert_eq!(workers.executor.map(3, |i| 2 * i), [0, 2, 4]);
+/// assert!(workers.cancel.check().is_ok());
+/// ```
 #[derive(Clone, Copy)]
 pub struct Workers<'a> {
-    /// Checked by long work, wherever it runs.
+    /// Cancel token, checked by long work wherever it runs.
     pub cancel: &'a CancelToken,
-    /// Runs pieces of it.
+    /// Executor of the pieces of work.
     pub executor: &'a dyn Executor,
 }
 

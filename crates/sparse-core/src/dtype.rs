@@ -5,44 +5,62 @@ use crate::{Error, ErrorKind, Result};
 macro_rules! dtypes {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $bits:literal,
         $class:expr;)*) => {
-        /// The type of a tensor's elements: every type that safetensors names.
+        /// Element type of a tensor: every type that safetensors names.
         ///
         /// The numeric code ([`Dtype::code`]) is what a delta file stores; it never changes
         /// meaning.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use sparse_core::Dtype;
+        ///
+        /// assert_eq!(Dtype::from_name("BF16"), Some(Dtype::Bf16));
+        /// assert_eq!((Dtype::Bf16.bits(), Dtype::Bf16.code()), (16, 10));
+        /// ```
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum Dtype { $($(#[$doc])* $variant,)* }
 
         impl Dtype {
-            /// Every type, in order of code.
+            /// All types, in order of code.
             pub const ALL: &'static [Dtype] = &[$(Dtype::$variant,)*];
 
-            /// The code under which a delta file stores this type.
+            /// Returns the code under which a delta file stores this type.
             pub const fn code(self) -> u8 { match self { $(Dtype::$variant => $code,)* } }
 
-            /// The type with this code, if there is one.
+            /// Returns the type with this code, if there is one.
             pub const fn from_code(code: u8) -> Option<Dtype> {
                 match code { $($code => Some(Dtype::$variant),)* _ => None }
             }
 
-            /// The name that safetensors headers use.
+            /// Returns the name that safetensors headers use.
             pub const fn name(self) -> &'static str { match self { $(Dtype::$variant => $name,)* } }
 
-            /// The type that a safetensors header calls `name`.
+            /// Returns the type that a safetensors header calls `name`.
             pub fn from_name(name: &str) -> Option<Dtype> {
                 match name { $($name => Some(Dtype::$variant),)* _ => None }
             }
 
-            /// Bits of one element; less than 8 for the packed types.
+            /// Returns the bits of one element; less than 8 for the packed types.
             pub const fn bits(self) -> u32 { match self { $(Dtype::$variant => $bits,)* } }
 
-            /// How the bits of one element are to be read.
+            /// Returns the layout of the bits of one element.
             pub const fn class(self) -> DtypeClass { match self { $(Dtype::$variant => $class,)* } }
         }
     };
 }
 
-/// What the bits of an element mean, as far as a coder cares.
+/// Layout of an element's bits, as far as a coder cares.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Dtype, DtypeClass};
+///
+/// assert_eq!(Dtype::Bf16.class(), DtypeClass::Float { exponent: 8, mantissa: 7 });
+/// assert_eq!(Dtype::F4.class(), DtypeClass::Opaque);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DtypeClass {
     /// A sign bit, then `exponent` bits, then `mantissa` bits; ordered by magnitude.
@@ -110,7 +128,7 @@ dtypes! {
 }
 
 impl Dtype {
-    /// Bytes of one *storage element*: the unit that codecs count in.
+    /// Returns the bytes of one *storage element*, which codecs count in.
     ///
     /// It is the element itself for types of whole bytes up to eight, and one byte for packed
     /// types. Complex numbers are stored as their parts would be, four bytes each.
@@ -126,7 +144,7 @@ impl Dtype {
         }
     }
 
-    /// The layout of one storage element.
+    /// Returns the layout of one storage element.
     pub const fn storage_class(self) -> DtypeClass {
         match self {
             Dtype::C64 => float(8, 23),
@@ -134,7 +152,7 @@ impl Dtype {
         }
     }
 
-    /// Bytes of `elements` elements.
+    /// Computes the bytes of `elements` elements.
     ///
     /// # Errors
     /// `InvalidArgument` when the size overflows or, for packed types, is not a whole number of

@@ -4,9 +4,30 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// `std::result::Result` with this crate's [`Error`].
+///
+/// # Examples
+///
+/// ```
+/// fn half(of: u64) -> sparse_core::Result<u64> {
+///     match of % 2 {
+///         0 => Ok(of / 2),
+///         _ => Err(sparse_core::Error::invalid_argument(format!("{of} is odd"))),
+///     }
+/// }
+///
+/// assert_eq!(half(4).ok(), Some(2));
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, sorted by what the caller can do about it.
+/// Kind of an error, by what the caller can do about it.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{ErrorKind, parse_size};
+///
+/// assert_eq!(parse_size("20 apples").unwrap_err().kind(), ErrorKind::InvalidArgument);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -24,12 +45,12 @@ pub enum ErrorKind {
     Truncated,
     /// The base is not the one that the delta was made against.
     BaseMismatch,
-    /// The caller passed something that cannot be: a wrong buffer length, an index out of range.
+    /// The caller passed something impossible: a wrong buffer length, an index out of range.
     InvalidArgument,
     /// A file that the user named is malformed: not safetensors, bad JSON, a name that leaves the
     /// folder.
     InvalidInput,
-    /// Nothing under that name or path.
+    /// Nothing has that name or path.
     NotFound,
     /// The output exists and overwriting was not asked for.
     AlreadyExists,
@@ -43,11 +64,21 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// An error: a [kind](ErrorKind), a sentence, and where it happened.
+/// Error of all layers: a [kind](ErrorKind), a sentence, and where it happened.
 ///
 /// One word wide, so that `Result<T>` stays small. The place (file, tensor, byte offset) is added
 /// on the way up by the layer that knows it, see [`Error::in_tensor`], [`Error::in_file`] and
 /// [`Error::at_offset`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Error, ErrorKind};
+///
+/// let e = Error::corrupt("the checksum differs").in_tensor("a.weight").in_file("my.sparse");
+/// assert_eq!(e.kind(), ErrorKind::Corrupt);
+/// assert_eq!(e.to_string(), "my.sparse: tensor a.weight: the checksum differs");
+/// ```
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -60,7 +91,10 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of this kind with this sentence (no capital, no full stop).
+    /// Creates an error of this kind.
+    ///
+    /// `message` is a sentence without capital and full stop. It says what is wrong, with the
+    /// numbers, and what to do about it where that is known.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Error(Box::new(Inner {
             kind,
@@ -72,23 +106,25 @@ impl Error {
         }))
     }
 
-    /// Shorthand for [`ErrorKind::Corrupt`].
+    /// Creates an error of kind [`ErrorKind::Corrupt`].
     pub fn corrupt(message: impl Into<Cow<'static, str>>) -> Self {
         Error::new(ErrorKind::Corrupt, message)
     }
 
-    /// Shorthand for [`ErrorKind::Truncated`].
+    /// Creates an error of kind [`ErrorKind::Truncated`].
     pub fn truncated(message: impl Into<Cow<'static, str>>) -> Self {
         Error::new(ErrorKind::Truncated, message)
     }
 
-    /// Shorthand for [`ErrorKind::InvalidArgument`].
+    /// Creates an error of kind [`ErrorKind::InvalidArgument`].
     pub fn invalid_argument(message: impl Into<Cow<'static, str>>) -> Self {
         Error::new(ErrorKind::InvalidArgument, message)
     }
 
-    /// An [`ErrorKind::Io`] error (or `NotFound` / `AlreadyExists` / `Truncated`, when the cause
-    /// says so) with a sentence that says what was being done.
+    /// Creates an error from one of the operating system.
+    ///
+    /// The kind is [`ErrorKind::Io`], or `NotFound`, `AlreadyExists` or `Truncated` when the cause
+    /// says so. `doing` says what was being done.
     pub fn io(doing: impl Into<Cow<'static, str>>, cause: std::io::Error) -> Self {
         let kind = match cause.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
@@ -99,7 +135,7 @@ impl Error {
         Error::new(kind, doing).with_source(cause)
     }
 
-    /// Attach the error that caused this one.
+    /// Attaches the error that caused this one.
     #[must_use]
     pub fn with_source(
         mut self,
@@ -109,48 +145,48 @@ impl Error {
         self
     }
 
-    /// Say which file it happened in, unless a lower layer said so already.
+    /// Adds the file in which it happened, unless a lower layer did.
     #[must_use]
     pub fn in_file(mut self, file: impl Into<String>) -> Self {
         self.0.file.get_or_insert_with(|| file.into());
         self
     }
 
-    /// Say which tensor it happened in, unless a lower layer said so already.
+    /// Adds the tensor in which it happened, unless a lower layer did.
     #[must_use]
     pub fn in_tensor(mut self, tensor: impl Into<String>) -> Self {
         self.0.tensor.get_or_insert_with(|| tensor.into());
         self
     }
 
-    /// Say at which byte of the file it happened, unless a lower layer said so already.
+    /// Adds the byte of the file at which it happened, unless a lower layer did.
     #[must_use]
     pub fn at_offset(mut self, offset: u64) -> Self {
         self.0.offset.get_or_insert(offset);
         self
     }
 
-    /// What the caller can do about it.
+    /// Returns the kind, which says what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The sentence alone, without place and cause.
+    /// Returns the sentence alone, without place and cause.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The file it happened in, if known.
+    /// Returns the file in which it happened, if known.
     pub fn file(&self) -> Option<&str> {
         self.0.file.as_deref()
     }
 
-    /// The tensor it happened in, if known.
+    /// Returns the tensor in which it happened, if known.
     pub fn tensor(&self) -> Option<&str> {
         self.0.tensor.as_deref()
     }
 
-    /// The byte offset in the file, if known.
+    /// Returns the byte offset in the file, if known.
     pub fn offset(&self) -> Option<u64> {
         self.0.offset
     }

@@ -57,7 +57,7 @@ impl fmt::Debug for dyn Executor + '_ {
 }
 
 impl dyn Executor + '_ {
-    /// Calls `work` for each index below `count` and returns the results in order of index.
+    /// Calls `work` for each index below `count` and returns the results in order.
     pub fn map<T: Send>(&self, count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
         if count == 1 || self.width() == 1 {
             return (0..count).map(work).collect();
@@ -74,8 +74,9 @@ impl dyn Executor + '_ {
         results.into_iter().enumerate().map(|(i, r)| inner(r).unwrap_or_else(|| work(i))).collect()
     }
 
-    /// Calls `work`, which may fail, for each index, and returns the results in order, or the error
-    /// of the lowest index.
+    /// Calls `work`, which may fail, for each index below `count`.
+    ///
+    /// Returns the results in order of index, or the error of the lowest index.
     ///
     /// # Errors
     /// What `work` reports. All other pieces are run nevertheless.
@@ -116,7 +117,7 @@ fn step<F: FnOnce() -> T, T>(task: &Mutex<Task<F, T>>) {
     }
 }
 
-/// The result; what an executor forgot to call is called here.
+/// Returns the result, and first calls the closure if an executor did not.
 ///
 /// # Panics
 /// When the closure panicked and the executor went on.
@@ -128,7 +129,16 @@ fn finish<F: FnOnce() -> T, T>(task: Mutex<Task<F, T>>) -> T {
     }
 }
 
-/// An [`Executor`] without threads: all work is done by the one that asks for it.
+/// [`Executor`] without threads: the caller does all work.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Executor, Inline};
+///
+/// let executor: &dyn Executor = &Inline;
+/// assert_eq!((executor.width(), executor.map(3, |i| i + 1)), (1, vec![1, 2, 3]));
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inline;
 
@@ -142,15 +152,25 @@ impl Executor for Inline {
     }
 }
 
-/// An [`Executor`] that starts up to `count - 1` threads for each call and ends them with it: for
-/// programs that have no pool.
+/// [`Executor`] that starts up to `count - 1` threads for each call, and ends them with it.
+///
+/// It is for programs that have no pool.
 ///
 /// Clones and nested calls share the count, so that there are never more working threads than that,
 /// however deep the nesting.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Executor, Threads};
+///
+/// let executor: &dyn Executor = &Threads::new(2);
+/// assert_eq!((executor.width(), executor.map(3, |i| i + 1)), (2, vec![1, 2, 3]));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Threads {
     width: NonZeroUsize,
-    /// Threads that may still be started.
+    /// Number of threads that may still be started.
     free: Arc<AtomicUsize>,
 }
 

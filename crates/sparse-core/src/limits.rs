@@ -4,9 +4,19 @@ use crate::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What an untrusted file may make a reader allocate.
+/// Most that an untrusted file may make a reader allocate or write.
 ///
 /// Sizes that a file declares are checked against these before memory is taken.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{ErrorKind, Limits};
+///
+/// let limits = Limits::for_memory(64 << 20);
+/// let e = Limits::check("the index", 1 << 30, limits.max_index_bytes).unwrap_err();
+/// assert_eq!(e.kind(), ErrorKind::LimitExceeded);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
@@ -22,8 +32,10 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 64 MiB of index, 1 GiB of parameters, 64 MiB of chunk, output without end: above what a
-    /// writer makes, below a machine's memory. A writer refuses what exceeds the first three.
+    /// Returns limits above what a writer makes and below a machine's memory.
+    ///
+    /// 64 MiB of index, 1 GiB of parameters, 64 MiB of chunk, no limit to the output. A writer
+    /// refuses what exceeds the first three.
     fn default() -> Self {
         Limits {
             max_index_bytes: 64 << 20,
@@ -35,9 +47,10 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Creates limits for a reader that may take about `bytes` of memory for what a delta declares:
-    /// an eighth for the index, which takes thrice that with what becomes of it, a quarter for
-    /// parameters, a sixteenth for a chunk, of which several are decoded at once. Parameters and
+    /// Creates limits for a reader with about `bytes` of memory.
+    ///
+    /// An eighth is for the index, which takes three times that once it is parsed; a quarter for
+    /// parameters; a sixteenth for a chunk, of which several are decoded at once. Parameters and
     /// chunks never get more than by default.
     pub fn for_memory(bytes: u64) -> Limits {
         let default = Limits::default();
@@ -49,7 +62,7 @@ impl Limits {
         }
     }
 
-    /// Fail when `value` exceeds `limit`.
+    /// Refuses a `value` that exceeds `limit`.
     ///
     /// # Errors
     /// `LimitExceeded`, naming `what` and both numbers.
@@ -64,28 +77,41 @@ impl Limits {
     }
 }
 
-/// A flag that stops work in progress; clones share it.
+/// Flag that stops work in progress; clones share it.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::CancelToken;
+///
+/// let token = CancelToken::new();
+/// let given_to_the_work = token.clone();
+/// token.cancel();
+/// assert!(given_to_the_work.check().is_err());
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
 
 impl CancelToken {
-    /// A token that is not cancelled.
+    /// Creates a token that is not cancelled.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Ask all work that shares this token to stop soon.
+    /// Asks all work that shares this token to stop soon.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether [`cancel`](Self::cancel) was called.
+    /// Returns whether [`cancel`](Self::cancel) was called.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Returns an error once the token is cancelled.
+    ///
     /// # Errors
-    /// `Cancelled` once the token is.
+    /// `Cancelled`.
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() {
             Err(Error::new(ErrorKind::Cancelled, "cancelled"))
@@ -96,30 +122,61 @@ impl CancelToken {
 }
 
 impl From<Arc<AtomicBool>> for CancelToken {
-    /// Makes a token that is cancelled once the flag is true, for whoever can only set a flag: a
-    /// signal handler.
+    /// Makes a token that is cancelled once the flag is true.
+    ///
+    /// It is for code that can only set a flag, such as a signal handler.
     fn from(flag: Arc<AtomicBool>) -> Self {
         CancelToken(flag)
     }
 }
 
 /// Watches long work. Called from worker threads, often: implementations must be quick.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::Observer;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// /// Counts the bytes that are done.
+/// #[derive(Default)]
+/// struct Count(AtomicU64);
+///
+/// impl Observer for Count {
+///     fn advance(&self, bytes: u64) {
+///         self.0.fetch_add(bytes, Ordering::Relaxed);
+///     }
+/// }
+///
+/// let count = Count::default();
+/// count.begin("reading", 100);
+/// count.advance(60);
+/// assert_eq!(count.0.into_inner(), 60);
+/// ```
 pub trait Observer: Send + Sync {
-    /// `total` bytes of model data will be handled in the phase called `phase`.
+    /// Begins the phase called `phase`, of `total` bytes of model data.
     fn begin(&self, phase: &str, total: u64) {
         let _ = (phase, total);
     }
 
-    /// `bytes` more bytes are done.
+    /// Adds `bytes` to those that are done.
     fn advance(&self, bytes: u64) {
         let _ = bytes;
     }
 
-    /// The current phase is over.
+    /// Ends the current phase.
     fn end(&self) {}
 }
 
-/// An [`Observer`] that looks away.
+/// Ignores all progress events.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Observer, Unobserved};
+///
+/// Unobserved.begin("reading", 100);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unobserved;
 

@@ -44,7 +44,7 @@ pub fn open_file(path: impl AsRef<Path>) -> Result<File> {
     Ok(file)
 }
 
-/// Opens whatever `path` is for reading, and does not wait for whom it is connected to.
+/// Opens `path` for reading without waiting for the other end of a pipe.
 fn open_at_once(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use std::path::PathBuf;
 
-    /// A folder of its own for the test `name`.
+    /// Creates a folder of its own for the test `name`.
     fn folder(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("sparse-core-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);

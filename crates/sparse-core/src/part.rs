@@ -17,7 +17,7 @@ pub(crate) struct Stripes {
 }
 
 impl TensorSpec {
-    /// The spec of the part with `indices` of dimension `dim`.
+    /// Returns the spec of the part with `indices` of dimension `dim`.
     ///
     /// # Errors
     /// `InvalidArgument` when there is no such dimension or index, or the part of a type that packs
@@ -69,7 +69,7 @@ impl TensorSpec {
 }
 
 impl TensorSpec {
-    /// Where a part lies, for a buffer of `len` bytes.
+    /// Returns where a part lies, for a buffer of `len` bytes.
     pub(crate) fn stripes_for(
         &self,
         dim: usize,
@@ -88,8 +88,10 @@ impl TensorSpec {
 }
 
 impl Stripes {
-    /// Fills `out`, which is as long as all stripes, by `slice` where bytes are in memory, else by
-    /// `read`; both take the first byte's place in the tensor.
+    /// Fills `out` from `slice` where bytes are in memory, else by `read`.
+    ///
+    /// `out` is as long as all stripes. Both closures take the place of the first byte in the
+    /// tensor.
     pub(crate) fn read_into<'a>(
         self,
         out: &mut [u8],
@@ -154,7 +156,7 @@ mod tests {
         One(vec![TensorEntry { name: "t".into(), spec }], bytes)
     }
 
-    /// Element by element.
+    /// Reads a part element by element.
     fn naive(one: &One, dim: usize, indices: &Range<u64>) -> Vec<u8> {
         let (shape, width) = (one.0[0].spec.shape(), one.0[0].spec.dtype().storage_bytes());
         let inner: u64 = shape[dim + 1..].iter().product();

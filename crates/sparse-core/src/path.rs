@@ -5,8 +5,9 @@ use crate::{Error, ErrorKind, Result};
 /// Longest path in bytes: what common systems take.
 const MAX_PATH: usize = 4096;
 
-/// Check that `path` names something inside a folder on every system: relative, components
-/// separated by `/`.
+/// Checks that `path` names something inside a folder on every system.
+///
+/// That is a relative path, components separated by `/`.
 ///
 /// Refused are: empty and very long (over 4096 bytes) paths, empty components (so also a leading or
 /// trailing `/`), components of nothing but dots and spaces (`.`, `..`, and what Windows trims to
@@ -22,8 +23,9 @@ pub fn check_path(path: &str) -> Result<()> {
     inside(path).map_err(|why| refused(path, why))
 }
 
-/// Check that a file or folder may be created under `path`: it passes [`check_path`], every system
-/// can hold it, and it looks like what it is.
+/// Checks that a file or folder may be created under `path`.
+///
+/// It passes [`check_path`], every system can hold it, and it looks like what it is.
 ///
 /// Refused are also: control characters, characters that [deceive](is_deceptive), names that
 /// Windows reserves for devices (`CON`, `nul.txt`, `COM1`, in either case and with any extension)
@@ -36,8 +38,9 @@ pub fn check_output_path(path: &str) -> Result<()> {
     inside(path).and_then(|()| portable(path)).map_err(|why| refused(path, why))
 }
 
-/// Check that a file or folder of what is compressed can be restored under its name, by
-/// [`check_output_path`].
+/// Checks that a file or folder to be compressed can be restored under its name.
+///
+/// See [`check_output_path`].
 ///
 /// # Errors
 /// `InvalidInput` in that file, with the reason, asking to rename it.
@@ -100,7 +103,7 @@ fn portable(path: &str) -> std::result::Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether Windows takes `name` for a device, whatever its extension.
+/// Returns whether Windows takes `name` for a device, whatever its extension.
 fn is_reserved(name: &str) -> bool {
     let stem = name.split(['.', ':']).next().unwrap_or_default().trim_end_matches(' ');
     let is = |device: &str| stem.eq_ignore_ascii_case(device);
@@ -119,8 +122,9 @@ fn is_reserved(name: &str) -> bool {
         )
 }
 
-/// Whether `c` makes text look like other text: it changes the direction of writing, or takes no
-/// room.
+/// Returns whether `c` makes text look like other text.
+///
+/// Such characters change the direction of writing, or take no room.
 ///
 /// The zero-width joiner and non-joiner are not among them, because Persian, Indic scripts and
 /// emoji need them.
@@ -147,7 +151,9 @@ pub fn is_deceptive(c: char) -> bool {
     )
 }
 
-/// Whether a joiner stands where it joins nothing: beside an ASCII character or at an end.
+/// Returns whether a joiner stands where it joins nothing.
+///
+/// That is beside an ASCII character or at an end.
 fn has_loose_joiner(path: &str) -> bool {
     let mut before = None;
     let mut chars = path.chars().peekable();

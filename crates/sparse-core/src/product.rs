@@ -1,7 +1,17 @@
 //! What the change of a matrix is thought to be.
 
-/// A product of two thin matrices that the change of a matrix is thought to be, such as a LoRA with
-/// its scale. If it is not, nothing is lost but time.
+/// Product of two thin matrices that may explain a matrix' change, such as a LoRA with its scale.
+///
+/// If it does not, only time is lost.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::Product;
+///
+/// let product = Product { rank: 1, left: vec![1.0, 2.0], right: vec![0.5, 0.25, 0.125] };
+/// assert_eq!(product.of_rows(&[1]).left, [2.0]);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Product {
     /// Number of columns of `left` and rows of `right`.

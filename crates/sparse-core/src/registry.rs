@@ -5,7 +5,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// A set of decoders by id: a value that is passed in, never a global.
+/// Set of decoders by id: a value that is passed in, never a global.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{CodecId, ErrorKind, Registry};
+///
+/// let mut registry = Registry::new();
+/// registry.add_disabled(CodecId(5), "int8");
+/// let kind = |id| registry.decoder(CodecId(id)).err().map(|e| e.kind());
+/// assert_eq!(kind(5), Some(ErrorKind::CodecDisabled));
+/// assert_eq!(kind(77), Some(ErrorKind::UnknownCodec));
+/// ```
 #[derive(Clone, Default)]
 pub struct Registry {
     decoders: BTreeMap<CodecId, Arc<dyn DeltaDecoder>>,
@@ -13,12 +25,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// No codec at all.
+    /// Creates a registry without codecs.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Add a decoder.
+    /// Adds a decoder.
     ///
     /// # Errors
     /// `AlreadyExists` when its id is taken.
@@ -36,8 +48,9 @@ impl Registry {
         Ok(self)
     }
 
-    /// Note that a codec exists which this build leaves out, so that the error can say which
-    /// feature to enable.
+    /// Records a codec that this build leaves out.
+    ///
+    /// The error about it can then name the feature to enable.
     pub fn add_disabled(&mut self, id: CodecId, feature: &'static str) -> &mut Self {
         if !self.decoders.contains_key(&id) {
             self.disabled.insert(id, feature);
@@ -55,7 +68,7 @@ impl Registry {
         self
     }
 
-    /// The decoder with this id.
+    /// Returns the decoder with this id.
     ///
     /// # Errors
     /// `CodecDisabled` when this build leaves it out, `UnknownCodec` when nobody here has heard of
@@ -73,7 +86,7 @@ impl Registry {
         })
     }
 
-    /// All decoders, by id.
+    /// Returns all decoders, by id.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn DeltaDecoder>> {
         self.decoders.values()
     }

@@ -7,7 +7,7 @@ use crate::{
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What a [`SimpleCodec`] is told about a chunk.
+/// Chunk as a [`SimpleCodec`] sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Chunk<'a> {
     /// Type of the target's elements.
@@ -20,6 +20,40 @@ pub struct Chunk<'a> {
 ///
 /// [`Simple`] makes a full codec of it: both directions, for one unit or many, with estimates, for
 /// any number of threads.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{BaseUse, Chunk, CodecId, CodecInfo, Error, Fidelity, Result, SimpleCodec};
+///
+/// /// Stores chunks as they are.
+/// struct Verbatim;
+///
+/// impl SimpleCodec for Verbatim {
+///     fn info(&self) -> CodecInfo {
+///         CodecInfo::new(CodecId(0x8001), "verbatim", Fidelity::Lossless, BaseUse::Ignored)
+///     }
+///
+///     fn encode(&self, _: &Chunk<'_>, target: &[u8], out: &mut Vec<u8>) -> Result<()> {
+///         out.extend_from_slice(target);
+///         Ok(())
+///     }
+///
+///     fn decode(&self, _: &Chunk<'_>, encoded: &[u8], out: &mut [u8]) -> Result<()> {
+///         if encoded.len() != out.len() {
+///             return Err(Error::corrupt(format!("{} bytes for {}", encoded.len(), out.len())));
+///         }
+///         out.copy_from_slice(encoded);
+///         Ok(())
+///     }
+/// }
+///
+/// let chunk = Chunk { dtype: sparse_core::Dtype::Bf16, base: None };
+/// let mut out = [0; 2];
+/// Verbatim.decode(&chunk, &[1, 2], &mut out)?;
+/// assert_eq!(out, [1, 2]);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 pub trait SimpleCodec: Send + Sync + 'static {
     /// Returns what the codec is. Ids from
     /// [`CodecId::FIRST_FOREIGN`](crate::CodecId::FIRST_FOREIGN) on are free for everybody.

@@ -35,7 +35,7 @@ pub fn parse_size(text: &str) -> Result<u64> {
     u64::try_from(bytes).map_err(|_| Error::invalid_argument(format!("{text:?} exceeds 64 bits")))
 }
 
-/// The bytes that a unit stands for.
+/// Returns the bytes that a unit stands for.
 fn unit_bytes(unit: &str) -> Option<u128> {
     let unit = unit.trim_start().to_ascii_lowercase();
     let unit = unit.strip_suffix('b').unwrap_or(&unit);
@@ -48,7 +48,7 @@ fn unit_bytes(unit: &str) -> Option<u128> {
     thousand.checked_pow(u32::try_from(power).ok()? + 1)
 }
 
-/// The product of a decimal number and `unit`, rounded down.
+/// Multiplies a decimal number by `unit`, rounded down.
 fn times(number: &str, unit: u128) -> Option<u128> {
     let (whole, fraction) = match number.split_once('.') {
         Some((_, "")) => return None,

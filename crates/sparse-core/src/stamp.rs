@@ -10,6 +10,17 @@ use std::time::SystemTime;
 /// Two equal stamps make it likely that nobody wrote in between, at the resolution of the file
 /// system's clock (a few milliseconds on Linux); only a digest proves it. A new mode, owner or hard
 /// link is no change.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::FileStamp;
+///
+/// let path = std::env::current_exe()?;
+/// let stamp = FileStamp::of(&path.metadata()?);
+/// stamp.check_path(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileStamp {
     len: u64,
@@ -41,7 +52,7 @@ impl FileStamp {
         self.len == 0
     }
 
-    /// Checks that the file that `now` is of is the one that was stamped, and as it was.
+    /// Checks that `now` is of the file that was stamped, unchanged.
     ///
     /// # Errors
     /// `InvalidInput`, saying how it changed.

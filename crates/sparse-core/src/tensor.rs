@@ -3,6 +3,16 @@
 use crate::{Dtype, Error, ErrorKind, Result};
 
 /// Element type and shape of a tensor.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Dtype, TensorSpec};
+///
+/// let spec = TensorSpec::new(Dtype::Bf16, [30522, 384])?;
+/// assert_eq!((spec.byte_len(), spec.row_len()), (23_440_896, 384));
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorSpec {
     dtype: Dtype,
@@ -11,7 +21,7 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
-    /// A spec, checked: its size in bytes fits 64 bits and is whole.
+    /// Creates a spec whose size in bytes fits 64 bits and is whole.
     ///
     /// An empty shape is a scalar; a zero anywhere is an empty tensor.
     ///
@@ -30,32 +40,32 @@ impl TensorSpec {
         Ok(TensorSpec { dtype, shape, byte_len })
     }
 
-    /// A run of `len` plain bytes.
+    /// Returns the spec of a run of `len` plain bytes.
     pub fn bytes(len: u64) -> Self {
         TensorSpec { dtype: Dtype::U8, shape: vec![len], byte_len: len }
     }
 
-    /// Element type.
+    /// Returns the element type.
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
 
-    /// Dimensions, outermost first.
+    /// Returns the dimensions, outermost first.
     pub fn shape(&self) -> &[u64] {
         &self.shape
     }
 
-    /// Size in bytes.
+    /// Returns the size in bytes.
     pub fn byte_len(&self) -> u64 {
         self.byte_len
     }
 
-    /// Number of storage elements (see [`Dtype::storage_bytes`]).
+    /// Returns the number of storage elements (see [`Dtype::storage_bytes`]).
     pub fn storage_len(&self) -> u64 {
         self.byte_len / self.dtype.storage_bytes() as u64
     }
 
-    /// Storage elements per row, the unit of row-wise scales.
+    /// Returns the storage elements per row, the unit of row-wise scales.
     ///
     /// A row is the shortest run of trailing dimensions with at least 32 elements, though never the
     /// outermost dimension of a matrix: `[out, in]` has rows of `in`, a convolution `[out, in, 3,
@@ -82,7 +92,18 @@ impl TensorSpec {
     }
 }
 
-/// A borrowed tensor: its spec and its bytes, little-endian, row-major, of any alignment.
+/// Borrowed tensor: its spec and its bytes, little-endian, row-major, of any alignment.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Dtype, TensorSpec, TensorView};
+///
+/// let spec = TensorSpec::new(Dtype::F32, [2])?;
+/// assert!(TensorView::new(&spec, &[0; 8]).is_ok());
+/// assert!(TensorView::new(&spec, &[0; 7]).is_err());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct TensorView<'a> {
     spec: &'a TensorSpec,
@@ -90,7 +111,7 @@ pub struct TensorView<'a> {
 }
 
 impl<'a> TensorView<'a> {
-    /// Pair a spec with its bytes.
+    /// Pairs a spec with its bytes.
     ///
     /// # Errors
     /// `InvalidArgument` when the lengths differ.
@@ -105,21 +126,29 @@ impl<'a> TensorView<'a> {
         Ok(TensorView { spec, bytes })
     }
 
-    /// Element type and shape.
+    /// Returns element type and shape.
     pub fn spec(&self) -> &'a TensorSpec {
         self.spec
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 }
 
-/// A 128-bit content hash: XXH3-128 of the bytes, little-endian.
+/// 128-bit digest: XXH3-128 of the bytes, little-endian.
 ///
 /// It tells contents apart that differ by accident. It is *not* cryptographic: whoever can forge
 /// the contents can forge the hash.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::Digest;
+///
+/// assert_eq!(Digest([0xab; 16]).to_string(), "ab".repeat(16));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 16]);
 

@@ -3,10 +3,20 @@
 use crate::{Dtype, Error, Result, TensorSpec};
 use std::ops::Range;
 
-/// Storage elements per chunk that writers use unless told otherwise.
+/// Default number of storage elements per chunk.
 pub const DEFAULT_CHUNK_LEN: u32 = 1 << 18;
 
 /// A tensor, or a run of its rows, inside a [`UnitSpec`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Dtype, Segment, TensorSpec};
+///
+/// let segment = Segment::of(&TensorSpec::new(Dtype::Bf16, [1536, 384])?);
+/// assert_eq!((segment.rows, segment.row_len, segment.len()), (1536, 384, 589_824));
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Segment {
     /// Number of rows; a vector is one row.
@@ -16,28 +26,43 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// The segment that holds a whole tensor.
+    /// Returns the segment that holds a whole tensor.
     pub fn of(spec: &TensorSpec) -> Self {
         let row_len = spec.row_len();
         Segment { rows: spec.storage_len().checked_div(row_len).unwrap_or(0), row_len }
     }
 
-    /// Storage elements; saturates, [`UnitSpec::new`] refuses what does not fit.
+    /// Returns the number of storage elements.
+    ///
+    /// It saturates; [`UnitSpec::new`] refuses what does not fit.
     pub fn len(&self) -> u64 {
         self.rows.saturating_mul(self.row_len)
     }
 
-    /// Whether there are no elements.
+    /// Returns whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// A *unit*: tensors of one type laid end to end, which a codec analyses together and codes in
-/// independent chunks of equal length.
+/// *Unit*: tensors of one type laid end to end.
+///
+/// A codec analyses them together and codes them in independent chunks of equal length.
 ///
 /// Large tensors are units of their own; small ones (norms, biases) share one, and with it the code
 /// tables. A unit counts in *storage elements* ([`Dtype::storage_bytes`]).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{DEFAULT_CHUNK_LEN, Dtype, Segment, UnitSpec};
+///
+/// let segments = [Segment { rows: 640, row_len: 384 }, Segment { rows: 1, row_len: 384 }];
+/// let unit = UnitSpec::new(Dtype::Bf16, Some(Dtype::F32), DEFAULT_CHUNK_LEN, segments)?;
+/// assert_eq!((unit.len(), unit.chunk_count()), (246_144, 1));
+/// assert_eq!(unit.segment_starts(), [0, 245_760]);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitSpec {
     dtype: Dtype,
@@ -49,7 +74,9 @@ pub struct UnitSpec {
 }
 
 impl UnitSpec {
-    /// A unit of `segments`, whose base, if any, has as many elements, of type `base_dtype`.
+    /// Creates a unit of `segments`.
+    ///
+    /// The base, if any, has as many elements, of type `base_dtype`.
     ///
     /// # Errors
     /// `InvalidArgument` when the chunk length is zero, the size overflows, or the base's type
@@ -85,8 +112,10 @@ impl UnitSpec {
         Ok(UnitSpec { dtype, base_dtype, chunk_len, segments, starts, len })
     }
 
-    /// The unit that holds one whole tensor, coded against `base` (same number of storage elements)
-    /// if given.
+    /// Creates the unit that holds one whole tensor.
+    ///
+    /// It is coded against a base of type `base` (with the same number of storage elements) if one
+    /// is given.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -94,42 +123,42 @@ impl UnitSpec {
         UnitSpec::new(spec.dtype(), base, DEFAULT_CHUNK_LEN, [Segment::of(spec)])
     }
 
-    /// Type of the elements.
+    /// Returns the type of the elements.
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
 
-    /// Type of the base's elements; `None` for a unit that stands alone.
+    /// Returns the type of the base's elements; `None` for a stand-alone unit.
     pub fn base_dtype(&self) -> Option<Dtype> {
         self.base_dtype
     }
 
-    /// Storage elements per chunk; the last chunk may be shorter.
+    /// Returns the storage elements per chunk; the last chunk may be shorter.
     pub fn chunk_len(&self) -> u32 {
         self.chunk_len
     }
 
-    /// The tensors, in order.
+    /// Returns the segments, in order.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
-    /// The first element of each segment.
+    /// Returns the first element of each segment.
     pub fn segment_starts(&self) -> &[u64] {
         &self.starts
     }
 
-    /// Storage elements in all.
+    /// Returns the number of storage elements of all segments.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether there are no elements.
+    /// Returns whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Bytes in all.
+    /// Returns the size in bytes.
     pub fn byte_len(&self) -> u64 {
         self.len * self.dtype.storage_bytes() as u64
     }
@@ -144,20 +173,21 @@ impl UnitSpec {
         self.len.div_ceil(u64::from(self.chunk_len))
     }
 
-    /// The elements of chunk `chunk` (empty past the end).
+    /// Returns the elements of chunk `chunk` (empty past the end).
     pub fn chunk_range(&self, chunk: u64) -> Range<u64> {
         let start = chunk.saturating_mul(u64::from(self.chunk_len)).min(self.len);
         start..(start + u64::from(self.chunk_len)).min(self.len)
     }
 
-    /// Bytes of decoded chunk `chunk`.
+    /// Returns the bytes of decoded chunk `chunk`.
     pub fn chunk_bytes(&self, chunk: u64) -> usize {
         let range = self.chunk_range(chunk);
         (range.end - range.start) as usize * self.dtype.storage_bytes()
     }
 
-    /// The runs of elements of one row within `range`, in order: what a codec with row or column
-    /// scales walks.
+    /// Returns the runs of elements of one row within `range`, in order.
+    ///
+    /// Codecs with row or column scales walk them.
     pub fn row_runs(&self, range: Range<u64>) -> RowRuns<'_> {
         let segment = self.starts.partition_point(|&s| s <= range.start).saturating_sub(1);
         RowRuns { unit: self, segment, position: range.start, end: range.end.min(self.len) }
@@ -178,6 +208,17 @@ pub struct RowRun {
 }
 
 /// Iterator over the [`RowRun`]s of a range, see [`UnitSpec::row_runs`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Dtype, Segment, UnitSpec};
+///
+/// let unit = UnitSpec::new(Dtype::U8, None, 16, [Segment { rows: 2, row_len: 10 }])?;
+/// let runs: Vec<_> = unit.row_runs(8..16).map(|run| (run.row, run.column, run.len)).collect();
+/// assert_eq!(runs, [(0, 8, 2), (1, 0, 6)]);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct RowRuns<'a> {
     unit: &'a UnitSpec,

@@ -16,16 +16,16 @@ use sparse_core::{Dtype, Error, ErrorKind, Result, TensorSource, TensorSpec};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The file that says how the adapter is to be applied.
+/// Name of the file that says how the adapter is to be applied.
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
-/// The file that holds its tensors.
+/// Name of the file that holds the adapter's tensors.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
-/// What PEFT puts in front of the paths of the model's modules.
+/// Prefix that PEFT puts in front of the paths of the model's modules.
 const PREFIX: &str = "base_model.model.";
 
-/// What an adapted module is.
+/// Kind of an adapted module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum AdapterKind {
@@ -35,7 +35,7 @@ pub enum AdapterKind {
     Embedding,
 }
 
-/// One adapted weight.
+/// Adapted weight: its factors, scale and shape.
 ///
 /// With `A` of shape `[rank, in]` and `B` of `[out, rank]` (further dimensions of a convolution's
 /// `A` belong to `in`, those of `B` are one), merging adds `scale * B A` to the weight, or `scale *
@@ -45,7 +45,7 @@ pub enum AdapterKind {
 pub struct AdapterModule {
     /// Path of the module in the base model; its weight is called `<path>.weight`.
     pub path: String,
-    /// What it is.
+    /// Kind of the module.
     pub kind: AdapterKind,
     /// The tensor `A`, an index into the tensors of [`Adapter::model`].
     pub a: usize,
@@ -57,7 +57,7 @@ pub struct AdapterModule {
     pub magnitude: Option<usize>,
     /// Number of rows of `A` and columns of `B`.
     pub rank: u64,
-    /// What the product is multiplied with: `alpha / rank`, or `alpha / sqrt(rank)`.
+    /// Factor of the product: `alpha / rank`, or `alpha / sqrt(rank)`.
     pub scale: f64,
     /// Whether the weight is stored as `[in, out]`.
     pub transposed: bool,
@@ -67,7 +67,7 @@ pub struct AdapterModule {
     pub columns: u64,
 }
 
-/// The two factors of a module's change, in binary32: `scale * left right` is added to the weight.
+/// Factors of a module's change, in binary32: `scale * left right` is added to the weight.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct AdapterFactors {
@@ -81,7 +81,7 @@ pub struct AdapterFactors {
     pub scale: f64,
 }
 
-/// An adapter on disk, opened for reading.
+/// Adapter on disk, opened for reading.
 #[derive(Debug)]
 pub struct Adapter {
     model: Model,
@@ -90,7 +90,7 @@ pub struct Adapter {
     rest: Vec<usize>,
 }
 
-/// The tensors of one module.
+/// Tensors of one module.
 #[derive(Default)]
 struct Parts {
     a: Option<usize>,
@@ -116,7 +116,7 @@ impl Adapter {
         Adapter::from_model(Model::open(folder)?).map_err(|e| e.in_file(place()))
     }
 
-    /// The adapter in a folder that is open already.
+    /// Takes the adapter from a folder that is open already.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -172,29 +172,31 @@ impl Adapter {
         Ok(Adapter { model, config, modules, rest })
     }
 
-    /// What `adapter_config.json` says.
+    /// Returns the contents of `adapter_config.json`.
     pub fn config(&self) -> &AdapterConfig {
         &self.config
     }
 
-    /// The folder: files and tensors, of which some may lie in further files and not belong to the
-    /// adapter.
+    /// Returns the folder: files and tensors.
+    ///
+    /// Some may lie in further files and not belong to the adapter.
     pub fn model(&self) -> &Model {
         &self.model
     }
 
-    /// The adapted weights, sorted by path.
+    /// Returns the adapted weights, sorted by path.
     pub fn modules(&self) -> &[AdapterModule] {
         &self.modules
     }
 
-    /// The adapter's tensors that are no part of a module, such as whole modules that were trained
-    /// beside it (`modules_to_save`).
+    /// Returns the adapter's tensors that are no part of a module.
+    ///
+    /// Modules that were trained whole beside it (`modules_to_save`) are among them.
     pub fn rest(&self) -> &[usize] {
         &self.rest
     }
 
-    /// The module that adapts the weight of this name, if the shape fits.
+    /// Returns the module that adapts the weight of this name, if the shape fits.
     ///
     /// Checkpoints and classes of models disagree about prefixes (`model.`, `bert.`), so where no
     /// module has the path exactly, one whose path ends the weight's, or is ended by it, is taken
@@ -217,7 +219,7 @@ impl Adapter {
         similar.next().filter(|_| similar.next().is_none())
     }
 
-    /// The factors of a module, in binary32.
+    /// Reads the factors of a module, in binary32.
     ///
     /// # Errors
     /// What reading reports, with the tensor; `LimitExceeded` for more than memory can address.
@@ -242,13 +244,13 @@ impl Adapter {
     }
 }
 
-/// From `rank` rows to rows of `rank`.
+/// Transposes `rank` rows to rows of `rank`.
 fn transpose(rows: &[f32], rank: usize) -> Vec<f32> {
     let n = rows.len().checked_div(rank).unwrap_or(0);
     (0..n).flat_map(|i| rows.iter().skip(i).step_by(n).copied()).collect()
 }
 
-/// From rows of `rank` to `rank` rows.
+/// Transposes rows of `rank` to `rank` rows.
 fn transpose_back(rows: &[f32], rank: usize) -> Vec<f32> {
     (0..rank).flat_map(|k| rows.iter().skip(k).step_by(rank).copied()).collect()
 }
@@ -261,8 +263,10 @@ enum Part {
     Magnitude,
 }
 
-/// Path of the module, what it is, and which of its tensors this is. Names are as PEFT saves them,
-/// or with the name of the adapter behind the part, as in its memory (`lora_A.default.weight`).
+/// Splits a tensor's name into the path of the module, its kind, and which of its tensors it is.
+///
+/// Names are as PEFT saves them, or with the name of the adapter behind the part, as in its memory
+/// (`lora_A.default.weight`).
 fn split_name(name: &str) -> Option<(&str, AdapterKind, Part)> {
     const PARTS: [(&str, AdapterKind, Part); 5] = [
         (".lora_A", AdapterKind::Linear, Part::A),

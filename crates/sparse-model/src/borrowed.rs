@@ -6,7 +6,7 @@ use serde_core::de::{Deserialize, IntoDeserializer, value};
 use sparse_core::check_range;
 use sparse_core::{Dtype, Error, ErrorKind, Result, TensorEntry, TensorSource, TensorSpec};
 
-/// Borrows the tensors of a [`SafeTensors`] as a [`TensorSource`].
+/// [`TensorSource`] that borrows the tensors of a [`SafeTensors`].
 ///
 /// Only the bytes stay borrowed; the `SafeTensors` itself may go.
 ///

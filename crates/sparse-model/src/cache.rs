@@ -11,16 +11,16 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where model ids are looked up.
+/// Place where model ids are looked up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HubCache {
-    /// Where the Hugging Face tools do: `$HF_HUB_CACHE`, else `$HF_HOME/hub`, else
+    /// The cache of the Hugging Face tools: `$HF_HUB_CACHE`, else `$HF_HOME/hub`, else
     /// `$XDG_CACHE_HOME/huggingface/hub`, else `~/.cache/huggingface/hub`. The first that is set
     /// counts.
     #[default]
     Environment,
-    /// In this folder, the one with the `models--...` folders.
+    /// This folder, which has the `models--...` folders.
     At(PathBuf),
     /// Nowhere: only paths are opened.
     Off,
@@ -52,7 +52,7 @@ fn from_environment(
     })
 }
 
-/// What a path or an id stands for.
+/// File or folder that a path or an id stands for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Resolved {
     /// A file.
@@ -61,7 +61,7 @@ pub(crate) enum Resolved {
     Folder(PathBuf),
 }
 
-/// Find what `given`, a path or else a model id, stands for.
+/// Finds what `given`, a path or else a model id, stands for.
 pub(crate) fn resolve(given: &Path, cache: &HubCache) -> Result<Resolved> {
     resolve_inner(given, cache).map_err(|e| e.in_file(given.display().to_string()))
 }
@@ -113,7 +113,9 @@ fn resolve_inner(given: &Path, cache: &HubCache) -> Result<Resolved> {
     }
 }
 
-/// The snapshot of `revision`, a reference or a commit hash, in the folder of a model.
+/// Returns the snapshot of `revision` in the folder of a model.
+///
+/// A revision is a reference or a commit hash.
 fn snapshot(folder: &Path, revision: &str) -> Result<PathBuf> {
     check_path(revision)?;
     let reference = folder.join("refs").join(revision);
@@ -159,7 +161,7 @@ struct ModelId<'a> {
 }
 
 impl<'a> ModelId<'a> {
-    /// `None` where the Hub has no such names.
+    /// Parses an id; returns `None` where the Hub has no such names.
     fn parse(text: &'a str) -> Option<Self> {
         let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
         let part = |p: &str| {

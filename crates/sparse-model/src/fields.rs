@@ -13,12 +13,12 @@ use std::marker::PhantomData;
 /// Longest description of a fault, in bytes: it may quote a string of the text.
 const MAX_MESSAGE: usize = 160;
 
-/// Why a text could not be read, and where.
+/// Reason why a text cannot be read, and its place.
 #[derive(Debug)]
 pub(crate) struct Fault {
     /// Byte of the text: the one that is wrong, or the last of a value that is wrong as a whole.
     pub(crate) offset: usize,
-    /// Whether the text is JSON so far, and only says something else than was expected.
+    /// Whether the text is JSON so far, and only has another content than expected.
     pub(crate) is_json: bool,
     message: String,
 }
@@ -66,9 +66,9 @@ pub(crate) fn read<'de, S: DeserializeSeed<'de>>(
     read.map_err(|e| Fault::new(text, &e))
 }
 
-/// What is known of an object while its members are read.
+/// Record that an object is read into, member by member.
 pub(crate) trait Record<'de>: Sized {
-    /// What the object becomes.
+    /// Type that the object becomes.
     type Value;
 
     /// Takes the member `name`, whose value it must read from `map`.
@@ -78,11 +78,11 @@ pub(crate) trait Record<'de>: Sized {
         map: &mut A,
     ) -> Result<(), A::Error>;
 
-    /// All members have been taken.
+    /// Finishes, after all members have been taken.
     fn finish<E: Error>(self) -> Result<Self::Value, E>;
 }
 
-/// Reads an object into a [`Record`].
+/// Reader of an object into a [`Record`].
 pub(crate) struct Object<R>(pub(crate) R);
 
 impl<'de, R: Record<'de>> DeserializeSeed<'de> for Object<R> {
@@ -108,7 +108,7 @@ impl<'de, R: Record<'de>> Visitor<'de> for Object<R> {
     }
 }
 
-/// Reads what `S` reads, or `null`.
+/// Reader of what `S` reads, or of `null`.
 pub(crate) struct Nullable<S>(pub(crate) S);
 
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Nullable<S> {
@@ -135,7 +135,7 @@ impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Nullable<S> {
     }
 }
 
-/// A string, its escapes resolved, borrowed from the text where it has none.
+/// String, its escapes resolved, borrowed from the text where it has none.
 pub(crate) struct Text<'de>(pub(crate) Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
@@ -160,7 +160,7 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
-/// A whole number of at most 64 bits: neither a sign nor a fraction is rounded away.
+/// Whole number of at most 64 bits: neither a sign nor a fraction is rounded away.
 pub(crate) struct Whole(pub(crate) u64);
 
 impl<'de> Deserialize<'de> for Whole {
@@ -181,7 +181,7 @@ impl<'de> Deserialize<'de> for Whole {
     }
 }
 
-/// Reads an array of up to `most` values.
+/// Reader of an array of up to `most` values.
 pub(crate) struct Array<T> {
     most: usize,
     what: &'static str,
@@ -189,7 +189,7 @@ pub(crate) struct Array<T> {
 }
 
 impl<T> Array<T> {
-    /// `what` is what errors say was expected.
+    /// Creates the reader; errors say that `what` was expected.
     pub(crate) fn up_to(most: usize, what: &'static str) -> Self {
         Array { most, what, of: PhantomData }
     }
@@ -235,7 +235,7 @@ pub(crate) fn once<T, E: Error>(slot: &mut Option<T>, name: &str, value: T) -> R
     }
 }
 
-/// What `slot` has been filled with.
+/// Returns the value of `slot`, or an error if it has none.
 pub(crate) fn required<T, E: Error>(slot: Option<T>, name: &str) -> Result<T, E> {
     slot.ok_or_else(|| E::custom(format_args!("{name} is missing")))
 }
@@ -244,7 +244,7 @@ pub(crate) fn required<T, E: Error>(slot: Option<T>, name: &str) -> Result<T, E>
 mod tests {
     use super::*;
 
-    /// An object of whole numbers.
+    /// Object of whole numbers.
     #[derive(Default)]
     struct Sum(u64);
 

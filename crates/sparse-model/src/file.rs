@@ -8,22 +8,22 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Files below this size are opened for each read instead of being kept open or mapped, unless they
-/// hold tensors: a folder may hold more of them than there are file handles.
+/// Size below which a file is opened for each read instead of being kept open or mapped, unless it
+/// holds tensors: a folder may hold more such files than there are file handles.
 const KEEP_OPEN_FROM: u64 = 1 << 20;
 
-/// A file that is opened when it is first read.
+/// File that is opened when it is first read.
 #[derive(Debug)]
 pub(crate) struct LazyFile {
     path: PathBuf,
-    /// For errors.
+    /// Name in errors.
     name: String,
-    /// As the file was when the model was opened.
+    /// Stamp of the file when the model was opened.
     stamp: FileStamp,
     mmap: bool,
     keep: bool,
     opened: OnceLock<Opened>,
-    /// Whether anything of it was ever read.
+    /// Whether anything of the file was ever read.
     used: AtomicBool,
 }
 
@@ -35,7 +35,9 @@ enum Opened {
 }
 
 impl LazyFile {
-    /// The file at `path`, as `stamp` says that it is, called `name` in errors.
+    /// Describes the file at `path`.
+    ///
+    /// It has the stamp `stamp` and is called `name` in errors.
     pub(crate) fn new(
         path: PathBuf,
         name: String,
@@ -54,7 +56,7 @@ impl LazyFile {
         }
     }
 
-    /// Where it is.
+    /// Returns the path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -23,7 +23,7 @@ pub struct Header {
     tensors: Vec<HeaderTensor>,
 }
 
-/// One tensor of a [`Header`].
+/// Tensor of a [`Header`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderTensor {
     /// Its name.
@@ -35,7 +35,7 @@ pub struct HeaderTensor {
 }
 
 impl Header {
-    /// Read and check the header of `file`.
+    /// Reads and checks the header of `file`.
     ///
     /// # Errors
     /// `InvalidInput` when the file is not safetensors or breaks its rules; `Truncated` when it
@@ -56,8 +56,9 @@ impl Header {
         Header::parse_json(&file.bytes_at(LEN_BYTES, json_len)?, file_len)
     }
 
-    /// Parse a head, the length field and the JSON after it, that stands at the start of a file of
-    /// `file_len` bytes. Bytes after the head are ignored.
+    /// Parses a head that stands at the start of a file of `file_len` bytes.
+    ///
+    /// The head is the length field and the JSON after it. Bytes after it are ignored.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -73,12 +74,12 @@ impl Header {
         Header::parse_json(json, file_len)
     }
 
-    /// Bytes before the first tensor: the length field and the JSON.
+    /// Returns the bytes before the first tensor: the length field and the JSON.
     pub fn head_len(&self) -> u64 {
         self.head_len
     }
 
-    /// The tensors in the order in which they lie in the file.
+    /// Returns the tensors in the order in which they lie in the file.
     pub fn tensors(&self) -> &[HeaderTensor] {
         &self.tensors
     }
@@ -161,7 +162,7 @@ fn head_len(start: &[u8], file_len: u64) -> Result<u64> {
     Ok(head_len)
 }
 
-/// Files that people take for safetensors, by how they begin.
+/// Names formats that people take for safetensors, by how they begin.
 fn other_format(start: &[u8]) -> Option<&'static str> {
     [
         (
@@ -178,7 +179,9 @@ fn other_format(start: &[u8]) -> Option<&'static str> {
 }
 
 impl RawTensor<'_> {
-    /// The spec, if the tensor follows what ends at `end` and has the length that its shape says.
+    /// Checks that a tensor begins at `end` and is as long as its shape says.
+    ///
+    /// Returns its spec.
     fn check(self, end: u64) -> Result<TensorSpec> {
         let dtype = Dtype::from_name(&self.dtype)
             .ok_or_else(|| invalid(format!("unknown element type {:?}", clip(&self.dtype))))?;

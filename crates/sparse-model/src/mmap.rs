@@ -3,7 +3,7 @@
 
 use std::fs::File;
 
-/// A file mapped for reading.
+/// File mapped for reading.
 ///
 /// The mapping is shared with the file. Another process that *writes* to the file while it is
 /// mapped changes the bytes under us: results are then wrong, and checksums further up say so. One
@@ -15,7 +15,7 @@ use std::fs::File;
 pub(crate) struct Map(memmap2::Mmap);
 
 impl Map {
-    /// Map the whole file.
+    /// Maps the whole file.
     pub(crate) fn new(file: &File) -> std::io::Result<Map> {
         // SAFETY: the mapping is read-only and private to `Map`, and lives as long as the slices
         // that borrow from it. That nobody changes the file meanwhile cannot be proved from here:
@@ -26,7 +26,7 @@ impl Map {
         unsafe { memmap2::Mmap::map(file) }.map(Map)
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }

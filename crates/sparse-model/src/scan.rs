@@ -9,18 +9,18 @@ const MAX_DEPTH: usize = 64;
 /// Most files and folders: links to folders could otherwise multiply without end.
 const MAX_ENTRIES: usize = 1 << 20;
 
-/// A file of a folder.
+/// File of a folder.
 #[derive(Debug)]
 pub(crate) struct Found {
     /// Its path below the root, with `/`.
     pub(crate) relative: String,
     /// Its path.
     pub(crate) path: PathBuf,
-    /// As it was found.
+    /// Stamp of the file when it was found.
     pub(crate) stamp: FileStamp,
 }
 
-/// What is in a folder.
+/// Contents of a folder.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
     /// Every file, sorted by relative path.
@@ -33,7 +33,7 @@ pub(crate) struct Scan {
     enclosing: Vec<PathBuf>,
 }
 
-/// List the folder `root`, leaving out the files and folders whose relative path is in `exclude`.
+/// Lists the folder `root`, without the relative paths in `exclude`.
 pub(crate) fn scan(root: &Path, exclude: &[String]) -> Result<Scan> {
     let mut scan = Scan::default();
     scan.folder(root, "", exclude)?;
@@ -117,7 +117,7 @@ impl Scan {
     }
 }
 
-/// Why `path`, which is there, has no metadata.
+/// Says why `path`, which is there, has no metadata.
 pub(crate) fn broken(path: &Path, e: std::io::Error) -> Error {
     if e.kind() == std::io::ErrorKind::PermissionDenied {
         return Error::io("cannot read", e);

@@ -10,7 +10,7 @@ pub(crate) fn shard_names(bytes: &[u8]) -> Result<BTreeSet<String>, Fault> {
     read(bytes, Object(Index(None)))
 }
 
-/// The index as a whole; what is not the map is skipped.
+/// Index as a whole; all but the map is skipped.
 struct Index(Option<BTreeSet<String>>);
 
 impl<'de> Record<'de> for Index {
@@ -33,7 +33,7 @@ impl<'de> Record<'de> for Index {
     }
 }
 
-/// The map from tensors to shards: its values.
+/// Map from tensors to shards: its values.
 struct Shards(BTreeSet<String>);
 
 impl<'de> Record<'de> for Shards {

@@ -3,7 +3,7 @@
 use sparse_core::{Dtype, Error, Result, TensorEntry, TensorSource, TensorSpec, check_range};
 use std::path::Path;
 
-/// A tensor to write.
+/// Tensor to write.
 #[derive(Clone, Debug)]
 pub(crate) struct T {
     pub(crate) name: String,
@@ -12,17 +12,17 @@ pub(crate) struct T {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// A tensor with these bytes.
+/// Creates a tensor with these bytes.
 pub(crate) fn t(name: &str, dtype: Dtype, shape: &[u64], bytes: impl Into<Vec<u8>>) -> T {
     T { name: name.into(), dtype, shape: shape.into(), bytes: bytes.into() }
 }
 
-/// A U8 vector.
+/// Creates a U8 vector.
 pub(crate) fn u8s(name: &str, bytes: &[u8]) -> T {
     t(name, Dtype::U8, &[bytes.len() as u64], bytes)
 }
 
-/// The bytes of a safetensors file with these tensors, in this order.
+/// Returns the bytes of a safetensors file with these tensors, in this order.
 pub(crate) fn file_bytes(tensors: &[T]) -> Vec<u8> {
     let mut json = String::from(r#"{"__metadata__":{"format":"pt"}"#);
     let mut data = Vec::new();
@@ -41,7 +41,7 @@ pub(crate) fn file_bytes(tensors: &[T]) -> Vec<u8> {
     with_header(json.as_bytes(), &data)
 }
 
-/// A file of this header, right or wrong, and this data.
+/// Returns a file of this header, right or wrong, and this data.
 pub(crate) fn with_header(json: &[u8], data: &[u8]) -> Vec<u8> {
     let mut out = (json.len() as u64).to_le_bytes().to_vec();
     out.extend(json);
@@ -49,21 +49,21 @@ pub(crate) fn with_header(json: &[u8], data: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Write a file below `root`, and the folders it needs.
+/// Writes a file below `root`, and the folders it needs.
 pub(crate) fn put(root: &Path, relative: &str, bytes: impl AsRef<[u8]>) {
     let path = root.join(relative);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, bytes).unwrap();
 }
 
-/// A tensor source in memory that counts what is read.
+/// Tensor source in memory that counts what is read.
 pub(crate) struct Memory {
     entries: Vec<TensorEntry>,
     bytes: Vec<Vec<u8>>,
     pub(crate) read: std::sync::atomic::AtomicU64,
 }
 
-/// A source of these tensors.
+/// Creates a source of these tensors.
 pub(crate) fn memory(mut tensors: Vec<T>) -> Memory {
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let entry = |t: &T| TensorEntry {

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// A folder that appears under its name when it is complete.
+/// Folder that appears under its name when it is complete.
 ///
 /// Files are created inside by checked relative paths and written by position, from any number of
 /// threads. Dropped without [`commit`](AtomicDir::commit), it leaves nothing behind.
@@ -21,7 +21,7 @@ pub struct AtomicDir {
     overwrite: Overwrite,
 }
 
-/// A file inside an [`AtomicDir`] (it may outlive neither its commit nor its drop in a useful way).
+/// File inside an [`AtomicDir`]; it is of no use after the folder's commit or drop.
 #[derive(Debug)]
 pub struct OutputFile {
     file: File,
@@ -43,8 +43,9 @@ impl AtomicDir {
         Ok(AtomicDir { target, temp, overwrite })
     }
 
-    /// Creates the file `relative` (components separated by `/`), `len` bytes of zeros until
-    /// written, and the folders it lies in.
+    /// Creates the file `relative`, of `len` bytes, and the folders it lies in.
+    ///
+    /// Components are separated by `/`. The bytes are zeros until written.
     ///
     /// # Errors
     /// `InvalidInput` when the path leads outside or is the same as another's (also where only case
@@ -194,7 +195,7 @@ enum State {
     Full,
 }
 
-/// What is at `path`; an error if it must stay.
+/// Returns what is at `path`, or an error if that must stay.
 fn state(path: &Path, overwrite: Overwrite) -> Result<State> {
     let error =
         |e| Error::io("cannot look at what is there", e).in_file(path.display().to_string());
@@ -214,8 +215,10 @@ fn state(path: &Path, overwrite: Overwrite) -> Result<State> {
     }
 }
 
-/// Swaps two folders, or at least puts `new` in the place of `old`, and what was there in the place
-/// of `new`.
+/// Swaps two folders.
+///
+/// Where the system cannot, puts `new` in the place of `old`, and what was there in the place of
+/// `new`.
 fn exchange(new: &Path, old: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {

@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 use tempfile::{NamedTempFile, PersistError};
 
-/// A file that appears under its name when it is complete.
+/// File that appears under its name when it is complete.
 ///
 /// Written in order through [`std::io::Write`] (also of `&AtomicFile`), or by position through
 /// [`write_all_at`](AtomicFile::write_all_at), from any number of threads; what was written can be

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static LIVING: Mutex<Living> = Mutex::new(Living { temporaries: BTreeSet::new(), finished: false });
 
-/// The temporaries that exist, and whether anything is finished.
+/// List of the temporaries that exist, and whether anything is finished.
 pub(super) struct Living {
     temporaries: BTreeSet<PathBuf>,
     /// Whether an output has got its name.
@@ -22,7 +22,7 @@ impl Living {
     }
 }
 
-/// A temporary on the list. Dropping it locks the list.
+/// Temporary on the list. Dropping it locks the list.
 #[derive(Debug)]
 pub(super) struct Listed(PathBuf);
 
@@ -37,8 +37,10 @@ pub(super) fn living() -> MutexGuard<'static, Living> {
     LIVING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes all temporaries of this process, which is about to end although some of its work goes
-/// on: no output can be begun or finished from here on, and whoever tries waits for ever.
+/// Removes all temporaries of this process, which is about to end.
+///
+/// Some of its work may go on: no output can be begun or finished from here on, and whoever tries
+/// waits for ever.
 ///
 /// Returns `false`, and does nothing, if an output is complete already.
 pub fn abandon_outputs() -> bool {

@@ -11,14 +11,16 @@ use std::path::Path;
 use std::{fs::Permissions, os::unix::fs::PermissionsExt};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-/// The permissions that a new file or folder gets from the umask and from its folder; unknown where
+/// Permissions that a new file or folder gets from the umask and from its folder; unknown where
 /// there are none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Usual(Option<u32>);
 
-/// Creates a file in `folder` that nobody else may open, and tells what its permissions would have
-/// been: those of another one, made and removed. Asking for the umask itself would mean changing it
-/// for all threads, and would miss default access control lists.
+/// Creates a file in `folder` that nobody else may open.
+///
+/// Also returns what its permissions would have been: those of another file, made and removed.
+/// Asking for the umask itself would mean changing it for all threads, and would miss default
+/// access control lists.
 pub(super) fn private_file(
     builder: &mut Builder<'_, '_>,
     folder: &Path,
@@ -34,8 +36,9 @@ pub(super) fn private_file(
     Ok((builder.tempfile_in(folder)?, Usual(usual)))
 }
 
-/// Creates a folder in `folder` that nobody else may look into, and tells what its permissions
-/// would have been.
+/// Creates a folder in `folder` that nobody else may look into.
+///
+/// Also returns what its permissions would have been.
 pub(super) fn private_folder(
     builder: &mut Builder<'_, '_>,
     folder: &Path,
@@ -53,8 +56,9 @@ pub(super) fn private_folder(
     Ok((builder.tempdir_in(folder)?, Usual(None)))
 }
 
-/// Gives `path`, a finished temporary, the permissions of `old`, which it is about to replace, or
-/// the usual ones.
+/// Gives `path`, a finished temporary, the permissions of `old`.
+///
+/// Those are of what it is about to replace; without that, it gets the usual ones.
 ///
 /// Failing to is no failure of the output: it stays more private than it might be.
 pub(super) fn settle(path: &Path, old: Option<&Metadata>, usual: Usual) {
@@ -71,8 +75,9 @@ pub(super) fn settle(path: &Path, old: Option<&Metadata>, usual: Usual) {
     let _ = (path, old, usual);
 }
 
-/// Gives all that is below the folder `new` the permissions of what has the same place below `old`,
-/// and is of the same kind.
+/// Gives all that is below the folder `new` the permissions of its counterpart.
+///
+/// That is what has the same place below `old` and is of the same kind.
 pub(super) fn settle_below(new: &Path, old: &Path) {
     for entry in fs::read_dir(new).into_iter().flatten().flatten() {
         let (from, to) = (old.join(entry.file_name()), entry.path());

@@ -5,7 +5,7 @@ use sparse_core::Result;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A folder for temporary files that nobody else may look into, gone when it is dropped.
+/// Folder for temporary files that nobody else may look into, gone when it is dropped.
 ///
 /// What a process that was killed left of one is removed when the next of the same name is made in
 /// the same place, or by [`remove_leftovers`](ScratchDir::remove_leftovers).
@@ -24,7 +24,9 @@ impl ScratchDir {
         Ok(ScratchDir { temp })
     }
 
-    /// Removes what dead processes left in `parent` under `name`, as far as that is possible.
+    /// Removes what dead processes left in `parent` under `name`.
+    ///
+    /// As far as that is possible; failing is no error.
     pub fn remove_leftovers(parent: impl AsRef<Path>, name: &str) {
         if let Ok(target) = Target::new(&parent.as_ref().join(name)) {
             target.remove_leftovers();

@@ -10,16 +10,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-/// Characters of a temporary name that are random: letters and digits.
+/// Random characters of a temporary name: letters and digits.
 const RANDOM: usize = 10;
 
-/// Temporaries made, each removed by a cleaner before it was locked, until one gives up.
+/// Temporaries that are made, each removed by a cleaner before it was locked, until the writer
+/// gives up.
 const ATTEMPTS: usize = 100;
 
-/// What a temporary name ends with.
+/// Ending of a temporary name.
 const SUFFIX: &str = ".partial";
 
-/// A target: the folder it lies in, links resolved, and its name.
+/// Place of an output: the folder it lies in, links resolved, and its name.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) folder: PathBuf,
@@ -27,13 +28,13 @@ pub(super) struct Target {
     name: OsString,
 }
 
-/// A temporary, locked for its writer. Fields are dropped in this order: it is removed before it is
+/// Temporary, locked for its writer. Fields are dropped in this order: it is removed before it is
 /// forgotten.
 #[derive(Debug)]
 pub(super) struct Temp<T> {
     /// The [`NamedTempFile`] or [`TempDir`].
     pub(super) made: T,
-    /// The permissions that it has once it is finished and replaces nothing.
+    /// Permissions that it gets once it is finished and replaces nothing.
     pub(super) usual: Usual,
     /// `None` where it cannot be opened, and so not be locked.
     pub(super) _lock: Option<File>,
@@ -132,6 +133,8 @@ impl Target {
         })
     }
 
+    /// Removes the temporaries of an output whose writers are dead.
+    ///
     /// Whoever holds the lock of a temporary may remove it: nobody else lives who would write to
     /// it. Failing to remove is no reason not to write.
     pub(super) fn remove_leftovers(&self) {

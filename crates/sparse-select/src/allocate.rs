@@ -1,6 +1,6 @@
 //! A budget of bytes, spread over tensors so that the least error is left.
 
-/// The size and the error of one way to code something.
+/// Size and error of one way to code something.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RatePoint {
     /// Its size, in bytes.
@@ -9,7 +9,7 @@ pub struct RatePoint {
     pub error: f64,
 }
 
-/// Chooses one point of each list, so that the error is small within a budget of bytes.
+/// Chooses one point of each list, for a small error within a budget.
 ///
 /// Returns, for each list of points, the index of the one to take, so that the sum of the sizes is
 /// at most `budget` and the sum of the errors is small: from the smallest of each list on, the step
@@ -50,7 +50,9 @@ pub fn allocate_budget(lists: &[Vec<RatePoint>], budget: f64) -> Option<Vec<usiz
     Some(hulls.iter().zip(at).map(|(hull, at)| hull[at]).collect())
 }
 
-/// The points on the lower convex hull, from the smallest to the one with the least error.
+/// Returns the points on the lower convex hull.
+///
+/// From the smallest to the one with the least error.
 fn hull(points: &[RatePoint]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..points.len()).collect();
     order.sort_by(|&a, &b| {
@@ -87,7 +89,7 @@ mod tests {
         (of(|o| o.bytes), of(|o| o.error))
     }
 
-    /// The least error by trying everything.
+    /// Returns the least error, found by trying everything.
     fn best(lists: &[Vec<RatePoint>], budget: f64) -> Option<f64> {
         let Some((first, rest)) = lists.split_first() else {
             return (budget >= 0.0).then_some(0.0);

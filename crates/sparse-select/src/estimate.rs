@@ -2,8 +2,9 @@
 
 use sparse_core::{CodecContext, DeltaEncoder, Effort, ErrorKind, EstimatedBits, Result, UnitSpec};
 
-/// Let `encoder` analyse a unit that is in memory (usually a sample), and say what it expects.
-/// `None` when the codec cannot code such a unit.
+/// Lets `encoder` analyse a unit in memory and returns the size it expects.
+///
+/// The unit is usually a sample. Returns `None` when the codec cannot code such a unit.
 ///
 /// # Errors
 /// What the analysis reports; `Cancelled`.

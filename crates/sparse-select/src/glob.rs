@@ -1,6 +1,8 @@
 //! Patterns of names.
 
-/// Whether `name` is `pattern`, in which `*` stands for any text and `?` for one character.
+/// Returns whether `name` matches `pattern`.
+///
+/// In the pattern, `*` stands for any text and `?` for one character.
 pub fn matches(pattern: &str, name: &str) -> bool {
     // The usual search, which goes back to the last `*` only, so that no pattern takes more than
     // (pattern x name) steps.

@@ -6,7 +6,7 @@ use sparse_core::{
     encode_unit,
 };
 
-/// What a scheme may look at before trials.
+/// Access to weights that a scheme has before trials.
 #[derive(Clone, Copy)]
 pub struct Probe<'a> {
     pub(crate) weights: &'a dyn Weights,

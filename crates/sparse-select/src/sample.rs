@@ -3,26 +3,30 @@
 use sparse_core::Segment;
 use std::ops::Range;
 
-/// Rows longer than this are sampled in blocks of this many elements.
+/// Length of rows, in elements, above which they are sampled in blocks of this length.
 const BLOCK: u64 = 4096;
 
-/// Vectors are sampled in blocks of this many elements.
+/// Length of the blocks, in elements, in which vectors are sampled.
 const VECTOR_BLOCK: u64 = 256;
 
-/// Picks elements of tensors: one run from each of many equal strata, at a place in it that a
-/// seeded generator chooses. The same seed picks the same elements, on every machine.
+/// Seeded, stratified sampler of the elements of tensors.
+///
+/// It takes one run from each of many equal strata, at a place in it that a generator chooses. The
+/// same seed picks the same elements, on every machine.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     state: u64,
 }
 
 impl Sampler {
-    /// A sampler with this seed.
+    /// Creates a sampler with this seed.
     pub fn new(seed: u64) -> Sampler {
         Sampler { state: seed }
     }
 
-    /// The next pseudo-random number (Steele, Lea and Flood, SplitMix64).
+    /// Returns the next pseudo-random number.
+    ///
+    /// SplitMix64 (Steele, Lea and Flood).
     fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.state;
@@ -31,16 +35,18 @@ impl Sampler {
         z ^ (z >> 31)
     }
 
-    /// Runs of elements of `segment` that make up about `share` of it (all of it from 1.0 on),
-    /// ascending, of one length each: whole rows, or blocks of long rows and vectors. Returns the
-    /// shape of the sample, too.
+    /// Picks runs of elements that make up about `share` of `segment`.
+    ///
+    /// From 1.0 on, that is all of it. Runs ascend and have one length: whole rows, or blocks of
+    /// long rows and vectors. Returns the shape of the sample, too.
     pub fn pick(&mut self, segment: Segment, share: f64) -> (Segment, Vec<Range<u64>>) {
         let block = if segment.rows == 1 { VECTOR_BLOCK } else { BLOCK }.min(segment.row_len);
         self.pick_blocks(segment, share, block)
     }
 
-    /// As [`pick`](Self::pick), but always whole rows: factors of matrices are lost in pieces of
-    /// rows.
+    /// Picks whole rows, as [`pick`](Self::pick) does otherwise.
+    ///
+    /// Factors of matrices are lost in pieces of rows.
     pub fn pick_rows(&mut self, segment: Segment, share: f64) -> (Segment, Vec<Range<u64>>) {
         self.pick_blocks(segment, share, segment.row_len)
     }

@@ -8,7 +8,7 @@ use sparse_core::{
 };
 use std::sync::Arc;
 
-/// What is wanted of a codec for some weights.
+/// Goal of a codec for some weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Goal {
@@ -20,7 +20,7 @@ pub enum Goal {
     Budget,
 }
 
-/// What is known of weights before anything is tried.
+/// Facts about weights before anything is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject {
     /// Type of the weights.
@@ -29,8 +29,8 @@ pub struct Subject {
     pub base: Option<Dtype>,
     /// Rows and their length.
     pub segment: Segment,
-    /// The norm of the change that errors are relative to, over the norm of what the codec takes
-    /// for the change. 1 unless the weights are coded without the base that their change is
+    /// Norm of the change that errors are relative to, over the norm of what the codec takes for
+    /// the change. It is 1 unless the weights are coded without the base that their change is
     /// relative to.
     pub ratio: f64,
 }
@@ -60,7 +60,7 @@ impl Subject {
     }
 }
 
-/// What a scheme says after a look at some weights.
+/// Answer of a scheme after a look at some weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
     /// Not for these weights.
@@ -71,7 +71,7 @@ pub enum Look {
     Take,
 }
 
-/// What a parameter block would take for all of the weights, from that of a sample. In bytes.
+/// Expected bytes of a parameter block for all of the weights, from that of a sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ParamsCost {
     /// Does not grow, and is shared with other tensors of the unit: tables.
@@ -80,8 +80,10 @@ pub struct ParamsCost {
     pub own: f64,
 }
 
-/// Tells a selector about one codec, or one way to use a codec: which settings are worth trying,
-/// what encodes them, and how the cost of a sample grows to that of the whole.
+/// Tells a selector about one codec, or one way to use a codec.
+///
+/// A scheme knows which settings are worth trying, what encodes them, and how the cost of a sample
+/// grows to that of the whole.
 ///
 /// Three methods are enough for a codec that loses nothing; a selector that knows nothing else of
 /// it weighs it against all others by trial.
@@ -110,8 +112,9 @@ pub trait Scheme: Send + Sync {
         if goal == Goal::Lossless { vec![None] } else { Vec::new() }
     }
 
-    /// Returns the setting that a caller asked for, as the codec has to be told it for these
-    /// weights; none, where the codec is not for them.
+    /// Returns the settings for the codec when a caller asked for `asked`.
+    ///
+    /// None if the codec is not for these weights.
     fn adapt(&self, asked: Option<f64>, subject: &Subject) -> Vec<Option<f64>> {
         let _ = subject;
         vec![asked]
@@ -132,8 +135,9 @@ pub trait Scheme: Send + Sync {
         Ok(Look::Try)
     }
 
-    /// Returns whether samples must be whole rows, and many of them, to show what the codec finds:
-    /// factors of matrices.
+    /// Returns whether samples must be whole rows, and many of them.
+    ///
+    /// Factors of matrices show in nothing less.
     fn needs_rows(&self) -> bool {
         false
     }
@@ -143,15 +147,17 @@ pub trait Scheme: Send + Sync {
         false
     }
 
-    /// Returns the number of elements of type `dtype` up to which the encoder takes a unit, if it
-    /// holds the unit in memory.
+    /// Returns the most elements of type `dtype` that the encoder takes.
+    ///
+    /// `None` unless the encoder holds a unit in memory.
     fn max_unit_len(&self, dtype: Dtype) -> Option<u64> {
         let _ = dtype;
         None
     }
 
-    /// Returns what `params`, of the unit `sample`, come to for a tensor of the shape `whole`. By
-    /// default all of them are tables.
+    /// Returns the cost of `params` for a tensor of the shape `whole`.
+    ///
+    /// They are of the unit `sample`. By default all of them are tables.
     ///
     /// # Errors
     /// `Corrupt` or `Truncated` when they are not of this codec.
@@ -184,8 +190,9 @@ pub trait Scheme: Send + Sync {
         false
     }
 
-    /// Returns an encoder for a unit whose segments, in order, are thought to change by these
-    /// products; `None` for schemes that make no use of them.
+    /// Returns an encoder for a unit whose segments may change by these products.
+    ///
+    /// One product per segment, in order. `None` for schemes that make no use of them.
     fn hinted(&self, products: Vec<Option<Product>>) -> Option<Arc<dyn DeltaEncoder>> {
         let _ = products;
         None

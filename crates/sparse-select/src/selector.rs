@@ -9,25 +9,27 @@ use crate::weights::{Sample, Weights};
 use sparse_core::{CodecContext, Error, Fidelity, Result};
 use std::sync::Arc;
 
-/// Elements of a tensor that candidates are tried on: a part of it, within bounds ...
+/// Bounds of the number of elements that candidates are tried on.
 const TRIAL: std::ops::RangeInclusive<u64> = 1 << 17..=1 << 20;
+/// Share of a tensor that candidates are tried on: one element in this many.
 const TRIAL_PART: u64 = 64;
-/// ... and that codecs by factors are tried on, which few rows do not show.
+/// Elements that codecs by factors are tried on: few rows do not show what factors find.
 const ROWS_TRIAL: u64 = 1 << 22;
 
-/// A codec that loses something must be smaller than lossless coding by this factor, so that an
-/// estimate that is a little off does not choose a larger result.
+/// Factor by which a codec that loses something must be smaller than lossless coding.
+///
+/// An estimate that is a little off then does not choose a larger result.
 const WORTH: f64 = 0.97;
 
-/// What was found out on whole tensors, and bars some of the ways to code them.
+/// Result on whole tensors that rules out some of the ways to code them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bar {
-    /// Nothing.
+    /// Nothing is ruled out.
     #[default]
     None,
-    /// Codecs without a bound of their own break the policy's.
+    /// Codecs without a bound of their own broke the policy's.
     Unbounded,
-    /// So does whatever loses something.
+    /// Every codec that loses something did.
     Lossy,
 }
 
@@ -44,7 +46,8 @@ impl Bar {
     }
 }
 
-/// The schemes that may code weights where nothing may be lost, as numbers in the selector's list.
+/// Schemes that may code weights where nothing may be lost, by their numbers in the selector's
+/// list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LosslessSchemes {
     /// The one to use unless a trial shows another to be smaller.
@@ -53,7 +56,7 @@ pub struct LosslessSchemes {
     pub others: Vec<usize>,
 }
 
-/// Chooses among schemes, by trials on samples.
+/// Selector among schemes, by trials on samples.
 ///
 /// It knows no codec: all it knows comes from the [`Scheme`]s, and the weights that it looks at
 /// come from [`Weights`].
@@ -80,8 +83,9 @@ impl std::fmt::Debug for Selector<'_> {
 }
 
 impl<'a> Selector<'a> {
-    /// Creates a selector among `schemes`, by `policy`, for weights in units of their own with
-    /// chunks and effort as usual.
+    /// Creates a selector among `schemes`, by `policy`.
+    ///
+    /// Weights are taken to be units of their own, with chunks and effort as usual.
     ///
     /// # Errors
     /// `InvalidArgument` when the policy names a scheme that there is not, or asks of one what it
@@ -342,13 +346,13 @@ fn subject(weights: &dyn Weights) -> Subject {
     }
 }
 
-/// How many elements trials look at.
+/// Returns how many elements trials look at.
 fn sampled(weights: &dyn Weights, by_rows: bool) -> u64 {
     let usual = (weights.segment().len() / TRIAL_PART).clamp(*TRIAL.start(), *TRIAL.end());
     if by_rows { ROWS_TRIAL } else { usual }
 }
 
-/// The smallest of those that may be taken, the first of equals.
+/// Returns the smallest of those that may be taken, the first of equals.
 fn smallest(trials: &[Trial], free: &[usize]) -> usize {
     let price = |t: &Trial| {
         if !t.lossless && trials.len() > 1 { t.bits / WORTH } else { t.bits }

@@ -4,8 +4,9 @@ use crate::scheme::Scheme;
 use sparse_core::{DeltaDecoder, DeltaEncoder, Error, Result};
 use std::sync::Arc;
 
-/// Makes a [`Scheme`] of a codec that loses nothing and has no settings: it is tried for all
-/// weights that it takes, and chosen where it is the smallest.
+/// [`Scheme`] of a codec that loses nothing and has no settings.
+///
+/// It is tried for all weights that the codec takes, and chosen where it is the smallest.
 #[derive(Clone)]
 pub struct SimpleScheme(Arc<dyn DeltaEncoder>);
 

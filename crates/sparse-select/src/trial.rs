@@ -7,27 +7,28 @@ use crate::weights::{Measured, Sample, Weights};
 use sparse_core::{CodecContext, DeltaEncoder, Effort, EncodedUnit, Result, UnitSpec, encode_unit};
 use std::sync::Arc;
 
-/// A codec without a bound of its own must keep the policy's by this factor on the sample; what
-/// comes back of the whole is for the caller to check.
+/// Factor by which a codec without a bound of its own must keep the policy's on the sample.
+///
+/// The caller checks what comes back of the whole.
 pub const CLEAR: f64 = 0.9;
 
-/// Where a sample takes less, in bytes, what chunks cost by themselves counts, and is measured.
+/// Size of a sample, in bytes, below which the cost of chunks themselves counts, and is measured.
 const SMALL: usize = 4096;
 
-/// How weights will be laid out that are being tried.
+/// Layout of the units in which tried weights will be coded.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     /// Elements per chunk.
     pub chunk_len: u32,
-    /// Elements from which on a tensor is a unit of its own.
+    /// Least number of elements of a tensor that is a unit of its own.
     pub own_unit: u64,
-    /// The part of its unit's tables that the tensor pays: 1 for a unit of its own.
+    /// Share of its unit's tables that the tensor pays: 1 for a unit of its own.
     pub share: f64,
-    /// How much time encoders spend.
+    /// Time that encoders spend.
     pub effort: Effort,
 }
 
-/// A way to code weights, and what it came to on a sample.
+/// Way to code weights, with its result on a sample.
 #[derive(Clone)]
 pub struct Trial {
     /// The scheme's name and setting.
@@ -36,13 +37,13 @@ pub struct Trial {
     pub scheme: usize,
     /// The number of the weights that were tried: the same ones may be there with and without base.
     pub weights: usize,
-    /// What would code them.
+    /// Encoder for these weights.
     pub encoder: Arc<dyn DeltaEncoder>,
     /// Expected size of the whole, in bits.
     pub bits: f64,
     /// Error and change, of the sample scaled to the whole.
     pub measured: Measured,
-    /// Whether the policy has it, by the sample.
+    /// Whether the policy allows it, by the sample.
     pub allowed: bool,
     /// Whether the codec keeps a bound relative to the change by construction.
     pub bounded: bool,
@@ -64,7 +65,7 @@ impl std::fmt::Debug for Trial {
     }
 }
 
-/// What is tried.
+/// Combination of scheme and setting that is tried.
 pub(crate) struct Attempt<'a> {
     pub(crate) scheme: &'a dyn Scheme,
     /// The scheme's number.

@@ -4,13 +4,13 @@ use crate::sample::Sampler;
 use sparse_core::{DEFAULT_CHUNK_LEN, Dtype, Effort, Error, Result, Segment, UnitSpec};
 use std::ops::Range;
 
-/// What restoring a sample left of an error, and the change that the error is relative to: squared
-/// Frobenius norms.
+/// Error that restoring a sample left, and the change that it is relative to: squared Frobenius
+/// norms.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Measured {
-    /// Of what came back minus what went in.
+    /// Squared norm of restored minus original weights.
     pub error: f64,
-    /// Of what went in minus what it is relative to.
+    /// Squared norm of original weights minus those of the reference.
     pub change: f64,
 }
 
@@ -21,7 +21,7 @@ impl Measured {
     }
 }
 
-/// A tensor, or some of its rows, that is to be coded.
+/// Tensor, or some of its rows, that is to be coded.
 pub trait Weights: Sync {
     /// Returns the type of the elements.
     fn dtype(&self) -> Dtype;
@@ -59,14 +59,16 @@ pub trait Weights: Sync {
         0
     }
 
-    /// Returns the norm of the change that errors are relative to over that of what a codec takes
-    /// for the change: see [`Subject::ratio`](crate::Subject::ratio).
+    /// Returns the ratio of two norms of change.
+    ///
+    /// The norm of the change that errors are relative to, over that of what a codec takes for the
+    /// change: see [`Subject::ratio`](crate::Subject::ratio).
     fn ratio(&self) -> f64 {
         1.0
     }
 }
 
-/// Weights in memory, against a base in memory or none.
+/// [`Weights`] in memory, against a base in memory or none.
 #[derive(Clone, Copy, Debug)]
 pub struct InMemory<'a> {
     dtype: Dtype,
@@ -76,8 +78,9 @@ pub struct InMemory<'a> {
 }
 
 impl<'a> InMemory<'a> {
-    /// Takes the bytes of a matrix (a vector is one row), and those of a base with as many
-    /// elements.
+    /// Takes the bytes of a matrix, and those of a base with as many elements.
+    ///
+    /// A vector is one row.
     ///
     /// # Errors
     /// `InvalidArgument` for other lengths.
@@ -137,31 +140,31 @@ impl Weights for InMemory<'_> {
     }
 }
 
-/// Some whole rows of a matrix and of its base, of one type.
+/// Whole rows of a matrix and of its base, of one type.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
     /// Type of the elements.
     pub dtype: Dtype,
     /// Elements per row.
     pub row_len: usize,
-    /// Bytes of the rows of the target ...
+    /// Bytes of the rows of the target.
     pub target: &'a [u8],
-    /// ... and of the same rows of the base.
+    /// Bytes of the same rows of the base.
     pub base: &'a [u8],
-    /// How much time the caller spends.
+    /// Time that the caller spends.
     pub effort: Effort,
 }
 
-/// Some of the weights, read.
+/// Sample of weights, read into memory.
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// The sample as a unit of one segment.
     pub unit: UnitSpec,
-    /// Bytes of the target ...
+    /// Bytes of the target.
     pub target: Vec<u8>,
-    /// ... and of the base, if there is one.
+    /// Bytes of the base, if there is one.
     pub base: Option<Vec<u8>>,
-    /// Where the elements lie in the weights, in ascending order.
+    /// Places of the elements in the weights, in ascending order.
     pub runs: Vec<Range<u64>>,
     /// How many times larger the whole is.
     pub scale: f64,

@@ -6,7 +6,7 @@ use crate::{
     CancelToken, ChunkDecoder, ChunkEncoder, CodecContext, ErrorKind, Limits, Result, UnitAnalysis,
 };
 
-/// Check all of them on a unit that the codec takes.
+/// Checks all of them on a unit that the codec takes.
 pub(super) fn check(subject: &Subject<'_>, case: &Case) -> Check {
     let Some(encoded) = subject.encode(case, Order::Forward)? else { return Ok(()) };
     limits(subject, case, &encoded)?;
@@ -70,8 +70,9 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// Make all three calls with these arguments; `target` is input to two of them and output of
-    /// the third.
+    /// Makes all three calls with these arguments.
+    ///
+    /// `target` is input to two of them and output of the third.
     fn all(
         &self,
         subject: &Subject<'_>,

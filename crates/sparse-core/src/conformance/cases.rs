@@ -20,7 +20,7 @@ pub(super) type Pair = (Dtype, Option<Dtype>);
 
 pub(super) const EFFORTS: [Effort; 3] = [Effort::Fast, Effort::Default, Effort::Max];
 
-/// The types of base that the suite tries under targets of type `dtype`.
+/// Returns the types of base that are tried under targets of type `dtype`.
 pub(super) fn bases(dtype: Dtype) -> Vec<Option<Dtype>> {
     let mut bases = vec![None, Some(dtype)];
     bases.extend(match dtype {
@@ -34,7 +34,9 @@ pub(super) fn bases(dtype: Dtype) -> Vec<Option<Dtype>> {
     bases
 }
 
-/// The pairs that models are made of get every shape and effort; the others share them out.
+/// Returns whether models are made of that pair of types.
+///
+/// Such pairs get every shape and effort; the others share them out.
 pub(super) fn is_main((dtype, base): Pair) -> bool {
     matches!(
         (dtype, base),
@@ -119,7 +121,7 @@ fn case(pair: Pair, shape: Shape, pattern: Pattern, effort: Effort, thorough: bo
     Case { name, unit, effort, target, base, thorough }
 }
 
-/// Every case of a pair that is to come back whole.
+/// Returns every case of a pair that is to come back whole.
 pub(super) fn round_trips(pair: Pair) -> impl Iterator<Item = Case> {
     let main = is_main(pair);
     let salt = pair.0.code() as usize + pair.1.map_or(0, |d| 1 + d.code() as usize);
@@ -152,7 +154,7 @@ pub(super) fn round_trips(pair: Pair) -> impl Iterator<Item = Case> {
     contents.chain(shapes).chain(large).chain(exhaustive)
 }
 
-/// Small cases of a pair, to be damaged in every way.
+/// Returns small cases of a pair, to be damaged in every way.
 pub(super) fn small(pair: Pair) -> Vec<Case> {
     let efforts = if is_main(pair) { &EFFORTS[..] } else { &[Effort::Default] };
     let mut cases: Vec<_> =
@@ -161,7 +163,9 @@ pub(super) fn small(pair: Pair) -> Vec<Case> {
     cases
 }
 
-/// Cases of a pair that use more of a codec's modes, to be damaged at random places.
+/// Returns cases that use more of a codec's modes.
+///
+/// They are damaged at random places.
 pub(super) fn larger(pair: Pair) -> Vec<Case> {
     let patterns = [Pattern::Gaussian, Pattern::Sparse, Pattern::RowScaled];
     let count = if is_main(pair) { 3 } else { 1 };
@@ -172,7 +176,9 @@ pub(super) fn larger(pair: Pair) -> Vec<Case> {
         .collect()
 }
 
-/// Units unlike those of [`small`] in every respect, for parameters to be bound to by mistake.
+/// Returns units unlike those of [`small`] in every respect.
+///
+/// Parameters are bound to them by mistake.
 pub(super) fn strange_units(unit: &UnitSpec) -> Vec<UnitSpec> {
     let huge = 1u64 << 40;
     let seg = |rows, row_len| Segment { rows, row_len };

@@ -45,7 +45,7 @@ impl Pattern {
         Pattern::Extremes,
     ];
 
-    /// The bytes of target and base.
+    /// Returns the bytes of target and base.
     pub(super) fn fill(self, unit: &UnitSpec, random: &mut Random) -> (Vec<u8>, Option<Vec<u8>>) {
         let (dtype, base_dtype) = (unit.dtype(), unit.base_dtype());
         let mut target = Elements::new(dtype, unit);
@@ -139,8 +139,9 @@ fn base_bits(dtype: Option<Dtype>, value: f64) -> u64 {
     dtype.map_or(0, |d| element(d, value))
 }
 
-/// The storage element nearest to `value` (in thousandths for integers; the packed types get any
-/// bits).
+/// Returns the storage element nearest to `value`.
+///
+/// In thousandths for integers; the packed types get any bits.
 fn element(dtype: Dtype, value: f64) -> u64 {
     match dtype.storage_class() {
         DtypeClass::Float { exponent, mantissa } => float(exponent, mantissa, value),
@@ -170,7 +171,7 @@ fn float(exponent: u32, mantissa: u32, value: f64) -> u64 {
     sign | (significand.saturating_add(half) >> drop).min(largest)
 }
 
-/// A bit pattern at or beside one where codes tend to go wrong.
+/// Returns a bit pattern at or beside one where codes tend to go wrong.
 fn special(dtype: Dtype, random: &mut Random) -> u64 {
     let width = 8 * dtype.storage_bytes() as u32;
     let sign = 1u64 << (width - 1);
@@ -197,8 +198,9 @@ fn special(dtype: Dtype, random: &mut Random) -> u64 {
     negative ^ if random.below(2) == 0 { magnitude } else { magnitude.wrapping_add(near) }
 }
 
-/// The largest distance, in units in the last place of the ordered bit patterns, between two runs
-/// of elements.
+/// Computes the largest distance between two runs of elements.
+///
+/// In units in the last place of the ordered bit patterns.
 pub(super) fn ulp_distance(dtype: Dtype, a: &[u8], b: &[u8]) -> u64 {
     let width = dtype.storage_bytes();
     let sign = 1u64 << (8 * width - 1);

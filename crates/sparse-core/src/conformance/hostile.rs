@@ -66,7 +66,7 @@ impl Damage {
         bytes
     }
 
-    /// Every truncation and every flipped bit.
+    /// Lists every truncation and every flipped bit.
     fn exhaustive(len: usize) -> impl Iterator<Item = Damage> {
         let flips = (0..len).flat_map(|byte| (0..8).map(move |bit| Damage::FlipBit { byte, bit }));
         (0..len).map(Damage::Truncate).chain(flips)
@@ -87,7 +87,7 @@ impl Damage {
         }
     }
 
-    /// All of them if there is room for that, else a sample, and some of the other kinds.
+    /// Lists all of them, or a sample and some of the other kinds.
     fn plan(len: usize, budget: usize, random: &mut Random) -> Vec<Damage> {
         let mut all: Vec<_> =
             if len * 9 <= budget { Damage::exhaustive(len).collect() } else { Vec::new() };
@@ -122,7 +122,9 @@ impl Blame {
     }
 }
 
-/// Damage the encoding of `case` in `budget` ways for the parameters, and as many for the chunks.
+/// Damages the encoding of `case` in `budget` ways.
+///
+/// That many for the parameters, and as many for the chunks.
 pub(super) fn check(subject: &Subject<'_>, case: &Case, budget: usize) -> Check {
     let Some(encoded) = subject.encode(case, Order::Forward)? else { return Ok(()) };
     let expected = subject.decode(case, &encoded.unit, Order::Forward)?;
@@ -191,8 +193,9 @@ pub(super) fn check(subject: &Subject<'_>, case: &Case, budget: usize) -> Check 
     Ok(())
 }
 
-/// Parameters and chunks of every case, given with the units of all the others and with stranger
-/// ones.
+/// Gives parameters and chunks of every case to the units of the others.
+///
+/// And to stranger ones.
 pub(super) fn swapped(subject: &Subject<'_>, cases: &[Case]) -> Check {
     let mut cx = CodecContext::new();
     let mut encoded: Vec<Encoded> = Vec::new();
@@ -270,8 +273,9 @@ fn decode(
     )
 }
 
-/// Decode into buffers of different content: what comes out must not depend on it, for damaged
-/// input neither.
+/// Decodes into buffers of different content.
+///
+/// The result must not depend on it, for damaged input neither.
 fn decode_twice(
     bound: &dyn ChunkDecoder,
     chunk: u64,

@@ -43,6 +43,17 @@ use subject::{Check, Subject};
 const MAX_THREADS: usize = 8;
 
 /// What to check, and how much of it.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::conformance::{Options, run_with};
+/// use sparse_core::{DeltaEncoder, Dtype};
+///
+/// fn check(codec: &dyn DeltaEncoder) {
+///     run_with(codec, &Options::default().dtypes(&[Dtype::Bf16]).mutations(100));
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
@@ -63,21 +74,21 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Try only these types of target.
+    /// Restricts the types of target that are tried.
     #[must_use]
     pub fn dtypes(mut self, dtypes: &[Dtype]) -> Self {
         self.dtypes = dtypes.to_vec();
         self
     }
 
-    /// Hold the codec to this fidelity instead of its own.
+    /// Holds the codec to this fidelity instead of its own.
     #[must_use]
     pub fn fidelity(mut self, fidelity: Fidelity) -> Self {
         self.fidelity = Some(fidelity);
         self
     }
 
-    /// Damage each encoding in about this many ways.
+    /// Damages each encoding in about this many ways.
     #[must_use]
     pub fn mutations(mut self, mutations: usize) -> Self {
         self.mutations = mutations;
@@ -95,7 +106,7 @@ pub struct Report {
     pub declined: usize,
 }
 
-/// Check a codec against everything that the traits promise.
+/// Checks a codec against everything that the traits promise.
 ///
 /// # Panics
 /// When the codec breaks its contract, or takes no unit at all: with a sentence that says how and
@@ -104,7 +115,7 @@ pub fn run(encoder: &dyn DeltaEncoder) -> Report {
     run_with(encoder, &Options::default())
 }
 
-/// As [`run`], with a choice of what to check.
+/// Checks a codec as [`run`] does, with a choice of what to check.
 ///
 /// # Panics
 /// As [`run`].

@@ -4,7 +4,9 @@
 pub(super) struct Random(u64);
 
 impl Random {
-    /// Seeded with a name, so that adding a case does not change the data of the others.
+    /// Returns a generator seeded with a name.
+    ///
+    /// Adding a case then does not change the data of the others.
     pub(super) fn named(name: &str) -> Self {
         Random(
             name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
@@ -20,13 +22,16 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Uniform below `n`, which is not zero (the bias of the remainder does not matter here).
+    /// Returns a number uniform below `n`, which is not zero.
+    ///
+    /// The bias of the remainder does not matter here.
     pub(super) fn below(&mut self, n: usize) -> usize {
         (self.next() % n.max(1) as u64) as usize
     }
 
-    /// About normal, mean 0, variance 1: exact arithmetic only, no `ln` that differs between
-    /// machines.
+    /// Returns a number of about normal distribution, mean 0, variance 1.
+    ///
+    /// Exact arithmetic only: no `ln`, which differs between machines.
     pub(super) fn gauss(&mut self) -> f64 {
         let sum: u64 = (0..12).map(|_| self.next() >> 32).sum();
         sum as f64 / f64::from(u32::MAX) - 6.0

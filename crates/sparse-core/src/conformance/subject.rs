@@ -57,14 +57,16 @@ impl<'a> Subject<'a> {
         Subject { encoder, fidelity, mutations, step: Mutex::default() }
     }
 
-    /// Note what is being done, for the report of a panic inside the codec.
+    /// Notes what is being done, for the report of a panic inside the codec.
     pub(super) fn step(&self, what: impl Display) {
         if let Ok(mut step) = self.step.lock() {
             *step = what.to_string();
         }
     }
 
-    /// Run one check, with its name (and what it was doing) before whatever goes wrong.
+    /// Runs one check, with its name before whatever goes wrong.
+    ///
+    /// What was being done is added.
     pub(super) fn guard<T>(&self, name: &str, check: impl FnOnce() -> Check<T>) -> Check<T> {
         self.step("starting");
         let result = catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|payload| {
@@ -76,7 +78,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Encode, or `None` when the codec does not take such a unit.
+    /// Encodes; returns `None` when the codec does not take such a unit.
     pub(super) fn encode(&self, case: &Case, order: Order) -> Check<Option<Encoded>> {
         let Some(analysis) = self.analyze(case, order, |_| true)? else { return Ok(None) };
         let estimate = analysis.estimated_bits();
@@ -97,7 +99,9 @@ impl<'a> Subject<'a> {
         Ok(Some(Encoded { unit: EncodedUnit { params, chunks }, estimate }))
     }
 
-    /// Analyse the chunks that `shown` selects; `None` when the codec does not take such a unit.
+    /// Analyses the chunks that `shown` selects.
+    ///
+    /// Returns `None` when the codec does not take such a unit.
     pub(super) fn analyze(
         &self,
         case: &Case,
@@ -135,7 +139,7 @@ impl<'a> Subject<'a> {
         Err(format!("the analysis still wants another pass after {MAX_PASSES}"))
     }
 
-    /// Decode into buffers that held something else before.
+    /// Decodes into buffers that held something else before.
     pub(super) fn decode(
         &self,
         case: &Case,
@@ -160,7 +164,9 @@ impl<'a> Subject<'a> {
         Ok(chunks.concat())
     }
 
-    /// Do something with every chunk in this order; the results are in order of chunk all the same.
+    /// Calls `work` with every chunk in this order.
+    ///
+    /// The results are in order of chunk all the same.
     pub(super) fn each_chunk<T: Send>(
         &self,
         case: &Case,
@@ -203,7 +209,9 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// A codec may say that a unit is not for it; any other failure on valid data breaks the contract.
+/// Returns whether an error says that a unit is not for the codec.
+///
+/// Any other failure on valid data breaks the contract.
 fn declined<T>(result: crate::Result<T>, call: &str) -> Check<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

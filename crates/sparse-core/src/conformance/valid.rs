@@ -9,7 +9,9 @@ use crate::{BaseUse, CodecContext, ErrorKind, EstimatedBits, Fidelity};
 /// Chunks shorter than this are for tests: estimates need not count what each of them costs.
 const MIN_ESTIMATED_CHUNK: u32 = 500;
 
-/// Encode and decode in every way that must not matter. Returns whether the codec took the unit.
+/// Encodes and decodes in every way that must not matter.
+///
+/// Returns whether the codec took the unit.
 pub(super) fn check(subject: &Subject<'_>, case: &Case) -> Check<bool> {
     subject.step("encoding");
     let Some(encoded) = subject.encode(case, Order::Forward)? else { return Ok(false) };
@@ -127,8 +129,9 @@ fn estimate(case: &Case, encoded: &Encoded) -> Check {
     Ok(())
 }
 
-/// A reader of a range decodes only the chunks that cover it, each perhaps twice, perhaps in a new
-/// process.
+/// Decodes only the chunks that cover a range, as a reader does.
+///
+/// Each is decoded twice, perhaps, and perhaps by a new decoder.
 fn decode_parts(subject: &Subject<'_>, case: &Case, encoded: &Encoded, decoded: &[u8]) -> Check {
     subject.step("decoding single chunks");
     let ignored = subject.encoder.info().base == BaseUse::Ignored;
@@ -168,8 +171,10 @@ fn decode_parts(subject: &Subject<'_>, case: &Case, encoded: &Encoded, decoded: 
     Ok(())
 }
 
-/// The data may change between analysis and encoding (a file that is being written): then an error,
-/// or a chunk that decodes to the new data.
+/// Changes the data between analysis and encoding.
+///
+/// That happens to a file that is being written. Either there is an error, or the chunk decodes to
+/// the new data.
 fn changed_data(subject: &Subject<'_>, case: &Case) -> Check {
     let mut random = Random::named(&case.name);
     subject.step("analysing once more");
@@ -197,8 +202,9 @@ fn changed_data(subject: &Subject<'_>, case: &Case) -> Check {
     Ok(())
 }
 
-/// An estimate needs only a sample. Encoding with what the sample taught may fail, but not go
-/// wrong.
+/// Analyses only a sample, as an estimate does.
+///
+/// Encoding with what the sample taught may fail, but not go wrong.
 fn partial_analysis(subject: &Subject<'_>, case: &Case) -> Check {
     for every in [0, 3] {
         subject.step(format_args!("analysing only some chunks (one of {every})"));

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 /// Longest configuration that is read, in bytes: those of PEFT take one to a few kilobytes.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
-/// What an adapter's configuration says, as far as it matters for what a merge does.
+/// Configuration of an adapter, as far as it matters for a merge.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AdapterConfig {
@@ -36,7 +36,7 @@ pub struct AdapterConfig {
     pub alpha_pattern: Vec<(String, f64)>,
 }
 
-/// The fields of the file that are known, where `null` counts as missing.
+/// Known fields of the file, where `null` counts as missing.
 #[derive(Default)]
 struct Fields {
     peft_type: Option<Option<String>>,
@@ -108,7 +108,7 @@ impl<'de> Record<'de> for Patterns {
 }
 
 impl AdapterConfig {
-    /// Read the file.
+    /// Reads the file.
     ///
     /// # Errors
     /// As [`parse`](Self::parse); `LimitExceeded` for files of more than 4 MiB; what reading
@@ -119,7 +119,7 @@ impl AdapterConfig {
         AdapterConfig::parse(&bytes)
     }
 
-    /// Parse the file's contents.
+    /// Parses the file's contents.
     ///
     /// # Errors
     /// `InvalidInput` when it is not such a configuration, is of another kind of adapter than LoRA,
@@ -154,8 +154,9 @@ impl AdapterConfig {
         })
     }
 
-    /// What the product of the factors of the module at `path`, which have this rank, is multiplied
-    /// with.
+    /// Computes the factor of a module's product, of this rank.
+    ///
+    /// The product of the factors of the module at `path` is multiplied with it.
     ///
     /// # Errors
     /// `InvalidInput` when a pattern is not a regular expression, or the scale is not finite.
@@ -170,7 +171,9 @@ impl AdapterConfig {
     }
 }
 
-/// The value of the first pattern that matches, as `peft.utils.get_pattern_key` finds it.
+/// Finds the value of the first pattern that matches.
+///
+/// As `peft.utils.get_pattern_key` does.
 fn find(patterns: &[(String, f64)], path: &str) -> Result<Option<f64>> {
     for (pattern, value) in patterns {
         let regex = Regex::new(&format!(r"^(.*\.)?({pattern})$")).map_err(|e| {

@@ -13,7 +13,7 @@ fn numbers(n: usize, first: f32) -> Vec<f32> {
     (0..n).map(|i| first + i as f32).collect()
 }
 
-/// The factors of one module with `inner` inputs and `out` outputs.
+/// Returns the factors of one module with `inner` inputs and `out` outputs.
 fn pair(path: &str, names: [&str; 2], inner: u64, out: u64) -> Vec<T> {
     vec![
         f32s(
@@ -43,7 +43,7 @@ fn spec(shape: &[u64]) -> TensorSpec {
     TensorSpec::new(Dtype::Bf16, shape).unwrap()
 }
 
-/// What merging adds, number by number.
+/// Returns what merging adds, number by number.
 fn change(f: &AdapterFactors) -> Vec<f64> {
     let columns = f.right.len() / f.rank;
     let at = |i: usize, j: usize| -> f64 {

@@ -3,12 +3,12 @@
 use half::{bf16, f16};
 use sparse_core::{Dtype, Error, ErrorKind, Result};
 
-/// Whether [`to_f32`] takes this type.
+/// Returns whether [`to_f32`] takes this type.
 pub(super) fn is_float(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16)
 }
 
-/// Little-endian floats as binary32: exact, but for binary64, which is rounded.
+/// Converts little-endian floats to binary32: exactly, except that binary64 is rounded.
 ///
 /// # Errors
 /// `InvalidInput` for other types.

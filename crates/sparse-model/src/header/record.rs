@@ -7,20 +7,22 @@ use serde_core::de::{self, MapAccess};
 use sparse_core::{Error, Result};
 use std::borrow::Cow;
 
-/// The member that is no tensor.
+/// Name of the member that is no tensor.
 const METADATA: &str = "__metadata__";
 
 /// Most dimensions that a tensor is read with. PyTorch has at most 64.
 const MAX_DIMENSIONS: usize = 1024;
 
-/// What a header says of a tensor.
+/// Description of a tensor in a header.
 pub(super) struct RawTensor<'a> {
     pub(super) dtype: Cow<'a, str>,
     pub(super) shape: Vec<u64>,
     pub(super) data_offsets: (u64, u64),
 }
 
-/// Reads the tensors of the header `json`, in its order, names that occur twice included.
+/// Reads the tensors of the header `json`, in its order.
+///
+/// Names that occur twice are included.
 pub(super) fn read_tensors(json: &[u8]) -> Result<Vec<(Cow<'_, str>, RawTensor<'_>)>> {
     let mut wrong = None;
     let head = Head { tensors: Vec::new(), metadata: None, wrong: &mut wrong };
@@ -39,7 +41,7 @@ fn error(fault: Fault) -> Error {
     invalid(what).at_offset(LEN_BYTES + fault.offset as u64).with_source(fault)
 }
 
-/// The header as a whole.
+/// Header as a whole.
 struct Head<'a, 'w> {
     tensors: Vec<(Cow<'a, str>, RawTensor<'a>)>,
     metadata: Option<()>,
@@ -71,7 +73,7 @@ impl<'de> Record<'de> for Head<'de, '_> {
     }
 }
 
-/// An object of strings, checked and dropped: the head is kept verbatim anyway.
+/// Object of strings, checked and dropped: the head is kept verbatim anyway.
 struct Metadata;
 
 impl<'de> Record<'de> for Metadata {
@@ -90,7 +92,7 @@ impl<'de> Record<'de> for Metadata {
     }
 }
 
-/// The object that describes a tensor; members that are not known are skipped.
+/// Object that describes a tensor; members that are not known are skipped.
 #[derive(Default)]
 struct Tensor<'a> {
     dtype: Option<Cow<'a, str>>,

@@ -9,7 +9,7 @@ fn read(bytes: &[u8]) -> Result<Header> {
     read
 }
 
-/// One tensor `a` with this body.
+/// Returns a header of one tensor `a` with this body.
 fn one(body: &str, data: usize) -> Vec<u8> {
     with_header(format!(r#"{{"a":{{{body}}}}}"#).as_bytes(), &vec![0; data])
 }

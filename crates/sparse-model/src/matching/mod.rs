@@ -40,7 +40,7 @@ pub use counterpart::{Counterpart, RenameEvidence};
 use sparse_core::{CancelToken, Result, TensorSource};
 use state::Matching;
 
-/// What was found for one tensor of the target.
+/// Result of matching for one tensor of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorMatch {
     /// The tensor of the base to code it against.

@@ -5,18 +5,20 @@ use super::state::{Fit, Matching, fit};
 use sparse_core::{CancelToken, Result, TensorEntry};
 use std::collections::{BTreeMap, HashMap};
 
-/// "Replace the first by the second": prefix of the target, prefix of the base.
+/// Rule "replace the first by the second": prefix of the target, prefix of the base.
 type Rule<'a> = (&'a str, &'a str);
 
-/// The endings of a name in whole components, longest (the name itself) first. Components end at a
-/// dot, or, in names qualified by a file, at a slash or colon.
+/// Returns the endings of a name in whole components, the longest first.
+///
+/// That is the name itself. Components end at a dot, or, in names qualified by a file, at a slash
+/// or colon.
 fn endings(name: &str) -> impl Iterator<Item = &str> {
     let starts =
         name.char_indices().filter(|(_, c)| matches!(c, '.' | '/' | ':')).map(|(i, _)| i + 1);
     std::iter::once(0).chain(starts).filter_map(|start| name.get(start..)).filter(|e| !e.is_empty())
 }
 
-/// Find rules and apply them, the best supported first.
+/// Finds rules and applies them, the best supported first.
 pub(super) fn match_by_prefix(matching: &mut Matching<'_>, cancel: &CancelToken) -> Result<()> {
     let (base, target) = (matching.base.tensors(), matching.target.tensors());
     for (target_prefix, base_prefix) in rules(matching, base, target, cancel)? {
@@ -37,7 +39,7 @@ pub(super) fn match_by_prefix(matching: &mut Matching<'_>, cancel: &CancelToken)
     Ok(())
 }
 
-/// The rules that hold, by falling number of votes.
+/// Returns the rules that hold, by falling number of votes.
 fn rules<'a>(
     matching: &Matching<'_>,
     base: &'a [TensorEntry],

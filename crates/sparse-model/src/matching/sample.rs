@@ -9,17 +9,19 @@ const WINDOWS: u64 = 64;
 const WINDOW_BYTES: u64 = 1024;
 /// Elements that are compared for similarity.
 const SYMBOLS: usize = 4096;
-/// Fewer elements than this say nothing about similarity.
+/// Least number of elements that say anything about similarity.
 const MIN_SYMBOLS: usize = 16;
 /// Bytes per read of a full comparison.
 const COMPARE_BYTES: u64 = 1 << 20;
 
-/// Reads samples, with a buffer that is kept.
+/// Reader of samples, with a buffer that is kept.
 #[derive(Default)]
 pub(super) struct Sampler(Vec<u8>);
 
 impl Sampler {
-    /// A tensor of up to 64 KiB whole, of a larger one 64 windows of 1 KiB, evenly spaced, both
+    /// Reads a sample of a tensor.
+    ///
+    /// All of a tensor of up to 64 KiB; of a larger one 64 windows of 1 KiB, evenly spaced, both
     /// ends included.
     pub(super) fn sample(&mut self, source: &dyn TensorSource, index: usize) -> Result<&[u8]> {
         let entry =
@@ -40,14 +42,14 @@ impl Sampler {
         Ok(&self.0)
     }
 
-    /// A hash of the sample: equal for equal tensors, in this process.
+    /// Hashes the sample: equal for equal tensors, in this process.
     pub(super) fn hash(&mut self, source: &dyn TensorSource, index: usize) -> Result<u64> {
         let mut hasher = std::hash::DefaultHasher::new();
         hasher.write(self.sample(source, index)?);
         Ok(hasher.finish())
     }
 
-    /// The sample's elements, coarsely; `None` when there are too few.
+    /// Returns the sample's elements, coarsely; `None` when there are too few.
     pub(super) fn symbols(
         &mut self,
         source: &dyn TensorSource,
@@ -63,7 +65,10 @@ impl Sampler {
     }
 }
 
-/// Sign, exponent and three bits of mantissa; all of a small integer; a mix of a large one.
+/// Reduces an element to a symbol.
+///
+/// Of a float its sign, exponent and three bits of mantissa; all of a small integer; a mix of a
+/// large one.
 fn symbol(dtype: Dtype, bytes: &[u8]) -> u16 {
     let bits = bytes.iter().rev().fold(0u64, |bits, &b| bits << 8 | u64::from(b));
     match dtype.storage_class() {
@@ -89,7 +94,7 @@ impl Symbols {
         Symbols { counts: counts.collect(), elements }
     }
 
-    /// Cohen's kappa, where it is at least `threshold`.
+    /// Computes Cohen's kappa, where it is at least `threshold`.
     pub(super) fn kappa(&self, other: &Symbols, threshold: f64) -> Option<f64> {
         let n = self.elements.len();
         if n != other.elements.len() {
@@ -121,7 +126,7 @@ impl Symbols {
     }
 }
 
-/// Whether two tensors of one source, of the same length, have the same bytes.
+/// Returns whether two tensors of one source and length have the same bytes.
 pub(super) fn windows_equal(
     source: &dyn TensorSource,
     a: usize,

@@ -13,8 +13,9 @@ const MAX_PAIRS: usize = 1 << 22;
 /// Pairs after which the cancel token is looked at: some milliseconds of work.
 const CHECK_PAIRS: usize = 1 << 10;
 
-/// Compare what is unmatched with the bases of the same type and shape: first with those that
-/// nothing uses, each at most once, then with all.
+/// Compares unmatched tensors with bases of the same type and shape.
+///
+/// First with those that nothing uses, each at most once, then with all.
 pub(super) fn match_by_similarity(matching: &mut Matching<'_>, cancel: &CancelToken) -> Result<()> {
     for reuse in [false, true] {
         for (targets, bases) in groups(matching, reuse) {
@@ -26,7 +27,7 @@ pub(super) fn match_by_similarity(matching: &mut Matching<'_>, cancel: &CancelTo
     Ok(())
 }
 
-/// Unmatched targets and possible bases of the same type and shape.
+/// Returns unmatched targets and possible bases of the same type and shape.
 fn groups(matching: &Matching<'_>, reuse: bool) -> Vec<(Vec<usize>, Vec<usize>)> {
     type Key<'a> = (sparse_core::Dtype, &'a [u64]);
     fn key(spec: &TensorSpec) -> Key<'_> {
@@ -80,7 +81,7 @@ fn match_group(
     Ok(())
 }
 
-/// The bases most alike to target `t`.
+/// Returns the bases most alike to target `t`.
 fn best_bases(
     t: usize,
     symbols: &Symbols,

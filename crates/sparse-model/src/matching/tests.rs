@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use sparse_core::{Dtype, ErrorKind, TensorSpec};
 use std::sync::atomic::Ordering;
 
-/// Numbers that look like weights, from a small generator: about normal, of standard deviation
-/// 0.02.
+/// Returns numbers that look like weights.
+///
+/// From a small generator: about normal, of standard deviation 0.02.
 fn weights(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc_def1;
     let mut next = || {
@@ -22,7 +23,7 @@ fn bf16(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| ((v.to_bits() + 0x8000) >> 16).to_le_bytes()[..2].to_vec()).collect()
 }
 
-/// A fine-tune of `weights(seed)`.
+/// Returns a fine-tune of `weights(seed)`.
 fn tuned(seed: u64, n: usize) -> Vec<f32> {
     weights(seed, n).iter().zip(weights(seed + 1000, n)).map(|(w, d)| w + 0.02 * d).collect()
 }
@@ -237,7 +238,7 @@ fn cancelling() {
 }
 
 proptest! {
-    /// Whatever the models are: indices are in range, and what is said to fit does.
+    /// Checks that indices are in range and that counterparts fit.
     #[test]
     fn matches_are_sound(
         base in models(),

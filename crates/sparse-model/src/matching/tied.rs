@@ -8,7 +8,9 @@ use std::collections::HashMap;
 /// have many.
 const MAX_LOOKALIKES: usize = 8;
 
-/// For each tensor, the first earlier one with the same type, shape and bytes.
+/// Finds, for each tensor, the first earlier one equal to it.
+///
+/// That is of the same type, shape and bytes.
 pub(super) fn find_tied(
     source: &dyn TensorSource,
     cancel: &CancelToken,

@@ -28,7 +28,7 @@ fn open(path: &Path) -> Result<Model> {
     model
 }
 
-/// Head and tensors, in order, make up each safetensors file.
+/// Checks that head and tensors, in order, make up each safetensors file.
 fn check_whole(model: &Model) {
     for (i, file) in model.files().iter().enumerate() {
         let source = model.file_source(i).unwrap();
