@@ -6,6 +6,15 @@ use std::io::{Read, Write};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Version of the file format.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{FORMAT_VERSION, Version};
+///
+/// assert_eq!(FORMAT_VERSION, Version { major: 1, minor: 0 });
+/// assert_eq!(FORMAT_VERSION.to_string(), "1.0");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version {
     /// Changes when older readers can no longer read the file.

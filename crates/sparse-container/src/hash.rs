@@ -21,6 +21,17 @@ pub fn digest(bytes: &[u8]) -> Digest {
 /// Hasher that computes a [`Digest`] of contents that come in parts.
 ///
 /// How they are cut does not matter.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{Digester, digest};
+///
+/// let mut digester = Digester::new();
+/// digester.update(b"in two ");
+/// digester.update(b"parts");
+/// assert_eq!(digester.finish(), digest(b"in two parts"));
+/// ```
 #[derive(Clone, Default)]
 pub struct Digester(Xxh3);
 

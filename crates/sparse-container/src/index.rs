@@ -12,6 +12,17 @@ pub type Attributes = BTreeMap<u16, Vec<u8>>;
 /// Index of a delta file: everything but the payload.
 ///
 /// References between records are indices into these lists.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{Entry, FileRecord, Index, digest};
+///
+/// let mut index = Index::default();
+/// index.entries.push(Entry::bytes("empty.txt", 0, digest(b""), Vec::new()));
+/// index.files.push(FileRecord::new("empty.txt", digest(b""), vec![0]));
+/// assert_eq!(index.file_len(&index.files[0]), 0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Index {
@@ -32,6 +43,15 @@ pub struct Index {
 }
 
 /// Origin of a delta: for people, except for `parent`.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::Provenance;
+///
+/// let origin = Provenance::new("my-tool 1.0", "org/base", "org/tuned");
+/// assert_eq!((&*origin.base_id, origin.parent), ("org/base", None));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Provenance {
@@ -78,6 +98,15 @@ pub enum BaseKind {
 }
 
 /// Tensor or file of the base that the delta refers to.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{BaseEntry, BaseKind, digest};
+///
+/// let config = BaseEntry::file("config.json", 2, digest(b"{}"));
+/// assert_eq!((config.kind, config.spec.byte_len()), (BaseKind::File, 2));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BaseEntry {
@@ -131,6 +160,20 @@ pub enum EntryKind {
 }
 
 /// Tensor, or run of bytes, that can be restored.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{Entry, Piece, PieceSource, digest};
+/// use sparse_core::{Dtype, TensorSpec};
+///
+/// // A tensor that is the base's, unchanged.
+/// let source = PieceSource::Base { base: 0, offset: 0 };
+/// let spec = TensorSpec::new(Dtype::U8, [3])?;
+/// let entry = Entry::tensor("w", spec, digest(&[1, 2, 3]), vec![Piece { len: 3, source }]);
+/// assert_eq!(entry.pieces.len(), 1);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {

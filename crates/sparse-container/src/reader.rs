@@ -10,6 +10,19 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 /// Open delta file: its index, checked, and access to the payload from any number of threads.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{FORMAT_VERSION, Index, Reader, Writer};
+/// use sparse_core::Limits;
+///
+/// let file = Writer::new(Vec::new())?.finish(&Index::default())?;
+/// let reader = Reader::open(file, &Limits::default())?;
+/// assert_eq!(reader.version(), FORMAT_VERSION);
+/// assert!(reader.index().entries.is_empty());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Reader<S> {
     source: S,

@@ -13,6 +13,21 @@ use std::io::Write;
 ///
 /// A file is complete only after [`finish`](Self::finish). Callers that write to a disk should
 /// write beside the final name and rename.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{Index, Reader, Writer};
+/// use sparse_core::Limits;
+///
+/// let mut writer = Writer::new(Vec::new())?;
+/// let blob = writer.append(b"a blob")?;
+/// let file = writer.finish(&Index::default())?;
+///
+/// let reader = Reader::open(file, &Limits::default())?;
+/// assert_eq!(&*reader.read_blob(&blob, 100)?, b"a blob");
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Writer<W> {
     out: W,

@@ -82,6 +82,18 @@ pub struct AdapterFactors {
 }
 
 /// Adapter on disk, opened for reading.
+///
+/// # Examples
+///
+/// ```no_run
+/// use sparse_model::Adapter;
+///
+/// let adapter = Adapter::open("my-lora")?;
+/// for module in adapter.modules() {
+///     println!("{}: rank {}", module.path, module.rank);
+/// }
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Adapter {
     model: Model,
@@ -263,7 +275,7 @@ enum Part {
     Magnitude,
 }
 
-/// Splits a tensor's name into the path of the module, its kind, and which of its tensors it is.
+/// Splits a tensor's name into module, kind and part.
 ///
 /// Names are as PEFT saves them, or with the name of the adapter behind the part, as in its memory
 /// (`lora_A.default.weight`).

@@ -12,6 +12,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Place where model ids are looked up.
+///
+/// # Examples
+///
+/// ```no_run
+/// use sparse_model::{HubCache, OpenOptions};
+///
+/// let mut options = OpenOptions::default();
+/// options.cache = HubCache::At("/data/hub".into());
+/// let model = options.open("org/name@main")?;
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HubCache {

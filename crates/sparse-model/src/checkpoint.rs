@@ -4,7 +4,7 @@ use sparse_core::{ByteSource, Error, Result, TensorSource};
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-/// A file of a [`Checkpoint`].
+/// File of a [`Checkpoint`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelFile {
     /// Its path below the root, with `/` on every system.
@@ -15,7 +15,7 @@ pub struct ModelFile {
     pub kind: FileKind,
 }
 
-/// What a file holds.
+/// Content of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileKind {
@@ -40,7 +40,7 @@ pub struct Warning {
     pub message: String,
 }
 
-/// Where a tensor lies.
+/// Place of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorLocation<'a> {
     /// Index into [`Checkpoint::files`].
@@ -51,7 +51,7 @@ pub struct TensorLocation<'a> {
     pub offset: u64,
 }
 
-/// Tensors that lie in files, among other files: what a delta is made from and restored against.
+/// Tensors that lie in files, among other files: a target of a delta, or its base.
 ///
 /// [`Model`](crate::Model) is one on disk; [`TensorFile`](crate::TensorFile) makes one of any
 /// [`TensorSource`].
@@ -75,15 +75,18 @@ pub struct TensorLocation<'a> {
 /// # Ok::<(), sparse_core::Error>(())
 /// ```
 pub trait Checkpoint: TensorSource {
-    /// Returns what people call the model: its id in the Hugging Face cache, the last part of its
-    /// path, or nothing.
+    /// Returns the model's name for people.
+    ///
+    /// That is its id in the Hugging Face cache, the last part of its path, or nothing.
     fn name(&self) -> String;
 
-    /// Returns whether the model is a single file, named directly, rather than a folder.
+    /// Returns whether the model is a single file, named directly.
     fn is_file(&self) -> bool;
 
-    /// Returns whether the files are made up from the tensors, and exist nowhere. A delta against
-    /// such a base refers to its tensors alone, so that any files with these tensors do.
+    /// Returns whether the files are made up from the tensors, and exist nowhere.
+    ///
+    /// A delta against such a base refers to its tensors alone, so that any files with these
+    /// tensors do.
     fn is_virtual(&self) -> bool {
         false
     }
@@ -91,7 +94,9 @@ pub trait Checkpoint: TensorSource {
     /// Lists every file, sorted by path (by bytes).
     fn files(&self) -> &[ModelFile];
 
-    /// Lists folders with nothing in them, by their path below the root with `/`, sorted.
+    /// Lists the folders with nothing in them, by path, sorted.
+    ///
+    /// Paths are below the root, with `/`.
     fn empty_folders(&self) -> &[String] {
         &[]
     }
@@ -115,8 +120,10 @@ pub trait Checkpoint: TensorSource {
         file.path.clone()
     }
 
-    /// Lists the paths that hold the model, links resolved: its root and whatever lies outside of
-    /// it. `sparse_output::refuse_inside` should be given them before anything is written.
+    /// Lists the paths that hold the model, links resolved.
+    ///
+    /// They are its root and whatever lies outside of it. Give them to
+    /// `sparse_output::refuse_inside` before anything is written.
     ///
     /// # Errors
     /// `Io` or `NotFound` when a path cannot be resolved (any more).
@@ -124,8 +131,9 @@ pub trait Checkpoint: TensorSource {
         Ok(Vec::new())
     }
 
-    /// Reads the head of safetensors file `file`: its bytes before the first tensor, verbatim.
-    /// Empty for a plain file.
+    /// Reads the head of safetensors file `file`: its bytes before the first tensor.
+    ///
+    /// Verbatim; empty for a plain file.
     ///
     /// # Errors
     /// `InvalidArgument` when there is no such file; what reading reports.

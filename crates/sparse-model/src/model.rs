@@ -13,12 +13,12 @@ use sparse_core::{
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-/// How to open a model.
+/// Options for opening a model.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct OpenOptions {
-    /// Map files into memory instead of reading them by position: tensors are then borrowed without
-    /// a copy. Off by default; without feature `mmap` it has no effect.
+    /// Maps files into memory instead of reading them by position: tensors are then borrowed
+    /// without a copy. Off by default; without feature `mmap` it has no effect.
     ///
     /// It asks of the caller that nobody writes to or truncates the files while the model is open
     /// (replacing them by rename is fine). If someone does, results are wrong, and reading past the
@@ -26,18 +26,20 @@ pub struct OpenOptions {
     /// short is an error, and is as fast: mapping is for programs that borrow tensors for long and
     /// own the files.
     pub mmap: bool,
-    /// Where model ids are looked up.
+    /// Place where model ids are looked up.
     pub cache: HubCache,
     /// Files and folders to leave out, by their path below the root (with `/`). Empty by default:
     /// every file counts.
     pub exclude: Vec<String>,
-    /// In a folder, take a `.safetensors` file that was cut short, or is a Git LFS pointer, as a
+    /// Takes a `.safetensors` file of a folder that was cut short, or is a Git LFS pointer, as a
     /// plain file with a warning, instead of reporting an error.
     pub allow_incomplete: bool,
 }
 
 impl OpenOptions {
-    /// Returns the defaults with [`mmap`](Self::mmap) on, whose contract the caller keeps.
+    /// Returns the defaults with [`mmap`](Self::mmap) on.
+    ///
+    /// The caller keeps its contract.
     #[must_use]
     pub fn mapped() -> OpenOptions {
         OpenOptions { mmap: true, ..OpenOptions::default() }
@@ -67,7 +69,7 @@ impl OpenOptions {
     }
 }
 
-/// A model on disk, opened for reading.
+/// Model on disk, opened for reading.
 ///
 /// The tensors of all its safetensors files are one [`TensorSource`]. A name that occurs in several
 /// files is qualified there, `unet/model.safetensors:conv.weight`;
@@ -84,7 +86,7 @@ pub struct Model {
     warnings: Vec<Warning>,
 }
 
-/// Where a tensor lies; `name_start` is where its plain name begins within the entry's.
+/// Place of a tensor; `name_start` is where its plain name begins within the entry's.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     file: usize,
@@ -271,7 +273,7 @@ impl Checkpoint for Model {
     }
 }
 
-/// Whether a `.safetensors` file of a folder may be taken as plain bytes.
+/// Returns whether a `.safetensors` file of a folder may be taken as plain bytes.
 ///
 /// Odd files are kept as they are. A download that was cut short is not: whoever compresses it
 /// wants to know.
@@ -319,7 +321,7 @@ impl Builder {
         self.sources.push(source);
     }
 
-    /// Every shard that an index names must be there.
+    /// Checks that every shard that an index names is there.
     fn check_indices(&mut self) -> Result<()> {
         let mut warnings = Vec::new();
         for (file, source) in self.files.iter().zip(&self.sources) {
@@ -401,7 +403,7 @@ impl Builder {
         })
     }
 
-    /// Make names unique: those that occur more than once get their file in front.
+    /// Makes names unique: those that occur more than once get their file in front.
     fn qualify(&mut self) -> Result<()> {
         // A qualified name may, in theory, be the plain name of another tensor, which is then
         // qualified too.

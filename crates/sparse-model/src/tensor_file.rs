@@ -8,11 +8,12 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// The one file's name: what loaders look for.
+/// Name of the one file: what loaders look for.
 const NAME: &str = "model.safetensors";
 
-/// Lays out the tensors of any [`TensorSource`] as one safetensors file, so that they can be
-/// compressed without being written to disk first.
+/// [`Checkpoint`] of the tensors of any [`TensorSource`], laid out as one safetensors file.
+///
+/// They can then be compressed without being written to disk first.
 ///
 /// What a delta of it restores is the file `model.safetensors`, byte for byte as the `safetensors`
 /// crate would have serialised the same tensors and metadata.
@@ -35,7 +36,7 @@ const NAME: &str = "model.safetensors";
 pub struct TensorFile<'a> {
     tensors: &'a dyn TensorSource,
     head: Vec<u8>,
-    /// Of each tensor, by index: its first byte in the file.
+    /// First byte in the file of each tensor, by index.
     offsets: Vec<u64>,
     files: [ModelFile; 1],
 }
@@ -86,8 +87,9 @@ impl<'a> TensorFile<'a> {
         Ok(TensorFile { tensors, head, offsets, files })
     }
 
-    /// The tensors that end after `offset` of the file, in order of offset, each with its bytes in
-    /// the file.
+    /// Returns the tensors that end after `offset` of the file.
+    ///
+    /// In order of offset, each with its bytes in the file.
     fn after(&self, offset: u64) -> impl Iterator<Item = (usize, Range<u64>)> {
         let order = match self.files.first().map(|f| &f.kind) {
             Some(FileKind::Safetensors { tensors, .. }) => &**tensors,
@@ -207,15 +209,17 @@ impl Checkpoint for TensorFile<'_> {
     }
 }
 
-/// Orders tensors, given in order of name, as the `safetensors` crate lays them out: wide types
-/// first, so that all lie at multiples of their width; then by name.
+/// Orders tensors as the `safetensors` crate lays them out.
+///
+/// They are given in order of name. Wide types come first, so that all lie at multiples of their
+/// width; then names count.
 fn file_order<'a>(specs: impl Iterator<Item = &'a TensorSpec>) -> Vec<usize> {
     let mut order: Vec<_> = specs.map(|s| Reverse(rank(s.dtype()))).zip(0..).collect();
     order.sort();
     order.into_iter().map(|(_, index)| index).collect()
 }
 
-/// The place of a type in the order of the `safetensors` crate, which sorts by it.
+/// Returns the place of a type in the order of the `safetensors` crate.
 fn rank(dtype: Dtype) -> usize {
     const NAMES: [&str; 22] = [
         "BOOL",
@@ -244,8 +248,10 @@ fn rank(dtype: Dtype) -> usize {
     NAMES.iter().position(|&n| n == dtype.name()).unwrap_or(NAMES.len())
 }
 
-/// Writes the head of a safetensors file: length and JSON, for `tensors` in the order in which they
-/// lie in the file. Padded with spaces, so that the first tensor begins at a multiple of 8 bytes.
+/// Writes the head of a safetensors file: length and JSON.
+///
+/// `tensors` are in the order in which they lie in the file. The head is padded with spaces, so
+/// that the first tensor begins at a multiple of 8 bytes.
 ///
 /// # Errors
 /// `InvalidArgument` for a tensor called `__metadata__`.
@@ -322,7 +328,7 @@ mod tests {
         }
     }
 
-    /// Tensors of several types, and the file that the `safetensors` crate makes of them.
+    /// Returns tensors of several types, and the `safetensors` crate's file of them.
     fn example(metadata: &BTreeMap<String, String>) -> (Vec<u8>, Vec<u8>) {
         let any = file_bytes(&[
             u8s("z", b"xyz"),

@@ -14,6 +14,21 @@ use tempfile::TempDir;
 ///
 /// Files are created inside by checked relative paths and written by position, from any number of
 /// threads. Dropped without [`commit`](AtomicDir::commit), it leaves nothing behind.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_output::{AtomicDir, Overwrite};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("model");
+/// let dir = AtomicDir::create(&path, Overwrite::Refuse)?;
+/// dir.create_file("onnx/config.json", 2)?.write_all_at(0, b"{}")?;
+/// assert!(!path.exists());
+/// dir.commit()?;
+/// assert_eq!(std::fs::read(path.join("onnx/config.json")).unwrap(), b"{}");
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct AtomicDir {
     target: Target,

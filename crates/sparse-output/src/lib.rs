@@ -48,6 +48,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Behaviour when the output exists.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::ErrorKind;
+/// use sparse_output::{AtomicFile, Overwrite};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("report.txt");
+/// std::fs::write(&path, "old").unwrap();
+/// let refused = AtomicFile::create(&path, Overwrite::Refuse).unwrap_err();
+/// assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Overwrite {

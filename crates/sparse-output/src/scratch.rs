@@ -9,6 +9,20 @@ use tempfile::TempDir;
 ///
 /// What a process that was killed left of one is removed when the next of the same name is made in
 /// the same place, or by [`remove_leftovers`](ScratchDir::remove_leftovers).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_output::ScratchDir;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// let scratch = ScratchDir::create(folder.path(), "sort")?;
+/// let path = scratch.path().to_owned();
+/// std::fs::write(path.join("runs"), [0; 100]).unwrap();
+/// drop(scratch);
+/// assert!(!path.exists());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ScratchDir {
     temp: Temp<TempDir>,

@@ -1,6 +1,18 @@
 //! A budget of bytes, spread over tensors so that the least error is left.
 
 /// Size and error of one way to code something.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_select::{RatePoint, allocate_budget};
+///
+/// let point = |bytes, error| RatePoint { bytes, error };
+/// // Two tensors, each to be stored small or exactly; there is room for one of them to be exact.
+/// let a = vec![point(10.0, 5.0), point(100.0, 0.0)];
+/// let b = vec![point(10.0, 80.0), point(100.0, 0.0)];
+/// assert_eq!(allocate_budget(&[a, b], 120.0), Some(vec![0, 1]));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RatePoint {
     /// Its size, in bytes.

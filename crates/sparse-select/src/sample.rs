@@ -13,6 +13,18 @@ const VECTOR_BLOCK: u64 = 256;
 ///
 /// It takes one run from each of many equal strata, at a place in it that a generator chooses. The
 /// same seed picks the same elements, on every machine.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::Segment;
+/// use sparse_select::Sampler;
+///
+/// let matrix = Segment { rows: 1000, row_len: 64 };
+/// let (sample, runs) = Sampler::new(1).pick(matrix, 0.1);
+/// assert_eq!(sample.row_len, 64);
+/// assert_eq!(runs.len() as u64, sample.rows);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sampler {
     state: u64,

@@ -21,6 +21,17 @@ pub enum Goal {
 }
 
 /// Facts about weights before anything is tried.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Dtype, Segment};
+/// use sparse_select::Subject;
+///
+/// let segment = Segment { rows: 384, row_len: 384 };
+/// let subject = Subject { dtype: Dtype::Bf16, base: Some(Dtype::Bf16), segment, ratio: 1.0 };
+/// assert!(subject.is_matrix());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Subject {
     /// Type of the weights.

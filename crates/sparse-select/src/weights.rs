@@ -6,6 +6,15 @@ use std::ops::Range;
 
 /// Error that restoring a sample left, and the change that it is relative to: squared Frobenius
 /// norms.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_select::Measured;
+///
+/// let measured = Measured { error: 1.0, change: 4.0 };
+/// assert_eq!(measured.relative(), 0.5);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Measured {
     /// Squared norm of restored minus original weights.
@@ -69,6 +78,18 @@ pub trait Weights: Sync {
 }
 
 /// [`Weights`] in memory, against a base in memory or none.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Dtype, Segment};
+/// use sparse_select::{InMemory, Weights};
+///
+/// let vector = Segment { rows: 1, row_len: 2 };
+/// let weights = InMemory::new(Dtype::U8, vector, &[1, 2], Some((Dtype::U8, &[1, 1])))?;
+/// assert_eq!(weights.base_dtype(), Some(Dtype::U8));
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct InMemory<'a> {
     dtype: Dtype,
@@ -156,6 +177,20 @@ pub struct Rows<'a> {
 }
 
 /// Sample of weights, read into memory.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Dtype, Segment};
+/// use sparse_select::{InMemory, Sample};
+///
+/// let target: Vec<u8> = (0..=255).collect();
+/// let weights = InMemory::new(Dtype::U8, Segment { rows: 16, row_len: 16 }, &target, None)?;
+/// // As many elements as there are: everything.
+/// let sample = Sample::draw(&weights, 256, false)?;
+/// assert_eq!((sample.target, sample.scale), (target.clone(), 1.0));
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// The sample as a unit of one segment.

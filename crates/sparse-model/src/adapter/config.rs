@@ -10,6 +10,16 @@ use std::borrow::Cow;
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
 /// Configuration of an adapter, as far as it matters for a merge.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_model::AdapterConfig;
+///
+/// let config = AdapterConfig::parse(br#"{"peft_type": "LORA", "r": 8, "lora_alpha": 16}"#)?;
+/// assert_eq!(config.scale("model.layers.0.self_attn.q_proj", 8)?, 2.0);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AdapterConfig {

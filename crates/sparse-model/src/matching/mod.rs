@@ -41,6 +41,25 @@ use sparse_core::{CancelToken, Result, TensorSource};
 use state::Matching;
 
 /// Result of matching for one tensor of the target.
+///
+/// # Examples
+///
+/// ```
+/// use safetensors::{Dtype, SafeTensors, serialize, tensor::TensorView};
+/// use sparse_core::CancelToken;
+/// use sparse_model::{Counterpart, SafeTensorsSource, match_tensors};
+///
+/// let file = |rows: usize| {
+///     let weights = vec![7; 4 * rows];
+///     serialize([("w", TensorView::new(Dtype::U8, vec![rows, 4], &weights).unwrap())], None)
+/// };
+/// let (base, target) = (file(2).unwrap(), file(3).unwrap());
+/// let source = |file| SafeTensorsSource::new(&SafeTensors::deserialize(file).unwrap());
+/// let found = match_tensors(&source(&base)?, &source(&target)?, &CancelToken::new())?;
+/// // A row was added.
+/// assert_eq!(found[0].counterpart, Counterpart::Rows { base: 0, rows: 2 });
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorMatch {
     /// The tensor of the base to code it against.
