@@ -51,7 +51,9 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Error relative to the original change; infinite where something was lost of no change.
+    /// Returns the error relative to the original change.
+    ///
+    /// Infinite where something was lost of no change.
     pub fn relative_error(&self) -> f64 {
         match self.error / self.change {
             _ if self.error == 0.0 => 0.0,
@@ -61,13 +63,16 @@ impl Certificate {
         }
     }
 
-    /// Size of the restored change relative to the original one; 1 where there was none.
+    /// Returns the ratio of the norms of restored and original change.
+    ///
+    /// 1 where there was no change.
     pub fn norm_ratio(&self) -> f64 {
         if self.change == 0.0 && self.restored == 0.0 { 1.0 } else { self.restored / self.change }
     }
 
-    /// Cosine of the angle between original and restored change; 1 where both are nothing, 0 where
-    /// one is.
+    /// Returns the cosine of the angle between original and restored change.
+    ///
+    /// 1 where both are zero, 0 where one is.
     pub fn cosine(&self) -> f64 {
         let product = self.change * self.restored;
         if product == 0.0 {
@@ -77,20 +82,22 @@ impl Certificate {
         ((a * a + b * b - c * c) / (2.0 * product)).clamp(-1.0, 1.0)
     }
 
-    /// Share of the weights that come back bit for bit.
+    /// Returns the share of the weights that come back bit for bit.
     pub fn exact_rate(&self) -> f64 {
         if self.weights == 0 { 1.0 } else { self.exact as f64 / self.weights as f64 }
     }
 
-    /// Whether two measurements agree, but for the rounding of stored numbers.
+    /// Returns whether two measurements agree, up to the rounding of stored numbers.
     pub fn agrees(&self, other: &Certificate) -> bool {
         self.errors_agree(other)
             && near(self.change, other.change)
             && near(self.restored, other.restored)
     }
 
-    /// Whether two measurements agree in everything that does not depend on what the change is
-    /// relative to: counts, distances, and the norm of the error.
+    /// Returns whether two measurements agree in all that does not need the change.
+    ///
+    /// Those are counts, distances, and the norm of the error; what the change is relative to does
+    /// not matter to them.
     pub fn errors_agree(&self, other: &Certificate) -> bool {
         let counts = |c: &Certificate| (c.weights, c.exact, c.max_ulps, c.p99_ulps);
         counts(self) == counts(other)
@@ -98,13 +105,15 @@ impl Certificate {
             && near(self.max_error, other.max_error)
     }
 
-    /// Whether it can be true of a tensor of `weights` weights whose restored change has the norm
-    /// `restored`: norms obey the triangle inequality, counts the number of weights.
+    /// Returns whether it can be true of a tensor of `weights` weights.
+    ///
+    /// The restored change has the norm `restored`. Norms obey the triangle inequality, counts the
+    /// number of weights.
     pub fn is_plausible(&self, weights: u64, restored: f64) -> bool {
         self.is_consistent(weights) && near(self.restored, restored)
     }
 
-    /// Whether its numbers can be true of any tensor of `weights` weights.
+    /// Returns whether its numbers can be true of any tensor of `weights` weights.
     pub fn is_consistent(&self, weights: u64) -> bool {
         let slack = 1e-5 * (self.change + self.restored + self.error) + TINY;
         let sides = [self.change, self.restored, self.error];
@@ -127,7 +136,7 @@ impl Certificate {
         }
     }
 
-    /// Read the serial form, which must fill `input`.
+    /// Reads the serial form, which must fill `input`.
     ///
     /// # Errors
     /// `Corrupt` or `Truncated`.
@@ -162,7 +171,7 @@ impl Certificate {
     }
 }
 
-/// Whether two norms are equal, but for their rounding to binary32.
+/// Returns whether two norms are equal up to their rounding to binary32.
 fn near(a: f64, b: f64) -> bool {
     let stored = |x: f64| x.min(f32::MAX.into());
     let (a, b) = (stored(a), stored(b));
@@ -247,7 +256,7 @@ impl Tally {
         Ok(())
     }
 
-    /// Add what another one found.
+    /// Adds what another tally found.
     pub fn merge(&mut self, other: &Tally) {
         self.weights += other.weights;
         self.exact += other.exact;
@@ -260,7 +269,7 @@ impl Tally {
         self.bins.iter_mut().zip(&other.bins).for_each(|(a, b)| *a += b);
     }
 
-    /// What was found.
+    /// Returns the certificate of all weights observed.
     pub fn certificate(&self) -> Certificate {
         let rare = self.weights / 100;
         let (mut above, mut p99) = (0, 0);
@@ -363,7 +372,7 @@ fn is_nan<R: Real>(word: u64) -> bool {
     R::is_special(word) && word & ((1 << R::MANTISSA) - 1) != 0
 }
 
-/// Units in the last place between two words, in the order of the type.
+/// Computes the units in the last place between two words, in the type's order.
 #[inline(always)]
 pub(crate) fn distance<R: Real>(a: u64, b: u64) -> u64 {
     let order = |w: u64| {
@@ -383,7 +392,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against the definitions, in plain arithmetic.
+        /// Compares a certificate with its definitions, in plain arithmetic.
         #[test]
         fn is_what_it_says(words in prop::collection::vec((-10f32..10.0, -1f32..1.0,
             -0.1f32..0.1), 1..200)) {
@@ -471,7 +480,7 @@ mod tests {
         assert!(!c.is_plausible(1000, c.restored * 1.01));
     }
 
-    /// Original, restored and base weights, binary32.
+    /// Returns original, restored and base weights, binary32.
     fn certified(words: &[[f32; 3]]) -> Certificate {
         let of = |i: usize| bytes(&words.iter().map(|w| w[i].to_bits()).collect::<Vec<_>>());
         let mut tally = Tally::default();

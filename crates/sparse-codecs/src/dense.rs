@@ -61,22 +61,26 @@ pub(crate) fn narrowed(numbers: &[f64]) -> Vec<f32> {
     numbers.iter().map(|&x| x as f32).collect()
 }
 
-/// Computes the Gram matrix `m^T m` in double precision, where `m` has `columns` columns.
+/// Computes the Gram matrix `m^T m` in double precision.
+///
+/// `m` has `columns` columns.
 pub(crate) fn gram(m: &[f32], columns: usize) -> Vec<f64> {
     let m = widened(m);
     let m = view(&m, columns);
     product(m.transpose(), m)
 }
 
-/// Computes the inner products of the rows of `a` with those of `b`, `columns` numbers each, in
-/// double precision.
+/// Computes the inner products of the rows of `a` with those of `b`.
+///
+/// Rows have `columns` numbers; sums are in double precision.
 #[cfg(feature = "low-rank-encode")]
 pub(crate) fn inner_products(a: &[f32], b: &[f32], columns: usize) -> Vec<f64> {
     product(view(&widened(a), columns), view(&widened(b), columns).transpose())
 }
 
-/// Replaces the rows, `columns` numbers each, by an orthonormal basis of a space that contains
-/// them, the leading ones first (Householder QR in double precision).
+/// Replaces the rows by an orthonormal basis of a space that contains them.
+///
+/// Rows have `columns` numbers; the leading ones come first (Householder QR in double precision).
 ///
 /// Rows that depend on earlier ones become arbitrary directions. There must be at most as many
 /// rows as columns.
@@ -117,8 +121,9 @@ pub(crate) fn orthonormalise(rows: &mut [f32], columns: usize) {
     rows.iter_mut().zip(&basis).for_each(|(row, &x)| *row = x as f32);
 }
 
-/// Computes the eigenvalues (descending) and eigenvectors (one per row) of a symmetric matrix of
-/// `n` rows.
+/// Computes eigenvalues and eigenvectors of a symmetric matrix of `n` rows.
+///
+/// Values descend; there is one vector per row.
 ///
 /// A matrix that is not finite has eigenvalues of zero.
 pub(crate) fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
@@ -149,7 +154,9 @@ pub(crate) fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
     (values, vectors)
 }
 
-/// Makes pseudo-random numbers of mean zero, about normally distributed, from a fixed seed.
+/// Makes pseudo-random numbers, about normal, from a fixed seed.
+///
+/// Their mean is zero.
 pub(crate) fn noise(len: usize) -> Vec<f32> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut uniform = || {

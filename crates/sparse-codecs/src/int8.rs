@@ -22,7 +22,7 @@ impl Int8 {
     /// The codec's number in files.
     pub const ID: CodecId = CodecId(5);
 
-    /// The codec; it has no settings.
+    /// Creates the codec; it has no settings.
     pub const fn new() -> Self {
         Int8 { info: CodecInfo::new(Self::ID, "int8", Fidelity::Lossy, BaseUse::Optional) }
     }

@@ -12,7 +12,7 @@ const SVD: CodecId = CodecId(9);
 /// The number of the codec `low-rank`, likewise.
 const LOW_RANK: CodecId = CodecId(3);
 
-/// Whether a codec has a first layer of its own.
+/// Returns whether a codec has a first layer of its own.
 pub fn has_layers(codec: CodecId) -> bool {
     codec == SVD || codec == LOW_RANK
 }
@@ -22,7 +22,7 @@ pub fn has_layers(codec: CodecId) -> bool {
 pub struct FirstLayer(Box<dyn ChunkDecoder>);
 
 impl FirstLayer {
-    /// The first layer of a decoder of a codec that [has layers](has_layers).
+    /// Takes the first layer of a decoder of a codec that [has layers](has_layers).
     pub fn of(decoder: Box<dyn ChunkDecoder>) -> FirstLayer {
         FirstLayer(decoder)
     }

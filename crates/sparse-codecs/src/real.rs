@@ -16,10 +16,10 @@ pub(crate) trait Real: Copy + Send + Sync + 'static {
     /// Exponent bias.
     const BIAS: i32;
 
-    /// The value of a word that is finite.
+    /// Returns the value of a word that is finite.
     fn value(word: u64) -> f64;
 
-    /// The word nearest to a value; infinite beyond the type's range.
+    /// Returns the word nearest to a value; infinite beyond the type's range.
     fn round(value: f64) -> u64;
 
     /// Returns whether a word is infinite or NaN.
@@ -29,7 +29,7 @@ pub(crate) trait Real: Copy + Send + Sync + 'static {
         word & exponent == exponent
     }
 
-    /// The exponent field.
+    /// Returns the exponent field.
     #[inline(always)]
     fn exponent(word: u64) -> i32 {
         ((word & !Self::W::SIGN) >> Self::MANTISSA) as i32
@@ -47,7 +47,7 @@ pub(crate) struct F16;
 pub(crate) struct F32;
 
 impl Bf16 {
-    /// The number of a word, exactly.
+    /// Returns the number of a word, exactly.
     #[inline(always)]
     pub(crate) fn widen(word: u32) -> f32 {
         f32::from_bits(word << 16)
@@ -55,7 +55,9 @@ impl Bf16 {
 }
 
 impl F16 {
-    /// The number of a word that is finite, exactly; for others some large number.
+    /// Returns the number of a word that is finite, exactly.
+    ///
+    /// For others some large number.
     #[inline(always)]
     pub(crate) fn widen(word: u32) -> f32 {
         let magnitude = word & 0x7fff;
@@ -130,12 +132,12 @@ impl Real for F32 {
     }
 }
 
-/// Whether there is a [`Real`] for the type.
+/// Returns whether there is a [`Real`] for the type.
 pub(crate) fn is_real(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::Bf16 | Dtype::F16 | Dtype::F32)
 }
 
-/// Whether a base of this type can be cast to a real type.
+/// Returns whether a base of this type can be cast to a real type.
 pub(crate) fn is_castable(dtype: Dtype) -> bool {
     matches!(dtype.storage_class(), DtypeClass::Float { .. }) && dtype != Dtype::C64
 }

@@ -3,8 +3,9 @@
 use sparse_select::Scheme;
 use std::sync::Arc;
 
-/// Returns the schemes of the codecs of this build, in the order in which a selector should try
-/// them.
+/// Returns the schemes of the codecs of this build.
+///
+/// In the order in which a selector should try them.
 ///
 /// # Examples
 /// ```

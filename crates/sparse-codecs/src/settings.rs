@@ -14,7 +14,7 @@ pub(crate) fn none(value: Option<f64>) -> Result<()> {
     }
 }
 
-/// Returns how much longer rows and columns of the whole are than those of the sample.
+/// Returns how much longer rows and columns of the whole are than the sample's.
 #[cfg(any(feature = "low-rank-encode", feature = "svd-encode"))]
 pub(crate) fn factor_growth(sample: &UnitSpec, whole: Segment) -> f64 {
     let len = |s: Segment| (s.rows + s.row_len) as f64;

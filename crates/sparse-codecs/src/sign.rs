@@ -21,7 +21,7 @@ impl Sign {
     /// The codec's number in files.
     pub const ID: CodecId = CodecId(7);
 
-    /// The codec; it has no settings.
+    /// Creates the codec; it has no settings.
     pub const fn new() -> Self {
         Sign { info: CodecInfo::new(Self::ID, "sign", Fidelity::Lossy, BaseUse::Optional) }
     }

@@ -23,8 +23,10 @@ impl Sparse {
     /// The codec's number in files.
     pub const ID: CodecId = CodecId(4);
 
-    /// Drop as much as a relative error of `error` (Frobenius norm, of each segment's change)
-    /// allows. Zero drops nothing.
+    /// Creates a codec that drops changes up to a relative error of `error`.
+    ///
+    /// The error is a Frobenius norm, relative to that of each segment's change. Zero drops
+    /// nothing.
     pub const fn new(error: f64) -> Self {
         let info = CodecInfo::new(Self::ID, "sparse", Fidelity::Lossy, BaseUse::Optional);
         Sparse { info, error }
@@ -39,7 +41,7 @@ quantised!(Sparse);
 crate::packed::codec_calls!(Sparse::default());
 
 impl Default for Sparse {
-    /// One fifth of the change may be lost.
+    /// Returns a codec that may lose one fifth of the change.
     fn default() -> Self {
         Self::new(0.2)
     }

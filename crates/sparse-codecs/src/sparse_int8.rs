@@ -28,12 +28,14 @@ impl SparseInt8 {
     const INFO: CodecInfo =
         CodecInfo::new(Self::ID, "sparse-int8", Fidelity::Lossy, BaseUse::Optional);
 
-    /// Keep the relative error (Frobenius norm, of each segment's change) at or below `error`.
+    /// Creates a codec that keeps the relative error at or below `error`.
+    ///
+    /// The error is a Frobenius norm, relative to that of each segment's change.
     pub const fn within(error: f64) -> Self {
         SparseInt8 { info: Self::INFO, error: Some(error), bound: None }
     }
 
-    /// Keep the error of each weight at or below `bound`.
+    /// Creates a codec that keeps the error of each weight at or below `bound`.
     pub const fn within_absolute(bound: f64) -> Self {
         SparseInt8 { info: Self::INFO, error: None, bound: Some(bound) }
     }
@@ -47,7 +49,7 @@ quantised!(SparseInt8);
 crate::packed::codec_calls!(SparseInt8::default());
 
 impl Default for SparseInt8 {
-    /// One twentieth of the change may be lost.
+    /// Returns a codec that may lose one twentieth of the change.
     fn default() -> Self {
         Self::within(0.05)
     }

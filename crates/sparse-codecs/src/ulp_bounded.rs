@@ -22,7 +22,7 @@ impl UlpBounded {
     /// The codec's number in files.
     pub const ID: CodecId = CodecId(8);
 
-    /// Keep each weight within `ulps` units in the last place.
+    /// Creates a codec that keeps weights within `ulps` units in the last place.
     pub const fn new(ulps: u32) -> Self {
         let fidelity = Fidelity::UlpBounded(ulps);
         let info = CodecInfo::new(Self::ID, "ulp-bounded", fidelity, BaseUse::Optional);
@@ -38,7 +38,7 @@ quantised!(UlpBounded);
 crate::packed::codec_calls!(UlpBounded::default());
 
 impl Default for UlpBounded {
-    /// One unit.
+    /// Returns a codec with a bound of one unit.
     fn default() -> Self {
         Self::new(1)
     }

@@ -5,7 +5,9 @@ use crate::real::{Real, is_real, with_real};
 use crate::word::Word;
 use sparse_core::Dtype;
 
-/// The value of a weight, from its bytes; not a number for other types and lengths.
+/// Returns the value of a weight, from its bytes.
+///
+/// NaN for other types and lengths.
 pub fn value(dtype: Dtype, bytes: &[u8]) -> f64 {
     fn of<R: Real>(bytes: &[u8]) -> f64 {
         R::value(R::W::load(bytes))
@@ -16,7 +18,7 @@ pub fn value(dtype: Dtype, bytes: &[u8]) -> f64 {
     with_real!(dtype, of, bytes)
 }
 
-/// Append the weight nearest to a value; nothing for other types.
+/// Appends the weight nearest to a value; nothing for other types.
 pub fn put(dtype: Dtype, value: f64, out: &mut Vec<u8>) {
     fn round<R: Real>(value: f64) -> u64 {
         R::round(value)

@@ -17,10 +17,10 @@ pub(crate) trait Word: Copy + Default + Send + Sync + 'static {
     /// The sign bit.
     const SIGN: u64 = 1 << (Self::BITS - 1);
 
-    /// Load from little-endian bytes, exactly [`Word::BYTES`] of them.
+    /// Loads a word from exactly [`Word::BYTES`] little-endian bytes.
     fn load(bytes: &[u8]) -> u64;
 
-    /// Store the low bits of `value`.
+    /// Stores the low bits of `value`.
     fn store(value: u64, bytes: &mut [u8]);
 }
 
@@ -59,13 +59,13 @@ macro_rules! with_word {
 }
 pub(crate) use with_word;
 
-/// The magnitude of a prediction: what contexts are made from.
+/// Returns the magnitude of a prediction, from which contexts are made.
 #[inline(always)]
 pub(crate) fn magnitude<W: Word>(prediction: u64, float: bool) -> u64 {
     if float { prediction & !W::SIGN } else { prediction }
 }
 
-/// The zig-zag of the mirrored difference `target - prediction`.
+/// Computes the zigzag of the mirrored difference `target - prediction`.
 #[inline(always)]
 pub(crate) fn difference<W: Word>(target: u64, prediction: u64, float: bool) -> u64 {
     let d = if float {
@@ -79,7 +79,7 @@ pub(crate) fn difference<W: Word>(target: u64, prediction: u64, float: bool) -> 
     ((d << 1) ^ (d >> (W::BITS - 1)).wrapping_neg()) & W::MASK
 }
 
-/// The inverse of [`difference`].
+/// Inverts [`difference`].
 #[inline(always)]
 pub(crate) fn restore<W: Word>(zigzag: u64, prediction: u64, float: bool) -> u64 {
     let d = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();

@@ -45,7 +45,9 @@ fn check(len: usize, prefix: usize) -> Result<()> {
     Ok(())
 }
 
-/// Compress `bytes`, given `prefix` (may be empty), at zstd level `level` (1 to 19).
+/// Compresses `bytes` with `prefix` as context.
+///
+/// `prefix` may be empty; `level` is zstd's, 1 to 19.
 ///
 /// # Errors
 /// `LimitExceeded` when either is too long; `InvalidArgument` when zstd refuses.

@@ -5,7 +5,7 @@ use sparse_core::{Error, Result, parse_size};
 use std::fmt;
 use std::str::FromStr;
 
-/// How far restored weights may be off.
+/// Bound of the error of restored weights.
 ///
 /// As text: `max-error=0.05`, `max-abs-error=0.001`, `max-ulps=1`.
 ///
@@ -66,7 +66,7 @@ impl fmt::Display for Bound {
     }
 }
 
-/// A codec by name, perhaps with its setting: `int8`, `sparse-int8=0.05`.
+/// Codec by name, perhaps with its setting: `int8`, `sparse-int8=0.05`.
 ///
 /// # Examples
 /// ```
@@ -116,7 +116,7 @@ impl fmt::Display for Setting {
     }
 }
 
-/// A policy for some tensors.
+/// Policy for some tensors.
 ///
 /// As text: `PATTERN:POLICY`, or a policy for all.
 #[derive(Clone, Debug, PartialEq)]
@@ -152,8 +152,9 @@ impl fmt::Display for Rule {
     }
 }
 
-/// What a caller wants. A policy is a wish, never a value in a file: what is written is the codec
-/// it chose.
+/// Wish of a caller: how much may be lost, or how large the delta may be.
+///
+/// A policy is never a value in a file: the codec that it chose is written.
 ///
 /// As text: `lossless`, a [`Bound`], `target-size=20M`, a [`Setting`]; several rules, each with its
 /// pattern, are joined by `;`.
@@ -176,7 +177,7 @@ pub enum Policy {
     Lossless,
     /// The smallest that keeps the bound on each tensor, lossless ones included.
     Within(Bound),
-    /// The least error, summed over all tensors, in a delta of at most so many bytes.
+    /// The least error, summed over all tensors, in a delta of up to this number of bytes.
     TargetSize(u64),
     /// This codec, for all tensors that it takes; lossless for the others.
     Fixed(Setting),
@@ -237,7 +238,7 @@ impl Policy {
         Policy::Fixed(setting.into())
     }
 
-    /// Whether nothing may be lost.
+    /// Returns whether nothing may be lost.
     pub fn is_lossless(&self) -> bool {
         match self {
             Policy::Lossless => true,
@@ -246,7 +247,7 @@ impl Policy {
         }
     }
 
-    /// The policy for the tensor called `name`.
+    /// Returns the policy for the tensor called `name`.
     pub fn of(&self, name: &str) -> &Policy {
         const LOSSLESS: &Policy = &Policy::Lossless;
         match self {

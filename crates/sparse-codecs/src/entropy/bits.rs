@@ -9,12 +9,12 @@ pub struct BitWriter {
 }
 
 impl BitWriter {
-    /// An empty stream.
+    /// Creates an empty stream.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Append the low `count` bits of `value`; higher bits must be zero.
+    /// Appends the low `count` bits of `value`; higher bits must be zero.
     ///
     /// `count` is at most 64.
     #[inline]
@@ -32,9 +32,10 @@ impl BitWriter {
         }
     }
 
-    /// Append `count` values by `next`, which returns a value and its number of bits, at most 56;
-    /// higher bits of a value must be zero. Takes no branch on the number of bits, as
-    /// [`put`](Self::put) does.
+    /// Appends `count` values by `next`, without a branch on the number of bits.
+    ///
+    /// `next` returns a value and its number of bits, at most 56; higher bits of a value must be
+    /// zero. ([`put`](Self::put) takes such a branch.)
     #[inline(always)]
     pub(crate) fn put_many(&mut self, count: usize, mut next: impl FnMut(usize) -> (u64, u32)) {
         /// Values between two looks at the space left.
@@ -61,8 +62,9 @@ impl BitWriter {
         }
     }
 
-    /// The bytes, the last one padded with zero bits. The writer is empty afterwards and keeps its
-    /// memory.
+    /// Appends the bytes to `out`, the last one padded with zero bits.
+    ///
+    /// The writer is empty afterwards and keeps its memory.
     pub fn finish_into(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.bytes);
         out.extend_from_slice(&self.pending.to_le_bytes()[..self.count.div_ceil(8) as usize]);
@@ -83,12 +85,12 @@ pub struct BitReader<'a> {
 }
 
 impl<'a> BitReader<'a> {
-    /// Read from the first bit of `bytes`.
+    /// Creates a reader at the first bit of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         BitReader { bytes, position: 0 }
     }
 
-    /// The 64 bits from bit `at` on, zeros past the end.
+    /// Returns the 64 bits from bit `at` on, zeros past the end.
     #[inline]
     fn window(&self, at: usize) -> u64 {
         let byte = at / 8;
@@ -109,7 +111,7 @@ impl<'a> BitReader<'a> {
         u64::from_le_bytes(b)
     }
 
-    /// The next `count` bits, at most 64.
+    /// Takes the next `count` bits, at most 64.
     #[inline]
     pub fn take(&mut self, count: u32) -> u64 {
         let mut value = self.window(self.position);
@@ -120,8 +122,9 @@ impl<'a> BitReader<'a> {
         if count == 64 { value } else { value & ((1u64 << count) - 1) }
     }
 
-    /// Whether everything was read: no bit past the end, no whole byte left over, and padding of
-    /// zeros.
+    /// Returns whether everything was read.
+    ///
+    /// That is: no bit past the end, no whole byte left over, and padding of zeros.
     pub fn is_exact(&self) -> bool {
         self.position.div_ceil(8) == self.bytes.len() && self.window(self.position) == 0
     }

@@ -12,7 +12,9 @@ const CODED: u8 = 2;
 /// States stay in `LOW..LOW << 8`, renormalised by bytes: small strings need a small final state.
 const LOW: u32 = 1 << 16;
 
-/// Append `data`, coded or stored, whichever is smaller. The length is not written.
+/// Appends `data`, coded or stored, whichever is smaller.
+///
+/// The length is not written.
 pub fn pack(data: &[u8], out: &mut Vec<u8>) {
     let counts = histogram(data);
     let kinds = counts.iter().filter(|&&c| c > 0).count();
@@ -36,15 +38,16 @@ pub fn pack(data: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// How often each byte occurs.
+/// Counts how often each byte occurs.
 pub(crate) fn histogram(data: &[u8]) -> [u64; 256] {
     let mut counts = [0; 256];
     data.iter().for_each(|&b| counts[usize::from(b)] += 1);
     counts
 }
 
-/// What [`pack`] would take, nearly, of `growth` times as many bytes like these: their entropy
-/// grows, a table does not.
+/// Estimates the bytes that [`pack`] makes of `growth` times as much data.
+///
+/// The data is taken to be alike: its entropy grows, a table does not.
 pub fn grown_len(data: &[u8], growth: f64) -> f64 {
     let counts = histogram(data);
     let kinds = counts.iter().filter(|&&c| c > 0).count();
@@ -59,8 +62,10 @@ pub fn grown_len(data: &[u8], growth: f64) -> f64 {
     1.0 + (coded / 8.0).min(data.len() as f64 * growth)
 }
 
-/// The table: number of symbols less one; per symbol the gap to the one before and the frequency,
-/// but for the last. Then the length of the rANS bytes, then these.
+/// Encodes bytes with a table of their own.
+///
+/// The table comes first: number of symbols less one; per symbol the gap to the one before and the
+/// frequency, except for the last. Then the length of the rANS bytes, then these.
 fn encode(data: &[u8], counts: &[u64; 256], out: &mut Vec<u8>) {
     let table = FreqTable::from_counts(counts);
     let symbols: Vec<usize> = (0..table.freqs().len()).filter(|&s| table.freqs()[s] > 0).collect();
@@ -101,7 +106,7 @@ fn cumulative(freqs: &[u16]) -> Vec<u32> {
         .collect()
 }
 
-/// Take a string of `len` bytes, packed by [`pack`], off the front of `input`.
+/// Takes `len` bytes, packed by [`pack`], off the front of `input`.
 ///
 /// A few bytes can stand for a long string of one value, so `len` must be bounded by the caller.
 ///

@@ -51,7 +51,7 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    /// For frequency tables: one block, the price of the table included.
+    /// Prices frequency tables: one block, the table's own cost included.
     pub(crate) fn of_table(tokens: usize) -> Cost {
         Cost {
             block: tokens,
@@ -62,32 +62,35 @@ impl Cost {
         }
     }
 
-    /// For profiles: a block per key; what counts is the entropy given the key, and the look-up
-    /// entry.
+    /// Prices profiles: a block per key.
+    ///
+    /// What counts is the entropy given the key, and the look-up entry.
     #[cfg(feature = "lossless")]
     pub(crate) fn of_profile(tokens: usize) -> Cost {
         Cost { block: tokens, symbol: 0.0, used_block: 12.0, pairwise: PAIRWISE, chain: 0 }
     }
 
-    /// For when time matters more than the last tenth of a percent.
+    /// Trades the last tenth of a percent for time.
     #[cfg(feature = "lossless")]
     pub(crate) fn quick(self) -> Cost {
         Cost { pairwise: PAIRWISE / 2, ..self }
     }
 
-    /// For when time matters more than half a percent.
+    /// Trades half a percent for time.
     #[cfg(feature = "lossless")]
     pub(crate) fn quickest(self) -> Cost {
         Cost { pairwise: PAIRWISE / 3, ..self }
     }
 
+    /// Merges neighbours only.
+    ///
     /// For items in an order that says how alike they are, as that of levels does.
     #[cfg(feature = "lossless")]
     pub(crate) fn chain(self) -> Cost {
         Cost { chain: CHAIN, pairwise: usize::MAX, ..self }
     }
 
-    /// The cost of two histograms in one.
+    /// Computes the cost of two histograms in one.
     fn joint_bits(self, a: &[u64], b: &[u64], blocks: &[Range<usize>]) -> f64 {
         simd::run(Simd::from_env(), Joint { cost: self, a, b, blocks })
     }
@@ -133,8 +136,10 @@ impl Kernel for Joint<'_> {
     }
 }
 
-/// Group `items`, whose symbols are below `symbols`, into at most `limit` clusters. Returns each
-/// item's cluster; clusters are numbered from 0 without gaps.
+/// Groups `items` into at most `limit` clusters.
+///
+/// Symbols are below `symbols`. Returns each item's cluster; clusters are numbered from 0 without
+/// gaps.
 ///
 /// First Lloyd's algorithm from farthest-first seeds, then greedy merging of the pair that costs
 /// least, on past the limit while merging saves more in side information than it loses in entropy.
@@ -158,8 +163,9 @@ pub(crate) fn cluster(items: &[Sparse], symbols: usize, limit: usize, cost: Cost
     assigned
 }
 
-/// The same items without symbols that occur in none, and what became of the blocks: most of (key,
-/// token) never occurs.
+/// Drops the symbols that occur in no item.
+///
+/// Also returns what became of the blocks: most of (key, token) never occurs.
 fn compact(items: &[Sparse], symbols: usize, block: usize) -> (Vec<Sparse>, Vec<Range<usize>>) {
     let mut number = vec![u32::MAX; symbols];
     for item in items {
@@ -189,7 +195,7 @@ fn add(dense: &mut [u64], item: &Sparse) {
     }
 }
 
-/// Greedy merging; renumbers `assigned`.
+/// Merges greedily; renumbers `assigned`.
 fn merge(
     sums: &mut [Vec<u64>],
     blocks: &[Range<usize>],
@@ -261,7 +267,7 @@ fn merge(
     }
 }
 
-/// Bits per symbol under smoothed frequencies, for every block of a sum.
+/// Computes bits per symbol under smoothed frequencies, for every block.
 fn prices(sum: &[u64], blocks: &[Range<usize>], out: &mut [f32]) {
     for block in blocks {
         let (counts, out) = (&sum[block.clone()], &mut out[block.clone()]);

@@ -16,8 +16,9 @@ pub struct FreqTable {
 }
 
 impl FreqTable {
-    /// Scale a histogram of at most [`MAX_TOKENS`] counts. An empty histogram gives symbol 0
-    /// everything.
+    /// Scales a histogram of at most [`MAX_TOKENS`] counts.
+    ///
+    /// An empty histogram gives symbol 0 everything.
     ///
     /// Every symbol gets its share rounded to the nearest step, at least one; the difference to the
     /// scale then goes, step by step, where it costs the fewest bits.
@@ -59,7 +60,9 @@ impl FreqTable {
         &self.freqs
     }
 
-    /// Bits that coding `counts` with this table takes; infinite when a symbol has no code.
+    /// Computes the bits that coding `counts` with this table takes.
+    ///
+    /// Infinite when a symbol has no code.
     pub fn cost_bits(&self, counts: &[u64]) -> f64 {
         let mut bits = 0.0;
         for (i, &c) in counts.iter().enumerate().filter(|c| *c.1 > 0) {
@@ -74,7 +77,9 @@ impl FreqTable {
     }
 }
 
-/// Bits of a histogram's empirical entropy: the floor of any static table.
+/// Computes the bits of a histogram's empirical entropy.
+///
+/// It is the floor of any static table.
 pub fn entropy_bits(counts: &[u64]) -> f64 {
     let (mut total, mut sum) = (0, 0.0);
     for &c in counts.iter().filter(|&&c| c > 0) {
@@ -84,8 +89,10 @@ pub fn entropy_bits(counts: &[u64]) -> f64 {
     (weighted_log2(total) - sum).max(0.0)
 }
 
-/// The logarithm of a positive normal number: without a table or a branch, so that loops of it
-/// become vectors; the same on every machine, and exact to about `1e-13`. Of zero it is finite.
+/// Computes the logarithm to base 2 of a positive normal number.
+///
+/// Without a table or a branch, so that loops of it become vectors; the same on every machine, and
+/// exact to about `1e-13`. Of zero it is finite.
 #[inline(always)]
 pub(crate) fn log2(x: f64) -> f64 {
     const MANTISSA: u64 = (1 << 52) - 1;
@@ -104,7 +111,7 @@ pub(crate) fn log2(x: f64) -> f64 {
     exponent + 0.5 + z * series * (2.0 * std::f64::consts::LOG2_E)
 }
 
-/// `x log2(x)` of a count below `2^52`.
+/// Computes `x log2(x)` of a count below `2^52`.
 #[inline(always)]
 pub(crate) fn weighted_log2(count: u64) -> f64 {
     // Processors convert integers of 64 bits one by one; this does the same.

@@ -47,12 +47,12 @@ impl DecodeTables {
         DecodeTables { slots }
     }
 
-    /// Number of contexts.
+    /// Returns the number of contexts.
     pub fn contexts(&self) -> usize {
         self.slots.len() / PROB_SCALE as usize
     }
 
-    /// All slots.
+    /// Returns all slots.
     pub fn slots(&self) -> &[Slot] {
         &self.slots
     }
@@ -66,12 +66,12 @@ pub struct EncodeTables {
 }
 
 impl EncodeTables {
-    /// Expand frequency tables.
+    /// Expands frequency tables.
     pub fn new(tables: &[FreqTable]) -> Self {
         Self::on(Simd::from_env(), tables)
     }
 
-    /// Expand frequency tables, for encoding on the given level.
+    /// Expands frequency tables, for encoding on the given level.
     pub fn on(simd: Simd, tables: &[FreqTable]) -> Self {
         let mut symbols = vec![[EncodeSymbol::default(); MAX_TOKENS]; tables.len()];
         for (symbols, table) in symbols.iter_mut().zip(tables) {
@@ -96,9 +96,10 @@ pub struct EncodeScratch {
     words: Vec<u16>,
 }
 
-/// Append `tokens`, coded with the tables of `contexts` (one per token), to `out`: `lanes` final
-/// states, four bytes each, then the words in the order in which a decoder takes them. Returns the
-/// number of words.
+/// Appends `tokens`, coded with the tables of `contexts`, to `out`.
+///
+/// There is one context per token. `out` gets `lanes` final states, four bytes each, then the words
+/// in the order in which a decoder takes them. Returns the number of words.
 ///
 /// # Errors
 /// `InvalidArgument` when a token has no code in its context, the two lengths differ, or there are
@@ -171,7 +172,9 @@ pub struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Begin with `states` (four bytes a lane) and `words`, both as [`encode`] wrote them.
+    /// Begins with `states` (four bytes a lane) and `words`.
+    ///
+    /// Both are as [`encode`] wrote them.
     ///
     /// # Errors
     /// `InvalidArgument` when there are no tables, or no or too many states.
@@ -196,13 +199,13 @@ impl<'a> Decoder<'a> {
         Ok(Decoder { simd, rans, contexts: tables.contexts() })
     }
 
-    /// How many of so many tokens fill whole rounds that vectors can decode.
+    /// Returns how many tokens fill whole rounds that vectors can decode.
     fn whole_rounds(&self, tokens: usize) -> usize {
         let lanes = self.rans.lanes;
         if lanes >= LANES && lanes.is_power_of_two() { tokens - tokens % lanes } else { 0 }
     }
 
-    /// Decode as many tokens as there are `contexts` into `tokens`.
+    /// Decodes as many tokens as there are `contexts` into `tokens`.
     ///
     /// All calls but the last must ask for whole rounds, a multiple of the number of lanes. Past
     /// the end of the words come zeros, and a context out of range is taken for the last one:
@@ -245,8 +248,10 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Decode tokens and restore 16-bit words from them, as [`simd::decode16`] does. All slices are
-    /// of the same length; all calls but the last must ask for a multiple of the number of lanes.
+    /// Decodes tokens and restores 16-bit words from them.
+    ///
+    /// As [`simd::decode16`] does. All slices are of the same length; all calls but the last must
+    /// ask for a multiple of the number of lanes.
     #[cfg_attr(not(feature = "lossless"), allow(dead_code))]
     pub(crate) fn restore16(
         &mut self,
@@ -282,7 +287,9 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// All tokens are decoded: see whether that took exactly the words that there are.
+    /// Checks that the tokens took exactly the words that there are.
+    ///
+    /// To be called when all tokens are decoded.
     ///
     /// # Errors
     /// `Truncated` when words were missing, `Corrupt` when some are left over or a state does not
@@ -301,8 +308,9 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Decode as many tokens as there are `contexts` into `tokens`, from `states` and `words` as
-/// [`encode`] wrote them.
+/// Decodes as many tokens as there are `contexts` into `tokens`.
+///
+/// `states` and `words` are as [`encode`] wrote them.
 ///
 /// # Errors
 /// As [`Decoder`], and `InvalidArgument` when a context is out of range.

@@ -21,13 +21,13 @@ impl Slot {
         Slot(symbol as u32 | freq << 8 | offset << 20)
     }
 
-    /// The symbol.
+    /// Returns the symbol.
     #[inline(always)]
     pub fn symbol(self) -> u8 {
         self.0 as u8
     }
 
-    /// The state before, given the state after.
+    /// Returns the state before, given the state after.
     #[inline(always)]
     pub fn step(self, state: u32) -> u32 {
         (self.0 >> 8 & 0xfff) * (state >> PROB_BITS) + (self.0 >> 20)
@@ -49,7 +49,7 @@ pub(crate) struct EncodeSymbol {
 }
 
 impl EncodeSymbol {
-    /// For a frequency from 1 to `PROB_SCALE`.
+    /// Creates the symbol of a frequency from 1 to `PROB_SCALE`.
     pub(super) fn new(freq: u32, cum: u32) -> Self {
         let log = freq.ilog2();
         let (reciprocal, shift, increment) = if freq.is_power_of_two() {
@@ -71,14 +71,15 @@ impl EncodeSymbol {
         }
     }
 
-    /// Whether this token cannot be encoded.
+    /// Returns whether this token cannot be encoded.
     #[inline(always)]
     pub(crate) fn is_missing(self) -> bool {
         self.packed == 0
     }
 
-    /// Encode one symbol. The word to shed is the low half of what the state was; returns whether
-    /// to shed it.
+    /// Encodes one symbol; returns whether to shed a word.
+    ///
+    /// The word to shed is the low half of what the state was.
     #[inline(always)]
     pub(crate) fn step(self, state: &mut u32) -> bool {
         let complement = self.packed & SLOT_MASK;

@@ -8,8 +8,10 @@ use sparse_core::{Error, Result};
 /// Frequencies are themselves hybrid integers with one mantissa bit: at most 26 tokens.
 const FREQ_TOKENS: TokenScheme = TokenScheme::Hybrid { msb: 1 };
 
-/// Append tables in serial form: the number of symbols of each, then all frequencies as tokens
-/// (order 0 coded) and raw bits. A table's last frequency follows from the sum and is left out.
+/// Appends tables in serial form.
+///
+/// That is the number of symbols of each, then all frequencies as tokens (order 0 coded) and raw
+/// bits. A table's last frequency follows from the sum and is left out.
 pub fn write(tables: &[FreqTable], out: &mut Vec<u8>) {
     let mut tokens = Vec::new();
     let mut raw = bits::BitWriter::new();
@@ -25,7 +27,9 @@ pub fn write(tables: &[FreqTable], out: &mut Vec<u8>) {
     raw.finish_into(out);
 }
 
-/// Take `count` tables off the front of `input`; each has at most `max_symbols` symbols.
+/// Takes `count` tables off the front of `input`.
+///
+/// Each has at most `max_symbols` symbols.
 ///
 /// # Errors
 /// `Corrupt` or `Truncated`.

@@ -52,7 +52,7 @@ fn split_hybrid(value: u64, msb: u32) -> Token {
     Token { token: (raw_bits << msb) + head, raw: value & ((1u64 << raw_bits) - 1), raw_bits }
 }
 
-/// The inverse of [`split_hybrid`]: number of raw bits, and the value without them.
+/// Inverts [`split_hybrid`]: the number of raw bits, and the value without them.
 fn expand_hybrid(token: u32, msb: u32) -> (u32, u64) {
     if token < 2 << msb {
         return (0, u64::from(token));
@@ -63,7 +63,7 @@ fn expand_hybrid(token: u32, msb: u32) -> (u32, u64) {
 }
 
 impl TokenScheme {
-    /// Split a value.
+    /// Splits a value.
     #[inline(always)]
     pub fn split(self, value: u64) -> Token {
         match self {
@@ -81,8 +81,9 @@ impl TokenScheme {
         }
     }
 
-    /// The raw bits that follow `token`, and the value of the token alone: the whole value is
-    /// `value + (raw << raw_shift)`, see [`raw_shift`](Self::raw_shift).
+    /// Returns the number of raw bits after `token`, and the token's own value.
+    ///
+    /// The whole value is `value + (raw << raw_shift)`, see [`raw_shift`](Self::raw_shift).
     pub fn expand(self, token: u32) -> (u32, u64) {
         match self {
             TokenScheme::Hybrid { msb } => expand_hybrid(token, msb),
@@ -94,13 +95,14 @@ impl TokenScheme {
         }
     }
 
-    /// By how much raw bits are shifted before they are added: one where the lowest bit is the
-    /// token's sign.
+    /// Returns the shift of raw bits before they are added.
+    ///
+    /// It is one where the lowest bit is the token's sign.
     pub const fn raw_shift(self) -> u32 {
         matches!(self, TokenScheme::Signed { .. }) as u32
     }
 
-    /// One more than the largest token of a value of `bits` bits.
+    /// Returns one more than the largest token of a value of `bits` bits.
     pub fn token_count(self, bits: u32) -> usize {
         // The largest value is odd, a negative zig-zag integer of the largest magnitude.
         (self.split(u64::MAX >> (64 - bits)).token as usize).saturating_add(1)

@@ -127,14 +127,16 @@ impl Analysis {
         }
     }
 
-    /// Whether this pass counts a part of each run only. Then all tokens are given a code that may
-    /// occur anywhere.
+    /// Returns whether this pass counts a part of each run only.
+    ///
+    /// Then all tokens are given a code that may occur anywhere.
     fn samples(&self) -> bool {
         self.pass == 0 && self.refinements < MANY_REFINEMENTS
     }
 
-    /// The level of a piece of a run: twice the logarithm of the mean absolute change, relative to
-    /// the type's one.
+    /// Computes the level of a piece of a run.
+    ///
+    /// It is twice the logarithm of the mean absolute change, relative to the type's one.
     fn level(&self, scan: &Scan, range: Range<usize>) -> i32 {
         let Scanner { kind, key, .. } = &self.scanner;
         let len = range.len();
@@ -190,8 +192,10 @@ impl Analysis {
         }
     }
 
-    /// Whether the numbers of changes in the rows of each tensor are no more different than chance
-    /// makes them: then rows are not told apart, since what would be told is the chance.
+    /// Returns whether the rows of each tensor change as chance makes them.
+    ///
+    /// Their numbers of changes then differ no more than those of random rows, and rows are not
+    /// told apart, since that would only describe the chance.
     fn rows_are_alike(&self, chunk: u64, scan: &Scan) -> bool {
         let (mut rows, mut dispersion) = (0.0, 0.0);
         let mut runs = runs(&self.unit, chunk).peekable();
@@ -224,7 +228,7 @@ impl Analysis {
         }
     }
 
-    /// Choose profiles, and count the positions of changes if the chunk is sparse.
+    /// Chooses profiles, and counts positions of changes if the chunk is sparse.
     fn look_at_positions(
         &self,
         chunk: u64,
@@ -251,7 +255,7 @@ impl Analysis {
         Some(counts)
     }
 
-    /// Take the positions that were counted into the model, if they are worth it.
+    /// Takes the counted positions into the model, if they are worth it.
     fn settle_positions(&mut self, sums: &Sums) {
         let (Some((model, _)), Some(counted)) = (&mut self.model, &sums.positions) else { return };
         if counted.chunks == 0 {
@@ -294,7 +298,9 @@ impl Analysis {
         self.estimate.entropy = entropy;
     }
 
-    /// Frequent values among those whose token leaves raw bits (Misra and Gries 1982).
+    /// Collects frequent values among those whose token leaves raw bits.
+    ///
+    /// By the algorithm of Misra and Gries (1982).
     fn frequent(&self, scan: &Scan) -> BTreeMap<u64, u64> {
         let mut candidates: BTreeMap<u64, u64> = BTreeMap::new();
         // They are used from the second pass on.
@@ -320,7 +326,7 @@ impl Analysis {
         candidates
     }
 
-    /// The tokens, and one for each value that is frequent enough.
+    /// Returns the tokens, and one for each value that is frequent enough.
     fn with_exact(&self, sums: &Sums) -> Tokens {
         let seen: u64 = sums.groups.values().flatten().sum();
         let enough = (seen / EXACT_SHARE / EXACT_STRIDE as u64).max(8);
@@ -333,7 +339,9 @@ impl Analysis {
         Tokens::new(self.scanner.tokens.scheme, exact, self.scanner.kind.bits)
     }
 
-    /// Bits by segment, raw bits included, in units of `1 / COST_SCALE`.
+    /// Computes bits by segment, in units of `1 / COST_SCALE`.
+    ///
+    /// Raw bits are included.
     fn segment_costs(&self, state: &ObserveState) -> Vec<(usize, u64)> {
         let ObserveState { choice, scan, .. } = state;
         choice
@@ -348,7 +356,7 @@ impl Analysis {
             .collect()
     }
 
-    /// The raw bits of all tokens counted.
+    /// Sums the raw bits of all tokens counted.
     fn raw_bits(&self, groups: &BTreeMap<i32, Histogram>) -> u64 {
         let count = self.scanner.tokens.count();
         let raw_counts = self.scanner.tokens.raw_counts();
@@ -358,7 +366,7 @@ impl Analysis {
         groups.values().flat_map(|g| g.chunks(count)).map(bits).sum()
     }
 
-    /// Make the model from histograms.
+    /// Makes the model from histograms.
     fn build(&self, groups: &BTreeMap<i32, Histogram>, bounds: &Bounds) -> Built {
         build(groups, bounds, &self.scanner.tokens, self.scanner.key, self.refinements)
     }
@@ -399,7 +407,7 @@ impl Analysis {
     }
 }
 
-/// The parts of a chunk that belong to one segment each.
+/// Returns the parts of a chunk that belong to one segment each.
 fn segments(unit: &UnitSpec, chunk: u64) -> Vec<Range<usize>> {
     let mut parts: Vec<(usize, Range<usize>)> = Vec::new();
     for run in runs(unit, chunk) {

@@ -35,7 +35,7 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// How many tokens must have a code under a key, of so many.
+    /// Returns how many tokens must have a code under a key.
     fn tokens(&self, key: usize, count: usize) -> usize {
         match self.0[key] {
             u8::MAX => count,
@@ -44,7 +44,9 @@ impl Bounds {
     }
 }
 
-/// Make the model from the histograms of `groups`, with so many passes after the first.
+/// Makes the model from the histograms of `groups`.
+///
+/// `refinements` is the number of passes after the first.
 pub(super) fn build(
     groups: &BTreeMap<i32, Histogram>,
     bounds: &Bounds,
@@ -121,7 +123,9 @@ pub(super) fn build(
     }
 }
 
-/// Keys that do not occur get the table of a neighbour, which costs nothing to write.
+/// Gives keys that do not occur the table of a neighbour.
+///
+/// That costs nothing to write.
 fn fill_gaps(profile: &mut [u8; KEYS]) {
     let first = profile.iter().copied().find(|&t| t != u8::MAX).unwrap_or(0);
     let mut last = first;

@@ -33,13 +33,15 @@ const SPARSE: usize = 16;
 /// How much larger than with tokens a chunk of positions may be: it decodes faster.
 pub(super) const POSITIONS_SLACK: f64 = 1.03;
 
-/// Whether a chunk is tried as positions, which are of tokens that are not zero: if these are few,
-/// and all that changed has one.
+/// Returns whether a chunk is tried as positions.
+///
+/// Positions are of tokens that are not zero: it is tried if these are few, and all that changed
+/// has one.
 pub(super) fn is_sparse(scan: &Scan, tokens: &Tokens) -> bool {
     changed(&scan.tokens) <= scan.tokens.len() / SPARSE && !scan.hides_changes(tokens)
 }
 
-/// The number of tokens that are not zero.
+/// Counts the tokens that are not zero.
 pub(super) fn changed(tokens: &[u8]) -> usize {
     // In pieces, so that a byte holds each lane's count.
     tokens.chunks(128).map(|c| usize::from(c.iter().map(|&t| u8::from(t != 0)).sum::<u8>())).sum()
@@ -61,7 +63,7 @@ fn lanes_for(token_bits: f64) -> usize {
     }
 }
 
-/// For so many changes.
+/// Returns the number of lanes for this number of changes.
 fn lanes_of_positions(changed: usize) -> usize {
     match changed {
         ..64 => 1,
@@ -72,13 +74,17 @@ fn lanes_of_positions(changed: usize) -> usize {
     }
 }
 
-/// What a chunk of so many changes takes beside words, raw bits and profiles.
+/// Estimates the overhead of a chunk coded as positions, in bytes.
+///
+/// That is all but words, raw bits and profiles.
 pub(super) fn positions_overhead_bytes(changed: usize) -> f64 {
     4.0 * lanes_of_positions(changed) as f64 + 3.0
 }
 
-/// What a chunk with so many bits of tokens takes beside tokens, raw bits and profiles: mode,
-/// number of words, states, and the last words' unused part.
+/// Estimates the overhead of a chunk whose tokens take `bits`, in bytes.
+///
+/// That is all but tokens, raw bits and profiles: mode, number of words, states, and the last
+/// words' unused part.
 pub(super) fn overhead_bytes(token_bits: f64) -> f64 {
     4.0 * lanes_for(token_bits) as f64 + 4.0
 }
@@ -109,6 +115,8 @@ struct EncodeState {
 }
 
 impl Encoder {
+    /// Creates the encoder of a unit.
+    ///
     /// `positions` are the prices of positions, if the model has them. To choose a run's profile in
     /// other chunks, the first of `part` parts of it is priced.
     pub(super) fn new(
@@ -139,7 +147,7 @@ impl Encoder {
         }
     }
 
-    /// Append one chunk.
+    /// Appends one chunk.
     pub(super) fn encode(
         &self,
         chunk: u64,
@@ -197,7 +205,9 @@ impl Encoder {
         Ok(())
     }
 
-    /// Append the chunk as positions, if it is sparse enough. Returns whether it was.
+    /// Appends the chunk as positions, if it is sparse enough.
+    ///
+    /// Returns whether it was.
     fn encode_positions(&self, chunk: u64, state: &mut EncodeState, out: &mut Vec<u8>) -> bool {
         let EncodeState { scan, choice, contexts: classes, symbols, .. } = state;
         let EncodeState { raw, rans, located, positions, .. } = state;
@@ -264,8 +274,9 @@ impl Encoder {
     }
 }
 
-/// Append packed profile numbers, plain or relative to their predecessors, whichever is shorter;
-/// returns which.
+/// Appends packed profile numbers, plain or relative to their predecessors.
+///
+/// Whichever is shorter; returns which.
 pub(super) fn write_profiles(profiles: &[u8], symbols: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
     let start = out.len();
     bytes::pack(profiles, out);

@@ -29,12 +29,14 @@ fn format(dtype: Dtype) -> Option<Format> {
 }
 
 impl Cast {
-    /// The cast from `base` to `target`, if both are floats.
+    /// Returns the cast from `base` to `target`, if both are floats.
     pub(super) fn new(base: Dtype, target: Dtype) -> Option<Cast> {
         Some(Cast { from: format(base)?, to: format(target)? })
     }
 
-    /// Cast many bit patterns from words of `from` bytes to words of `to` bytes, little-endian.
+    /// Casts bit patterns from words of `from` bytes to words of `to` bytes.
+    ///
+    /// All little-endian.
     pub(super) fn apply_all(self, from: usize, input: &[u8], to: usize, out: &mut [u8]) {
         if Some(self) == Cast::new(Dtype::F32, Dtype::Bf16) {
             let words = input.as_chunks::<4>().0.iter().zip(out.as_chunks_mut::<2>().0);
@@ -53,7 +55,7 @@ impl Cast {
         }
     }
 
-    /// Cast one bit pattern.
+    /// Casts one bit pattern.
     pub(super) fn apply(self, bits: u64) -> u64 {
         let Cast { from, to } = self;
         let sign = bits >> (from.exponent + from.mantissa) & 1;
@@ -103,7 +105,9 @@ impl Cast {
     }
 }
 
-/// From float32 to bfloat16, as [`Cast::apply`] does it, without branches.
+/// Casts float32 to bfloat16 without branches.
+///
+/// As [`Cast::apply`] does.
 #[inline(always)]
 fn brain(word: u32) -> u16 {
     let rounded = word.wrapping_add(0x7fff + (word >> 16 & 1));

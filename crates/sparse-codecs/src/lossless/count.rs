@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// The sum of absolute changes of a piece of a run, in units of the smallest key's unit in the last
-/// place; keys are exponents, or half-exponents.
+/// Sums the absolute changes of a piece of a run.
+///
+/// In units of the smallest key's unit in the last place; keys are exponents, or half-exponents.
 pub(super) fn sum_of_changes(
     simd: Simd,
     scan: &Scan,
@@ -73,7 +74,7 @@ impl<W: Word> Kernel for Sum<'_, W> {
     }
 }
 
-/// Count tokens by key; each counts as `weight`.
+/// Counts tokens by key; each counts as `weight`.
 pub(super) fn add_counts(
     counts: &mut [u32],
     count: usize,
@@ -86,7 +87,7 @@ pub(super) fn add_counts(
     }
 }
 
-/// The counts of a level or profile, by key and token.
+/// Returns the counts of a level or profile, by key and token.
 pub(super) fn group(
     counts: &mut BTreeMap<i32, Vec<u32>>,
     key: i32,

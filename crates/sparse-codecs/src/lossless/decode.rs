@@ -81,7 +81,7 @@ struct DecodeWork {
 }
 
 impl Decoder {
-    /// For a unit with this parameter block.
+    /// Reads the parameter block of a unit.
     pub(super) fn read(
         unit: &UnitSpec,
         params: &[u8],
@@ -192,7 +192,7 @@ impl Decoder {
         Ok(profiles)
     }
 
-    /// The contexts of a piece of one run.
+    /// Fills in the contexts of a piece of one run.
     fn contexts<W: Word>(&self, profile: &[u8; KEYS], predictions: &[u8], contexts: &mut [u8]) {
         match W::BYTES {
             2 => {
@@ -213,7 +213,7 @@ impl Decoder {
         }
     }
 
-    /// Expand tokens, take raw bits from `position` on, apply the differences.
+    /// Expands tokens, takes raw bits from `position` on, applies the differences.
     fn restore<W: Word>(
         &self,
         tokens: &[u8],

@@ -60,8 +60,10 @@ impl Lossless {
 }
 
 impl Lossless {
-    /// The same codec, held to a level of vector instructions: for tests and measurements. What it
-    /// writes and reads does not depend on it.
+    /// Returns the codec held to a level of vector instructions.
+    ///
+    /// It is for tests and measurements. What the codec writes and reads does not depend on the
+    /// level.
     pub const fn on(self, simd: Simd) -> LosslessOn {
         LosslessOn { simd }
     }

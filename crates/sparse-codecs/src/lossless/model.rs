@@ -63,17 +63,18 @@ impl Tokens {
         self.scheme.split(value)
     }
 
-    /// The number of raw bits that follow each token.
+    /// Returns the number of raw bits that follow each token.
     pub(super) fn raw_counts(&self) -> Box<[u8; MAX_TOKENS]> {
         let mut counts = Box::new([0; MAX_TOKENS]);
         counts.iter_mut().zip(self.expansions()).for_each(|(c, e)| *c = e.0 as u8);
         counts
     }
 
-    /// How many raw bits follow all of `tokens`.
+    /// Sums the raw bits that follow all of `tokens`.
     pub(super) fn raw_bits(&self, tokens: &[u8]) -> u64 {
-        /// By arithmetic instead of a look-up, so that the loop becomes vectors. Four counts fit a
-        /// byte.
+        /// Sums by arithmetic instead of a look-up, so that the loop becomes vectors.
+        ///
+        /// Four counts fit a byte.
         fn sum(tokens: &[u8], last: u8, raw: impl Fn(u8) -> u8) -> u64 {
             let raw = |t: u8| if t <= last { raw(t) } else { 0 };
             let (blocks, rest) = tokens.as_chunks::<128>();
@@ -98,7 +99,9 @@ impl Tokens {
         }
     }
 
-    /// Where tokens are upper bits of a float, exponent first: how many there are to an exponent.
+    /// Returns how many tokens there are to an exponent.
+    ///
+    /// That is where tokens are upper bits of a float, exponent first.
     pub(super) fn in_an_exponent(&self, kind: Kind) -> Option<f64> {
         match self.scheme {
             TokenScheme::Shift { shift } if kind.float && !kind.has_base => {
@@ -109,7 +112,9 @@ impl Tokens {
         }
     }
 
-    /// For each token, the raw bits that follow it and the value they are added to.
+    /// Returns, for each token, its number of raw bits and its own value.
+    ///
+    /// Raw bits are added to the value.
     pub(super) fn expansions(&self) -> Vec<(u32, u64)> {
         let regular = (0..self.regular as u32).map(|t| self.scheme.expand(t));
         regular.chain(self.exact.iter().map(|&v| (0, v))).collect()
@@ -153,7 +158,7 @@ impl Kind {
         }
     }
 
-    /// The token scheme to begin with.
+    /// Returns the token scheme to begin with.
     pub(super) fn scheme(self) -> TokenScheme {
         match (self.bits, self.float, self.has_base) {
             // A byte is a token.
@@ -166,7 +171,7 @@ impl Kind {
         }
     }
 
-    /// The key rule to use.
+    /// Returns the key rule to use.
     ///
     /// Float keys are exponents from `2^-56` to `2^8`, or half-exponents from `2^-28` to `2^4`,
     /// where weights live; what is outside shares the first or the last key.
@@ -189,7 +194,7 @@ impl Kind {
     }
 }
 
-/// Whether the codec can use a base of this type for such a target.
+/// Returns whether the codec can use a base of this type for such a target.
 pub(super) fn base_fits(dtype: Dtype, base: Option<Dtype>) -> bool {
     base.is_none_or(|b| b == dtype || super::convert::Cast::new(b, dtype).is_some())
 }
@@ -201,8 +206,9 @@ const SIGNED: u8 = 0x40;
 const SHIFT: u8 = 0x80;
 
 impl Model {
-    /// If all chunks are coded as positions, tables matter as names of classes only: leave one for
-    /// each class, with nothing in it.
+    /// Leaves one empty table for each class.
+    ///
+    /// If all chunks are coded as positions, tables matter as names of classes only.
     pub(super) fn drop_tables(&mut self) {
         let Some(positions) = &mut self.positions else { return };
         for table in self.profiles.iter_mut().flatten() {
@@ -212,7 +218,7 @@ impl Model {
         self.tables = vec![FreqTable::from_counts(&[]); positions.coding.len()];
     }
 
-    /// Append the serial form.
+    /// Appends the serial form.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.push(match self.tokens.scheme {
             TokenScheme::Hybrid { msb } => HYBRID | msb as u8,
@@ -243,7 +249,7 @@ impl Model {
         }
     }
 
-    /// Parse the serial form, which must fill `params`.
+    /// Parses the serial form, which must fill `params`.
     pub(super) fn read(kind: Kind, params: &[u8], limits: &Limits) -> Result<Model> {
         Limits::check("parameters", params.len() as u64, limits.max_params_bytes)?;
         let mut input = params;

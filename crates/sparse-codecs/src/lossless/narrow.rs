@@ -46,22 +46,22 @@ impl Narrowing {
         Some(Narrowing { number, narrow, wide, down, up })
     }
 
-    /// All for a type.
+    /// Lists the narrower types of a type.
     fn all(wide: Dtype) -> impl Iterator<Item = Narrowing> {
         (0..TYPES.len() as u8).filter_map(move |n| Narrowing::new(wide, n))
     }
 
-    /// The unit of the narrower type.
+    /// Returns the unit of the narrower type.
     fn unit(self, unit: &UnitSpec) -> Result<UnitSpec> {
         UnitSpec::new(self.narrow, unit.base_dtype(), unit.chunk_len(), unit.segments().to_vec())
     }
 
-    /// Whether the upper half of the wider word is the narrower word.
+    /// Returns whether the upper half of the wider word is the narrower word.
     fn is_upper_half(self) -> bool {
         (self.narrow, self.wide) == (Dtype::Bf16, Dtype::F32)
     }
 
-    /// Narrow words, if that loses nothing.
+    /// Narrows words, if that loses nothing.
     fn narrow(self, words: &[u8], out: &mut Vec<u8>) -> bool {
         fn by_cast<W: Word>(narrowing: Narrowing, words: &[u8], out: &mut Vec<u8>) -> bool {
             let width = narrowing.narrow.storage_bytes();
@@ -94,8 +94,9 @@ impl Narrowing {
     }
 }
 
-/// The narrower float type that all of these elements are widened from, if there is one. A unit of
-/// such tensors alone is coded as if it were of that type.
+/// Returns the narrower float type that all elements are widened from.
+///
+/// `None` if there is none. A unit of such tensors alone is coded as if it were of that type.
 ///
 /// `elements` are little-endian words of `dtype`.
 pub fn widened_from(dtype: Dtype, elements: &[u8]) -> Option<Dtype> {
@@ -241,7 +242,7 @@ impl ChunkEncoder for NarrowEncoder {
     }
 }
 
-/// Read the parameter block of a narrowed unit, without its first byte.
+/// Reads the parameter block of a narrowed unit, without its first byte.
 pub(super) fn bind(
     number: u8,
     unit: &UnitSpec,

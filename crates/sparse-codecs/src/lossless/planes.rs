@@ -23,8 +23,10 @@ const MAX_PARTS: u8 = 16;
 const PARTS: usize = 4;
 const PART: usize = 16_384;
 
-/// The number of planes of the raw bits of such tokens, if they can be taken as planes. Where there
-/// is a single one it is sign and mantissa, which is not worth the time.
+/// Returns the number of planes of the raw bits of such tokens.
+///
+/// `None` if they cannot be taken as planes. Where there is a single one it is sign and mantissa,
+/// which is not worth the time.
 pub(super) fn count(tokens: &Tokens) -> Option<usize> {
     match tokens.scheme {
         TokenScheme::Shift { shift }
@@ -41,8 +43,10 @@ pub(super) fn count(tokens: &Tokens) -> Option<usize> {
 const LOOK_AT: usize = 4096;
 const STRIDE: usize = 31;
 
-/// How many bytes less than raw bits the planes of elements of `width` bytes take, of which the
-/// first `planes` are raw: by a look at some elements, and zero if that is not worth it.
+/// Estimates the bytes that planes save over raw bits.
+///
+/// Elements have `width` bytes, of which the first `planes` are raw. Looks at some elements; zero
+/// if planes are not worth it.
 pub(super) fn saved(elements: &[u8], width: usize, planes: usize) -> usize {
     let count = elements.len() / width;
     let mut counts = vec![[0u64; 256]; planes];
@@ -61,14 +65,16 @@ pub(super) fn saved(elements: &[u8], width: usize, planes: usize) -> usize {
     worth(count * planes, counts.iter().map(bytes).sum::<f64>() as usize)
 }
 
-/// What planes of `coded` bytes save of so many raw ones: nothing, if it is but a few percent, for
-/// the decoder takes half again as long.
+/// Returns what planes of `coded` bytes save of `raw` bytes.
+///
+/// Nothing, if it is but a few percent, for the decoder takes half again as long.
 fn worth(raw: usize, coded: usize) -> usize {
     if coded + coded / 32 <= raw { raw - coded } else { 0 }
 }
 
-/// Replace the raw bits that are the end of `out`, from `start` on, by planes if these are shorter;
-/// returns whether they are.
+/// Replaces the raw bits at the end of `out` by planes if these are shorter.
+///
+/// They begin at `start`. Returns whether they were replaced.
 pub(super) fn write(simd: Simd, planes: usize, out: &mut Vec<u8>, start: usize) -> bool {
     let raw = &out[start..];
     if saved(raw, planes, planes) == 0 {
@@ -105,7 +111,9 @@ pub(super) fn write(simd: Simd, planes: usize, out: &mut Vec<u8>, start: usize) 
     true
 }
 
-/// The frequency tables of a plane: of its parts, or of the whole if that is as good.
+/// Returns the frequency tables of a plane.
+///
+/// One for each of its parts, or one for the whole if that is as good.
 fn tables_of(plane: &[u8]) -> Vec<FreqTable> {
     let parts = if plane.len() >= PARTS * PART { PARTS } else { 1 };
     let by_part: Vec<_> = plane.chunks(part_len(plane.len(), parts)).map(histogram).collect();
@@ -119,12 +127,12 @@ fn tables_of(plane: &[u8]) -> Vec<FreqTable> {
     }
 }
 
-/// Elements of a part, of which the last may have fewer.
+/// Returns the elements of a part, of which the last may have fewer.
 fn part_len(elements: usize, parts: usize) -> usize {
     elements.div_ceil(parts).max(1)
 }
 
-/// The number of the frequency table of each element.
+/// Returns the number of the frequency table of each element.
 fn contexts(elements: usize, parts: usize) -> Vec<u8> {
     let len = part_len(elements, parts);
     let mut contexts = vec![0; elements];
@@ -140,7 +148,9 @@ pub(super) struct PlaneWork {
     raw: Vec<u8>,
 }
 
-/// Read `planes` planes of `elements` bytes, all that `input` is, into `raw`, element by element.
+/// Reads `planes` planes of `elements` bytes into `raw`, element by element.
+///
+/// They are all that `input` is.
 ///
 /// # Errors
 /// `Corrupt`, `Truncated`.
@@ -193,7 +203,7 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Put a plane's bytes in place `i` of elements of `N` bytes.
+/// Puts a plane's bytes in place `i` of elements of `N` bytes.
 fn spread<const N: usize>(i: usize, plane: &[u8], bytes: &mut [u8]) {
     bytes
         .as_chunks_mut::<N>()

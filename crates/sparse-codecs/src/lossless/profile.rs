@@ -18,7 +18,7 @@ const NEW_PROFILE: f32 = 7.0;
 /// A part of a run has at least so many elements.
 const SAMPLE_MIN: usize = 64;
 
-/// How many elements of a run are looked at if a part suffices.
+/// Returns how many elements of a run are looked at if a part suffices.
 pub(super) fn sample_len(len: usize, part: usize) -> usize {
     if len >= part * SAMPLE_MIN { len.div_ceil(part) } else { len }
 }
@@ -33,8 +33,10 @@ pub(super) struct Prices {
 }
 
 impl Prices {
-    /// Prices under `model` for `tokens`, which may have more exact values than the model: these
-    /// cost as much as the tokens that they take over from.
+    /// Computes prices under `model` for `tokens`.
+    ///
+    /// There may be more exact values than the model has: these cost as much as the tokens that
+    /// they take over from.
     pub(super) fn new(simd: Simd, model: &Model, tokens: &Tokens) -> Prices {
         let count = tokens.count();
         let known = model.tokens.count();
@@ -56,13 +58,14 @@ impl Prices {
         Prices { simd, part: 1, prices }
     }
 
-    /// The same, for runs of which a part is looked at: the first of `part`, where it is long
-    /// enough to tell.
+    /// Prices only the first of `part` parts of each run.
+    ///
+    /// Where that is long enough to tell.
     pub(super) fn sampled(self, part: usize) -> Prices {
         Prices { part, ..self }
     }
 
-    /// The given prices, by table and token.
+    /// Takes the given prices, by table and token.
     pub(super) fn of_tables(simd: Simd, profiles: &[[u8; KEYS]], tables: &[Vec<f32>]) -> Prices {
         let mut prices = Self::none();
         for (p, profile) in profiles.iter().enumerate().take(LANES) {
@@ -81,7 +84,7 @@ impl Prices {
             .unwrap_or_else(|_| Box::new([[[NO_CODE; LANES]; MAX_TOKENS]; KEYS]))
     }
 
-    /// What these elements cost under each profile.
+    /// Computes the cost of these elements under each profile.
     fn cost(&self, keys: &[u8], tokens: &[u8]) -> [f32; LANES] {
         let looked_at = sample_len(keys.len(), self.part);
         let costs = simd::price(self.simd, &self.prices, &keys[..looked_at], &tokens[..looked_at]);
@@ -104,9 +107,10 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// Choose profiles for `runs`: the cheapest, where each segment's own habits make a profile
-    /// dear or cheap, and one profile for a whole segment where variety does not pay. Returns the
-    /// expected bits.
+    /// Chooses profiles for `runs`; returns the expected bits.
+    ///
+    /// The cheapest, where each segment's own habits make a profile dear or cheap, and one profile
+    /// for a whole segment where variety does not pay.
     pub(super) fn choose(
         &mut self,
         runs: impl Iterator<Item = Run>,

@@ -18,7 +18,7 @@ pub(super) struct Run {
     pub(super) len: usize,
 }
 
-/// The runs of a chunk, in order; they tile it.
+/// Returns the runs of a chunk, in order; they tile it.
 pub(super) fn runs(unit: &UnitSpec, chunk: u64) -> impl Iterator<Item = Run> + '_ {
     let mut start = 0;
     unit.row_runs(unit.chunk_range(chunk))
@@ -58,8 +58,9 @@ impl Predictor {
         }
     }
 
-    /// The prediction words of a chunk as bytes of the target's type, in `scratch` unless they are
-    /// the base itself.
+    /// Returns the prediction words of a chunk as bytes of the target's type.
+    ///
+    /// They are in `scratch` unless they are the base itself.
     pub(crate) fn predict<'a>(
         self,
         base: Option<&'a [u8]>,
@@ -104,8 +105,10 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// Whether an element differs from its prediction in raw bits alone, so that its token is zero:
-    /// without a base, negative zero and the smallest numbers.
+    /// Returns whether an element differs from its prediction in raw bits alone.
+    ///
+    /// Its token is then zero: without a base, that happens to negative zero and the smallest
+    /// numbers.
     pub(super) fn hides_changes(&self, tokens: &Tokens) -> bool {
         let (raw_bits, _) = tokens.scheme.expand(0);
         let word_bytes = self.values.len() / self.tokens.len().max(1);
@@ -116,7 +119,9 @@ impl Scan {
 }
 
 impl Scanner {
-    /// Look at a chunk. Returns whether all of it equals its prediction; nothing is filled in then.
+    /// Scans a chunk; returns whether all of it equals its prediction.
+    ///
+    /// Nothing is filled in then.
     pub(super) fn scan(&self, target: &[u8], base: Option<&[u8]>, scan: &mut Scan) -> bool {
         let word_bytes = self.kind.bits as usize / 8;
         let len = target.len() / word_bytes;
@@ -169,7 +174,7 @@ impl Scanner {
         }
     }
 
-    /// Values with tokens of their own get them.
+    /// Gives values that have tokens of their own these tokens.
     fn use_exact<W: Word>(&self, values: &[u8], tokens: &mut [u8]) {
         if self.tokens.exact.is_empty() {
             return;

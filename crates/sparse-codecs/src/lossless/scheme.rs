@@ -23,14 +23,16 @@ impl Scheme for LosslessScheme {
         Ok(Arc::new(Lossless))
     }
 
-    /// Whoever asks for it asks for what is used anyway, by this codec or one that is made for the
-    /// weights.
+    /// Returns no setting: lossless coding is used anyway.
+    ///
+    /// That is this codec, or one that is made for the weights.
     fn adapt(&self, _asked: Option<f64>, _subject: &Subject) -> Vec<Option<f64>> {
         Vec::new()
     }
 
-    /// The type that a small tensor seems to be widened from: those of one type share a unit, which
-    /// is then coded in that type.
+    /// Returns the type that a small tensor seems to be widened from.
+    ///
+    /// Tensors of one such type share a unit, which is then coded in that type.
     fn affinity(&self, dtype: Dtype, elements: &mut dyn FnMut() -> Result<Vec<u8>>) -> Result<u32> {
         match dtype {
             Dtype::F32 | Dtype::F64 => {

@@ -64,7 +64,7 @@ struct Analysis {
 }
 
 impl DeltaEncoder for LowRank {
-    /// Begin to look at a unit.
+    /// Starts the analysis of a unit.
     ///
     /// The analysis holds target and base of the whole unit in memory, and uses the executor of the
     /// context between passes. At effort `Fast` it declines a unit whose changes do not look
@@ -74,7 +74,7 @@ impl DeltaEncoder for LowRank {
     }
 }
 
-/// Begin to look at a unit of whose segments some have hints.
+/// Starts the analysis of a unit of which some segments have hints.
 pub(super) fn analyze_with_hints(
     unit: &UnitSpec,
     effort: Effort,
@@ -139,7 +139,7 @@ impl UnitAnalysis for Analysis {
 }
 
 impl Matrix<'_> {
-    /// Bits without factors, but for the tables.
+    /// Computes the bits without factors, tables not counted.
     fn plain_cost<R: Predicted>(&self) -> f64 {
         self.cost::<R>(|_, base, words, fractions| {
             words.iter_mut().zip(base.chunks_exact(R::BYTES)).for_each(|(w, b)| *w = R::load(b));
@@ -147,9 +147,10 @@ impl Matrix<'_> {
         })
     }
 
-    /// The rank at which a sketch of this size and `per_rank` bits a component take the fewest
-    /// bits, if fewer than `most_bits`; with these bits and the largest rank that the sketch
-    /// allows.
+    /// Finds the rank that takes the fewest bits, if fewer than `most_bits`.
+    ///
+    /// For a sketch of this size and `per_rank` bits a component. Also returns these bits and the
+    /// largest rank that the sketch allows.
     fn best_rank<R: Predicted>(
         &self,
         fit: &Fit,
@@ -174,19 +175,21 @@ impl Matrix<'_> {
         best
     }
 
-    /// Whether the merge seems to have rounded the product, and the bits that residuals take then.
+    /// Returns whether the merge seems to have rounded the product.
+    ///
+    /// Also returns the bits that residuals take then.
     fn cheaper_merge<R: Predicted>(&self, fit: &Fit) -> (f64, bool) {
         let [sum, product] = [false, true].map(|product| self.cost_of::<R>(fit, fit.rank, product));
         if product < sum { (product, true) } else { (sum, false) }
     }
 
-    /// Of a sample of rows: whether the hint leaves few enough bits.
+    /// Returns whether a hint leaves few enough bits of a sample of rows.
     pub(super) fn is_explained_by<R: Predicted>(&self, hint: &Product) -> bool {
         let Some(fit) = Fit::of_product(self, hint) else { return false };
         self.cheaper_merge::<R>(&fit).0 < LOW_RANK_SHARE * self.plain_cost::<R>()
     }
 
-    /// Of a sample of rows.
+    /// Returns whether a sample of rows looks like a change of low rank.
     pub(super) fn looks_low_rank<R: Predicted>(&self, cx: Workers<'_>) -> Result<bool> {
         let plain = self.plain_cost::<R>();
         // As if the matrix were square: the other side's factors are shared by rows that are not in
@@ -206,7 +209,9 @@ impl Matrix<'_> {
     }
 }
 
-/// The rank at which singular values fall most steeply, and by what factor.
+/// Finds the rank at which singular values fall most steeply.
+///
+/// Also returns the factor by which they fall.
 fn cliff(sigma: &[f64], most: usize) -> Option<(usize, f64)> {
     let floor = sigma.first()? * 1e-9;
     sigma
@@ -218,7 +223,7 @@ fn cliff(sigma: &[f64], most: usize) -> Option<(usize, f64)> {
         .max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
-/// Find factors for one matrix, if they pay.
+/// Finds factors for one matrix, if they pay.
 fn fit_matrix<R: Predicted>(
     matrix: &Matrix<'_>,
     hint: Option<&Product>,
@@ -263,8 +268,9 @@ fn fit_matrix<R: Predicted>(
     Ok(quantised.filter(|q| q.0 < plain).map(|q| q.1))
 }
 
-/// Search for the scale of the factors at which factors and residuals together take the fewest
-/// bits.
+/// Searches for the scale of the factors that takes the fewest bits.
+///
+/// Bits of factors and residuals together.
 fn cheapest_quantisation<R: Predicted>(
     matrix: &Matrix<'_>,
     fit: &Fit,
@@ -358,7 +364,7 @@ fn settle<R: Predicted>(
     Ok((Box::new(BoundEncoder { encoder: Encoder::new(predictor, model), params }), estimate))
 }
 
-/// The bytes of a chunk in a whole unit.
+/// Returns the byte range of a chunk in a whole unit.
 fn bytes_of<R: Predicted>(unit: &UnitSpec, chunk: u64) -> std::ops::Range<usize> {
     let range = unit.chunk_range(chunk);
     range.start as usize * R::BYTES..range.end as usize * R::BYTES
@@ -399,7 +405,7 @@ fn count<R: Predicted>(
     Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What contents of chunks take under a model.
+/// Computes what contents of chunks take under a model.
 fn price<R: Predicted>(
     predictor: &Predictor<R>,
     data: &Data,

@@ -20,8 +20,9 @@ pub struct HintedLowRank {
 }
 
 impl HintedLowRank {
-    /// An encoder for a unit whose segments, in order, have these hints; segments past the end have
-    /// none.
+    /// Creates an encoder for a unit whose segments, in order, have these hints.
+    ///
+    /// Segments past the end have none.
     pub fn new(hints: Vec<Option<Product>>) -> HintedLowRank {
         HintedLowRank { hints }
     }
@@ -73,9 +74,10 @@ pub fn explains(
     is_real(dtype) && with_real!(dtype, explains, product, columns, target, base)
 }
 
-/// Whether a sample of whole rows of a matrix suggests that its change is of low rank: cheap, and
-/// to be asked before the analysis, which is not. 256 rows are a good sample; `false` for types
-/// that the codec does not take.
+/// Returns whether the change of a sampled matrix seems to be of low rank.
+///
+/// It is cheap, and to be asked before the analysis, which is not. The sample is of whole rows; 256
+/// of them are a good one. `false` for types that the codec does not take.
 ///
 /// Both slices hold rows of `columns` elements of type `dtype`; what is beyond the last whole row
 /// is not looked at. Below the highest effort a glance at a small block comes first, which settles
@@ -114,7 +116,7 @@ pub fn looks_low_rank(
     with_real!(dtype, look, columns, target, base, effort, cx.workers())
 }
 
-/// The whole rows of a sample, if it is large enough.
+/// Returns the whole rows of a sample, if it is large enough.
 fn sample<'a, R: Predicted>(
     columns: usize,
     target: &'a [u8],
@@ -126,7 +128,7 @@ fn sample<'a, R: Predicted>(
     enough.then(|| (&target[..rows * row_bytes], &base[..rows * row_bytes]))
 }
 
-/// The matrix of whole rows.
+/// Returns the matrix of whole rows.
 fn matrix<'a, R: Predicted>(
     columns: usize,
     target: &'a [u8],

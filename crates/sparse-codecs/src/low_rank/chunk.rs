@@ -29,7 +29,7 @@ pub(super) struct Predictor<R: Predicted> {
 }
 
 impl<R: Predicted> Predictor<R> {
-    /// Predict a chunk: words and fractions.
+    /// Predicts a chunk: words and fractions.
     pub(super) fn predict(
         &self,
         chunk: u64,
@@ -111,7 +111,7 @@ impl<R: Predicted> Decoder<R> {
         &self.predictor.unit
     }
 
-    /// Decode one chunk, whose buffers have been checked.
+    /// Decodes one chunk, whose buffers have been checked.
     pub(super) fn decode(
         &self,
         chunk: u64,
@@ -181,7 +181,9 @@ impl<R: Predicted> Decoder<R> {
         Ok(())
     }
 
-    /// The zigzag residuals that tokens and raw bits stand for, not yet cut to the type's width.
+    /// Expands tokens and raw bits to zigzag residuals.
+    ///
+    /// They are not yet cut to the type's width.
     fn expand(&self, tokens: &[u8], raw: &mut BitReader<'_>, values: &mut [u32]) {
         const STRIP: usize = 32;
         for (tokens, values) in tokens.chunks(STRIP).zip(values.chunks_mut(STRIP)) {
@@ -270,12 +272,14 @@ pub(super) mod encode {
         if token_bits < FEW_BITS { FEW_LANES } else { LANES }
     }
 
-    /// What a chunk with so many bits of tokens takes beside tokens and raw bits.
+    /// Estimates the overhead of a chunk, in bytes.
+    ///
+    /// That is all but tokens and raw bits.
     pub(in super::super) fn overhead_bytes(token_bits: f64) -> f64 {
         4.0 * lanes_for(token_bits) as f64 + 4.0
     }
 
-    /// Bits of each token in each table, `symbols` per table.
+    /// Computes the bits of each token in each table, `symbols` per table.
     pub(in super::super) fn prices(model: &Model, symbols: usize) -> Vec<f32> {
         let mut prices = vec![NO_CODE; symbols * model.tables.len()];
         for (table, prices) in model.tables.iter().zip(prices.chunks_mut(symbols)) {
@@ -315,7 +319,7 @@ pub(super) mod encode {
             Encoder { predictor, prices, symbols, tables, model }
         }
 
-        /// Append one chunk, whose buffers have been checked.
+        /// Appends one chunk, whose buffers have been checked.
         pub(in super::super) fn encode(
             &self,
             chunk: u64,

@@ -22,8 +22,9 @@ pub struct FloatFactors {
     pub missed: f64,
 }
 
-/// The best product of rank `rank` for the change from `base` to `target`, matrices of one type
-/// (bf16, f16 or f32) by rows.
+/// Computes the best product of rank `rank` for the change to `target`.
+///
+/// `base` and `target` are matrices of one type (bf16, f16 or f32) by rows.
 ///
 /// With `rounds` above zero the product is moved towards the changes that would round to the same
 /// target, by so many alternating projections: what rounding hid of a merged adapter then shows

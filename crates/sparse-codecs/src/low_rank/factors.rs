@@ -31,7 +31,7 @@ const LANES: usize = 4;
 /// A reader makes at most this many entries from a byte.
 const ENTRIES_PER_BYTE: u64 = 64;
 
-/// Whether a segment is a matrix that can have factors.
+/// Returns whether a segment is a matrix that can have factors.
 pub(super) fn is_matrix(segment: &Segment) -> bool {
     segment.rows >= 2 && segment.row_len >= 32
 }
@@ -54,7 +54,7 @@ pub(super) struct Factors<R: Predicted> {
 }
 
 impl<R: Predicted> Factors<R> {
-    /// No factors: the prediction is the base.
+    /// Creates empty factors: the prediction is the base.
     pub(super) fn none() -> Self {
         Factors {
             rank: 0,
@@ -66,7 +66,7 @@ impl<R: Predicted> Factors<R> {
         }
     }
 
-    /// The sums of row `row` from column `column` on.
+    /// Computes the sums of row `row` from column `column` on.
     #[inline(always)]
     fn sums(&self, row: usize, column: usize, columns: usize, sums: &mut [R::Sum]) {
         sums.fill(R::Sum::default());
@@ -85,7 +85,7 @@ impl<R: Predicted> Factors<R> {
         }
     }
 
-    /// Predict a piece of a row: words and fractions.
+    /// Predicts a piece of a row: words and fractions.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn predict(
         &self,
@@ -148,8 +148,10 @@ impl<R: Predicted, const PRODUCT: bool> Kernel for Predict<'_, R, PRODUCT> {
 /// Columns that are predicted at a time: few enough for the sums to stay in the first-level cache.
 const TILE: usize = 512;
 
-/// The order in which entries are coded: for each segment, left by component, then right by
-/// component. Calls `entry` with the class (component and side) of each run of entries.
+/// Calls `entry` for each run of entries, in the order in which they are coded.
+///
+/// That is, for each segment, left by component, then right by component. `entry` gets the class
+/// (component and side) of each run.
 fn classes(ranks: impl Iterator<Item = (usize, Segment)>, mut run: impl FnMut(usize, u64)) {
     let mut class = 0;
     for (rank, segment) in ranks {
@@ -168,7 +170,7 @@ pub(super) mod write {
     use crate::entropy::cluster::{Cost, Sparse, cluster};
     use crate::entropy::freq::{self, FreqTable};
 
-    /// What the entries of one matrix's factors take, nearly, in bits.
+    /// Estimates the bits that the entries of one matrix's factors take.
     pub(in super::super) fn bits<R: Predicted>(segment: &Segment, f: &Factors<R>) -> f64 {
         let symbols = TOKENS.token_count(33);
         let mut total = 0.0;
@@ -189,7 +191,7 @@ pub(super) mod write {
         total
     }
 
-    /// Append the factors of all matrices of a unit.
+    /// Appends the factors of all matrices of a unit.
     ///
     /// # Errors
     /// None in the usual course.
@@ -268,7 +270,7 @@ pub(super) mod write {
     }
 }
 
-/// Read the factors of all matrices of a unit; the rest of `input`, all of it.
+/// Reads the factors of all matrices of a unit: all the rest of `input`.
 ///
 /// # Errors
 /// `Corrupt`, `Truncated`, `LimitExceeded`.

@@ -77,7 +77,7 @@ pub(super) struct Fit {
 }
 
 impl<'a> Matrix<'a> {
-    /// Look at a matrix; `None` if nothing changed that could be fitted.
+    /// Prepares a matrix; returns `None` if nothing changed that could be fitted.
     pub(super) fn new<R: Predicted>(
         (rows, columns): (usize, usize),
         target: &'a [u8],
@@ -106,7 +106,7 @@ impl<'a> Matrix<'a> {
         Some(Matrix { rows, columns, target, base, unit, rule })
     }
 
-    /// The matrix of every `step`-th row.
+    /// Returns the matrix of every `step`-th row.
     pub(super) fn every<R: Predicted, T>(
         &self,
         step: usize,
@@ -143,15 +143,16 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// The change of one row, scaled, without outliers.
+    /// Computes the change of one row, scaled, without outliers.
     pub(super) fn changes<R: Predicted>(&self, i: usize) -> Vec<f32> {
         let mut row = Row::default();
         self.row::<R>(i, &mut row);
         row.change
     }
 
-    /// Words and fractions for these changes, scaled as [`changes`](Self::changes) are; `product`
-    /// says what the merge rounded.
+    /// Predicts words and fractions from changes.
+    ///
+    /// They are scaled as [`changes`](Self::changes) are; `product` says what the merge rounded.
     pub(super) fn predict_from<R: Predicted>(
         &self,
         changes: &[f32],
@@ -188,7 +189,7 @@ impl<'a> Matrix<'a> {
         sum
     }
 
-    /// One block of a pass.
+    /// Passes over one block.
     fn pass_over<R: Predicted>(&self, rows: Range<usize>, v: &[f32], left: Option<&[f32]>) -> Pass {
         let (n, k) = (self.columns, v.len() / self.columns);
         let mut pass =
@@ -213,8 +214,9 @@ impl<'a> Matrix<'a> {
         pass
     }
 
-    /// The leading singular values and vectors of the change, by a randomised range finder with two
-    /// power steps (Halko, Martinsson and Tropp 2011).
+    /// Computes the leading singular values and vectors of the change.
+    ///
+    /// By a randomised range finder with two power steps (Halko, Martinsson and Tropp 2011).
     pub(super) fn sketch<R: Predicted>(&self, size: usize, cx: Workers<'_>) -> Result<Fit> {
         let n = self.columns;
         let size = size.min(n).min(self.rows);
@@ -231,7 +233,7 @@ impl<'a> Matrix<'a> {
         Ok(fit)
     }
 
-    /// Alternate between the products of this rank and the changes that round to the target.
+    /// Alternates between products of this rank and changes that round to the target.
     pub(super) fn project<R: Predicted>(
         &self,
         fit: &mut Fit,
@@ -281,8 +283,9 @@ impl<'a> Matrix<'a> {
         Ok(())
     }
 
-    /// Bits that residuals take, measured on some rows and scaled to all, when `predict` fills in
-    /// the words and fractions of a row.
+    /// Measures the bits that residuals take, on some rows, scaled to all.
+    ///
+    /// `predict` fills in the words and fractions of a row.
     pub(super) fn cost<R: Predicted>(
         &self,
         mut predict: impl FnMut(usize, &[u8], &mut [u32], &mut [u8]),
@@ -309,8 +312,9 @@ impl<'a> Matrix<'a> {
         bits * self.rows as f64 / f64::from(seen.max(1))
     }
 
-    /// As [`cost`](Self::cost), of the first `rank` components in floating point; `product` says
-    /// what the merge rounded.
+    /// Measures [`cost`](Self::cost) of the first `rank` components in floating point.
+    ///
+    /// `product` says what the merge rounded.
     pub(super) fn cost_of<R: Predicted>(&self, fit: &Fit, rank: usize, product: bool) -> f64 {
         let n = self.columns;
         let right = view(&fit.right[..rank * n], n);
@@ -321,8 +325,9 @@ impl<'a> Matrix<'a> {
         })
     }
 
-    /// Round the factors to integers, for sums in units of `2^exponent`. `None` when they would be
-    /// too large.
+    /// Rounds the factors to integers, for sums in units of `2^exponent`.
+    ///
+    /// `None` when they would be too large.
     pub(super) fn quantise<R: Predicted>(
         &self,
         fit: &Fit,
@@ -371,8 +376,9 @@ impl<'a> Matrix<'a> {
         ((rows * columns).sqrt() < R::SUM_LIMIT * 0.99).then_some(f)
     }
 
-    /// The exponent to begin the search for the best quantisation with: errors of about an eighth
-    /// of a rounding cell.
+    /// Returns the exponent with which the search for the best quantisation begins.
+    ///
+    /// Its errors are of about an eighth of a rounding cell.
     pub(super) fn first_exponent<R: Predicted>(&self, fit: &Fit) -> i32 {
         let step = self.rows.div_ceil(8) * self.columns + 1;
         let (mut width, mut count) = (0.0, 0.0);
@@ -439,8 +445,10 @@ impl<R: Predicted> Kernel for Changes<'_, R> {
 }
 
 impl Fit {
-    /// A given product of `rank` components; `left` row by row, `right` component by component.
-    /// `None` if it is not finite, zero, or of too high a rank.
+    /// Takes a given product of `rank` components.
+    ///
+    /// `left` is row by row, `right` component by component. `None` if it is not finite, zero, or
+    /// of too high a rank.
     pub(super) fn of_product(matrix: &Matrix<'_>, hint: &Product) -> Option<Fit> {
         let (n, k) = (matrix.columns, hint.rank);
         let fits = hint.left.len() == matrix.rows * k && hint.right.len() == n * k;
@@ -476,7 +484,7 @@ impl Fit {
         self.sigma = values.into_iter().map(|v| v.max(0.0).sqrt()).collect();
     }
 
-    /// Keep the first `rank` components.
+    /// Keeps the first `rank` components.
     pub(super) fn truncate(&mut self, n: usize, rank: usize) {
         let rank = rank.min(self.rank);
         self.left =
@@ -487,7 +495,7 @@ impl Fit {
     }
 }
 
-/// A key rule whose classes end at the largest exponents that are common in these words.
+/// Returns a key rule that ends at the largest common exponents of these words.
 pub(super) fn key_rule<R: Predicted>(words: &[u8]) -> KeyRule {
     let rule = chunk::key_rule::<R>(0);
     let mut counts = [0u64; 256];

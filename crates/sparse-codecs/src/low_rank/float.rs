@@ -54,30 +54,34 @@ pub(super) trait Predicted: Real {
         Self::W::store(word.into(), bytes);
     }
 
-    /// `2^exponent`.
+    /// Returns `2^exponent`.
     fn scale(exponent: i32) -> Self::Work;
 
-    /// Add `left * right[j]` to each sum.
+    /// Adds `left * right[j]` to each sum.
     fn accumulate(left: Self::Factor, right: &[Self::Factor], sums: &mut [Self::Sum]);
 
-    /// Add four such products to each sum.
+    /// Adds four such products to each sum.
     fn accumulate4(left: &[Self::Factor; 4], right: [&[Self::Factor]; 4], sums: &mut [Self::Sum]);
 
-    /// The prediction for a base and a sum: the rounded word, and the fraction in units of `2^-8`
-    /// of a step, counted (in magnitude) from the lower bound of what rounds to that word.
-    /// `PRODUCT` is for merges that round the product.
+    /// Predicts the rounded word, and the fraction, for a base and a sum.
+    ///
+    /// The fraction is in units of `2^-8` of a step, counted (in magnitude) from the lower bound of
+    /// what rounds to that word. `PRODUCT` is for merges that round the product.
     fn predict<const PRODUCT: bool>(base: u32, sum: Self::Sum, scale: Self::Work) -> (u32, u8);
 
-    /// As `predict`, for a difference that is not an integer sum.
+    /// Predicts for a difference that is not an integer sum.
     #[cfg_attr(not(feature = "low-rank-encode"), allow(dead_code))]
     fn predict_float<const PRODUCT: bool>(base: u32, difference: f64) -> (u32, u8);
 
-    /// The value of a word whose exponent field is not all ones, and of the bounds of what rounds
-    /// to it.
+    /// Returns the value of a word, and the bounds of what rounds to it.
+    ///
+    /// Its exponent field is not all ones.
     #[cfg_attr(not(feature = "low-rank-encode"), allow(dead_code))]
     fn cell(word: u32) -> (f64, f64, f64);
 
-    /// Value and bounds of a target as differences to a base, in some unit, lower bound first.
+    /// Returns value and bounds of a target as differences to a base.
+    ///
+    /// In some unit, lower bound first.
     #[cfg_attr(not(feature = "low-rank-encode"), allow(dead_code))]
     #[inline(always)]
     fn change(target: u32, base: u32, unit: f32) -> (f32, f32, f32) {
@@ -150,7 +154,7 @@ impl Bf16 {
         ((magnitude >> 16) | (bits >> 31) << 15, (magnitude >> 8) as u8)
     }
 
-    /// A product, rounded to the type if merges do that.
+    /// Returns a product, rounded to the type if merges do that.
     #[inline(always)]
     fn change_of<const PRODUCT: bool>(x: f32) -> f32 {
         if PRODUCT { Self::widen(Self::placed::<true>(x).0) } else { x }
@@ -201,7 +205,7 @@ impl F16 {
         ((rounded >> POINT) | (bits >> 31) << 15, (rounded >> (POINT - FRACTION_BITS)) as u8)
     }
 
-    /// A product, rounded to the type if merges do that.
+    /// Returns a product, rounded to the type if merges do that.
     #[inline(always)]
     fn change_of<const PRODUCT: bool>(x: f32) -> f32 {
         // Beyond the largest number, `widen` makes numbers of what stands for infinity.
@@ -249,8 +253,9 @@ impl F32 {
         (word, (rounded >> (POINT - FRACTION_BITS)) as u8)
     }
 
-    /// A product, rounded to the type if merges do that. (Conversion rounds to nearest, halves to
-    /// even.)
+    /// Returns a product, rounded to the type if merges do that.
+    ///
+    /// Conversion rounds to nearest, halves to even.
     #[inline(always)]
     fn change_of<const PRODUCT: bool>(x: f64) -> f64 {
         if PRODUCT { f64::from(x as f32) } else { x }
@@ -318,9 +323,10 @@ impl Predicted for F32 {
     }
 }
 
-/// The zig-zag of how far `target` lies from the prediction in the order of the type, positive on
-/// the side of the nearer neighbour (`fraction` says which); mirrored, so that magnitudes are what
-/// counts.
+/// Computes the zigzag of the distance of `target` from the prediction.
+///
+/// The distance is in the order of the type, and positive on the side of the nearer neighbour
+/// (`fraction` says which); it is mirrored, so that magnitudes are what counts.
 #[cfg(any(test, feature = "low-rank-encode"))]
 #[inline(always)]
 pub(super) fn residual<R: Predicted>(target: u32, prediction: u32, fraction: u8) -> u32 {
@@ -332,7 +338,7 @@ pub(super) fn residual<R: Predicted>(target: u32, prediction: u32, fraction: u8)
     ((d << 1) ^ (d >> (R::BITS - 1)).wrapping_neg()) & R::MASK
 }
 
-/// The inverse of [`residual`].
+/// Inverts [`residual`].
 #[inline(always)]
 pub(super) fn restore<R: Predicted>(zigzag: u32, prediction: u32, fraction: u8) -> u32 {
     let d = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();

@@ -33,8 +33,9 @@ const HOPELESS: f64 = 1.0 / 3.0;
 /// Share of the bits that factors may take.
 const FACTORS: f64 = 0.6;
 
-/// Whether these rows of `columns` elements are clearly not a change of low rank, where a component
-/// takes `row_bits` for each row.
+/// Returns whether these rows are clearly not a change of low rank.
+///
+/// They have `columns` elements; a component takes `row_bits` for each row.
 pub(super) fn is_hopeless<R: Predicted>(
     columns: usize,
     target: &[u8],

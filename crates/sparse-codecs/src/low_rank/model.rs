@@ -25,7 +25,7 @@ pub(super) const TOKENS: TokenScheme = TokenScheme::Signed { msb: 2 };
 /// First fraction of each class of distance but the first: finer near the bound, where errors are.
 const BOUNDS: [u8; PLACES - 1] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 40, 48, 64, 80, 100];
 
-/// The class of each fraction.
+/// Tabulates the class of each fraction.
 #[cfg(test)]
 const fn places() -> [u8; 256] {
     let mut out = [0; 256];
@@ -45,7 +45,9 @@ const fn places() -> [u8; 256] {
 #[cfg(test)]
 static PLACE_OF: [u8; 256] = places();
 
-/// The class of a fraction, by comparisons, which vectors do many of at once.
+/// Computes the class of a fraction by comparisons.
+///
+/// Vectors do many of these at once.
 #[inline(always)]
 fn place(fraction: u8) -> u8 {
     let distance = fraction.min(255 - fraction);
@@ -83,7 +85,7 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// Read the serial form off the front of `input`.
+    /// Reads the serial form off the front of `input`.
     ///
     /// # Errors
     /// `Corrupt`, `Truncated`.
@@ -120,7 +122,7 @@ mod build {
     use crate::entropy::freq::entropy_bits;
 
     impl Model {
-        /// Append the serial form.
+        /// Appends the serial form.
         pub(in super::super) fn write(&self, out: &mut Vec<u8>) {
             varint::put(out, self.origin.into());
             varint::put(out, self.tables.len() as u64);
@@ -136,8 +138,9 @@ mod build {
             tables::write(&self.tables, out);
         }
 
-        /// Make tables from counts by key and token. Also returns the entropy given the contexts,
-        /// in bits.
+        /// Makes tables from counts by key and token.
+        ///
+        /// Also returns the entropy given the contexts, in bits.
         pub(in super::super) fn build(origin: u32, counts: &[u64], symbols: usize) -> (Model, f64) {
             let cells: Vec<(usize, Sparse)> = counts
                 .chunks(symbols)

@@ -59,7 +59,9 @@ struct Samples {
     words: Vec<(u64, u64, u64)>,
 }
 
-/// Targets and predictions of some of a segment's changed weights, each as likely as any other.
+/// Returns targets and predictions of some of a segment's changed weights.
+///
+/// Each is as likely as any other.
 fn thinned<'a>(parts: impl Iterator<Item = &'a Samples> + Clone) -> Vec<(u64, u64)> {
     let below = parts.clone().map(|s| s.below).min().unwrap_or(0);
     let mut words: Vec<_> =
@@ -100,7 +102,9 @@ pub(super) struct Analysis {
     seen: AtomicU64,
 }
 
-/// The unit that the lossless codec codes: the same shape, always against a base.
+/// Returns the unit that the lossless codec codes.
+///
+/// It has the same shape, and always a base.
 pub(super) fn inner_unit(unit: &UnitSpec) -> Result<UnitSpec> {
     UnitSpec::new(unit.dtype(), Some(unit.dtype()), unit.chunk_len(), unit.segments())
 }
@@ -160,7 +164,7 @@ impl Analysis {
         std::mem::take(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The first pass is over: settle steps.
+    /// Settles the steps after the first pass.
     fn settle(&mut self) {
         let parts = self.take_parts();
         let Analysis { goal, quantiser, samples: kept, aims, .. } = self;
@@ -197,7 +201,7 @@ impl Analysis {
         }
     }
 
-    /// Compare errors with their bound; returns whether all keep it.
+    /// Compares errors with their bound; returns whether all keep it.
     fn check_errors(&mut self) -> bool {
         let parts = self.take_parts();
         let (Goal::Sparse { error } | Goal::SparseInt8 { error: Some(error), .. }) = self.goal
@@ -350,7 +354,9 @@ fn look<R: Real>(
     }
 }
 
-/// Squared errors and changes of a chunk, by segment, of the segments that are to be measured.
+/// Computes squared errors and changes of a chunk, by segment.
+///
+/// Of the segments that are to be measured.
 fn measure<R: Real>(
     quantiser: &Quantiser,
     measured: &[usize],

@@ -42,20 +42,21 @@ fn load<R: Real>(bytes: &[u8], words: &mut [u32; BLOCK]) {
     }
 }
 
-/// Bits of a 32-bit lane that a word does not fill.
+/// Returns the bits of a 32-bit lane that a word does not fill.
 const fn unused<R: Real>() -> u32 {
     32 - <R::W as Word>::BITS
 }
 
-/// A word in the order of the type, seen from the side of a prediction's sign; the inverse of
-/// itself.
+/// Maps a word to the order of the type, mirrored by a prediction's sign.
+///
+/// It is its own inverse.
 #[inline(always)]
 fn ordered<R: Real>(word: u32) -> u32 {
     let sign = R::W::SIGN as u32;
     if word & sign != 0 { word ^ (sign - 1) } else { word }
 }
 
-/// [`ulps`](super::rule::ulps) in 32 bits.
+/// Computes [`ulps`](super::rule::ulps) in 32 bits.
 #[inline(always)]
 pub(super) fn ulps<R: Real>(target: u32, prediction: u32) -> i32 {
     let sign = prediction & R::W::SIGN as u32;
@@ -63,7 +64,9 @@ pub(super) fn ulps<R: Real>(target: u32, prediction: u32) -> i32 {
     (difference << unused::<R>()) as i32 >> unused::<R>()
 }
 
-/// The word that differs from its prediction by a code, in units in the last place.
+/// Returns the word that differs from its prediction by a code.
+///
+/// In units in the last place.
 #[inline(always)]
 pub(super) fn surrogate<R: Real>(code: i32, prediction: u32) -> u32 {
     let sign = prediction & R::W::SIGN as u32;
@@ -71,7 +74,7 @@ pub(super) fn surrogate<R: Real>(code: i32, prediction: u32) -> u32 {
     ordered::<R>(moved) ^ sign
 }
 
-/// The zig-zag of a code, within the width of the type.
+/// Computes the zigzag of a code, within the width of the type.
 #[inline(always)]
 pub(super) fn zigzag<R: Real>(code: i32) -> u32 {
     ((code << 1) ^ (code >> 31)) as u32 & R::W::MASK as u32

@@ -38,8 +38,9 @@ pub(super) struct Encoder {
     pub(super) params: Vec<u8>,
 }
 
-/// Words that differ from their predictions by the codes; returns the widest code in bits. Stored
-/// words are appended to `stored`, and counted by segment.
+/// Writes words that differ from their predictions by the codes.
+///
+/// Returns the widest code in bits. Stored words are appended to `stored`, and counted by segment.
 pub(super) fn surrogates<R: Real>(
     quantiser: &Quantiser,
     chunk: u64,

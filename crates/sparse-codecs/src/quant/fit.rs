@@ -18,7 +18,9 @@ fn change<R: Real>(&(t, p): &Pair) -> f64 {
     if t == p || R::is_special(t) || R::is_special(p) { 0.0 } else { R::value(t) - R::value(p) }
 }
 
-/// The size below which changes may be dropped, so that the relative error stays below `error`.
+/// Finds the size below which changes may be dropped.
+///
+/// The relative error then stays below `error`.
 pub(super) fn threshold<R: Real>(samples: &[Pair], error: f64) -> f64 {
     if error <= 0.0 {
         return 0.0;
@@ -39,13 +41,15 @@ pub(super) fn threshold<R: Real>(samples: &[Pair], error: f64) -> f64 {
     if error >= 1.0 { f64::INFINITY } else { 0.0 }
 }
 
-/// A segment's step as if it were the only one.
+/// Returns a segment's step as if it were the only one.
 fn with_step<R: Real>(steps: &Steps, code: u16) -> Step {
     Step::new::<R>(&Steps { codes: vec![code], ..steps.clone() }, 0)
 }
 
-/// The largest step (as a code) whose relative error stays below `error`, 0 if there is none; and
-/// in what part of the rows what the next step would drop can be dropped besides.
+/// Finds the largest step whose relative error stays below `error`.
+///
+/// As a code, 0 if there is none. Also returns in what part of the rows what the next step would
+/// drop can be dropped besides.
 pub(super) fn step<R: Real>(
     samples: &[Pair],
     error: f64,
@@ -117,7 +121,7 @@ fn in_steps<R: Real>(
     })
 }
 
-/// Where the reconstruction points belong: at the mean of the changes that have the code.
+/// Computes the reconstruction points: the means of the changes with each code.
 pub(super) fn shifts<R: Real>(
     samples: &[Vec<Pair>],
     offset: f64,
@@ -133,7 +137,7 @@ pub(super) fn shifts<R: Real>(
     sums.map(|(sum, n)| (SHIFT_PARTS * sum / f64::from(n.max(1))).round().clamp(-64.0, 64.0) as i8)
 }
 
-/// The share of samples whose code exceeds `max`.
+/// Returns the share of samples whose code exceeds `max`.
 pub(super) fn share_above<R: Real>(
     samples: &[Vec<Pair>],
     max: u64,

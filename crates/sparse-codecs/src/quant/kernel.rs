@@ -41,8 +41,9 @@ macro_rules! with_rule {
 }
 
 impl Rules {
-    /// Write words that differ from the predictions by the codes. Returns all bits that occur in
-    /// zig-zags of codes, and whether some word is stored.
+    /// Writes words that differ from the predictions by the codes.
+    ///
+    /// Returns all bits that occur in zigzags of codes, and whether some word is stored.
     pub(super) fn surrogates<R: Real>(
         self,
         target: &[u8],
@@ -58,12 +59,12 @@ impl Rules {
         })
     }
 
-    /// Squared errors and squared changes, summed.
+    /// Sums squared errors and squared changes.
     pub(super) fn errors<R: Real>(self, target: &[u8], predictions: &[u8]) -> (f64, f64) {
         with_rule!(self, |pick| Errors::<R, _> { pick, target, predictions, real: PhantomData })
     }
 
-    /// The code of a stored word.
+    /// Returns the code of a stored word.
     pub(super) fn stored_code<R: Real>(&self) -> i64 {
         match self {
             Rules::Nearest(Nearest { step, .. }) | Rules::Sign(Sign { step }) => step.stored_code(),
@@ -106,7 +107,7 @@ impl<R: Real, P: Pick<R>> Kernel for Surrogates<'_, R, P> {
     }
 }
 
-/// The sum of a block.
+/// Sums a block.
 #[inline(always)]
 fn sum(block: &[f64; BLOCK]) -> f64 {
     let mut sums = [0.0; LANES];
@@ -156,7 +157,7 @@ impl<R: Real, P: Pick<R>> Kernel for Errors<'_, R, P> {
     }
 }
 
-/// How many weights changed.
+/// Counts the weights that changed.
 pub(super) fn count_changed<R: Real>(target: &[u8], predictions: &[u8]) -> u64 {
     simd::run(Simd::from_env(), Changed::<R> { target, predictions, real: PhantomData })
 }
@@ -183,7 +184,9 @@ impl<R: Real> Kernel for Changed<'_, R> {
     }
 }
 
-/// A bijection that looks like chance (the end of SplitMix64).
+/// Hashes a place: a bijection that looks like chance.
+///
+/// It is the end of SplitMix64.
 #[inline(always)]
 fn hash(position: u64) -> u64 {
     let z = (position ^ (position >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -191,8 +194,9 @@ fn hash(position: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The changed weights whose place, counted from `first` on, has a hash of at most `below`: hash,
-/// target, prediction.
+/// Samples the changed weights whose place has a hash of at most `below`.
+///
+/// Places are counted from `first` on. Returns hash, target and prediction.
 pub(super) fn sampled<R: Real>(
     first: u64,
     target: &[u8],
@@ -246,7 +250,7 @@ impl<R: Real> Kernel for Sampled<'_, R> {
     }
 }
 
-/// The largest change of a run, the sum of all, and their number.
+/// Computes the largest change of a run, the sum of all, and their number.
 pub(super) fn changes<R: Real>(target: &[u8], predictions: &[u8]) -> (f64, f64, u64) {
     simd::run(Simd::from_env(), Changes::<R> { target, predictions, real: PhantomData })
 }
@@ -288,8 +292,9 @@ impl<R: Real> Kernel for Changes<'_, R> {
     }
 }
 
-/// Turn the surrogates of a block into words. Returns `false`, and leaves the block as it is, where
-/// a word is stored.
+/// Turns the surrogates of a block into words.
+///
+/// Returns `false`, and leaves the block as it is, where a word is stored.
 pub(super) fn move_block<R: Real>(step: &Step, surrogates: &mut [u8], predictions: &[u8]) -> bool {
     simd::run(Simd::from_env(), Moved::<R> { step, surrogates, predictions, real: PhantomData })
 }
@@ -324,7 +329,9 @@ impl<R: Real> Kernel for Moved<'_, R> {
     }
 }
 
-/// As [`move_block`], where codes count multiples of units in the last place.
+/// Turns surrogates into words where codes count multiples of a unit.
+///
+/// As [`move_block`] does otherwise.
 pub(super) fn multiply_block<R: Real>(k: u32, surrogates: &mut [u8], predictions: &[u8]) -> bool {
     simd::run(Simd::from_env(), Multiplied::<R> { k, surrogates, predictions, real: PhantomData })
 }

@@ -49,7 +49,7 @@ fn check_unit(name: &str, unit: &UnitSpec) -> Result<()> {
     )))
 }
 
-/// [`DeltaDecoder::bind`] of all quantised codecs.
+/// Implements [`DeltaDecoder::bind`] for all quantised codecs.
 pub(crate) fn bind(
     name: &str,
     unit: &UnitSpec,
@@ -69,15 +69,17 @@ pub(crate) fn bind(
     }))
 }
 
-/// Bytes of a parameter block that steps take, and what they would take of `growth` times as many
-/// rows like these.
+/// Returns the bytes of a parameter block that steps take.
+///
+/// Also returns what they would take of `growth` times as many rows like these.
 pub(crate) fn step_bytes(unit: &UnitSpec, params: &[u8], growth: f64) -> Result<(u64, f64)> {
     let mut rest = params;
     let (rule, _) = Rule::read(&mut rest, unit, |by_rows| Groups::new(unit, by_rows))?;
     Ok(((params.len() - rest.len()) as u64, rule.grown_bytes(growth)))
 }
 
-/// [`DeltaEncoder::analyze`](sparse_core::DeltaEncoder::analyze) of all quantised codecs.
+/// Implements [`DeltaEncoder::analyze`](sparse_core::DeltaEncoder::analyze) for all quantised
+/// codecs.
 pub(crate) fn analyze(
     name: &str,
     unit: &UnitSpec,
@@ -134,9 +136,10 @@ impl ChunkEncoder for Encoder {
 macro_rules! quantised {
     ($codec:ty) => {
         impl $codec {
-            /// Bytes of a parameter block of this codec that steps take, which grow with the rows
-            /// as tables do not; and what they would take, nearly, of `growth` times as many rows
-            /// like these.
+            /// Returns the bytes of a parameter block of this codec that steps take.
+            ///
+            /// They grow with the rows as tables do not. Also returns what they would take, nearly,
+            /// of `growth` times as many rows like these.
             ///
             /// # Errors
             /// `Corrupt`, `Truncated`.

@@ -17,7 +17,9 @@ pub(super) struct Coded {
 
 /// A way to pick the code of a weight, without a branch on it.
 pub(super) trait Pick<R: Real>: Copy {
-    /// The code of a target, given its prediction. This must be `#[inline(always)]`.
+    /// Returns the code of a target, given its prediction.
+    ///
+    /// This must be `#[inline(always)]`.
     fn code(self, t: u64, p: u64) -> Coded;
 
     /// Loads words into a block and codes them. Returns how many there are.
@@ -28,7 +30,9 @@ pub(super) trait Pick<R: Real>: Copy {
         n
     }
 
-    /// The codes of the first `n` weights of a block. This must be `#[inline(always)]`.
+    /// Returns the codes of the first `n` weights of a block.
+    ///
+    /// This must be `#[inline(always)]`.
     #[inline(always)]
     fn codes(self, block: &mut Block, n: usize) {
         let Block { targets, predictions, codes, words, stored } = block;
@@ -55,7 +59,9 @@ impl<R: Real> Pick<R> for Exact {
     }
 }
 
-/// A code and what comes of it, unless target and prediction are equal or the word is to be stored.
+/// Returns a code and what comes of it.
+///
+/// `None` where target and prediction are equal or the word is to be stored.
 #[inline(always)]
 fn settled(t: u64, p: u64, (code, word): (i64, u64), kept: bool, stored_code: i64) -> Coded {
     let stored = (t != p) & !kept;
@@ -184,7 +190,7 @@ fn is_special<R: Real>(word: u32) -> bool {
 const KEPT: u32 = 1;
 const DROPPED: u32 = 2;
 
-/// [`Nearest::code`](Pick::code) of a block; `BOUNDED` if there is a bound.
+/// Computes [`Nearest::code`](Pick::code) of a block; `BOUNDED` if there is a bound.
 #[inline(always)]
 fn nearest<R: Real, const BOUNDED: bool>(pick: Nearest, block: &mut Block, n: usize) {
     let step = pick.step;

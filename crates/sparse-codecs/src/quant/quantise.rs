@@ -54,7 +54,9 @@ pub(super) struct Quantiser {
 }
 
 impl Quantiser {
-    /// The runs of a chunk: segment, place in its bytes, and how its weights become codes.
+    /// Returns the runs of a chunk.
+    ///
+    /// Of each: segment, place in its bytes, and how its weights become codes.
     pub(super) fn runs<R: Real>(
         &self,
         chunk: u64,

@@ -83,7 +83,7 @@ impl Groups {
         self.segments.get(segment).map_or(0, |&(first, rows)| first + (row / rows) as usize)
     }
 
-    /// The groups of a segment.
+    /// Returns the groups of a segment.
     pub(super) fn of_segment(&self, segment: usize) -> std::ops::Range<usize> {
         let first = |i: usize| self.segments.get(i).map_or(self.count, |s| s.0);
         first(segment)..first(segment + 1)
@@ -91,7 +91,7 @@ impl Groups {
 }
 
 impl Rule {
-    /// Append the serial form.
+    /// Appends the serial form.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Rule::Ulps(k) => {
@@ -108,8 +108,7 @@ impl Rule {
         }
     }
 
-    /// What the serial form would take, nearly, if there were `growth` times as many steps like
-    /// these.
+    /// Estimates the serial form's bytes for `growth` times as many steps like these.
     pub(super) fn grown_bytes(&self, growth: f64) -> f64 {
         let mut head = Vec::new();
         let Rule::Steps(s) = self else {
@@ -124,7 +123,7 @@ impl Rule {
         head.len() as f64 + sizes.iter().sum::<f64>()
     }
 
-    /// Take the serial form off the front of `input`.
+    /// Takes the serial form off the front of `input`.
     ///
     /// # Errors
     /// `Corrupt`, `Truncated`.
@@ -159,8 +158,9 @@ impl Rule {
     }
 }
 
-/// The code of the least step that is not smaller than `step` and has at most `bits` mantissa bits;
-/// zero for no positive number.
+/// Returns the code of the least step that is not smaller than `step`.
+///
+/// It has at most `bits` mantissa bits; zero for no positive number.
 pub(super) fn step_code(step: f64, bits: u32) -> u16 {
     if step.is_nan() || step <= 0.0 {
         return 0;
@@ -202,25 +202,29 @@ impl Step {
         }
     }
 
-    /// Whether all codes are units in the last place, and none of them stands for a word.
+    /// Returns whether all codes are units in the last place.
+    ///
+    /// And none of them stands for a word.
     #[inline(always)]
     pub(super) fn is_exact(&self) -> bool {
         self.size == 0.0
     }
 
-    /// Whether codes of a weight with this prediction are units in the last place.
+    /// Returns whether codes count units in the last place at this prediction.
     #[inline(always)]
     pub(super) fn counts_ulps<R: Real>(&self, prediction: u64) -> bool {
         R::exponent(prediction) >= self.lattice_from
     }
 
-    /// The code of a stored word.
+    /// Returns the code of a stored word.
     #[inline(always)]
     pub(super) fn stored_code(&self) -> i64 {
         -(self.max_code as i64) - 1
     }
 
-    /// The word that a surrogate stands for, unless the word is stored. The step is not exact.
+    /// Returns the word that a surrogate stands for, unless the word is stored.
+    ///
+    /// The step is not exact.
     #[inline(always)]
     pub(super) fn restored<R: Real>(&self, surrogate: u64, prediction: u64) -> u64 {
         let code = ulps::<R>(surrogate, prediction);
@@ -230,15 +234,16 @@ impl Step {
         if moves { moved } else { surrogate }
     }
 
-    /// The prediction moved by the reconstruction point of a code, which is not zero and fits 32
-    /// bits.
+    /// Moves the prediction by the reconstruction point of a code.
+    ///
+    /// The code is not zero and fits 32 bits.
     #[inline(always)]
     pub(super) fn moved<R: Real>(&self, code: i64, prediction: u64) -> u64 {
         let code = f64::from(code as i32);
         R::round(R::value(prediction) + self.point(code.abs()).copysign(code))
     }
 
-    /// The size of the change that a code of this magnitude stands for.
+    /// Returns the size of the change that a code of this magnitude stands for.
     #[inline(always)]
     pub(super) fn point(&self, magnitude: f64) -> f64 {
         let shift = if magnitude == 1.0 { self.shifts[0] } else { self.shifts[1] };
@@ -246,20 +251,21 @@ impl Step {
     }
 }
 
-/// The zig-zag of a signed difference, within the width of the type.
+/// Computes the zigzag of a signed difference, within the width of the type.
 #[inline(always)]
 pub(super) fn zigzag<R: Real>(code: i64) -> u64 {
     varint::zigzag(code) & R::W::MASK
 }
 
-/// The difference of a target from its prediction in units in the last place, mirrored, as a signed
-/// integer.
+/// Computes the difference of a target from its prediction.
+///
+/// In units in the last place, mirrored, as a signed integer.
 #[inline(always)]
 pub(super) fn ulps<R: Real>(target: u64, prediction: u64) -> i64 {
     varint::unzigzag(difference::<R::W>(target, prediction, true))
 }
 
-/// The word that lies `code` times `2 k + 1` units in the last place from its prediction.
+/// Moves a prediction by `code` times `2 k + 1` units in the last place.
 #[inline(always)]
 pub(super) fn apply_ulps<R: Real>(code: i64, k: u32, prediction: u64) -> u64 {
     let unused = 64 - R::W::BITS;
@@ -267,7 +273,7 @@ pub(super) fn apply_ulps<R: Real>(code: i64, k: u32, prediction: u64) -> u64 {
     restore::<R::W>(zigzag::<R>(d), prediction, true)
 }
 
-/// The code of a stored word under [`Rule::Ulps`].
+/// Returns the code of a stored word under [`Rule::Ulps`].
 pub(super) const fn stored_ulps<R: Real>() -> i64 {
     -(1 << (<R::W as Word>::BITS - 1))
 }

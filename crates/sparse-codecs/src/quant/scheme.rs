@@ -18,8 +18,9 @@ const MENU: [f64; 10] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0];
 #[cfg(feature = "sparse-int8")]
 const ALONE: f64 = 16384.0;
 
-/// What was asked for, relative to what the codec takes for the change; as it was written, where
-/// nothing has to be said otherwise.
+/// Returns the setting, relative to what the codec takes for the change.
+///
+/// As it was written, where nothing has to be said otherwise.
 #[cfg(any(feature = "sparse", feature = "sparse-int8"))]
 fn adapt(asked: Option<f64>, subject: &Subject, default: f64) -> Vec<Option<f64>> {
     match subject.ratio {

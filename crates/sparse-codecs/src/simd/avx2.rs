@@ -22,7 +22,7 @@ impl Table {
         }))
     }
 
-    /// Look up 32 keys, which are below 64.
+    /// Looks up 32 keys, which are below 64.
     #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     fn get(&self, keys: __m256i) -> __m256i {
@@ -108,8 +108,10 @@ pub(super) fn bound_tokens(keys: &[u8], tokens: &[u8], bounds: &mut [u8; 64]) {
     scalar::bound_tokens(k_rest, t_rest, bounds);
 }
 
-/// The tokens of magnitudes under [`TokenScheme::Signed`] with two bits, signs aside: from 4 on,
-/// the exponent and the two upper bits of the mantissa, as a float has them.
+/// Returns the tokens of magnitudes under [`TokenScheme::Signed`] with two bits.
+///
+/// Signs aside: from 4 on, the exponent and the two upper bits of the mantissa, as a float has
+/// them.
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn tokens_of(magnitudes: __m256i) -> __m256i {

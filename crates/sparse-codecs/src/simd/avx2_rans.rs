@@ -25,7 +25,7 @@ static REFILL: [[u8; 16]; 256] = {
     table
 };
 
-/// The slots of eight states.
+/// Looks up the slots of eight states.
 ///
 /// # Safety
 /// The eight bytes at `contexts` are below the number of tables in `slots`.
@@ -39,7 +39,7 @@ unsafe fn look_up_slots(x: __m256i, contexts: __m128i, slots: *const Slot) -> __
     unsafe { _mm256_i32gather_epi32::<4>(slots.cast(), index) }
 }
 
-/// Eight states after their slots, and how many words they took.
+/// Advances eight states by their slots; returns how many words they took.
 ///
 /// # Safety
 /// 16 bytes are readable at `base`.
@@ -69,7 +69,7 @@ pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8
     }
 }
 
-/// With `V` vectors of states, 4 or 8.
+/// Decodes with `V` vectors of states, 4 or 8.
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn rounds_by<const V: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
@@ -145,8 +145,10 @@ static SHED: [[u8; 16]; 256] = {
     table
 };
 
-/// Eight encoding steps: the states after, the words to shed (the last so many of the vector) and
-/// their number, and which tokens have no code. The division is that of AVX-512.
+/// Does eight encoding steps.
+///
+/// Returns the states after, the words to shed (the last ones of the vector) and their number, and
+/// which tokens have no code. The division is that of AVX-512.
 ///
 /// # Safety
 /// `contexts` are below the number of tables, each of 256, at `tables`.

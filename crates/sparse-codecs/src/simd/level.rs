@@ -18,12 +18,12 @@ impl Level {
     /// All levels, lowest first.
     pub const ALL: [Level; 3] = [Level::Scalar, Level::Avx2, Level::Avx512];
 
-    /// The level of that name, in lower case: `scalar`, `avx2`, `avx512`.
+    /// Returns the level of that name, in lower case: `scalar`, `avx2`, `avx512`.
     pub fn from_name(name: &str) -> Option<Level> {
         Level::ALL.into_iter().find(|l| l.name() == name)
     }
 
-    /// Its name, in lower case.
+    /// Returns the name, in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Level::Scalar => "scalar",
@@ -41,7 +41,7 @@ impl Simd {
     /// No vectors: every processor has that.
     pub const SCALAR: Simd = Simd(Level::Scalar);
 
-    /// The highest level that the processor has.
+    /// Returns the highest level that the processor has.
     pub fn detect() -> Simd {
         #[cfg(target_arch = "x86_64")]
         {
@@ -68,13 +68,15 @@ impl Simd {
         Simd::SCALAR
     }
 
-    /// `level`, or the highest below it that the processor has.
+    /// Returns `level`, or the highest below it that the processor has.
     pub fn at_most(level: Level) -> Simd {
         Simd(Simd::detect().0.min(level))
     }
 
-    /// What the environment variable `SPARSE_SIMD` allows (a [level's name](Level::from_name)),
-    /// else [`detect`](Self::detect). Looked up once.
+    /// Returns what the environment variable `SPARSE_SIMD` allows.
+    ///
+    /// It is a [level's name](Level::from_name); without it, the same as [`detect`](Self::detect).
+    /// Looked up once.
     pub fn from_env() -> Simd {
         static SIMD: OnceLock<Simd> = OnceLock::new();
         *SIMD.get_or_init(|| {
@@ -83,7 +85,7 @@ impl Simd {
         })
     }
 
-    /// The level.
+    /// Returns the level.
     pub fn level(self) -> Level {
         self.0
     }

@@ -59,15 +59,16 @@ macro_rules! dispatch {
     };
 }
 
-/// Decode whole rounds, of as many symbols as there are lanes: `tokens` from `contexts`, which are
-/// as long. What is left over is not touched.
+/// Decodes whole rounds: `tokens` from `contexts`, which are as long.
+///
+/// A round has as many symbols as there are lanes. What is left over is not touched.
 ///
 /// A context out of range is taken for the last one. There are 32 or 64 lanes.
 pub(crate) fn rans_rounds(simd: Simd, rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8]) {
     dispatch!(simd, rans_rounds(rans, contexts, tokens));
 }
 
-/// Encode whole rounds, as [`rans_rounds`] decodes them, the last one first.
+/// Encodes whole rounds, as [`rans_rounds`] decodes them, the last one first.
 pub(crate) fn encode_rounds(
     simd: Simd,
     job: &mut EncodeRounds<'_>,
@@ -77,7 +78,9 @@ pub(crate) fn encode_rounds(
     dispatch!(simd, encode_rounds(job, contexts, tokens));
 }
 
-/// The contexts of 16-bit predictions; `contexts` is as long as `predictions`.
+/// Computes the contexts of 16-bit predictions.
+///
+/// `contexts` is as long as `predictions`.
 pub(crate) fn contexts16(
     simd: Simd,
     rule: ContextRule,
@@ -88,7 +91,9 @@ pub(crate) fn contexts16(
     dispatch!(simd, contexts16(rule, table, predictions, contexts));
 }
 
-/// The contexts of 32-bit predictions; `contexts` is as long as `predictions`.
+/// Computes the contexts of 32-bit predictions.
+///
+/// `contexts` is as long as `predictions`.
 pub(crate) fn contexts32(
     simd: Simd,
     rule: ContextRule,
@@ -99,13 +104,15 @@ pub(crate) fn contexts32(
     dispatch!(simd, contexts32(rule, table, predictions, contexts));
 }
 
-/// `out[i] = table[keys[i]]`, for keys below 64.
+/// Computes `out[i] = table[keys[i]]`, for keys below 64.
 pub(crate) fn look_up(simd: Simd, table: &[u8; 64], keys: &[u8], out: &mut [u8]) {
     dispatch!(simd, look_up(table, keys, out));
 }
 
-/// Restore 16-bit words: expand `tokens` with raw bits, apply the differences to `predictions`. All
-/// three are of equal length.
+/// Restores 16-bit words from tokens, raw bits and predictions.
+///
+/// It expands `tokens` with raw bits and applies the differences to `predictions`. All three are of
+/// equal length.
 pub(crate) fn restore16(
     simd: Simd,
     float: bool,
@@ -118,8 +125,9 @@ pub(crate) fn restore16(
     dispatch!(simd, restore16(float, expansion, tokens, predictions, raw, out));
 }
 
-/// As [`restore16`] for 32-bit words; the expansion of a token is its number of raw bits (below 57)
-/// and its value.
+/// Restores 32-bit words, as [`restore16`] does 16-bit words.
+///
+/// The expansion of a token is its number of raw bits (below 57) and its value.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn restore32(
     simd: Simd,
@@ -134,7 +142,7 @@ pub(crate) fn restore32(
     dispatch!(simd, restore32(float, expansion, raw_shift, tokens, predictions, raw, out));
 }
 
-/// [`rans_rounds`] and [`restore16`] at once, for whole rounds.
+/// Does [`rans_rounds`] and [`restore16`] at once, for whole rounds.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn decode16(
     simd: Simd,
@@ -171,7 +179,7 @@ pub(crate) fn split16(
     dispatch!(simd, split16(float, scheme, target, predictions, values, tokens));
 }
 
-/// As [`split16`] for 32-bit words.
+/// Splits 32-bit words, as [`split16`] does 16-bit words.
 pub(crate) fn split32(
     simd: Simd,
     float: bool,
@@ -184,9 +192,10 @@ pub(crate) fn split32(
     dispatch!(simd, split32(float, scheme, target, predictions, values, tokens));
 }
 
-/// Write the raw bits of values whose tokens are known; `counts` has their number by token (at most
-/// 14), and `raw_shift` is 1 if the lowest bit of a value is its sign. There are as many values as
-/// tokens.
+/// Writes the raw bits of values whose tokens are known.
+///
+/// `counts` has their number by token (at most 14), and `raw_shift` is 1 if the lowest bit of a
+/// value is its sign. There are as many values as tokens.
 pub(crate) fn put_raw16(
     simd: Simd,
     writer: &mut BitWriter,
@@ -198,7 +207,9 @@ pub(crate) fn put_raw16(
     dispatch!(simd, put_raw16(writer, counts, raw_shift, tokens, values));
 }
 
-/// As [`put_raw16`] for 32-bit words, with up to 31 bits each.
+/// Writes raw bits of 32-bit words, with up to 31 bits each.
+///
+/// As [`put_raw16`] does of 16-bit words.
 pub(crate) fn put_raw32(
     simd: Simd,
     writer: &mut BitWriter,
@@ -210,28 +221,35 @@ pub(crate) fn put_raw32(
     dispatch!(simd, put_raw32(writer, counts, raw_shift, tokens, values));
 }
 
-/// Raise `bounds` above all tokens under their keys, which are below 64: to one more than the
-/// largest token, or 255, which stands for no bound. Both slices are of equal length.
+/// Raises `bounds` above all tokens under their keys.
+///
+/// To one more than the largest token, or 255, which stands for no bound. Keys are below 64. Both
+/// slices are of equal length.
 pub(crate) fn bound_tokens(simd: Simd, keys: &[u8], tokens: &[u8], bounds: &mut [u8; 64]) {
     dispatch!(simd, bound_tokens(keys, tokens, bounds));
 }
 
-/// What tokens cost under their keys, which are below 64, for each of the eight choices.
+/// Computes the cost of tokens under their keys, for each of the eight choices.
+///
+/// Keys are below 64.
 ///
 /// The order of summation is fixed, so all levels agree to the last bit.
 pub(crate) fn price(simd: Simd, prices: &PriceTable, keys: &[u8], tokens: &[u8]) -> [f32; 8] {
     dispatch!(simd, price(prices, keys, tokens))
 }
 
-/// For each 64 bytes one word, whose bit `i` says whether byte `i` is `value`; bits past the end
-/// are zero.
+/// Computes one word for each 64 bytes: a mask of those that are `value`.
+///
+/// Bit `i` is for byte `i`; bits past the end are zero.
 pub(crate) fn masks(simd: Simd, bytes: &[u8], value: u8, out: &mut Vec<u64>) {
     dispatch!(simd, masks(bytes, value, out));
 }
 
-/// Step from member to member: members are the places where `bytes` has `value`. Each of `places`
-/// comes as the number of members to pass over since the one before and goes as the place of the
-/// next. Returns whether there were enough; what is in `places` does not matter otherwise.
+/// Steps from member to member: the places where `bytes` has `value`.
+///
+/// Each of `places` comes as the number of members to pass over since the one before and goes as
+/// the place of the next. Returns whether there were enough; what is in `places` does not matter
+/// otherwise.
 pub(crate) fn select(simd: Simd, bytes: &[u8], value: u8, places: &mut [u32]) -> bool {
     dispatch!(simd, select(bytes, value, places))
 }
@@ -242,11 +260,13 @@ pub(crate) trait Kernel {
     /// operations is spelled out.
     type Output;
 
-    /// Do it. This must be `#[inline(always)]`, and so must what its loops call.
+    /// Runs the kernel.
+    ///
+    /// This must be `#[inline(always)]`, and so must what its loops call.
     fn run(self) -> Self::Output;
 }
 
-/// Run a kernel, compiled for the features of `simd`.
+/// Runs a kernel, compiled for the features of `simd`.
 #[inline]
 pub(crate) fn run<K: Kernel>(simd: Simd, kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]

@@ -20,12 +20,12 @@ impl Default for Padded {
 }
 
 impl Padded {
-    /// An empty string.
+    /// Creates an empty string.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Copy `bytes` in; what was here is gone.
+    /// Copies `bytes` in; what was here is gone.
     pub fn fill(&mut self, bytes: &[u8]) {
         self.bytes.clear();
         self.bytes.reserve(bytes.len() + PADDING);
@@ -34,28 +34,30 @@ impl Padded {
         self.len = bytes.len();
     }
 
-    /// The bytes, without the zeros.
+    /// Returns the bytes, without the zeros.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 
-    /// Length in bytes, without the zeros.
+    /// Returns the length in bytes, without the zeros.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are no bytes.
+    /// Returns whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// From this pointer plus at most `len`, `PADDING` bytes can be read.
+    /// Returns a pointer to the bytes.
+    ///
+    /// From it plus at most `len`, `PADDING` bytes can be read.
     #[inline(always)]
     pub(super) fn as_ptr(&self) -> *const u8 {
         self.bytes.as_ptr()
     }
 
-    /// At least 57 bits from bit `position` on, zeros past the end.
+    /// Returns at least 57 bits from bit `position` on, zeros past the end.
     #[inline(always)]
     pub(crate) fn window(&self, position: usize) -> u64 {
         let byte = (position / 8).min(self.len);
@@ -64,14 +66,16 @@ impl Padded {
         u64::from_le(word) >> (position % 8)
     }
 
-    /// Whether a reader at bit `position` has read everything: no bit past the end, no whole byte
-    /// left over, and padding of zeros.
+    /// Returns whether a reader at bit `position` has read everything.
+    ///
+    /// That is: no bit past the end, no whole byte left over, and padding of zeros.
     pub(crate) fn is_exact(&self, position: usize) -> bool {
         position.div_ceil(8) == self.len && self.window(position) == 0
     }
 
-    /// The 16-bit little-endian word at index `at`, zero past the end. Half a word at the end
-    /// counts as one.
+    /// Returns the 16-bit little-endian word at index `at`, zero past the end.
+    ///
+    /// Half a word at the end counts as one.
     #[inline(always)]
     pub(crate) fn word(&self, at: usize) -> u32 {
         let byte = at.saturating_mul(2).min(self.len);

@@ -25,7 +25,7 @@ pub(crate) struct Rans<'a> {
     pub(crate) slots: &'a [Slot],
 }
 
-/// One step of one state; returns the token.
+/// Does one step of one state; returns the token.
 #[inline(always)]
 pub(crate) fn rans_step(x: &mut u32, words: &mut Words<'_>, slot: Slot) -> u8 {
     let y = slot.step(*x);
@@ -46,7 +46,9 @@ pub(super) fn rans_rounds(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut [u8
     }
 }
 
-/// Decode whole rounds of so many states. What is left over is not touched.
+/// Decodes whole rounds of `N` states.
+///
+/// What is left over is not touched.
 pub(crate) fn rounds_by<const LANES: usize>(
     rans: &mut Rans<'_>,
     contexts: &[u8],
@@ -149,7 +151,9 @@ pub(super) fn contexts32(
     }
 }
 
-/// [`restore`](crate::word::restore) in arithmetic that compilers turn into vectors.
+/// Computes [`restore`](crate::word::restore) by arithmetic.
+///
+/// Compilers turn it into vectors.
 #[inline(always)]
 fn restore_word16(zigzag: u32, prediction: u16, float: bool) -> u16 {
     let d = ((zigzag >> 1) ^ (zigzag & 1).wrapping_neg()) as u16;
@@ -220,8 +224,9 @@ pub(super) fn restore32(
     raw.position = position;
 }
 
-/// The zig-zag of a mirrored difference, as [`difference`](crate::word::difference) has it, in
-/// arithmetic that compilers turn into vectors.
+/// Computes the zigzag of a mirrored difference by arithmetic.
+///
+/// As [`difference`](crate::word::difference) has it; compilers turn this into vectors.
 #[inline(always)]
 fn difference16(target: u16, prediction: u16, float: bool) -> u16 {
     let sign = if float { prediction & 0x8000 } else { 0 };
@@ -240,7 +245,7 @@ fn difference32(target: u32, prediction: u32, float: bool) -> u32 {
     (d << 1) ^ (d as i32 >> 31) as u32
 }
 
-/// The token of a value; the same as [`TokenScheme::split`] yields.
+/// Computes the token of a value; the same as [`TokenScheme::split`] yields.
 #[inline(always)]
 fn hybrid_token(value: u32, msb: u32) -> u32 {
     // Values of at most `msb + 1` bits have no raw bits.
@@ -333,7 +338,7 @@ pub(super) fn split32(
     }
 }
 
-/// The bits of a value of which the low ones are raw.
+/// Returns the bits of a value of which the low ones are raw.
 #[inline(always)]
 fn raw_source(value: u32, raw_shift: u32) -> u32 {
     (value >> raw_shift) + (value & raw_shift)

@@ -1,6 +1,6 @@
 //! Finding the members of a class, without vectors, or with those of a level's features.
 
-/// One bit for each byte of a block, set where it is `value`.
+/// Computes one bit for each byte of a block, set where it is `value`.
 #[inline(always)]
 pub(super) fn mask(block: &[u8; 64], value: u8) -> u64 {
     let mut mask = 0;
@@ -19,7 +19,7 @@ const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
 /// Moves bit 0 of byte `i` to bit `56 + i`.
 const GATHER: u64 = 0x0102_0408_1020_4080;
 
-/// The mask of a block at the end.
+/// Computes the mask of a block at the end.
 fn mask_of_rest(rest: &[u8], value: u8) -> u64 {
     let mut block = [!value; 64];
     block[..rest.len()].copy_from_slice(rest);
@@ -44,7 +44,9 @@ pub(super) fn masks_by(
 /// Bytes that are passed over at a time.
 const GROUP: usize = 256;
 
-/// [`select`](super::select), given how to make a mask, and how to find its set bit of an index.
+/// Does [`select`](super::select) by the given functions.
+///
+/// One makes a mask, the other finds its set bit of an index.
 #[inline(always)]
 pub(super) fn select_by(
     bytes: &[u8],
@@ -84,7 +86,7 @@ pub(super) fn select_by(
     true
 }
 
-/// The place of the set bit that `n` others lie below, by halves.
+/// Returns the place of the set bit that `n` others lie below, by halves.
 fn nth_set_bit(mask: u64, n: u32) -> u32 {
     let (mut at, mut n) = (0, n);
     for half in [32, 16, 8, 4, 2, 1] {

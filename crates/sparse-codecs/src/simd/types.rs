@@ -25,7 +25,7 @@ pub(crate) struct RawBits<'a> {
 }
 
 impl RawBits<'_> {
-    /// The next `count` bits, at most 64; zeros past the end.
+    /// Takes the next `count` bits, at most 64; zeros past the end.
     #[inline(always)]
     pub(crate) fn take(&mut self, count: u32) -> u64 {
         let mut value = self.bytes.window(self.position);
@@ -68,8 +68,9 @@ impl Expansion16 {
     /// The raw bits of four words then fit seven bytes.
     pub(super) const MAX_RAW: u32 = 14;
 
-    /// From the number of raw bits and the value of each token, of which the first are those of
-    /// `scheme`; `None` if there are too many bits.
+    /// Creates the expansion from number of raw bits and value of each token.
+    ///
+    /// The first tokens are those of `scheme`; `None` if there are too many bits.
     pub(crate) fn new(expansions: &[(u32, u64)], scheme: TokenScheme) -> Option<Expansion16> {
         let mut by_token = [Expanded::default(); 256];
         let raw_shift = scheme.raw_shift();

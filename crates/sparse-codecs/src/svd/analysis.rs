@@ -103,8 +103,9 @@ impl<R: Real> Kernel for Changes<'_, R> {
     }
 }
 
-/// The sum of squares of some numbers, on the threads of `cx`; what it is does not depend on their
-/// number.
+/// Sums the squares of numbers on the threads of `cx`.
+///
+/// The result does not depend on how many threads there are.
 fn square_norm(numbers: &[f32], cx: Workers<'_>) -> f64 {
     const BLOCK: usize = 1 << 18;
     let sums = cx.executor.map(numbers.len().div_ceil(BLOCK), |i| {

@@ -13,7 +13,7 @@ pub(super) const MAX_RANK: u64 = 4096;
 /// A matrix has at least so many rows and columns.
 const LEAST: u64 = 2;
 
-/// Whether a segment is coded by factors.
+/// Returns whether a segment is coded by factors.
 pub(super) fn is_matrix(segment: &Segment) -> bool {
     segment.rows >= LEAST && segment.row_len >= LEAST
 }
@@ -54,7 +54,9 @@ impl Factors {
     }
 }
 
-/// The unit as which the integers of all factors are coded: a segment for each side of each matrix.
+/// Returns the unit as which the integers of all factors are coded.
+///
+/// It has a segment for each side of each matrix.
 fn integers(unit: &UnitSpec, ranks: &[u64]) -> Result<UnitSpec> {
     let sides =
         unit.segments().iter().zip(ranks).filter(|(_, r)| **r > 0).flat_map(|(s, &rank)| {
@@ -63,8 +65,9 @@ fn integers(unit: &UnitSpec, ranks: &[u64]) -> Result<UnitSpec> {
     UnitSpec::new(Dtype::I16, None, DEFAULT_CHUNK_LEN, sides.collect::<Vec<_>>())
 }
 
-/// Bytes of a parameter block that do not grow with its matrices: tables, of the residual and of
-/// the factors.
+/// Returns the bytes of a parameter block that do not grow with its matrices.
+///
+/// Those are tables, of the residual and of the factors.
 pub(super) fn table_bytes(unit: &UnitSpec, mut params: &[u8]) -> Result<u64> {
     let block = |input: &mut &[u8]| -> Result<u64> {
         let most = input.len() as u64;
@@ -82,8 +85,9 @@ pub(super) fn table_bytes(unit: &UnitSpec, mut params: &[u8]) -> Result<u64> {
     Ok(tables + block(&mut params)?)
 }
 
-/// Read the serial form off the front of `input`. One entry per segment; rank zero for what is
-/// coded exactly.
+/// Reads the serial form off the front of `input`.
+///
+/// One entry per segment; rank zero for what is coded exactly.
 pub(super) fn read(input: &mut &[u8], unit: &UnitSpec, limits: &Limits) -> Result<Vec<Bound>> {
     let mut ranks = Vec::new();
     for segment in unit.segments() {
@@ -141,7 +145,7 @@ mod build {
     use crate::svd::range::Truncated;
     use sparse_core::{Effort, encode_unit};
 
-    /// Append the serial form.
+    /// Appends the serial form.
     pub(in super::super) fn write(
         unit: &UnitSpec,
         factors: &[Factors],
@@ -170,8 +174,10 @@ mod build {
         Ok(())
     }
 
-    /// Integers for the first `rank` components, each side having the root of the singular values,
-    /// so that rounding adds about `noise` to the squared error.
+    /// Rounds the first `rank` components to integers.
+    ///
+    /// Each side has the root of the singular values. Rounding adds about `noise` to the squared
+    /// error.
     pub(in super::super) fn quantise(
         found: &Truncated,
         rank: usize,

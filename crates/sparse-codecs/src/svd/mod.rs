@@ -49,19 +49,22 @@ impl Svd {
     /// Most elements of a unit that the encoder takes, since it holds them in memory.
     pub const MAX_ELEMENTS: u64 = 1 << 27;
 
-    /// Keep this much.
+    /// Creates a codec that keeps the singular vectors selected by `rank`.
     pub const fn new(rank: Rank) -> Self {
         Svd { rank, info: info(Fidelity::Lossy) }
     }
 
-    /// Keep this much as a first layer, and all the rest as a second: every bit comes back, or the
-    /// best product alone if a reader [stops after the first](crate::layers).
+    /// Creates a codec of two layers: these vectors, and the rest.
+    ///
+    /// Every bit comes back, or the best product alone if a reader
+    /// [stops after the first](crate::layers).
     pub const fn layered(rank: Rank) -> Self {
         Svd { rank, info: info(Fidelity::Lossless) }
     }
 
-    /// Bytes of a parameter block that do not grow with its matrices: tables, of the residual and
-    /// of the factors.
+    /// Returns the bytes of a parameter block that do not grow with its matrices.
+    ///
+    /// Those are tables, of the residual and of the factors.
     ///
     /// # Errors
     /// `Corrupt`, `Truncated`.
@@ -71,7 +74,7 @@ impl Svd {
 }
 
 impl Default for Svd {
-    /// Rank 16.
+    /// Returns a codec of rank 16.
     fn default() -> Self {
         Svd::new(Rank::Fixed(16))
     }
@@ -92,7 +95,7 @@ fn check_unit(unit: &UnitSpec) -> Result<()> {
     )))
 }
 
-/// The unit of what the factors do not predict: against the prediction.
+/// Returns the unit of what the factors do not predict: against the prediction.
 fn residual_unit(unit: &UnitSpec) -> Result<UnitSpec> {
     UnitSpec::new(unit.dtype(), Some(unit.dtype()), unit.chunk_len(), unit.segments())
 }

@@ -10,10 +10,11 @@ use std::marker::PhantomData;
 /// Columns whose right factors stay in the cache while the rows of a chunk go by.
 const TILE: usize = 1024;
 
-/// The predictions of a chunk: base words moved by the product of the factors. Sums are taken in
-/// binary32 in the order of the components, each operation rounded by itself; the sum with the base
-/// in binary64, then rounded to the type. Words that are no numbers, and what would become none,
-/// stay as they are.
+/// Predicts a chunk: base words moved by the product of the factors.
+///
+/// Sums are taken in binary32 in the order of the components, each operation rounded by itself; the
+/// sum with the base in binary64, then rounded to the type. NaN and infinities stay as they are,
+/// and so do words that would become either.
 pub(super) fn predict<R: Real>(
     unit: &UnitSpec,
     factors: &[Bound],

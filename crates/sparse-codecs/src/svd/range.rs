@@ -40,7 +40,7 @@ pub(crate) struct Truncated {
     pub(crate) sigma: Vec<f64>,
 }
 
-/// The `index`-th range of `step` numbers below `end`.
+/// Returns the `index`-th range of `step` numbers below `end`.
 fn part(index: usize, step: usize, end: usize) -> Range<usize> {
     index * step..((index + 1) * step).min(end)
 }

@@ -52,7 +52,9 @@ impl Residual {
     }
 }
 
-/// Returns whether the factors predict all of a chunk, which then equals its prediction.
+/// Returns whether the factors predict all of a chunk.
+///
+/// It then equals its prediction.
 fn is_all_predicted<R: Real>(
     unit: &UnitSpec,
     bound: &[Bound],

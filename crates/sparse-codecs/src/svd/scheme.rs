@@ -100,7 +100,7 @@ impl Scheme for LayeredScheme {
         Ok(Arc::new(Svd::layered(rank(value)?)))
     }
 
-    /// Only for who asks for layers: they cost more than they save.
+    /// Offers nothing: layers cost more than they save, and are for callers who ask for them.
     fn offers(&self, _goal: Goal, _subject: &Subject) -> Vec<Option<f64>> {
         Vec::new()
     }

@@ -8,7 +8,7 @@ use crate::simd::{self, Padded, RawBits, Simd};
 use crate::word::{Word, restore};
 use sparse_core::{Error, Result};
 
-/// From key to class, per profile, given the class of each frequency table.
+/// Maps keys to classes, per profile, given the class of each frequency table.
 pub(in crate::lossless) fn class_maps(model: &Model, classes: &[u8]) -> Vec<[u8; KEYS]> {
     let class = |&table: &u8| classes.get(usize::from(table)).copied().unwrap_or(0);
     model.profiles.iter().map(|profile| std::array::from_fn(|key| class(&profile[key]))).collect()
@@ -72,13 +72,16 @@ impl PositionDecoder {
         }
     }
 
-    /// Whether all elements are of one class, so that `classes` need not be filled in.
+    /// Returns whether all elements are of one class.
+    ///
+    /// Then `classes` need not be filled in.
     pub(in crate::lossless) fn is_plain(&self) -> bool {
         self.coding.len() == 1
     }
 
-    /// Put the changes into `out`, which holds the predictions, as does `predictions`. The classes
-    /// of all elements are in `work`.
+    /// Puts the changes into `out`, which holds the predictions.
+    ///
+    /// So does `predictions`. The classes of all elements are in `work`.
     ///
     /// # Errors
     /// `Corrupt`, `Truncated`.
@@ -141,7 +144,7 @@ impl PositionDecoder {
         Ok(())
     }
 
-    /// From gaps to positions; returns whether all are within the chunk.
+    /// Turns gaps into positions; returns whether all are within the chunk.
     fn place(&self, class: u8, len: usize, classes: &[u8], places: &mut [u32]) -> bool {
         if !self.is_plain() {
             return simd::select(self.simd, classes, class, places);
@@ -160,7 +163,9 @@ impl PositionDecoder {
     }
 }
 
-/// Fill in the classes of a chunk, run by run, by `fill(class map, elements, classes)`.
+/// Fills in the classes of a chunk, run by run.
+///
+/// By `fill(class map, elements, classes)`.
 pub(in crate::lossless) fn fill_classes(
     maps: &[[u8; KEYS]],
     runs: &[Run],

@@ -33,8 +33,9 @@ pub(in crate::lossless) struct Located {
 }
 
 impl Located {
-    /// Find the elements whose token is not zero. `classes` has the class of each element, below
-    /// `count`.
+    /// Finds the elements whose token is not zero.
+    ///
+    /// `classes` has the class of each element, below `count`.
     pub(in crate::lossless) fn locate(
         &mut self,
         simd: Simd,
@@ -73,7 +74,7 @@ impl Located {
         }
     }
 
-    /// Per class: gaps and places.
+    /// Returns gaps and places per class.
     fn by_class(&self) -> impl Iterator<Item = (&[u32], &[u32])> {
         let mut start = 0;
         self.ends.iter().map(move |&end| {
@@ -129,13 +130,14 @@ impl ClassCounts {
         self.values.iter().sum()
     }
 
-    /// The best order, and its bits.
+    /// Returns the best order, and its bits.
     fn order(&self) -> (u8, u64) {
         (0..).zip(&self.order_bits).min_by_key(|o| *o.1).map_or((0, 0), |(k, &bits)| (k, bits))
     }
 
-    /// The shift that leaves the same mean in all classes, so that they can share tables; and the
-    /// tokens with it.
+    /// Chooses the shift that leaves the same mean in all classes.
+    ///
+    /// They can then share tables. Also returns the tokens with it.
     fn gaps(&self) -> (u8, &[u64]) {
         let mean = self.gap_sum as f64 / self.changes().max(1) as f64;
         let shift = shift_for(mean).clamp(self.first_shift, self.first_shift + SHIFTS as u8 - 1);
@@ -148,8 +150,10 @@ fn shift_for(mean_gap: f64) -> u8 {
 }
 
 impl PositionCounts {
-    /// Sort tables into classes: `tables` has, for each, the counts of tokens that were coded with
-    /// it. So many chunks will be coded.
+    /// Sorts tables into classes.
+    ///
+    /// `tables` has, for each, the counts of tokens that were coded with it; `chunks` is how many
+    /// chunks will be coded.
     pub(in crate::lossless) fn new(tables: &[Vec<u64>], chunks: u64) -> PositionCounts {
         let shares: Vec<(u64, u64)> = tables.iter().map(|t| share(t)).collect();
         let classes = classify(&shares, chunks);
@@ -163,12 +167,12 @@ impl PositionCounts {
         PositionCounts { sums: sums.collect(), classes, raw_bits: 0, chunks: 0 }
     }
 
-    /// The class of each table.
+    /// Returns the class of each table.
     pub(in crate::lossless) fn classes(&self) -> &[u8] {
         &self.classes
     }
 
-    /// Number of classes.
+    /// Returns the number of classes.
     pub(in crate::lossless) fn count(&self) -> usize {
         self.sums.len()
     }
@@ -178,7 +182,7 @@ impl PositionCounts {
         self.sums.iter().map(ClassCounts::changes).sum()
     }
 
-    /// Count a chunk.
+    /// Counts a chunk.
     pub(in crate::lossless) fn add(
         &mut self,
         located: &Located,
@@ -204,7 +208,7 @@ impl PositionCounts {
         self.chunks += 1;
     }
 
-    /// Add what was counted elsewhere, with the same classes.
+    /// Adds what was counted elsewhere, with the same classes.
     pub(in crate::lossless) fn merge(&mut self, other: &PositionCounts) {
         fn add(a: &mut [u64], b: &[u64]) {
             a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
@@ -219,7 +223,9 @@ impl PositionCounts {
         self.chunks += other.chunks;
     }
 
-    /// The tables, and the bits that the chunks take with them, states not counted.
+    /// Returns the tables, and the bits that the chunks take with them.
+    ///
+    /// States are not counted.
     pub(in crate::lossless) fn finish(&self) -> (Positions, f64) {
         let gaps: Vec<(u8, &[u64])> = self.sums.iter().map(ClassCounts::gaps).collect();
         let orders: Vec<(u8, u64)> = self.sums.iter().map(ClassCounts::order).collect();
@@ -260,14 +266,15 @@ impl PositionCounts {
     }
 }
 
-/// How many elements a table coded, and how many of these had changed.
+/// Returns how many elements a table coded, and how many of these had changed.
 fn share(counts: &[u64]) -> (u64, u64) {
     let all = counts.iter().sum::<u64>();
     (all, all - counts.first().copied().unwrap_or(0))
 }
 
-/// What tokens cost as positions, in bits: for each of `tables` (the counts of tokens coded with
-/// it), by token; so many tokens. Every token has a price.
+/// Computes the cost of tokens as positions, in bits.
+///
+/// For each of `tables` (the counts of tokens coded with it), by token. Every token has a price.
 pub(in crate::lossless) fn prices(
     tables: &[Vec<u64>],
     classes: &[u8],
@@ -296,8 +303,9 @@ pub(in crate::lossless) fn prices(
     classes.iter().map(|&c| by_class[usize::from(c)].clone()).collect()
 }
 
-/// Sort tables into classes of about equal probability of change: the best partition of the tables,
-/// in order of that probability, by dynamic programming.
+/// Sorts tables into classes of about equal probability of change.
+///
+/// It finds the best partition of the tables, in order of that probability, by dynamic programming.
 fn classify(tables: &[(u64, u64)], chunks: u64) -> Vec<u8> {
     let share = |&(all, changed): &(u64, u64)| changed as f64 / all.max(1) as f64;
     let mut order: Vec<usize> = (0..tables.len()).collect();
@@ -360,14 +368,15 @@ impl PositionEncoder {
         }
     }
 
-    /// Number of classes.
+    /// Returns the number of classes.
     pub(in crate::lossless) fn count(&self) -> usize {
         self.coding.len()
     }
 
-    /// Append numbers of words, states and words to `out`, and raw bits to `raw`. `value` has the
-    /// raw bits of the element at a place, and their number. Returns whether all changes have a
-    /// code; else `out` is as it was.
+    /// Appends the changes to `out`, and their raw bits to `raw`.
+    ///
+    /// `out` gets numbers of words, states and words. `value` has the raw bits of the element at a
+    /// place, and their number. Returns whether all changes have a code; else `out` is as it was.
     #[allow(clippy::too_many_arguments)]
     pub(in crate::lossless) fn encode(
         &self,

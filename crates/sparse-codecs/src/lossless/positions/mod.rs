@@ -65,7 +65,7 @@ impl Class {
         [self.order, self.shift, self.gaps, self.values]
     }
 
-    /// A gap's token and raw bits.
+    /// Splits a gap into token and raw bits.
     fn split(self, gap: u32) -> Token {
         let low = gap & ((1 << self.shift) - 1);
         let t = GAPS.split(u64::from(gap >> self.shift));
@@ -78,7 +78,7 @@ impl Class {
 }
 
 impl Positions {
-    /// Append the serial form.
+    /// Appends the serial form.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         varint::put(out, self.coding.len() as u64);
         varint::put(out, self.tables.len() as u64);
@@ -90,8 +90,9 @@ impl Positions {
         tables::write(&self.tables, out);
     }
 
-    /// Read the serial form off the front of `input`, for a unit with so many frequency tables and
-    /// tokens.
+    /// Reads the serial form off the front of `input`.
+    ///
+    /// The unit has `tables` frequency tables of `tokens` tokens.
     ///
     /// # Errors
     /// `Corrupt`, `Truncated`.
@@ -124,8 +125,10 @@ impl Positions {
     }
 }
 
-/// Write `n` in an exponential Golomb code of order `k`: the number of bits of `(n >> k) + 1` less
-/// one in unary, as ones and a zero; its bits but the first; then the low `k` bits of `n`.
+/// Writes `n` in an exponential Golomb code of order `k`.
+///
+/// That is: the number of bits of `(n >> k) + 1` less one in unary, as ones and a zero; its bits
+/// but the first; then the low `k` bits of `n`.
 fn put_count(writer: &mut BitWriter, n: u32, k: u8) {
     let k = u32::from(k);
     let high = u64::from(n >> k) + 1;
@@ -135,12 +138,12 @@ fn put_count(writer: &mut BitWriter, n: u32, k: u8) {
     writer.put(u64::from(n) & ((1 << k) - 1), k);
 }
 
-/// Bits that [`put_count`] writes.
+/// Returns the bits that [`put_count`] writes.
 fn count_bits(n: u64, k: u8) -> u32 {
     2 * ((n >> k) + 1).ilog2() + 1 + u32::from(k)
 }
 
-/// Read what [`put_count`] wrote.
+/// Reads what [`put_count`] wrote.
 fn take_count(raw: &mut RawBits<'_>, k: u8) -> Result<u32> {
     let mut width = 0;
     while raw.take(1) == 1 {
