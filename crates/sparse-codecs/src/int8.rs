@@ -4,8 +4,8 @@
 //! entropy-coded, which takes fewer than 8 bits a weight; where it would not, there are half as
 //! many codes. So a model of 16-bit weights is always at least halved.
 //!
-//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are
-//! none come back as they are. `docs/codecs/quantised.md` has the format and measurements.
+//! Takes bf16, f16 and f32, with a base of any float type or none. NaN and infinities come back bit
+//! for bit. `docs/codecs/quantised.md` has the format and measurements.
 
 #[cfg(feature = "select")]
 pub use crate::quant::scheme::Int8Scheme;

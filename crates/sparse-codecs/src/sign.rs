@@ -3,8 +3,8 @@
 //! One bit a weight where all weights changed, as BitDelta has it (Liu et al. 2024), with a size
 //! per row instead of one per matrix; less where many did not change, since those are told apart.
 //!
-//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are
-//! none come back as they are. `docs/codecs/quantised.md` has the format and measurements.
+//! Takes bf16, f16 and f32, with a base of any float type or none. NaN and infinities come back bit
+//! for bit. `docs/codecs/quantised.md` has the format and measurements.
 
 #[cfg(feature = "select")]
 pub use crate::quant::scheme::SignScheme;

@@ -4,8 +4,8 @@
 //! the codec is lossless. Positions cost what their entropy given the base and the row is, which is
 //! below that of a bitmap or of Rice-coded gaps.
 //!
-//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are
-//! none come back as they are. `docs/codecs/quantised.md` has the format and measurements.
+//! Takes bf16, f16 and f32, with a base of any float type or none. NaN and infinities come back bit
+//! for bit. `docs/codecs/quantised.md` has the format and measurements.
 
 #[cfg(feature = "select")]
 pub use crate::quant::scheme::SparseScheme;

@@ -5,8 +5,8 @@
 //! thirds of a step; the others come back at the mean of what has their code. Codes above 127 are
 //! rare, and then stored as words; where they are not, codes may be larger.
 //!
-//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are
-//! none come back as they are. `docs/codecs/quantised.md` has the format and measurements.
+//! Takes bf16, f16 and f32, with a base of any float type or none. NaN and infinities come back bit
+//! for bit. `docs/codecs/quantised.md` has the format and measurements.
 
 #[cfg(feature = "select")]
 pub use crate::quant::scheme::{SparseInt8AbsoluteScheme, SparseInt8Scheme};

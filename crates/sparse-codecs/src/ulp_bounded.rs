@@ -3,8 +3,8 @@
 //! The difference in units in the last place is rounded to a multiple of `2 k + 1`, so no weight is
 //! farther off than `k`; numbers stay numbers. All in integers.
 //!
-//! Takes bf16, f16 and f32, with a base of any float type or none. Infinities and numbers that are
-//! none come back as they are. `docs/codecs/quantised.md` has the format and measurements.
+//! Takes bf16, f16 and f32, with a base of any float type or none. NaN and infinities come back bit
+//! for bit. `docs/codecs/quantised.md` has the format and measurements.
 
 #[cfg(feature = "select")]
 pub use crate::quant::scheme::UlpBoundedScheme;

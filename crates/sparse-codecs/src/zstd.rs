@@ -120,7 +120,7 @@ pub fn frames(level: i32) -> Simple<Frames> {
 
 impl SimpleCodec for Frames {
     fn info(&self) -> CodecInfo {
-        CodecInfo { id: ID, name: "zstd", fidelity: Fidelity::Lossless, base: BaseUse::Optional }
+        CodecInfo::new(ID, "zstd", Fidelity::Lossless, BaseUse::Optional)
     }
 
     fn encode(&self, chunk: &Chunk<'_>, target: &[u8], out: &mut Vec<u8>) -> Result<()> {

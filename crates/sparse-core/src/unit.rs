@@ -168,7 +168,7 @@ impl UnitSpec {
         size_of_val(self) + size_of_val(&*self.segments) + size_of_val(&*self.starts)
     }
 
-    /// Number of chunks.
+    /// Returns the number of chunks.
     pub fn chunk_count(&self) -> u64 {
         self.len.div_ceil(u64::from(self.chunk_len))
     }

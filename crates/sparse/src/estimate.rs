@@ -8,7 +8,7 @@ use sparse_core::{EstimatedBits, Result, Segment, UnitSpec};
 use sparse_model::Checkpoint;
 use sparse_select::Sampler;
 
-/// At least so many elements are looked at, in all: samples of small models would tell too little.
+/// Least number of elements in all samples together: those of small models would tell too little.
 const AT_LEAST: f64 = (4 << 20) as f64;
 
 /// The same for each unit of low rank.
@@ -112,7 +112,7 @@ fn sampled(job: &Compressing<'_>, share: f64) -> Result<Estimate> {
     Ok(result)
 }
 
-/// A share of so many rows, evenly spread.
+/// Returns a share of `rows` rows, evenly spread.
 fn spread_rows(rows: u64, share: f64) -> Vec<u64> {
     let count = ((rows as f64 * share).ceil() as u64).clamp(rows.min(1), rows);
     (0..count).map(|i| i * rows / count).collect()

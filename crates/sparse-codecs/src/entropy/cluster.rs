@@ -12,7 +12,7 @@ const TABLE_BITS: f64 = 8.0;
 /// How many histograms are merged pair by pair.
 const PAIRWISE: usize = 96;
 
-/// Of items in order, so many are merged pair by pair.
+/// Number of items in order that are left to be merged pair by pair.
 #[cfg(feature = "lossless")]
 const CHAIN: usize = 16;
 
@@ -45,7 +45,7 @@ pub(crate) struct Cost {
     pub(crate) used_block: f64,
     /// Histograms above this number are first grouped coarsely, then merged pair by pair.
     pub(crate) pairwise: usize,
-    /// Items come in an order, and only neighbours are merged until so many are left. Zero: all
+    /// Items come in an order, and only neighbours are merged until this many are left. Zero: all
     /// pairs are tried.
     pub(crate) chain: usize,
 }

@@ -21,10 +21,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// A quick look is at the first of so many parts of each run.
+/// Number of parts of each run of which the first is sampled when effort is fast.
 const SAMPLE: usize = 4;
 
-/// From so many bits an element on, a part of a run suffices to choose its profile, too.
+/// Least entropy, in bits per element, at which a part of a run is enough to choose its profile.
 const DENSE_BITS: f64 = 1.5;
 
 /// Values this frequent get a token of their own, where a token would leave raw bits: one in so
@@ -32,9 +32,9 @@ const DENSE_BITS: f64 = 1.5;
 const EXACT_SHARE: u64 = 1000;
 const MAX_EXACT: usize = 16;
 
-/// In the search for frequent values, one value in so many is looked at ...
+/// Stride of the search for frequent values.
 const EXACT_STRIDE: usize = 7;
-/// ... and so many are kept in mind.
+/// Number of candidates that this search keeps.
 const EXACT_CANDIDATES: usize = 64;
 
 /// Variance over mean of the number of changes in a row, up to which rows count as alike; it is one

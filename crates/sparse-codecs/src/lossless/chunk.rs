@@ -26,8 +26,8 @@ pub(super) const RELATIVE: u8 = 0x40;
 pub(super) const POSITIONS: u8 = 0x20;
 pub(super) const PLANES: u8 = 0x10;
 
-/// A chunk is tried as positions if at most one element in so many changed: beyond, the decoder is
-/// quicker with a token for each.
+/// A chunk is tried as positions if at most one element in this many changed: beyond that, the
+/// decoder is quicker with a token for each.
 const SPARSE: usize = 16;
 
 /// How much larger than with tokens a chunk of positions may be: it decodes faster.
@@ -51,8 +51,8 @@ pub(super) fn changed(tokens: &[u8]) -> usize {
 const FEW_BITS: f64 = 8.0 * 8192.0;
 const FEW_LANES: usize = 4;
 
-/// From so many bits on, the states of 64 lanes are no more than 0.5 % of the chunk above those of
-/// 32, which take a third longer.
+/// Least size of a chunk, in bits, that has 64 lanes: their states add no more than 0.5 % to those
+/// of 32 lanes, which take a third longer.
 const MANY_BITS: f64 = 8.0 * 24576.0;
 
 fn lanes_for(token_bits: f64) -> usize {

@@ -18,9 +18,9 @@ use sparse_core::{Error, Result};
 const STORED: u8 = 0;
 const MAX_PARTS: u8 = 16;
 
-/// In how many parts an encoder tries a plane, if each has so many elements at least: rows that
-/// only weight decay moved lie together.
+/// Parts in which an encoder tries a plane: rows that only weight decay moved lie together.
 const PARTS: usize = 4;
+/// Least number of elements in a part.
 const PART: usize = 16_384;
 
 /// Returns the number of planes of the raw bits of such tokens.
@@ -38,9 +38,9 @@ pub(super) fn count(tokens: &Tokens) -> Option<usize> {
     }
 }
 
-/// Of a long chunk, so many elements or one in so many, whichever is more, tell whether planes are
-/// worth looking at.
+/// Least number of elements of a long chunk that tell whether planes are worth looking at.
 const LOOK_AT: usize = 4096;
+/// Largest step from one of these elements to the next.
 const STRIDE: usize = 31;
 
 /// Estimates the bytes that planes save over raw bits.

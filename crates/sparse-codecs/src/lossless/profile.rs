@@ -15,7 +15,7 @@ pub(super) const NO_CODE: f32 = 1e9;
 /// Bits of naming a profile that a segment has not used in this chunk.
 const NEW_PROFILE: f32 = 7.0;
 
-/// A part of a run has at least so many elements.
+/// Least number of elements in a part of a run.
 const SAMPLE_MIN: usize = 64;
 
 /// Returns how many elements of a run are looked at if a part suffices.
@@ -27,7 +27,7 @@ pub(super) fn sample_len(len: usize, part: usize) -> usize {
 #[derive(Debug)]
 pub(super) struct Prices {
     simd: Simd,
-    /// One in so many elements of a run is priced, and stands for the others.
+    /// Only the first of this many parts of a run is priced, and stands for the others.
     part: usize,
     prices: Box<PriceTable>,
 }

@@ -44,7 +44,7 @@ pub(crate) enum Predictor {
     Zero,
     /// The base's bits.
     Same,
-    /// The base's bits, cast to the target's type; the base's words have so many bytes.
+    /// The base's bits, cast to the target's type, and the number of bytes of the base's words.
     Cast(Cast, usize),
 }
 

@@ -27,7 +27,7 @@ pub struct FloatFactors {
 /// `base` and `target` are matrices of one type (bf16, f16 or f32) by rows.
 ///
 /// With `rounds` above zero the product is moved towards the changes that would round to the same
-/// target, by so many alternating projections: what rounding hid of a merged adapter then shows
+/// target, by `rounds` alternating projections: what rounding hid of a merged adapter then shows
 /// again. `None` if nothing changed.
 ///
 /// # Errors

@@ -121,7 +121,7 @@ mod tests {
         let error: f32 = matrix.iter().zip(&part).map(|(a, b)| (a - b).powi(2)).sum();
         let size: f32 = matrix.iter().map(|a| a * a).sum();
         assert!(error < 1e-6 * size, "{error} of {size}");
-        // And of noise, less than the share that so many directions have.
+        // And of noise, less than the share that 20 directions have.
         let noise = noise(rows * n);
         let part = leading_part(&noise, n, 20);
         let kept: f32 =

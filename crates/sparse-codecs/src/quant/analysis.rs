@@ -23,7 +23,7 @@ const ROW_STEP_BITS: u32 = 4;
 const SAMPLES: usize = 1 << 13;
 /// As many times more are kept at first, for changes that are not spread evenly.
 const SPARE: u64 = 2;
-/// At least so many are kept of a chunk.
+/// Least number of samples that are kept of a chunk.
 const LEAST_SAMPLES: u64 = 64;
 
 /// Where codes of a step get their value from: less than one half, so that the codes nearer to

@@ -3,7 +3,7 @@
 //! ```text
 //! (empty)                         every weight equals its prediction
 //! 0x00  length  lossless  words   codes as differences, coded by the lossless codec; stored words
-//! bits  codes  words              codes of so many bits each, two's complement; stored words
+//! bits  codes  words              codes of `bits` bits each, two's complement; stored words
 //! ```
 
 use super::block::BLOCK;

@@ -22,6 +22,6 @@ pub(crate) enum Goal {
     /// Steps as large as a relative error of each segment's change, or an absolute one of each
     /// weight, allows.
     SparseInt8 { error: Option<f64>, bound: Option<f64> },
-    /// Within so many units in the last place.
+    /// Within this number of units in the last place.
     UlpBounded(u32),
 }

@@ -166,14 +166,14 @@ impl<R: Real> Pick<R> for NearestUlps {
     #[inline(always)]
     fn code(self, t: u64, p: u64) -> Coded {
         let k = self.k;
-        // Differences of words of 32 bits at most; the quotient of integers of so many bits is
-        // exact but for its fraction.
+        // Differences of words of 32 bits at most; the quotient of such integers is exact but
+        // for its fraction.
         let d = f64::from(ulps::<R>(t, p) as i32);
         let count = ((d.abs() + f64::from(k)) / (2.0 * f64::from(k) + 1.0)) as i32;
         let code = i64::from(if d < 0.0 { -count } else { count });
         let word = apply_ulps::<R>(code, k, p);
-        // Infinities and numbers that are none come back as they are, numbers as numbers; and the
-        // order of the type has an end.
+        // NaN and infinities come back bit for bit, numbers as numbers; and the order of the
+        // type has an end.
         let kept = (word == t) | !(R::is_special(word) | R::is_special(t));
         let near = distance::<R>(word, t) <= u64::from(k);
         let kept = kept & near & (code != stored_ulps::<R>());

@@ -11,10 +11,10 @@ use crate::real::Real;
 use crate::word::{Word, difference, restore};
 use sparse_core::{Error, Result, Segment, UnitSpec};
 
-/// Groups of rows that share a step have at least so many elements.
+/// Least number of elements in a group of rows that share a step.
 const GROUP_MIN: u64 = 512;
 
-/// There are at most about so many groups.
+/// Logarithm to base 2 of about the largest number of groups.
 const MAX_GROUPS_LOG2: u32 = 20;
 
 /// Mantissa bits of a segment's step.

@@ -154,8 +154,10 @@ fn rounds_by<const V: usize>(rans: &mut Rans<'_>, contexts: &[u8], tokens: &mut 
     decoder.put_back(rans);
 }
 
-/// Sixteen encoding steps: the states after, the words to shed (the first so many of the vector)
-/// and their number, and which tokens have no code.
+/// Does sixteen encoding steps.
+///
+/// Returns the states after, the words to shed (the first ones of the vector) and their number,
+/// and which tokens have no code.
 ///
 /// The division is one of floats. The state is below `2^21` times the frequency, so the quotient is
 /// below `2^21`, and four roundings by at most `2^-24` of it miss by less than a half: less one

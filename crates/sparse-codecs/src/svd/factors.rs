@@ -10,7 +10,7 @@ use sparse_core::{
 /// Largest rank of a matrix.
 pub(super) const MAX_RANK: u64 = 4096;
 
-/// A matrix has at least so many rows and columns.
+/// Least number of rows, and of columns, of a matrix.
 const LEAST: u64 = 2;
 
 /// Returns whether a segment is coded by factors.

@@ -3,7 +3,7 @@
 //! What a LoRA of the same rank could express at best, in the Frobenius norm. Factors are integers,
 //! in steps that add next to nothing to what truncation loses, and entropy-coded by the lossless
 //! codec: about half the size of bf16 factors. Vectors, and matrices for which no rank pays, come
-//! back bit for bit, as do infinities and numbers that are none.
+//! back bit for bit, as do infinities and NaN.
 //!
 //! Takes bf16, f16 and f32 with a base of any float type or none. The encoder (feature
 //! `svd-encode`) holds the unit in memory. `docs/codecs/svd.md` has the format and measurements.

@@ -29,12 +29,12 @@ pub enum Profile {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum AdapterRank {
-    /// So many of each module.
+    /// The same rank for every module, capped at what its matrix has.
     Fixed(u32),
     /// As many as keep this share of the energy (the squared Frobenius norm of the change) of each
     /// module, up to 256.
     Energy(f64),
-    /// As many as fit into so many bytes of factors, where they save the most error per byte.
+    /// As many as fit into this number of bytes of factors, where they save the most error per byte.
     Bytes(u64),
 }
 

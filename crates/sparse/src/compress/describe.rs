@@ -194,7 +194,7 @@ fn clearly_near(dtype: Dtype, target: &[u8], base: &[u8]) -> bool {
     odd as usize > count / 4 && f64::from(bits) < (f64::from(mantissa) - MARGIN) * count as f64
 }
 
-/// How many elements of so many bytes are equal.
+/// Counts the elements, of `width` bytes each, that are equal.
 fn count_equal(a: &[u8], b: &[u8], width: usize) -> u64 {
     fn count<const N: usize>(a: &[u8], b: &[u8]) -> u64 {
         a.as_chunks::<N>().0.iter().zip(b.as_chunks::<N>().0).filter(|(a, b)| a == b).count() as u64

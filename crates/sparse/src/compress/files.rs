@@ -19,7 +19,7 @@ fn level(effort: Effort, len: u64) -> i32 {
     }
 }
 
-/// Bytes of which the base leaves less than one in so many need no attempt without it.
+/// Bytes are not tried without the base where less than one in this many is left with it.
 const ALIKE: usize = 16;
 
 /// Bytes to store, and the base's bytes that may resemble them.

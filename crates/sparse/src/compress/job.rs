@@ -54,7 +54,7 @@ impl Job {
 /// How one part of a tensor is made up.
 #[derive(Clone)]
 pub(super) enum Part {
-    /// So many elements from the start of a base tensor.
+    /// `len` elements from the start of a base tensor.
     Copy { base: usize, len: u64 },
     /// Coded.
     Code(Job),

@@ -47,8 +47,8 @@ fn numbers<const N: usize>(mut bytes: &[u8], what: &str) -> Result<[u64; N]> {
     }
 }
 
-/// What the certificate of a tensor in a delta is relative to: so many storage elements of a base
-/// of the delta, from the start of both on; nothing from there on.
+/// Reference of the certificate of a tensor in a delta: a number of storage elements of a base of
+/// the delta, from the start of both on, and zeros from there on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Recorded {
     /// Index in [`Index::bases`].

@@ -155,8 +155,9 @@ impl DeltaModel {
         self
     }
 
-    /// Makes a handle that restores so many layers of tensors that were coded in two; see
-    /// `Restorer::layers`.
+    /// Makes a handle that restores `layers` layers of tensors that were coded in two.
+    ///
+    /// See `Restorer::layers`.
     #[must_use]
     pub fn with_layers(mut self, layers: u32) -> DeltaModel {
         self.settings.layers = Some(layers);

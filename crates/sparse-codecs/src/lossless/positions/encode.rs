@@ -313,8 +313,8 @@ fn classify(tables: &[(u64, u64)], chunks: u64) -> Vec<u8> {
     let changes: u64 = tables.iter().map(|t| t.1).sum();
     let class_bits =
         CLASS_BITS + CLASS_BITS_PER_CHUNK * chunks as f64 + CLASS_BITS_PER_CHANGE * changes as f64;
-    // The least bits for the first so many tables, by number of classes, and where the last class
-    // begins.
+    // The least bits for the first tables, by their number and that of classes, and where the
+    // last class begins.
     let mut best: Vec<Vec<(f64, usize)>> = vec![vec![(0.0, 0)]];
     for end in 1..=order.len() {
         let mut by_count = vec![(f64::INFINITY, 0); CLASSES.min(end) + 1];
