@@ -8,7 +8,9 @@ use sparse_model::Checkpoint;
 /// Bytes read at a time.
 const WINDOW: u64 = 1 << 20;
 
-/// Computes the [`ContentHash`] of all files of a model, several at once on `executor`.
+/// Computes the [`ContentHash`] of all files of a model.
+///
+/// Several at once, on `executor`.
 ///
 /// # Errors
 /// What reading reports, with the file; `Cancelled`.

@@ -21,7 +21,9 @@ pub struct Delta {
 }
 
 impl Delta {
-    /// Opens the delta file at `path`, with all codecs of this build and the default limits.
+    /// Opens the delta file at `path`.
+    ///
+    /// With all codecs of this build and the default limits.
     ///
     /// # Errors
     /// As [`open_with`](Self::open_with).
@@ -70,27 +72,27 @@ impl Delta {
         Ok(Delta { reader, codecs, path: None, stamp: None })
     }
 
-    /// The container underneath.
+    /// Returns the container underneath.
     pub fn reader(&self) -> &Reader<Arc<dyn ByteSource>> {
         &self.reader
     }
 
-    /// What the delta holds.
+    /// Returns the index: what the delta holds.
     pub fn index(&self) -> &Index {
         self.reader.index()
     }
 
-    /// The codecs.
+    /// Returns the codecs.
     pub fn codecs(&self) -> &Codecs {
         &self.codecs
     }
 
-    /// The file, if it was opened by path.
+    /// Returns the file, if it was opened by path.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// Whether the target was a single safetensors file rather than a folder.
+    /// Returns whether the target was a single safetensors file, not a folder.
     pub fn is_single_file(&self) -> bool {
         let index = self.index();
         index.attributes.get(&TARGET_KIND).is_some_and(|v| v == SINGLE_FILE)
@@ -98,12 +100,14 @@ impl Delta {
             && index.folders.is_empty()
     }
 
-    /// Whether what is restored is an adapter, to be merged into a base, and not a model.
+    /// Returns whether an adapter is restored and not a model.
+    ///
+    /// An adapter is to be merged into a base.
     pub fn is_adapter(&self) -> bool {
         self.index().attributes.contains_key(&ADAPTER)
     }
 
-    /// Returns the SHA-256 that the delta records of what it restores, if it carries one.
+    /// Returns the SHA-256 of what the delta restores, if it records one.
     ///
     /// The delta alone does not prove it: compare it with one from somebody you trust, or let
     /// [`Verifier::expect_content`](crate::Verifier::expect_content) do so while restoring.
@@ -118,8 +122,9 @@ impl Delta {
             .transpose()
     }
 
-    /// Checks that the delta is as it was when it was opened, as far as can be told without reading
-    /// it.
+    /// Checks that the delta is as it was when it was opened.
+    ///
+    /// Only as far as can be told without reading it.
     ///
     /// # Errors
     /// `InvalidInput`, with the path, saying how it changed.
@@ -130,7 +135,7 @@ impl Delta {
         }
     }
 
-    /// Add the delta's path to an error.
+    /// Adds the delta's path to an error.
     pub(crate) fn place(&self, e: Error) -> Error {
         match &self.path {
             Some(path) => e.in_file(path.display().to_string()),
@@ -138,7 +143,7 @@ impl Delta {
         }
     }
 
-    /// Add to an error what was being restored, and the delta's path.
+    /// Adds to an error what was being restored, and the delta's path.
     pub(crate) fn place_in(&self, e: Error, entry: &Entry) -> Error {
         self.place(match entry.kind {
             EntryKind::Tensor => e.in_tensor(&*entry.name),

@@ -53,13 +53,13 @@ impl<'a> Inputs<'a> {
         }
     }
 
-    /// The error that the work ended with: that an input changed, if one did, else `e`.
+    /// Returns the error of the work: that an input changed, if one did, else `e`.
     pub(crate) fn explain(&self, e: Error) -> Error {
         if e.kind() == ErrorKind::Cancelled { e } else { self.check().err().unwrap_or(e) }
     }
 }
 
-/// The error that an input changed, saying which of them.
+/// Creates the error that an input changed, saying which of them.
 fn of(what: &str, e: &Error) -> Error {
     let named = Error::new(e.kind(), format!("{what} {}", e.message()));
     match e.file() {

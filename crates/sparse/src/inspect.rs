@@ -95,7 +95,7 @@ pub struct AdapterSummary {
     pub ranks: (u64, u64),
 }
 
-/// By the names and shapes of its tensors.
+/// Summarises an adapter by the names and shapes of its tensors.
 fn adapter(delta: &Delta) -> Option<AdapterSummary> {
     let entries = delta.index().entries.iter();
     let ranks = entries
@@ -159,7 +159,9 @@ pub struct UnitSummary {
     pub chunk_bytes: u64,
 }
 
-/// What `delta` holds. Reads nothing but the index, and needs no codec.
+/// Summarises what `delta` holds.
+///
+/// Reads nothing but the index, and needs no codec.
 pub fn inspect(delta: &Delta) -> Summary {
     let (index, reader) = (delta.index(), delta.reader());
     let payload = reader.payload();
@@ -211,7 +213,9 @@ fn codec_name(codecs: &Codecs, codec: CodecId) -> String {
     }
 }
 
-/// What each coded piece of a delta's tensor takes, in order; nothing for a name that is not there.
+/// Returns the size of each coded piece of a delta's tensor, in order.
+///
+/// Nothing for a name that is not there.
 #[cfg(feature = "encode")]
 pub(crate) fn coded_pieces(delta: &Delta, tensor: &str) -> Vec<u64> {
     let (index, reader) = (delta.index(), delta.reader());
@@ -270,8 +274,9 @@ struct Unit<'a> {
 }
 
 impl Unit<'_> {
-    /// What a piece from element `offset` of segment `segment` on costs: its share of chunks and
-    /// parameters.
+    /// Computes a piece's share of chunks and parameters.
+    ///
+    /// The piece begins at element `offset` of segment `segment`.
     fn share(&self, segment: u32, offset: u64, piece: &Piece) -> f64 {
         let start = self.spec.segment_starts().get(segment as usize).map_or(0, |s| s + offset);
         let end = start + piece.len;

@@ -29,7 +29,7 @@ pub struct Quality {
 }
 
 impl Quality {
-    /// Whether everything that the delta certifies was found to be so.
+    /// Returns whether everything that the delta certifies was found to be so.
     pub fn agrees(&self) -> bool {
         let agree = |found: &Certificate, recorded: &Option<Certificate>, same_change: bool| {
             recorded.as_ref().is_none_or(|r| match same_change {
@@ -105,8 +105,9 @@ pub(crate) fn quality(
     Ok(quality)
 }
 
-/// Whether a certificate is relative to what it should be, or names what it is relative to: a delta
-/// that does neither is an earlier version's.
+/// Returns whether a certificate is relative to the change that it should be.
+///
+/// Or names what it is relative to; a delta that does neither is an earlier version's.
 fn has_same_change(
     index: &Index,
     entry: &Entry,

@@ -365,15 +365,16 @@ fn last(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }
 
-/// Whether a matrix of this name is the weight of an embedding, which portable adapters leave
-/// alone.
+/// Returns whether a matrix of this name is the weight of an embedding.
+///
+/// Portable adapters leave those alone.
 fn is_embedding(path: &str) -> bool {
     let name = last(path);
     path.contains("embed")
         || matches!(name, "wte" | "wpe" | "lm_head" | "shared" | "tok_embeddings")
 }
 
-/// The linear weights, and what else changed.
+/// Separates the linear weights from what else changed.
 fn sort_out(
     base: &dyn TensorSource,
     target: &dyn TensorSource,
@@ -452,7 +453,7 @@ fn is_float(entry: &TensorEntry) -> bool {
     matches!(entry.spec.dtype(), Dtype::Bf16 | Dtype::F16 | Dtype::F32)
 }
 
-/// Squared Frobenius norm of a tensor, or of its change.
+/// Computes the squared Frobenius norm of a tensor, or of its change.
 fn norm(
     target: &dyn TensorSource,
     tensor: usize,
@@ -470,7 +471,7 @@ fn energy(base: &dyn TensorSource, target: &dyn TensorSource, l: &Linear) -> Res
     norm(target, l.target, Some((base, l.base)))
 }
 
-/// The least rank that keeps a share of the energy.
+/// Returns the least rank that keeps a share of the energy.
 fn rank_for(spectrum: &[f64], all: f64, share: f64) -> usize {
     let mut sum = 0.0;
     for (i, s) in spectrum.iter().enumerate() {

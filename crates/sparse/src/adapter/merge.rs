@@ -181,7 +181,9 @@ impl<'a> Merger<'a> {
     }
 }
 
-/// Describes the tensors of `base` that `adapter` changes, as a delta of the adapter names them.
+/// Describes the tensors of `base` that `adapter` changes.
+///
+/// As a delta of the adapter names them.
 ///
 /// # Errors
 /// As [`Merger::check`]; what reading reports; `Cancelled`.
@@ -256,7 +258,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Where every part of the adapter goes.
+/// Finds the place of every part of the adapter.
 fn changes(base: &dyn Checkpoint, adapter: &Adapter) -> Result<BTreeMap<usize, Change>> {
     let invalid = |message: String| Error::new(ErrorKind::InvalidInput, message);
     let mut changes = BTreeMap::new();

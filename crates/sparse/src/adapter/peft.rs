@@ -71,7 +71,9 @@ pub(super) struct Config<'a> {
     pub(super) fan_in_fan_out: bool,
 }
 
-/// `adapter_config.json`. Alpha is the rank, so the product is merged as it is.
+/// Writes `adapter_config.json`.
+///
+/// Alpha is the rank, so the product is merged as it is.
 pub(super) fn config(config: &Config<'_>, modules: &[ExportedModule]) -> String {
     let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
     let targets = list(&mut config.targets.iter().map(|t| quoted(t)));
@@ -109,7 +111,7 @@ pub(super) fn config(config: &Config<'_>, modules: &[ExportedModule]) -> String 
     )
 }
 
-/// A JSON string.
+/// Quotes a JSON string.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {

@@ -35,7 +35,7 @@ struct Tried {
 pub(super) struct Trials(Vec<Tried>);
 
 impl Trials {
-    /// The bytes that all weights are expected to take at their coarsest.
+    /// Returns the bytes that all weights are expected to take at their coarsest.
     pub(super) fn least_bytes(&self) -> u64 {
         let lists: Vec<&[Trial]> = self.0.iter().map(|t| &t.trials[..]).collect();
         least_bytes(&lists)
@@ -157,7 +157,7 @@ pub(super) fn choose(
 }
 
 impl Encoders {
-    /// The number of an encoder, added if there is none of that name.
+    /// Returns the number of an encoder, added if there is none of that name.
     fn number(&mut self, name: &str, chosen: Chosen) -> u32 {
         let at = self.names.iter().position(|n| n == name).unwrap_or_else(|| {
             self.names.push(name.to_owned());
@@ -176,8 +176,9 @@ fn kind(pair: &Pair<'_>, job: &Job) -> Kind {
     (job.is_large(), job.dtype, base)
 }
 
-/// Returns the weights of the job, and where it is to be coded without the base that its change is
-/// relative to, also with it.
+/// Returns the weights of the job.
+///
+/// Where it is to be coded without the base that its change is relative to, also with it.
 fn variants<'a>(bench: Bench<'a>, job: &Job, policy: &Policy) -> Result<Vec<Run<'a>>> {
     let Bench { pair, references, settings, .. } = bench;
     let run = Run::of(pair, references, job);

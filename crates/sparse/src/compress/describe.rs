@@ -116,14 +116,14 @@ fn code(bench: Bench<'_>, run: Run<'_>, explained: Option<(usize, usize)>) -> Re
     Ok((0..count).map(part).collect())
 }
 
-/// The most elements that a scheme takes at once.
+/// Returns the most elements that a scheme takes at once.
 fn max_unit_len(scheme: &dyn Scheme, dtype: Dtype) -> Option<u64> {
     // Tests have no room for units that are too large.
     let most = scheme.max_unit_len(dtype)?;
     Some(if cfg!(test) { most.min(TEST_UNIT_BYTES / dtype.storage_bytes() as u64) } else { most })
 }
 
-/// The shape of what follows the first `common` storage elements, a whole number of rows.
+/// Returns the shape of the rows after the first `common` storage elements.
 fn rest_of(spec: &TensorSpec, common: u64) -> Vec<u64> {
     let mut shape = spec.shape().to_vec();
     let per_entry = spec.storage_len() / shape[0].max(1);
@@ -131,7 +131,7 @@ fn rest_of(spec: &TensorSpec, common: u64) -> Vec<u64> {
     shape
 }
 
-/// Whether coding against the base is expected to be smaller than without: tried on a sample.
+/// Tries on a sample whether coding against the base is smaller than without.
 fn base_helps(bench: Bench<'_>, run: Run<'_>) -> Result<bool> {
     let Some(base_dtype) = run.base_dtype() else { return Ok(false) };
     let sample = Sample::draw(&run, TRIAL, false)?;
@@ -163,8 +163,10 @@ fn base_helps(bench: Bench<'_>, run: Run<'_>) -> Result<bool> {
     bench.contexts.with(|cx| Ok(bits(Some((base_dtype, base)), cx)? <= bits(None, cx)?))
 }
 
-/// Whether the differences of floats are so short that no estimate is needed: shorter than the
-/// mantissas are, which is what coding without a base leaves, unless many of them end in zeros.
+/// Returns whether the differences of floats are so short that the base helps.
+///
+/// No estimate is needed then. They are shorter than the mantissas, which coding without a base
+/// would leave, unless many of those end in zeros.
 fn clearly_near(dtype: Dtype, target: &[u8], base: &[u8]) -> bool {
     /// What a token takes at most beyond the length of the difference, and an exponent at least
     /// beyond its mantissa.

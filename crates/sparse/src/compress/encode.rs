@@ -25,8 +25,9 @@ struct Scratch {
     base: Vec<u8>,
 }
 
-/// The elements `range` of a unit, as `place` finds them: for a segment, source, tensor and first
-/// element.
+/// Gathers the elements `range` of a unit.
+///
+/// `place` finds them: for a segment, source, tensor and first element.
 fn gather<'a>(
     spec: &UnitSpec,
     range: Range<u64>,
@@ -71,8 +72,10 @@ struct FileRun<'a> {
     len: usize,
 }
 
-/// Finds where the bytes lie of pieces (source, tensor, first byte, length) that follow each other
-/// in a file, as small tensors mostly do. `None` if they do not.
+/// Finds where pieces lie that follow each other in a file.
+///
+/// A piece is source, tensor, first byte and length. Small tensors mostly lie like that; `None` if
+/// they do not.
 fn in_one_piece<'a>(
     mut pieces: impl Iterator<Item = (&'a dyn Checkpoint, usize, u64, usize)>,
 ) -> Result<Option<FileRun<'a>>> {
@@ -151,8 +154,9 @@ impl UnitPlan {
         })
     }
 
-    /// Look at all chunks, as often as the codec wants. Also returns the entropy in bits of what
-    /// was seen.
+    /// Shows all chunks to the analysis, as often as the codec wants.
+    ///
+    /// Also returns the entropy in bits of what was seen.
     pub(crate) fn analyze(
         &self,
         models: Models<'_>,
@@ -176,7 +180,7 @@ impl UnitPlan {
         }
     }
 
-    /// Encode all chunks and hand them to `write`, in order.
+    /// Encodes all chunks and hands them to `write`, in order.
     pub(crate) fn encode(
         &self,
         models: Models<'_>,
@@ -214,8 +218,9 @@ impl UnitPlan {
     }
 }
 
-/// Analyse, encode and write all units; also returns their entropy in bits. One unit is analysed
-/// while the one before is encoded.
+/// Analyses, encodes and writes all units; also returns their entropy in bits.
+///
+/// One unit is analysed while the one before is encoded.
 pub(super) fn write_units<W: Write + Send>(
     pair: &Pair<'_>,
     plan: &Plan,

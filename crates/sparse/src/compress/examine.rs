@@ -84,7 +84,7 @@ pub(crate) fn examine<'a>(
     Ok(pair)
 }
 
-/// Match the models, and hash nothing: enough to estimate.
+/// Matches the models, and hashes nothing: enough to estimate.
 pub(crate) fn matched<'a>(
     base: Option<&'a dyn Checkpoint>,
     target: &'a dyn Checkpoint,
@@ -119,7 +119,7 @@ impl TensorSource for Nothing {
     }
 }
 
-/// Visit bytes in windows.
+/// Visits bytes in windows.
 pub(crate) fn windows(len: u64, mut visit: impl FnMut(u64, usize) -> Result<()>) -> Result<()> {
     let mut at = 0;
     while at < len {
@@ -144,8 +144,9 @@ struct HashedTensor {
     not_finite: u64,
 }
 
-/// Computes the digests of a file and of its tensors, and counts weights that are not finite, in
-/// one pass.
+/// Computes the digests of a file and of its tensors in one pass.
+///
+/// Also counts weights that are not finite.
 pub(super) fn hash_file(
     model: &dyn Checkpoint,
     file: usize,
@@ -191,7 +192,7 @@ pub(super) fn hash_file(
     Ok(HashedFile { digest: whole.finish(), tensors })
 }
 
-/// The digest of a tensor.
+/// Computes the digest of a tensor.
 pub(crate) fn hash_tensor(
     model: &dyn Checkpoint,
     tensor: usize,
@@ -207,7 +208,7 @@ pub(crate) fn hash_tensor(
     Ok(digester.finish())
 }
 
-/// Part of a tensor, borrowed or read into `scratch`.
+/// Returns part of a tensor, borrowed or read into `scratch`.
 fn range<'a>(
     model: &'a dyn Checkpoint,
     tensor: usize,
@@ -223,7 +224,7 @@ fn range<'a>(
     Ok(out)
 }
 
-/// Whether the first `len` bytes of two tensors are equal.
+/// Returns whether the first `len` bytes of two tensors are equal.
 pub(super) fn equal_prefix(
     a: (&dyn Checkpoint, usize),
     b: (&dyn Checkpoint, usize),

@@ -9,7 +9,7 @@ use sparse_core::{ByteSource, Digest, Effort, Result};
 use sparse_model::{Checkpoint, FileKind};
 use std::io::Write;
 
-/// The zstd level: these files are small beside the weights, and few.
+/// Returns the zstd level: these files are small beside the weights, and few.
 fn level(effort: Effort, len: u64) -> i32 {
     match effort {
         // Long files need a level that keeps up with the disk.
@@ -44,7 +44,9 @@ pub(super) struct Stored {
     pub(super) digest: Digest,
 }
 
-/// The base's file of the same path, or its head if the target's bytes are a head.
+/// Finds the base's file of the same path.
+///
+/// Or its head, if the target's bytes are a head.
 pub(super) fn base_run<'a>(
     base: Option<&'a dyn Checkpoint>,
     path: &str,
@@ -80,8 +82,10 @@ pub(super) fn base_run<'a>(
     Ok(Some(BaseRun { bytes, len, entry }))
 }
 
-/// Store a run: as the base's if it is that, else compressed, with what the base has at the same
-/// place as prefix. `register` numbers a base entry.
+/// Stores a run, by reference to the base if it is the base's.
+///
+/// Else compressed, with what the base has at the same place as prefix. `register` numbers a base
+/// entry.
 pub(super) fn store<W: Write>(
     run: &Run<'_>,
     settings: &Settings,

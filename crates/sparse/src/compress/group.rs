@@ -81,7 +81,7 @@ pub(super) fn group(
     Ok(Plan { bases: builder.bases, units, pieces, summary: counts, choices })
 }
 
-/// The target's tensors in the order in which they lie in its files.
+/// Returns the target's tensors in the order in which they lie in its files.
 pub(crate) fn file_order(model: &dyn Checkpoint) -> Vec<usize> {
     let mut order: Vec<usize> = (0..model.tensors().len()).collect();
     order.sort_by_key(|&t| model.location(t).map(|l| (l.file, l.offset)));
@@ -116,7 +116,7 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// The number of the base entry for a tensor of the base.
+    /// Returns the number of the base entry for a tensor of the base.
     fn base(&mut self, tensor: usize) -> Result<u32> {
         if let Some(&number) = self.base_index.get(&tensor) {
             return Ok(number);
@@ -164,7 +164,9 @@ impl Builder<'_> {
         Ok(place)
     }
 
-    /// Which small tensors it may share a unit with, by its first elements.
+    /// Returns which small tensors it may share a unit with.
+    ///
+    /// By its first elements.
     fn affinity(&self, job: &Job, scheme: &dyn Scheme) -> Result<u32> {
         let width = job.dtype.storage_bytes();
         scheme.affinity(job.dtype, &mut || {

@@ -12,9 +12,11 @@ use std::sync::Arc;
 /// Rows that are looked at to see whether a module explains a change.
 const SAMPLE_ROWS: u64 = 64;
 
-/// Finds the adapter's module that explains how a tensor of the target (its first rows: `segment`)
-/// differs from one of the base of the same type, tried on a sample of rows. Returns the number of
-/// the scheme that makes use of it, and that of the module.
+/// Finds the adapter's module that explains how a tensor differs from the base.
+///
+/// Of the target's tensor, the first rows (`segment`) are compared with a tensor of the base of the
+/// same type, on a sample of rows. Returns the number of the scheme that makes use of it, and that
+/// of the module.
 pub(super) fn explanation(
     pair: &Pair<'_>,
     target: usize,
@@ -54,7 +56,7 @@ pub(super) fn explanation(
     Ok(scheme.zip(adapter.modules().iter().position(|m| m == module)))
 }
 
-/// What a module says of some rows.
+/// Returns what a module says of some rows.
 fn hint(adapter: &Adapter, module: &AdapterModule, rows: Range<u64>) -> Result<Product> {
     let factors = adapter.factors(module)?;
     let entries = rows.start as usize * factors.rank..rows.end as usize * factors.rank;
@@ -64,12 +66,14 @@ fn hint(adapter: &Adapter, module: &AdapterModule, rows: Range<u64>) -> Result<P
 }
 
 impl UnitPlan {
-    /// An encoder that knows what the adapter says, if it says something of this unit.
+    /// Returns an encoder that knows what the adapter says of this unit.
+    ///
+    /// `None` if it says nothing of it.
     pub(super) fn hinted(&self, settings: &Settings) -> Result<Option<Arc<dyn DeltaEncoder>>> {
         self.hinted_rows(settings, None)
     }
 
-    /// As [`hinted`](Self::hinted), of a unit that has only these rows of each segment.
+    /// Returns the [`hinted`](Self::hinted) encoder of some rows of each segment.
     pub(crate) fn hinted_rows(
         &self,
         settings: &Settings,
@@ -103,7 +107,7 @@ mod tests {
     const ROWS: usize = 300;
     const COLUMNS: usize = 64;
 
-    /// A model of one bf16 matrix with these words.
+    /// Creates a model of one bf16 matrix with these words.
     fn model(path: &Path, words: &[u16]) -> Model {
         let json = format!(
             r#"{{"m.weight":{{"dtype":"BF16","shape":[{ROWS},{COLUMNS}],"data_offsets":[0,{}]}}}}"#,

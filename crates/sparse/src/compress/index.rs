@@ -14,7 +14,9 @@ use sparse_model::{Checkpoint, Counterpart, FileKind};
 use sparse_select::Policy;
 use std::io::Write;
 
-/// Write the delta that `plan` says; the index claims that the target comes back.
+/// Writes the delta that `plan` says.
+///
+/// The index claims that the target comes back.
 pub(super) fn write_delta<W: Write + Send>(
     pair: &Pair<'_>,
     plan: &Plan,
@@ -85,7 +87,7 @@ fn content_of(target: &dyn Checkpoint, settings: &Settings) -> Result<ContentHas
     }
 }
 
-/// Bytes that everything but tensors takes: for an estimate.
+/// Estimates the bytes that everything but tensors takes.
 pub(crate) fn files_size(pair: &Pair<'_>, settings: &Settings) -> Result<u64> {
     let mut writer = Writer::new(std::io::sink())?;
     let start = writer.position();
@@ -121,7 +123,7 @@ impl<W: Write> Write for Counting<W> {
     }
 }
 
-/// Write what is not tensors, and record how all files are made up.
+/// Writes what is not tensors, and records how all files are made up.
 fn write_files<W: Write>(
     pair: &Pair<'_>,
     plan: &Plan,
@@ -162,7 +164,7 @@ fn write_files<W: Write>(
     Ok(())
 }
 
-/// The number of a base entry, added if it is new.
+/// Returns the number of a base entry, added if it is new.
 pub(super) fn register(bases: &mut Vec<BaseEntry>, entry: &BaseEntry) -> u32 {
     let number = bases.iter().position(|b| b == entry).unwrap_or_else(|| {
         bases.push(entry.clone());
@@ -187,7 +189,7 @@ pub(crate) fn not_finite_note(
     Some(format!("{count} of {all} weights of {name} are NaN or infinite{others}"))
 }
 
-/// What the user should know.
+/// Returns what the user should know.
 fn notes(pair: &Pair<'_>, plan: &Plan, settings: &Settings) -> Vec<String> {
     let mut notes: Vec<String> =
         pair.target.warnings().iter().map(|w| format!("{}: {}", w.file, w.message)).collect();

@@ -133,8 +133,10 @@ pub(super) fn compress<W: Write + Send>(
     }))
 }
 
-/// What is tried next for a tensor whose error exceeds its bound. Where bytes are spread, codecs
-/// that keep a bound of their own are left, since lossless coding may not fit.
+/// Returns the next attempt for a tensor whose error exceeds its bound.
+///
+/// Where bytes are spread, codecs that keep a bound of their own are left, since lossless coding
+/// may not fit.
 fn next(bar: Bar, settings: &Settings) -> Bar {
     match (bar, &settings.policy) {
         (Bar::None, Policy::TargetSize(_)) => Bar::Unbounded,
@@ -164,9 +166,10 @@ fn bar_broken(pair: &Pair<'_>, measured: &Measured, settings: &Settings, bars: &
     broken
 }
 
-/// Whether a policy chose codecs that lose something, not for a size, and they save so little that
-/// tables, certificates and units that are not shared might take more: then it is worth looking
-/// what lossless coding comes to.
+/// Returns whether lossy coding saves so little that lossless may be smaller.
+///
+/// That is where a policy chose codecs that lose something, not for a size, and tables,
+/// certificates and units that are not shared might take more than they save.
 fn saves_little(delta: &Delta, report: &CompressReport, settings: &Settings) -> bool {
     const LITTLE: f64 = 0.9;
     let lossless: u64 = report
@@ -183,8 +186,9 @@ fn saves_little(delta: &Delta, report: &CompressReport, settings: &Settings) -> 
         && (payload.end - payload.start) as f64 > LITTLE * lossless as f64
 }
 
-/// Write the delta to scratch space and open it. Its index is the returned one, whose digests are
-/// those of the target.
+/// Writes the delta to scratch space and opens it.
+///
+/// Its index is the returned one, whose digests are those of the target.
 fn provisional(
     pair: &Pair<'_>,
     plan: &Plan,
@@ -255,7 +259,7 @@ fn settled(
     Ok(index)
 }
 
-/// The same payload under another index.
+/// Copies the payload under another index.
 fn copy<W: Write>(
     delta: &Delta,
     out: W,

@@ -40,7 +40,7 @@ impl<'a> Described<'a> {
         Ok(Described { pair, settings, references, contexts, parts, trials })
     }
 
-    /// See [`Trials::least_bytes`].
+    /// Returns [`Trials::least_bytes`].
     pub(super) fn least_bytes(&self) -> u64 {
         self.trials.least_bytes()
     }

@@ -27,8 +27,10 @@ pub(super) fn reopen(
     Ok(delta)
 }
 
-/// Restores what was written and compares it with the digests of the first pass over the fine-tuned
-/// model, and the base at hand with the digests that the delta has of it.
+/// Restores what was written and compares it with what was read.
+///
+/// The digests are those of the first pass over the fine-tuned model; the base at hand is compared
+/// with the digests that the delta has of it.
 ///
 /// # Errors
 /// `InvalidInput`, naming the file, when an input changed meanwhile; `Internal` when the delta is

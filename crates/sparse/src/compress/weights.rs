@@ -57,8 +57,9 @@ impl Weights for Run<'_> {
         model.read_range_into(tensor, (self.start + elements.start) * width, out)
     }
 
-    /// Compares what came back with the change of the same weights, whatever they are coded
-    /// against.
+    /// Compares what came back with the change of the same weights.
+    ///
+    /// Whatever they are coded against.
     fn measure(&self, sample: &Sample, restored: &[u8]) -> Result<Measured> {
         let mut tally = Tally::default();
         if self.base.is_some() || self.references.of(self.tensor).is_none() {

@@ -9,10 +9,10 @@ use std::sync::OnceLock;
 
 /// The bytes of what [`Index::bases`] lists, by index.
 pub(crate) trait Bases: Sync {
-    /// Bytes that are in memory already.
+    /// Returns bytes that are in memory already.
     fn slice(&self, base: u32, offset: u64, len: usize) -> Result<Option<&[u8]>>;
 
-    /// Fill `out` from byte `offset` on.
+    /// Fills `out` from byte `offset` on.
     fn read(&self, base: u32, offset: u64, out: &mut [u8]) -> Result<()>;
 
     /// Returns where the digest of all of `base` is remembered, if anywhere.
@@ -22,7 +22,7 @@ pub(crate) trait Bases: Sync {
     }
 }
 
-/// `len` bytes, borrowed or read into `scratch`.
+/// Returns `len` bytes, borrowed or read into `scratch`.
 pub(crate) fn bytes_of<'a>(
     bases: &'a dyn Bases,
     base: u32,
@@ -38,7 +38,7 @@ pub(crate) fn bytes_of<'a>(
     Ok(out)
 }
 
-/// `len` bytes of a source, borrowed or read into `scratch`.
+/// Returns `len` bytes of a source, borrowed or read into `scratch`.
 pub(crate) fn borrow_or_read<'a>(
     source: &'a dyn ByteSource,
     offset: u64,
@@ -53,7 +53,7 @@ pub(crate) fn borrow_or_read<'a>(
     Ok(out)
 }
 
-/// The first `len` bytes of a buffer that only ever grows.
+/// Returns the first `len` bytes of a buffer that only ever grows.
 pub(crate) fn filled(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
     if buffer.len() < len {
         buffer.resize(len, 0);
@@ -110,7 +110,7 @@ pub(crate) fn check_base(
     }
 }
 
-/// The error that base `base` is not what the delta was made against.
+/// Creates the error that base `base` is not what the delta was made against.
 pub(crate) fn mismatch(index: &Index, base: &BaseEntry, why: &str) -> Error {
     let id = &index.provenance.base_id;
     let made_against =
@@ -123,14 +123,16 @@ pub(crate) fn mismatch(index: &Index, base: &BaseEntry, why: &str) -> Error {
     .in_file(&*base.file)
 }
 
-/// The error that a base is needed.
+/// Creates the error that a base is needed.
 pub(crate) fn no_base(index: &Index) -> Error {
     let id = &index.provenance.base_id;
     let which = if id.is_empty() { String::new() } else { format!(": it was made against {id:?}") };
     Error::invalid_argument(format!("this delta needs its base, and none was given{which}"))
 }
 
-/// Which bases the entries numbered `entries` need, with all that shares a unit with them.
+/// Returns which bases the entries numbered `entries` need.
+///
+/// With all that shares a unit with them.
 pub(crate) fn needed(index: &Index, entries: impl Iterator<Item = u32>) -> Vec<bool> {
     let mut needed = vec![false; index.bases.len()];
     let mut seen_units = vec![false; index.units.len()];
@@ -172,8 +174,10 @@ pub(super) struct ModelBases<'a> {
 }
 
 impl<'a> ModelBases<'a> {
-    /// Find what `files` need. Types, shapes and lengths are compared, contents are not (but for
-    /// files that were renamed, which nothing else can identify).
+    /// Finds what `files` need.
+    ///
+    /// Types, shapes and lengths are compared, contents are not, except for files that were
+    /// renamed, which nothing else can identify.
     pub(super) fn link(
         model: Option<&'a dyn Checkpoint>,
         index: &Index,
@@ -198,7 +202,7 @@ impl<'a> ModelBases<'a> {
         Ok(ModelBases { model, places, byte_len: found.fold(0, u64::saturating_add) })
     }
 
-    /// The model that they lie in.
+    /// Returns the model that they lie in.
     pub(super) fn model(&self) -> Option<&'a dyn Checkpoint> {
         self.model
     }
@@ -236,12 +240,12 @@ impl<'a> ModelBases<'a> {
         }
     }
 
-    /// Of each base: whether it was looked up and found.
+    /// Returns for each base whether it was looked up and found.
     pub(super) fn present(&self) -> Vec<bool> {
         self.places.iter().map(Option::is_some).collect()
     }
 
-    /// Bytes of all that is needed.
+    /// Returns the bytes of all that is needed.
     pub(super) fn byte_len(&self) -> u64 {
         self.byte_len
     }
@@ -341,7 +345,9 @@ impl<'a> Finder<'a> {
         ))
     }
 
-    /// The file, or the head of the file, that `base` is: `len_of` is the length of what is meant.
+    /// Finds the file, or the head of the file, that `base` is.
+    ///
+    /// `len_of` is the length of what is meant.
     fn file(
         &self,
         base: &BaseEntry,

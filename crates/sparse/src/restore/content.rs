@@ -15,7 +15,7 @@ pub(super) struct ContentWatch {
 
 #[cfg(feature = "sha256")]
 impl ContentWatch {
-    /// Creates a watch if the content's hash is asked for, expected, or carried by the delta.
+    /// Creates a watch if the content's hash is asked for, expected, or recorded.
     pub(super) fn new(delta: &Delta, settings: &Settings) -> Result<Option<Self>> {
         if settings.layers == Some(1) {
             return match settings.expected_content {
@@ -42,8 +42,9 @@ impl ContentWatch {
         }
     }
 
-    /// Computes the hash of everything, and compares it with what is expected and, if `compare`,
-    /// carried.
+    /// Computes the hash of everything and compares it with what is expected.
+    ///
+    /// If `compare`, also with what the delta carries.
     pub(super) fn finish(
         self,
         delta: &Delta,

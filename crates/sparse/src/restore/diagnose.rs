@@ -7,8 +7,9 @@ use sparse_container::{Index, PieceSource};
 use sparse_core::Error;
 use std::collections::BTreeSet;
 
-/// The bases that `entry` depends on. A chunk is decoded as a whole, so what shares a chunk with
-/// the entry counts.
+/// Collects the bases that `entry` depends on.
+///
+/// A chunk is decoded as a whole, so what shares a chunk with the entry counts.
 fn dependencies(delta: &Delta, entry: u32, out: &mut BTreeSet<u32>) {
     let index = delta.index();
     for piece in index.entries.get(entry as usize).into_iter().flat_map(|e| &e.pieces) {
@@ -36,7 +37,7 @@ fn dependencies(delta: &Delta, entry: u32, out: &mut BTreeSet<u32>) {
     }
 }
 
-/// The bases in the order in which the files use them.
+/// Returns the bases in the order in which the files use them.
 fn in_file_order(index: &Index) -> impl Iterator<Item = u32> {
     let parts = index.files.iter().flat_map(|f| &f.parts);
     let entries = parts.filter_map(|&p| index.entries.get(p as usize));
@@ -51,8 +52,10 @@ fn in_file_order(index: &Index) -> impl Iterator<Item = u32> {
     })
 }
 
-/// Restoring `entries` failed with `e`. If a base that they depend on has other content than it
-/// had, then that is why, and the error names the first such base in file order; else it is `e`.
+/// Finds out whether a wrong base made restoring `entries` fail with `e`.
+///
+/// If a base that they depend on has other content than it had, the error names the first such base
+/// in file order; else it is `e`.
 pub(crate) fn diagnose(
     Inputs { delta, bases, cancel }: Inputs<'_>,
     entries: impl IntoIterator<Item = u32>,

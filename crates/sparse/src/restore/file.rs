@@ -63,7 +63,9 @@ impl std::fmt::Debug for RestoredFile<'_> {
 }
 
 impl<'a> RestoredFile<'a> {
-    /// Opens the file that `delta` restores at `path`, below the root with `/` on every system.
+    /// Opens the file that `delta` restores at `path`.
+    ///
+    /// The path is below the root, with `/` on every system.
     ///
     /// # Errors
     /// `NotFound` when there is no such file; `BaseMismatch`, `InvalidArgument`, `UnknownCodec` or
@@ -108,7 +110,9 @@ impl<'a> RestoredFile<'a> {
         self.len
     }
 
-    /// Fills the start of `out` with bytes from `at` on, as many as one piece of work makes.
+    /// Fills the start of `out` with bytes from `at` on.
+    ///
+    /// As many as one piece of work makes.
     fn read_at(&self, at: u64, out: &mut [u8]) -> Result<usize> {
         let after = self.parts.partition_point(|(_, bytes)| bytes.end <= at);
         let (Some((entry, bytes)), false) = (self.parts.get(after), out.is_empty()) else {

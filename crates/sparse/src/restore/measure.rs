@@ -85,8 +85,9 @@ impl Recorded {
         attributes.insert(REFERENCE, bytes);
     }
 
-    /// Whether the pieces of an entry are coded against `reference`, element by element; against
-    /// nothing if that is `None`.
+    /// Returns whether the pieces of an entry are coded against `reference`.
+    ///
+    /// Element by element; against nothing if that is `None`.
     pub(crate) fn is_coded(index: &Index, entry: &Entry, reference: Option<Recorded>) -> bool {
         let known = reference.map_or(0, |r| r.len);
         let mut element = 0;
@@ -221,7 +222,9 @@ impl<'a> Measure<'a> {
         Ok(())
     }
 
-    /// Adds restored weights, whose original is not at hand, to the size of the restored change.
+    /// Adds restored weights to the size of the restored change.
+    ///
+    /// Their original is not at hand.
     fn observe_restored(&mut self, entry: &Entry, first: u64, bytes: &[u8]) -> Result<()> {
         let index = self.delta.index();
         let recorded = Recorded::read(index, entry)?;
@@ -271,7 +274,7 @@ impl<'a> Measure<'a> {
     }
 }
 
-/// The tensor of the original that an entry was made from.
+/// Finds the tensor of the original that an entry was made from.
 fn find(model: &dyn Checkpoint, index: &Index, file: usize, entry: &Entry) -> Result<usize> {
     let path = index.files.get(file).map(|f| &*f.path);
     let number = model.files().iter().position(|f| Some(&*f.path) == path);
@@ -288,8 +291,9 @@ fn find(model: &dyn Checkpoint, index: &Index, file: usize, entry: &Entry) -> Re
     Ok(tensor)
 }
 
-/// For an element of an entry: how many from there on come from one place, and the base and element
-/// that they are compared with.
+/// Returns what an element of an entry is compared with.
+///
+/// First the number of elements from there on that come from one place, then base and element.
 fn place(index: &Index, entry: &Entry, element: u64) -> (u64, Option<(u32, u64)>) {
     let mut start = 0;
     for piece in &entry.pieces {

@@ -108,8 +108,9 @@ pub(crate) fn reconstruct(
     job.restore(&bases, phase, observer).map(|r| r.0)
 }
 
-/// Restores a delta that was just written to nowhere, and compares the base with all digests that
-/// it has of it.
+/// Restores a delta that was just written to nowhere, and checks the base.
+///
+/// The base is compared with all digests that the delta has of it.
 ///
 /// # Errors
 /// As [`verify`].
@@ -140,8 +141,10 @@ pub(crate) fn verify(job: &Restoring<'_>, observer: &dyn Observer) -> Result<Res
     job.restore(&bases, phase, observer).map(|r| r.0)
 }
 
-/// Looks up the bases that certificates alone are relative to, and says which bases are there. One
-/// that is missing, or another, is no fault of a delta that restores without it.
+/// Looks up the bases that only certificates are relative to.
+///
+/// Returns which bases are there. One that is missing, or another, is no fault of a delta that
+/// restores without it.
 fn link_references(
     bases: &mut ModelBases<'_>,
     delta: &Delta,
@@ -191,7 +194,7 @@ struct Watch<'a> {
     compare: bool,
 }
 
-/// Whether an entry comes from a unit of two layers.
+/// Returns whether an entry comes from a unit of two layers.
 pub(crate) fn is_layered(index: &Index, entry: u32) -> bool {
     let pieces = index.entries.get(entry as usize).map_or(&[][..], |e| &e.pieces);
     pieces.iter().any(|p| match p.source {
@@ -202,8 +205,9 @@ pub(crate) fn is_layered(index: &Index, entry: u32) -> bool {
     })
 }
 
-/// Checks that a model has every tensor that `delta` names of its base, whether or not restoring
-/// needs it.
+/// Checks that a model has every tensor that `delta` names of its base.
+///
+/// Whether or not restoring needs it.
 ///
 /// # Errors
 /// `BaseMismatch`, with the first tensor that is missing or another; what reading reports;
@@ -375,7 +379,9 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// The next jobs: enough for all threads, and few enough to bound memory and open files.
+    /// Returns the next jobs.
+    ///
+    /// Enough for all threads, and few enough to bound memory and open files.
     fn next_batch(
         &self,
         tasks: &mut Tasks<'_>,
@@ -403,7 +409,7 @@ impl<'a> Engine<'a> {
         Ok(batch)
     }
 
-    /// Decode, and write.
+    /// Decodes, and writes.
     fn work(&self, Job { task, sink }: &Job) -> Result<Made<'a>, Failure> {
         self.settings.cancel.check()?;
         let made = self.make(task)?;
@@ -478,7 +484,7 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
         Ok((measured, content))
     }
 
-    /// The next task's bytes. Everything that came before them was right.
+    /// Takes the next task's bytes. Everything that came before them was right.
     fn add(&mut self, task: &Task, made: Result<Made<'_>, Failure>) -> Result<()> {
         let delta = self.engine.inputs.delta;
         let index = delta.index();
@@ -572,7 +578,7 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
     }
 }
 
-/// Say what was being restored when `e` happened.
+/// Adds to `e` what was being restored when it happened.
 fn place(delta: &Delta, index: &Index, file: usize, entry: u32, e: Error) -> Error {
     let (Some(file), Some(entry)) = (index.files.get(file), index.entries.get(entry as usize))
     else {

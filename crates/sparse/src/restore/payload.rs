@@ -40,7 +40,7 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// What a codec said that was given bytes of the base.
+    /// Wraps an error of a codec that was given bytes of the base.
     fn of_codec(error: Error, used_base: bool) -> Self {
         let suspect_base =
             used_base && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Truncated);
@@ -83,7 +83,7 @@ impl PayloadDecoder {
         self.contexts.clear();
     }
 
-    /// Decode a whole chunk into `out`.
+    /// Decodes a whole chunk into `out`.
     pub(crate) fn chunk_into(
         &self,
         inputs: Inputs<'_>,
@@ -120,7 +120,7 @@ impl PayloadDecoder {
         })
     }
 
-    /// A whole chunk, kept for whoever wants another part of it.
+    /// Decodes a whole chunk and keeps it for later parts of it.
     pub(crate) fn chunk_kept(
         &self,
         inputs: Inputs<'_>,
@@ -135,7 +135,7 @@ impl PayloadDecoder {
         })
     }
 
-    /// Decode a whole blob into `out`.
+    /// Decodes a whole blob into `out`.
     pub(crate) fn blob_into(
         &self,
         inputs: Inputs<'_>,
@@ -170,7 +170,7 @@ impl PayloadDecoder {
         })
     }
 
-    /// Fill `out` with what `fragment` stands for.
+    /// Fills `out` with what `fragment` stands for.
     pub(crate) fn fragment_into(
         &self,
         inputs: Inputs<'_>,
@@ -208,7 +208,7 @@ impl PayloadDecoder {
     }
 }
 
-/// Decode one chunk, given its encoded bytes.
+/// Decodes one chunk, given its encoded bytes.
 fn decode(
     inputs: Inputs<'_>,
     bound: &dyn ChunkDecoder,
@@ -226,7 +226,9 @@ fn decode(
     })
 }
 
-/// The base's bytes of a chunk: borrowed where it lies within one segment, else put together.
+/// Returns the base's bytes of a chunk.
+///
+/// Borrowed where the chunk lies within one segment, else put together.
 fn base_of_chunk<'a>(
     Inputs { delta, bases, .. }: Inputs<'a>,
     unit: u32,
@@ -270,7 +272,7 @@ fn base_of_chunk<'a>(
     Ok(Some(out))
 }
 
-/// A range of a base in bytes: offset and length.
+/// Returns a range of a base in bytes: offset and length.
 fn byte_range(delta: &Delta, range: BaseRange) -> Result<(u64, usize)> {
     let width =
         delta.index().bases.get(range.base as usize).map_or(1, |b| b.spec.dtype().storage_bytes());
@@ -288,7 +290,7 @@ fn check_blob_codec(delta: &Delta, codec: CodecId) -> Result<()> {
     Err(Error::corrupt(format!("codec {} is for units, not for blobs", info.name)))
 }
 
-/// Check that all codecs that `entries` need are there.
+/// Checks that all codecs that `entries` need are there.
 pub(crate) fn check_codecs(delta: &Delta, entries: impl Iterator<Item = u32>) -> Result<()> {
     let index = delta.index();
     for entry in entries.filter_map(|e| index.entries.get(e as usize)) {
@@ -311,7 +313,7 @@ pub(crate) fn check_codecs(delta: &Delta, entries: impl Iterator<Item = u32>) ->
     Ok(())
 }
 
-/// The segments with elements in `start..end`.
+/// Returns the segments with elements in `start..end`.
 pub(super) fn segments_within(
     spec: &UnitSpec,
     start: u64,

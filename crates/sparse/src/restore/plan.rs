@@ -24,7 +24,7 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    /// Bytes that it makes.
+    /// Returns the bytes that it makes.
     pub(crate) fn byte_len(&self) -> usize {
         match *self {
             Work::Chunk { len, .. } | Work::Base { len, .. } | Work::Blob { len, .. } => len,
@@ -55,7 +55,9 @@ pub(crate) struct Fragments<'a> {
 }
 
 impl<'a> Fragments<'a> {
-    /// The fragments of bytes `offset..offset + len`, which must lie within the entry.
+    /// Iterates over the fragments of bytes `offset..offset + len`.
+    ///
+    /// They must lie within the entry.
     pub(crate) fn new(delta: &'a Delta, entry: &'a Entry, offset: u64, len: u64) -> Self {
         let width = entry.spec.dtype().storage_bytes() as u64;
         Fragments { delta, pieces: &entry.pieces, width, skip: offset, left: len }
@@ -136,7 +138,7 @@ pub(super) struct Part {
 }
 
 impl Task {
-    /// Whether the parts are all that the work makes, in order.
+    /// Returns whether the parts are all that the work makes, in order.
     pub(super) fn is_whole(&self) -> bool {
         let mut next = 0;
         self.parts.iter().all(|p| std::mem::replace(&mut next, p.range.end) == p.range.start)
@@ -171,7 +173,7 @@ impl<'a> Tasks<'a> {
         }
     }
 
-    /// The next fragment, as a task of its own.
+    /// Returns the next fragment, as a task of its own.
     fn next_fragment(&mut self) -> Option<Task> {
         loop {
             if let Some(Fragment { work, range }) = self.fragments.as_mut().and_then(Iterator::next)

@@ -22,7 +22,7 @@ pub(super) struct Part<'a> {
 }
 
 impl Job<'_> {
-    /// Whether every byte that the work makes is wanted by somebody.
+    /// Returns whether every byte that the work makes is wanted by some read.
     pub(super) fn is_covered(&self) -> bool {
         if let [part] = &*self.parts {
             return part.range.len() == self.work.byte_len();
@@ -49,7 +49,9 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Add read number `read`, of `entry` from byte `offset` on, which must lie within it.
+    /// Adds read number `read`, of `entry` from byte `offset` on.
+    ///
+    /// It must lie within the entry.
     pub(super) fn add(
         &mut self,
         read: usize,

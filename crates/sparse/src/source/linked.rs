@@ -41,7 +41,7 @@ impl SourceBases {
         Some((&**self.base.as_ref()?.source(), place))
     }
 
-    /// The bases that are needed.
+    /// Returns the bases that are needed.
     pub(super) fn needed(&self) -> Vec<u32> {
         (0u32..)
             .zip(&self.places)
@@ -83,7 +83,7 @@ impl Bases for SourceBases {
     }
 }
 
-/// The tensor of `source` that `base` is.
+/// Finds the tensor of `source` that `base` is.
 fn find(source: &dyn TensorSource, index: &Index, base: &BaseEntry) -> Result<usize> {
     let BaseKind::Tensor { name } = &base.kind else {
         return Err(mismatch(

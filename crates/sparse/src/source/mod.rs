@@ -144,8 +144,9 @@ impl DeltaModel {
         DeltaModel::new(Some(Arc::new(Model::open(base)?)), Arc::new(Delta::open(delta)?))
     }
 
-    /// A handle that checks the base at other times. Decoded chunks are shared only among handles
-    /// that check alike.
+    /// Creates a handle that checks the base at other times.
+    ///
+    /// Decoded chunks are shared only among handles that check alike.
     #[must_use]
     pub fn with_base_check(mut self, check: BaseCheck) -> DeltaModel {
         if check != self.check {
@@ -193,7 +194,7 @@ impl DeltaModel {
         self.decoder = Arc::new(PayloadDecoder::new(&self.settings, cache));
     }
 
-    /// A handle whose reads are spread over these threads.
+    /// Creates a handle whose reads are spread over these threads.
     #[must_use]
     pub fn with_executor(mut self, executor: Arc<dyn Executor>) -> DeltaModel {
         self.executor = executor;
@@ -207,7 +208,7 @@ impl DeltaModel {
         self
     }
 
-    /// The delta.
+    /// Returns the delta.
     pub fn delta(&self) -> &Arc<Delta> {
         &self.linked.delta
     }
@@ -244,8 +245,9 @@ impl DeltaModel {
         (0..self.tensors().len()).filter(move |&t| unchanged(t) != Some(true))
     }
 
-    /// Check all tensors of the base that the delta refers to, but for those that were checked
-    /// before, and remember which were right.
+    /// Checks all tensors of the base that the delta refers to.
+    ///
+    /// Those that were checked before are left out; which were right is remembered.
     ///
     /// # Errors
     /// `BaseMismatch`, naming a tensor; `Cancelled`; what reading reports.
@@ -265,8 +267,10 @@ impl DeltaModel {
         Ok((id, self.delta().index().entries.get(id as usize).ok_or_else(missing)?))
     }
 
-    /// `work(0)`, `work(1)`, .. `work(count - 1)`, on the executor. Of those that failed, the first
-    /// one's number and failure; the others may then not have been done.
+    /// Runs `work(0)`, `work(1)`, .. `work(count - 1)` on the executor.
+    ///
+    /// Of those that failed, it returns the first one's number and failure; the others may then not
+    /// have been done.
     fn all(
         &self,
         count: usize,
@@ -291,7 +295,9 @@ impl DeltaModel {
         first.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    /// Fill the buffers of one job. `whole` says for each read whether its digest will be verified.
+    /// Fills the buffers of one job.
+    ///
+    /// `whole` says for each read whether its digest will be verified.
     fn fill(&self, job: &mut Job<'_>, whole: &[bool]) -> Result<(), Failure> {
         self.cancel.check()?;
         let covered = job.is_covered();
@@ -326,8 +332,9 @@ impl DeltaModel {
         job.parts.iter_mut().try_for_each(fill)
     }
 
-    /// What `failure`, in reading the tensors numbered `tensors`, is to the caller: a wrong base if
-    /// that is why.
+    /// Turns `failure`, in reading the tensors `tensors`, into an error.
+    ///
+    /// It names a wrong base if that is the reason.
     fn explain(&self, tensors: &[usize], failure: Failure) -> Error {
         let inputs = Inputs { delta: self.delta(), bases: &self.linked.base, cancel: &self.cancel };
         let error = match failure {

@@ -4,7 +4,9 @@ use sparse_container::{EntryKind, Index};
 use sparse_core::{Error, Result};
 use std::collections::HashMap;
 
-/// The target's tensors by unique names, sorted, with the indices of their entries.
+/// Returns the target's tensors by unique names, sorted.
+///
+/// With the indices of their entries.
 pub(super) fn names(index: &Index) -> Result<Vec<(String, u32)>> {
     // Plain name, file, entry; each entry once per file.
     let mut tensors = Vec::new();
