@@ -189,7 +189,6 @@ impl std::fmt::Debug for DeltaDataset<'_> {
         f.debug_struct("DeltaDataset")
             .field("delta", &self.delta)
             .field("dataset", &self.dataset)
-            .field("options", &self.options)
             .finish_non_exhaustive()
     }
 }

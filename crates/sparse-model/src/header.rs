@@ -16,7 +16,7 @@ use std::collections::HashSet;
 /// Largest header read, in bytes: the limit of the `safetensors` crate.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// What the head of a safetensors file says.
+/// Content of the head of a safetensors file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     head_len: u64,
@@ -131,7 +131,9 @@ impl Header {
     }
 }
 
-/// The length of the head of a file of `file_len` bytes that begins with `start`.
+/// Returns the length of the head of a file that begins with `start`.
+///
+/// The file has `file_len` bytes.
 fn head_len(start: &[u8], file_len: u64) -> Result<u64> {
     let is_header = start.get(LEN_BYTES as usize) == Some(&b'{');
     if let Some(what) = other_format(start).filter(|_| !is_header) {

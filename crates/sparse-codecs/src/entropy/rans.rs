@@ -36,7 +36,7 @@ impl DecodeTables {
         size_of_val(&*self.slots)
     }
 
-    /// Expand frequency tables.
+    /// Expands frequency tables.
     pub fn new(tables: &[FreqTable]) -> Self {
         let mut slots = Vec::with_capacity(tables.len() * PROB_SCALE as usize);
         for table in tables {

@@ -128,7 +128,7 @@ impl Decoder {
             + self.positions.as_ref().map_or(0, PositionDecoder::memory_bytes)
     }
 
-    /// Decode one chunk, whose buffers have been checked.
+    /// Decodes one chunk, whose buffers have been checked.
     pub(super) fn decode(
         &self,
         chunk: u64,

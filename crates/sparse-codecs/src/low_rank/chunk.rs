@@ -106,7 +106,7 @@ impl<R: Predicted> Decoder<R> {
             + size_of_val(&*self.expansions)
     }
 
-    /// The unit.
+    /// Returns the unit.
     pub(super) fn unit(&self) -> &UnitSpec {
         &self.predictor.unit
     }

@@ -11,7 +11,7 @@ pub(super) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidInput, message)
 }
 
-/// Enough of a string from the file for an error message.
+/// Shortens a string from the file for an error message.
 pub(super) fn clip(s: &str) -> &str {
     s.char_indices().nth(40).map_or(s, |(end, _)| s.get(..end).unwrap_or(s))
 }

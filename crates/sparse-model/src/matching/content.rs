@@ -42,7 +42,7 @@ pub(super) fn match_by_content(matching: &mut Matching<'_>, cancel: &CancelToken
     Ok(())
 }
 
-/// Bytes in which two names agree from the end.
+/// Returns the bytes in which two names agree from the end.
 fn common_ending(a: &str, b: &str) -> usize {
     a.bytes().rev().zip(b.bytes().rev()).take_while(|(a, b)| a == b).count()
 }

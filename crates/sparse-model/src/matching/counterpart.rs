@@ -23,7 +23,7 @@ pub enum Counterpart {
     Renamed {
         /// Index of the base tensor.
         base: usize,
-        /// What speaks for it.
+        /// Reason to take them for the same.
         evidence: RenameEvidence,
     },
 }
@@ -41,7 +41,7 @@ pub enum RenameEvidence {
 }
 
 impl Counterpart {
-    /// The index of the base tensor, if there is one.
+    /// Returns the index of the base tensor, if there is one.
     pub fn base(&self) -> Option<usize> {
         match *self {
             Counterpart::None => None,

@@ -69,8 +69,10 @@ pub struct TensorMatch {
     pub tied: Option<usize>,
 }
 
-/// Find a counterpart in `base` for each tensor of `target`, and the tensors of `target` that are
-/// equal to an earlier one. One entry per tensor of `target`, in its order.
+/// Finds a counterpart in `base` for each tensor of `target`.
+///
+/// Also finds the tensors of `target` that are equal to an earlier one. One entry per tensor of
+/// `target`, in its order.
 ///
 /// The result depends on the two models only. Reads samples (which, the [module](self) says), and
 /// tensors in full only to prove that they are tied.

@@ -3,7 +3,7 @@
 use super::counterpart::Counterpart;
 use sparse_core::{DtypeClass, TensorSource, TensorSpec};
 
-/// How a tensor of the base fits one of the target, by type and shape.
+/// Way in which a tensor of the base fits one of the target, by type and shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
     Whole,
@@ -71,7 +71,7 @@ impl<'a> Matching<'a> {
         }
     }
 
-    /// The target tensors that have no counterpart yet.
+    /// Returns the target tensors that have no counterpart yet.
     pub(super) fn unmatched(&self) -> Vec<usize> {
         let open = |&t: &usize| self.found.get(t) == Some(&Counterpart::None);
         self.renamed.iter().copied().filter(open).collect()

@@ -57,7 +57,7 @@ fn of_entry(entry: &Entry) -> usize {
     entry.name.len() + spec(&entry.spec) + size_of_val(&*entry.pieces)
 }
 
-/// The record's lists; the reader also knows where each chunk begins.
+/// Counts the record's lists; the reader also knows where each chunk begins.
 fn of_unit(unit: &UnitRecord) -> usize {
     size_of_val(&*unit.segments) + size_of_val(&*unit.chunks) + unit.chunks.len() * size_of::<u64>()
 }
