@@ -34,7 +34,8 @@ pub enum AdapterRank {
     /// As many as keep this share of the energy (the squared Frobenius norm of the change) of each
     /// module, up to 256.
     Energy(f64),
-    /// As many as fit into this number of bytes of factors, where they save the most error per byte.
+    /// As many as fit into this number of bytes of factors, where they save the most error per
+    /// byte.
     Bytes(u64),
 }
 
