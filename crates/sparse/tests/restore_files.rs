@@ -246,19 +246,24 @@ fn digests_tell_the_delta_from_the_base() {
         &Files::from([("m.safetensors".into(), safetensors(std::slice::from_ref(&a)))]),
     );
     let base = Model::open(dir.path().join("base")).unwrap();
-    for what in ["tensor", "file"] {
+    for what in ["tensor", "file", "in no file"] {
         let mut m = Maker::new(1 << 10);
         let b = m.base("m.safetensors", &a);
         let unit = m.unit(&Lossless, &[(&new, Some((b, &a.bytes)))]);
-        let claimed = if what == "tensor" { a.tuned(3) } else { new.clone() };
+        let claimed = if what == "file" { new.clone() } else { a.tuned(3) };
         let list = std::slice::from_ref(&claimed);
-        let parts = [m.blob(&head(list), None), m.tensor(&claimed, &[from_unit(unit, 0, 4000)])];
-        m.file("m.safetensors", b"another", &parts);
+        let (blob, tensor) =
+            (m.blob(&head(list), None), m.tensor(&claimed, &[from_unit(unit, 0, 4000)]));
+        match what {
+            // A model has the tensor all the same.
+            "in no file" => m.file("m.safetensors", &head(list), &[blob]),
+            _ => m.file("m.safetensors", b"another", &[blob, tensor]),
+        }
         let delta = Delta::from_source(Box::new(m.finish()), Codecs::default(), &Limits::default())
             .unwrap();
         let e = Verifier::new(&delta).base(&base).verify().unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Corrupt, "{e}");
-        assert_eq!(e.tensor(), (what == "tensor").then_some("a"), "{e}");
+        assert_eq!(e.tensor(), (what != "file").then_some("a"), "{e}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The SHA-256 of what is restored, taken while it is restored.
 
-use super::Task;
+use super::plan::Task;
 use crate::settings::Settings;
 use crate::{ContentHash, Delta};
 use sparse_core::{Error, Result};

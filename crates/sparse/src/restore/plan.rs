@@ -2,7 +2,8 @@
 //! a whole would be large too.
 
 use crate::Delta;
-use sparse_container::{BaseRange, BlobRef, Entry, Piece, PieceSource};
+use sparse_codecs::layers::has_layers;
+use sparse_container::{BaseRange, BlobRef, Entry, Index, Piece, PieceSource};
 use sparse_core::CodecId;
 use std::ops::Range;
 
@@ -112,6 +113,17 @@ impl Iterator for Fragments<'_> {
         self.left -= fragment.range.len() as u64;
         Some(fragment)
     }
+}
+
+/// Whether an entry comes from a unit of two layers.
+pub(crate) fn is_layered(index: &Index, entry: u32) -> bool {
+    let pieces = index.entries.get(entry as usize).map_or(&[][..], |e| &e.pieces);
+    pieces.iter().any(|p| match p.source {
+        PieceSource::Unit { unit, .. } => {
+            index.units.get(unit as usize).is_some_and(|u| has_layers(u.codec))
+        }
+        _ => false,
+    })
 }
 
 /// Work for one thread, and which bytes of a file come of it.
