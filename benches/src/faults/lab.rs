@@ -11,7 +11,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Time after which a command counts as hung.
+/// Time that a command may take: of the processor, and without using any. On a busy machine it may
+/// wait longer for its turn.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Where trials take place, and with what.
@@ -38,6 +39,8 @@ pub(super) struct Ran {
     pub(super) signal: Option<i32>,
     /// Whether it did not end in time, and was killed.
     pub(super) late: bool,
+    /// What its threads were doing then.
+    pub(super) threads: String,
     /// Standard output and error.
     pub(super) text: String,
     /// Wall time.
@@ -55,7 +58,8 @@ impl Ran {
             self.text.trim().chars().skip(skip).collect::<String>()
         };
         if self.late {
-            return Err(Outcome::new(Verdict::Hung, format!("no end within {LIMIT:?}")));
+            let what = format!("no end within {LIMIT:?}; threads: {}", self.threads);
+            return Err(Outcome::new(Verdict::Hung, what));
         }
         if let Some(signal) = self.signal {
             return Err(Outcome::new(Verdict::Signal, format!("signal {signal}: {}", tail())));
@@ -90,36 +94,65 @@ impl Running {
         let _ = self.child.kill();
     }
 
-    /// Waits until it ends, at most [`LIMIT`].
+    /// Waits until it ends, or has hung for [`LIMIT`].
     ///
     /// # Errors
     /// `Io` when it cannot be waited for.
     pub(super) fn finish(mut self) -> Result<Ran> {
-        let mut late = false;
+        let (mut late, mut threads) = (false, String::new());
+        let mut worked = (Duration::ZERO, self.start);
         let status = loop {
             let ended =
                 self.child.try_wait().map_err(|e| Error::io("cannot wait for a command", e))?;
             if let Some(status) = ended {
                 break status;
             }
-            if !late && self.start.elapsed() > LIMIT {
-                late = true;
-                self.kill();
+            if !late && worked.1.elapsed() > LIMIT {
+                let now = processor_time(self.child.id());
+                late = now == worked.0 || now > LIMIT;
+                worked = (now, Instant::now());
+                if late {
+                    threads = doing(self.child.id());
+                    self.kill();
+                }
             }
             sleep(Duration::from_micros(500));
         };
-        Ok(ran(status, late, &self.log, self.start.elapsed()))
+        Ok(Ran { late, threads, ..ran(status, &self.log, self.start.elapsed()) })
     }
 }
 
+/// Returns the processor's time that a process has used; zero where the system does not tell.
+fn processor_time(process: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // After the name, which may hold anything: user and system time are fields 14 and 15, in
+    // hundredths of a second.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
+    Duration::from_millis(10 * ticks)
+}
+
+/// Says what each thread of a process waits for: its state, and the place in the kernel.
+fn doing(process: u32) -> String {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let one = |task: fs::DirEntry| {
+        let read = |name: &str| fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        let stat = read("stat");
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim().chars().next());
+        let name = read("comm");
+        format!("{} {} {} {}", name.trim(), state.unwrap_or('?'), read("wchan"), read("syscall"))
+    };
+    tasks.map(one).collect::<Vec<_>>().join("; ")
+}
+
 /// Describes an end.
-pub(super) fn ran(status: ExitStatus, late: bool, log: &Path, wall: Duration) -> Ran {
+pub(super) fn ran(status: ExitStatus, log: &Path, wall: Duration) -> Ran {
     let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
     #[cfg(unix)]
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
     #[cfg(not(unix))]
     let signal = None;
-    Ran { code: status.code(), signal, late, text, wall }
+    Ran { code: status.code(), signal, late: false, threads: String::new(), text, wall }
 }
 
 /// Words of a command line.

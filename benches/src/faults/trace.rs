@@ -164,7 +164,8 @@ pub(super) fn run(
     });
     let (code, signal) = status?;
     let text = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
-    let ran = Ran { code, signal, late, text, wall: start.elapsed() };
+    let threads = String::new();
+    let ran = Ran { code, signal, late, threads, text, wall: start.elapsed() };
     let Tracer { counts, hit, unflushed, .. } = tracer;
     Ok(Traced { ran, counts, hit, unflushed })
 }
