@@ -1,7 +1,6 @@
 //! The delta file alone, with a codec of one's own: the container moves bytes and knows no codec.
 
-use sparse_container::{BaseEntry, BaseStart, Entry, Index, Piece, PieceSource};
-use sparse_container::{Provenance, Reader, UnitRecord, Writer, digest};
+use sparse_container::*;
 use sparse_core::{CodecId, Dtype, Limits, Result, TensorSpec, UnitSpec};
 
 /// Ids from here on are free for codecs from outside the project.
@@ -25,9 +24,9 @@ fn main() -> Result<()> {
     index.bases.push(BaseEntry::tensor("w", "model.safetensors", spec.clone(), digest(&base)));
     let start = BaseStart { base: 0, offset: 0 };
     index.units.push(UnitRecord::new(XOR, &unit, &[start], params, offset, vec![chunk])?);
-    let piece =
-        Piece { len: unit.len(), source: PieceSource::Unit { unit: 0, segment: 0, offset: 0 } };
-    index.entries.push(Entry::tensor("w", spec, digest(&target), vec![piece]));
+    let source = PieceSource::Unit { unit: 0, segment: 0, offset: 0 };
+    let pieces = vec![Piece { len: unit.len(), source }];
+    index.entries.push(Entry::tensor("w", spec, digest(&target), pieces));
     let file = writer.finish(&index)?;
 
     // Read by position: a file, a buffer, or anything else that is a `ByteSource`. Checksums are

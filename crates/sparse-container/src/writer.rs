@@ -98,7 +98,15 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// `InvalidArgument` (for a path `InvalidInput`) when the index contradicts itself or the
     /// payload, `LimitExceeded`, `Io`.
-    pub fn finish(mut self, index: &Index) -> Result<W> {
+    pub fn finish(self, index: &Index) -> Result<W> {
+        self.finish_sized(index).map(|(out, _)| out)
+    }
+
+    /// Does what [`finish`](Self::finish) does, and returns the length of the whole file, too.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn finish_sized(mut self, index: &Index) -> Result<(W, u64)> {
         let limits = Limits::default();
         let at_fault = |e: Error| match e.kind() {
             ErrorKind::Corrupt => Error::invalid_argument(format!("index not written: {e}")),
@@ -121,6 +129,6 @@ impl<W: Write> Writer<W> {
         self.put(&stored)?;
         self.put(&trailer.to_bytes())?;
         self.out.flush().map_err(|e| Error::io("cannot write the delta", e))?;
-        Ok(self.out)
+        Ok((self.out, self.position))
     }
 }

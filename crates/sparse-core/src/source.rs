@@ -318,6 +318,20 @@ pub trait TensorSource: Send + Sync {
         reads.iter_mut().try_for_each(|r| self.read_range_into(r.tensor, r.offset, r.out))
     }
 
+    /// Reads all tensors, in the order of [`tensors`](Self::tensors), by one
+    /// [`read_many`](Self::read_many).
+    ///
+    /// # Errors
+    /// As [`read_many`](Self::read_many); `LimitExceeded` when there is no memory for them.
+    fn read_all(&self) -> Result<Vec<Vec<u8>>> {
+        let lens = self.tensors().iter().map(|t| usize::try_from(t.spec.byte_len()));
+        let zeros = |len| zeros(std::result::Result::unwrap_or(len, usize::MAX));
+        let mut all: Vec<Vec<u8>> = lens.map(zeros).collect::<Result<_>>()?;
+        let reads = all.iter_mut().enumerate().map(|(i, out)| TensorRead::new(i, 0, out));
+        self.read_many(&mut reads.collect::<Vec<_>>())?;
+        Ok(all)
+    }
+
     /// Fills `out` with `indices` of dimension `dim` of tensor `index`.
     ///
     /// All other dimensions are whole: that is what a rank of a tensor-parallel group holds.

@@ -127,24 +127,6 @@ pub(crate) fn to_path(
     Ok(report)
 }
 
-/// Counts what is written.
-struct Counting<W> {
-    out: W,
-    bytes: u64,
-}
-
-impl<W: Write> Write for Counting<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let n = self.out.write(bytes)?;
-        self.bytes += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
-    }
-}
-
 fn make<W: Write>(job: &Compressing<'_>, out: W) -> Result<(W, CompressReport, Manifest)> {
     let Compressing { base, target: derivative, settings, observer } = *job;
     check_names(derivative, settings)?;
@@ -154,7 +136,7 @@ fn make<W: Write>(job: &Compressing<'_>, out: W) -> Result<(W, CompressReport, M
                 with --exact",
         ));
     }
-    let mut writer = Writer::new(Counting { out, bytes: 0 })?;
+    let mut writer = Writer::new(out)?;
     let mut report =
         CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
     let (loaded, mut first) = load_both(base, derivative, settings, observer)?;
@@ -215,7 +197,7 @@ fn make<W: Write>(job: &Compressing<'_>, out: W) -> Result<(W, CompressReport, M
         index.attributes.insert(CONTENT, content.as_bytes().to_vec());
     }
     index.attributes.insert(ATTRIBUTE, manifest.write()?);
-    let Counting { out, bytes } = writer.finish(&index)?;
+    let (out, bytes) = writer.finish_sized(&index)?;
     report.delta_bytes = bytes;
     Ok((out, report, manifest))
 }

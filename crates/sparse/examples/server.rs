@@ -2,8 +2,8 @@
 //! all it needs: `default-features = false, features = ["mmap"]`.
 
 use sparse::{
-    BaseCheck, CancelToken, Delta, DeltaModel, Error, OpenOptions, Result, TensorRead,
-    TensorSource, Threads,
+    BaseCheck, CancelToken, Delta, DeltaModel, Error, Executor, OpenOptions, Result, TensorSource,
+    Threads,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -24,12 +24,8 @@ fn main() -> Result<()> {
     model.verify_base()?;
     let model = model.with_base_check(BaseCheck::Never);
 
-    // All tensors, on two threads, into memory of the caller's.
-    let mut weights: Vec<Vec<u8>> =
-        model.tensors().iter().map(|t| vec![0; t.spec.byte_len() as usize]).collect();
-    let reads = weights.iter_mut().enumerate();
-    let mut reads: Vec<_> = reads.map(|(tensor, out)| TensorRead::new(tensor, 0, out)).collect();
-    model.read_many(&mut reads)?;
+    // All tensors, on two threads. (`read_many` reads into memory of the caller's.)
+    let weights = model.read_all()?;
     println!("{} tensors loaded", weights.len());
 
     // A tensor-parallel group: each rank decodes just the chunks that hold its rows. A clone is a
@@ -37,23 +33,15 @@ fn main() -> Result<()> {
     let name = "embeddings.word_embeddings.weight";
     let index = model.find(name).ok_or_else(|| Error::invalid_argument("no such tensor"))?;
     let (spec, ranks) = (&model.tensors()[index].spec, 8);
-    let rows = spec.shape()[0] / ranks;
-    std::thread::scope(|scope| -> Result<()> {
-        let workers: Vec<_> = (0..ranks)
-            .map(|rank| {
-                let (request, whole) =
-                    (model.clone().with_cancel(CancelToken::new()), &weights[index]);
-                scope.spawn(move || -> Result<()> {
-                    let mut mine = vec![0; whole.len() / ranks as usize];
-                    request.read_part_into(index, 0, rank * rows..(rank + 1) * rows, &mut mine)?;
-                    assert!(whole[rank as usize * mine.len()..].starts_with(&mine));
-                    Ok(())
-                })
-            })
-            .collect();
-        workers
-            .into_iter()
-            .try_for_each(|w| w.join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
+    let rows = spec.shape()[0] / ranks as u64;
+    let threads: &dyn Executor = &Threads::new(ranks);
+    threads.try_map(ranks, |rank| {
+        let request = model.clone().with_cancel(CancelToken::new());
+        let mut mine = vec![0; weights[index].len() / ranks];
+        let first = rank as u64 * rows;
+        request.read_part_into(index, 0, first..first + rows, &mut mine)?;
+        assert!(weights[index][rank * mine.len()..].starts_with(&mine));
+        Ok(())
     })?;
     println!("{ranks} ranks have {rows} rows each of {name}");
 

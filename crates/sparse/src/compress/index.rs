@@ -27,7 +27,7 @@ pub(super) fn write_delta<W: Write + Send>(
     let (base, target) = (pair.base, pair.target);
     let coded_bytes: u64 = plan.units.iter().map(|u| u.spec.byte_len()).sum();
     observer.begin("compressing", coded_bytes);
-    let mut writer = Writer::new(Counting { out, bytes: 0 })?;
+    let mut writer = Writer::new(out)?;
     let (units, entropy) = write_units(pair, plan, &mut writer, settings, observer)?;
     observer.end();
 
@@ -55,7 +55,7 @@ pub(super) fn write_delta<W: Write + Send>(
     index.units = units;
     index.folders = target.empty_folders().to_vec();
     write_files(pair, plan, settings, &mut writer, &mut index)?;
-    let Counting { out, bytes: delta_bytes } = writer.finish(&index)?;
+    let (out, delta_bytes) = writer.finish_sized(&index)?;
 
     let content = index.attributes.get(&CONTENT).map(|b| ContentHash::from_bytes(b)).transpose()?;
     let report = CompressReport {
@@ -103,24 +103,6 @@ pub(crate) fn files_size(pair: &Pair<'_>, settings: &Settings) -> Result<u64> {
         store(&run, settings, &mut writer, |_| 0).map_err(|e| e.in_file(&*file.path))?;
     }
     Ok(writer.position() - start)
-}
-
-/// Counts what is written.
-pub(super) struct Counting<W> {
-    pub(super) out: W,
-    pub(super) bytes: u64,
-}
-
-impl<W: Write> Write for Counting<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let n = self.out.write(bytes)?;
-        self.bytes += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
-    }
 }
 
 /// Writes what is not tensors, and records how all files are made up.

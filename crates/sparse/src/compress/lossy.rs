@@ -2,7 +2,7 @@
 //! what comes back.
 
 use super::examine::{Pair, examine, windows};
-use super::index::{Counting, files_size, register, write_delta};
+use super::index::{files_size, register, write_delta};
 use super::job::{Compressing, Plan};
 use super::plan::Described;
 use super::report::CompressReport;
@@ -119,7 +119,7 @@ pub(super) fn compress<W: Write + Send>(
         }
         let total = measured.total.certificate();
         let index = settled(index, &pair, &references, &measured)?;
-        let Counting { out, bytes } = copy(&delta, out, &index, settings)?;
+        let (out, bytes) = copy(&delta, out, &index, settings)?;
         report.delta_bytes = bytes;
         report.certificate = Some(total);
         report.content = measured.content;
@@ -260,19 +260,14 @@ fn settled(
 }
 
 /// Copies the payload under another index.
-fn copy<W: Write>(
-    delta: &Delta,
-    out: W,
-    index: &Index,
-    settings: &Settings,
-) -> Result<Counting<W>> {
+fn copy<W: Write>(delta: &Delta, out: W, index: &Index, settings: &Settings) -> Result<(W, u64)> {
     let reader = delta.reader();
-    let mut writer = Writer::new(Counting { out, bytes: 0 })?;
+    let mut writer = Writer::new(out)?;
     let payload = reader.payload();
     windows(payload.end - payload.start, |at, step| {
         settings.cancel.check()?;
         writer.append(&reader.source().bytes_at(payload.start + at, step)?)?;
         Ok(())
     })?;
-    writer.finish(index)
+    writer.finish_sized(index)
 }
