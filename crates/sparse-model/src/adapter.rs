@@ -5,6 +5,7 @@
 //! (version 0.21): see [`AdapterModule`].
 
 mod config;
+mod fault;
 #[cfg(test)]
 mod tests;
 mod widen;
@@ -12,6 +13,7 @@ mod widen;
 pub use config::AdapterConfig;
 
 use crate::{Checkpoint, FileKind, Model};
+use fault::Fault;
 use sparse_core::{Dtype, Error, ErrorKind, Result, TensorSource, TensorSpec};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -138,17 +140,12 @@ impl Adapter {
         let config_file = file(ADAPTER_CONFIG).ok_or_else(|| missing(ADAPTER_CONFIG))?;
         let config = AdapterConfig::read(model.file_source(config_file)?)
             .map_err(|e| e.in_file(ADAPTER_CONFIG))?;
-        let weights = file(ADAPTER_WEIGHTS).ok_or_else(|| {
-            if file("adapter_model.bin").is_some() {
-                let message =
-                    "adapter_model.bin is a Python pickle: save the adapter with safetensors";
-                return Error::new(ErrorKind::InvalidInput, message);
-            }
-            missing(ADAPTER_WEIGHTS)
+        let weights = file(ADAPTER_WEIGHTS).ok_or_else(|| match file("adapter_model.bin") {
+            Some(_) => Fault::Pickle.into(),
+            None => missing(ADAPTER_WEIGHTS),
         })?;
         let FileKind::Safetensors { tensors, .. } = &model.files()[weights].kind else {
-            let message = format!("{ADAPTER_WEIGHTS} is not a safetensors file");
-            return Err(Error::new(ErrorKind::InvalidInput, message));
+            return Err(Fault::NotSafetensors.into());
         };
         let mut parts: BTreeMap<(&str, AdapterKind), Parts> = BTreeMap::new();
         let mut magnitudes: BTreeMap<&str, usize> = BTreeMap::new();
@@ -168,8 +165,8 @@ impl Adapter {
             };
             if let Some(other) = other {
                 let other = model.location(other).map_or("", |l| l.name);
-                let message = format!("{other} and {name} are the same part of one module");
-                return Err(Error::new(ErrorKind::InvalidInput, message).in_file(ADAPTER_WEIGHTS));
+                let fault = Fault::SamePart(other.to_owned(), name.to_owned());
+                return Err(Error::from(fault).in_file(ADAPTER_WEIGHTS));
             }
         }
         let mut modules = Vec::with_capacity(parts.len());
@@ -315,29 +312,22 @@ fn module(
     kind: AdapterKind,
     parts: &Parts,
 ) -> Result<AdapterModule> {
-    let invalid = |message: String| Error::new(ErrorKind::InvalidInput, message);
-    let (Some(a), Some(b)) = (parts.a, parts.b) else {
-        let missing = if parts.a.is_none() { "A" } else { "B" };
-        return Err(invalid(format!("the module has no factor {missing}")));
-    };
+    let a = parts.a.ok_or(Fault::NoFactor('A'))?;
+    let b = parts.b.ok_or(Fault::NoFactor('B'))?;
     let spec = |tensor: usize| model.tensors().get(tensor).map(|e| &e.spec);
     let shape = |tensor: usize| spec(tensor).map_or(&[][..], TensorSpec::shape);
     let (Some(&rank), Some(&out)) = (shape(a).first(), shape(b).first()) else {
-        return Err(invalid("the factors are not matrices".into()));
+        return Err(Fault::NoMatrices.into());
     };
     // Dimensions were checked when the header was read: their product is that of the bytes.
     let inner: u64 = shape(a)[1..].iter().product();
     let of_b: u64 = shape(b)[1..].iter().product();
     if shape(a).len() < 2 || rank == 0 || of_b != rank {
-        return Err(invalid(format!(
-            "factors of shapes {:?} and {:?} have no rank in common",
-            shape(a),
-            shape(b)
-        )));
+        return Err(Fault::Ranks(shape(a).to_vec(), shape(b).to_vec()).into());
     }
     for tensor in [a, b] {
         if let Some(dtype) = spec(tensor).map(TensorSpec::dtype).filter(|&d| !widen::is_float(d)) {
-            return Err(invalid(format!("factors of type {dtype} are not understood")));
+            return Err(Fault::Factors(dtype).into());
         }
     }
     let transposed = config.fan_in_fan_out || kind == AdapterKind::Embedding;

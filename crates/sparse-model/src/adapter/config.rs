@@ -1,5 +1,6 @@
 //! `adapter_config.json`.
 
+use super::fault::Fault;
 use crate::fields::{Nullable, Object, Record, once, read, skip};
 use regex_lite::Regex;
 use serde_core::de::{self, MapAccess};
@@ -135,7 +136,6 @@ impl AdapterConfig {
     /// `InvalidInput` when it is not such a configuration, is of another kind of adapter than LoRA,
     /// or lacks `r` or `lora_alpha`.
     pub fn parse(json: &[u8]) -> Result<AdapterConfig> {
-        let invalid = |message: String| Error::new(ErrorKind::InvalidInput, message);
         let fields = read(json, Object(Fields::default())).map_err(|fault| {
             Error::new(ErrorKind::InvalidInput, "not the configuration of an adapter")
                 .at_offset(fault.offset as u64)
@@ -143,12 +143,10 @@ impl AdapterConfig {
         })?;
         let kind = fields.peft_type.flatten().unwrap_or_else(|| "LORA".to_owned());
         if !kind.eq_ignore_ascii_case("lora") {
-            return Err(invalid(format!("an adapter of type {kind}, but only LoRA is understood")));
+            return Err(Fault::Kind(kind).into());
         }
         let (Some(rank), Some(alpha)) = (fields.rank.flatten(), fields.alpha.flatten()) else {
-            return Err(invalid(
-                "not the configuration of a LoRA: r or lora_alpha is missing".into(),
-            ));
+            return Err(Fault::NoRank.into());
         };
         Ok(AdapterConfig {
             base_model: fields.base_model.flatten().unwrap_or_default(),
@@ -174,8 +172,7 @@ impl AdapterConfig {
         let alpha = find(&self.alpha_pattern, path)?.unwrap_or(self.alpha);
         let scale = if self.rslora { alpha / (rank as f64).sqrt() } else { alpha / rank as f64 };
         if !scale.is_finite() {
-            let message = format!("alpha {alpha} and rank {rank} make no scale");
-            return Err(Error::new(ErrorKind::InvalidInput, message));
+            return Err(Fault::Scale { alpha, rank }.into());
         }
         Ok(scale)
     }
@@ -186,10 +183,8 @@ impl AdapterConfig {
 /// As `peft.utils.get_pattern_key` does.
 fn find(patterns: &[(String, f64)], path: &str) -> Result<Option<f64>> {
     for (pattern, value) in patterns {
-        let regex = Regex::new(&format!(r"^(.*\.)?({pattern})$")).map_err(|e| {
-            let message = format!("the pattern {pattern:?} is not a regular expression: {e}");
-            Error::new(ErrorKind::InvalidInput, message)
-        })?;
+        let regex = Regex::new(&format!(r"^(.*\.)?({pattern})$"));
+        let regex = regex.map_err(|e| Fault::Pattern(pattern.clone(), e))?;
         if regex.is_match(path) {
             return Ok(Some(*value));
         }

@@ -1,7 +1,8 @@
 //! Floats as binary32.
 
+use super::fault::Fault;
 use half::{bf16, f16};
-use sparse_core::{Dtype, Error, ErrorKind, Result};
+use sparse_core::{Dtype, Result};
 
 /// Returns whether [`to_f32`] takes this type.
 pub(super) fn is_float(dtype: Dtype) -> bool {
@@ -20,12 +21,7 @@ pub(super) fn to_f32(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
         Dtype::Bf16 => {
             bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()
         }
-        _ => {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!("{dtype} is not understood here"),
-            ));
-        }
+        _ => return Err(Fault::Type(dtype).into()),
     })
 }
 
