@@ -3,6 +3,11 @@
 //!
 //! All arithmetic is in binary64, one IEEE operation after the other, each rounded to nearest even;
 //! the result is rounded to the type by IEEE conversion or on its bits.
+//!
+//! Not over `half`: its conversion from binary64 to binary16 goes through binary32 where the
+//! processor has F16C, and rounds twice (half 2.7.1, `binary16/arch.rs`), so that weights would
+//! depend on the machine; and zerocopy below it brings a procedural macro, which a reader of deltas
+//! must not have. Tests compare the two where both round once.
 
 use crate::word::Word;
 use sparse_core::{Dtype, DtypeClass};

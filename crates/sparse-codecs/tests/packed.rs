@@ -2,13 +2,15 @@
 #![cfg(feature = "typed")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use half::{bf16, f16};
+use half::bf16;
+#[cfg(feature = "lossless")]
+use half::f16;
 use proptest::prelude::*;
 use sparse_codecs::packed::{self, MAX_BYTES, Packed, Packer};
 use sparse_codecs::{decompress, decompress_bytes};
-use sparse_core::{
-    DeltaEncoder, Dtype, ErrorKind, Fidelity, Limits, TensorSpec, TensorView, varint,
-};
+#[cfg(feature = "lossless")]
+use sparse_core::TensorView;
+use sparse_core::{DeltaEncoder, Dtype, ErrorKind, Fidelity, Limits, TensorSpec, varint};
 
 const SHAPE: [u64; 2] = [48, 40];
 

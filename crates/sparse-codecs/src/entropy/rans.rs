@@ -32,6 +32,7 @@ pub struct DecodeTables {
 
 impl DecodeTables {
     /// Returns how many bytes of memory they hold.
+    #[cfg(any(feature = "lossless", feature = "low-rank"))]
     pub(crate) fn memory_bytes(&self) -> usize {
         size_of_val(&*self.slots)
     }

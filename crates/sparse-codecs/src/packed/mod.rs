@@ -13,6 +13,7 @@
 //! A model of many tensors is better kept in a delta file (crate `sparse`), which shares tables
 //! among small tensors and has an index. `docs/FORMAT.md` describes the bytes.
 
+#[allow(unused_macros)] // Which of them are used depends on the features.
 mod calls;
 mod layout;
 mod pack;
@@ -22,7 +23,7 @@ mod xxh64;
 
 #[cfg(any(feature = "low-rank-encode", feature = "svd-encode"))]
 pub(crate) use calls::matrix_encode_calls;
-#[allow(unused_imports)] // Which of them are used depends on the features.
+#[allow(unused_imports)] // Likewise.
 pub(crate) use calls::{codec_calls, compress_bytes_call, decode_calls};
 pub(crate) use pack::codec_of;
 pub use pack::{MAX_BYTES, Packed, Packer, decompress_bytes_with};
