@@ -89,7 +89,7 @@ pub fn decompress_bytes(
 /// let packed = Packer::new(&Raw).shape([2, 2]).compress_slice(&[0.5f32, 1.0, 1.5, 2.0], None)?;
 /// assert_eq!(sparse_codecs::decompress::<f32>(&packed, None)?, [0.5, 1.0, 1.5, 2.0]);
 /// # }
-/// # sparse_core::Result::Ok(())
+/// # Ok::<(), sparse_core::Error>(())
 /// ```
 #[cfg(feature = "typed")]
 pub fn decompress<T: Element>(bytes: &[u8], base: Option<&[T]>) -> Result<Vec<T>> {

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 /// assert_eq!(&*u16::bytes(&[1, 0x203]), [1, 0, 3, 2]);
 /// let weights = f32::filled(2, |bytes| Ok(bytes.copy_from_slice(&[0, 0, 0x80, 0x3f].repeat(2))))?;
 /// assert_eq!(weights, [1.0, 1.0]);
-/// # sparse_core::Result::Ok(())
+/// # Ok::<(), sparse_core::Error>(())
 /// ```
 pub trait Element: sealed::Sealed {
     /// The type's name in files.

@@ -112,7 +112,7 @@ pub struct Frames {
 /// let packed = Packer::new(&zstd::frames(zstd::DEFAULT_LEVEL)).compress(zeros, None)?;
 /// assert!(packed.len() < 100);
 /// assert!(decompress_bytes(&packed, None)?.1 == vec![0; 100_000]);
-/// # sparse_core::Result::Ok(())
+/// # Ok::<(), sparse_core::Error>(())
 /// ```
 pub fn frames(level: i32) -> Simple<Frames> {
     Simple::new(Frames { level })

@@ -19,7 +19,7 @@
 //! let packed = sparse_codecs::entropy::compress(&codes);
 //! assert!(packed.len() < codes.len() / 7);
 //! assert_eq!(sparse_codecs::entropy::decompress(&packed, 80_000)?, codes);
-//! # sparse_core::Result::Ok(())
+//! # Ok::<(), sparse_core::Error>(())
 //! ```
 
 pub mod bits;

@@ -32,11 +32,11 @@ const INTERLEAVED: u8 = 3;
 /// ```
 /// use sparse_codecs::entropy::{compress, decompress};
 ///
-/// let codes: Vec<u8> = (0..100_000u32).map(|i| (i * i % 97).count_ones() as u8).collect();
+/// let codes: Vec<u8> = (0..100_000u32).map(|i| (i.wrapping_mul(i) % 97).count_ones() as u8).collect();
 /// let packed = compress(&codes);
 /// assert!(packed.len() < codes.len() / 3);
 /// assert_eq!(decompress(&packed, codes.len())?, codes);
-/// # sparse_core::Result::Ok(())
+/// # Ok::<(), sparse_core::Error>(())
 /// ```
 pub fn compress(data: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();

@@ -37,7 +37,7 @@ pub(super) fn default_context() -> CodecContext {
 /// let packed = Packer::new(&Raw).effort(Effort::Fast).compress(weights, None)?;
 /// assert_eq!(decompress_bytes(&packed, None)?, (spec, vec![7; 12]));
 /// # }
-/// # sparse_core::Result::Ok(())
+/// # Ok::<(), sparse_core::Error>(())
 /// ```
 pub struct Packer<'a> {
     encoder: &'a dyn DeltaEncoder,

@@ -14,7 +14,7 @@ use sparse_core::{Error, ErrorKind, Result, TensorSource};
 /// let model = Model::open(model)?;
 /// let weights: Vec<f32> = model.read_as(0)?;
 /// assert_eq!(4 * weights.len() as u64, model.tensors()[0].spec.byte_len());
-/// # sparse::Result::Ok(())
+/// # Ok::<(), sparse::Error>(())
 /// ```
 pub trait ReadAs: TensorSource {
     /// Reads all of tensor `index`, whose type must be `T`'s: [`half::bf16`] for `BF16`, and so on.
