@@ -26,6 +26,19 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows of a target, by where they come from.
+///
+/// # Examples
+/// ```
+/// use sparse_dataset::{Compressor, Dataset};
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+/// # let open = |name: &str| Dataset::open(format!("{fixtures}/{name}"));
+/// let (base, target) = (open("polars-base.jsonl")?, open("polars-derivative.jsonl")?);
+/// let (_, report) = Compressor::new(&target).base(&base).write_to(Vec::new())?;
+/// let rows = report.rows;
+/// assert_eq!(rows.copied + rows.edited + rows.new, rows.total);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -41,6 +54,18 @@ pub struct RowCounts {
 }
 
 /// What a delta was made of.
+///
+/// # Examples
+/// ```
+/// use sparse_dataset::{Compressor, Dataset};
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+/// # let open = |name: &str| Dataset::open(format!("{fixtures}/{name}"));
+/// let (base, target) = (open("polars-base.jsonl")?, open("polars-derivative.jsonl")?);
+/// let (delta, report) = Compressor::new(&target).base(&base).write_to(Vec::new())?;
+/// assert_eq!(report.delta_bytes, delta.len() as u64);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -17,6 +17,17 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// A dataset: a data file, or a folder of them. Only schemas are read when it is opened.
+///
+/// # Examples
+/// ```
+/// use sparse_dataset::Dataset;
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+/// # let open = |name: &str| Dataset::open(format!("{fixtures}/{name}"));
+/// let dataset = open("polars-base.jsonl")?;
+/// assert_eq!(dataset.splits().count(), 1);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Dataset {
     path: PathBuf,

@@ -21,6 +21,21 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// An open dataset delta.
+///
+/// # Examples
+/// ```
+/// use sparse_dataset::{Compressor, Dataset, DatasetDelta};
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+/// # let open = |name: &str| Dataset::open(format!("{fixtures}/{name}"));
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("d.sparse");
+/// let (base, target) = (open("polars-base.jsonl")?, open("polars-derivative.jsonl")?);
+/// Compressor::new(&target).base(&base).write(&path)?;
+/// let delta = DatasetDelta::open(&path)?;
+/// assert!(delta.is_single_file() && !delta.is_exact());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct DatasetDelta {
     reader: Reader<FileSource>,
@@ -28,6 +43,21 @@ pub struct DatasetDelta {
 }
 
 /// What a delta holds of one split.
+///
+/// # Examples
+/// ```
+/// use sparse_dataset::{Compressor, Dataset, DatasetDelta};
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+/// # let open = |name: &str| Dataset::open(format!("{fixtures}/{name}"));
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("d.sparse");
+/// let (base, target) = (open("polars-base.jsonl")?, open("polars-derivative.jsonl")?);
+/// let report = Compressor::new(&target).base(&base).write(&path)?;
+/// let splits = DatasetDelta::open(&path)?.splits();
+/// assert_eq!(splits.iter().map(|s| s.rows).sum::<u64>(), report.rows.total);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SplitInfo {
@@ -172,6 +202,22 @@ fn resolve(manifest: &Manifest, base: &Dataset) -> Result<Vec<Vec<FileDetails>>>
 }
 
 /// A base together with a delta: the derivative, readable from any row.
+///
+/// # Examples
+/// ```
+/// use sparse_dataset::{Compressor, Dataset, DatasetDelta, Restorer};
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+/// # let open = |name: &str| Dataset::open(format!("{fixtures}/{name}"));
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("d.sparse");
+/// let (base, target) = (open("polars-base.jsonl")?, open("polars-derivative.jsonl")?);
+/// Compressor::new(&target).base(&base).write(&path)?;
+/// let delta = DatasetDelta::open(&path)?;
+/// let data = Restorer::new(&delta).base(&base).open()?;
+/// assert_eq!(data.verify()?.rows, delta.splits()[0].rows);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 pub struct DeltaDataset<'a> {
     pub(crate) delta: &'a DatasetDelta,
     base: Loaded,
@@ -432,6 +478,26 @@ impl<'a> DeltaDataset<'a> {
 
 /// Record batches of a range of rows, see [`DeltaDataset::batches`]. A row group is decoded when it
 /// is its turn, and compared with its digest before any row is handed out.
+///
+/// # Examples
+/// ```
+/// use sparse_dataset::{Compressor, Dataset, DatasetDelta, Restorer, from_arrow};
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+/// # let open = |name: &str| Dataset::open(format!("{fixtures}/{name}"));
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("d.sparse");
+/// let (base, target) = (open("polars-base.jsonl")?, open("polars-derivative.jsonl")?);
+/// Compressor::new(&target).base(&base).write(&path)?;
+/// let delta = DatasetDelta::open(&path)?;
+/// let data = Restorer::new(&delta).base(&base).open()?;
+/// let mut rows = 0;
+/// for batch in data.batches(&delta.splits()[0].name, 1..3)? {
+///     rows += batch.map_err(from_arrow)?.num_rows();
+/// }
+/// assert_eq!(rows, 2);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 pub struct Batches<'a> {
     data: &'a DeltaDataset<'a>,
     split: usize,

@@ -7,6 +7,18 @@ use crate::{CompressReport, RowCounts};
 use sparse_core::Result;
 
 /// What a delta would be like.
+///
+/// # Examples
+/// ```
+/// use sparse_dataset::{Compressor, Dataset};
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+/// # let open = |name: &str| Dataset::open(format!("{fixtures}/{name}"));
+/// let (base, target) = (open("polars-base.jsonl")?, open("polars-derivative.jsonl")?);
+/// let estimate = Compressor::new(&target).base(&base).estimate(0.1)?;
+/// assert_eq!(estimate.share, 1.0, "so few rows are all coded");
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

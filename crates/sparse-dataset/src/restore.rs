@@ -13,6 +13,21 @@ use std::io::Write;
 use std::path::Path;
 
 /// What was restored.
+///
+/// # Examples
+/// ```
+/// use sparse_dataset::{Compressor, Dataset, DatasetDelta, Verifier};
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+/// # let open = |name: &str| Dataset::open(format!("{fixtures}/{name}"));
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("d.sparse");
+/// let (base, target) = (open("polars-base.jsonl")?, open("polars-derivative.jsonl")?);
+/// Compressor::new(&target).base(&base).exact(true).write(&path)?;
+/// let report = Verifier::new(&DatasetDelta::open(&path)?).base(&base).verify()?;
+/// assert!(report.exact && report.files == 1);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -12,6 +12,18 @@ use std::sync::Arc;
 ///
 /// Opening reads and checks the index, not the payload. A delta with codecs that `codecs` lacks
 /// can be opened and [inspected](crate::inspect); restoring from it is an error.
+///
+/// # Examples
+/// ```
+/// use sparse::Delta;
+///
+/// # let here = env!("CARGO_MANIFEST_DIR");
+/// # let path = format!("{here}/tests/golden/v1_0/minilm-bf16.sparse");
+/// let delta = Delta::open(path)?;
+/// assert_eq!(delta.index().files.len(), 7);
+/// assert!(!delta.is_adapter() && !delta.is_single_file());
+/// # Ok::<(), sparse::Error>(())
+/// ```
 pub struct Delta {
     reader: Reader<Arc<dyn ByteSource>>,
     codecs: Codecs,

@@ -23,6 +23,20 @@ const FRAME: u64 = 100;
 const CHUNK_RECORD: f64 = 5.0;
 
 /// What [`Compressor::estimate`](crate::Compressor::estimate) found. Sizes in bytes.
+///
+/// # Examples
+/// ```
+/// use sparse::Compressor;
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/minilm-bf16");
+/// # let (base, target) = (
+/// #     sparse::Model::open(format!("{fixtures}/base"))?,
+/// #     sparse::Model::open(format!("{fixtures}/finetuned"))?,
+/// # );
+/// let estimate = Compressor::new(&target).base(&base).estimate(0.01)?;
+/// assert!(estimate.delta_bytes * 5 < estimate.target_bytes);
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -40,6 +54,21 @@ pub struct Estimate {
 }
 
 /// A tensor's part of an [`Estimate`].
+///
+/// # Examples
+/// ```
+/// use sparse::Compressor;
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/minilm-bf16");
+/// # let (base, target) = (
+/// #     sparse::Model::open(format!("{fixtures}/base"))?,
+/// #     sparse::Model::open(format!("{fixtures}/finetuned"))?,
+/// # );
+/// let estimate = Compressor::new(&target).base(&base).estimate(0.01)?;
+/// let largest = estimate.tensors.iter().max_by_key(|t| t.stored_bytes);
+/// assert!(largest.is_some_and(|t| t.stored_bytes < t.bytes));
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

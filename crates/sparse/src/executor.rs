@@ -4,6 +4,14 @@ use rayon::prelude::*;
 use sparse_core::Executor;
 
 /// Runs work on the rayon pool in which the call is made, or else on rayon's global one.
+///
+/// # Examples
+/// ```
+/// use sparse::{CurrentPool, Executor};
+///
+/// let threads: &dyn Executor = &CurrentPool;
+/// assert_eq!(threads.map(3, |i| i * i), [0, 1, 4]);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CurrentPool;
 

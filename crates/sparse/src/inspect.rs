@@ -11,6 +11,17 @@ use sparse_container::{
 use sparse_core::{CodecId, Digest, Dtype, UnitSpec};
 
 /// What a delta file holds. Sizes in bytes.
+///
+/// # Examples
+/// ```
+/// use sparse::{Delta, inspect};
+///
+/// # let here = env!("CARGO_MANIFEST_DIR");
+/// # let path = format!("{here}/tests/golden/v1_0/minilm-bf16.sparse");
+/// let summary = inspect(&Delta::open(path)?);
+/// assert_eq!((summary.base_id.as_str(), summary.needs_base), ("base", true));
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -74,6 +85,18 @@ pub struct Summary {
 }
 
 /// A file that is restored.
+///
+/// # Examples
+/// ```
+/// use sparse::{Delta, inspect};
+///
+/// # let here = env!("CARGO_MANIFEST_DIR");
+/// # let path = format!("{here}/tests/golden/v1_0/minilm-bf16.sparse");
+/// let summary = inspect(&Delta::open(path)?);
+/// let total: u64 = summary.files.iter().map(|f| f.bytes).sum();
+/// assert_eq!(total, summary.target_bytes);
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -85,6 +108,17 @@ pub struct FileSummary {
 }
 
 /// An adapter in a delta.
+///
+/// # Examples
+/// ```
+/// use sparse::{Delta, inspect};
+///
+/// # let here = env!("CARGO_MANIFEST_DIR");
+/// # let path = format!("{here}/tests/golden/v1_0/minilm-bf16.sparse");
+/// let summary = inspect(&Delta::open(path)?);
+/// assert!(summary.adapter.is_none(), "it restores a model");
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -109,6 +143,18 @@ fn adapter(delta: &Delta) -> Option<AdapterSummary> {
 }
 
 /// One tensor, or run of bytes, of a delta. Sizes in bytes.
+///
+/// # Examples
+/// ```
+/// use sparse::{Delta, inspect};
+///
+/// # let here = env!("CARGO_MANIFEST_DIR");
+/// # let path = format!("{here}/tests/golden/v1_0/minilm-bf16.sparse");
+/// let summary = inspect(&Delta::open(path)?);
+/// let coded = summary.tensors.iter().filter(|t| t.codec == "lossless");
+/// assert!(coded.clone().count() > 0 && coded.clone().all(|t| t.stored_bytes < t.bytes));
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -133,6 +179,19 @@ pub struct EntrySummary {
 }
 
 /// One coded unit. Sizes in bytes.
+///
+/// # Examples
+/// ```
+/// use sparse::{Delta, inspect};
+///
+/// # let here = env!("CARGO_MANIFEST_DIR");
+/// # let path = format!("{here}/tests/golden/v1_0/minilm-bf16.sparse");
+/// let summary = inspect(&Delta::open(path)?);
+/// for unit in &summary.units {
+///     assert!(unit.chunk_bytes + unit.params_bytes < unit.bytes, "{}", unit.codec);
+/// }
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -11,6 +11,23 @@ use sparse_core::{Observer, Result};
 use sparse_model::Checkpoint;
 
 /// What [`Verifier::quality`](crate::Verifier::quality) measured.
+///
+/// # Examples
+/// ```
+/// use sparse::{Delta, Verifier};
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/minilm-bf16");
+/// # let (base, target) = (
+/// #     sparse::Model::open(format!("{fixtures}/base"))?,
+/// #     sparse::Model::open(format!("{fixtures}/finetuned"))?,
+/// # );
+/// # let here = env!("CARGO_MANIFEST_DIR");
+/// # let path = format!("{here}/tests/golden/v1_0/minilm-bf16.sparse");
+/// let delta = Delta::open(path)?;
+/// let quality = Verifier::new(&delta).base(&base).quality(&target)?;
+/// assert!(quality.agrees() && quality.total.exact == quality.total.weights);
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -46,6 +63,23 @@ impl Quality {
 }
 
 /// One tensor of a [`Quality`].
+///
+/// # Examples
+/// ```
+/// use sparse::{Delta, Verifier};
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/minilm-bf16");
+/// # let (base, target) = (
+/// #     sparse::Model::open(format!("{fixtures}/base"))?,
+/// #     sparse::Model::open(format!("{fixtures}/finetuned"))?,
+/// # );
+/// # let here = env!("CARGO_MANIFEST_DIR");
+/// # let path = format!("{here}/tests/golden/v1_0/minilm-bf16.sparse");
+/// let delta = Delta::open(path)?;
+/// let quality = Verifier::new(&delta).base(&base).quality(&target)?;
+/// assert!(quality.tensors.iter().all(|t| t.recorded.is_none() && t.found.max_ulps == 0));
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

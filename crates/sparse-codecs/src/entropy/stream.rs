@@ -32,7 +32,8 @@ const INTERLEAVED: u8 = 3;
 /// ```
 /// use sparse_codecs::entropy::{compress, decompress};
 ///
-/// let codes: Vec<u8> = (0..100_000u32).map(|i| (i.wrapping_mul(i) % 97).count_ones() as u8).collect();
+/// let code = |i: u32| (i.wrapping_mul(i) % 97).count_ones() as u8;
+/// let codes: Vec<u8> = (0..100_000).map(code).collect();
 /// let packed = compress(&codes);
 /// assert!(packed.len() < codes.len() / 3);
 /// assert_eq!(decompress(&packed, codes.len())?, codes);

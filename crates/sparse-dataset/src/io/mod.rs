@@ -38,6 +38,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How a data file is laid out.
+///
+/// # Examples
+/// ```
+/// use sparse_dataset::Format;
+///
+/// /// The ending of a file's name.
+/// fn ending(format: Format) -> &'static str {
+///     match format {
+///         Format::Parquet => "parquet",
+///         Format::ArrowFile => "arrow",
+///         _ => "jsonl",
+///     }
+/// }
+/// assert_eq!(ending(Format::Parquet), "parquet");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {

@@ -14,6 +14,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Which loaders an adapter is for.
+///
+/// # Examples
+/// ```
+/// use sparse::Profile;
+///
+/// assert_eq!(Profile::default(), Profile::Portable);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Profile {
@@ -26,6 +33,20 @@ pub enum Profile {
 }
 
 /// How many directions an adapter keeps.
+///
+/// # Examples
+/// ```
+/// use sparse::AdapterRank;
+///
+/// /// The most directions of a module that an adapter of this kind may have.
+/// fn most(rank: AdapterRank) -> u32 {
+///     match rank {
+///         AdapterRank::Fixed(rank) => rank,
+///         _ => 256,
+///     }
+/// }
+/// assert_eq!((most(AdapterRank::Fixed(16)), most(AdapterRank::Energy(0.9))), (16, 256));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum AdapterRank {
@@ -147,6 +168,16 @@ impl<'a> AdapterExporter<'a> {
 }
 
 /// A tensor that an adapter cannot express.
+///
+/// # Examples
+/// ```
+/// use sparse::LeftOut;
+///
+/// /// Says what an adapter cannot bring back.
+/// fn sentence(left_out: &LeftOut) -> String {
+///     format!("{}, {:.1} %: {}", left_out.tensor, 100.0 * left_out.share, left_out.reason)
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -162,6 +193,17 @@ pub struct LeftOut {
 }
 
 /// What [`AdapterExporter::write`] did.
+///
+/// # Examples
+/// ```
+/// use sparse::ExportReport;
+///
+/// /// Whether an adapter is good enough to be served instead of the model.
+/// fn suffices(report: &ExportReport) -> bool {
+///     report.energy_kept > 0.95 && report.left_out.iter().all(|l| l.share < 0.01)
+/// }
+/// assert!(!suffices(&ExportReport::default()), "nothing was exported");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

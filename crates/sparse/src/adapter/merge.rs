@@ -19,6 +19,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const WINDOW: u64 = 1 << 20;
 
 /// What [`Merger::write`] did.
+///
+/// # Examples
+/// ```
+/// use sparse::MergeReport;
+///
+/// let report = MergeReport::default();
+/// assert_eq!(report.merged + report.replaced, 0, "nothing was merged");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -6,6 +6,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// A module of an exported adapter.
+///
+/// # Examples
+/// ```
+/// use sparse::ExportedModule;
+///
+/// /// The module that an adapter serves worst.
+/// fn worst(modules: &[ExportedModule]) -> Option<&ExportedModule> {
+///     modules.iter().min_by(|a, b| a.energy_kept.total_cmp(&b.energy_kept))
+/// }
+/// assert!(worst(&[]).is_none());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

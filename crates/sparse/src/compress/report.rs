@@ -5,6 +5,21 @@ use crate::serialise;
 use crate::{Certificate, ContentHash};
 
 /// What compressing did. Sizes in bytes.
+///
+/// # Examples
+/// ```
+/// use sparse::Compressor;
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/minilm-bf16");
+/// # let (base, target) = (
+/// #     sparse::Model::open(format!("{fixtures}/base"))?,
+/// #     sparse::Model::open(format!("{fixtures}/finetuned"))?,
+/// # );
+/// let (_, report) = Compressor::new(&target).base(&base).write_to(Vec::new())?;
+/// assert!(report.delta_bytes * 5 < report.target_bytes);
+/// assert!(report.certificate.is_none(), "nothing is lost");
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -47,6 +62,21 @@ pub struct CompressReport {
 }
 
 /// Numbers of tensors, by how they are stored.
+///
+/// # Examples
+/// ```
+/// use sparse::Compressor;
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/minilm-bf16");
+/// # let (base, target) = (
+/// #     sparse::Model::open(format!("{fixtures}/base"))?,
+/// #     sparse::Model::open(format!("{fixtures}/finetuned"))?,
+/// # );
+/// let (_, report) = Compressor::new(&target).base(&base).write_to(Vec::new())?;
+/// let counts = report.tensors;
+/// assert_eq!(counts.identical + counts.coded_against_base + counts.standalone, counts.total);
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -62,6 +92,23 @@ pub struct TensorCounts {
 }
 
 /// What was tried for a tensor.
+///
+/// # Examples
+/// ```
+/// use sparse::{Bound, Compressor, Policy};
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/minilm-bf16");
+/// # let (base, target) = (
+/// #     sparse::Model::open(format!("{fixtures}/base"))?,
+/// #     sparse::Model::open(format!("{fixtures}/finetuned"))?,
+/// # );
+/// let policy = Policy::Within(Bound::Relative(0.1));
+/// let (_, report) = Compressor::new(&target).base(&base).policy(policy).write_to(Vec::new())?;
+/// for candidate in &report.choices[0].candidates {
+///     assert!(!candidate.allowed || candidate.is_lossless || candidate.relative_error <= 0.1);
+/// }
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -82,6 +129,23 @@ pub struct CandidateReport {
 }
 
 /// How a tensor came to its codec.
+///
+/// # Examples
+/// ```
+/// use sparse::{Bound, Compressor, Policy};
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/minilm-bf16");
+/// # let (base, target) = (
+/// #     sparse::Model::open(format!("{fixtures}/base"))?,
+/// #     sparse::Model::open(format!("{fixtures}/finetuned"))?,
+/// # );
+/// let policy = Policy::Within(Bound::Relative(0.1));
+/// let (_, report) = Compressor::new(&target).base(&base).policy(policy).write_to(Vec::new())?;
+/// for choice in &report.choices {
+///     assert!(choice.candidates.iter().any(|c| c.codec == choice.codec), "{}", choice.tensor);
+/// }
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -49,6 +49,23 @@ use std::path::Path;
 use std::sync::Mutex;
 
 /// What restoring or verifying did.
+///
+/// # Examples
+/// ```
+/// use sparse::{Delta, Verifier};
+///
+/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/minilm-bf16");
+/// # let (base, target) = (
+/// #     sparse::Model::open(format!("{fixtures}/base"))?,
+/// #     sparse::Model::open(format!("{fixtures}/finetuned"))?,
+/// # );
+/// # let here = env!("CARGO_MANIFEST_DIR");
+/// # let path = format!("{here}/tests/golden/v1_0/minilm-bf16.sparse");
+/// let delta = Delta::open(path)?;
+/// let report = Verifier::new(&delta).base(&base).verify()?;
+/// assert_eq!((report.files, report.tensors), (7, 9));
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

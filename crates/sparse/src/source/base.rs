@@ -11,6 +11,24 @@ use std::sync::{Arc, OnceLock};
 /// are handles to one base.
 ///
 /// The tensors must not change meanwhile, as for any [`TensorSource`].
+///
+/// # Examples
+/// ```
+/// use sparse::{Delta, DeltaModel, Model, SharedBase};
+/// use std::sync::Arc;
+///
+/// # let here = env!("CARGO_MANIFEST_DIR");
+/// # let (base, delta) = (format!("{here}/../../fixtures/minilm-bf16/base"),
+/// #     format!("{here}/tests/golden/v1_0/minilm-bf16.sparse"));
+/// let base = SharedBase::new(Arc::new(Model::open(base)?));
+/// let delta = Arc::new(Delta::open(delta)?);
+/// let models = [delta.clone(), delta].map(|d| DeltaModel::over(&base, d));
+/// for model in models {
+///     model?.verify_base()?;
+/// }
+/// # assert!(base.hashed() > 0);
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct SharedBase(Arc<Inner>);
 

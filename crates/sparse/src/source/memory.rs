@@ -7,6 +7,20 @@ use sparse_core::{ByteSource, TensorEntry, TensorSpec};
 /// Bytes of memory that a [`DeltaModel`](crate::DeltaModel) holds beside its base.
 ///
 /// Scratch memory of threads at work is not counted.
+///
+/// # Examples
+/// ```
+/// use sparse::{DeltaModel, TensorSource};
+///
+/// # let here = env!("CARGO_MANIFEST_DIR");
+/// # let (base, delta) = (format!("{here}/../../fixtures/minilm-bf16/base"),
+/// #     format!("{here}/tests/golden/v1_0/minilm-bf16.sparse"));
+/// let model = DeltaModel::open(base, delta)?;
+/// let before = model.memory().total();
+/// model.read_part_into(0, 0, 0..1, &mut [0; 2])?;
+/// assert!(model.memory().total() > before, "a chunk was decoded, and is kept");
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ModelMemory {

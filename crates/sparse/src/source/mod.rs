@@ -33,6 +33,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// When a [`DeltaModel`] checks that the base is the one that the delta was made against.
+///
+/// # Examples
+/// ```
+/// use sparse::{BaseCheck, DeltaModel};
+///
+/// # let here = env!("CARGO_MANIFEST_DIR");
+/// # let (base, delta) = (format!("{here}/../../fixtures/minilm-bf16/base"),
+/// #     format!("{here}/tests/golden/v1_0/minilm-bf16.sparse"));
+/// let model = DeltaModel::open(base, delta)?;
+/// model.verify_base()?;
+/// let trusted = model.with_base_check(BaseCheck::Never);
+/// # let _ = trusted;
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BaseCheck {
@@ -70,6 +84,20 @@ pub enum BaseCheck {
 /// **Memory** beside base and index: the cache, 64 MiB unless [another](Self::with_cache) is given,
 /// and scratch memory of a few chunks per thread. [`memory`](Self::memory) says what is held now,
 /// [`clear`](Self::clear) gives it back.
+///
+/// # Examples
+/// ```
+/// use sparse::{DeltaModel, TensorSource};
+///
+/// # let here = env!("CARGO_MANIFEST_DIR");
+/// # let (base, delta) = (format!("{here}/../../fixtures/minilm-bf16/base"),
+/// #     format!("{here}/tests/golden/v1_0/minilm-bf16.sparse"));
+/// let model = DeltaModel::open(base, delta)?;
+/// let name = "embeddings.LayerNorm.bias";
+/// let weights = model.bytes(model.find(name).expect("the model has it"))?;
+/// assert_eq!(weights.len(), 2 * 384);
+/// # Ok::<(), sparse::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct DeltaModel {
     linked: Arc<Linked>,
