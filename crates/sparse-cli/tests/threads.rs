@@ -98,8 +98,8 @@ fn put_tables(dir: &Path) {
         let text = if i.is_multiple_of(9) { text.join("  ") } else { text.join(" ") };
         format!("{{\"id\":{i},\"kind\":{},\"text\":\"{text}\"}}\n", i % 7)
     };
-    let base: String = (0..4000).map(line).collect();
-    let derivative = (2000..4200).chain(0..1900).filter(|i| i % 11 != 0);
+    let base: String = (0..1500).map(line).collect();
+    let derivative = (700..1600).chain(0..700).filter(|i| i % 11 != 0);
     let edited =
         |i: u64| line(i).replace("river", if i.is_multiple_of(5) { "lake" } else { "river" });
     fs::write(dir.join("base.jsonl"), base).unwrap();
