@@ -19,7 +19,7 @@ const BIN_COUNT: usize = 16 * 64;
 /// Smallest difference of two stored norms that counts: below it, binary32 keeps few digits.
 const TINY: f64 = 1e-40;
 
-/// How near the restored weights of a tensor (or model) are to the original ones.
+/// Measure of how near restored weights are to the original ones, of a tensor or a model.
 ///
 /// The *change* is the difference to the base's weights at the same places, cast to the target's
 /// type, or to zero where the base has none, or none that is finite. The norms take the types bf16,
@@ -178,7 +178,23 @@ fn near(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-5 * a.abs().max(b.abs()) + TINY
 }
 
-/// Measures.
+/// Running sums from which a [`Certificate`] is made.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::certificate::Tally;
+/// use sparse_core::Dtype;
+///
+/// let bytes = |weights: [f32; 2]| weights.map(f32::to_le_bytes).concat();
+/// let (base, target, restored) = (bytes([0.0, 0.0]), bytes([3.0, 4.0]), bytes([3.0, 0.0]));
+/// let mut tally = Tally::default();
+/// tally.observe(Dtype::F32, &target, &restored, Some((Dtype::F32, &base)))?;
+/// let certificate = tally.certificate();
+/// assert_eq!((certificate.weights, certificate.exact), (2, 1));
+/// assert_eq!(certificate.relative_error(), 0.8);
+/// # sparse_core::Result::Ok(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Tally {
     weights: u64,

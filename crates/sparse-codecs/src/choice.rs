@@ -7,7 +7,7 @@ use sparse_select::Setting;
 use std::fmt;
 use std::str::FromStr;
 
-/// A codec with its setting: what [`Policy::fixed`](sparse_select::Policy::fixed) takes.
+/// Codec with its setting: the argument of [`Policy::fixed`](sparse_select::Policy::fixed).
 ///
 /// As text it is the codec's name, with `=` and the setting where it has one.
 ///

@@ -4,8 +4,8 @@ use half::{bf16, f16};
 use sparse_core::{Dtype, Result, zeros};
 use std::borrow::Cow;
 
-/// A number type that tensors have: [`half::bf16`], [`half::f16`], `f32`, `f64`, and integers of 8
-/// to 64 bits.
+/// Number type of tensors: [`half::bf16`], [`half::f16`], `f32`, `f64`, and integers of 8 to 64
+/// bits.
 ///
 /// # Examples
 ///

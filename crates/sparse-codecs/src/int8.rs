@@ -12,7 +12,21 @@ pub use crate::quant::scheme::Int8Scheme;
 use crate::quant::{Goal, quantised};
 use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
 
-/// The codec, see the [module](self).
+/// Codec that stores changes in 8-bit steps, see the [module](self).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::int8;
+///
+/// let base = vec![0.5f32; 4096];
+/// let target: Vec<f32> = (0..4096).map(|i| 0.5 + 1e-3 * (i % 100) as f32).collect();
+/// let packed = int8::compress(&target, Some(&base))?;
+/// assert!(packed.len() < 4096);
+/// let restored: Vec<f32> = int8::decompress(&packed, Some(&base))?;
+/// assert!(restored.iter().zip(&target).all(|(r, t)| (r - t).abs() < 1e-3));
+/// # sparse_core::Result::Ok(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Int8 {
     info: CodecInfo,

@@ -17,8 +17,15 @@ pub fn has_layers(codec: CodecId) -> bool {
     codec == SVD || codec == LOW_RANK
 }
 
-/// What the first layer of a unit restores, given the unit's decoder: the base moved by the product
-/// of the factors.
+/// Decoder of the first layer of a unit alone: the base moved by the product of the factors.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::{layers::has_layers, lossless::Lossless, svd::Svd};
+///
+/// assert!(has_layers(Svd::ID) && !has_layers(Lossless::ID));
+/// ```
 pub struct FirstLayer(Box<dyn ChunkDecoder>);
 
 impl FirstLayer {

@@ -1,6 +1,6 @@
 //! How many singular vectors of a matrix.
 
-/// How many singular vectors are kept of each matrix.
+/// Number of singular vectors that are kept of each matrix.
 ///
 /// # Examples
 /// ```

@@ -16,7 +16,17 @@ pub const ID: CodecId = CodecId(0);
 
 const INFO: CodecInfo = CodecInfo::new(ID, "raw", Fidelity::Lossless, BaseUse::Ignored);
 
-/// Stores bytes verbatim, see the [module](self).
+/// Codec that stores bytes verbatim, see the [module](self).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::raw;
+///
+/// let packed = raw::compress(&[1u8, 2, 3], None)?;
+/// assert_eq!(raw::decompress::<u8>(&packed, None)?, [1, 2, 3]);
+/// # sparse_core::Result::Ok(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Raw;
 

@@ -11,7 +11,20 @@ pub use crate::quant::scheme::SignScheme;
 use crate::quant::{Goal, quantised};
 use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
 
-/// The codec, see the [module](self).
+/// Codec that stores changes as their signs, see the [module](self).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::sign;
+///
+/// let base = vec![0.0f32; 4096];
+/// let target: Vec<f32> = (0..4096).map(|i| if i % 3 == 0 { 0.01 } else { -0.01 }).collect();
+/// let packed = sign::compress(&target, Some(&base))?;
+/// let restored: Vec<f32> = sign::decompress(&packed, Some(&base))?;
+/// assert!(restored.iter().zip(&target).all(|(r, t)| r.signum() == t.signum()));
+/// # sparse_core::Result::Ok(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sign {
     info: CodecInfo,

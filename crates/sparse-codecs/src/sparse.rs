@@ -12,7 +12,21 @@ pub use crate::quant::scheme::SparseScheme;
 use crate::quant::{Goal, quantised};
 use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
 
-/// The codec, see the [module](self).
+/// Codec that stores the larger changes exactly, see the [module](self).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::{packed::Packer, sparse::{self, Sparse}};
+///
+/// let base = vec![0.0f32; 4096];
+/// let target: Vec<f32> = (0..4096).map(|i| if i % 64 == 0 { 1.0 } else { 1e-6 }).collect();
+/// let packed = Packer::new(&Sparse::new(0.01)).compress_slice(&target, Some(&base))?;
+/// let restored: Vec<f32> = sparse::decompress(&packed, Some(&base))?;
+/// // Large changes come back exactly, small ones are dropped.
+/// assert_eq!((restored[0], restored[1]), (1.0, 0.0));
+/// # sparse_core::Result::Ok(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sparse {
     info: CodecInfo,

@@ -13,7 +13,21 @@ pub use crate::quant::scheme::{SparseInt8AbsoluteScheme, SparseInt8Scheme};
 use crate::quant::{Goal, quantised};
 use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
 
-/// The codec, see the [module](self).
+/// Codec that stores changes in steps within an error bound, see the [module](self).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::{packed::Packer, sparse_int8::{self, SparseInt8}};
+///
+/// let base = vec![0.0f32; 4096];
+/// let target: Vec<f32> = (0..4096).map(|i| (i as f32 * 0.1).sin()).collect();
+/// let codec = SparseInt8::within_absolute(0.01);
+/// let packed = Packer::new(&codec).compress_slice(&target, Some(&base))?;
+/// let restored: Vec<f32> = sparse_int8::decompress(&packed, Some(&base))?;
+/// assert!(restored.iter().zip(&target).all(|(r, t)| (r - t).abs() <= 0.01));
+/// # sparse_core::Result::Ok(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct SparseInt8 {
     info: CodecInfo,

@@ -11,7 +11,21 @@ pub use crate::quant::scheme::UlpBoundedScheme;
 use crate::quant::{Goal, quantised};
 use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
 
-/// The codec, see the [module](self).
+/// Codec with a bound for each weight in units in the last place, see the [module](self).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::{packed::Packer, ulp_bounded::{self, UlpBounded}};
+///
+/// let base = vec![1.0f32; 4096];
+/// let target: Vec<f32> = (0..4096).map(|i| 1.0 + 1e-6 * i as f32).collect();
+/// let packed = Packer::new(&UlpBounded::new(2)).compress_slice(&target, Some(&base))?;
+/// let restored: Vec<f32> = ulp_bounded::decompress(&packed, Some(&base))?;
+/// let ulps = |a: f32, b: f32| a.to_bits().abs_diff(b.to_bits());
+/// assert!(restored.iter().zip(&target).all(|(r, t)| ulps(*r, *t) <= 2));
+/// # sparse_core::Result::Ok(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct UlpBounded {
     info: CodecInfo,

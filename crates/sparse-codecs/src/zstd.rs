@@ -92,7 +92,7 @@ pub fn decompress(encoded: &[u8], prefix: &[u8], out: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// Codes weights chunk by chunk, each as a frame with the base's chunk as its prefix.
+/// Codec that compresses each chunk as a frame with the base's chunk as its prefix.
 #[derive(Clone, Copy, Debug)]
 pub struct Frames {
     level: i32,

@@ -1,6 +1,21 @@
 //! Little-endian bit streams: the first value's least significant bit is bit 0 of byte 0.
 
-/// Writes values of up to 64 bits back to back.
+/// Writer of values of up to 64 bits, back to back.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::entropy::bits::{BitReader, BitWriter};
+///
+/// let mut writer = BitWriter::new();
+/// writer.put(5, 3);
+/// writer.put(1, 7);
+/// let mut bytes = Vec::new();
+/// writer.finish_into(&mut bytes);
+///
+/// let mut reader = BitReader::new(&bytes);
+/// assert_eq!((reader.take(3), reader.take(7), reader.is_exact()), (5, 1, true));
+/// ```
 #[derive(Debug, Default)]
 pub struct BitWriter {
     bytes: Vec<u8>,
@@ -74,7 +89,7 @@ impl BitWriter {
     }
 }
 
-/// Reads what [`BitWriter`] wrote.
+/// Reader of the output of a [`BitWriter`].
 ///
 /// Reading past the end yields zero bits, without a branch per value; [`BitReader::is_exact`] tells
 /// afterwards whether that happened.

@@ -16,11 +16,13 @@ use super::token::MAX_TOKENS;
 use crate::simd::{self, EncodeRounds, Padded, Rans, RawBits, Simd, Words};
 use sparse_core::{Error, Result};
 
-/// The fewest interleaved states that vectors are used for.
+/// Least number of interleaved states that vectors are used for.
 pub const LANES: usize = 32;
 
-/// The most interleaved states. Twice [`LANES`] take half as long for each token: a vector unit
-/// then has twice as much to do while it waits for the tables.
+/// Largest number of interleaved states.
+///
+/// Twice [`LANES`] take half as long for each token: a vector unit then has twice as much to do
+/// while it waits for the tables.
 pub const MAX_LANES: usize = 64;
 
 /// Decoding tables of several contexts, back to back: slot `s` of context `c` is at `c * PROB_SCALE
@@ -60,6 +62,27 @@ impl DecodeTables {
 }
 
 /// Encoding tables of several contexts.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::entropy::freq::FreqTable;
+/// use sparse_codecs::entropy::rans::{self, DecodeTables, EncodeScratch, EncodeTables, LANES};
+///
+/// let tokens: Vec<u8> = (0..1000).map(|i| u8::from(i % 10 == 0)).collect();
+/// let contexts = vec![0; tokens.len()];
+/// let tables = [FreqTable::from_counts(&[900, 100])];
+///
+/// let mut out = Vec::new();
+/// let (encode, mut scratch) = (EncodeTables::new(&tables), EncodeScratch::default());
+/// rans::encode(&tokens, &contexts, &encode, LANES, &mut scratch, &mut out)?;
+///
+/// let (states, words) = out.split_at(4 * LANES);
+/// let mut decoded = vec![0; tokens.len()];
+/// rans::decode(states, words, &contexts, &DecodeTables::new(&tables), &mut decoded)?;
+/// assert_eq!(decoded, tokens);
+/// # sparse_core::Result::Ok(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct EncodeTables {
     simd: Simd,
@@ -164,7 +187,7 @@ pub fn encode(
     Ok(words.len())
 }
 
-/// Decodes a stream of tokens, some at a time.
+/// Decoder of a stream of tokens, some at a time.
 #[derive(Debug)]
 pub struct Decoder<'a> {
     simd: Simd,

@@ -8,7 +8,7 @@ pub const LOW: u32 = 1 << 16;
 /// The bits of a state that name a slot.
 pub(super) const SLOT_MASK: u32 = PROB_SCALE - 1;
 
-/// One decoding step, by slot: symbol in bits 0..8, frequency in bits 8..20, offset in bits 20..32.
+/// Decoding step of one slot: symbol in bits 0..8, frequency in bits 8..20, offset in bits 20..32.
 ///
 /// Four bytes, so that a vector unit gathers the whole step at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

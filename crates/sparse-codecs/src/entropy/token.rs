@@ -4,10 +4,21 @@
 //! values below `2^(msb + 1)` are tokens of their own; a larger value's token names its bit length
 //! and the `msb` bits below the leading one, and the rest is raw.
 
-/// Number of tokens that a scheme may have at most.
+/// Largest number of tokens of a scheme.
 pub const MAX_TOKENS: usize = 256;
 
-/// How integers are split into tokens and raw bits.
+/// Rule by which integers are split into tokens and raw bits.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::entropy::token::TokenScheme;
+///
+/// let scheme = TokenScheme::Hybrid { msb: 2 };
+/// let token = scheme.split(1000);
+/// let (raw_bits, value) = scheme.expand(token.token);
+/// assert_eq!((raw_bits, value + token.raw), (token.raw_bits, 1000));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TokenScheme {
     /// The token is bit length and `msb` leading bits below the first; `msb` is 1 to 4.
@@ -30,7 +41,7 @@ pub enum TokenScheme {
     },
 }
 
-/// A value, split.
+/// Value that was split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
     /// What is modelled.

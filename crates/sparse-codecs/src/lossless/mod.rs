@@ -44,10 +44,23 @@ use sparse_core::{
     Fidelity, Limits, Result, UnitAnalysis, UnitSpec,
 };
 
-/// The lossless codec, see the [module](self).
+/// Codec that brings back every bit, see the [module](self).
 ///
 /// Takes every element type, with a base of the same type, of another float type if both are
 /// floats, or none.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::lossless;
+///
+/// let base: Vec<f32> = (0..4096).map(|i| 1.0 + (i % 64) as f32).collect();
+/// let target: Vec<f32> = base.iter().map(|w| w * 1.0001).collect();
+/// let packed = lossless::compress(&target, Some(&base))?;
+/// assert!(packed.len() < 4 * 4096 / 2);
+/// assert_eq!(lossless::decompress::<f32>(&packed, Some(&base))?, target);
+/// # sparse_core::Result::Ok(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lossless;
 

@@ -13,7 +13,7 @@ use sparse_core::{
 /// Of fewer rows, nothing can be said.
 const MIN_SAMPLE_ROWS: usize = 16;
 
-/// [`LowRank`], told what the changes of one unit's segments are thought to be.
+/// [`LowRank`] with products that may explain the changes of one unit's segments.
 #[derive(Clone, Debug, Default)]
 pub struct HintedLowRank {
     hints: Vec<Option<Product>>,

@@ -6,7 +6,7 @@ use crate::dense::{product, view};
 use crate::real::{is_real, with_real};
 use sparse_core::{CodecContext, Dtype, Error, Result, Workers};
 
-/// The leading directions of a matrix' change.
+/// Leading directions of a matrix' change.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct FloatFactors {

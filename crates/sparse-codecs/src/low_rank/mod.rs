@@ -44,11 +44,20 @@ use sparse_core::{
     Result, UnitSpec, check_chunk,
 };
 
-/// The low-rank codec, see the [module](self).
+/// Codec of merged adapters, see the [module](self).
 ///
 /// Takes bf16, f16 and f32 with a base of the same type, where at least one segment is a matrix of
 /// two rows of 32 elements or more. Encoding (feature `low-rank-encode`) holds the whole unit,
 /// target and base, in memory.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::low_rank::LowRank;
+/// use sparse_core::DeltaDecoder;
+///
+/// assert_eq!(LowRank.info().name, "low-rank");
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LowRank;
 

@@ -21,7 +21,7 @@ pub(super) fn default_context() -> CodecContext {
     cx
 }
 
-/// Encodes single tensors with a codec.
+/// Encoder of single tensors with a codec.
 ///
 /// # Examples
 ///
@@ -130,7 +130,7 @@ impl<'a> Packer<'a> {
     }
 }
 
-/// A packed tensor whose checksum has been verified: says what it holds before it is decoded.
+/// Packed tensor whose checksum has been verified; its content is known before it is decoded.
 #[derive(Clone, Debug)]
 pub struct Packed<'a>(Parts<'a>);
 

@@ -2,7 +2,16 @@
 
 use std::sync::OnceLock;
 
-/// A set of processor features that kernels are written for.
+/// Set of processor features that kernels are written for.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::simd::Level;
+///
+/// assert_eq!(Level::from_name("avx2"), Some(Level::Avx2));
+/// assert!(Level::Scalar < Level::Avx512);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Level {
@@ -33,7 +42,17 @@ impl Level {
     }
 }
 
-/// A level that this processor has. What kernels compute does not depend on it.
+/// Level that this processor has. What kernels compute does not depend on it.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::simd::{Level, Simd};
+///
+/// // Whatever the processor has, it is not more than was asked for.
+/// assert!(Simd::at_most(Level::Avx2).level() <= Level::Avx2);
+/// assert_eq!(Simd::SCALAR.level(), Level::Scalar);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Simd(pub(super) Level);
 

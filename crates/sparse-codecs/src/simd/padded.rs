@@ -3,9 +3,19 @@
 /// Zeros behind the data: more than any kernel reads past a position at or before its end.
 pub(super) const PADDING: usize = 128;
 
-/// A copy of a byte string with zeros behind it, so that vectors can be loaded at its end.
+/// Copy of a byte string with zeros behind it, so that vectors can be loaded at its end.
 ///
 /// Reuse one: filling it again keeps its memory.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::simd::Padded;
+///
+/// let mut words = Padded::new();
+/// words.fill(&[1, 2, 3]);
+/// assert_eq!((words.bytes(), words.len()), (&[1, 2, 3][..], 3));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Padded {
     /// Always `len + PADDING` bytes or more, of which those from `len` to `len + PADDING` are zero.

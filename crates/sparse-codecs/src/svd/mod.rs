@@ -33,7 +33,18 @@ use sparse_core::{
     Result, UnitSpec, check_chunk,
 };
 
-/// The codec, see the [module](self).
+/// Codec that stores leading singular vectors of changes, see the [module](self).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::svd::{Rank, Svd};
+/// use sparse_core::{DeltaDecoder, Fidelity};
+///
+/// assert_eq!(Svd::new(Rank::Fixed(16)).info().fidelity, Fidelity::Lossy);
+/// // With a second layer, every bit comes back.
+/// assert_eq!(Svd::layered(Rank::Fixed(16)).info().fidelity, Fidelity::Lossless);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Svd {
     /// Decoders do not care.
