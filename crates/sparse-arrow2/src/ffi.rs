@@ -32,8 +32,8 @@ fn refused_by_arrow(name: &str) -> impl Fn(ArrowError) -> Error + '_ {
     move |e| refused(name, "arrow-rs refuses it").with_source(e)
 }
 
-/// Whether arrow2 reads this type as it is meant. It does not look at the width of decimals, for
-/// one, and would take those of 32 bits for 128: what it knows is therefore listed.
+/// Returns whether arrow2 reads this type as it is meant. It does not look at the width of
+/// decimals, for one, and would take those of 32 bits for 128: what it knows is therefore listed.
 fn passes(data_type: &Known) -> bool {
     use Known::*;
     match data_type {
@@ -62,7 +62,7 @@ fn exported_field(field: &Field) -> FFI_ArrowSchema {
     unsafe { transmute::<ArrowSchema, FFI_ArrowSchema>(export_field_to_c(field)) }
 }
 
-/// Whether arrow2 can export this type.
+/// Returns whether arrow2 can export this type.
 fn exports(data_type: &DataType) -> bool {
     use DataType::*;
     match data_type {
@@ -102,8 +102,8 @@ pub(crate) fn field_from_arrow(field: &arrow_schema::Field) -> Result<Field> {
     })
 }
 
-/// Whether slices of this type are exported wrongly: arrow2 gives the offset of the validity bitmap
-/// as that of the members, too.
+/// Returns whether slices of this type are exported wrongly: arrow2 gives the offset of the
+/// validity bitmap as that of the members, too.
 fn is_sliced_wrongly(data_type: &DataType) -> bool {
     use DataType::*;
     match data_type {

@@ -76,8 +76,8 @@ pub fn schema_from_arrow(schema: &arrow_schema::Schema) -> Result<Schema> {
     Ok(Schema { fields, metadata })
 }
 
-/// An arrow-rs record batch of a batch of arrow2, whose columns are those of `schema`. Buffers are
-/// shared, but for those of structs and fixed-size lists.
+/// Returns an arrow-rs record batch of a batch of arrow2, whose columns are those of `schema`.
+/// Buffers are shared, but for those of structs and fixed-size lists.
 ///
 /// # Errors
 /// `InvalidInput` when the columns do not fit the schema or do not pass.
@@ -110,7 +110,7 @@ pub fn to_arrow(schema: &Schema, batch: &Batch) -> Result<RecordBatch> {
     RecordBatch::try_new_with_options(converted, columns, &rows).map_err(refused)
 }
 
-/// A batch of arrow2 of an arrow-rs record batch. Buffers are shared.
+/// Returns a batch of arrow2 of an arrow-rs record batch. Buffers are shared.
 ///
 /// # Errors
 /// `InvalidInput` for a type that arrow2 does not know.
@@ -135,7 +135,7 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Store batches in `folder`, or in the system's folder for temporary files.
+    /// Stores batches in `folder`, or in the system's folder for temporary files.
     ///
     /// # Errors
     /// `InvalidInput` when a batch does not fit the schema or has a type that is not handled; `Io`.
@@ -163,14 +163,14 @@ impl Stored {
         Ok(Stored { dataset: Dataset::open(&path)?, _folder: folder })
     }
 
-    /// The batches as a dataset of one split, `default`.
+    /// Returns the batches as a dataset of one split, `default`.
     pub fn dataset(&self) -> &Dataset {
         &self.dataset
     }
 }
 
-/// Rows `rows` of a split of what base and delta restore, as batches of arrow2: one for each row
-/// group, or the part of it that is asked for.
+/// Returns rows `rows` of a split of what base and delta restore, as batches of arrow2: one for
+/// each row group, or the part of it that is asked for.
 ///
 /// # Errors
 /// As [`DeltaDataset::batches`]; the items, as reading them, and `InvalidInput` for a type that

@@ -23,7 +23,7 @@ impl std::fmt::Debug for SourceBackend {
 }
 
 impl SourceBackend {
-    /// A backend of these tensors.
+    /// Creates a backend of these tensors.
     pub fn new(source: Arc<dyn TensorSource>) -> Self {
         SourceBackend { source }
     }
@@ -38,7 +38,7 @@ impl SourceBackend {
         found.ok_or_else(|| Error::CannotFindTensor { path: name.to_owned() }.bt())
     }
 
-    /// The tensor called `name`, in the type in which it is stored.
+    /// Returns the tensor called `name`, in the type in which it is stored.
     pub(crate) fn load(&self, name: &str, device: &Device) -> Result<Tensor> {
         let (index, TensorEntry { spec, .. }) = self.find(name)?;
         let shape = buffer::shape(spec)?;
@@ -75,7 +75,8 @@ impl SimpleBackend for SourceBackend {
     }
 }
 
-/// A `VarBuilder` whose tensors, cast to `dtype`, come from `source`, each when it is asked for.
+/// Returns a `VarBuilder` whose tensors, cast to `dtype`, come from `source`, each when it is asked
+/// for.
 pub fn var_builder(
     source: Arc<dyn TensorSource>,
     dtype: DType,
@@ -84,8 +85,9 @@ pub fn var_builder(
     VarBuilder::from_backend(Box::new(SourceBackend::new(source)), dtype, device.clone())
 }
 
-/// The tensors called `names`, in the types in which they are stored, read all at once: in parallel
-/// where the source has threads. The result is itself a backend, see `VarBuilder::from_tensors`.
+/// Returns the tensors called `names`, in the types in which they are stored, read all at once: in
+/// parallel where the source has threads. The result is itself a backend, see
+/// `VarBuilder::from_tensors`.
 ///
 /// # Errors
 /// `CannotFindTensor`, an element type that candle does not know, and what the source reports.

@@ -27,7 +27,7 @@ fn zeros<T: WithDType>(bytes: usize) -> Vec<T> {
 }
 
 impl Buffer {
-    /// A buffer for a tensor of this kind.
+    /// Creates a buffer for a tensor of this kind.
     pub(crate) fn new(spec: &TensorSpec) -> Result<Self> {
         let len = usize::try_from(spec.byte_len()).map_err(Error::wrap)?;
         Ok(match spec.dtype() {
@@ -59,7 +59,7 @@ impl Buffer {
         }
     }
 
-    /// The tensor.
+    /// Returns the tensor.
     pub(crate) fn into_tensor(self, shape: &[usize], device: &Device) -> Result<Tensor> {
         match self {
             Buffer::U8(v) => Tensor::from_vec(v, shape, device),
@@ -76,7 +76,7 @@ impl Buffer {
     }
 }
 
-/// The tensor that these bytes are.
+/// Returns the tensor that these bytes are.
 pub(crate) fn load(
     spec: &TensorSpec,
     shape: &[usize],
@@ -90,12 +90,12 @@ fn view<'a>(dtype: safetensors::Dtype, shape: &[usize], bytes: &'a [u8]) -> Resu
     TensorView::new(dtype, shape.to_vec(), bytes).map_err(Error::wrap)
 }
 
-/// The shape, in candle's terms.
+/// Returns the shape, in candle's terms.
 pub(crate) fn shape(spec: &TensorSpec) -> Result<Vec<usize>> {
     spec.shape().iter().map(|&d| usize::try_from(d).map_err(Error::wrap)).collect()
 }
 
-/// The element type, in candle's terms. Which of them candle can load is for candle to say.
+/// Returns the element type, in candle's terms. Which of them candle can load is for candle to say.
 fn dtype(dtype: Dtype) -> Result<safetensors::Dtype> {
     Ok(match dtype {
         Dtype::Bool => safetensors::Dtype::BOOL,

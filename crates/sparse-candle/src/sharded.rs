@@ -19,13 +19,13 @@ pub struct ShardedBackend(SourceBackend);
 pub type ShardedVarBuilder = VarBuilderArgs<'static, ShardedBackend>;
 
 impl ShardedBackend {
-    /// A backend of parts of these tensors.
+    /// Creates a backend of parts of these tensors.
     pub fn new(source: Arc<dyn TensorSource>) -> Self {
         ShardedBackend(SourceBackend::new(source))
     }
 }
 
-/// A `VarBuilder` whose tensors, cast to `dtype`, are parts of those of `source`:
+/// Returns a `VarBuilder` whose tensors, cast to `dtype`, are parts of those of `source`:
 /// `get_with_hints(shape, name, shard)`.
 pub fn sharded_var_builder(
     source: Arc<dyn TensorSource>,
@@ -38,8 +38,8 @@ pub fn sharded_var_builder(
 impl Backend for ShardedBackend {
     type Hints = Shard;
 
-    /// The part `h` of the tensor called `name`. As in candle's own backend, `s` is checked only
-    /// when the tensor is not split.
+    /// Returns the part `h` of the tensor called `name`. As in candle's own backend, `s` is checked
+    /// only when the tensor is not split.
     fn get(&self, s: Shape, name: &str, h: Shard, dtype: DType, dev: &Device) -> Result<Tensor> {
         let Shard { dim, rank, world_size } = h;
         if world_size == 1 {

@@ -10,9 +10,9 @@ const ALIASES: [(&str, &[&str]); 4] = [
     ("reconstruct-lossy", &["reconstruct"]),
 ];
 
-/// The arguments with an alias in the place of the command replaced, and a line that says so. The
-/// rank of `svd-compress` becomes the setting of the codec, and an own choice of what may be lost
-/// stands for the alias'.
+/// Returns the arguments with an alias in the place of the command replaced, and a line that says
+/// so. The rank of `svd-compress` becomes the setting of the codec, and an own choice of what may
+/// be lost stands for the alias'.
 pub(crate) fn expand(args: Vec<OsString>) -> (Vec<OsString>, Option<String>) {
     let place = args
         .iter()
@@ -46,7 +46,7 @@ pub(crate) fn expand(args: Vec<OsString>) -> (Vec<OsString>, Option<String>) {
     (out, Some(note))
 }
 
-/// Take `--name value` or `--name=value` out.
+/// Takes `--name value` or `--name=value` out.
 fn take_option(args: &mut Vec<OsString>, name: &str) -> Option<String> {
     let joined = format!("{name}=");
     let at = args.iter().position(|a| a == name || a.to_string_lossy().starts_with(&joined))?;

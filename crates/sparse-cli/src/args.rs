@@ -130,7 +130,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// The name that was typed.
+    /// Returns the name that was typed.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Command::Compress(_) => "compress",
@@ -391,7 +391,7 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Split the inputs into a base, which may be left out, and what must be there.
+/// Splits the inputs into a base, which may be left out, and what must be there.
 ///
 /// # Errors
 /// A sentence for the user, when there are too few or too many.

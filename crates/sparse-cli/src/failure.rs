@@ -40,7 +40,7 @@ pub(crate) struct ErrorJson<'a> {
 }
 
 impl Failure {
-    /// The exit code, as docs/cli.md has them.
+    /// Returns the exit code, as docs/cli.md has them.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
@@ -64,12 +64,12 @@ impl Failure {
         }
     }
 
-    /// Whether the reader of standard output went away (`| head`): no failure of ours.
+    /// Returns whether the reader of standard output went away (`| head`): no failure of ours.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Failure::Report(e) if e.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// The name of its kind in JSON; a name once given stays.
+    /// Returns the name of its kind in JSON; a name once given stays.
     fn kind(&self) -> &'static str {
         match self {
             Failure::Usage(_) => "usage",
@@ -132,7 +132,7 @@ impl Failure {
     }
 }
 
-/// What the user can do, where the error itself does not say it.
+/// Returns what the user can do, where the error itself does not say it.
 fn advice(error: &Error) -> Option<&'static str> {
     match error.kind() {
         // The delta may name its base, and then the message does.

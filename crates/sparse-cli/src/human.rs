@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Bytes in powers of 1000, three digits: `512 B`, `28.3 MB`.
+/// Returns the bytes in powers of 1000, three digits: `512 B`, `28.3 MB`.
 pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     if n < 1000 {
@@ -27,7 +27,7 @@ pub(crate) fn bytes(n: u64) -> String {
     format!("{value:.digits$} {}", UNITS.get(unit).copied().unwrap_or_default())
 }
 
-/// A time: `38 ms`, `1.25 s`, `3 min 05 s`.
+/// Returns a time: `38 ms`, `1.25 s`, `3 min 05 s`.
 pub(crate) fn duration(time: Duration) -> String {
     let s = time.as_secs_f64();
     if s < 0.9995 {
@@ -47,7 +47,7 @@ pub(crate) fn rate(n: u64, time: Duration) -> String {
     format!("{}/s", bytes(per_second(n, time).round() as u64))
 }
 
-/// Bytes per second; a clock that did not move counts as a microsecond.
+/// Returns the bytes per second; a clock that did not move counts as a microsecond.
 pub(crate) fn per_second(n: u64, time: Duration) -> f64 {
     n as f64 / time.as_secs_f64().max(1e-6)
 }
@@ -57,7 +57,7 @@ pub(crate) fn ratio(size: u64, stored: u64) -> Option<f64> {
     (stored > 0).then(|| size as f64 / stored as f64)
 }
 
-/// A ratio: `7.88x`, `-` for none.
+/// Returns a ratio: `7.88x`, `-` for none.
 pub(crate) fn ratio_text(ratio: Option<f64>) -> String {
     match ratio {
         None => "-".to_owned(),
@@ -71,7 +71,7 @@ pub(crate) fn count(n: u64, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Whether `c` could drive a terminal, or make text look like other text.
+/// Returns whether `c` could drive a terminal, or make text look like other text.
 fn is_odd(c: char) -> bool {
     c.is_control() || is_deceptive(c)
 }
@@ -83,7 +83,7 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     escaped(text, is_odd)
 }
 
-/// The same for text of several lines.
+/// Returns the same for text of several lines.
 pub(crate) fn plain_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| is_odd(c) && c != '\n')
 }
@@ -129,7 +129,7 @@ pub(crate) enum Align {
     Right,
 }
 
-/// Columns as wide as their widest cell, two spaces between, a head on top.
+/// Returns columns as wide as their widest cell, two spaces between, a head on top.
 pub(crate) fn table<const N: usize>(head: [(&str, Align); N], rows: &[[String; N]]) -> String {
     let mut widths = head.map(|(title, _)| title.chars().count());
     for row in rows {
@@ -156,7 +156,8 @@ pub(crate) fn table<const N: usize>(head: [(&str, Align); N], rows: &[[String; N
     out
 }
 
-/// Whether `name` contains `pattern`, in which `*` stands for any text and `?` for one character.
+/// Returns whether `name` contains `pattern`, in which `*` stands for any text and `?` for one
+/// character.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     sparse::matches(&format!("*{pattern}*"), name)
 }
@@ -166,7 +167,7 @@ pub(crate) fn byte_size(text: &str) -> Result<u64, String> {
     parse_size(text).map_err(|e| e.message().to_owned())
 }
 
-/// A line for each note.
+/// Returns a line for each note.
 pub(crate) fn notes(notes: &[String]) -> String {
     notes.iter().map(|n| format!("note: {}\n", plain(n))).collect()
 }

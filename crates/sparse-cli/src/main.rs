@@ -83,7 +83,7 @@ fn wrong_usage(text: &str, args: &[OsString], json: bool) -> u8 {
     2
 }
 
-/// The command among the arguments, if there is one that exists.
+/// Returns the command among the arguments, if there is one that exists.
 fn command_name(args: &[OsString]) -> Option<&str> {
     let known = <Cli as clap::CommandFactory>::command();
     args.iter()

@@ -58,7 +58,7 @@ pub(crate) struct PolicyArgs {
 }
 
 impl PolicyArgs {
-    /// The policy that was said.
+    /// Returns the policy that was said.
     ///
     /// # Errors
     /// A sentence for the user.

@@ -36,7 +36,7 @@ impl Progress {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Take the bar off the screen, also in the middle of a phase.
+    /// Takes the bar off the screen, also in the middle of a phase.
     pub(crate) fn clear(&self) {
         if self.bars {
             self.bar.finish_and_clear();
@@ -85,7 +85,7 @@ impl Observer for Progress {
     }
 }
 
-/// Write to standard error; where that is closed, there is nobody to tell.
+/// Writes to standard error; where that is closed, there is nobody to tell.
 pub(crate) fn eprint(text: &str) {
     use std::io::Write;
     let _ = std::io::stderr().lock().write_all(text.as_bytes());

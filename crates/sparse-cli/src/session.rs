@@ -73,7 +73,7 @@ impl Session {
         self.signals.token()
     }
 
-    /// What a delta may ask for.
+    /// Returns what a delta may ask for.
     pub(crate) fn limits(&self) -> Limits {
         let mut limits = self.common.max_memory.map_or_else(Limits::default, Limits::for_memory);
         if let Some(bytes) = self.common.max_output {
@@ -100,7 +100,7 @@ impl Session {
         job.cancel(self.cancel_token()).observer(&self.progress)
     }
 
-    /// Open a model: `role` is what it is to the command.
+    /// Opens a model: `role` is what it is to the command.
     pub(crate) fn open(&self, role: &str, path: &Path) -> Result<Model, Failure> {
         let model = Model::open(path)?;
         if self.common.verbose && !self.common.json {
@@ -109,12 +109,12 @@ impl Session {
         Ok(model)
     }
 
-    /// Whether everything is to be told.
+    /// Returns whether everything is to be told.
     pub(crate) fn verbose(&self) -> bool {
         self.common.verbose
     }
 
-    /// Report what was done: `body` as JSON, or `text` unless `--quiet`.
+    /// Reports what was done: `body` as JSON, or `text` unless `--quiet`.
     pub(crate) fn report(
         &self,
         body: impl Serialize,
@@ -151,7 +151,7 @@ impl Session {
         Err(Failure::Told(failure.exit_code()))
     }
 
-    /// Report what was asked for: also with `--quiet`.
+    /// Reports what was asked for: also with `--quiet`.
     pub(crate) fn answer(
         &self,
         body: impl Serialize,
@@ -163,7 +163,7 @@ impl Session {
     }
 }
 
-/// What `--force` means for the output at `path`.
+/// Returns what `--force` means for the output at `path`.
 ///
 /// # Errors
 /// `InvalidArgument` when a device, pipe or socket is there: replacing `/dev/null` by a file is
@@ -191,7 +191,7 @@ pub(crate) fn print_help(as_json: bool, field: &'static str, text: &str) -> Resu
     if as_json { print(&json(None, body)?) } else { print(text) }
 }
 
-/// Write all of `text` to standard output.
+/// Writes all of `text` to standard output.
 ///
 /// # Errors
 /// `Report`; a closed pipe too, see [`Failure::is_broken_pipe`].

@@ -65,7 +65,7 @@ impl Signals {
         Ok(())
     }
 
-    /// A token that is cancelled by the first signal.
+    /// Returns a token that is cancelled by the first signal.
     pub(crate) fn token(&self) -> CancelToken {
         CancelToken::from(self.stop.clone())
     }
@@ -93,7 +93,8 @@ impl Signals {
         });
     }
 
-    /// The exit code of a program that was stopped: 128 and the signal's number, 130 for SIGINT.
+    /// Returns the exit code of a program that was stopped: 128 and the signal's number, 130 for
+    /// SIGINT.
     pub(crate) fn exit_code(&self) -> u8 {
         match c_int::try_from(self.which.load(Ordering::Relaxed)) {
             Ok(signal) if signal > 0 => u8::try_from(code(signal)).unwrap_or(130),
@@ -116,7 +117,7 @@ fn watched() -> &'static [c_int] {
     return &[SIGINT, SIGTERM];
 }
 
-/// The signals that are ignored, of those up to 64; none where the system does not tell.
+/// Returns the signals that are ignored, of those up to 64; none where the system does not tell.
 fn ignored() -> Vec<c_int> {
     let status = if cfg!(any(target_os = "linux", target_os = "android")) {
         std::fs::read_to_string("/proc/self/status").unwrap_or_default()
@@ -126,8 +127,8 @@ fn ignored() -> Vec<c_int> {
     ignored_in(&status)
 }
 
-/// The same, from the text of `/proc/self/status`: a mask of 64 bits, the lowest of which is signal
-/// 1.
+/// Returns the same, from the text of `/proc/self/status`: a mask of 64 bits, the lowest of which
+/// is signal 1.
 fn ignored_in(status: &str) -> Vec<c_int> {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).unwrap_or(0);

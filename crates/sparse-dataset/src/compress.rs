@@ -110,7 +110,7 @@ pub(crate) fn tuning(settings: &Settings) -> Tuning {
     }
 }
 
-/// The level of the fast compressor.
+/// Returns the level of the fast compressor.
 fn level(settings: &Settings) -> i32 {
     match settings.effort {
         Effort::Fast => 3,
@@ -237,7 +237,7 @@ fn check_names(derivative: &Dataset, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Load the base, and at the same time the derivative's first split.
+/// Loads the base, and at the same time the derivative's first split.
 pub(crate) fn load_both(
     base: &Dataset,
     derivative: &Dataset,
@@ -265,7 +265,7 @@ pub(crate) struct Analysed {
     pub(crate) origins: Origins,
 }
 
-/// Read a split, if that is not done yet, and find out how it follows from the base.
+/// Reads a split, if that is not done yet, and finds out how it follows from the base.
 pub(crate) fn analyse_split(
     base: &Loaded,
     split: &FoundSplit,
@@ -313,7 +313,7 @@ pub(crate) struct Coding<'a> {
 const ROUND: usize = 8;
 
 impl Analysed {
-    /// Code some of the row groups, several at once, and hand them on in order.
+    /// Codes some of the row groups, several at once, and hands them on in order.
     pub(crate) fn encode(
         &self,
         base: &Loaded,
@@ -425,7 +425,7 @@ impl Exact {
         Ok(Exact { written, styles: BTreeMap::new(), _folder: folder })
     }
 
-    /// Write a split's files as restoring does.
+    /// Writes a split's files as restoring does.
     fn regenerate(
         &mut self,
         loaded: &Loaded,
@@ -442,7 +442,7 @@ impl Exact {
         Ok(())
     }
 
-    /// All files of the derivative.
+    /// Returns all files of the derivative.
     fn files(&self, derivative: &Dataset) -> Result<Vec<Kept>> {
         let written = |relative: &str| {
             let style = *self.styles.get(relative)?;

@@ -36,8 +36,8 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Open a Parquet, Arrow IPC, JSON Lines or CSV file, or a folder with such files, in which the
-    /// names of files and folders tell splits apart, as on the Hugging Face Hub.
+    /// Opens a Parquet, Arrow IPC, JSON Lines or CSV file, or a folder with such files, in which
+    /// the names of files and folders tell splits apart, as on the Hugging Face Hub.
     ///
     /// # Errors
     /// `NotFound`; `InvalidInput` when there is no data file, one is malformed, files of a split
@@ -51,7 +51,7 @@ impl Dataset {
         Ok(Dataset { path, found, inputs })
     }
 
-    /// The same dataset with JSON Lines read as deltas before layout 3 were made.
+    /// Returns the same dataset with JSON Lines read as deltas before layout 3 were made.
     pub(crate) fn with_old_json(&self) -> Result<Cow<'_, Dataset>> {
         let json =
             self.found.splits.iter().flat_map(|s| &s.files).any(|f| f.format == Format::JsonLines);
@@ -63,12 +63,12 @@ impl Dataset {
         })
     }
 
-    /// Where it is.
+    /// Returns the path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is a single file, and no folder.
+    /// Returns whether it is a single file, and no folder.
     ///
     /// # Errors
     /// `Io`: a delta must not say of a file that it was a folder because nobody could look.
@@ -78,25 +78,25 @@ impl Dataset {
             .map_err(|e| Error::io("cannot look at", e).in_file(self.path.display().to_string()))
     }
 
-    /// The names of its splits.
+    /// Returns the names of its splits.
     pub fn splits(&self) -> impl Iterator<Item = &str> {
         self.found.splits.iter().map(|s| &*s.name)
     }
 
-    /// What is worth knowing: what of it a delta leaves out.
+    /// Returns what is worth knowing: what of it a delta leaves out.
     pub fn notes(&self) -> &[String] {
         &self.found.notes
     }
 
-    /// What its data files say besides their rows.
+    /// Returns what its data files say besides their rows.
     pub(crate) fn details(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         write_details(self.found.splits.iter().map(|s| &*s.details), &mut out)?;
         Ok(out)
     }
 
-    /// Files without rows that a delta keeps: where they are, and their paths in the dataset's
-    /// folder.
+    /// Returns the files without rows that a delta keeps: where they are, and their paths in the
+    /// dataset's folder.
     pub(crate) fn sidecars(&self) -> &[(PathBuf, String)] {
         &self.found.sidecars
     }
@@ -109,7 +109,7 @@ impl Dataset {
         self.inputs.check()
     }
 
-    /// Bytes of its files.
+    /// Returns the bytes of its files.
     ///
     /// # Errors
     /// `Io`.
@@ -123,7 +123,8 @@ impl Dataset {
             })
     }
 
-    /// All files, also those without rows: where they are, and their paths in the dataset's folder.
+    /// Returns all files, also those without rows: where they are, and their paths in the dataset's
+    /// folder.
     ///
     /// # Errors
     /// `Io`; `InvalidInput` for a name that is not UTF-8.
@@ -157,7 +158,7 @@ pub(crate) struct BlockSize {
 /// Blocks of the base: small, since rows are fetched from anywhere.
 pub(crate) const BASE_BLOCK: BlockSize = BlockSize { rows: 2048, bytes: 1 << 18 };
 
-/// Row groups of the derivative.
+/// Returns row groups of the derivative.
 ///
 /// # Errors
 /// `InvalidInput` for types that cannot be stored.
@@ -181,7 +182,7 @@ pub(crate) struct Loaded {
     pub(crate) fingerprint: Option<Digest>,
 }
 
-/// What identifies columns: names and kinds.
+/// Computes a digest of columns: names and kinds.
 pub(crate) fn columns_digest(names: &[String], kinds: &[Kind]) -> Digest {
     let mut text = String::new();
     for (n, k) in names.iter().zip(kinds) {
@@ -190,7 +191,7 @@ pub(crate) fn columns_digest(names: &[String], kinds: &[Kind]) -> Digest {
     digest(text.as_bytes())
 }
 
-/// Load splits. Columns are those of all splits, by name and kind; what a split has not is null
+/// Loads splits. Columns are those of all splits, by name and kind; what a split has not is null
 /// there.
 ///
 /// # Errors
@@ -300,7 +301,7 @@ impl Filler {
         self.put(&Block { rows, columns }, 0, rows)
     }
 
-    /// Append rows, in halves where they are too large for a block.
+    /// Appends rows, in halves where they are too large for a block.
     fn put(&mut self, block: &Block, start: usize, len: usize) -> Result<()> {
         if len == 0 {
             return Ok(());

@@ -74,7 +74,7 @@ pub struct SplitInfo {
 }
 
 impl DatasetDelta {
-    /// Open a delta and check its index.
+    /// Opens a delta and checks its index.
     ///
     /// # Errors
     /// `NotThisFormat` when it is none, or a delta of a model; `Corrupt`, `Truncated`,
@@ -110,22 +110,23 @@ impl DatasetDelta {
         open().map_err(|e| e.in_file(place))
     }
 
-    /// The base that it was made against, as it was called then.
+    /// Returns the base that it was made against, as it was called then.
     pub fn base_id(&self) -> &str {
         &self.reader.index().provenance.base_id
     }
 
-    /// The dataset that it restores, as it was called then.
+    /// Returns the dataset that it restores, as it was called then.
     pub fn target_id(&self) -> &str {
         &self.reader.index().provenance.target_id
     }
 
-    /// Size of the delta in bytes.
+    /// Returns the size of the delta in bytes.
     pub fn byte_len(&self) -> u64 {
         self.reader.byte_len()
     }
 
-    /// Bytes that it restores at least, to whatever files: of exact files, or of all cells.
+    /// Returns the bytes that it restores at least, to whatever files: of exact files, or of all
+    /// cells.
     pub(crate) fn output_bytes(&self) -> u64 {
         let entries = &self.reader.index().entries;
         let files = entries.iter().skip(self.groups());
@@ -133,7 +134,7 @@ impl DatasetDelta {
         if self.is_exact() { exact } else { exact.saturating_add(self.decoded_bytes()) }
     }
 
-    /// Bytes of all cells that it restores.
+    /// Returns the bytes of all cells that it restores.
     pub fn decoded_bytes(&self) -> u64 {
         let entries = self.reader.index().entries.iter().take(self.groups());
         entries.fold(0, |sum, e| sum.saturating_add(e.spec.byte_len()))
@@ -143,12 +144,12 @@ impl DatasetDelta {
         self.manifest.splits.iter().map(|s| s.groups.len()).sum()
     }
 
-    /// Whether the very bytes of the dataset's files come back, not only their rows.
+    /// Returns whether the very bytes of the dataset's files come back, not only their rows.
     pub fn is_exact(&self) -> bool {
         self.manifest.all_exact
     }
 
-    /// The entry of an exact file.
+    /// Returns the entry of an exact file.
     pub(crate) fn exact_entry(&self, file: usize) -> Option<&Entry> {
         self.reader.index().entries.get(self.groups().checked_add(file)?)
     }
@@ -157,7 +158,7 @@ impl DatasetDelta {
         self.reader.read_blob(blob, max)
     }
 
-    /// The SHA-256 of the files that it restores, if it records that.
+    /// Returns the SHA-256 of the files that it restores, if it records that.
     ///
     /// # Errors
     /// `Corrupt` when what it records is none.
@@ -166,18 +167,19 @@ impl DatasetDelta {
         carried.map(|bytes| ContentHash::from_bytes(bytes)).transpose()
     }
 
-    /// Whether the file at `path` is a delta of a dataset (and not of a model, or no delta at all).
+    /// Returns whether the file at `path` is a delta of a dataset (and not of a model, or no delta
+    /// at all).
     pub fn is_one(path: impl AsRef<Path>, limits: &Limits) -> bool {
         let open = || Reader::open(FileSource::new(open_file(path).ok()?).ok()?, limits).ok();
         open().is_some_and(|r| r.index().attributes.contains_key(&ATTRIBUTE))
     }
 
-    /// Whether the dataset was a single file.
+    /// Returns whether the dataset was a single file.
     pub fn is_single_file(&self) -> bool {
         self.manifest.single
     }
 
-    /// What is in it.
+    /// Returns what is in it.
     pub fn splits(&self) -> Vec<SplitInfo> {
         let info = |s: &SplitRecord| SplitInfo {
             name: s.name.clone(),
@@ -190,7 +192,8 @@ impl DatasetDelta {
     }
 }
 
-/// What the data files of a delta say besides their rows, with those of the base's files at hand.
+/// Returns what the data files of a delta say besides their rows, with those of the base's files at
+/// hand.
 fn resolve(manifest: &Manifest, base: &Dataset) -> Result<Vec<Vec<FileDetails>>> {
     let bytes = manifest
         .details
@@ -285,7 +288,7 @@ impl<'a> DeltaDataset<'a> {
         })
     }
 
-    /// What the models of a split learn from.
+    /// Returns what the models of a split learn from.
     fn learned(&self, split: usize, record: &SplitRecord) -> Result<Arc<Learned>> {
         // Held meanwhile: all row groups of a split need the same.
         let mut recent = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -310,12 +313,12 @@ impl<'a> DeltaDataset<'a> {
         })
     }
 
-    /// Which entry of the index is a split's first row group.
+    /// Returns which entry of the index is a split's first row group.
     fn first_entry(&self, split: usize) -> usize {
         self.delta.manifest.splits.iter().take(split).map(|s| s.groups.len()).sum()
     }
 
-    /// Decode a row group and compare it with its digest.
+    /// Decodes a row group and compares it with its digest.
     fn group(&self, split: usize, group: usize) -> Result<Block> {
         let record = self.delta.manifest.splits.get(split);
         let record = record.ok_or_else(|| Error::invalid_argument(format!("split {split}")))?;
@@ -379,9 +382,9 @@ impl<'a> DeltaDataset<'a> {
         coder.decode(&bytes, rows, usize::try_from(len).unwrap_or(usize::MAX))
     }
 
-    /// Rows `rows` of split `split`, as record batches: one for each row group, or the part of it
-    /// that is asked for; several for one where the keys of a dictionary or the ends of runs are
-    /// too short for so many rows.
+    /// Returns rows `rows` of split `split`, as record batches: one for each row group, or the part
+    /// of it that is asked for; several for one where the keys of a dictionary or the ends of runs
+    /// are too short for so many rows.
     ///
     /// # Errors
     /// `NotFound` when there is no such split, `InvalidArgument` when it has no such rows.
@@ -414,7 +417,7 @@ impl<'a> DeltaDataset<'a> {
         Ok(Batches { data: self, split, group, start, rows, schema, ready: VecDeque::new() })
     }
 
-    /// Decode the row groups of a split, several at once, and hand them on in order. While one
+    /// Decodes the row groups of a split, several at once, and hands them on in order. While one
     /// round is handled, the next is decoded.
     pub(crate) fn each_group(
         &self,
@@ -448,7 +451,7 @@ impl<'a> DeltaDataset<'a> {
         Ok(())
     }
 
-    /// Whether it is the base's fault that a row group does not decode.
+    /// Returns whether it is the base's fault that a row group does not decode.
     fn blame(&self, error: Error) -> Error {
         if !matches!(
             error.kind(),
@@ -561,8 +564,8 @@ impl RecordBatchReader for Batches<'_> {
     }
 }
 
-/// The error inside one that passed through Arrow, as those of [`Batches`] do; any other becomes
-/// `Corrupt`.
+/// Returns the error inside one that passed through Arrow, as those of [`Batches`] do; any other
+/// becomes `Corrupt`.
 pub fn from_arrow(error: ArrowError) -> Error {
     match error {
         ArrowError::ExternalError(e) => match e.downcast::<Error>() {

@@ -51,7 +51,7 @@ pub(crate) struct FileDetails {
 }
 
 impl FileDetails {
-    /// The metadata of the file's schema.
+    /// Returns the metadata of the file's schema.
     pub(crate) fn schema_metadata(&self) -> HashMap<String, String> {
         let pairs = self.pairs.iter().filter_map(|(k, v)| Some((k.clone(), v.clone()?)));
         pairs.chain(self.metadata.iter().cloned()).collect()
@@ -78,7 +78,8 @@ impl FileDetails {
         Ok(())
     }
 
-    /// The file's schema with its metadata, and where its columns are among those of its split.
+    /// Returns the file's schema with its metadata, and where its columns are among those of its
+    /// split.
     pub(crate) fn schema(&self, split: &Schema) -> Result<(Schema, Option<&[usize]>)> {
         let (schema, order) = match &self.form {
             Form::Same => (Schema::new(split.fields().clone()), None),
@@ -167,7 +168,7 @@ impl FileDetails {
     }
 }
 
-/// A permutation of the columns of a split.
+/// Returns a permutation of the columns of a split.
 fn read_order(input: &mut Input<'_>, split: &Schema) -> Result<Vec<usize>> {
     let n = input.count()?;
     let order = (0..n)
@@ -243,8 +244,8 @@ pub(crate) fn write_details<'a>(
     Ok(())
 }
 
-/// The details of files by split, from what [`write_details`] wrote; `splits` are schemas and
-/// numbers of files.
+/// Returns the details of files by split, from what [`write_details`] wrote; `splits` are schemas
+/// and numbers of files.
 ///
 /// # Errors
 /// `Corrupt`, `Truncated`.
@@ -324,7 +325,7 @@ impl StoredDetails {
         Ok(StoredDetails::Plain(details))
     }
 
-    /// The details, given those of the base.
+    /// Returns the details, given those of the base.
     ///
     /// # Errors
     /// `BaseMismatch` when the base's are others, `LimitExceeded`.
@@ -345,7 +346,7 @@ impl StoredDetails {
         if check_of(&details) == *check { Ok(details) } else { Err(other()) }
     }
 
-    /// The number of the form, which [`write`](Self::write) leaves out.
+    /// Returns the number of the form, which [`write`](Self::write) leaves out.
     pub(crate) fn form(&self) -> u8 {
         match self {
             StoredDetails::None => 0,

@@ -139,7 +139,7 @@ impl<'a> Files<'a> {
         Files { writing, split, details, next: 0, open: None, written: Written::default() }
     }
 
-    /// Close the open file when it is full, and open the next, until one has room.
+    /// Closes the open file when it is full, and opens the next, until one has room.
     pub(crate) fn advance(&mut self) -> Result<()> {
         loop {
             match self.open.take() {
@@ -181,7 +181,7 @@ impl<'a> Files<'a> {
         self.writing.target.create(&relative)
     }
 
-    /// Write the rows of a row group to the files that they belong to.
+    /// Writes the rows of a row group to the files that they belong to.
     pub(crate) fn rows(&mut self, block: &Block) -> Result<()> {
         let mut at = 0;
         while at < block.rows {

@@ -94,7 +94,7 @@ pub(crate) fn guard_deep<T: Send>(
 /// Longest part of a panic's message that an error repeats, in bytes.
 const MAX_MESSAGE: usize = 200;
 
-/// The first line of what a panic says.
+/// Returns the first line of what a panic says.
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => text,

@@ -38,7 +38,7 @@ impl WrittenForm {
         &self.schema
     }
 
-    /// Rows `at..at + rows` of a block of the split.
+    /// Returns rows `at..at + rows` of a block of the split.
     ///
     /// # Errors
     /// As converting cells to Arrow arrays.
@@ -68,8 +68,8 @@ impl WrittenForm {
     }
 }
 
-/// A field whose times in named zones are in UTC: text says the offset of an instant, not the
-/// zone's name.
+/// Returns a field whose times in named zones are in UTC: text says the offset of an instant, not
+/// the zone's name.
 fn in_offsets(field: &FieldRef) -> FieldRef {
     let dtype = match field.data_type() {
         DataType::Timestamp(unit, Some(zone)) if !zone.starts_with(['+', '-']) => {

@@ -161,8 +161,8 @@ impl Details {
     }
 }
 
-/// The first split of a dataset: its schema, the number of its files, and what they say besides
-/// their rows.
+/// Returns the first split of a dataset: its schema, the number of its files, and what they say
+/// besides their rows.
 ///
 /// # Errors
 /// As reading.
@@ -200,7 +200,7 @@ impl RowGroups {
         Cases::new().map(RowGroups)
     }
 
-    /// The row groups.
+    /// Returns the row groups.
     pub fn all(&self) -> Vec<RowGroup> {
         let of = |c: &Case| {
             let (mut plan, encoded) = (Vec::new(), c.encoded.clone());
@@ -249,7 +249,7 @@ impl RowGroups {
         Ok((block.rows as u64, block.bytes()))
     }
 
-    /// Bytes of the base.
+    /// Returns the bytes of the base.
     pub fn base_bytes(&self) -> usize {
         usize::try_from(self.0.base.bytes()).unwrap_or(usize::MAX)
     }
@@ -273,7 +273,7 @@ pub fn code_text(base: &[u8], text: &[u8], streams: bool) -> Result<(Vec<u8>, Ve
     Ok((coder.finish(), streams.unwrap_or_default()))
 }
 
-/// The inverse of [`code_text`].
+/// Inverts [`code_text`].
 ///
 /// # Errors
 /// As restoring.
@@ -313,7 +313,7 @@ pub fn patch(reference: &[u8], place: Place, bytes: &[u8]) -> Result<Vec<u8>> {
     crate::pack::compress(bytes, &prefix(reference, place)?, 3)
 }
 
-/// The inverse of [`patch`], of exactly `len` bytes.
+/// Inverts [`patch`], of exactly `len` bytes.
 ///
 /// # Errors
 /// As restoring.
@@ -326,7 +326,7 @@ fn prefix(reference: &[u8], place: Place) -> Result<Vec<u8>> {
     crate::exact::prefix(Some(reference), place.offset, place.file_len, place.window)
 }
 
-/// The first rows of a dataset's first split: its schema, their number, and their cells as
+/// Returns the first rows of a dataset's first split: its schema, their number, and their cells as
 /// [`batches`] reads them.
 ///
 /// # Errors

@@ -86,7 +86,8 @@ pub(crate) fn check_type(dtype: &DataType) -> Result<()> {
     null_bytes(dtype, 0).map(|_| ())
 }
 
-/// Rows that a row group may have, so that the nulls of its nested cells keep to their limit.
+/// Returns the rows that a row group may have, so that the nulls of its nested cells keep to their
+/// limit.
 ///
 /// # Errors
 /// As [`check_type`].
@@ -207,7 +208,7 @@ fn null_bytes(dtype: &DataType, depth: u32) -> Result<u64> {
     Ok(bytes)
 }
 
-/// The type's name, which may be long, cut.
+/// Returns the type's name, which may be long, cut.
 fn brief(dtype: &DataType) -> String {
     let mut text = dtype.to_string();
     if let Some((cut, _)) = text.char_indices().nth(60) {

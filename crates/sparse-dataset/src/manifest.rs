@@ -132,7 +132,7 @@ fn read_kind(input: &mut Input<'_>) -> Result<Kind> {
 }
 
 impl Manifest {
-    /// The manifest in bytes, which a reader accepts.
+    /// Returns the manifest in bytes, which a reader accepts.
     ///
     /// # Errors
     /// `InvalidInput` or `LimitExceeded` for a dataset whose delta a reader would refuse.

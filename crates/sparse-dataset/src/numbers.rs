@@ -30,7 +30,7 @@ fn io(e: std::io::Error) -> Error {
 }
 
 impl Numbers {
-    /// A list of `len` times `value`.
+    /// Creates a list of `len` times `value`.
     ///
     /// # Errors
     /// `Io` when the temporary file cannot be written.
@@ -53,17 +53,17 @@ impl Numbers {
         Ok(Numbers { len, held })
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Read them, best in order.
+    /// Reads them, best in order.
     pub(crate) fn reader(&self) -> Reader<'_> {
         Reader { numbers: self, chunk: Chunk::default() }
     }
 
-    /// Read and change them, best in order. What was changed is there once the cursor is
+    /// Reads and changes them, best in order. What was changed is there once the cursor is
     /// [finished](Cursor::finish).
     pub(crate) fn cursor(&mut self) -> Cursor<'_> {
         Cursor { numbers: self, chunk: Chunk::default(), changed: false }
@@ -127,7 +127,7 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Number `i`.
+    /// Returns the number `i`.
     ///
     /// # Errors
     /// `InvalidArgument` when there is none, `Io`.
@@ -153,7 +153,7 @@ pub(crate) struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    /// How many numbers there are.
+    /// Returns how many numbers there are.
     pub(crate) fn len(&self) -> u64 {
         self.numbers.len
     }
@@ -174,7 +174,7 @@ impl Cursor<'_> {
         .ok_or_else(|| Error::invalid_argument(format!("number {i} of {len}")))
     }
 
-    /// Number `i`.
+    /// Returns the number `i`.
     ///
     /// # Errors
     /// As [`Reader::get`].
@@ -203,7 +203,7 @@ impl Cursor<'_> {
         Ok(())
     }
 
-    /// Write down what was changed.
+    /// Writes down what was changed.
     ///
     /// # Errors
     /// `Io`.

@@ -30,7 +30,7 @@ pub(crate) fn compress(bytes: &[u8], prefix: &[u8], level: i32) -> Result<Vec<u8
     Ok(out)
 }
 
-/// The inverse of [`compress`], of exactly `len` bytes.
+/// Inverts [`compress`], of exactly `len` bytes.
 ///
 /// # Errors
 /// `Corrupt`; `LimitExceeded` when `len` bytes cannot be had.

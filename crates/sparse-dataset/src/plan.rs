@@ -67,12 +67,12 @@ pub(crate) struct Plan {
 pub(crate) const PLAIN: u8 = 0;
 
 impl Plan {
-    /// Whether everything goes to the fast compressor.
+    /// Returns whether everything goes to the fast compressor.
     pub(crate) fn is_plain(&self) -> bool {
         self.bits == PLAIN
     }
 
-    /// The base's column that column `c` is taken over from, bit by bit.
+    /// Returns the base's column that column `c` is taken over from, bit by bit.
     pub(crate) fn exact(&self, c: usize) -> Option<usize> {
         let plan = self.columns.get(c)?;
         match (plan.source, plan.rule) {
@@ -81,7 +81,7 @@ impl Plan {
         }
     }
 
-    /// Append the plan in bytes; kinds are known from the schemas.
+    /// Appends the plan in bytes; kinds are known from the schemas.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.push(self.bits);
         put_uint(out, self.prime_rows);
@@ -104,7 +104,7 @@ impl Plan {
         }
     }
 
-    /// The inverse of [`write`](Self::write), checked, for a base of `base_rows` rows.
+    /// Inverts [`write`](Self::write), checked, for a base of `base_rows` rows.
     ///
     /// # Errors
     /// `Corrupt` or `Truncated`.

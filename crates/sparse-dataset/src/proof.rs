@@ -15,7 +15,7 @@ use sparse_container::{PieceSource, Reader};
 use sparse_core::{ByteSource, CancelToken, Digest, Error, ErrorKind, Executor, Limits, Result};
 use std::sync::Arc;
 
-/// The error of a proof that failed although nothing was wrong with the input.
+/// Returns the error of a proof that failed although nothing was wrong with the input.
 fn internal(what: &str) -> Error {
     Error::corrupt(format!(
         "{what}: nothing was written; please report this, with the dataset if you can"

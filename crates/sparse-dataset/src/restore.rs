@@ -162,7 +162,7 @@ impl DeltaDataset<'_> {
         })
     }
 
-    /// A watch on the SHA-256 of the files, if `exact` files are restored and it is known.
+    /// Returns a watch on the SHA-256 of the files, if `exact` files are restored and it is known.
     fn watch(&self, exact: bool) -> Result<Option<ContentWatch>> {
         let carried = if exact { self.delta.content_hash()? } else { None };
         ContentWatch::new(carried, exact, self.settings.expected_content)

@@ -97,7 +97,7 @@ pub fn remove_leftovers(folder: Option<&Path>) {
 }
 
 impl Store {
-    /// An empty store. With `hashed`, hashes of all cells are kept as well.
+    /// Creates an empty store. With `hashed`, hashes of all cells are kept as well.
     pub(crate) fn new(kinds: Vec<Kind>, spill: Spill, hashed: bool) -> Store {
         Store {
             kinds,
@@ -122,7 +122,7 @@ impl Store {
         self.starts.last().copied().unwrap_or(0)
     }
 
-    /// Bytes of all cells, roughly.
+    /// Returns the bytes of all cells, roughly.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -136,7 +136,7 @@ impl Store {
         self.starts.get(i).copied().unwrap_or(0)
     }
 
-    /// The block that holds `row`.
+    /// Returns the block that holds `row`.
     pub(crate) fn block_of(&self, row: u64) -> usize {
         self.starts.partition_point(|&s| s <= row).saturating_sub(1)
     }
@@ -150,7 +150,7 @@ impl Store {
             .collect()
     }
 
-    /// Append a block with the hashes of its cells (none in a store without).
+    /// Appends a block with the hashes of its cells (none in a store without).
     ///
     /// # Errors
     /// `Io` when the temporary file cannot be written.
@@ -295,7 +295,7 @@ impl Store {
         }
     }
 
-    /// Append rows `from..to` to `out`, whose columns are this store's.
+    /// Appends rows `from..to` to `out`, whose columns are this store's.
     ///
     /// # Errors
     /// `Corrupt` when there are no such rows, `Io`.
@@ -322,12 +322,12 @@ impl Store {
         Ok(())
     }
 
-    /// Whether block `i` is in memory, so that all of it is to be had for nothing.
+    /// Returns whether block `i` is in memory, so that all of it is to be had for nothing.
     pub(crate) fn is_in_memory(&self, i: usize) -> bool {
         matches!(self.blocks.get(i), Some(Held::Memory(..)))
     }
 
-    /// Bytes of block `i`, roughly.
+    /// Returns the bytes of block `i`, roughly.
     pub(crate) fn block_bytes(&self, i: usize) -> usize {
         match self.blocks.get(i) {
             Some(Held::Memory(block, _)) => block.bytes(),
@@ -338,7 +338,7 @@ impl Store {
         }
     }
 
-    /// Append row `row` of block `i`, in some columns, to columns of the same kinds, and read
+    /// Appends row `row` of block `i`, in some columns, to columns of the same kinds, and reads
     /// nothing else.
     ///
     /// # Errors
@@ -406,7 +406,7 @@ impl Store {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(n, _)| *n == i)
     }
 
-    /// Read a few rows of a column without the rest of its block.
+    /// Reads a few rows of a column without the rest of its block.
     fn copy_few(&self, s: &Spilled, row: usize, len: usize, out: &mut Column) -> Result<()> {
         let nulls: Vec<bool> = if s.nulls == 0 {
             Vec::new()

@@ -3,7 +3,7 @@
 pub(crate) use sparse_core::varint::put as put_uint;
 use sparse_core::{Error, ErrorKind, Result, varint};
 
-/// Append bytes behind their length.
+/// Appends bytes behind their length.
 pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_uint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -41,7 +41,7 @@ impl<'a> Input<'a> {
         })
     }
 
-    /// A count of things that take at least a byte each.
+    /// Returns a count of things that take at least a byte each.
     pub(crate) fn count(&mut self) -> Result<usize> {
         let n = self.uint()?;
         usize::try_from(n).ok().filter(|&n| n <= self.0.len()).ok_or_else(|| {
@@ -49,7 +49,7 @@ impl<'a> Input<'a> {
         })
     }
 
-    /// Bytes behind their length.
+    /// Returns the bytes behind their length.
     pub(crate) fn blob(&mut self) -> Result<&'a [u8]> {
         let n = self.count()?;
         self.bytes(n)

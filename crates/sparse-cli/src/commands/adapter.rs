@@ -26,7 +26,7 @@ struct Exported<'a> {
     report: &'a ExportReport,
 }
 
-/// Whether a file begins as a delta does.
+/// Returns whether a file begins as a delta does.
 fn is_delta(path: &Path) -> bool {
     let mut start = [0; 5];
     path.is_file()

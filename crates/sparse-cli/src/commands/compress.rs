@@ -80,7 +80,7 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
     })
 }
 
-/// What was tried for each tensor, and why one was taken.
+/// Returns what was tried for each tensor, and why one was taken.
 fn explanation(choices: &[ChoiceReport]) -> String {
     if choices.is_empty() {
         return "nothing may be lost, so there was no choice of codecs to explain; see --help for \

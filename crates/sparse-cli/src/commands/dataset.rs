@@ -96,12 +96,12 @@ struct RestoreBody<'a> {
     bytes_per_second: f64,
 }
 
-/// What comes back.
+/// Returns what comes back.
 fn exactness(exact: bool) -> &'static str {
     if exact { "bytes" } else { "logical" }
 }
 
-/// Where the base is: as given, or where the delta at `path` says it was.
+/// Returns where the base is: as given, or where the delta at `path` says it was.
 fn base_path(
     given: Option<PathBuf>,
     delta: &DatasetDelta,

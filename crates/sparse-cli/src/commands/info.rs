@@ -112,7 +112,7 @@ fn tensor_table(tensors: &[EntrySummary]) -> String {
     human::table(head, &rows)
 }
 
-/// Where the bytes are.
+/// Returns where the bytes are.
 fn totals(body: &Body<'_>, summary: &Summary, filtered: bool) -> String {
     let sum = |entries: &[EntrySummary]| {
         entries.iter().fold((0, 0u64, 0u64), |(n, bytes, stored), e| {

@@ -48,8 +48,8 @@ pub(super) fn recorded_base(recorded: &str, delta: &Path, how: &str) -> Result<P
     }
 }
 
-/// The paths inside the folder that `recorded` may stand for: relative to the current folder, and
-/// to the delta's.
+/// Returns the paths inside the folder that `recorded` may stand for: relative to the current
+/// folder, and to the delta's.
 fn candidates(recorded: &Path, folder: &Path, real_folder: &Path) -> Vec<PathBuf> {
     let mut out = Vec::new();
     if recorded.components().any(|c| c == Component::ParentDir) {

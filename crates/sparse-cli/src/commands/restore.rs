@@ -67,7 +67,7 @@ impl Inputs {
     }
 }
 
-/// How much was done, and how fast.
+/// Returns how much was done, and how fast.
 fn amount(done: &RestoreReport, time: Duration) -> String {
     format!(
         "{} in {} and {} ({}, all checksums match)",

@@ -19,7 +19,7 @@ pub(crate) struct Mapping {
 /// Distinct values that stand for a column: those with the smallest hashes.
 const SKETCH: usize = 256;
 
-/// The smallest distinct hashes of a column.
+/// Returns the smallest distinct hashes of a column.
 fn sketch(store: &Store, column: usize) -> Result<BTreeSet<u64>> {
     let mut smallest = BTreeSet::new();
     let mut limit = u64::MAX;
@@ -38,7 +38,7 @@ fn sketch(store: &Store, column: usize) -> Result<BTreeSet<u64>> {
     Ok(smallest)
 }
 
-/// Which share of each sketch's values a column has.
+/// Returns which share of each sketch's values a column has.
 fn shared(store: &Store, column: usize, sketches: &[BTreeSet<u64>]) -> Result<Vec<f64>> {
     let mut wanted: Index<Vec<u32>> = Index::default();
     for (n, sketch) in sketches.iter().enumerate() {
@@ -68,12 +68,12 @@ fn shared(store: &Store, column: usize, sketches: &[BTreeSet<u64>]) -> Result<Ve
     Ok(found.iter().zip(sketches).map(|(&f, s)| f64::from(f) / s.len().max(1) as f64).collect())
 }
 
-/// A name without case and punctuation.
+/// Returns a name without case and punctuation.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// Whether two names differ at most in case and punctuation.
+/// Returns whether two names differ at most in case and punctuation.
 fn names_alike(a: &str, b: &str) -> bool {
     a == b || plain(a) == plain(b)
 }

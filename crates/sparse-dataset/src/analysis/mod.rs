@@ -43,7 +43,7 @@ pub(crate) struct Analysis {
     pub(crate) origins: Origins,
 }
 
-/// Find out how `derivative` follows from `base`.
+/// Finds out how `derivative` follows from `base`.
 ///
 /// # Errors
 /// `Cancelled`; `Io` from the stores.
@@ -92,8 +92,8 @@ pub(crate) fn analyse(
     Ok(Analysis { plan, origins })
 }
 
-/// Rows that are equal in all columns that correspond; if those are few, rows that are equal in the
-/// columns that share most values.
+/// Returns the rows that are equal in all columns that correspond; if those are few, rows that are
+/// equal in the columns that share most values.
 fn match_rows(
     named: &Named<'_>,
     mapping: &[Option<Mapping>],
@@ -134,7 +134,7 @@ fn match_rows(
     Ok(origins)
 }
 
-/// The key's columns, of derivative and base.
+/// Returns the key's columns, of derivative and base.
 fn key_pairs(
     named: &Named<'_>,
     exact: &[(usize, usize)],

@@ -11,7 +11,8 @@ use std::collections::HashMap;
 /// Rows of the sample.
 const SAMPLE: usize = 3000;
 
-/// Bits that coding cell after cell takes, each given the cells of one or two other columns.
+/// Returns the bits that coding cell after cell takes, each given the cells of one or two other
+/// columns.
 ///
 /// An adaptive code: a value seen before with the same parents is cheap, one seen before at all
 /// costs what its frequency says, and a new one its length.
@@ -36,7 +37,7 @@ fn bits(cells: &[u64], lens: &[f64], given: &[u64]) -> f64 {
     sum
 }
 
-/// Choose parents and hints. Returns for each column the bytes of text that are about to be coded,
+/// Chooses parents and hints. Returns for each column the bytes of text that are about to be coded,
 /// roughly.
 pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> Result<Vec<u64>> {
     let store = named.derivative.store;
@@ -107,7 +108,7 @@ pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> R
     Ok(new)
 }
 
-/// An earlier column whose cells begin as those of column `c` do.
+/// Returns an earlier column whose cells begin as those of column `c` do.
 fn hint(block: &Block, c: usize, before: &[usize]) -> Option<usize> {
     let column = block.columns.get(c)?;
     let (mut a, mut b) = (Form::new(), Form::new());

@@ -45,7 +45,7 @@ fn sample(named: &Named<'_>, origins: &Origins) -> Result<Sample> {
     Ok(s)
 }
 
-/// What a candidate is worth: the share of cells that it gets right, or nearly so.
+/// Returns what a candidate is worth: the share of cells that it gets right, or nearly so.
 fn worth(s: &Sample, c: usize, source: Source, rule: Rule, texts: bool) -> f64 {
     let Some(column) = s.derivative.columns.get(c) else { return 0.0 };
     let rows: Vec<(usize, usize)> = match source {
@@ -84,7 +84,7 @@ fn worth(s: &Sample, c: usize, source: Source, rule: Rule, texts: bool) -> f64 {
     (right + nulls + near) / rows.len() as f64
 }
 
-/// Choose sources and rules, and the order of columns.
+/// Chooses sources and rules, and the order of columns.
 pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> Result<()> {
     let s = sample(named, origins)?;
     let n = plan.columns.len();

@@ -23,7 +23,7 @@ pub(crate) struct Named<'a> {
 /// neighbours are.
 const PAIRS: usize = 1 << 14;
 
-/// Which of `others` columns a column is compared with that lies at `at` of `columns`.
+/// Returns which of `others` columns a column is compared with that lies at `at` of `columns`.
 pub(super) fn neighbours(at: usize, columns: usize, others: usize) -> std::ops::Range<usize> {
     let most = (PAIRS / columns.max(1)).max(2);
     if columns.saturating_mul(others) <= PAIRS || others <= most {

@@ -199,7 +199,7 @@ fn structure(b: &mut Builder<'_>, column: &Column, fields: &Fields) -> Result<St
         .map_err(refused)
 }
 
-/// The keys and values of a dictionary.
+/// Returns the keys and values of a dictionary.
 fn dictionary_parts(
     b: &mut Builder<'_>,
     values: &DataType,
@@ -279,7 +279,7 @@ fn run_ends(
     })
 }
 
-/// An array of type `dtype` of the column's cells.
+/// Returns an array of type `dtype` of the column's cells.
 fn to_array(b: &mut Builder<'_>, dtype: &DataType, column: &Column) -> Result<ArrayRef> {
     let rows = column.rows();
     let nulls = nulls_of(column);

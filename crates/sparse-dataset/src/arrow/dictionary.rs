@@ -5,7 +5,7 @@ use arrow_schema::{DataType, Schema};
 use sparse_core::Result;
 use std::collections::HashMap;
 
-/// Distinct cells, and which of them each row has.
+/// Returns distinct cells, and which of them each row has.
 pub(super) fn distinct(column: &Column) -> Result<(Vec<Option<usize>>, Column)> {
     let mut seen: HashMap<&[u8], usize> = HashMap::new();
     let mut values = Column::new(column.kind);
@@ -68,7 +68,7 @@ pub(crate) struct Dictionaries {
 }
 
 impl Dictionaries {
-    /// Whether there is a dictionary in the schema.
+    /// Returns whether there is a dictionary in the schema.
     pub(crate) fn are_in(schema: &Schema) -> bool {
         fn has(dtype: &DataType) -> bool {
             match dtype {
@@ -92,7 +92,7 @@ impl Dictionaries {
         self.next = 0;
     }
 
-    /// The place of the dictionary that is visited now.
+    /// Returns the place of the dictionary that is visited now.
     pub(super) fn next(&mut self) -> usize {
         self.next += 1;
         if self.all.len() < self.next {

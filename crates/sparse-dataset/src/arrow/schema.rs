@@ -8,7 +8,7 @@ use sparse_core::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What the cells of a type are to us.
+/// Returns what the cells of a type are to us.
 ///
 /// # Errors
 /// `InvalidInput` for types that are not handled: unions.
@@ -71,7 +71,7 @@ pub(crate) fn kind_of(dtype: &DataType) -> Result<Kind> {
     })
 }
 
-/// The kinds of all columns.
+/// Returns the kinds of all columns.
 ///
 /// # Errors
 /// As [`check_type`], with the column's name; `InvalidInput` for two columns of one name.
@@ -218,7 +218,7 @@ fn write_field(field: &Field, out: &mut Vec<u8>) -> Result<()> {
     write_type(field.data_type(), out)
 }
 
-/// Append a schema, metadata included.
+/// Appends a schema, metadata included.
 ///
 /// # Errors
 /// `InvalidInput` for types that are not handled.
@@ -229,7 +229,7 @@ pub(crate) fn write_schema(schema: &Schema, out: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-/// Take a schema off the front of `input`.
+/// Takes a schema off the front of `input`.
 ///
 /// # Errors
 /// `Corrupt` or `Truncated`; `LimitExceeded` when the schemas that `tally` counted become too

@@ -185,7 +185,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Append the value of row `i`, which is not null.
+    /// Appends the value of row `i`, which is not null.
     fn value(&self, i: usize, out: &mut Vec<u8>) {
         match self {
             View::Null => {}
@@ -238,7 +238,7 @@ const SLICE_BYTES: usize = 32 << 20;
 const MAX_ROW_BYTES: usize = 512 << 20;
 
 impl View<'_> {
-    /// Bytes that the cell of row `i` takes, counted until they are too many.
+    /// Returns the bytes that the cell of row `i` takes, counted until they are too many.
     fn cell_bytes(&self, i: usize) -> usize {
         let mut sum = 0;
         match self {
@@ -328,7 +328,7 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// How many rows from `start` on make a block.
+    /// Returns how many rows from `start` on make a block.
     ///
     /// # Errors
     /// `LimitExceeded` for a cell or row that is too long.
@@ -365,7 +365,7 @@ impl<'a> Rows<'a> {
         Ok(fit.count().max(1))
     }
 
-    /// A block of rows from `start` on.
+    /// Returns a block of rows from `start` on.
     fn block(&self, start: usize) -> Result<Block> {
         let rows = self.block_rows(start)?;
         let columns = self.views.iter().zip(&self.kinds).zip(&self.names);
@@ -380,7 +380,7 @@ fn in_column<T>(name: &str, result: Result<T>) -> Result<T> {
 }
 
 impl View<'_> {
-    /// A column of `rows` rows from `start` on.
+    /// Returns a column of `rows` rows from `start` on.
     ///
     /// # Errors
     /// `LimitExceeded`.

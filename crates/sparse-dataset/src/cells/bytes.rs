@@ -61,7 +61,7 @@ impl CellCoder {
         }
     }
 
-    /// A coder that decodes by the predictions of the encoder.
+    /// Returns a coder that decodes by the predictions of the encoder.
     pub(crate) fn recalling(kept: Predictions, bulk: Vec<u8>, allowance: usize) -> CellCoder {
         let last_seen = vec![0; 1 << MATCH_BITS];
         CellCoder {
@@ -72,7 +72,7 @@ impl CellCoder {
         }
     }
 
-    /// A coder that writes everything to streams, or reads it from them.
+    /// Returns a coder that writes everything to streams, or reads it from them.
     pub(crate) fn plain(streams: Streams, allowance: usize) -> CellCoder {
         CellCoder {
             model: Model::plain(streams),
@@ -86,7 +86,7 @@ impl CellCoder {
         }
     }
 
-    /// Bytes of a cell, to a column's stream or from it.
+    /// Returns the bytes of a cell, to a column's stream or from it.
     ///
     /// # Errors
     /// When decoding, `Corrupt` or `LimitExceeded`.
@@ -107,7 +107,7 @@ impl CellCoder {
         Ok(cell)
     }
 
-    /// Whether the bulk was used up.
+    /// Returns whether the bulk was used up.
     pub(crate) fn bulk_is_used(&self) -> bool {
         self.bulk_at == self.bulk.len()
     }
@@ -119,7 +119,7 @@ impl CellCoder {
         Ok(())
     }
 
-    /// Code a value of any length. A decoder ignores `value`.
+    /// Codes a value of any length. A decoder ignores `value`.
     ///
     /// # Errors
     /// When decoding, `Corrupt` or `LimitExceeded`.
@@ -155,7 +155,8 @@ impl CellCoder {
         Ok(cell)
     }
 
-    /// Code bytes up to their end. A zero byte stands for the end, or if a flag says so for itself.
+    /// Codes bytes up to their end. A zero byte stands for the end, or if a flag says so for
+    /// itself.
     fn bytes<C: Coder>(&mut self, coder: &mut C, s: &Setting<'_>, value: &[u8]) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         let mut line = Line::new(s);
@@ -260,7 +261,8 @@ impl Line {
         }
     }
 
-    /// The byte that the counterpart suggests (256: nothing), and how far it is to be trusted.
+    /// Returns the byte that the counterpart suggests (256: nothing), and how far it is to be
+    /// trusted.
     fn aligned(&self, s: &Setting<'_>) -> (u64, u64) {
         match s.aligned {
             None => (256, 0),

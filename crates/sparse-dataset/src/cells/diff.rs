@@ -3,7 +3,7 @@
 use crate::cm::mix;
 use std::collections::HashMap;
 
-/// Cut text into words, single white space, and other single bytes. Returns where each ends.
+/// Cuts text into words, single white space, and other single bytes. Returns where each ends.
 pub(crate) fn tokens(text: &[u8]) -> Vec<usize> {
     let mut ends = Vec::with_capacity(text.len() / 3 + 1);
     let mut at = 0;
@@ -48,7 +48,7 @@ impl<'a> Tokens<'a> {
         self.ends.len()
     }
 
-    /// The text of tokens `from..to`.
+    /// Returns the text of tokens `from..to`.
     pub(crate) fn slice(&self, from: usize, to: usize) -> &'a [u8] {
         let start = |i: usize| if i == 0 { 0 } else { self.ends.get(i - 1).copied().unwrap_or(0) };
         self.text.get(start(from)..start(to)).unwrap_or_default()
@@ -58,7 +58,7 @@ impl<'a> Tokens<'a> {
 /// Differences that are looked for before giving up.
 const MAX_DISTANCE: usize = 400;
 
-/// Find tokens that two texts share, in order: pairs of (place in `a`, place in `b`), both
+/// Finds tokens that two texts share, in order: pairs of (place in `a`, place in `b`), both
 /// ascending.
 ///
 /// The shortest edit script after Myers (1986) where it is short; else anchors, tokens that occur
@@ -97,7 +97,7 @@ fn gap(a: &[u64], b: &[u64], a0: usize, b0: usize, depth: u32, out: &mut Vec<(us
     out.extend((0..suffix).map(|i| (a1 + ma.len() + i, b1 + mb.len() + i)));
 }
 
-/// How many tokens [`common`] finds, without saying which.
+/// Returns how many tokens [`common`] finds, without saying which.
 pub(crate) fn shared(a: &[u64], b: &[u64]) -> usize {
     let prefix = a.iter().zip(b).take_while(|(x, y)| x == y).count();
     let (ra, rb) = (&a[prefix..], &b[prefix..]);
@@ -120,8 +120,8 @@ fn myers(a: &[u64], b: &[u64]) -> Option<Vec<(usize, usize)>> {
     Some(walk_back(&trace, a.len() as isize, b.len() as isize))
 }
 
-/// Length of a shortest edit script, or `None` if that is longer than [`MAX_DISTANCE`]. `step` sees
-/// the diagonals before each step.
+/// Returns the length of a shortest edit script, or `None` if that is longer than [`MAX_DISTANCE`].
+/// `step` sees the diagonals before each step.
 fn distance(a: &[u64], b: &[u64], mut step: impl FnMut(&[i32])) -> Option<usize> {
     if a.len().abs_diff(b.len()) > MAX_DISTANCE || a.len().max(b.len()) > i32::MAX as usize / 2 {
         return None;
@@ -179,7 +179,7 @@ fn walk_back(trace: &[i32], n: isize, m: isize) -> Vec<(usize, usize)> {
     pairs
 }
 
-/// Tokens that occur once in both, in the longest order that is ascending in both.
+/// Returns tokens that occur once in both, in the longest order that is ascending in both.
 fn anchors(a: &[u64], b: &[u64]) -> Vec<(usize, usize)> {
     let mut seen: HashMap<u64, [(u32, usize); 2]> = HashMap::new();
     for (side, tokens) in [a, b].into_iter().enumerate() {

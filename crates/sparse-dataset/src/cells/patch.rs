@@ -9,14 +9,14 @@ use sparse_core::{Error, Result};
 /// Texts this short are not patched; their bytes are coded with the counterpart in sight.
 const PATCH_FROM: usize = 20;
 
-/// How many tokens of the shorter text the longer one has, in order, in 1/256.
+/// Returns how many tokens of the shorter text the longer one has, in order, in 1/256.
 pub(crate) fn similarity(a: &[u8], b: &[u8]) -> u32 {
     let (a, b) = (Tokens::new(a), Tokens::new(b));
     (256 * shared(&a.hashes, &b.hashes) / a.len().max(b.len()).max(1)) as u32
 }
 
-/// What a model codes of `to`, given `from`, in bytes that take as long: those that are put in, and
-/// a flag for each token.
+/// Returns what a model codes of `to`, given `from`, in bytes that take as long: those that are put
+/// in, and a flag for each token.
 pub(crate) fn patch_len(from: &[u8], to: &[u8]) -> usize {
     if from == to {
         return 0;
@@ -38,7 +38,7 @@ struct Script {
 }
 
 impl Script {
-    /// The script from `from` to `to`, if they share enough.
+    /// Returns the script from `from` to `to`, if they share enough.
     fn find(from: &Tokens<'_>, to: &[u8]) -> Option<Script> {
         let to = Tokens::new(to);
         let pairs = common(&from.hashes, &to.hashes);
@@ -103,7 +103,7 @@ struct Trail {
 }
 
 impl CellCoder {
-    /// Code `value` given its counterpart `s.aligned`, as a patch if that is possible and useful.
+    /// Codes `value` given its counterpart `s.aligned`, as a patch if that is possible and useful.
     ///
     /// # Errors
     /// When decoding, as [`value`](Self::value).
@@ -165,7 +165,7 @@ impl CellCoder {
         Ok(out)
     }
 
-    /// A patch as runs: how many tokens go, what is put in, how many tokens stay.
+    /// Returns a patch as runs: how many tokens go, what is put in, how many tokens stay.
     fn plain_patch<C: Coder>(
         &mut self,
         coder: &mut C,
@@ -242,7 +242,7 @@ impl CellCoder {
         Ok(())
     }
 
-    /// Count bytes that came out of the base.
+    /// Counts bytes that came out of the base.
     fn allow(&mut self, bytes: usize) -> Result<()> {
         self.allowance = self.allowance.checked_sub(bytes).ok_or_else(|| {
             sparse_core::Error::new(

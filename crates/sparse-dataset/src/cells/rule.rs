@@ -41,7 +41,7 @@ impl Rule {
         all
     }
 
-    /// Three bytes that stand for the rule.
+    /// Returns three bytes that stand for the rule.
     pub(crate) fn code(self) -> [u8; 3] {
         match self {
             Rule::Same => [0, 0, 0],
@@ -56,7 +56,7 @@ impl Rule {
         }
     }
 
-    /// The inverse of [`code`](Self::code).
+    /// Inverts [`code`](Self::code).
     ///
     /// # Errors
     /// `Corrupt` for a code that stands for no rule.
@@ -75,7 +75,7 @@ impl Rule {
         })
     }
 
-    /// Write what follows from `source` to `out`, which is cleared first.
+    /// Writes what follows from `source` to `out`, which is cleared first.
     pub(crate) fn apply(self, source: &[u8], out: &mut Form) {
         out.clear();
         match self {
@@ -97,7 +97,7 @@ impl Rule {
     }
 }
 
-/// Round a plain decimal, half away from zero; anything else stays as it is.
+/// Rounds a plain decimal, half away from zero; anything else stays as it is.
 fn round(source: &[u8], places: usize, out: &mut Form) {
     out.extend_from_slice(source);
     let digits = source.strip_prefix(b"-").unwrap_or(source);

@@ -20,7 +20,7 @@ pub(crate) trait Coder {
     /// Whether anything is coded at all.
     const CODES: bool = true;
 
-    /// Code a decision, given the probability of `true` (1 to 65535). A decoder ignores `bit`.
+    /// Codes a decision, given the probability of `true` (1 to 65535). A decoder ignores `bit`.
     fn code(&mut self, bit: bool, p: u32) -> bool;
 }
 
@@ -37,7 +37,8 @@ impl Encoder {
         Encoder { low: 0, high: u32::MAX, out: Vec::new() }
     }
 
-    /// All that was coded. A few zeros at the end are left out: a decoder reads zeros past the end.
+    /// Returns all that was coded. A few zeros at the end are left out: a decoder reads zeros past
+    /// the end.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         // The shortest value in low..=high.
         for bytes in 0..=4u32 {
@@ -109,7 +110,7 @@ impl<'a> Decoder<'a> {
         byte.into()
     }
 
-    /// Fail when more was read than an encoder can have meant: garbage then decodes without end.
+    /// Fails when more was read than an encoder can have meant: garbage then decodes without end.
     pub(crate) fn check(&self) -> Result<()> {
         // Four bytes are read ahead.
         if self.next > self.bytes.len().saturating_add(SPARED_ZEROS + 8) {

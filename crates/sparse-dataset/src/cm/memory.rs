@@ -31,7 +31,7 @@ pub(crate) struct Predictions {
 }
 
 impl Predictions {
-    /// Whether all were kept.
+    /// Returns whether all were kept.
     pub(crate) fn are_complete(&self) -> bool {
         !self.too_many
     }
@@ -113,8 +113,8 @@ impl Memory {
         }
     }
 
-    /// The prediction for the next decision that is `coded`, if predictions are recalled; any
-    /// number for one that is not.
+    /// Returns the prediction for the next decision that is `coded`, if predictions are recalled;
+    /// any number for one that is not.
     #[inline]
     pub(super) fn recalled(&mut self, coded: bool) -> Option<u32> {
         let Memory::Recalls { kept, next, .. } = self else { return None };
@@ -163,7 +163,7 @@ mod tests {
         std::array::from_fn(|k| (i * (k + 3) % 11) as u64)
     }
 
-    /// A model's decisions on 2000 bytes, of which a few are learned first.
+    /// Returns a model's decisions on 2000 bytes, of which a few are learned first.
     fn coded() -> (Vec<u8>, Predictions) {
         let mut model = Model::new(12);
         model.keep_predictions();
@@ -178,7 +178,7 @@ mod tests {
         (coder.finish(), model.take_predictions().unwrap())
     }
 
-    /// What comes out, when the contexts of one byte differ, if any do.
+    /// Returns what comes out, when the contexts of one byte differ, if any do.
     fn recalled(
         bytes: &[u8],
         kept: Predictions,

@@ -123,7 +123,7 @@ pub(crate) const MIN_BITS: u8 = 12;
 pub(crate) const MAX_BITS: u8 = 22;
 
 impl Model {
-    /// A model with `2^bits` contexts.
+    /// Creates a model with `2^bits` contexts.
     pub(crate) fn new(bits: u8) -> Model {
         let bits = bits.clamp(MIN_BITS, MAX_BITS);
         Model {
@@ -146,12 +146,12 @@ impl Model {
         self.memory.take()
     }
 
-    /// A model that predicts what another one did.
+    /// Returns a model that predicts what another one did.
     pub(crate) fn recalling(kept: Predictions) -> Model {
         Model { memory: Memory::of(kept), streams: None, ..Model::plain(Streams::default()) }
     }
 
-    /// Whether predictions are those of another model.
+    /// Returns whether predictions are those of another model.
     pub(super) fn recalls(&self) -> bool {
         matches!(self.memory, Memory::Recalls { .. })
     }
@@ -164,7 +164,7 @@ impl Model {
         self.memory.check()
     }
 
-    /// A model that predicts nothing: decisions are written to streams, or read from them.
+    /// Returns a model that predicts nothing: decisions are written to streams, or read from them.
     pub(crate) fn plain(streams: Streams) -> Model {
         let sets = Vec::new();
         let memory = Memory::Off;
@@ -178,7 +178,7 @@ impl Model {
         }
     }
 
-    /// Code one decision in `contexts` (hashes, at most [`MAX_CONTEXTS`]), mixed with the weights
+    /// Codes one decision in `contexts` (hashes, at most [`MAX_CONTEXTS`]), mixed with the weights
     /// of two selectors.
     #[inline]
     pub(crate) fn bit<C: Coder>(
@@ -256,7 +256,7 @@ impl Model {
         bit
     }
 
-    /// The count of the slot of one context: how often it was seen (up to a limit).
+    /// Returns the count of the slot of one context: how often it was seen (up to a limit).
     #[inline]
     pub(super) fn seen(&self, context: u64) -> u32 {
         let h = context.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -265,7 +265,7 @@ impl Model {
     }
 }
 
-/// Combine two hashes.
+/// Combines two hashes.
 #[inline]
 pub(crate) fn mix(a: u64, b: u64) -> u64 {
     (a ^ b.wrapping_mul(0xd6e8_feb8_6659_fd93)).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29)

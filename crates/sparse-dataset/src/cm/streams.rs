@@ -27,17 +27,17 @@ impl Streams {
         &mut self.streams[key]
     }
 
-    /// Append bytes.
+    /// Appends bytes.
     pub(crate) fn put(&mut self, key: usize, bytes: &[u8]) {
         self.stream(key).extend_from_slice(bytes);
     }
 
-    /// Append an integer.
+    /// Appends an integer.
     pub(crate) fn put_uint(&mut self, key: usize, value: u64) {
         put_uint(self.stream(key), value);
     }
 
-    /// The next `len` bytes; none, and a failure, if there are not so many.
+    /// Returns the next `len` bytes; none, and a failure, if there are not so many.
     pub(crate) fn take(&mut self, key: usize, len: usize) -> &[u8] {
         let taken = self.places.get_mut(key).and_then(|place| {
             let at = place.start.checked_add(len).filter(|&at| at <= place.end)?;
@@ -53,7 +53,7 @@ impl Streams {
         }
     }
 
-    /// The next integer; zero, and a failure, if there is none.
+    /// Returns the next integer; zero, and a failure, if there is none.
     pub(crate) fn take_uint(&mut self, key: usize) -> u64 {
         let taken = self.places.get_mut(key).and_then(|place| {
             let mut input = Input(self.source.get(place.clone())?);
@@ -67,7 +67,7 @@ impl Streams {
         })
     }
 
-    /// Fail when more was taken than there was.
+    /// Fails when more was taken than there was.
     ///
     /// # Errors
     /// `Corrupt`.
@@ -79,7 +79,7 @@ impl Streams {
         }
     }
 
-    /// Fail when something is left, too.
+    /// Fails when something is left, too.
     ///
     /// # Errors
     /// `Corrupt`.
@@ -91,7 +91,7 @@ impl Streams {
         }
     }
 
-    /// All streams in bytes.
+    /// Returns all streams in bytes.
     pub(crate) fn write(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_uint(&mut out, self.streams.len() as u64);
@@ -99,7 +99,7 @@ impl Streams {
         out
     }
 
-    /// The inverse of [`write`](Self::write), of streams for at most `columns` columns.
+    /// Inverts [`write`](Self::write), of streams for at most `columns` columns.
     ///
     /// # Errors
     /// `Corrupt` or `Truncated`.

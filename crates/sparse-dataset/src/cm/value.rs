@@ -11,7 +11,7 @@ const VALUE_SELECTORS: usize = 64;
 const CELL_SELECTORS: usize = 512;
 
 impl Model {
-    /// Code a decision of kind `kind`, in the given contexts.
+    /// Codes a decision of kind `kind`, in the given contexts.
     pub(crate) fn flag<C: Coder>(
         &mut self,
         coder: &mut C,
@@ -35,7 +35,7 @@ impl Model {
         self.bit(coder, &hashes[..n], [s, s + 1], bit)
     }
 
-    /// Code an integer, small ones cheaply: its bit length, then its bits, the first two of them
+    /// Codes an integer, small ones cheaply: its bit length, then its bits, the first two of them
     /// modelled.
     pub(crate) fn uint<C: Coder>(
         &mut self,
@@ -75,9 +75,9 @@ impl Model {
         out
     }
 
-    /// Code a byte of a cell, from its highest bit on; each is decided in all contexts and what the
-    /// byte has so far. `state` (a multiple of 4 below 64) and how many of the contexts three to
-    /// five are known select weights.
+    /// Codes a byte of a cell, from its highest bit on; each is decided in all contexts and what
+    /// the byte has so far. `state` (a multiple of 4 below 64) and how many of the contexts three
+    /// to five are known select weights.
     pub(crate) fn byte<C: Coder>(
         &mut self,
         coder: &mut C,
@@ -112,7 +112,7 @@ fn node(context: u64, tree: u64) -> u64 {
     context ^ tree.wrapping_mul(0x2545_f491_4f6c_dd1d)
 }
 
-/// Code one of `count` equally likely values.
+/// Codes one of `count` equally likely values.
 pub(crate) fn uniform<C: Coder>(coder: &mut C, value: u64, count: u64) -> u64 {
     let (mut low, mut high) = (0u64, count.max(1));
     while high - low > 1 {

@@ -47,7 +47,7 @@ fn style_of(path: &Path, format: Format) -> Result<Style> {
     Ok(if format == Format::Csv { Style::of_csv(&head) } else { Style::of_json(&head) })
 }
 
-/// Write the files of a split as restoring does, from the rows as they were read, in the styles of
+/// Writes the files of a split as restoring does, from the rows as they were read, in the styles of
 /// the `originals` (path and format, by path in the dataset).
 ///
 /// # Errors
@@ -71,7 +71,7 @@ pub(crate) fn regenerate(
     Ok(styles)
 }
 
-/// The file of the base that has a file's place, and its path in the base.
+/// Returns the file of the base that has a file's place, and its path in the base.
 fn counterpart(base: &Dataset, relative: &str) -> Option<(PathBuf, String)> {
     if base.path().is_file() {
         let name = base.path().file_name()?.to_string_lossy().into_owned();
@@ -89,7 +89,8 @@ fn level(effort: Effort, len: u64) -> i32 {
     }
 }
 
-/// Bytes that files take in a delta that is not exact, if they are stored by themselves.
+/// Returns the bytes that files take in a delta that is not exact, if they are stored by
+/// themselves.
 ///
 /// # Errors
 /// `Cancelled`, `Io`.
@@ -108,7 +109,7 @@ pub(crate) fn alone_size(files: &[(PathBuf, String)], settings: &Settings) -> Re
     Ok(sum)
 }
 
-/// Store files as patches: one entry each. Returns their records, and by path the SHA-256 of each
+/// Stores files as patches: one entry each. Returns their records, and by path the SHA-256 of each
 /// if that is asked for.
 ///
 /// # Errors

@@ -8,8 +8,8 @@ use std::path::Path;
 /// Bytes of a file that are compressed at once.
 pub(super) const CHUNK: u64 = 8 << 20;
 
-/// The part of a reference of `reference` bytes that the chunk at `offset` of a file of `len` bytes
-/// sees.
+/// Returns the part of a reference of `reference` bytes that the chunk at `offset` of a file of
+/// `len` bytes sees.
 pub(super) fn window(offset: u64, len: u64, reference: u64, window: u8) -> (u64, usize) {
     let size = reference.min(1 << window);
     let middle = u128::from(offset) * u128::from(reference) / u128::from(len.max(1));
@@ -17,7 +17,7 @@ pub(super) fn window(offset: u64, len: u64, reference: u64, window: u8) -> (u64,
     (start, size as usize)
 }
 
-/// Read what a chunk sees of its reference.
+/// Reads what a chunk sees of its reference.
 ///
 /// # Errors
 /// `Io`; `LimitExceeded` when memory does not suffice.

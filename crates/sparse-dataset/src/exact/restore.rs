@@ -18,7 +18,7 @@ pub(crate) struct ExactFiles<'a> {
 }
 
 impl<'a> ExactFiles<'a> {
-    /// Write what patches need.
+    /// Writes what patches need.
     ///
     /// # Errors
     /// As writing the dataset.
@@ -41,12 +41,12 @@ impl<'a> ExactFiles<'a> {
         Ok(ExactFiles { data, written })
     }
 
-    /// Whether the rows of all splits were written, and so decoded.
+    /// Returns whether the rows of all splits were written, and so decoded.
     pub(crate) fn has_rows(&self) -> bool {
         self.written.is_some()
     }
 
-    /// What file `file` is a patch against, checked.
+    /// Returns what file `file` is a patch against, checked.
     fn reference(&self, file: &ExactFile) -> Result<Option<FileSource>> {
         match (&file.reference, &self.written) {
             (Reference::Nothing, _) => Ok(None),
@@ -69,7 +69,7 @@ impl<'a> ExactFiles<'a> {
         }
     }
 
-    /// Write file number `i` to `out`, and compare it with its digest. Returns its length.
+    /// Writes file number `i` to `out`, and compares it with its digest. Returns its length.
     ///
     /// # Errors
     /// `BaseMismatch`, `Corrupt`, `LimitExceeded`, `Io`.

@@ -35,7 +35,7 @@ impl Style {
         Ok(Style { comma_space, colon_space, ascii, nulls, crlf })
     }
 
-    /// The style of a JSON Lines file, by its first bytes.
+    /// Returns the style of a JSON Lines file, by its first bytes.
     pub(crate) fn of_json(head: &[u8]) -> Style {
         let has = |what: &[u8]| head.windows(what.len()).any(|w| w == what);
         Style {
@@ -47,7 +47,7 @@ impl Style {
         }
     }
 
-    /// The style of a CSV file, by its first bytes.
+    /// Returns the style of a CSV file, by its first bytes.
     pub(crate) fn of_csv(head: &[u8]) -> Style {
         let first = head.split(|&b| b == b'\n').next().unwrap_or_default();
         Style { crlf: first.ends_with(b"\r") && first.len() < head.len(), ..Style::default() }

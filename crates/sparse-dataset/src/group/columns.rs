@@ -35,7 +35,7 @@ struct Row {
 }
 
 impl Columns<'_> {
-    /// Code all columns. Returns the block when decoding.
+    /// Codes all columns. Returns the block when decoding.
     pub(crate) fn code<C: Coder>(
         &self,
         cells: &mut CellCoder,
@@ -59,7 +59,7 @@ impl Columns<'_> {
         Ok(made)
     }
 
-    /// Let the models learn from the base's column.
+    /// Lets the models learn from the base's column.
     fn prime_column(&self, cells: &mut CellCoder, c: usize) -> Result<()> {
         let (Some(plan), Some(b)) = (self.plan.columns.get(c), self.plan.exact(c)) else {
             return Ok(());
@@ -154,7 +154,7 @@ impl Columns<'_> {
         Ok(out)
     }
 
-    /// Code one cell. `tables` are the input, the columns made so far, and the column in the
+    /// Codes one cell. `tables` are the input, the columns made so far, and the column in the
     /// making.
     #[allow(clippy::too_many_arguments)]
     fn cell<C: Coder>(

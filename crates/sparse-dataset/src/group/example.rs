@@ -20,7 +20,7 @@ fn spill() -> Spill {
     Spill { budget: 1 << 20, folder: None }
 }
 
-/// Rows with text, of which some are edited if `edited`.
+/// Returns rows with text, of which some are edited if `edited`.
 fn store(rows: std::ops::Range<u64>, edited: bool) -> Result<Store> {
     let mut block = Block::new(KINDS);
     for i in rows {

@@ -13,7 +13,7 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    /// Read what `ops` refer to.
+    /// Reads what `ops` refer to.
     ///
     /// # Errors
     /// `Corrupt` when they leave the base; `Io`.
@@ -37,7 +37,7 @@ impl Gathered {
         Ok(Gathered { block, ranges })
     }
 
-    /// Where rows `start..start + len` of the base are.
+    /// Returns where rows `start..start + len` of the base are.
     ///
     /// # Errors
     /// `Corrupt` when they were not gathered.

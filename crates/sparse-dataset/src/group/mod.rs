@@ -53,7 +53,7 @@ pub(crate) struct Learned {
 }
 
 impl Learned {
-    /// Collect what a plan asks for.
+    /// Collects what a plan asks for.
     ///
     /// # Errors
     /// `Corrupt` when the base has no such rows; `Io`.
@@ -128,7 +128,7 @@ impl GroupCoder<'_> {
         Ok(gathered)
     }
 
-    /// Code the rows of `block`, which come from where `ops` say, given the rows of the base that
+    /// Codes the rows of `block`, which come from where `ops` say, given the rows of the base that
     /// they refer to. With `keep`, predictions come along, for a proof.
     ///
     /// # Errors
@@ -145,7 +145,7 @@ impl GroupCoder<'_> {
         Ok(layouts.into_iter().min_by_key(|e| e.bytes.len()).unwrap_or_default())
     }
 
-    /// The row group in each layout that the plan allows, the modelled one first.
+    /// Returns the row group in each layout that the plan allows, the modelled one first.
     fn layouts(
         &self,
         block: &Block,
@@ -182,7 +182,7 @@ impl GroupCoder<'_> {
         Ok(all)
     }
 
-    /// Code everything with `cells`; returns what the arithmetic coder made.
+    /// Codes everything with `cells`; returns what the arithmetic coder made.
     fn code(
         &self,
         cells: &mut CellCoder,
@@ -197,7 +197,7 @@ impl GroupCoder<'_> {
         Ok(coder.finish())
     }
 
-    /// Append bytes that Zstandard takes.
+    /// Appends bytes that Zstandard takes.
     fn pack(&self, bytes: &[u8], level: i32, out: &mut Vec<u8>) -> Result<()> {
         crate::wire::put_uint(out, bytes.len() as u64);
         put_bytes(out, &crate::pack::compress(bytes, &self.learned.prefix, level)?);

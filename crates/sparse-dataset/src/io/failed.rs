@@ -16,7 +16,7 @@ pub(super) fn failed(format: Format, e: impl std::error::Error + Send + Sync + '
     Error::new(ErrorKind::InvalidArgument, text).with_source(e)
 }
 
-/// What is said when the writer of a format panics.
+/// Returns what is said when the writer of a format panics.
 pub(super) fn gave_up(format: Format) -> &'static str {
     match format {
         Format::Parquet => "the writer of Parquet gave up",

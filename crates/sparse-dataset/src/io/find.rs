@@ -35,7 +35,7 @@ const SPLITS: [(&str, &str); 9] = [
     ("eval", "test"),
 ];
 
-/// The format of a file, by its first bytes, or its name where text says nothing.
+/// Returns the format of a file, by its first bytes, or its name where text says nothing.
 fn format_of(path: &Path) -> Result<Option<Format>> {
     let extension =
         path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
@@ -81,7 +81,7 @@ pub(crate) enum JsonRules {
     Old,
 }
 
-/// The files and splits of the dataset at `path`, a file or a folder.
+/// Returns the files and splits of the dataset at `path`, a file or a folder.
 ///
 /// # Errors
 /// `NotFound` when there is nothing, `InvalidInput` when there is no data file, or files of a split
@@ -174,7 +174,7 @@ impl Folder {
         Ok(())
     }
 
-    /// The files without rows that are kept; the others are noted.
+    /// Returns the files without rows that are kept; the others are noted.
     fn kept(mut self, notes: &mut Vec<String>) -> Result<Vec<(PathBuf, String)>> {
         self.sidecars.sort_by(|a, b| a.1.cmp(&b.1));
         let (mut kept, mut bytes) = (Vec::new(), 0u64);
@@ -209,7 +209,7 @@ impl Folder {
     }
 }
 
-/// A name as text.
+/// Returns a name as text.
 fn name_of(name: &OsStr, place: &Path) -> Result<String> {
     name.to_str().map(str::to_owned).ok_or_else(|| {
         Error::new(ErrorKind::InvalidInput, "the file name is not UTF-8: rename the file")
@@ -235,8 +235,8 @@ fn refuse_loop(folder: &Path, depth: usize) -> Result<()> {
     Ok(())
 }
 
-/// All files of the dataset at `path`, and their paths in its folder, without those of folders
-/// whose names begin with a dot.
+/// Returns all files of the dataset at `path`, and their paths in its folder, without those of
+/// folders whose names begin with a dot.
 ///
 /// # Errors
 /// `Io`; `InvalidInput` for a name that is not UTF-8.
@@ -269,7 +269,7 @@ pub(crate) fn all_files(path: &Path) -> Result<Vec<(PathBuf, String)>> {
     Ok(out)
 }
 
-/// Files of `datasets` that describe data, and its caches of indices.
+/// Returns the files of `datasets` that describe data, and its caches of indices.
 fn is_configuration(name: &str) -> bool {
     matches!(
         name,
@@ -281,7 +281,7 @@ fn is_configuration(name: &str) -> bool {
     ) || (name.starts_with("cache-") && name.ends_with(".arrow"))
 }
 
-/// Words of a name: letters, and digits, apart.
+/// Returns the words of a name: letters, and digits, apart.
 fn natural(name: &str) -> Vec<(u64, String)> {
     let mut out: Vec<(u64, String)> = vec![(0, String::new())];
     for c in name.chars() {
@@ -320,7 +320,7 @@ fn split_name(relative: &str) -> String {
     if path.is_empty() { DEFAULT.to_owned() } else { path.join("/") }
 }
 
-/// A split of files with the columns of the first, in whatever order.
+/// Returns a split of files with the columns of the first, in whatever order.
 fn split(
     name: String,
     mut files: Vec<DataFile>,
@@ -390,8 +390,8 @@ fn scan_json(files: &mut [DataFile], notes: &mut Vec<String>) -> Result<BTreeMap
     Ok(scanned)
 }
 
-/// The schema that stands for all files: that of the first, without metadata; what may be null in
-/// one may be here.
+/// Returns the schema that stands for all files: that of the first, without metadata; what may be
+/// null in one may be here.
 fn common_schema(files: &[DataFile], read: &[(Schema, FileDetails)]) -> Result<Schema> {
     let mut schemas = files.iter().zip(read).map(|(f, (s, _))| (f, s));
     let Some((_, first)) = schemas.next() else {

@@ -14,7 +14,7 @@ pub(crate) struct How<'a> {
 }
 
 impl How<'_> {
-    /// A trial on the calling thread, with nothing to be said.
+    /// Creates a trial on the calling thread, with nothing to be said.
     pub(crate) fn trial() -> Self {
         let said = Said::Old { nulls: true };
         How { said, purpose: Purpose::Trial, executor: Arc::new(Inline) }

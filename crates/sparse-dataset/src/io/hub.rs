@@ -11,7 +11,7 @@ pub(super) fn is_cache(path: &Path) -> bool {
     path.join("snapshots").is_dir() && (path.join("refs").is_dir() || path.join("blobs").is_dir())
 }
 
-/// The snapshot that `path` stands for: itself, unless it is a folder of the cache for one
+/// Returns the snapshot that `path` stands for: itself, unless it is a folder of the cache for one
 /// repository. Then it is the snapshot that `refs/main` names, or the only one.
 ///
 /// # Errors

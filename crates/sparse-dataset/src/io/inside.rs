@@ -83,7 +83,7 @@ pub(super) fn look_inside(
     Ok(inside)
 }
 
-/// Bits of a level.
+/// Returns the bits of a level.
 fn bits(max: i16) -> u32 {
     u32::from(max.unsigned_abs()).checked_ilog2().map_or(0, |n| n + 1)
 }
@@ -96,7 +96,7 @@ enum Levels<'a> {
     Packed(&'a [u8]),
 }
 
-/// The repetition levels and the values of a page.
+/// Returns the repetition levels and the values of a page.
 fn parts(page: &Page, repetition: i16, definition: i16) -> Result<(Levels<'_>, &[u8])> {
     match page {
         Page::DictionaryPage { .. } => Ok((Levels::Runs(&[]), &[])),
@@ -129,13 +129,13 @@ fn take(bytes: &[u8], len: u64) -> Result<(&[u8], &[u8])> {
         .ok_or_else(|| malformed("a part of a page lies past its end"))
 }
 
-/// A length of four bytes, and what follows.
+/// Returns a length of four bytes, and what follows.
 fn length(bytes: &[u8]) -> Result<(u64, &[u8])> {
     let (len, rest) = take(bytes, 4)?;
     Ok((len.as_chunks::<4>().0.first().map_or(0, |b| u64::from(u32::from_le_bytes(*b))), rest))
 }
 
-/// The longest of texts behind their lengths.
+/// Returns the longest of texts behind their lengths.
 fn longest_text(mut bytes: &[u8]) -> Result<u64> {
     let mut longest = 0;
     while !bytes.is_empty() {
@@ -253,7 +253,7 @@ fn rows_of(
     Ok(())
 }
 
-/// Number `i` of packed numbers of `bits` bits, up to 16.
+/// Returns the number `i` of packed numbers of `bits` bits, up to 16.
 fn packed(bytes: &[u8], i: u64, bits: u32, high_first: bool) -> u64 {
     let start = i * u64::from(bits);
     let bit = |k: u64| {

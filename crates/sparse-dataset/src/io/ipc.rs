@@ -36,7 +36,7 @@ struct Checked<'a> {
     dictionaries: HashMap<i64, (u64, u64)>,
 }
 
-/// Compare the lengths that a file or stream declares with the file's.
+/// Compares the lengths that a file or stream declares with the file's.
 ///
 /// # Errors
 /// `InvalidInput` when they do not fit; `Io`.
@@ -77,7 +77,8 @@ impl Checked<'_> {
         Ok(())
     }
 
-    /// Where a message's metadata begins, behind a mark that old files do not have, and its length.
+    /// Returns where a message's metadata begins, behind a mark that old files do not have, and its
+    /// length.
     fn message_start(&mut self, at: u64) -> Result<(u64, u64)> {
         let (start, len) = match self.length(at)? {
             -1 => (at + 8, self.length(at + 4)?),
@@ -124,7 +125,7 @@ impl Checked<'_> {
         Ok(())
     }
 
-    /// Check a message; returns where it ends.
+    /// Checks a message; returns where it ends.
     fn message(&mut self, start: u64, len: u64) -> Result<u64> {
         let bytes = self.bytes(start, len)?;
         let message = flat::message(&bytes)?;

@@ -74,7 +74,7 @@ pub(super) fn check_schema(schema: &Schema) -> Result<()> {
 /// Memory of a batch whose cells are null, in bytes; a null of a fixed size takes its room.
 const NULL_BATCH_BYTES: u64 = 256 << 20;
 
-/// How many rows of nulls can be read at once.
+/// Returns how many rows of nulls can be read at once.
 ///
 /// # Errors
 /// `LimitExceeded` when a single row takes too much.
@@ -89,7 +89,7 @@ pub(super) fn rows_with_nulls(schema: &Schema) -> Result<usize> {
     Ok(usize::try_from(NULL_BATCH_BYTES / row.max(1)).unwrap_or(usize::MAX))
 }
 
-/// Bytes of a null.
+/// Returns the bytes of a null.
 fn null_bytes(dtype: &DataType) -> u64 {
     match dtype {
         DataType::FixedSizeBinary(n) => u64::try_from(*n).unwrap_or(0),

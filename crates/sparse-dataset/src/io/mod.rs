@@ -69,7 +69,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The usual ending of a file's name.
+    /// Returns the usual ending of a file's name.
     pub fn extension(self) -> &'static str {
         match self {
             Format::Parquet => "parquet",
@@ -79,7 +79,7 @@ impl Format {
         }
     }
 
-    /// What people call it.
+    /// Returns what people call it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Format::Parquet => "Parquet",

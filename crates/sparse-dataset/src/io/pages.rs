@@ -182,7 +182,7 @@ fn header(bytes: &[u8]) -> Result<Page> {
     Ok(page)
 }
 
-/// What a compression can make of `packed` bytes at most.
+/// Returns what a compression can make of `packed` bytes at most.
 fn most_of(compression: Compression, packed: u64) -> u64 {
     let times = |n: u64| packed.saturating_mul(n).saturating_add(64);
     match compression {
@@ -197,7 +197,8 @@ fn most_of(compression: Compression, packed: u64) -> u64 {
     }
 }
 
-/// Bytes of a value of a type in a dictionary, at least; and in memory, if all have the same.
+/// Returns the bytes of a value of a type in a dictionary, at least; and in memory, if all have the
+/// same.
 fn widths(column: &ColumnChunkMetaData) -> Result<(u64, Option<u64>)> {
     let descr = column.column_descr();
     Ok(match descr.physical_type() {

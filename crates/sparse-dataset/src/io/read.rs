@@ -37,7 +37,7 @@ const BATCH_ROWS: usize = 4096;
 /// Cells that are read at once, of fields nested or not.
 const BATCH_CELLS: usize = 1 << 20;
 
-/// Rows that are read at once of a table with many columns.
+/// Returns the rows that are read at once of a table with many columns.
 fn batch_rows(schema: &Schema) -> usize {
     (BATCH_CELLS / schema.flattened_fields().len().max(1)).clamp(1, BATCH_ROWS)
 }
@@ -48,7 +48,7 @@ fn malformed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::InvalidInput, "malformed").with_source(e)
 }
 
-/// Run a reader that may panic.
+/// Runs a reader that may panic.
 fn isolate<T>(file: &DataFile, f: impl FnOnce() -> Result<T>) -> Result<T> {
     guard(ErrorKind::InvalidInput, "malformed: its reader gave up", f)
         .map_err(|e| e.in_file(file.path.display().to_string()))
@@ -128,7 +128,7 @@ fn json_reader(file: &DataFile, mut f: BufReader<Steady<File>>) -> Result<Batche
     Ok(Box::new(builder.build(f).map_err(malformed)?))
 }
 
-/// What a Parquet file says besides its rows.
+/// Returns what a Parquet file says besides its rows.
 fn parquet_details(builder: &ParquetRecordBatchReaderBuilder<File>) -> FileDetails {
     let meta = builder.metadata().file_metadata();
     let pairs = meta.key_value_metadata().map_or(&[][..], |p| p);
@@ -185,7 +185,7 @@ fn file_len(file: &DataFile) -> Result<u64> {
     Ok(open(file)?.metadata().map_err(|e| Error::io("cannot read", e))?.len())
 }
 
-/// The names of the header; every column is text, so that nothing of it is lost.
+/// Returns the names of the header; every column is text, so that nothing of it is lost.
 fn csv_schema(file: &DataFile) -> Result<Schema> {
     // A header is short.
     let head = BufReader::new(Steady(open(file)?).take(1 << 20));
@@ -198,7 +198,7 @@ fn csv_schema(file: &DataFile) -> Result<Schema> {
     Ok(Schema::new(fields))
 }
 
-/// The schema of a file, and what it says besides its rows.
+/// Returns the schema of a file, and what it says besides its rows.
 ///
 /// # Errors
 /// `InvalidInput` when it is malformed, `NotFound`, `Io`.
@@ -217,7 +217,7 @@ pub(crate) fn read_schema(file: &DataFile) -> Result<(Schema, FileDetails)> {
     })
 }
 
-/// Read a file, block by block, with its columns in the order of `schema`.
+/// Reads a file, block by block, with its columns in the order of `schema`.
 ///
 /// # Errors
 /// `InvalidInput` when it is malformed, `NotFound`, `Io`, and what `each` returns.

@@ -23,7 +23,7 @@ pub(super) struct TextFound {
 const BATCH_BYTES: u64 = 32 << 20;
 
 impl TextFound {
-    /// Rows that may be read at once, at most `most`.
+    /// Returns the rows that may be read at once, at most `most`.
     pub(super) fn batch_rows(&self, most: usize) -> usize {
         let fit = BATCH_BYTES / self.longest_line.max(1);
         usize::try_from(fit).unwrap_or(usize::MAX).clamp(1, most)

@@ -38,7 +38,7 @@ pub(super) fn writable(format: Format, schema: &SchemaRef) -> Result<SchemaRef> 
     })
 }
 
-/// The field, or one of a type with the same values, that the format takes.
+/// Returns the field, or one of a type with the same values, that the format takes.
 fn taken(format: Format, schema: &Schema, field: &FieldRef) -> Result<FieldRef> {
     let alone = |field: &FieldRef| {
         Arc::new(Schema::new_with_metadata(vec![field.clone()], schema.metadata().clone()))
@@ -64,8 +64,8 @@ fn simple_field(field: &Field, keep_dictionaries: bool) -> Field {
     field.clone().with_data_type(simple(field.data_type(), keep_dictionaries))
 }
 
-/// A type with the same cells, without views and run ends, and without dictionaries unless they are
-/// kept.
+/// Returns a type with the same cells, without views and run ends, and without dictionaries unless
+/// they are kept.
 fn simple(dtype: &DataType, keep: bool) -> DataType {
     match dtype {
         DataType::Utf8View => DataType::Utf8,
@@ -83,7 +83,7 @@ fn simple(dtype: &DataType, keep: bool) -> DataType {
     }
 }
 
-/// The type with `change` applied to the types inside it.
+/// Returns the type with `change` applied to the types inside it.
 fn with_inner(dtype: &DataType, change: &dyn Fn(&DataType) -> DataType) -> DataType {
     let inner = |f: &FieldRef| Arc::new(f.as_ref().clone().with_data_type(change(f.data_type())));
     match dtype {
@@ -104,7 +104,8 @@ fn with_inner(dtype: &DataType, change: &dyn Fn(&DataType) -> DataType) -> DataT
     }
 }
 
-/// The type with short lists and binaries for those of a fixed size: no writer minds the size.
+/// Returns the type with short lists and binaries for those of a fixed size: no writer minds the
+/// size.
 fn narrow(dtype: &DataType) -> DataType {
     match with_inner(dtype, &narrow) {
         DataType::FixedSizeBinary(n) => DataType::FixedSizeBinary(n.min(16)),

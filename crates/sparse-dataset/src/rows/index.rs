@@ -38,7 +38,7 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// A filter for the hashes that are given.
+    /// Creates a filter for the hashes that are given.
     pub(crate) fn new(hashes: impl ExactSizeIterator<Item = u64>) -> Filter {
         // Sixteen bits for each.
         let words = (hashes.len() / 4).next_power_of_two().clamp(16, 1 << 20);
@@ -57,7 +57,7 @@ impl Filter {
         ((hash >> 20) as usize & self.mask, 1 << (hash >> 8 & 63))
     }
 
-    /// Whether the set may have `hash`: surely, if it has it.
+    /// Returns whether the set may have `hash`: surely, if it has it.
     #[inline]
     pub(crate) fn may_have(&self, hash: u64) -> bool {
         let (word, bit) = self.place(hash);

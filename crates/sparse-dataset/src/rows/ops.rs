@@ -105,7 +105,7 @@ impl Unused {
         }
     }
 
-    /// How many rows before `row` are left.
+    /// Returns how many rows before `row` are left.
     fn rank(&self, row: u64) -> u64 {
         let (mut i, mut sum) = (row as usize, 0);
         while i > 0 {
@@ -115,7 +115,7 @@ impl Unused {
         sum
     }
 
-    /// The row that has `rank` rows before it that are left.
+    /// Returns the row that has `rank` rows before it that are left.
     fn row(&self, mut rank: u64) -> u64 {
         let mut at = 0usize;
         let mut step = self.used.len().next_power_of_two();
@@ -132,7 +132,7 @@ impl Unused {
     }
 }
 
-/// Code the runs that make up `rows` rows, which refer to a base of `base_rows`. A decoder ignores
+/// Codes the runs that make up `rows` rows, which refer to a base of `base_rows`. A decoder ignores
 /// `ops`.
 ///
 /// # Errors
@@ -205,7 +205,7 @@ pub(crate) fn code_ops<C: Coder>(
     Ok(out)
 }
 
-/// Code the first row of a run: where the last one ended, near that, or anywhere.
+/// Codes the first row of a run: where the last one ended, near that, or anywhere.
 fn jump<C: Coder>(
     model: &mut Model,
     coder: &mut C,

@@ -25,7 +25,7 @@ fn unpack(number: u64) -> Origin {
 }
 
 impl Origins {
-    /// Rows that all are new.
+    /// Returns the rows that all are new.
     ///
     /// # Errors
     /// `Io` when a temporary file cannot be written.
@@ -33,17 +33,17 @@ impl Origins {
         Ok(Origins(Numbers::new(rows, pack(Origin::New), spill)?))
     }
 
-    /// How many rows there are.
+    /// Returns how many rows there are.
     pub(crate) fn len(&self) -> u64 {
         self.0.len()
     }
 
-    /// Read them, best in order.
+    /// Reads them, best in order.
     pub(crate) fn reader(&self) -> OriginReader<'_> {
         OriginReader(self.0.reader())
     }
 
-    /// Read and change them, best in order.
+    /// Reads and changes them, best in order.
     pub(crate) fn cursor(&mut self) -> OriginCursor<'_> {
         OriginCursor(self.0.cursor())
     }
@@ -56,7 +56,7 @@ impl Origins {
         Ok(self.0.range(from, to)?.into_iter().map(unpack).collect())
     }
 
-    /// Call `f` with each row and its origin.
+    /// Calls `f` with each row and its origin.
     ///
     /// # Errors
     /// `Io`.
@@ -68,7 +68,7 @@ impl Origins {
         Ok(())
     }
 
-    /// How many there are of which `is` holds.
+    /// Returns how many there are of which `is` holds.
     ///
     /// # Errors
     /// `Io`.
@@ -112,7 +112,7 @@ pub(crate) fn spread(all: u64, n: usize) -> Vec<u64> {
 pub(crate) struct OriginReader<'a>(Reader<'a>);
 
 impl OriginReader<'_> {
-    /// The origin of row `i`.
+    /// Returns the origin of row `i`.
     ///
     /// # Errors
     /// `InvalidArgument` when there is no such row, `Io`.
@@ -125,12 +125,12 @@ impl OriginReader<'_> {
 pub(crate) struct OriginCursor<'a>(Cursor<'a>);
 
 impl OriginCursor<'_> {
-    /// How many rows there are.
+    /// Returns how many rows there are.
     pub(crate) fn len(&self) -> u64 {
         self.0.len()
     }
 
-    /// The origin of row `i`.
+    /// Returns the origin of row `i`.
     ///
     /// # Errors
     /// `InvalidArgument` when there is no such row, `Io`.
@@ -146,7 +146,7 @@ impl OriginCursor<'_> {
         self.0.set(i, pack(origin))
     }
 
-    /// Write down what was changed.
+    /// Writes down what was changed.
     ///
     /// # Errors
     /// `Io`.

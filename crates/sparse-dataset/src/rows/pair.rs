@@ -21,7 +21,7 @@ pub(super) const ROWS_AT_ONCE: u64 = 400_000;
 pub(super) const LONG: usize = 24;
 
 impl Similar<'_> {
-    /// Bytes of an average cell of a column of the derivative.
+    /// Returns the bytes of an average cell of a column of the derivative.
     pub(super) fn mean_len(&self, column: usize) -> Result<f64> {
         if self.derivative.blocks() == 0 {
             return Ok(0.0);

@@ -29,7 +29,7 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// The cell in column `c` of the place; `None` if it is null.
+    /// Returns the cell in column `c` of the place; `None` if it is null.
     pub(super) fn get(&self, c: usize) -> Option<&'a [u8]> {
         match self.place {
             Some((columns, row)) => {
@@ -57,7 +57,7 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// A row.
+    /// Returns a row.
     ///
     /// # Errors
     /// `InvalidArgument` when there is none, `Io`.

@@ -52,7 +52,7 @@ impl Cells {
         Ok(Cells { numbers, counts, rows: found })
     }
 
-    /// The rows that have a cell; none if there are too many.
+    /// Returns the rows that have a cell; none if there are too many.
     fn of(&self, hash: u64) -> &[(u32, u32)] {
         let Some(&n) = self.numbers.get(&hash) else { return &[] };
         let count = self.counts.get(n as usize).copied().unwrap_or(0) as usize;
@@ -64,7 +64,7 @@ impl Cells {
     }
 }
 
-/// Give the (ascending) rows the row of the base that shares most with them, if it shares enough.
+/// Gives the (ascending) rows the row of the base that shares most with them, if it shares enough.
 pub(super) fn match_cells(
     s: &Similar<'_>,
     rows: &[u64],
@@ -109,7 +109,7 @@ pub(super) fn match_cells(
     })
 }
 
-/// Call `f` with each of the (ascending) rows and the hashes of its cells in some columns.
+/// Calls `f` with each of the (ascending) rows and the hashes of its cells in some columns.
 fn each_row(
     store: &Store,
     columns: &[usize],

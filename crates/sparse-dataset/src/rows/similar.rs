@@ -12,7 +12,7 @@ use sparse_core::Result;
 /// looked for.
 const WORTHWHILE: u64 = 100;
 
-/// Find counterparts for rows that have none.
+/// Finds counterparts for rows that have none.
 ///
 /// # Errors
 /// `Cancelled`; `Io` from the stores.
@@ -39,7 +39,7 @@ fn row_of(origin: Origin) -> Option<u64> {
     }
 }
 
-/// Whether two texts have hardly a word in common.
+/// Returns whether two texts have hardly a word in common.
 fn hopeless(a: &[u8], b: &[u8]) -> bool {
     let words = |text: &[u8], f: &mut dyn FnMut(usize)| {
         for word in text.split(|c| !c.is_ascii_alphanumeric() && *c < 0x80).filter(|w| w.len() >= 3)
@@ -59,7 +59,7 @@ fn hopeless(a: &[u8], b: &[u8]) -> bool {
 }
 
 impl Similar<'_> {
-    /// Look for the new rows, so many at once that an index takes no more than the budget at
+    /// Looks for the new rows, so many at once that an index takes no more than the budget at
     /// `memory` bytes a row. Each time it is rows from everywhere: if hardly one of them is found,
     /// the others are not looked for.
     fn in_parts(
@@ -119,7 +119,7 @@ impl Similar<'_> {
         same * 10 >= all * 4
     }
 
-    /// Rows of both tables, in the columns that correspond.
+    /// Returns rows of both tables, in the columns that correspond.
     fn places(&self) -> (Place<'_>, Place<'_>) {
         let d = Place::new(self.derivative, self.pairs.iter().map(|p| p.0));
         (d, Place::new(self.base, self.pairs.iter().map(|p| p.1)))

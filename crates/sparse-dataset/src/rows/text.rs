@@ -52,7 +52,8 @@ pub(super) fn memory_of_a_row(s: &Similar<'_>) -> Result<usize> {
     Ok(if memory == 0 { 0 } else { memory + 24 + BEST * (1 + COUNTED) })
 }
 
-/// How many threads search for this many rows: more than [`COUNTED`] if the budget has room.
+/// Returns how many threads search for this many rows: more than [`COUNTED`] if the budget has
+/// room.
 fn searchers(s: &Similar<'_>, rows: usize) -> Result<usize> {
     let spare = s.budget.saturating_sub(rows.saturating_mul(memory_of_a_row(s)?));
     Ok(s.workers.executor.width().clamp(1, COUNTED + spare / (BEST * rows.max(1))))
@@ -68,7 +69,7 @@ fn in_parts<R: Sync, T: Send>(
     executor.try_map(parts.len(), |i| f(parts[i]))
 }
 
-/// Which rows of the base have a counterpart, one bit each; empty if all are searched.
+/// Returns which rows of the base have a counterpart, one bit each; empty if all are searched.
 fn claimed(s: &Similar<'_>, origins: &mut OriginCursor<'_>) -> Result<Vec<u64>> {
     let mut out = Vec::new();
     if s.base.blocks() > 0 && s.base.block(0)?.bytes() as u64 * s.base.blocks() as u64 > ALL_TEXT {
@@ -101,7 +102,7 @@ impl Shingled {
         Shingled { entries, filter }
     }
 
-    /// What is known of a shingle of column `column`.
+    /// Returns what is known of a shingle of column `column`.
     fn key(shingle: u64, column: usize) -> u64 {
         mix(shingle, column as u64) >> ROW_BITS << ROW_BITS
     }
@@ -111,7 +112,7 @@ impl Shingled {
         (entry >> ROW_BITS << ROW_BITS).rotate_right(ROW_BITS - 8)
     }
 
-    /// Rows that have a shingle, so many of them as are remembered.
+    /// Returns the rows that have a shingle, so many of them as are remembered.
     fn rows(&self, key: u64) -> impl Iterator<Item = u32> {
         let found = self.filter.may_have(Shingled::spread(key));
         let start =
@@ -125,7 +126,7 @@ impl Shingled {
 /// Rows that a thread takes at once.
 const PART: usize = 1 << 12;
 
-/// Give the (ascending) rows the row of the base that has most in common with them, if it has
+/// Gives the (ascending) rows the row of the base that has most in common with them, if it has
 /// enough.
 pub(super) fn match_text(
     s: &Similar<'_>,
@@ -225,7 +226,7 @@ pub(super) fn match_text(
     Ok(())
 }
 
-/// The smallest hashes of runs of three tokens.
+/// Returns the smallest hashes of runs of three tokens.
 fn shingles(text: &[u8]) -> Vec<u64> {
     // Long texts are known by their beginning.
     let text = text.get(..4096).unwrap_or(text);

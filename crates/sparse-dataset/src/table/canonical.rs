@@ -8,8 +8,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 /// Tells a null from all cells.
 const NULL_HASH: u64 = 0x6e75_6c6c_6365_6c6c;
 
-/// The hash of a cell: equal cells of columns of one kind have equal hashes. Only a hint; cells are
-/// compared before they are believed.
+/// Returns the hash of a cell: equal cells of columns of one kind have equal hashes. Only a hint;
+/// cells are compared before they are believed.
 #[inline]
 pub(crate) fn cell_hash(cell: Option<&[u8]>) -> u64 {
     cell.map_or(NULL_HASH, |c| xxh3_64_with_seed(c, 0))

@@ -60,7 +60,7 @@ fn read_int(kind: (u8, bool), text: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// The shortest decimal that leads back to the same bits, if one does.
+/// Returns the shortest decimal that leads back to the same bits, if one does.
 fn write_float(width: u8, cell: &[u8], out: &mut Form) -> Option<()> {
     macro_rules! write_as {
         ($t:ty) => {{
@@ -92,7 +92,7 @@ fn read_float(width: u8, text: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// Write the text of `cell` to `out`, which is cleared first.
+/// Writes the text of `cell` to `out`, which is cleared first.
 pub(crate) fn to_form(kind: Kind, cell: &[u8], out: &mut Form) {
     out.clear();
     let written = match kind {
@@ -118,7 +118,7 @@ pub(crate) fn to_form(kind: Kind, cell: &[u8], out: &mut Form) {
     }
 }
 
-/// The cell that `form` is the text of.
+/// Returns the cell that `form` is the text of.
 ///
 /// # Errors
 /// `Corrupt` when it is none of this kind.

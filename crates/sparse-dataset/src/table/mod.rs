@@ -41,7 +41,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Bytes of every cell; `None` if cells differ in length.
+    /// Returns the bytes of every cell; `None` if cells differ in length.
     pub(crate) fn width(self) -> Option<usize> {
         match self {
             Kind::Bool => Some(1),
@@ -74,7 +74,7 @@ impl Column {
         Column { kind, data: Vec::new(), ends: Vec::new(), nulls: Vec::new(), rows: 0 }
     }
 
-    /// A column of cells that are laid out already.
+    /// Returns a column of cells that are laid out already.
     ///
     /// # Errors
     /// `InvalidArgument` when the parts do not fit together.
@@ -103,7 +103,7 @@ impl Column {
         self.rows
     }
 
-    /// Where row `i` lies in the data.
+    /// Returns where row `i` lies in the data.
     fn span(&self, i: usize) -> (usize, usize) {
         match self.kind.width() {
             Some(w) => (i * w, (i + 1) * w),
@@ -125,7 +125,7 @@ impl Column {
         self.data.get(start..end)
     }
 
-    /// Append a cell. `None` is null.
+    /// Appends a cell. `None` is null.
     ///
     /// # Errors
     /// `Corrupt` when the width is wrong, `LimitExceeded` when the column becomes too long.
@@ -193,7 +193,7 @@ impl Column {
         self.rows += 1;
     }
 
-    /// Append rows `start..start + len` of another column of the same kind.
+    /// Appends rows `start..start + len` of another column of the same kind.
     ///
     /// # Errors
     /// `Corrupt` when there are not so many rows, or the kinds differ; `LimitExceeded`.
@@ -226,7 +226,7 @@ impl Column {
         Ok(())
     }
 
-    /// Remove all rows.
+    /// Removes all rows.
     pub(crate) fn clear(&mut self) {
         self.data.clear();
         self.ends.clear();
@@ -252,7 +252,7 @@ impl Block {
         Block { rows: 0, columns: kinds.into_iter().map(Column::new).collect() }
     }
 
-    /// Append rows `start..start + len` of a block of the same kinds.
+    /// Appends rows `start..start + len` of a block of the same kinds.
     ///
     /// # Errors
     /// As [`Column::extend`].

@@ -53,7 +53,7 @@ impl<R: BufRead> Read for Rewritten<R> {
     }
 }
 
-/// The bytes that were taken since `start`.
+/// Returns the bytes that were taken since `start`.
 fn since<'a>(text: &Text<'a>, start: usize) -> &'a [u8] {
     text.bytes.get(start..text.at).unwrap_or_default()
 }

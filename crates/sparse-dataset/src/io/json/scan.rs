@@ -115,7 +115,7 @@ pub(super) fn objects(
     }
 }
 
-/// An error with its line and column.
+/// Returns an error with its line and column.
 fn refused(text: &[u8], first: u64, fault: &Fault) -> Error {
     let before = text.get(..fault.at.min(text.len())).unwrap_or_default();
     let line = first + before.iter().filter(|&&b| b == b'\n').count() as u64;

@@ -72,7 +72,7 @@ struct Key {
 }
 
 impl Object {
-    /// The number of a key, and whether it is new; new ones come behind `previous`.
+    /// Returns the number of a key, and whether it is new; new ones come behind `previous`.
     fn find(&mut self, name: &str, previous: Option<usize>) -> usize {
         let next = previous.map_or(0, |p| self.rank.get(p).map_or(0, |r| r + 1));
         if let Some(&guess) = self.order.get(next)
@@ -224,7 +224,7 @@ impl Shape {
         }
     }
 
-    /// Whether values here are kept as text.
+    /// Returns whether values here are kept as text.
     pub(super) fn is_raw(&self) -> bool {
         let has = |flag: u16| self.flags & flag != 0;
         let kinds =
@@ -237,7 +237,7 @@ impl Shape {
             || (has(OBJECT) && (keys == 0 || keys > MAX_KEYS))
     }
 
-    /// Whether values here or below are kept as text.
+    /// Returns whether values here or below are kept as text.
     pub(crate) fn has_raw(&self) -> bool {
         self.is_raw()
             || self.items.as_ref().is_some_and(|i| i.has_raw())
@@ -271,12 +271,13 @@ impl Shape {
         keys.map(|k| Field::new(&k.name, k.shape.data_type(), true)).collect()
     }
 
-    /// The schema of lines of this shape.
+    /// Returns the schema of lines of this shape.
     pub(crate) fn schema(&self) -> Schema {
         Schema::new(self.fields())
     }
 
-    /// The keys of all lines in the order of those of one file, and then those that it lacks.
+    /// Returns the keys of all lines in the order of those of one file, and then those that it
+    /// lacks.
     pub(crate) fn order_of(&self, file: &Shape) -> Vec<&str> {
         let own = file.object.iter().flat_map(|o| o.in_order());
         let own = own
@@ -286,7 +287,7 @@ impl Shape {
         own.chain(rest.filter(|name| file.key(name).is_none())).collect()
     }
 
-    /// What the writer must know of the keys of a file, in the order of
+    /// Returns what the writer must know of the keys of a file, in the order of
     /// [`order_of`](Self::order_of).
     pub(crate) fn keys_of(&self, file: &Shape) -> Vec<u8> {
         let mut out = Vec::new();
@@ -319,12 +320,12 @@ impl Shape {
         }
     }
 
-    /// The shape of the items of lists here.
+    /// Returns the shape of the items of lists here.
     pub(super) fn items(&self) -> Option<&Shape> {
         self.items.as_deref()
     }
 
-    /// The shape of the values of a key of objects here.
+    /// Returns the shape of the values of a key of objects here.
     pub(super) fn key(&self, name: &str) -> Option<&Shape> {
         let object = self.object.as_ref()?;
         object.keys.get(*object.by_name.get(name)?).map(|k| &k.shape)

@@ -242,7 +242,7 @@ impl<'a> Text<'a> {
         Ok(())
     }
 
-    /// What a string says.
+    /// Returns what a string says.
     pub(super) fn content(&self, quoted: &Quoted) -> Cow<'a, str> {
         let bytes = self.bytes.get(quoted.inside.clone()).unwrap_or_default();
         let text = std::str::from_utf8(bytes).unwrap_or_default();
