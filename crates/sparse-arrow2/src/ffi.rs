@@ -52,7 +52,7 @@ fn passes(data_type: &Known) -> bool {
     }
 }
 
-/// arrow2 gives up by panics here and there.
+/// Runs code of arrow2, which gives up by panics here and there.
 fn without_panic<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(refused(name, "arrow2 gave up")))
 }

@@ -55,7 +55,7 @@ use std::sync::Arc;
 /// The columns of some rows.
 pub type Batch = Chunk<Box<dyn Array>>;
 
-/// arrow-rs' schema for arrow2's, metadata included.
+/// Returns arrow-rs' schema for arrow2's, metadata included.
 ///
 /// # Errors
 /// `InvalidInput` for a type that arrow-rs does not know.
@@ -65,7 +65,7 @@ pub fn schema_to_arrow(schema: &Schema) -> Result<arrow_schema::Schema> {
     Ok(arrow_schema::Schema::new_with_metadata(fields, metadata))
 }
 
-/// arrow2's schema for arrow-rs', metadata included.
+/// Returns arrow2's schema for arrow-rs', metadata included.
 ///
 /// # Errors
 /// `InvalidInput` for a type that arrow2 does not know.
@@ -76,8 +76,10 @@ pub fn schema_from_arrow(schema: &arrow_schema::Schema) -> Result<Schema> {
     Ok(Schema { fields, metadata })
 }
 
-/// Returns an arrow-rs record batch of a batch of arrow2, whose columns are those of `schema`.
-/// Buffers are shared, but for those of structs and fixed-size lists.
+/// Returns an arrow-rs record batch of a batch of arrow2.
+///
+/// Its columns are those of `schema`. Buffers are shared, but for those of structs and fixed-size
+/// lists.
 ///
 /// # Errors
 /// `InvalidInput` when the columns do not fit the schema or do not pass.
@@ -169,8 +171,9 @@ impl Stored {
     }
 }
 
-/// Returns rows `rows` of a split of what base and delta restore, as batches of arrow2: one for
-/// each row group, or the part of it that is asked for.
+/// Returns rows of a split of what base and delta restore, as batches of arrow2.
+///
+/// One for each row group, or the part of it that is asked for.
 ///
 /// # Errors
 /// As [`DeltaDataset::batches`]; the items, as reading them, and `InvalidInput` for a type that

@@ -32,7 +32,7 @@ impl SourceBackend {
         &*self.source
     }
 
-    /// Index and entry of the tensor called `name`.
+    /// Returns index and entry of the tensor called `name`.
     pub(crate) fn find(&self, name: &str) -> Result<(usize, &TensorEntry)> {
         let found = self.source.find(name).and_then(|i| Some((i, self.source.tensors().get(i)?)));
         found.ok_or_else(|| Error::CannotFindTensor { path: name.to_owned() }.bt())
@@ -52,7 +52,7 @@ impl SourceBackend {
     }
 }
 
-/// That `tensor`, called `name`, has the shape that the model wants.
+/// Checks that `tensor`, called `name`, has the shape that the model wants.
 pub(crate) fn check_shape(tensor: Tensor, expected: Shape, name: &str) -> Result<Tensor> {
     if *tensor.shape() == expected {
         return Ok(tensor);
@@ -75,8 +75,9 @@ impl SimpleBackend for SourceBackend {
     }
 }
 
-/// Returns a `VarBuilder` whose tensors, cast to `dtype`, come from `source`, each when it is asked
-/// for.
+/// Returns a `VarBuilder` whose tensors come from `source`, cast to `dtype`.
+///
+/// Each when it is asked for.
 pub fn var_builder(
     source: Arc<dyn TensorSource>,
     dtype: DType,
@@ -85,9 +86,10 @@ pub fn var_builder(
     VarBuilder::from_backend(Box::new(SourceBackend::new(source)), dtype, device.clone())
 }
 
-/// Returns the tensors called `names`, in the types in which they are stored, read all at once: in
-/// parallel where the source has threads. The result is itself a backend, see
-/// `VarBuilder::from_tensors`.
+/// Returns the tensors called `names`, in the types in which they are stored.
+///
+/// They are read all at once: in parallel where the source has threads. The result is itself a
+/// backend, see `VarBuilder::from_tensors`.
 ///
 /// # Errors
 /// `CannotFindTensor`, an element type that candle does not know, and what the source reports.

@@ -44,7 +44,7 @@ impl Buffer {
         })
     }
 
-    /// Its bytes.
+    /// Returns its bytes.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         match self {
             Buffer::U8(v) | Buffer::Other(_, v) => v,

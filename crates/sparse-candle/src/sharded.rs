@@ -25,8 +25,9 @@ impl ShardedBackend {
     }
 }
 
-/// Returns a `VarBuilder` whose tensors, cast to `dtype`, are parts of those of `source`:
-/// `get_with_hints(shape, name, shard)`.
+/// Returns a `VarBuilder` whose tensors are parts of those of `source`.
+///
+/// Cast to `dtype`: `get_with_hints(shape, name, shard)`.
 pub fn sharded_var_builder(
     source: Arc<dyn TensorSource>,
     dtype: DType,

@@ -98,7 +98,7 @@ impl Failure {
         }
     }
 
-    /// One sentence: where, what, and what to do about it.
+    /// Returns one sentence: where, what, and what to do about it.
     pub(crate) fn sentence(&self) -> String {
         match self {
             Failure::Usage(message) | Failure::Fault(message) => plain(message).into_owned(),
@@ -116,7 +116,7 @@ impl Failure {
         }
     }
 
-    /// For JSON.
+    /// Returns the failure for JSON.
     pub(crate) fn json(&self) -> ErrorJson<'_> {
         let error = match self {
             Failure::Sparse(error) => Some(error),

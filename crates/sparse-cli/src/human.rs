@@ -42,7 +42,7 @@ pub(crate) fn duration(time: Duration) -> String {
     }
 }
 
-/// How fast `n` bytes were handled in `time`: `812 MB/s`.
+/// Shows how fast `n` bytes were handled in `time`: `812 MB/s`.
 pub(crate) fn rate(n: u64, time: Duration) -> String {
     format!("{}/s", bytes(per_second(n, time).round() as u64))
 }
@@ -52,7 +52,7 @@ pub(crate) fn per_second(n: u64, time: Duration) -> f64 {
     n as f64 / time.as_secs_f64().max(1e-6)
 }
 
-/// How often `stored` fits into `size`, `None` where that says nothing.
+/// Returns how often `stored` fits into `size`; `None` where that says nothing.
 pub(crate) fn ratio(size: u64, stored: u64) -> Option<f64> {
     (stored > 0).then(|| size as f64 / stored as f64)
 }
@@ -66,7 +66,7 @@ pub(crate) fn ratio_text(ratio: Option<f64>) -> String {
     }
 }
 
-/// `1 tensor`, `2 tensors`.
+/// Shows a number of things: `1 tensor`, `2 tensors`.
 pub(crate) fn count(n: u64, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }

@@ -23,7 +23,9 @@ struct Phase {
 }
 
 impl Progress {
-    /// `bars` for a terminal (elsewhere there are none in any case), `lines` for `-v`.
+    /// Creates the progress of a command.
+    ///
+    /// `bars` is for a terminal (elsewhere there are none in any case), `lines` for `-v`.
     pub(crate) fn new(bars: bool, lines: bool) -> Progress {
         // Draws nothing where standard error is no terminal.
         let target = if bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };

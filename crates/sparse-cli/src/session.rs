@@ -68,7 +68,7 @@ impl Session {
         self.pool.current_num_threads()
     }
 
-    /// Cancelled by a signal.
+    /// Returns the token that a signal cancels.
     pub(crate) fn cancel_token(&self) -> CancelToken {
         self.signals.token()
     }

@@ -61,7 +61,9 @@ pub fn decoders() -> Registry {
     registry
 }
 
-/// Decodes a [packed tensor](crate::packed) of any codec of this build to type, shape and bytes.
+/// Decodes a [packed tensor](crate::packed) to type, shape and bytes.
+///
+/// Of any codec of this build.
 ///
 /// # Errors
 /// As [`packed::decompress_bytes_with`], and `CodecDisabled`.

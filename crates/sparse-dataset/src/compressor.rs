@@ -66,15 +66,18 @@ impl<'a> Compressor<'a> {
         self
     }
 
-    /// Sets the number of the target's rows in a row group, which is what is decoded to reach one
-    /// of its rows: at most this many, and about 16 MB, or less with little memory. 65,536 by
-    /// default.
+    /// Sets the largest number of the target's rows in a row group.
+    ///
+    /// A row group is decoded to reach one of its rows. It has about 16 MB at most, or less with
+    /// little memory. 65,536 rows by default.
     pub fn group_rows(mut self, rows: usize) -> Self {
         self.settings.group_rows = rows;
         self
     }
 
-    /// Sets whether the very bytes of the target's files come back, not only their rows.
+    /// Sets whether the very bytes of the target's files come back.
+    ///
+    /// And not only their rows.
     ///
     /// Costs little where files are text or hardly changed; Parquet files that were written anew
     /// can cost as much as they are large.
@@ -90,8 +93,10 @@ impl<'a> Compressor<'a> {
         self
     }
 
-    /// Sets whether a delta is restored before it counts as made, by the code that restores it:
-    /// each row group when it is coded, then what the file holds. It is by default.
+    /// Sets whether a delta is restored before it counts as made.
+    ///
+    /// It is by default, by the code that restores it: each row group when it is coded, then what
+    /// the file holds.
     pub fn proof(mut self, wanted: bool) -> Self {
         self.settings.proof = wanted;
         self
@@ -105,8 +110,10 @@ impl<'a> Compressor<'a> {
 
     common_setters!();
 
-    /// Writes the delta to the file `out`, which appears complete or not at all, and not before it
-    /// was opened and read as a reader does, unless there is no [`proof`](Self::proof).
+    /// Writes the delta to the file `out`, which appears complete or not at all.
+    ///
+    /// And not before it was opened and read as a reader does, unless there is no
+    /// [`proof`](Self::proof).
     ///
     /// # Errors
     /// As [`write_to`](Self::write_to); `AlreadyExists` when `out` exists and must not be replaced;

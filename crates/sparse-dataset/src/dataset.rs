@@ -36,8 +36,10 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens a Parquet, Arrow IPC, JSON Lines or CSV file, or a folder with such files, in which
-    /// the names of files and folders tell splits apart, as on the Hugging Face Hub.
+    /// Opens a data file, or a folder with data files.
+    ///
+    /// They are Parquet, Arrow IPC, JSON Lines or CSV. In a folder, the names of files and folders
+    /// tell splits apart, as on the Hugging Face Hub.
     ///
     /// # Errors
     /// `NotFound`; `InvalidInput` when there is no data file, one is malformed, files of a split
@@ -346,7 +348,7 @@ impl Filler {
 mod tests {
     use super::*;
 
-    /// A delta that says of a file that it was a folder restores a folder.
+    /// Restores a folder from a delta that says of a file that it was a folder.
     #[test]
     fn nobody_guesses_whether_a_dataset_is_a_single_file() {
         let dir = tempfile::tempdir().unwrap();

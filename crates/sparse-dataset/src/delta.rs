@@ -144,7 +144,9 @@ impl DatasetDelta {
         self.manifest.splits.iter().map(|s| s.groups.len()).sum()
     }
 
-    /// Returns whether the very bytes of the dataset's files come back, not only their rows.
+    /// Returns whether the very bytes of the dataset's files come back.
+    ///
+    /// And not only their rows.
     pub fn is_exact(&self) -> bool {
         self.manifest.all_exact
     }
@@ -167,8 +169,9 @@ impl DatasetDelta {
         carried.map(|bytes| ContentHash::from_bytes(bytes)).transpose()
     }
 
-    /// Returns whether the file at `path` is a delta of a dataset (and not of a model, or no delta
-    /// at all).
+    /// Returns whether the file at `path` is a delta of a dataset.
+    ///
+    /// And not of a model, or no delta at all.
     pub fn is_one(path: impl AsRef<Path>, limits: &Limits) -> bool {
         let open = || Reader::open(FileSource::new(open_file(path).ok()?).ok()?, limits).ok();
         open().is_some_and(|r| r.index().attributes.contains_key(&ATTRIBUTE))
@@ -564,8 +567,9 @@ impl RecordBatchReader for Batches<'_> {
     }
 }
 
-/// Returns the error inside one that passed through Arrow, as those of [`Batches`] do; any other
-/// becomes `Corrupt`.
+/// Returns the error inside one that passed through Arrow.
+///
+/// As those of [`Batches`] do; any other becomes `Corrupt`.
 pub fn from_arrow(error: ArrowError) -> Error {
     match error {
         ArrowError::ExternalError(e) => match e.downcast::<Error>() {

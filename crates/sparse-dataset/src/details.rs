@@ -214,7 +214,9 @@ fn same_names(a: &DataType, b: &DataType) -> bool {
     }
 }
 
-/// The details of the files of all splits, as bytes; none if there is nothing to say.
+/// Writes the details of the files of all splits.
+///
+/// No bytes if there is nothing to say.
 ///
 /// # Errors
 /// `LimitExceeded` when they are too long.
@@ -369,6 +371,8 @@ impl StoredDetails {
         }
     }
 
+    /// Reads what [`write`](Self::write) wrote.
+    ///
     /// # Errors
     /// `Corrupt`, `Truncated`; `LimitExceeded` for details that are too long.
     pub(crate) fn read(form: u8, input: &mut Input<'_>) -> Result<StoredDetails> {

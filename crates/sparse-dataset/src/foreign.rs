@@ -15,7 +15,7 @@ thread_local! {
     static OPEN: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Tells whether the calling thread runs code whose panics this crate turns into errors.
+/// Tells whether this thread runs code whose panics become errors here.
 ///
 /// A library must not replace the panic hook of its program, so the text of a caught panic still
 /// goes to standard error by default. A program that wants it silent installs a hook that asks this
@@ -69,7 +69,9 @@ fn panicked(kind: ErrorKind, what: &str, panic: &(dyn Any + Send)) -> Error {
 /// Stack of a thread for code that recurses on deep types, in bytes.
 const DEEP_STACK: usize = 16 << 20;
 
-/// Like [`guard`], on a thread with a stack of 16 MiB, which ends before this returns.
+/// Runs code as [`guard`] does, on a thread with a stack of 16 MiB.
+///
+/// The thread ends before this returns.
 ///
 /// The code of the parquet crate that begins the columns of a row group takes 40 KiB of stack for
 /// each level of nesting where it is built without optimisation: [`crate::limits::MAX_DEPTH`]

@@ -226,7 +226,7 @@ impl RowGroups {
         self.decode_by(&case.plan, &case.learned, coded, rows, allowance)
     }
 
-    /// As [`decode`](Self::decode), by any plan.
+    /// Decodes as [`decode`](Self::decode) does, by any plan.
     ///
     /// # Errors
     /// As restoring.

@@ -52,6 +52,8 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// Refuses a schema of too many fields.
+    ///
     /// # Errors
     /// `LimitExceeded`.
     pub(crate) fn fields(&mut self, n: usize) -> Result<()> {
@@ -59,6 +61,8 @@ impl Tally {
         check_count("fields of a dataset", self.fields, MAX_FIELDS)
     }
 
+    /// Refuses too many pairs.
+    ///
     /// # Errors
     /// `LimitExceeded`.
     pub(crate) fn pairs(&mut self, n: usize) -> Result<()> {

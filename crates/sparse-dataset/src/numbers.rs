@@ -69,7 +69,7 @@ impl Numbers {
         Cursor { numbers: self, chunk: Chunk::default(), changed: false }
     }
 
-    /// Numbers `from..to`.
+    /// Returns numbers `from..to`.
     ///
     /// # Errors
     /// `InvalidArgument` when there are no such numbers, `Io`.
@@ -183,7 +183,7 @@ impl Cursor<'_> {
         self.slot(i).map(|n| *n)
     }
 
-    /// Change number `i`.
+    /// Changes number `i`.
     ///
     /// # Errors
     /// As [`Reader::get`].

@@ -90,8 +90,9 @@ pub(crate) fn temporary_folder(folder: Option<&Path>) -> Result<ScratchDir> {
     ScratchDir::create(parent(folder), SCRATCH)
 }
 
-/// Removes what processes that were killed left in `folder`, or in the system's folder for
-/// temporary files.
+/// Removes what processes that were killed left in `folder`.
+///
+/// Or in the system's folder for temporary files.
 pub fn remove_leftovers(folder: Option<&Path>) {
     ScratchDir::remove_leftovers(parent(folder), SCRATCH);
 }
@@ -131,7 +132,7 @@ impl Store {
         self.blocks.len()
     }
 
-    /// First row of block `i`.
+    /// Returns the first row of block `i`.
     pub(crate) fn start(&self, i: usize) -> u64 {
         self.starts.get(i).copied().unwrap_or(0)
     }
@@ -212,7 +213,7 @@ impl Store {
         Ok(Spilled { offset, data: lens[0], ends: lens[1], nulls: lens[2], hashes: lens[3] })
     }
 
-    /// All rows are in: what was written can be read from here on.
+    /// Ends writing: what was written can be read from here on.
     ///
     /// # Errors
     /// `Io`.
@@ -232,7 +233,7 @@ impl Store {
         source.bytes_at(offset, len as usize)
     }
 
-    /// Block `i`.
+    /// Returns block `i`.
     ///
     /// # Errors
     /// `InvalidArgument` when there is none, `Io`.

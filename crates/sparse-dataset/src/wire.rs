@@ -60,8 +60,10 @@ impl<'a> Input<'a> {
             .map_err(|_| Error::corrupt("a name in the manifest is not UTF-8"))
     }
 
+    /// Checks that nothing is left.
+    ///
     /// # Errors
-    /// `Corrupt` when something is left.
+    /// `Corrupt` when something is.
     pub(crate) fn end(&self) -> Result<()> {
         if self.0.is_empty() {
             Ok(())

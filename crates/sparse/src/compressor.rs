@@ -113,8 +113,9 @@ impl<'a> Compressor<'a> {
         self
     }
 
-    /// Sets whether the delta is restored from what was written before it counts as made, as it is
-    /// by default: each chunk is decoded and each digest compared, by what
+    /// Sets whether what was written is restored before the delta counts as made.
+    ///
+    /// It is by default: each chunk is decoded and each digest compared, by what
     /// [`Verifier`](crate::Verifier) does and with the default [`Limits`].
     ///
     /// Without the proof, making a delta takes less time, and a fault of the coder, or of memory,
@@ -139,8 +140,9 @@ impl<'a> Compressor<'a> {
 
     common_setters!();
 
-    /// Writes the delta to the file `out`, which appears when it is complete and
-    /// [proved](Self::proof).
+    /// Writes the delta to the file `out`.
+    ///
+    /// It appears when it is complete and [proved](Self::proof).
     ///
     /// # Errors
     /// As [`write_to`](Self::write_to); `AlreadyExists` when `out` exists and must not be replaced,
@@ -172,8 +174,9 @@ impl<'a> Compressor<'a> {
         compress::to_stream(&self.settled()?.job(), out)
     }
 
-    /// Estimates the delta's size from a sample of about `share` of the weights (0.01 is usual), of
-    /// small models at least four million weights.
+    /// Estimates the delta's size from a sample of about `share` of the weights.
+    ///
+    /// 0.01 is usual; of small models at least four million weights are looked at.
     ///
     /// Rows are drawn by strata with a fixed seed, so that the result is the same each time. It is
     /// of a delta that loses nothing, whatever the policy.

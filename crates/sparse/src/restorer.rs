@@ -64,7 +64,7 @@ impl<'a> Restorer<'a> {
         self
     }
 
-    /// Merges an adapter also into a base whose tensors are not those that it was packaged for.
+    /// Merges an adapter also into a base that it was not packaged for.
     #[cfg(feature = "encode")]
     pub fn any_base(mut self, allowed: bool) -> Self {
         self.settings.any_base = allowed;
@@ -96,8 +96,9 @@ impl<'a> Restorer<'a> {
         restore::reconstruct(&job, out.as_ref(), self.overwrite, self.observer)
     }
 
-    /// Restores an adapter, merges it into the base, and writes that to the folder `out`; see
-    /// [`Merger`](crate::Merger).
+    /// Restores an adapter, merges it into the base, and writes the folder `out`.
+    ///
+    /// See [`Merger`](crate::Merger).
     ///
     /// The base has to have the tensors that the adapter was packaged for, unless
     /// [`any_base`](Self::any_base) says otherwise. Of a delta that does not name them, a note says
@@ -161,8 +162,9 @@ impl<'a> Verifier<'a> {
         restore::verify(&self.job(), self.observer)
     }
 
-    /// Restores the delta in memory, tensor by tensor, and measures how near it comes to
-    /// `finetuned`, the model that it was made from.
+    /// Measures how near the restored model comes to `finetuned`.
+    ///
+    /// That is the model that the delta was made from. It is restored in memory, tensor by tensor.
     ///
     /// What changes are relative to is found from the base and `finetuned` alone: the base's tensor
     /// of the name and shape of each, or the one that [matching](sparse_model::matching) finds for

@@ -145,7 +145,7 @@ pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result
     })
 }
 
-/// Verify a delta of a dataset.
+/// Verifies a delta of a dataset.
 pub(crate) fn verify(
     session: &Session,
     base: Option<PathBuf>,

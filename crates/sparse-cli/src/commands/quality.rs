@@ -9,7 +9,7 @@ use serde::Serialize;
 use sparse::{Certificate, Error, ErrorKind};
 use std::path::PathBuf;
 
-/// In words.
+/// Describes the quality in words.
 pub(super) fn sentence(c: &Certificate) -> String {
     let odd = match c.not_finite {
         0 => String::new(),

@@ -21,8 +21,9 @@ const MIN_INTERLEAVED: usize = 4096;
 /// The first byte of a block of interleaved lanes; [`bytes::pack`] writes 0 to 2.
 const INTERLEAVED: u8 = 3;
 
-/// Compresses `data` to about its order-0 entropy, and to no more than 10 bytes and one for each
-/// block of 128 KiB beside its length.
+/// Compresses `data` to about its order-0 entropy.
+///
+/// And to no more than 10 bytes and one for each block of 128 KiB beside its length.
 ///
 /// Blind to repetitions: for bytes that are drawn independently, such as planes of weights or
 /// codes of a quantiser. There is no checksum.

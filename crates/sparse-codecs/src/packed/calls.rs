@@ -35,8 +35,9 @@ pub(crate) use decode_calls;
 /// Writes `compress_bytes` for a codec's module.
 macro_rules! compress_bytes_call {
     ($codec:expr) => {
-        /// Encodes a tensor given its base, with this codec's default settings, as a
-        /// [packed tensor](crate::packed).
+        /// Encodes a tensor given its base as a [packed tensor](crate::packed).
+        ///
+        /// With this codec's default settings.
         ///
         /// # Errors
         /// As [`Packer::compress`](crate::packed::Packer::compress).
@@ -53,8 +54,9 @@ pub(crate) use compress_bytes_call;
 /// Writes `compress` and the other calls for a codec that takes vectors.
 macro_rules! codec_calls {
     ($codec:expr) => {
-        /// Encodes weights given those of a base of the same length, with this codec's default
-        /// settings, as a [packed tensor](crate::packed).
+        /// Encodes weights given those of a base as a [packed tensor](crate::packed).
+        ///
+        /// The base has the same length. The codec has its default settings.
         ///
         /// They are taken for a vector; [`Packer::shape`](crate::packed::Packer::shape) makes
         /// a matrix of them, which is often smaller.
@@ -79,8 +81,10 @@ pub(crate) use codec_calls;
 #[cfg(any(feature = "low-rank-encode", feature = "svd-encode"))]
 macro_rules! matrix_encode_calls {
     ($codec:expr) => {
-        /// Encodes a matrix of `[rows, columns]` given that of a base, row by row, with this
-        /// codec's default settings, as a [packed tensor](crate::packed).
+        /// Encodes a matrix given that of a base as a [packed tensor](crate::packed).
+        ///
+        /// The shape is `[rows, columns]`; weights are given row by row. The codec has its default
+        /// settings.
         ///
         /// # Errors
         /// As [`Packer::compress`](crate::packed::Packer::compress).

@@ -83,8 +83,9 @@ impl<'a> Packer<'a> {
         self
     }
 
-    /// Encodes `target` given `base`, a tensor of as many storage elements, whatever its shape and
-    /// type. A codec that ignores bases is given none.
+    /// Encodes `target` given `base`, a tensor of as many storage elements.
+    ///
+    /// Their shapes and types may differ. A codec that ignores bases is given none.
     ///
     /// What a codec loses is decided here: the hash in the result is of what comes back.
     ///

@@ -23,8 +23,9 @@ impl<'a> Vector<'a> {
 }
 
 impl Packer<'_> {
-    /// Sets the shape of the weights that [`compress_slice`](Self::compress_slice) is given,
-    /// outermost dimension first. By default they are a vector.
+    /// Sets the shape of the weights, outermost dimension first.
+    ///
+    /// Those that [`compress_slice`](Self::compress_slice) is given; by default they are a vector.
     ///
     /// Codecs use it: rows of a matrix have tables or steps of their own, and `svd` and `low-rank`
     /// code nothing but matrices.

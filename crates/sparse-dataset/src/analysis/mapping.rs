@@ -85,8 +85,9 @@ fn castable(a: Kind, b: Kind) -> bool {
 /// Beyond this many pairs of columns, only those of one name are compared.
 const PAIRS: usize = 1 << 16;
 
-/// For each column of the derivative, the column of the base that has its name, or one that is
-/// alike.
+/// Finds the column of the base that has a derivative column's name.
+///
+/// For each column of the derivative: the same name, or one that is alike.
 fn map_by_name(named: &Named<'_>) -> Result<Vec<Option<Mapping>>> {
     let (base, derivative) = (named.base, named.derivative);
     let mut same = HashMap::new();
@@ -115,7 +116,7 @@ fn map_by_name(named: &Named<'_>) -> Result<Vec<Option<Mapping>>> {
     named.workers.executor.try_map(kinds.len().min(derivative.names.len()), map)
 }
 
-/// For each column of the derivative, the column of the base that it corresponds to.
+/// Finds the column of the base to which each column of the derivative corresponds.
 pub(crate) fn map(named: &Named<'_>) -> Result<Vec<Option<Mapping>>> {
     let (base, derivative) = (named.base, named.derivative);
     if base.names.len().saturating_mul(derivative.names.len()) > PAIRS {

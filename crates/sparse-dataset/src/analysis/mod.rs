@@ -193,7 +193,9 @@ fn both_hashes(
     Ok((b?, d?))
 }
 
-/// Rows that were found equal must be so in all columns that are taken over now.
+/// Demotes rows that were found equal and are not.
+///
+/// They must be equal in all columns that are taken over now.
 fn demote(
     named: &Named<'_>,
     compared: &[(usize, usize)],
@@ -229,7 +231,7 @@ const MIN_MODELLED: u64 = 512 << 10;
 /// What row groups learn from, at least, in bytes.
 const MIN_PRIME: u64 = 16 << 10;
 
-/// Sizes of models, what they learn from, and what goes to the bulk.
+/// Chooses sizes of models, what they learn from, and what goes to the bulk.
 fn size(
     named: &Named<'_>,
     tuning: &Tuning,

@@ -125,7 +125,7 @@ pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> R
     Ok(())
 }
 
-/// Columns that follow from others of the same row.
+/// Returns the columns that follow from others of the same row.
 fn siblings(s: &Sample, plan: &mut Plan, value: &[f64]) {
     let n = plan.columns.len();
     let mut roots = vec![false; n];

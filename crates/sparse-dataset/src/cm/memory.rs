@@ -55,7 +55,7 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    /// In four lanes, which a processor works on at once.
+    /// Hashes contexts in four lanes, which a processor works on at once.
     #[inline]
     fn contexts(&mut self, contexts: &[u64], selector: u64) {
         let step = |h: u64, c: u64| (h.rotate_left(23) ^ c).wrapping_mul(0x9fb2_1c65_1e98_df25);

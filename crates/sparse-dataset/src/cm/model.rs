@@ -192,7 +192,7 @@ impl Model {
         self.decide(coder, contexts, selectors, bit)
     }
 
-    /// As [`bit`](Self::bit), in contexts that were noted.
+    /// Codes one decision, as [`bit`](Self::bit) does, in contexts that were noted.
     #[inline]
     pub(super) fn decide<C: Coder>(
         &mut self,

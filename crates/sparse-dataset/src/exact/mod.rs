@@ -59,6 +59,8 @@ impl ExactFile {
         }
     }
 
+    /// Reads a record off the front of `input`.
+    ///
     /// # Errors
     /// `Corrupt`, `Truncated`; `InvalidInput` for a path that leaves its folder.
     pub(crate) fn read(input: &mut Input<'_>) -> Result<ExactFile> {

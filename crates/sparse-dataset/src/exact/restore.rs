@@ -83,7 +83,7 @@ impl<'a> ExactFiles<'a> {
             .map_err(|e| if e.file().is_some() { e } else { e.in_file(file.path.clone()) })
     }
 
-    /// As [`restore`](Self::restore), seen by a watch if there is one.
+    /// Restores as [`restore`](Self::restore) does, seen by a watch if there is one.
     ///
     /// # Errors
     /// As [`restore`](Self::restore).

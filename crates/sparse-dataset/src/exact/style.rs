@@ -24,6 +24,8 @@ impl Style {
         flags.iter().enumerate().fold(0, |code, (i, &f)| code | u8::from(f) << i)
     }
 
+    /// Returns the style of a code.
+    ///
     /// # Errors
     /// `Corrupt` when the code has no meaning.
     pub(crate) fn from_code(code: u8) -> Result<Style> {

@@ -110,7 +110,7 @@ proptest! {
         decode(case, &encoded, rows, allowance);
     }
 
-    /// What Zstandard unpacks to is as little to be trusted as the rest.
+    /// Decodes random bytes: what Zstandard unpacks to is not trusted either.
     #[test]
     fn streams_of_random_bytes(bytes: Vec<u8>,
         streams in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..70),

@@ -102,8 +102,9 @@ pub(crate) struct GroupCoder<'a> {
 }
 
 impl GroupCoder<'_> {
-    /// Rows that were found equal by their hashes are compared; those that differ after all have
-    /// changes. Returns the rows of the base.
+    /// Compares rows that were found equal by their hashes.
+    ///
+    /// Those that differ after all have changes. Returns the rows of the base.
     ///
     /// # Errors
     /// `Corrupt` when origins leave the base; `Io`.
@@ -212,8 +213,9 @@ impl GroupCoder<'_> {
         self.decode_by(encoded, None, rows, len)
     }
 
-    /// As [`decode`](Self::decode), by the predictions that the encoder made, if they were kept:
-    /// see [`cm`](crate::cm).
+    /// Decodes by the predictions that the encoder made, if they were kept.
+    ///
+    /// Else as [`decode`](Self::decode); see [`cm`](crate::cm).
     ///
     /// # Errors
     /// As [`decode`](Self::decode); `Corrupt` when they were made for something else.

@@ -15,6 +15,8 @@ fn options(bytes: &[u8]) -> VerifierOptions {
     }
 }
 
+/// Reads a message.
+///
 /// # Errors
 /// `InvalidInput` when the bytes are no message, or unfold to too much.
 pub(super) fn message(bytes: &[u8]) -> Result<Message<'_>> {
@@ -26,6 +28,8 @@ pub(super) fn message(bytes: &[u8]) -> Result<Message<'_>> {
     })
 }
 
+/// Reads a footer.
+///
 /// # Errors
 /// `InvalidInput` when the bytes are no footer, or unfold to too much.
 pub(super) fn footer(bytes: &[u8]) -> Result<Footer<'_>> {
@@ -37,7 +41,7 @@ pub(super) fn footer(bytes: &[u8]) -> Result<Footer<'_>> {
     })
 }
 
-/// The verifier tells in several lines how it came to a place.
+/// Keeps the first line of what the verifier says about a place.
 fn one_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default().trim_end_matches('.')
 }

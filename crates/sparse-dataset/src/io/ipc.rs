@@ -155,7 +155,7 @@ impl Checked<'_> {
         Ok(())
     }
 
-    /// Each compressed buffer begins with its length.
+    /// Checks compressed buffers, each of which begins with its length.
     fn compressed(&mut self, message: &Message<'_>, body: u64, end: u64) -> Result<()> {
         let batch = match message.header_type() {
             MessageHeader::DictionaryBatch => {

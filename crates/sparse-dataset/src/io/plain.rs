@@ -32,6 +32,8 @@ enum Inner<W: Write + Send> {
 }
 
 impl<W: Write + Send> Plain<W> {
+    /// Begins a file.
+    ///
     /// # Errors
     /// `Io`; `InvalidArgument` when the format cannot hold the schema.
     pub(super) fn new(out: W, format: Format, schema: &SchemaRef, how: &How<'_>) -> Result<Self> {
@@ -79,6 +81,8 @@ impl<W: Write + Send> Plain<W> {
         Ok(Plain { inner, format })
     }
 
+    /// Writes a batch.
+    ///
     /// # Errors
     /// `Io`; `InvalidArgument` when the format cannot hold the values.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -101,6 +105,8 @@ impl<W: Write + Send> Plain<W> {
         })
     }
 
+    /// Ends the file.
+    ///
     /// # Errors
     /// `Io`; `InvalidArgument` when the format cannot hold the values.
     pub(super) fn finish(self) -> Result<()> {

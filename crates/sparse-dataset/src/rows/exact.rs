@@ -11,8 +11,7 @@ pub(crate) const NONE: u64 = u64::MAX;
 /// Memory of one entry while a part of the base's rows is looked up, in bytes.
 const ENTRY: u64 = 16;
 
-/// For each row of the derivative, by the hash of its cells, a row of the base with the same hash,
-/// or [`NONE`].
+/// Finds a row of the base that is equal to each row of the derivative, by hashes.
 ///
 /// Where there are several, the successor of the row before is preferred, so that runs stay long;
 /// then the predecessor of the row after. Equal hashes are believed to be equal rows here: the

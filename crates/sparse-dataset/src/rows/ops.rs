@@ -35,7 +35,7 @@ impl Op {
         }
     }
 
-    /// First row of the base, if there is one.
+    /// Returns the first row of the base, if there is one.
     pub(crate) fn start(self) -> Option<u64> {
         match self {
             Op::Copy { start, .. } | Op::Edit { start, .. } => Some(start),
@@ -52,7 +52,7 @@ impl Op {
     }
 }
 
-/// Join origins to runs.
+/// Joins origins to runs.
 pub(crate) fn ops_of(origins: &[Origin]) -> Vec<Op> {
     let mut ops: Vec<Op> = Vec::new();
     for &origin in origins {

@@ -48,7 +48,7 @@ impl Origins {
         OriginCursor(self.0.cursor())
     }
 
-    /// Those of rows `from..to`.
+    /// Returns those of rows `from..to`.
     ///
     /// # Errors
     /// `InvalidArgument` when there are no such rows, `Io`.
@@ -78,7 +78,7 @@ impl Origins {
         Ok(n)
     }
 
-    /// At most `n` of the rows of which `is` holds, evenly spread.
+    /// Returns at most `n` of the rows of which `is` holds, evenly spread.
     ///
     /// # Errors
     /// `Io`.
@@ -99,7 +99,7 @@ impl Origins {
     }
 }
 
-/// At most `n` of the numbers below `all`, evenly spread.
+/// Returns at most `n` of the numbers below `all`, evenly spread.
 pub(crate) fn spread(all: u64, n: usize) -> Vec<u64> {
     let n = n as u64;
     if all <= n {
@@ -138,7 +138,7 @@ impl OriginCursor<'_> {
         self.0.get(i).map(unpack)
     }
 
-    /// Change the origin of row `i`.
+    /// Changes the origin of row `i`.
     ///
     /// # Errors
     /// As [`get`](Self::get).

@@ -48,7 +48,7 @@ impl<'a> Place<'a> {
         Place { store, columns, held: None, near: (usize::MAX, 0), one, buffer: Vec::new() }
     }
 
-    /// So many rows of block `i` are about to be read.
+    /// Announces the number of rows of block `i` that are about to be read.
     pub(super) fn expect(&mut self, i: usize, rows: usize) -> Result<()> {
         let held = self.held.as_ref().is_some_and(|h| h.0 == i);
         if !held && (self.store.is_in_memory(i) || rows * ROW_COST >= self.store.block_bytes(i)) {

@@ -9,7 +9,7 @@ use sparse_core::Result;
 /// Rows of the base that are remembered for a cell; cells in more rows say little.
 const MAX_ROWS: usize = 48;
 
-/// Memory for each row that is looked for, roughly.
+/// Returns the memory for each row that is looked for, roughly.
 pub(super) fn memory_of_a_row(s: &Similar<'_>) -> usize {
     8 + s.pairs.len() * 64
 }

@@ -96,8 +96,7 @@ impl Similar<'_> {
         Ok(())
     }
 
-    /// How alike a row of the derivative and one of the base are: whether one is worth being coded
-    /// against the other.
+    /// Returns whether a row of the derivative is worth being coded against one of the base.
     fn alike(&self, d: &Row<'_>, b: &Row<'_>) -> bool {
         let (mut same, mut all) = (0, 0);
         // Of large tables, texts are compared at a glance first.
@@ -125,9 +124,9 @@ impl Similar<'_> {
         (d, Place::new(self.base, self.pairs.iter().map(|p| p.1)))
     }
 
-    /// The row of the base after the counterpart of the row before, or before that of the row
-    /// after. Several blocks of the derivative are looked through at once, each on its own. When it
-    /// is not the `first` time, neighbours that are copies led to nothing before.
+    /// Tries the rows of the base beside the counterparts of a row's neighbours.
+    ///
+    /// After the counterpart of the row before, or before that of the row after.
     fn successors(&self, origins: &mut Origins, first: bool) -> Result<()> {
         let blocks: Vec<usize> = (0..self.derivative.blocks()).collect();
         let executor = self.workers.executor;
@@ -192,7 +191,7 @@ impl Similar<'_> {
         Ok(found)
     }
 
-    /// The row at the same place, where the tables are equally long.
+    /// Tries the row at the same place, where the tables are equally long.
     fn by_place(&self, origins: &mut Origins) -> Result<()> {
         if self.base.rows() != self.derivative.rows() {
             return Ok(());

@@ -46,7 +46,9 @@ const BEST: usize = 16;
 /// many rows are looked for at once must not depend on it, for the delta does.
 const COUNTED: usize = 2;
 
-/// Memory for each row that is looked for, in bytes, roughly; zero if there is no text to look for.
+/// Returns the memory for each row that is looked for, in bytes, roughly.
+///
+/// Zero if there is no text to look for.
 pub(super) fn memory_of_a_row(s: &Similar<'_>) -> Result<usize> {
     let memory = texts(s)?.len() * SHINGLES * 10;
     Ok(if memory == 0 { 0 } else { memory + 24 + BEST * (1 + COUNTED) })
@@ -107,7 +109,7 @@ impl Shingled {
         mix(shingle, column as u64) >> ROW_BITS << ROW_BITS
     }
 
-    /// The bits that the filter looks at are those of the hash.
+    /// Spreads a hash over the bits that the filter looks at.
     fn spread(entry: u64) -> u64 {
         (entry >> ROW_BITS << ROW_BITS).rotate_right(ROW_BITS - 8)
     }

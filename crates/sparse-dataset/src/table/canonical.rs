@@ -25,7 +25,7 @@ pub(crate) struct Digesting {
 }
 
 impl Digesting {
-    /// Digest and length of the canonical encoding of `block`.
+    /// Computes digest and length of the canonical encoding of `block`.
     pub(crate) fn of(block: &Block) -> (Digest, u64) {
         let mut d = Digesting { digester: Digester::new(), len: 0 };
         block.columns.iter().for_each(|c| d.column(c));

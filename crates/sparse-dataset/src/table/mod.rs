@@ -115,7 +115,7 @@ impl Column {
         }
     }
 
-    /// Row `i`; `None` for null (and past the end).
+    /// Returns row `i`; `None` for null (and past the end).
     #[inline]
     pub(crate) fn get(&self, i: usize) -> Option<&[u8]> {
         if self.nulls.get(i).copied().unwrap_or(false) {
@@ -234,7 +234,7 @@ impl Column {
         self.rows = 0;
     }
 
-    /// Memory taken, roughly.
+    /// Returns the memory taken, roughly.
     pub(crate) fn bytes(&self) -> usize {
         self.data.len() + 4 * self.ends.len() + self.nulls.len()
     }
@@ -264,7 +264,7 @@ impl Block {
         Ok(())
     }
 
-    /// Memory taken, roughly.
+    /// Returns the memory taken, roughly.
     pub(crate) fn bytes(&self) -> usize {
         self.columns.iter().map(Column::bytes).sum()
     }

@@ -100,7 +100,9 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// The next jobs: enough for all threads, and few enough to bound memory and open files.
+    /// Returns the next jobs.
+    ///
+    /// Enough for all threads, and few enough to bound memory and open files.
     fn next_batch(
         &self,
         tasks: &mut Tasks<'_>,
@@ -128,7 +130,7 @@ impl<'a> Engine<'a> {
         Ok(batch)
     }
 
-    /// Decode, and write.
+    /// Decodes, and writes.
     fn work(&self, Job { task, sink }: &Job) -> Result<Made<'a>, Failure> {
         self.settings.cancel.check()?;
         let made = self.make(task)?;
@@ -203,7 +205,7 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
         Ok((measured, content))
     }
 
-    /// The next task's bytes. Everything that came before them was right.
+    /// Takes the next task's bytes. Everything that came before them was right.
     fn add(&mut self, task: &Task, made: Result<Made<'_>, Failure>) -> Result<()> {
         let delta = self.engine.inputs.delta;
         let index = delta.index();
@@ -297,7 +299,7 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
     }
 }
 
-/// Say what was being restored when `e` happened.
+/// Adds to `e` what was being restored when it happened.
 fn place(delta: &Delta, index: &Index, file: usize, entry: u32, e: Error) -> Error {
     let (Some(file), Some(entry)) = (index.files.get(file), index.entries.get(entry as usize))
     else {

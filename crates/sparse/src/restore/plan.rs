@@ -115,7 +115,7 @@ impl Iterator for Fragments<'_> {
     }
 }
 
-/// Whether an entry comes from a unit of two layers.
+/// Returns whether an entry comes from a unit of two layers.
 pub(crate) fn is_layered(index: &Index, entry: u32) -> bool {
     let pieces = index.entries.get(entry as usize).map_or(&[][..], |e| &e.pieces);
     pieces.iter().any(|p| match p.source {

@@ -163,8 +163,10 @@ impl DeltaModel {
         })
     }
 
-    /// Opens the base (a file, a folder, or an id in the local Hugging Face cache) and the delta,
-    /// with all codecs of this build, and joins them.
+    /// Opens a base and a delta, and joins them.
+    ///
+    /// The base is a file, a folder, or an id in the local Hugging Face cache. The delta may have
+    /// all codecs of this build.
     ///
     /// # Errors
     /// As [`Model::open`], [`Delta::open`] and [`new`](Self::new).
@@ -202,8 +204,9 @@ impl DeltaModel {
         self
     }
 
-    /// Creates a handle that keeps what it decodes in `cache`, which may be that of other models,
-    /// too.
+    /// Creates a handle that keeps what it decodes in `cache`.
+    ///
+    /// The cache may be that of other models, too.
     #[must_use]
     pub fn with_cache(mut self, cache: &DecodeCache) -> DeltaModel {
         self.decoder = Arc::new(PayloadDecoder::new(&self.settings, cache.clone()));
@@ -229,7 +232,9 @@ impl DeltaModel {
         self
     }
 
-    /// Makes a handle whose reads end soon after `cancel` is cancelled, with the error `Cancelled`.
+    /// Makes a handle whose reads end soon after `cancel` is cancelled.
+    ///
+    /// With the error `Cancelled`.
     #[must_use]
     pub fn with_cancel(mut self, cancel: CancelToken) -> DeltaModel {
         self.cancel = cancel;
@@ -248,7 +253,9 @@ impl DeltaModel {
         ModelMemory { cache, ..memory::of_delta(self.delta(), self.tensors()) }
     }
 
-    /// Returns the [total](ModelMemory::total) of what the model holds in memory now, in bytes.
+    /// Returns the bytes that the model holds in memory now.
+    ///
+    /// The [total](ModelMemory::total) of [`ModelMemory`].
     pub fn memory_bytes(&self) -> u64 {
         self.memory().total()
     }
@@ -258,8 +265,10 @@ impl DeltaModel {
         self.decoder.clear();
     }
 
-    /// Returns the indices of the tensors that differ from the base's tensor of the same name, or
-    /// have none, in ascending order: what has to be loaded where the base is loaded already.
+    /// Returns the tensors that differ from the base's, by index, ascending.
+    ///
+    /// Those of the same name are compared; a tensor without one differs. They have to be loaded
+    /// where the base is loaded already.
     ///
     /// That follows from the index; no weight is read.
     pub fn changed(&self) -> impl Iterator<Item = usize> + '_ {
