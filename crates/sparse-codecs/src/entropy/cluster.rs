@@ -294,7 +294,9 @@ fn price(item: &[(u32, f64)], prices: &[f32]) -> f64 {
     sums.iter().sum::<f64>() + rest.iter().map(price).sum::<f64>()
 }
 
-/// Lloyd's algorithm: seeds by largest excess over the item's own entropy, then a few rounds.
+/// Clusters by Lloyd's algorithm.
+///
+/// Seeds have the largest excess over the item's own entropy; then come a few rounds.
 fn lloyd(
     items: &[Sparse],
     symbols: usize,

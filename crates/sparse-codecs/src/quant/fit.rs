@@ -97,7 +97,7 @@ pub(super) fn step<R: Real>(
     (low, Thinned { least, share: (share * 2f64.powi(64)) as u64 })
 }
 
-/// Codes and changes in steps, of the samples that are coded in steps.
+/// Returns codes and changes, in steps, of the samples that are coded.
 fn in_steps<R: Real>(
     samples: &[Vec<Pair>],
     offset: f64,

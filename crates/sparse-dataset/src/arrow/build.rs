@@ -88,7 +88,7 @@ fn ends<O: OffsetSizeTrait>(b: &mut Builder<'_>, column: &Column) -> Result<Offs
     offsets(b, column.ends.iter().map(|&e| e as usize))
 }
 
-/// Cells of lists: how many items each row has, and the items.
+/// Takes cells of lists apart: how many items each row has, and the items.
 fn items(b: &mut Builder<'_>, column: &Column, item: &DataType) -> Result<(Vec<usize>, Column)> {
     let mut out = Column::new(kind_of(item)?);
     let mut counts = Vec::with_capacity(column.rows());

@@ -112,7 +112,9 @@ pub(crate) fn shared(a: &[u64], b: &[u64]) -> usize {
     }
 }
 
-/// Pairs of a shortest edit script, or `None` if that is longer than [`MAX_DISTANCE`].
+/// Returns the pairs of a shortest edit script.
+///
+/// `None` if that is longer than [`MAX_DISTANCE`].
 fn myers(a: &[u64], b: &[u64]) -> Option<Vec<(usize, usize)>> {
     // What a step back looks at: of step d the diagonals -d..=d, from d^2 on.
     let mut trace: Vec<i32> = Vec::new();

@@ -27,7 +27,7 @@ const SHINGLES: usize = 8;
 /// Bytes of base text that are searched for similar text, if not all of its rows are free.
 const ALL_TEXT: u64 = 128 << 20;
 
-/// Pairs of columns with long text.
+/// Returns the pairs of columns with long text.
 fn texts(s: &Similar<'_>) -> Result<Vec<(usize, usize)>> {
     let mut out = Vec::new();
     for &(dc, bc) in s.pairs {
