@@ -193,7 +193,7 @@ fn near(a: f64, b: f64) -> bool {
 /// let certificate = tally.certificate();
 /// assert_eq!((certificate.weights, certificate.exact), (2, 1));
 /// assert_eq!(certificate.relative_error(), 0.8);
-/// # sparse_core::Result::Ok(())
+/// # Ok::<(), sparse_core::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Tally {

@@ -25,7 +25,7 @@ use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
 /// assert!(packed.len() < 4096);
 /// let restored: Vec<f32> = int8::decompress(&packed, Some(&base))?;
 /// assert!(restored.iter().zip(&target).all(|(r, t)| (r - t).abs() < 1e-3));
-/// # sparse_core::Result::Ok(())
+/// # Ok::<(), sparse_core::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Int8 {

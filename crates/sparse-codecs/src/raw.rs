@@ -25,7 +25,7 @@ const INFO: CodecInfo = CodecInfo::new(ID, "raw", Fidelity::Lossless, BaseUse::I
 ///
 /// let packed = raw::compress(&[1u8, 2, 3], None)?;
 /// assert_eq!(raw::decompress::<u8>(&packed, None)?, [1, 2, 3]);
-/// # sparse_core::Result::Ok(())
+/// # Ok::<(), sparse_core::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Raw;

@@ -23,7 +23,7 @@ use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
 /// let packed = sign::compress(&target, Some(&base))?;
 /// let restored: Vec<f32> = sign::decompress(&packed, Some(&base))?;
 /// assert!(restored.iter().zip(&target).all(|(r, t)| r.signum() == t.signum()));
-/// # sparse_core::Result::Ok(())
+/// # Ok::<(), sparse_core::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Sign {

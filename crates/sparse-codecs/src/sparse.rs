@@ -25,7 +25,7 @@ use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
 /// let restored: Vec<f32> = sparse::decompress(&packed, Some(&base))?;
 /// // Large changes come back exactly, small ones are dropped.
 /// assert_eq!((restored[0], restored[1]), (1.0, 0.0));
-/// # sparse_core::Result::Ok(())
+/// # Ok::<(), sparse_core::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Sparse {

@@ -26,7 +26,7 @@ use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
 /// let packed = Packer::new(&codec).compress_slice(&target, Some(&base))?;
 /// let restored: Vec<f32> = sparse_int8::decompress(&packed, Some(&base))?;
 /// assert!(restored.iter().zip(&target).all(|(r, t)| (r - t).abs() <= 0.01));
-/// # sparse_core::Result::Ok(())
+/// # Ok::<(), sparse_core::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct SparseInt8 {

@@ -24,7 +24,7 @@ use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
 /// let restored: Vec<f32> = ulp_bounded::decompress(&packed, Some(&base))?;
 /// let ulps = |a: f32, b: f32| a.to_bits().abs_diff(b.to_bits());
 /// assert!(restored.iter().zip(&target).all(|(r, t)| ulps(*r, *t) <= 2));
-/// # sparse_core::Result::Ok(())
+/// # Ok::<(), sparse_core::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct UlpBounded {

@@ -81,7 +81,7 @@ impl DecodeTables {
 /// let mut decoded = vec![0; tokens.len()];
 /// rans::decode(states, words, &contexts, &DecodeTables::new(&tables), &mut decoded)?;
 /// assert_eq!(decoded, tokens);
-/// # sparse_core::Result::Ok(())
+/// # Ok::<(), sparse_core::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct EncodeTables {

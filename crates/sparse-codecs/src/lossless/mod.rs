@@ -59,7 +59,7 @@ use sparse_core::{
 /// let packed = lossless::compress(&target, Some(&base))?;
 /// assert!(packed.len() < 4 * 4096 / 2);
 /// assert_eq!(lossless::decompress::<f32>(&packed, Some(&base))?, target);
-/// # sparse_core::Result::Ok(())
+/// # Ok::<(), sparse_core::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lossless;
