@@ -102,7 +102,9 @@ impl<W: Write> Writer<W> {
         self.finish_sized(index).map(|(out, _)| out)
     }
 
-    /// Does what [`finish`](Self::finish) does, and returns the length of the whole file, too.
+    /// Finishes the file, and returns its length in bytes.
+    ///
+    /// As [`finish`](Self::finish) does otherwise.
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
