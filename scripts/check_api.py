@@ -145,8 +145,11 @@ def items(tokens):
             at += 1
         at += 1
         body = tokens[first:at]
-        if isinstance(kind, str) and begin + 1 < len(tokens) and tokens[begin + 1][1] == "!":
-            yield Item(attributes, False, "macro", kind, tokens[begin:at])
+        called = begin
+        while called + 2 < len(tokens) and tokens[called + 1][1] == "::":
+            called += 2
+        if called + 1 < len(tokens) and tokens[called + 1][1] == "!":
+            yield Item(attributes, False, "macro", tokens[called][1], tokens[begin:at])
             continue
         name = tokens[begin + 1][1] if begin + 1 < len(tokens) else ""
         if isinstance(kind, str) and at > start:
@@ -193,6 +196,7 @@ class Crate:
         self.exports = []  # (module, path, name, conditions)
         self.impls = []
         self.macros = []
+        self.made = {}  # functions and further calls by the macro that makes them
         self.private = {}  # modules by the names of types that are not public
         self.read(folder / "src" / "lib.rs", (), True, [])
 
@@ -222,12 +226,16 @@ class Crate:
             elif item.kind == "impl":
                 self.impls.append((module, marks, item))
             elif item.kind == "macro" and item.name == "macro_rules":
-                called = len(self.macros)
+                called, defined = len(self.macros), len(self.definitions)
                 for arm in [t for _, t in item.tokens[-1][1] if is_group(t, "{")]:
                     self.walk(arm, folder, module, public, marks)
+                name = item.tokens[2][1]
+                self.made[name] = [(d[2], d[3]) for d in self.definitions[defined:] if d[3].kind == "fn"]
+                self.made[name] += [(None, m[3]) for m in self.macros[called:]]
+                self.definitions = [d for n, d in enumerate(self.definitions) if n < defined or d[3].kind != "fn"]
                 del self.macros[called:]
             elif item.kind == "macro":
-                self.macros.append((module, marks, item))
+                self.macros.append((module, public, marks, item))
             elif item.public:
                 self.definitions.append((module, public, marks, item))
             elif item.kind in ("struct", "enum", "union", "trait"):
@@ -294,7 +302,11 @@ class Crate:
             blocks[where] = ([" ".join([f"#[{c}]" for c in marks] + [f"pub use {path} as {where}"])], [], [])
         for module, marks, item in self.impls:
             self.implementation(module, marks, item, names, blocks)
-        for module, marks, item in self.macros:
+        for module, public, marks, item in self.macros:
+            for conditions, made in self.functions(item.name) if public else ():
+                path = "::".join((self.name, *module, made.name))
+                known = marks + [c for c in conditions if c not in marks]
+                blocks[path] = self.block(path, known, made)
             text = text_of(item.tokens)
             if any(re.search(rf"\b{name}\b", text) for name in names):
                 where = "::".join((self.name, *module, item.name + "!"))
@@ -332,6 +344,14 @@ class Crate:
         head = [f"#[{c}]" for c in marks] + [m for m in item.marks() if not m.startswith("#[cfg")]
         return ([" ".join(head + ["pub", text])], fields, rest)
 
+    def functions(self, macro):
+        """Yields the functions that a macro makes, with their conditions."""
+        for conditions, item in self.made.get(macro, []):
+            if conditions is None:
+                yield from self.functions(item.name)
+            else:
+                yield conditions, item
+
     def owner(self, name, module, names):
         """Returns the public type or trait of that name, as seen from a module: its path and conditions."""
         found = names.get(name, [])
@@ -362,7 +382,10 @@ class Crate:
                 line = [f"#[{c}]" for c in marks if c not in known] + [text_of(item.tokens[:-1])]
                 blocks[path][2].append(" ".join(line))
         elif path:
-            for inner in items(item.tokens[-1][1]):
+            inside = list(items(item.tokens[-1][1]))
+            for made in [i for i in inside if i.kind == "macro"]:
+                inside += [function for _, function in self.functions(made.name)]
+            for inner in inside:
                 if inner.public and not inner.has("doc(hidden") and not inner.is_test():
                     line = [f"#[{c}]" for c in marks if c not in known] + inner.marks()
                     blocks[path][2].append(" ".join(line + ["pub", text_of(inner.tokens[:-1])]))
