@@ -37,6 +37,7 @@ pub mod lossless_round_trip;
 pub mod low_rank_chunk;
 pub mod model_restore;
 mod models;
+pub mod packed_tensor;
 pub mod quantised_chunk;
 mod room;
 pub mod safetensors_header;
@@ -95,6 +96,7 @@ pub const TARGETS: &[Target] = &[
     target("lossless_round_trip", lossless_round_trip::run, lossless_round_trip::seeds),
     target("low_rank_chunk", low_rank_chunk::run, low_rank_chunk::seeds),
     target("model_restore", model_restore::run, model_restore::seeds),
+    target("packed_tensor", packed_tensor::run, packed_tensor::seeds),
     target("quantised_chunk", quantised_chunk::run, quantised_chunk::seeds),
     target("safetensors_header", safetensors_header::run, safetensors_header::seeds),
     target("shard_index", shard_index::run, shard_index::seeds),

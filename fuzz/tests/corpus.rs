@@ -129,6 +129,11 @@ fn model_restore() {
 }
 
 #[test]
+fn packed_tensor() {
+    replay("packed_tensor");
+}
+
+#[test]
 fn quantised_chunk() {
     replay("quantised_chunk");
 }
