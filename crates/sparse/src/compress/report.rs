@@ -49,7 +49,7 @@ pub struct CompressReport {
     )]
     pub certificate: Option<Certificate>,
     /// The SHA-256 of what the delta restores, where
-    /// [`Settings::content_hash`](crate::Settings::content_hash) asks for it.
+    /// [`Compressor::content_hash`](crate::Compressor::content_hash) asks for it.
     #[cfg_attr(
         feature = "serde",
         serde(
