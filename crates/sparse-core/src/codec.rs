@@ -137,7 +137,7 @@ pub trait DeltaDecoder: Send + Sync {
     ) -> Result<Box<dyn ChunkDecoder>>;
 }
 
-/// A decoder bound to one unit.
+/// Decoder bound to one unit.
 pub trait ChunkDecoder: Send + Sync {
     /// Decodes chunk `chunk` into `out`, whose prior content does not matter.
     ///
@@ -330,7 +330,7 @@ pub trait ChunkEncoder: Send + Sync {
     ) -> Result<()>;
 }
 
-/// A unit in encoded form, in memory.
+/// Unit in encoded form, in memory.
 ///
 /// # Examples
 ///

@@ -16,7 +16,7 @@ pub struct Chunk<'a> {
     pub base: Option<(Dtype, &'a [u8])>,
 }
 
-/// A codec that codes each chunk by itself: no tables, no settings, no passes.
+/// Codec that codes each chunk by itself: no tables, no settings, no passes.
 ///
 /// [`Simple`] makes a full codec of it: both directions, for one unit or many, with estimates, for
 /// any number of threads.
@@ -72,7 +72,7 @@ pub trait SimpleCodec: Send + Sync + 'static {
     fn decode(&self, chunk: &Chunk<'_>, encoded: &[u8], out: &mut [u8]) -> Result<()>;
 }
 
-/// A [`SimpleCodec`] as a full codec, an encoder and a decoder.
+/// Full codec made of a [`SimpleCodec`]: an encoder and a decoder.
 ///
 /// # Examples
 ///

@@ -251,7 +251,7 @@ impl<'a> TensorRead<'a> {
     }
 }
 
-/// A model: named tensors, readable in any order by many threads.
+/// Model: named tensors, readable in any order by many threads.
 ///
 /// A safetensors file is one, a directory of shards is one, and so is a base together with a delta:
 /// code that loads a model through this trait need not know which it has.

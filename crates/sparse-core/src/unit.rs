@@ -6,7 +6,7 @@ use std::ops::Range;
 /// Default number of storage elements per chunk.
 pub const DEFAULT_CHUNK_LEN: u32 = 1 << 18;
 
-/// A tensor, or a run of its rows, inside a [`UnitSpec`].
+/// Tensor, or run of its rows, inside a [`UnitSpec`].
 ///
 /// # Examples
 ///

@@ -53,7 +53,7 @@ pub struct RowCounts {
     pub new: u64,
 }
 
-/// What a delta was made of.
+/// Composition of a delta that was made.
 ///
 /// # Examples
 /// ```

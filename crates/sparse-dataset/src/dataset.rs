@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-/// A dataset: a data file, or a folder of them. Only schemas are read when it is opened.
+/// Data file, or folder of data files. Only schemas are read when it is opened.
 ///
 /// # Examples
 /// ```

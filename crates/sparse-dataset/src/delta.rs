@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// An open dataset delta.
+/// Open delta of a dataset.
 ///
 /// # Examples
 /// ```
@@ -42,7 +42,7 @@ pub struct DatasetDelta {
     pub(crate) manifest: Manifest,
 }
 
-/// What a delta holds of one split.
+/// Contents of one split of a delta.
 ///
 /// # Examples
 /// ```
@@ -207,7 +207,7 @@ fn resolve(manifest: &Manifest, base: &Dataset) -> Result<Vec<Vec<FileDetails>>>
     read_details(&bytes, &splits)
 }
 
-/// A base together with a delta: the derivative, readable from any row.
+/// Base and delta as one dataset: the target, readable from any row.
 ///
 /// # Examples
 /// ```

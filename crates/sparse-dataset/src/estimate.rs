@@ -6,7 +6,7 @@ use crate::exact::alone_size;
 use crate::{CompressReport, RowCounts};
 use sparse_core::Result;
 
-/// What a delta would be like.
+/// Expected size of a delta.
 ///
 /// # Examples
 /// ```

@@ -12,7 +12,7 @@ use sparse_output::{AtomicDir, AtomicFile, Overwrite};
 use std::io::Write;
 use std::path::Path;
 
-/// What was restored.
+/// Extent of what was restored.
 ///
 /// # Examples
 /// ```

@@ -31,7 +31,7 @@ pub enum FileKind {
     },
 }
 
-/// Something that the user should know about a file.
+/// Oddity of a file that the user should know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// The file's path below the root.

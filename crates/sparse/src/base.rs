@@ -2,8 +2,10 @@
 
 use sparse_model::Checkpoint;
 
-/// A base, or none: what builders take, so that a [`Model`](crate::Model), another
-/// [`Checkpoint`] and an `Option` of either can be given as they are.
+/// Base, or none: the argument of builders.
+///
+/// A [`Model`](crate::Model), another [`Checkpoint`] and an `Option` of either can be given as they
+/// are.
 ///
 /// # Examples
 /// ```

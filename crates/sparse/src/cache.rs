@@ -6,8 +6,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A least recently used cache of what models decode: the tables and factors of units, and decoded
-/// chunks of which only a part was wanted.
+/// Least recently used cache of what models decode.
+///
+/// It holds the tables and factors of units, and decoded chunks of which only a part was wanted.
 ///
 /// Clones are handles to one cache. A [`DeltaModel`](crate::DeltaModel) has one of its own unless
 /// it is [given one](crate::DeltaModel::with_cache): a server of many models gives all of them the

@@ -6,8 +6,9 @@ use sparse_select::Scheme;
 use std::fmt;
 use std::sync::Arc;
 
-/// The codecs of a program, for both directions: decoders, and the schemes by which a selector
-/// chooses among encoders.
+/// Codecs of a program, for both directions.
+///
+/// They are decoders, and the schemes by which a selector chooses among encoders.
 ///
 /// The default is every codec of this build, each of which is a feature of this crate. A codec from
 /// elsewhere is added with [`with`](Codecs::with); from then on it is tried, chosen where it is the

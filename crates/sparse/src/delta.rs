@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An open delta file, with the codecs to decode it.
+/// Open delta file, with the codecs to decode it.
 ///
 /// Opening reads and checks the index, not the payload. A delta with codecs that `codecs` lacks
 /// can be opened and [inspected](crate::inspect); restoring from it is an error.

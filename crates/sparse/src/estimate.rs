@@ -22,7 +22,7 @@ const FRAME: u64 = 100;
 /// Bytes of a chunk's record.
 const CHUNK_RECORD: f64 = 5.0;
 
-/// What [`Compressor::estimate`](crate::Compressor::estimate) found. Sizes in bytes.
+/// Result of [`Compressor::estimate`](crate::Compressor::estimate). Sizes in bytes.
 ///
 /// # Examples
 /// ```
@@ -53,7 +53,7 @@ pub struct Estimate {
     pub tensors: Vec<TensorEstimate>,
 }
 
-/// A tensor's part of an [`Estimate`].
+/// Part of an [`Estimate`] that a tensor has.
 ///
 /// # Examples
 /// ```

@@ -10,7 +10,7 @@ use sparse_container::{
 };
 use sparse_core::{CodecId, Digest, Dtype, UnitSpec};
 
-/// What a delta file holds. Sizes in bytes.
+/// Contents of a delta file. Sizes in bytes.
 ///
 /// # Examples
 /// ```
@@ -84,7 +84,7 @@ pub struct Summary {
     pub certificate: Option<Certificate>,
 }
 
-/// A file that is restored.
+/// File that is restored.
 ///
 /// # Examples
 /// ```
@@ -107,7 +107,7 @@ pub struct FileSummary {
     pub bytes: u64,
 }
 
-/// An adapter in a delta.
+/// Adapter in a delta.
 ///
 /// # Examples
 /// ```
@@ -142,7 +142,7 @@ fn adapter(delta: &Delta) -> Option<AdapterSummary> {
     })
 }
 
-/// One tensor, or run of bytes, of a delta. Sizes in bytes.
+/// Tensor, or run of bytes, of a delta. Sizes in bytes.
 ///
 /// # Examples
 /// ```
@@ -178,7 +178,7 @@ pub struct EntrySummary {
     pub ratio: Option<f64>,
 }
 
-/// One coded unit. Sizes in bytes.
+/// Coded unit. Sizes in bytes.
 ///
 /// # Examples
 /// ```

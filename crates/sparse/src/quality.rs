@@ -10,7 +10,7 @@ use sparse_container::{BaseEntry, BaseKind, Entry, EntryKind, Index};
 use sparse_core::{Observer, Result};
 use sparse_model::Checkpoint;
 
-/// What [`Verifier::quality`](crate::Verifier::quality) measured.
+/// Result of [`Verifier::quality`](crate::Verifier::quality).
 ///
 /// # Examples
 /// ```
@@ -62,7 +62,7 @@ impl Quality {
     }
 }
 
-/// One tensor of a [`Quality`].
+/// Part of a [`Quality`] that a tensor has.
 ///
 /// # Examples
 /// ```

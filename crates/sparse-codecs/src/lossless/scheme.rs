@@ -5,7 +5,7 @@ use sparse_core::{DeltaDecoder, DeltaEncoder, Dtype, Result};
 use sparse_select::{Scheme, Subject};
 use std::sync::Arc;
 
-/// Tells a selector about [`Lossless`]: it codes everything, without settings.
+/// [`Scheme`] of [`Lossless`]: it codes everything, without settings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LosslessScheme;
 

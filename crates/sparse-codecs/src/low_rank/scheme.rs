@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Rows that are looked at to see whether a change is of low rank.
 const SAMPLE_ROWS: u64 = 256;
 
-/// Tells a selector about [`LowRank`]: it takes changes that look like a merged adapter.
+/// [`Scheme`] of [`LowRank`]: it takes changes that look like a merged adapter.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LowRankScheme;
 

@@ -38,8 +38,8 @@ fn steps(sample: &UnitSpec, params: &[u8], whole: Segment) -> Result<ParamsCost>
     Ok(ParamsCost { shared: all - now, own: now * (then / now.max(1.0)) })
 }
 
-/// Tells a selector about [`SparseInt8`](crate::sparse_int8::SparseInt8) with a bound relative to
-/// the change (0.05 where none is given).
+/// [`Scheme`] of [`SparseInt8`](crate::sparse_int8::SparseInt8) with a bound relative to the change
+/// (0.05 where none is given).
 #[cfg(feature = "sparse-int8")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SparseInt8Scheme;
@@ -79,8 +79,8 @@ impl Scheme for SparseInt8Scheme {
     }
 }
 
-/// Tells a selector about [`SparseInt8`](crate::sparse_int8::SparseInt8) with a bound of the error
-/// of each weight, which must be given.
+/// [`Scheme`] of [`SparseInt8`](crate::sparse_int8::SparseInt8) with a bound of the error of each
+/// weight, which must be given.
 #[cfg(feature = "sparse-int8")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SparseInt8AbsoluteScheme;
@@ -108,8 +108,8 @@ impl Scheme for SparseInt8AbsoluteScheme {
     }
 }
 
-/// Tells a selector about [`Sparse`](crate::sparse::Sparse), with a bound relative to the change
-/// (0.2 where none is given).
+/// [`Scheme`] of [`Sparse`](crate::sparse::Sparse), with a bound relative to the change (0.2 where
+/// none is given).
 #[cfg(feature = "sparse")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SparseScheme;
@@ -144,7 +144,7 @@ impl Scheme for SparseScheme {
     }
 }
 
-/// Tells a selector about [`Int8`](crate::int8::Int8).
+/// [`Scheme`] of [`Int8`](crate::int8::Int8).
 #[cfg(feature = "int8")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Int8Scheme;
@@ -173,7 +173,7 @@ impl Scheme for Int8Scheme {
     }
 }
 
-/// Tells a selector about [`Sign`](crate::sign::Sign).
+/// [`Scheme`] of [`Sign`](crate::sign::Sign).
 #[cfg(feature = "sign")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SignScheme;
@@ -205,8 +205,8 @@ impl Scheme for SignScheme {
     }
 }
 
-/// Tells a selector about [`UlpBounded`](crate::ulp_bounded::UlpBounded), with a number of units in
-/// the last place (1 where none is given).
+/// [`Scheme`] of [`UlpBounded`](crate::ulp_bounded::UlpBounded), with a number of units in the last
+/// place (1 where none is given).
 #[cfg(feature = "ulp-bounded")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UlpBoundedScheme;

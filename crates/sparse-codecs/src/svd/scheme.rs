@@ -9,14 +9,14 @@ use std::sync::Arc;
 /// Ranks that are offered where bytes are spread.
 const MENU: [f64; 2] = [8.0, 32.0];
 
-/// Tells a selector about [`Svd`].
+/// [`Scheme`] of [`Svd`].
 ///
 /// A value below 1 is a share of the energy of the change, from 1 on a rank (16 where none is
 /// given).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SvdScheme;
 
-/// Tells a selector about [`Svd::layered`], with the values of [`SvdScheme`].
+/// [`Scheme`] of [`Svd::layered`], with the values of [`SvdScheme`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LayeredScheme;
 

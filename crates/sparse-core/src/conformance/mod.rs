@@ -42,7 +42,7 @@ use subject::{Check, Subject};
 /// Threads that the suite runs on; more would not make it much shorter.
 const MAX_THREADS: usize = 8;
 
-/// What to check, and how much of it.
+/// Extent of a check.
 ///
 /// # Examples
 ///
@@ -96,7 +96,7 @@ impl Options {
     }
 }
 
-/// How much was checked: a codec that declines nearly everything passes, too.
+/// Extent of what was checked: a codec that declines nearly everything passes, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {

@@ -37,7 +37,7 @@ use json::Shape;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// How a data file is laid out.
+/// Format of a data file.
 ///
 /// # Examples
 /// ```

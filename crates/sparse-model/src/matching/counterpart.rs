@@ -1,6 +1,6 @@
 //! The counterpart of a tensor, and why it is one.
 
-/// The counterpart of a tensor in the base. `base` is an index into the base's tensors.
+/// Counterpart of a tensor in the base. `base` is an index into the base's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Counterpart {

@@ -32,7 +32,7 @@ pub enum Profile {
     Peft,
 }
 
-/// How many directions an adapter keeps.
+/// Number of directions that an adapter keeps.
 ///
 /// # Examples
 /// ```
@@ -167,7 +167,7 @@ impl<'a> AdapterExporter<'a> {
     }
 }
 
-/// A tensor that an adapter cannot express.
+/// Tensor that an adapter cannot express.
 ///
 /// # Examples
 /// ```
@@ -192,7 +192,7 @@ pub struct LeftOut {
     pub share: f64,
 }
 
-/// What [`AdapterExporter::write`] did.
+/// Result of [`AdapterExporter::write`].
 ///
 /// # Examples
 /// ```

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Bytes written at a time.
 const WINDOW: u64 = 1 << 20;
 
-/// What [`Merger::write`] did.
+/// Result of [`Merger::write`].
 ///
 /// # Examples
 /// ```

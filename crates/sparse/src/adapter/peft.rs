@@ -5,7 +5,7 @@ use sparse_core::{Dtype, Error, Result, TensorSpec};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// A module of an exported adapter.
+/// Module of an exported adapter.
 ///
 /// # Examples
 /// ```

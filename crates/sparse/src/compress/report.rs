@@ -4,7 +4,7 @@
 use crate::serialise;
 use crate::{Certificate, ContentHash};
 
-/// What compressing did. Sizes in bytes.
+/// Result of compressing. Sizes in bytes.
 ///
 /// # Examples
 /// ```
@@ -91,7 +91,7 @@ pub struct TensorCounts {
     pub standalone: u64,
 }
 
-/// What was tried for a tensor.
+/// Candidate that was tried for a tensor.
 ///
 /// # Examples
 /// ```
@@ -128,7 +128,7 @@ pub struct CandidateReport {
     pub is_lossless: bool,
 }
 
-/// How a tensor came to its codec.
+/// Way in which a tensor came to its codec.
 ///
 /// # Examples
 /// ```

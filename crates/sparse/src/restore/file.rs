@@ -14,8 +14,9 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::Mutex;
 
-/// One file of a delta's target, read without restoring the others: what is read is decoded, and
-/// nothing else.
+/// File of a delta's target, read without restoring the others.
+///
+/// What is read is decoded, and nothing else.
 ///
 /// A tensor of the base is compared with its digest before its first use, so that a wrong base is
 /// an error (`BaseMismatch` inside of the [`io::Error`]); damage of the delta is found by its

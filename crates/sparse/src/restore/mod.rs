@@ -48,7 +48,7 @@ use sparse_output::Overwrite;
 use std::path::Path;
 use std::sync::Mutex;
 
-/// What restoring or verifying did.
+/// Result of restoring or verifying.
 ///
 /// # Examples
 /// ```

@@ -4,7 +4,7 @@ use sparse_core::{Digest, TensorSource};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-/// A base that remembers the digests of its tensors.
+/// Base that remembers the digests of its tensors.
 ///
 /// Any number of models may be [made over it](crate::DeltaModel::over): whichever of them is the
 /// first to check a tensor of the base reads and hashes it, and the others compare digests. Clones

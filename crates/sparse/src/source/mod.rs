@@ -64,7 +64,7 @@ pub enum BaseCheck {
     Never,
 }
 
-/// A base and a delta as one model: a [`TensorSource`] of the target's tensors.
+/// Base and delta as one model: a [`TensorSource`] of the target's tensors.
 ///
 /// Tensors are decoded when they are asked for, and only those chunks that cover what is wanted.
 /// What is equal in the base is borrowed from it where the base can lend.
