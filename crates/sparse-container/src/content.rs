@@ -30,6 +30,19 @@ use std::str::FromStr;
 pub struct ContentHash([u8; 32]);
 
 /// Hasher that computes the SHA-256 of one file, whose bytes come in parts.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "sha256")] {
+/// use sparse_container::{ContentHash, FileHasher};
+///
+/// let mut hasher = FileHasher::new();
+/// hasher.update(b"abc");
+/// let hash = ContentHash::of_file(&hasher.finish());
+/// assert!(hash.to_string().starts_with("ba7816bf"));
+/// # }
+/// ```
 #[cfg(feature = "sha256")]
 #[derive(Clone, Debug, Default)]
 pub struct FileHasher(Sha256);

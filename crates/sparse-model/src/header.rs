@@ -17,6 +17,19 @@ use std::collections::HashSet;
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// Content of the head of a safetensors file.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_model::Header;
+///
+/// let json = br#"{"w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}"#;
+/// let mut head = (json.len() as u64).to_le_bytes().to_vec();
+/// head.extend(json);
+/// let header = Header::parse(&head, head.len() as u64 + 2)?;
+/// assert_eq!(header.tensors()[0].offset, header.head_len());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     head_len: u64,

@@ -14,6 +14,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Options for opening a model.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_model::OpenOptions;
+///
+/// let mut options = OpenOptions::default();
+/// options.exclude.push("original".to_owned());
+/// assert!(!options.mmap && OpenOptions::mapped().mmap);
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct OpenOptions {
@@ -74,6 +84,19 @@ impl OpenOptions {
 /// The tensors of all its safetensors files are one [`TensorSource`]. A name that occurs in several
 /// files is qualified there, `unet/model.safetensors:conv.weight`;
 /// [`location`](Checkpoint::location) has the plain one.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_model::{Checkpoint, FileKind, Model};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let folder = folder.path();
+/// std::fs::write(folder.join("config.json"), "{}").unwrap();
+/// let model = Model::open(folder)?;
+/// assert_eq!(model.files()[0].kind, FileKind::Plain);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Model {
     root: PathBuf,

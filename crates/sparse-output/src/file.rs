@@ -15,6 +15,21 @@ use tempfile::{NamedTempFile, PersistError};
 /// Written in order through [`std::io::Write`] (also of `&AtomicFile`), or by position through
 /// [`write_all_at`](AtomicFile::write_all_at), from any number of threads; what was written can be
 /// read back. Dropped without [`commit`](AtomicFile::commit), it leaves nothing behind.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_output::{AtomicFile, Overwrite};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("weights.bin");
+/// let file = AtomicFile::create(&path, Overwrite::Refuse)?;
+/// file.set_len(4)?;
+/// file.write_all_at(2, &[7, 7])?;
+/// file.commit()?;
+/// assert_eq!(std::fs::read(&path).unwrap(), [0, 0, 7, 7]);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct AtomicFile {
     target: Target,
