@@ -119,6 +119,16 @@ impl fmt::Display for Setting {
 /// Policy for some tensors.
 ///
 /// As text: `PATTERN:POLICY`, or a policy for all.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_select::{Bound, Policy, Rule};
+///
+/// let rule = Rule { pattern: "*.mlp.*".to_owned(), policy: Policy::Within(Bound::Ulps(1)) };
+/// let policy = Policy::PerTensor(vec![rule]);
+/// assert_eq!(policy.of("layers.0.mlp.up.weight"), &Policy::Within(Bound::Ulps(1)));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// Names that it is for, with `*` for any text and `?` for one character.

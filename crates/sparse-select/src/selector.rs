@@ -22,6 +22,15 @@ const ROWS_TRIAL: u64 = 1 << 22;
 const WORTH: f64 = 0.97;
 
 /// Result on whole tensors that rules out some of the ways to code them.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_select::Bar;
+///
+/// assert_eq!(Bar::default(), Bar::None);
+/// assert!(Bar::None < Bar::Lossy);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bar {
     /// Nothing is ruled out.

@@ -7,6 +7,37 @@ use std::sync::Arc;
 /// [`Scheme`] of a codec that loses nothing and has no settings.
 ///
 /// It is tried for all weights that the codec takes, and chosen where it is the smallest.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{BaseUse, Chunk, CodecId, CodecInfo, Error, Fidelity, Result};
+/// use sparse_core::{Simple, SimpleCodec};
+/// use sparse_select::{Scheme, SimpleScheme};
+/// use std::sync::Arc;
+///
+/// struct Verbatim;
+///
+/// impl SimpleCodec for Verbatim {
+///     fn info(&self) -> CodecInfo {
+///         CodecInfo::new(CodecId(0x8001), "verbatim", Fidelity::Lossless, BaseUse::Ignored)
+///     }
+///
+///     fn encode(&self, _: &Chunk<'_>, target: &[u8], out: &mut Vec<u8>) -> Result<()> {
+///         out.extend_from_slice(target);
+///         Ok(())
+///     }
+///
+///     fn decode(&self, _: &Chunk<'_>, encoded: &[u8], out: &mut [u8]) -> Result<()> {
+///         let wrong = || Error::corrupt("a chunk of another length");
+///         out.copy_from_slice(encoded.get(..out.len()).ok_or_else(wrong)?);
+///         Ok(())
+///     }
+/// }
+///
+/// let scheme = SimpleScheme::new(Arc::new(Simple::new(Verbatim)));
+/// assert_eq!(scheme.name(), "verbatim");
+/// ```
 #[derive(Clone)]
 pub struct SimpleScheme(Arc<dyn DeltaEncoder>);
 

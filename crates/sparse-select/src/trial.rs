@@ -16,6 +16,17 @@ pub const CLEAR: f64 = 0.9;
 const SMALL: usize = 4096;
 
 /// Layout of the units in which tried weights will be coded.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::Effort;
+/// use sparse_select::Layout;
+///
+/// // A unit of its own pays for all of its tables.
+/// let layout = Layout { chunk_len: 1 << 18, own_unit: 0, share: 1.0, effort: Effort::Default };
+/// assert_eq!(layout.share, 1.0);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     /// Elements per chunk.
