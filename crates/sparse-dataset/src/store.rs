@@ -301,6 +301,21 @@ impl Store {
     /// # Errors
     /// `Corrupt` when there are no such rows, `Io`.
     pub(crate) fn copy(&self, from: u64, to: u64, out: &mut Block) -> Result<()> {
+        self.copy_columns(from, to, |_| true, out)
+    }
+
+    /// Append rows `from..to` to `out`, whose columns are this store's; those that are not wanted
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// As [`copy`](Self::copy).
+    pub(crate) fn copy_columns(
+        &self,
+        from: u64,
+        to: u64,
+        wanted: impl Fn(usize) -> bool,
+        out: &mut Block,
+    ) -> Result<()> {
         if from > to || to > self.rows() {
             return Err(Error::corrupt(format!("rows {from}..{to} of a table of {}", self.rows())));
         }
@@ -311,13 +326,20 @@ impl Store {
             let len = (end - at) as usize;
             match self.blocks.get(i) {
                 Some(Held::File(columns)) if len < SINGLE_ROWS && !self.is_recent(i) => {
-                    for (s, c) in columns.iter().zip(&mut out.columns) {
+                    let all = columns.iter().zip(&mut out.columns).enumerate();
+                    for (_, (s, c)) in all.filter(|(i, _)| wanted(*i)) {
                         self.copy_few(s, (at - start) as usize, len, c)?;
                     }
-                    out.rows += len;
                 }
-                _ => out.extend(&*self.block(i)?, (at - start) as usize, len)?,
+                _ => {
+                    let block = self.block(i)?;
+                    let all = block.columns.iter().zip(&mut out.columns).enumerate();
+                    for (_, (b, c)) in all.filter(|(i, _)| wanted(*i)) {
+                        c.extend(b, (at - start) as usize, len)?;
+                    }
+                }
             }
+            out.rows += len;
             at = end;
         }
         Ok(())

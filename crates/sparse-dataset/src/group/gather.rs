@@ -1,11 +1,15 @@
 //! The rows of the base that a row group refers to, read in the base's order.
 
+use crate::plan::{Plan, Source};
 use crate::rows::Op;
 use crate::store::Store;
 use crate::table::Block;
 use sparse_core::{Error, Result};
 
 /// Rows of the base, and where each range of them lies.
+///
+/// Only columns that something is taken from have cells. So rows take about as much memory as the
+/// rows that are made of them, which are bounded, however long the other cells of the base are.
 pub(crate) struct Gathered {
     pub(crate) block: Block,
     /// (first row in the base, rows, first row in the block), ascending.
@@ -13,11 +17,19 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    /// Reads what `ops` refer to.
+    /// Reads what `ops` refer to, in the columns that `plan` takes something from.
     ///
     /// # Errors
     /// `Corrupt` when they leave the base; `Io`.
-    pub(crate) fn new(base: &Store, ops: &[Op]) -> Result<Gathered> {
+    pub(crate) fn new(base: &Store, plan: &Plan, ops: &[Op]) -> Result<Gathered> {
+        let mut used = vec![false; base.kinds().len()];
+        for column in &plan.columns {
+            if let Source::Base(b) = column.source
+                && let Some(used) = used.get_mut(b)
+            {
+                *used = true;
+            }
+        }
         let mut wanted: Vec<(u64, u64)> =
             ops.iter().filter_map(|o| o.start().map(|s| (s, s.saturating_add(o.len())))).collect();
         wanted.sort_unstable();
@@ -32,7 +44,7 @@ impl Gathered {
         }
         for (from, to) in merged {
             ranges.push((from, to - from, block.rows));
-            base.copy(from, to, &mut block)?;
+            base.copy_columns(from, to, |c| used.get(c) == Some(&true), &mut block)?;
         }
         Ok(Gathered { block, ranges })
     }
@@ -47,5 +59,45 @@ impl Gathered {
             .filter(|r| start.saturating_add(len) <= r.0.saturating_add(r.1))
             .map(|r| r.2 + (start - r.0) as usize)
             .ok_or_else(|| Error::corrupt("a row of the base that was not asked for"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::ColumnPlan;
+    use crate::store::Spill;
+    use crate::table::Kind;
+
+    #[test]
+    fn only_columns_that_are_used_take_memory() {
+        let mut base =
+            Store::new(vec![Kind::Text; 3], Spill { budget: 1 << 20, folder: None }, false);
+        let mut block = Block::new([Kind::Text; 3]);
+        for row in 0..100 {
+            for (c, column) in block.columns.iter_mut().enumerate() {
+                column.push(Some(format!("{c} {row}").as_bytes())).unwrap();
+            }
+            block.rows += 1;
+        }
+        base.push(block, Vec::new()).unwrap();
+        base.close().unwrap();
+        let plan = Plan {
+            order: vec![0],
+            kinds: vec![Kind::Text],
+            base_kinds: base.kinds().into(),
+            columns: vec![ColumnPlan::new(Source::Base(1))],
+            bits: 14,
+            prime_rows: 0,
+            prime_stride: 1,
+        };
+        let ops =
+            [Op::Copy { start: 90, len: 10 }, Op::New { len: 3 }, Op::Edit { start: 5, len: 2 }];
+        let gathered = Gathered::new(&base, &plan, &ops).unwrap();
+        let rows: Vec<usize> = gathered.block.columns.iter().map(|c| c.rows()).collect();
+        assert_eq!((rows, gathered.block.rows), (vec![0, 12, 0], 12));
+        let at = gathered.place(95, 5).unwrap();
+        assert_eq!(gathered.block.columns[1].get(at), Some(&b"1 95"[..]));
+        assert!(gathered.place(7, 1).is_err());
     }
 }

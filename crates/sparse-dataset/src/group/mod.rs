@@ -109,7 +109,7 @@ impl GroupCoder<'_> {
     /// # Errors
     /// `Corrupt` when origins leave the base; `Io`.
     pub(crate) fn check_copies(&self, block: &Block, origins: &mut [Origin]) -> Result<Gathered> {
-        let gathered = Gathered::new(self.base, &ops_of(origins))?;
+        let gathered = Gathered::new(self.base, self.plan, &ops_of(origins))?;
         let pairs: Vec<_> = (0..self.plan.columns.len())
             .filter_map(|c| {
                 self.plan
@@ -254,7 +254,7 @@ impl GroupCoder<'_> {
         let ops = code_ops(&mut cells.model, &mut coder, rows as u64, self.base.rows(), &[])?;
         coder.check()?;
         cells.model.streams.as_ref().map_or(Ok(()), Streams::check)?;
-        let gathered = Gathered::new(self.base, &ops)?;
+        let gathered = Gathered::new(self.base, self.plan, &ops)?;
         let columns =
             Columns { plan: self.plan, ops: &ops, gathered: &gathered, prime: &self.learned.prime };
         let block = columns.code(&mut cells, &mut coder, rows, None)?;
