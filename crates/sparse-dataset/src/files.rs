@@ -4,16 +4,17 @@ use crate::arrow::Dictionaries;
 use crate::delta::DeltaDataset;
 use crate::details::FileDetails;
 use crate::exact::{Restyle, Style};
+use crate::executor::lock;
 use crate::form::WrittenForm;
 use crate::io::{FileWriter, Format, How, Purpose, Said};
 use crate::manifest::{FileRows, SplitRecord};
 use crate::table::Block;
-use sparse_core::{Error, Executor, Result};
+use sparse_core::{Error, ErrorKind, Executor, Result};
 use sparse_output::{AtomicDir, AtomicFile};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Where files go.
 pub(crate) enum Target<'a> {
@@ -64,6 +65,8 @@ pub(crate) struct Writing<'a> {
     old_json: bool,
     /// Runs what is done in parallel.
     executor: Arc<dyn Executor>,
+    /// What all files together may take.
+    room: Option<&'a Room>,
 }
 
 static NO_STYLES: BTreeMap<String, Style> = BTreeMap::new();
@@ -71,7 +74,7 @@ static NO_STYLES: BTreeMap<String, Style> = BTreeMap::new();
 impl<'a> Writing<'a> {
     /// Writes in each file's own format, text in this program's style.
     pub(crate) fn new(target: &'a Target<'a>, executor: Arc<dyn Executor>) -> Writing<'a> {
-        Writing { target, format: None, styles: &NO_STYLES, old_json: false, executor }
+        Writing { target, format: None, styles: &NO_STYLES, old_json: false, executor, room: None }
     }
 
     /// Writes all files in this format, if there is one.
@@ -79,9 +82,66 @@ impl<'a> Writing<'a> {
         Writing { format, ..self }
     }
 
+    /// Writes no more than there is room for.
+    pub(crate) fn within(self, room: &'a Room) -> Writing<'a> {
+        Writing { room: Some(room), ..self }
+    }
+
     /// Writes text files in these styles, by path.
     pub(crate) fn styled(self, styles: &'a BTreeMap<String, Style>) -> Writing<'a> {
         Writing { styles, ..self }
+    }
+}
+
+/// Bytes that files may take, all of them together.
+#[derive(Debug)]
+pub(crate) struct Room {
+    limit: u64,
+    /// What is left; `None` once it was not enough.
+    left: Mutex<Option<u64>>,
+}
+
+impl Room {
+    /// Makes room for `limit` bytes, of which `taken` are taken.
+    pub(crate) fn new(limit: u64, taken: u64) -> Room {
+        Room { limit, left: Mutex::new(limit.checked_sub(taken)) }
+    }
+
+    /// Takes some of it; false if there is not enough.
+    fn take(&self, bytes: usize) -> bool {
+        let mut left = lock(&self.left);
+        *left = left.and_then(|left| left.checked_sub(bytes as u64));
+        left.is_some()
+    }
+
+    /// Blames the limit for `error` if it was exceeded, for writers of formats turn the errors of
+    /// what they write to into their own.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        if lock(&self.left).is_some() {
+            return error;
+        }
+        let text =
+            format!("the restored dataset: files of more than {0} bytes, limit {0}", self.limit);
+        Error::new(ErrorKind::LimitExceeded, text)
+    }
+}
+
+/// Writes within a room.
+struct Limited<'a> {
+    out: Box<dyn Write + Send + 'a>,
+    room: &'a Room,
+}
+
+impl Write for Limited<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self.room.take(bytes.len()) {
+            true => self.out.write_all(bytes).map(|()| bytes.len()),
+            false => Err(std::io::Error::other("the limit of the output is reached")),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -178,7 +238,11 @@ impl<'a> Files<'a> {
             let stem = relative.rsplit_once('.').map_or(&*relative, |s| s.0);
             relative = format!("{stem}.{}", format.extension());
         }
-        self.writing.target.create(&relative)
+        let out = self.writing.target.create(&relative)?;
+        Ok(match self.writing.room {
+            Some(room) => Box::new(Limited { out, room }),
+            None => out,
+        })
     }
 
     /// Writes the rows of a row group to the files that they belong to.

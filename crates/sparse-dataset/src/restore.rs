@@ -3,7 +3,7 @@
 use crate::dataset::or_changed;
 use crate::delta::DeltaDataset;
 use crate::exact::{ContentWatch, ExactFiles};
-use crate::files::{Target, Writing};
+use crate::files::{Room, Target, Writing};
 use crate::io::Format;
 use crate::manifest::SplitRecord;
 use sparse_container::ContentHash;
@@ -64,7 +64,8 @@ impl DeltaDataset<'_> {
     ///
     /// Nothing appears at `out` before all rows, or all bytes of exact files, are compared with
     /// their digests. What would take more than `limits.max_output_bytes`, counted by its exact
-    /// files or else by its cells, is refused before it is begun.
+    /// files or else by its cells, is refused before it is begun; files that are written anew and
+    /// grow beyond that are given up.
     ///
     /// # Errors
     /// As [`verify`](Self::verify); `AlreadyExists`; `InvalidArgument` when the format cannot hold
@@ -105,8 +106,12 @@ impl DeltaDataset<'_> {
         let exact = self.delta.is_exact() && format.is_none();
         let mut watch = self.watch(exact)?;
         if !exact {
+            // Text can be much longer than the cells that it stands for.
+            let kept = self.delta.output_bytes().saturating_sub(bytes);
+            let room = Room::new(self.settings.limits.max_output_bytes, kept);
             let writing = Writing::new(target, self.settings.executor()).in_format(format);
-            let written = self.write_splits(&writing)?;
+            let written = self.write_splits(&writing.within(&room));
+            let written = written.map_err(|e| room.explain(e))?;
             (report.files, report.rows) = (written.files, written.rows);
         }
         if format.is_some() || self.delta.manifest.exact.is_empty() {
