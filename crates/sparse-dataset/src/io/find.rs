@@ -1,10 +1,10 @@
 //! Which files a dataset has, and which splits they belong to.
 
+use super::checked::Checked;
 use super::hub::is_cache;
 use super::json::{Scanned, Shape, scan};
 use super::read::read_schema;
 use super::steady::Steady;
-use super::text::check_json;
 use super::{DataFile, Format, FoundSplit};
 use crate::details::{BYTE_ORDER_MARK, FileDetails, same_cells};
 use arrow_schema::{Field, Schema};
@@ -12,7 +12,7 @@ use sparse_core::open_file;
 use sparse_core::{Error, ErrorKind, Result, check_output_path};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -331,7 +331,10 @@ fn split(
         if rules == JsonRules::Own { scan_json(&mut files, notes)? } else { BTreeMap::new() };
     let mut read = Vec::new();
     for file in &files {
-        let (mut own, mut said) = read_schema(file)?;
+        let (mut own, mut said, lost) = read_schema(file)?;
+        notes.extend(lost.map(|what| {
+            format!("{}: it has {what}, which are not kept without --exact", file.relative)
+        }));
         if let (Some(s), Some(all)) = (scanned.get(&file.relative), &file.shape) {
             let order: Vec<usize> =
                 all.order_of(&s.shape).iter().filter_map(|name| own.index_of(name).ok()).collect();
@@ -366,13 +369,12 @@ fn split(
 fn scan_json(files: &mut [DataFile], notes: &mut Vec<String>) -> Result<BTreeMap<String, Scanned>> {
     let mut all = Shape::default();
     let mut scanned = BTreeMap::new();
-    for file in files.iter().filter(|f| f.format == Format::JsonLines) {
+    for file in files.iter_mut().filter(|f| f.format == Format::JsonLines) {
         let place = |e: Error| e.in_file(file.path.display().to_string());
         let input = open_file(&file.path).map_err(place)?;
-        let mut input = BufReader::new(Steady(input));
-        check_json(&mut input).map_err(place)?;
-        input.rewind().map_err(|e| place(Error::io("cannot read", e)))?;
-        let found = scan(input).map_err(place)?;
+        let mut input = Checked::new(BufReader::new(Steady(input)), None);
+        let found = scan(&mut input).map_err(place)?;
+        file.text = Some(input.found());
         if found.disordered > 0 {
             notes.push(format!(
                 "{}: {} objects have their keys in another order than the others; the order is \

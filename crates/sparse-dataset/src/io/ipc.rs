@@ -34,18 +34,23 @@ struct Checked<'a> {
     len: u64,
     /// Bytes of each dictionary so far, and bytes that were copied for it.
     dictionaries: HashMap<i64, (u64, u64)>,
+    /// Messages with metadata of their own.
+    told: u64,
 }
 
-/// Compares the lengths that a file or stream declares with the file's.
+/// Compares the lengths that a file or stream declares with the file's. Returns how many of its
+/// messages, which are mostly record batches, have metadata of their own: nothing that is written
+/// keeps those.
 ///
 /// # Errors
 /// `InvalidInput` when they do not fit; `Io`.
-pub(super) fn check_lengths(file: &mut File, stream: bool) -> Result<()> {
+pub(super) fn check_lengths(file: &mut File, stream: bool) -> Result<u64> {
     let unreadable = |e| Error::io("cannot read", e);
     let len = file.seek(SeekFrom::End(0)).map_err(unreadable)?;
-    let mut checked = Checked { file, len, dictionaries: HashMap::new() };
+    let mut checked = Checked { file, len, dictionaries: HashMap::new(), told: 0 };
     if stream { checked.stream() } else { checked.footer() }?;
-    checked.file.rewind().map_err(unreadable)
+    checked.file.rewind().map_err(unreadable)?;
+    Ok(checked.told)
 }
 
 impl Checked<'_> {
@@ -134,6 +139,7 @@ impl Checked<'_> {
         let at = start + len;
         let end = at.checked_add(body).filter(|&end| end <= self.len);
         let end = end.ok_or_else(|| malformed("a part of it lies past its end"))?;
+        self.told += u64::from(message.custom_metadata().is_some_and(|m| !m.is_empty()));
         self.dictionary(&message, body)?;
         self.compressed(&message, at, end)?;
         Ok(end)
@@ -191,5 +197,56 @@ impl Checked<'_> {
             return Err(exceeded(format!("buffers of {packed} bytes become {sum}")).at_offset(body));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::dataset::Dataset;
+    use arrow_ipc::writer::StreamWriter;
+    use arrow_ipc::{KeyValue, KeyValueArgs, Message, MessageArgs, MessageHeader, MetadataVersion};
+    use arrow_ipc::{RecordBatch, RecordBatchArgs};
+    use arrow_schema::Schema;
+    use flatbuffers::FlatBufferBuilder;
+
+    /// A record batch of three rows without columns that has metadata of its own.
+    fn batch() -> Vec<u8> {
+        let mut b = FlatBufferBuilder::new();
+        let (key, value) = (b.create_string("made by"), b.create_string("hand"));
+        let pair = KeyValue::create(&mut b, &KeyValueArgs { key: Some(key), value: Some(value) });
+        let custom_metadata = Some(b.create_vector(&[pair]));
+        let nodes = Some(b.create_vector::<arrow_ipc::FieldNode>(&[]));
+        let buffers = Some(b.create_vector::<arrow_ipc::Buffer>(&[]));
+        let batch = RecordBatchArgs { length: 3, nodes, buffers, ..RecordBatchArgs::default() };
+        let header = Some(RecordBatch::create(&mut b, &batch).as_union_value());
+        let message = MessageArgs {
+            version: MetadataVersion::V5,
+            header_type: MessageHeader::RecordBatch,
+            header,
+            bodyLength: 0,
+            custom_metadata,
+        };
+        let message = Message::create(&mut b, &message);
+        b.finish(message, None);
+        let mut bytes = b.finished_data().to_vec();
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        let len = (bytes.len() as u32).to_le_bytes();
+        [&[0xff; 4], &len[..], &bytes].concat()
+    }
+
+    #[test]
+    fn what_is_not_kept_is_named() {
+        let mut writer = StreamWriter::try_new(Vec::new(), &Schema::empty()).unwrap();
+        writer.finish().unwrap();
+        let stream = writer.into_inner().unwrap();
+        let (schema, end) = stream.split_at(stream.len() - 8);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.arrow");
+        for (batches, note) in [(Vec::new(), None), (batch(), Some("metadata of 1 record"))] {
+            std::fs::write(&path, [schema, &batches, end].concat()).unwrap();
+            let dataset = Dataset::open(&path).unwrap();
+            assert_eq!(dataset.notes().len(), usize::from(note.is_some()));
+            assert!(dataset.notes().iter().all(|n| n.contains(note.unwrap())));
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! bounds of `limits`; `writable` tries a schema's types on the writer of a format; and what panics
 //! nevertheless is caught (see `foreign`).
 
+mod checked;
 mod failed;
 mod find;
 mod flat;
@@ -36,6 +37,7 @@ use arrow_schema::SchemaRef;
 use json::Shape;
 use std::path::PathBuf;
 use std::sync::Arc;
+use text::TextFound;
 
 /// Format of a data file.
 ///
@@ -107,11 +109,13 @@ pub(crate) struct DataFile {
     /// JSON Lines: the shape of all lines of the split, unless they are read as before layout 3 of
     /// the manifest.
     pub(crate) shape: Option<Arc<Shape>>,
+    /// What was found when the shape was learned.
+    text: Option<TextFound>,
 }
 
 impl DataFile {
     fn new(path: PathBuf, relative: String, format: Format) -> DataFile {
-        DataFile { path, relative, format, shape: None }
+        DataFile { path, relative, format, shape: None, text: None }
     }
 }
 

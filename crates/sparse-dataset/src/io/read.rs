@@ -3,6 +3,7 @@
 //! The readers are not ours, and damaged files can make them panic: that is caught and reported as
 //! a malformed file.
 
+use super::checked::{Checked, of_reading};
 use super::flat::check_hint;
 use super::footer::read_footer;
 use super::ipc::check_lengths;
@@ -48,6 +49,17 @@ fn malformed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::InvalidInput, "malformed").with_source(e)
 }
 
+/// What a reader reports: an error of ours that passed through it, or else that of a malformed
+/// file.
+fn unreadable(e: ArrowError) -> Error {
+    match e {
+        ArrowError::IoError(what, e) => {
+            e.downcast().unwrap_or_else(|e| malformed(ArrowError::IoError(what, e)))
+        }
+        e => malformed(e),
+    }
+}
+
 /// Runs a reader that may panic.
 fn isolate<T>(file: &DataFile, f: impl FnOnce() -> Result<T>) -> Result<T> {
     guard(ErrorKind::InvalidInput, "malformed: its reader gave up", f)
@@ -58,15 +70,24 @@ fn open(file: &DataFile) -> Result<File> {
     open_file(&file.path)
 }
 
-/// A reader, and what the file says besides its rows; the schema of the reader may lack metadata.
-type Opened = (Batches, Schema, FileDetails);
+/// A reader, and what the file says besides its rows.
+struct Opened {
+    batches: Batches,
+    /// That of the reader may lack metadata.
+    schema: Schema,
+    said: FileDetails,
+    /// What it says besides and nothing keeps.
+    lost: Option<String>,
+}
 
 fn reader(file: &DataFile) -> Result<Opened> {
     let mut f = open(file)?;
     let mut said = FileDetails::default();
     let mut own = None;
+    let mut lost = None;
     if matches!(file.format, Format::ArrowFile | Format::ArrowStream) {
-        check_lengths(&mut f, file.format == Format::ArrowStream)?;
+        let told = check_lengths(&mut f, file.format == Format::ArrowStream)?;
+        lost = (told > 0).then(|| format!("metadata of {told} record batches of their own"));
     }
     let batches: Batches = match file.format {
         Format::Parquet => {
@@ -108,21 +129,20 @@ fn reader(file: &DataFile) -> Result<Opened> {
         }
     };
     let schema = own.unwrap_or_else(|| batches.schema()).as_ref().clone();
-    Ok((batches, schema, said))
+    Ok(Opened { batches, schema, said, lost })
 }
 
 /// Reads JSON Lines of a known shape.
-fn json_reader(file: &DataFile, mut f: BufReader<Steady<File>>) -> Result<Batches> {
-    let found = check_json(&mut f)?;
-    f.rewind().map_err(|e| Error::io("cannot read", e))?;
+fn json_reader(file: &DataFile, f: BufReader<Steady<File>>) -> Result<Batches> {
+    let mut f = Checked::new(f, file.text);
     let shape = file.shape.clone().unwrap_or_default();
     let schema = Arc::new(shape.schema());
-    let rows = found.batch_rows(batch_rows(&schema));
+    let rows = file.text.unwrap_or_default().batch_rows(batch_rows(&schema));
     let builder = arrow_json::ReaderBuilder::new(schema).with_batch_size(rows);
     if shape.has_raw() {
         return Ok(Box::new(builder.build(Rewritten::new(f, shape)).map_err(malformed)?));
     }
-    if f.fill_buf().map_err(|e| Error::io("cannot read", e))?.starts_with(b"\xef\xbb\xbf") {
+    if f.fill_buf().map_err(of_reading)?.starts_with(b"\xef\xbb\xbf") {
         f.consume(3);
     }
     Ok(Box::new(builder.build(f).map_err(malformed)?))
@@ -198,22 +218,22 @@ fn csv_schema(file: &DataFile) -> Result<Schema> {
     Ok(Schema::new(fields))
 }
 
-/// Returns the schema of a file, and what it says besides its rows.
+/// Returns the schema of a file, what it says besides its rows, and what of that nothing keeps.
 ///
 /// # Errors
 /// `InvalidInput` when it is malformed, `NotFound`, `Io`.
-pub(crate) fn read_schema(file: &DataFile) -> Result<(Schema, FileDetails)> {
+pub(crate) fn read_schema(file: &DataFile) -> Result<(Schema, FileDetails, Option<String>)> {
     isolate(file, || {
         if let Some(shape) = &file.shape {
             let schema = shape.schema();
             check_schema(&schema)?;
             crate::arrow::kinds_of(&schema)?;
-            return Ok((schema, FileDetails::default()));
+            return Ok((schema, FileDetails::default(), None));
         }
-        let (_, schema, said) = reader(file)?;
+        let Opened { schema, said, lost, .. } = reader(file)?;
         check_schema(&schema)?;
         crate::arrow::kinds_of(&schema)?;
-        Ok((schema, said))
+        Ok((schema, said, lost))
     })
 }
 
@@ -226,7 +246,7 @@ pub(crate) fn read_file(
     schema: &Schema,
     mut each: impl FnMut(Block) -> Result<()>,
 ) -> Result<()> {
-    let (mut batches, ..) = isolate(file, || reader(file))?;
+    let mut batches = isolate(file, || reader(file))?.batches;
     let order = isolate(file, || {
         let own = batches.schema();
         let place = |f: &Arc<Field>| {
@@ -238,9 +258,7 @@ pub(crate) fn read_file(
     })?;
     let mut expansion = Expansion::of(file_len(file)?);
     let in_order = order.iter().enumerate().all(|(i, &o)| i == o);
-    while let Some(batch) =
-        isolate(file, || batches.next().transpose().map_err(|e: ArrowError| malformed(e)))?
-    {
+    while let Some(batch) = isolate(file, || batches.next().transpose().map_err(unreadable))? {
         let batch = if in_order { batch } else { batch.project(&order).map_err(malformed)? };
         to_blocks(&batch, |block| {
             // A row takes a byte, if only to be counted.

@@ -93,27 +93,17 @@ struct Open {
 /// # Errors
 /// `LimitExceeded` with the line, the number and the limit; `Io`.
 pub(super) fn check_json(file: &mut impl BufRead) -> Result<TextFound> {
-    let mut json = Json {
-        lines: Lines::default(),
-        open: Vec::new(),
-        string: false,
-        escaped: false,
-        key: None,
-        path: ROOT,
-        paths: HashSet::new(),
-        columns: 0,
-        memory: 0,
-        hasher: RandomState::new(),
-    };
+    let mut json = Json::default();
     each_byte(file, |b| json.byte(b))?;
-    json.lines.end();
-    Ok(TextFound { longest_line: json.lines.longest })
+    Ok(json.found())
 }
 
 /// The path of the lines themselves.
 const ROOT: u64 = 0;
 
-struct Json {
+/// Counts what JSON Lines hold, byte by byte.
+#[derive(Default)]
+pub(super) struct Json {
     lines: Lines,
     open: Vec<Open>,
     string: bool,
@@ -131,7 +121,16 @@ struct Json {
 }
 
 impl Json {
-    fn byte(&mut self, b: u8) -> Result<()> {
+    /// Tells what has been found so far.
+    pub(super) fn found(&self) -> TextFound {
+        TextFound { longest_line: self.lines.longest.max(self.lines.open) }
+    }
+
+    /// Takes the next byte.
+    ///
+    /// # Errors
+    /// `LimitExceeded` with the line, the number and the limit.
+    pub(super) fn byte(&mut self, b: u8) -> Result<()> {
         self.lines.byte()?;
         if b == b'\n' {
             // Strings have no line ends of their own, so a damaged string does not hide the lines

@@ -2,6 +2,7 @@
 
 use super::shape::Shape;
 use super::text::{Fault, Text};
+use crate::io::checked::of_reading;
 use sparse_core::{Error, ErrorKind, Result};
 use std::io::BufRead;
 
@@ -70,7 +71,7 @@ impl<R: BufRead> Records<R> {
 
     /// Appends a line; false at the end of the file.
     fn line(&mut self, out: &mut Vec<u8>) -> Result<bool> {
-        let n = self.input.read_until(b'\n', out).map_err(|e| Error::io("cannot read", e))?;
+        let n = self.input.read_until(b'\n', out).map_err(of_reading)?;
         self.lines += u64::from(n > 0);
         if std::mem::take(&mut self.first) && out.starts_with(MARK) {
             self.mark = true;
