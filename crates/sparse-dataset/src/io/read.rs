@@ -49,7 +49,7 @@ fn malformed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::InvalidInput, "malformed").with_source(e)
 }
 
-/// What a reader reports: an error of ours that passed through it, or else that of a malformed
+/// Makes an error of what a reader reports: ours if one passed through it, else that of a malformed
 /// file.
 fn unreadable(e: ArrowError) -> Error {
     match e {
