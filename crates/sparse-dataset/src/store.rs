@@ -304,7 +304,7 @@ impl Store {
         self.copy_columns(from, to, |_| true, out)
     }
 
-    /// Append rows `from..to` to `out`, whose columns are this store's; those that are not wanted
+    /// Appends rows `from..to` to `out`, whose columns are this store's; those that are not wanted
     /// stay as they are.
     ///
     /// # Errors

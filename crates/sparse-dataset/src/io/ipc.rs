@@ -209,7 +209,7 @@ mod tests {
     use arrow_schema::Schema;
     use flatbuffers::FlatBufferBuilder;
 
-    /// A record batch of three rows without columns that has metadata of its own.
+    /// Makes a record batch of three rows without columns that has metadata of its own.
     fn batch() -> Vec<u8> {
         let mut b = FlatBufferBuilder::new();
         let (key, value) = (b.create_string("made by"), b.create_string("hand"));
