@@ -83,6 +83,15 @@ pub enum BaseUse {
 }
 
 /// Description of a codec, as data.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{BaseUse, CodecId, CodecInfo, Fidelity};
+///
+/// let info = CodecInfo::new(CodecId(0x8001), "xor", Fidelity::Lossless, BaseUse::Required);
+/// assert_eq!((info.name, info.fidelity), ("xor", Fidelity::Lossless));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CodecInfo {
@@ -118,6 +127,46 @@ impl CodecInfo {
 }
 
 /// Decodes units: the half of a codec that a reader needs.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{DeltaDecoder, Dtype, EncodedUnit, TensorSpec, UnitSpec, decode_unit};
+/// # use sparse_core::{BaseUse, ChunkDecoder, CodecContext, CodecId, CodecInfo, Error, Fidelity};
+/// # use sparse_core::{Limits, Result};
+///
+/// /// Restores the one byte of the parameters everywhere.
+/// struct Fill(CodecInfo);
+///
+/// impl DeltaDecoder for Fill {
+///     fn info(&self) -> &CodecInfo {
+///         &self.0
+///     }
+///
+///     fn bind(&self, _: &UnitSpec, params: &[u8], _: &Limits) -> Result<Box<dyn ChunkDecoder>> {
+///         match *params {
+///             [byte] => Ok(Box::new(FillWith(byte))),
+///             _ => Err(Error::corrupt("its parameters are one byte")),
+///         }
+///     }
+/// }
+/// # struct FillWith(u8);
+/// # impl ChunkDecoder for FillWith {
+/// #     fn decode_chunk(
+/// #         &self, _: u64, _: &[u8], _: Option<&[u8]>, out: &mut [u8], _: &mut CodecContext,
+/// #     ) -> Result<()> {
+/// #         Ok(out.fill(self.0))
+/// #     }
+/// # }
+///
+/// let info = CodecInfo::new(CodecId(0x8001), "fill", Fidelity::Lossy, BaseUse::Ignored);
+/// let unit = UnitSpec::of(&TensorSpec::new(Dtype::U8, [4])?, None)?;
+/// let coded = EncodedUnit { params: vec![7], chunks: vec![vec![]] };
+/// let mut out = [0; 4];
+/// decode_unit(&Fill(info), &unit, &coded, None, &mut out, &mut CodecContext::new())?;
+/// assert_eq!(out, [7; 4]);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 pub trait DeltaDecoder: Send + Sync {
     /// Returns the codec's description.
     fn info(&self) -> &CodecInfo;
@@ -138,6 +187,38 @@ pub trait DeltaDecoder: Send + Sync {
 }
 
 /// Decoder bound to one unit.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{ChunkDecoder, CodecContext, Error, Result};
+///
+/// /// Restores the base as it is.
+/// struct Unchanged;
+///
+/// impl ChunkDecoder for Unchanged {
+///     fn decode_chunk(
+///         &self,
+///         _chunk: u64,
+///         _encoded: &[u8],
+///         base: Option<&[u8]>,
+///         out: &mut [u8],
+///         cx: &mut CodecContext,
+///     ) -> Result<()> {
+///         cx.cancel.check()?;
+///         match base.filter(|base| base.len() == out.len()) {
+///             Some(base) => out.copy_from_slice(base),
+///             None => return Err(Error::invalid_argument("no base of that length")),
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let mut out = [0; 3];
+/// Unchanged.decode_chunk(0, &[], Some(&[1, 2, 3]), &mut out, &mut CodecContext::new())?;
+/// assert_eq!(out, [1, 2, 3]);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 pub trait ChunkDecoder: Send + Sync {
     /// Decodes chunk `chunk` into `out`, whose prior content does not matter.
     ///
@@ -218,6 +299,35 @@ impl std::str::FromStr for Effort {
 }
 
 /// Encodes units.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{CodecContext, DeltaEncoder, Dtype, Effort, Result, TensorSpec, UnitSpec};
+/// use sparse_core::{decode_unit, encode_unit};
+///
+/// /// Returns the bytes that a codec takes for a tensor without a base.
+/// fn size(codec: &dyn DeltaEncoder, spec: &TensorSpec, target: &[u8]) -> Result<u64> {
+///     let (unit, mut cx) = (UnitSpec::of(spec, None)?, CodecContext::new());
+///     Ok(encode_unit(codec, &unit, target, None, Effort::Default, &mut cx)?.byte_len())
+/// }
+/// # use sparse_core::{BaseUse, Chunk, CodecId, CodecInfo, Fidelity, Simple, SimpleCodec};
+/// # struct Verbatim;
+/// # impl SimpleCodec for Verbatim {
+/// #     fn info(&self) -> CodecInfo {
+/// #         CodecInfo::new(CodecId(0x8001), "verbatim", Fidelity::Lossless, BaseUse::Ignored)
+/// #     }
+/// #     fn encode(&self, _: &Chunk<'_>, target: &[u8], out: &mut Vec<u8>) -> Result<()> {
+/// #         Ok(out.extend_from_slice(target))
+/// #     }
+/// #     fn decode(&self, _: &Chunk<'_>, encoded: &[u8], out: &mut [u8]) -> Result<()> {
+/// #         Ok(out.copy_from_slice(encoded))
+/// #     }
+/// # }
+/// # let codec = Simple::new(Verbatim);
+/// assert_eq!(size(&codec, &TensorSpec::new(Dtype::I16, [2, 2])?, &[7; 8])?, 8);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 pub trait DeltaEncoder: DeltaDecoder {
     /// Starts the analysis of a unit.
     ///
@@ -231,6 +341,40 @@ pub trait DeltaEncoder: DeltaDecoder {
 /// The caller shows every chunk once per pass, in any order and from any number of threads; what
 /// comes out does not depend on either. Chunks may also be left out, when only an
 /// [estimate](UnitAnalysis::estimated_bits) is wanted.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{CodecContext, DeltaEncoder, Dtype, Effort, Result, TensorSpec, UnitSpec};
+///
+/// /// Estimates the bytes of a unit of one chunk, without coding it.
+/// fn estimate(codec: &dyn DeltaEncoder, unit: &UnitSpec, target: &[u8]) -> Result<u64> {
+///     let (mut analysis, mut cx) = (codec.analyze(unit, Effort::Fast)?, CodecContext::new());
+///     loop {
+///         analysis.observe(0, target, None, &mut cx)?;
+///         if !analysis.end_pass(&mut cx)? {
+///             return Ok(analysis.estimated_bits().total_bytes());
+///         }
+///     }
+/// }
+/// # use sparse_core::{BaseUse, Chunk, CodecId, CodecInfo, Fidelity, Simple, SimpleCodec};
+/// # struct Verbatim;
+/// # impl SimpleCodec for Verbatim {
+/// #     fn info(&self) -> CodecInfo {
+/// #         CodecInfo::new(CodecId(0x8001), "verbatim", Fidelity::Lossless, BaseUse::Ignored)
+/// #     }
+/// #     fn encode(&self, _: &Chunk<'_>, target: &[u8], out: &mut Vec<u8>) -> Result<()> {
+/// #         Ok(out.extend_from_slice(target))
+/// #     }
+/// #     fn decode(&self, _: &Chunk<'_>, encoded: &[u8], out: &mut [u8]) -> Result<()> {
+/// #         Ok(out.copy_from_slice(encoded))
+/// #     }
+/// # }
+/// # let codec = Simple::new(Verbatim);
+/// let unit = UnitSpec::of(&TensorSpec::new(Dtype::U8, [5])?, None)?;
+/// assert_eq!(estimate(&codec, &unit, &[1; 5])?, 5);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 pub trait UnitAnalysis: Send + Sync {
     /// Observes one chunk.
     ///
@@ -307,6 +451,41 @@ impl EstimatedBits {
 }
 
 /// Second step of encoding: codes chunks with settled parameters.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{ChunkEncoder, CodecContext, Result};
+///
+/// /// Stores chunks as they are.
+/// struct Verbatim;
+///
+/// impl ChunkEncoder for Verbatim {
+///     fn params(&self) -> &[u8] {
+///         &[]
+///     }
+///
+///     fn encode_chunk(
+///         &self,
+///         _chunk: u64,
+///         target: &[u8],
+///         _base: Option<&[u8]>,
+///         out: &mut Vec<u8>,
+///         cx: &mut CodecContext,
+///     ) -> Result<()> {
+///         cx.cancel.check()?;
+///         out.extend_from_slice(target);
+///         Ok(())
+///     }
+/// }
+///
+/// let (mut out, mut cx) = (Vec::new(), CodecContext::new());
+/// Verbatim.encode_chunk(0, &[1, 2], None, &mut out, &mut cx)?;
+/// assert_eq!(out, [1, 2]);
+/// cx.cancel.cancel();
+/// assert!(Verbatim.encode_chunk(1, &[3], None, &mut out, &mut cx).is_err());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 pub trait ChunkEncoder: Send + Sync {
     /// Returns the parameter block of the unit.
     fn params(&self) -> &[u8];
@@ -328,31 +507,6 @@ pub trait ChunkEncoder: Send + Sync {
         out: &mut Vec<u8>,
         cx: &mut CodecContext,
     ) -> Result<()>;
-}
-
-/// Unit in encoded form, in memory.
-///
-/// # Examples
-///
-/// ```
-/// use sparse_core::EncodedUnit;
-///
-/// let unit = EncodedUnit { params: vec![1, 2], chunks: vec![vec![3], vec![]] };
-/// assert_eq!(unit.byte_len(), 3);
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EncodedUnit {
-    /// The parameter block.
-    pub params: Vec<u8>,
-    /// One byte string per chunk.
-    pub chunks: Vec<Vec<u8>>,
-}
-
-impl EncodedUnit {
-    /// Returns the bytes of parameters and chunks together.
-    pub fn byte_len(&self) -> u64 {
-        self.chunks.iter().map(|c| c.len() as u64).sum::<u64>() + self.params.len() as u64
-    }
 }
 
 /// Checks the lengths of the buffers of one chunk.
@@ -378,96 +532,6 @@ pub fn check_chunk(unit: &UnitSpec, chunk: u64, target: usize, base: Option<usiz
         return Err(Error::invalid_argument(format!(
             "chunk {chunk} has a base of {want_base:?} bytes, the buffer is {base:?}"
         )));
-    }
-    Ok(())
-}
-
-/// Returns the byte range of `chunk` within a unit of elements of `element_bytes`.
-fn chunk_slice(unit: &UnitSpec, chunk: u64, element_bytes: usize) -> std::ops::Range<usize> {
-    let range = unit.chunk_range(chunk);
-    range.start as usize * element_bytes..range.end as usize * element_bytes
-}
-
-fn check_whole(unit: &UnitSpec, target: usize, base: Option<usize>) -> Result<()> {
-    let want_base = unit.base_dtype().map(|b| unit.len() * b.storage_bytes() as u64);
-    if target as u64 != unit.byte_len() || base.map(|b| b as u64) != want_base {
-        return Err(Error::invalid_argument(format!(
-            "unit of {} bytes with a base of {want_base:?} bytes, buffers of {target} and {base:?}",
-            unit.byte_len()
-        )));
-    }
-    Ok(())
-}
-
-/// Encodes a unit that is in memory, on this thread.
-///
-/// # Errors
-/// What the encoder reports.
-pub fn encode_unit(
-    encoder: &dyn DeltaEncoder,
-    unit: &UnitSpec,
-    target: &[u8],
-    base: Option<&[u8]>,
-    effort: Effort,
-    cx: &mut CodecContext,
-) -> Result<EncodedUnit> {
-    check_whole(unit, target.len(), base.map(<[u8]>::len))?;
-    let slices = |chunk| {
-        let base = base.zip(unit.base_dtype());
-        (
-            &target[chunk_slice(unit, chunk, unit.dtype().storage_bytes())],
-            base.map(|(b, dtype)| &b[chunk_slice(unit, chunk, dtype.storage_bytes())]),
-        )
-    };
-    let mut analysis = encoder.analyze(unit, effort)?;
-    loop {
-        for chunk in 0..unit.chunk_count() {
-            let (target, base) = slices(chunk);
-            analysis.observe(chunk, target, base, cx)?;
-        }
-        if !analysis.end_pass(cx)? {
-            break;
-        }
-    }
-    let encoder = analysis.finish()?;
-    let mut chunks = Vec::new();
-    for chunk in 0..unit.chunk_count() {
-        let (target, base) = slices(chunk);
-        let mut out = Vec::new();
-        encoder.encode_chunk(chunk, target, base, &mut out, cx)?;
-        chunks.push(out);
-    }
-    Ok(EncodedUnit { params: encoder.params().to_vec(), chunks })
-}
-
-/// Decodes a whole unit that is in memory, on this thread.
-///
-/// # Errors
-/// What the decoder reports, and `InvalidArgument` when the number of chunks or a buffer's length
-/// is wrong.
-pub fn decode_unit(
-    decoder: &dyn DeltaDecoder,
-    unit: &UnitSpec,
-    encoded: &EncodedUnit,
-    base: Option<&[u8]>,
-    out: &mut [u8],
-    cx: &mut CodecContext,
-) -> Result<()> {
-    check_whole(unit, out.len(), base.map(<[u8]>::len))?;
-    if encoded.chunks.len() as u64 != unit.chunk_count() {
-        return Err(Error::invalid_argument(format!(
-            "{} chunks given for a unit of {}",
-            encoded.chunks.len(),
-            unit.chunk_count()
-        )));
-    }
-    let bound = decoder.bind(unit, &encoded.params, &cx.limits)?;
-    for (chunk, bytes) in (0..).zip(&encoded.chunks) {
-        let base = base
-            .zip(unit.base_dtype())
-            .map(|(b, d)| &b[chunk_slice(unit, chunk, d.storage_bytes())]);
-        let out = &mut out[chunk_slice(unit, chunk, unit.dtype().storage_bytes())];
-        bound.decode_chunk(chunk, bytes, base, out, cx)?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod codec;
 pub mod conformance;
 mod context;
 mod dtype;
+mod encoded;
 mod error;
 mod executor;
 mod limits;
@@ -33,10 +34,11 @@ pub mod varint;
 
 pub use codec::{
     BaseUse, ChunkDecoder, ChunkEncoder, CodecId, CodecInfo, DeltaDecoder, DeltaEncoder, Effort,
-    EncodedUnit, EstimatedBits, Fidelity, UnitAnalysis, check_chunk, decode_unit, encode_unit,
+    EstimatedBits, Fidelity, UnitAnalysis, check_chunk,
 };
 pub use context::{CodecContext, Workers};
 pub use dtype::{Dtype, DtypeClass};
+pub use encoded::{EncodedUnit, decode_unit, encode_unit};
 pub use error::{Error, ErrorKind, Result};
 pub use executor::{Executor, Inline, Threads};
 pub use limits::{CancelToken, Limits, Observer, Unobserved};

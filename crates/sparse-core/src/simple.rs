@@ -8,6 +8,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Chunk as a [`SimpleCodec`] sees it.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Chunk, Dtype};
+///
+/// /// Returns the base's bytes where they can be subtracted from the target's, byte by byte.
+/// fn base_of_same_type<'a>(chunk: &Chunk<'a>) -> Option<&'a [u8]> {
+///     chunk.base.filter(|(dtype, _)| *dtype == chunk.dtype).map(|(_, bytes)| bytes)
+/// }
+///
+/// let chunk = Chunk { dtype: Dtype::Bf16, base: Some((Dtype::F32, &[0; 8])) };
+/// assert_eq!(base_of_same_type(&chunk), None);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Chunk<'a> {
     /// Type of the target's elements.
@@ -76,7 +90,31 @@ pub trait SimpleCodec: Send + Sync + 'static {
 ///
 /// # Examples
 ///
-/// The crate `sparse-select` has one in its documentation, from which a selector chooses.
+/// ```
+/// use sparse_core::{CodecContext, DeltaEncoder, Dtype, Effort, Result, TensorSpec, UnitSpec};
+/// use sparse_core::{decode_unit, encode_unit};
+/// # use sparse_core::{BaseUse, Chunk, CodecId, CodecInfo, Fidelity, Simple, SimpleCodec};
+/// # struct Verbatim;
+/// # impl SimpleCodec for Verbatim {
+/// #     fn info(&self) -> CodecInfo {
+/// #         CodecInfo::new(CodecId(0x8001), "verbatim", Fidelity::Lossless, BaseUse::Ignored)
+/// #     }
+/// #     fn encode(&self, _: &Chunk<'_>, target: &[u8], out: &mut Vec<u8>) -> Result<()> {
+/// #         Ok(out.extend_from_slice(target))
+/// #     }
+/// #     fn decode(&self, _: &Chunk<'_>, encoded: &[u8], out: &mut [u8]) -> Result<()> {
+/// #         Ok(out.copy_from_slice(encoded))
+/// #     }
+/// # }
+/// // `Verbatim` is the codec of the example of `SimpleCodec`.
+/// let codec = Simple::new(Verbatim);
+/// let (unit, mut cx) = (UnitSpec::of(&TensorSpec::bytes(5), None)?, CodecContext::new());
+/// let coded = encode_unit(&codec, &unit, b"bytes", None, Effort::Default, &mut cx)?;
+/// let mut out = [0; 5];
+/// decode_unit(&codec, &unit, &coded, None, &mut out, &mut cx)?;
+/// assert_eq!(&out, b"bytes");
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Simple<C> {
     codec: Arc<C>,

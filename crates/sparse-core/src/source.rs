@@ -213,6 +213,21 @@ fn read_file_at(file: &std::fs::File, mut offset: u64, mut out: &mut [u8]) -> st
 }
 
 /// Name and spec of one tensor of a [`TensorSource`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Dtype, TensorEntry, TensorSpec};
+///
+/// /// Returns the bytes of all tensors.
+/// fn byte_len(tensors: &[TensorEntry]) -> u64 {
+///     tensors.iter().map(|tensor| tensor.spec.byte_len()).sum()
+/// }
+///
+/// let weight = TensorEntry { name: "w".to_owned(), spec: TensorSpec::new(Dtype::Bf16, [2, 3])? };
+/// assert_eq!(byte_len(&[weight]), 12);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorEntry {
     /// Its name, unique in the source.

@@ -195,6 +195,18 @@ impl UnitSpec {
 }
 
 /// Consecutive elements of one row.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Dtype, RowRun, Segment, UnitSpec};
+///
+/// let unit = UnitSpec::new(Dtype::U8, None, 16, [Segment { rows: 3, row_len: 6 }])?;
+/// // The second chunk has the end of the last row.
+/// let run = unit.row_runs(unit.chunk_range(1)).next();
+/// assert_eq!(run, Some(RowRun { segment: 0, row: 2, column: 4, len: 2 }));
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowRun {
     /// Index of the segment.

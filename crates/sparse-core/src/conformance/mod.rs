@@ -97,6 +97,21 @@ impl Options {
 }
 
 /// Extent of what was checked: a codec that declines nearly everything passes, too.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::conformance::Report;
+///
+/// /// Returns whether a codec took most of the units.
+/// fn takes_most(report: &Report) -> bool {
+///     report.coded > report.declined
+/// }
+///
+/// let mut report = Report::default();
+/// (report.coded, report.declined) = (2000, 30);
+/// assert!(takes_most(&report));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
