@@ -26,6 +26,21 @@ const TINY: f64 = 1e-40;
 /// f16, f32 and f64; of all other types only matches are counted. A weight that is NaN or infinite
 /// has no part in the norms as long as it comes back as what it was (any NaN for a NaN); where it
 /// does not, the error is infinite.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::certificate::Certificate;
+///
+/// /// Says how near the restored weights are.
+/// fn verdict(found: &Certificate) -> String {
+///     format!("{:.0} % exact, error {}", 100.0 * found.exact_rate(), found.relative_error())
+/// }
+///
+/// let mut found = Certificate::default();
+/// (found.weights, found.exact, found.change, found.error) = (4, 3, 2.0, 0.5);
+/// assert_eq!(verdict(&found), "75 % exact, error 0.25");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Certificate {

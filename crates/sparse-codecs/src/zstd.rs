@@ -93,6 +93,17 @@ pub fn decompress(encoded: &[u8], prefix: &[u8], out: &mut [u8]) -> Result<()> {
 }
 
 /// Codec that compresses each chunk as a frame with the base's chunk as its prefix.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::zstd::{DEFAULT_LEVEL, frames};
+/// use sparse_core::{BaseUse, DeltaDecoder, Fidelity};
+///
+/// let codec = frames(DEFAULT_LEVEL);
+/// assert_eq!(codec.info().name, "zstd");
+/// assert_eq!((codec.info().fidelity, codec.info().base), (Fidelity::Lossless, BaseUse::Optional));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Frames {
     level: i32,

@@ -93,6 +93,18 @@ impl BitWriter {
 ///
 /// Reading past the end yields zero bits, without a branch per value; [`BitReader::is_exact`] tells
 /// afterwards whether that happened.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::entropy::bits::BitReader;
+///
+/// let mut reader = BitReader::new(&[0b0000_1101, 0]);
+/// assert_eq!((reader.take(3), reader.take(6)), (0b101, 1));
+/// assert!(reader.is_exact());
+/// assert_eq!(reader.take(64), 0);
+/// assert!(!reader.is_exact());
+/// ```
 #[derive(Clone, Debug)]
 pub struct BitReader<'a> {
     bytes: &'a [u8],

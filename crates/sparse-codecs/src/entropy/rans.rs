@@ -27,6 +27,20 @@ pub const MAX_LANES: usize = 64;
 
 /// Decoding tables of several contexts, back to back: slot `s` of context `c` is at `c * PROB_SCALE
 /// + s`.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::entropy::freq::{FreqTable, PROB_SCALE};
+/// use sparse_codecs::entropy::rans::DecodeTables;
+///
+/// let often_zero = FreqTable::from_counts(&[7, 1]);
+/// let often_one = FreqTable::from_counts(&[1, 7]);
+/// let tables = DecodeTables::new(&[often_zero, often_one]);
+/// assert_eq!(tables.contexts(), 2);
+/// assert_eq!(tables.slots()[PROB_SCALE as usize].symbol(), 0);
+/// assert_eq!(tables.slots().last().map(|slot| slot.symbol()), Some(1));
+/// ```
 #[derive(Clone, Debug)]
 pub struct DecodeTables {
     slots: Vec<Slot>,
@@ -115,6 +129,21 @@ impl EncodeTables {
 }
 
 /// Scratch memory of [`encode`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::entropy::freq::FreqTable;
+/// use sparse_codecs::entropy::rans::{EncodeScratch, EncodeTables, encode};
+///
+/// let tables = EncodeTables::new(&[FreqTable::from_counts(&[1, 1])]);
+/// // One for all streams of a thread: what was coded before does not matter.
+/// let (mut scratch, mut first, mut second) = (EncodeScratch::default(), vec![], vec![]);
+/// encode(&[0, 1, 1], &[0; 3], &tables, 1, &mut scratch, &mut first)?;
+/// encode(&[0, 1, 1], &[0; 3], &tables, 1, &mut scratch, &mut second)?;
+/// assert_eq!(first, second);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct EncodeScratch {
     words: Vec<u16>,
@@ -188,6 +217,26 @@ pub fn encode(
 }
 
 /// Decoder of a stream of tokens, some at a time.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::entropy::freq::FreqTable;
+/// use sparse_codecs::entropy::rans::{DecodeTables, Decoder, EncodeScratch, EncodeTables, encode};
+/// use sparse_codecs::simd::{Padded, Simd};
+///
+/// let freqs = [FreqTable::from_counts(&[7, 1])];
+/// let (mut coded, mut words, mut tokens) = (Vec::new(), Padded::new(), [9; 5]);
+/// let mut scratch = EncodeScratch::default();
+/// encode(&[0, 0, 1, 0, 0], &[0; 5], &EncodeTables::new(&freqs), 1, &mut scratch, &mut coded)?;
+/// words.fill(&coded[4..]);
+/// let tables = DecodeTables::new(&freqs);
+/// let mut decoder = Decoder::new(Simd::from_env(), &coded[..4], &words, &tables)?;
+/// decoder.decode(&[0; 5], &mut tokens)?;
+/// decoder.finish()?;
+/// assert_eq!(tokens, [0, 0, 1, 0, 0]);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Decoder<'a> {
     simd: Simd,

@@ -11,6 +11,19 @@ pub(super) const SLOT_MASK: u32 = PROB_SCALE - 1;
 /// Decoding step of one slot: symbol in bits 0..8, frequency in bits 8..20, offset in bits 20..32.
 ///
 /// Four bytes, so that a vector unit gathers the whole step at once.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::entropy::freq::FreqTable;
+/// use sparse_codecs::entropy::rans::{DecodeTables, LOW};
+///
+/// let tables = DecodeTables::new(&[FreqTable::from_counts(&[1, 3])]);
+/// // Symbol 1 has 1536 of 2048 slots, from slot 512 on.
+/// let slot = tables.slots()[600];
+/// assert_eq!(slot.symbol(), 1);
+/// assert_eq!(slot.step(LOW + 600), 1536 * (LOW / 2048) + (600 - 512));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Slot(pub u32);

@@ -42,6 +42,17 @@ pub enum TokenScheme {
 }
 
 /// Value that was split.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::entropy::token::{Token, TokenScheme};
+///
+/// let small = TokenScheme::Hybrid { msb: 2 }.split(5);
+/// assert_eq!(small, Token { token: 5, raw: 0, raw_bits: 0 });
+/// let large = TokenScheme::Shift { shift: 4 }.split(0x123);
+/// assert_eq!(large, Token { token: 0x12, raw: 3, raw_bits: 4 });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
     /// What is modelled.

@@ -84,6 +84,22 @@ impl Lossless {
 
 /// [`Lossless`] on given vector instructions, made by [`Lossless::on`]. `Lossless` itself takes
 /// [what the environment allows](Simd::from_env).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::lossless::Lossless;
+/// use sparse_codecs::packed::Packer;
+/// use sparse_codecs::simd::Simd;
+/// use sparse_core::{Dtype, TensorSpec, TensorView};
+///
+/// let spec = TensorSpec::new(Dtype::U16, [2000])?;
+/// let bytes: Vec<u8> = (0..2000u16).flat_map(|i| (i % 50).to_le_bytes()).collect();
+/// let weights = TensorView::new(&spec, &bytes)?;
+/// let slow = Packer::new(&Lossless.on(Simd::SCALAR)).compress(weights, None)?;
+/// assert!(slow == Packer::new(&Lossless.on(Simd::detect())).compress(weights, None)?);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct LosslessOn {
     simd: Simd,

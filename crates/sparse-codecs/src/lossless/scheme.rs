@@ -6,6 +6,18 @@ use sparse_select::{Scheme, Subject};
 use std::sync::Arc;
 
 /// [`Scheme`] of [`Lossless`]: it codes everything, without settings.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::lossless::LosslessScheme;
+/// use sparse_select::Scheme;
+///
+/// assert_eq!(LosslessScheme.name(), "lossless");
+/// assert_eq!(LosslessScheme.encoder(None)?.info().fidelity, sparse_core::Fidelity::Lossless);
+/// assert!(LosslessScheme.encoder(Some(0.5)).is_err());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LosslessScheme;
 

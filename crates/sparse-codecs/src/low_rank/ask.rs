@@ -14,6 +14,27 @@ use sparse_core::{
 const MIN_SAMPLE_ROWS: usize = 16;
 
 /// [`LowRank`] with products that may explain the changes of one unit's segments.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::low_rank::{HintedLowRank, LowRank};
+/// use sparse_core::{CodecContext, Dtype, Effort, Product, TensorSpec, UnitSpec};
+/// use sparse_core::{decode_unit, encode_unit};
+///
+/// let unit = UnitSpec::of(&TensorSpec::new(Dtype::F32, [32, 32])?, Some(Dtype::F32))?;
+/// let left: Vec<f32> = (0..32).map(|i| (i as f32).sin()).collect();
+/// let change = left.iter().flat_map(|x| (0..32).map(move |j| x * (j as f32).cos()));
+/// let target: Vec<u8> = change.flat_map(f32::to_le_bytes).collect();
+/// let right = (0..32).map(|j| (j as f32).cos()).collect();
+/// let codec = HintedLowRank::new(vec![Some(Product { rank: 1, left, right })]);
+/// let (base, mut restored, mut cx) = (vec![0; 4096], vec![0; 4096], CodecContext::new());
+/// let coded = encode_unit(&codec, &unit, &target, Some(&base), Effort::Default, &mut cx)?;
+/// // Whoever decodes needs no hint.
+/// decode_unit(&LowRank, &unit, &coded, Some(&base), &mut restored, &mut cx)?;
+/// assert!(restored == target);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct HintedLowRank {
     hints: Vec<Option<Product>>,

@@ -7,6 +7,20 @@ use crate::real::{is_real, with_real};
 use sparse_core::{CodecContext, Dtype, Error, Result, Workers};
 
 /// Leading directions of a matrix' change.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::low_rank::factorise;
+/// use sparse_core::{CodecContext, Dtype};
+///
+/// let target: Vec<u8> = (0..2048).flat_map(|i| ((i / 64) as f32).to_le_bytes()).collect();
+/// let (base, cx) = (vec![0; 4 * 2048], CodecContext::new());
+/// let factors = factorise(Dtype::F32, (32, 64), &target, &base, 1, 0, &cx)?.unwrap_or_default();
+/// assert_eq!((factors.left.len(), factors.right.len()), (32 * factors.rank, factors.rank * 64));
+/// assert!(factors.missed < 1e-9 * factors.change);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct FloatFactors {

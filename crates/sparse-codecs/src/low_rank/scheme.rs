@@ -11,6 +11,19 @@ use std::sync::Arc;
 const SAMPLE_ROWS: u64 = 256;
 
 /// [`Scheme`] of [`LowRank`]: it takes changes that look like a merged adapter.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::low_rank::LowRankScheme;
+/// use sparse_core::BaseUse;
+/// use sparse_select::Scheme;
+///
+/// assert_eq!(LowRankScheme.name(), "low-rank");
+/// assert_eq!(LowRankScheme.encoder(None)?.info().base, BaseUse::Required);
+/// assert!(LowRankScheme.needs_rows());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LowRankScheme;
 

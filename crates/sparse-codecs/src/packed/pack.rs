@@ -132,6 +132,24 @@ impl<'a> Packer<'a> {
 }
 
 /// Packed tensor whose checksum has been verified; its content is known before it is decoded.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(all(feature = "raw", feature = "typed"))] {
+/// use sparse_codecs::packed::Packed;
+/// use sparse_codecs::raw;
+/// use sparse_core::{Dtype, Limits};
+///
+/// let mut bytes = raw::compress(&[1i16, 2, 3], None)?;
+/// let packed = Packed::open(&bytes, &Limits::default())?;
+/// assert_eq!((packed.codec(), packed.spec().dtype()), (raw::ID, Dtype::I16));
+/// assert_eq!((packed.spec().shape(), packed.base_dtype()), (&[3][..], None));
+/// bytes[9] ^= 1;
+/// assert!(Packed::open(&bytes, &Limits::default()).is_err());
+/// # }
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Packed<'a>(Parts<'a>);
 

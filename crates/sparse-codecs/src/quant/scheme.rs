@@ -40,6 +40,18 @@ fn steps(sample: &UnitSpec, params: &[u8], whole: Segment) -> Result<ParamsCost>
 
 /// [`Scheme`] of [`SparseInt8`](crate::sparse_int8::SparseInt8) with a bound relative to the change
 /// (0.05 where none is given).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::sparse_int8::SparseInt8Scheme;
+/// use sparse_select::Scheme;
+///
+/// assert_eq!(SparseInt8Scheme.name(), "sparse-int8");
+/// assert!(SparseInt8Scheme.keeps_bound() && SparseInt8Scheme.encoder(Some(0.1)).is_ok());
+/// // A relative error above 1 would be more than the change.
+/// assert!(SparseInt8Scheme.encoder(Some(1.5)).is_err());
+/// ```
 #[cfg(feature = "sparse-int8")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SparseInt8Scheme;
@@ -81,6 +93,17 @@ impl Scheme for SparseInt8Scheme {
 
 /// [`Scheme`] of [`SparseInt8`](crate::sparse_int8::SparseInt8) with a bound of the error of each
 /// weight, which must be given.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::sparse_int8::SparseInt8AbsoluteScheme;
+/// use sparse_select::Scheme;
+///
+/// assert_eq!(SparseInt8AbsoluteScheme.name(), "sparse-int8-absolute");
+/// assert!(SparseInt8AbsoluteScheme.encoder(Some(0.001)).is_ok());
+/// assert!(SparseInt8AbsoluteScheme.encoder(None).is_err());
+/// ```
 #[cfg(feature = "sparse-int8")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SparseInt8AbsoluteScheme;
@@ -110,6 +133,17 @@ impl Scheme for SparseInt8AbsoluteScheme {
 
 /// [`Scheme`] of [`Sparse`](crate::sparse::Sparse), with a bound relative to the change (0.2 where
 /// none is given).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::sparse::SparseScheme;
+/// use sparse_select::Scheme;
+///
+/// assert_eq!(SparseScheme.name(), "sparse");
+/// assert!(SparseScheme.encoder(None).is_ok() && SparseScheme.encoder(Some(0.1)).is_ok());
+/// assert!(SparseScheme.encoder(Some(1.5)).is_err());
+/// ```
 #[cfg(feature = "sparse")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SparseScheme;
@@ -145,6 +179,18 @@ impl Scheme for SparseScheme {
 }
 
 /// [`Scheme`] of [`Int8`](crate::int8::Int8).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::int8::Int8Scheme;
+/// use sparse_select::Scheme;
+///
+/// assert_eq!(Int8Scheme.name(), "int8");
+/// assert_eq!(Int8Scheme.encoder(None)?.info().name, "int8");
+/// assert!(Int8Scheme.encoder(Some(8.0)).is_err());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[cfg(feature = "int8")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Int8Scheme;
@@ -174,6 +220,18 @@ impl Scheme for Int8Scheme {
 }
 
 /// [`Scheme`] of [`Sign`](crate::sign::Sign).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::sign::SignScheme;
+/// use sparse_select::Scheme;
+///
+/// assert_eq!(SignScheme.name(), "sign");
+/// assert_eq!(SignScheme.encoder(None)?.info().name, "sign");
+/// assert!(SignScheme.encoder(Some(1.0)).is_err());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[cfg(feature = "sign")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SignScheme;
@@ -207,6 +265,19 @@ impl Scheme for SignScheme {
 
 /// [`Scheme`] of [`UlpBounded`](crate::ulp_bounded::UlpBounded), with a number of units in the last
 /// place (1 where none is given).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::ulp_bounded::UlpBoundedScheme;
+/// use sparse_core::Fidelity;
+/// use sparse_select::Scheme;
+///
+/// assert_eq!(UlpBoundedScheme.name(), "ulp-bounded");
+/// assert_eq!(UlpBoundedScheme.encoder(Some(3.0))?.info().fidelity, Fidelity::UlpBounded(3));
+/// assert!(UlpBoundedScheme.encoder(Some(0.5)).is_err());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[cfg(feature = "ulp-bounded")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UlpBoundedScheme;

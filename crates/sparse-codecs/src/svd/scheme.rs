@@ -13,10 +13,33 @@ const MENU: [f64; 2] = [8.0, 32.0];
 ///
 /// A value below 1 is a share of the energy of the change, from 1 on a rank (16 where none is
 /// given).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::svd::SvdScheme;
+/// use sparse_select::Scheme;
+///
+/// assert_eq!(SvdScheme.name(), "svd");
+/// assert!(SvdScheme.encoder(Some(0.9)).is_ok() && SvdScheme.encoder(Some(32.0)).is_ok());
+/// assert!(SvdScheme.encoder(Some(1.5)).is_err());
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SvdScheme;
 
 /// [`Scheme`] of [`Svd::layered`], with the values of [`SvdScheme`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::svd::LayeredScheme;
+/// use sparse_core::Fidelity;
+/// use sparse_select::Scheme;
+///
+/// assert_eq!(LayeredScheme.name(), "layered");
+/// assert_eq!(LayeredScheme.encoder(Some(8.0))?.info().fidelity, Fidelity::Lossless);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LayeredScheme;
 
