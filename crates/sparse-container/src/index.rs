@@ -7,6 +7,16 @@ use std::collections::BTreeMap;
 ///
 /// Unknown ones are kept and ignored, so that files can grow (certificates, layers) and older
 /// readers still restore them.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{Attributes, Index};
+///
+/// let mut index = Index::default();
+/// index.attributes = Attributes::from([(0x8000, b"a note".to_vec())]);
+/// assert_eq!(index.attributes.get(&0x8000).map(|note| note.len()), Some(6));
+/// ```
 pub type Attributes = BTreeMap<u16, Vec<u8>>;
 
 /// Index of a delta file: everything but the payload.
@@ -83,6 +93,23 @@ impl Provenance {
 }
 
 /// Part of a base file that a [`BaseEntry`] means.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{BaseEntry, BaseKind};
+///
+/// /// Says what of the base is meant.
+/// fn name(base: &BaseEntry) -> String {
+///     match &base.kind {
+///         BaseKind::Tensor { name } => format!("tensor {name} of {}", base.file),
+///         BaseKind::FileHead => format!("head of {}", base.file),
+///         _ => base.file.clone(),
+///     }
+/// }
+/// # let digest = sparse_container::digest(b"");
+/// assert_eq!(name(&BaseEntry::file_head("a.safetensors", 80, digest)), "head of a.safetensors");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BaseKind {
@@ -150,6 +177,21 @@ impl BaseEntry {
 }
 
 /// Kind of content that an [`Entry`] restores.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{Entry, EntryKind, Index, digest};
+///
+/// /// Counts the tensors of a delta.
+/// fn tensors(index: &Index) -> usize {
+///     index.entries.iter().filter(|entry| entry.kind == EntryKind::Tensor).count()
+/// }
+///
+/// let mut index = Index::default();
+/// index.entries.push(Entry::bytes("config.json", 0, digest(b""), Vec::new()));
+/// assert_eq!(tensors(&index), 0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EntryKind {
@@ -224,6 +266,17 @@ impl Entry {
 }
 
 /// Part of an [`Entry`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{Entry, Piece, PieceSource, digest};
+///
+/// // Two runs of the base that lie elsewhere in the target.
+/// let piece = |offset, len| Piece { len, source: PieceSource::Base { base: 0, offset } };
+/// let entry = Entry::bytes("notes.txt", 7, digest(b"two one"), vec![piece(4, 4), piece(0, 3)]);
+/// assert_eq!(entry.pieces.iter().map(|p| p.len).sum::<u64>(), entry.spec.storage_len());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Piece {
     /// Storage elements; never zero.
@@ -233,6 +286,24 @@ pub struct Piece {
 }
 
 /// Source of a [`Piece`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{Entry, PieceSource};
+///
+/// /// Counts the elements that an entry takes from the base as they are.
+/// fn unchanged(entry: &Entry) -> u64 {
+///     let of_base = entry.pieces.iter().filter(|p| matches!(p.source, PieceSource::Base { .. }));
+///     of_base.map(|p| p.len).sum()
+/// }
+/// # use sparse_container::{Piece, digest};
+/// # let piece = |len, source| Piece { len, source };
+/// # let of_unit = PieceSource::Unit { unit: 0, segment: 0, offset: 0 };
+/// # let pieces = vec![piece(3, PieceSource::Base { base: 0, offset: 0 }), piece(1, of_unit)];
+/// # let entry = Entry::bytes("a", 4, digest(b"abcd"), pieces);
+/// assert_eq!(unchanged(&entry), 3);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PieceSource {
@@ -265,6 +336,16 @@ pub enum PieceSource {
 }
 
 /// Run of storage elements of a [`BaseEntry`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{BaseEntry, BaseRange, digest};
+///
+/// let text = BaseEntry::file("vocab.txt", 1000, digest(&[b' '; 1000]));
+/// let all_of_it = BaseRange { base: 0, offset: 0, len: text.spec.storage_len() };
+/// assert_eq!(all_of_it.len, 1000);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BaseRange {
     /// Index in [`Index::bases`].
@@ -276,6 +357,16 @@ pub struct BaseRange {
 }
 
 /// Place in a [`BaseEntry`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::BaseStart;
+///
+/// // Two parts of one tensor of the base, of 512 elements each.
+/// let starts = [0, 1].map(|part| BaseStart { base: 3, offset: 512 * part });
+/// assert_eq!(starts[1], BaseStart { base: 3, offset: 512 });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BaseStart {
     /// Index in [`Index::bases`].
@@ -288,6 +379,18 @@ pub struct BaseStart {
 ///
 /// For safetensors the first entry is the header and the tensors follow in file order; any other
 /// file is one or more entries of bytes.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{Entry, FileRecord, Index, digest};
+///
+/// let mut index = Index::default();
+/// index.entries.push(Entry::bytes("first half", 2, digest(b"ab"), Vec::new()));
+/// index.entries.push(Entry::bytes("second half", 3, digest(b"cde"), Vec::new()));
+/// let file = FileRecord::new("data/letters.txt", digest(b"abcde"), vec![0, 1]);
+/// assert_eq!(index.file_len(&file), 5);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileRecord {
@@ -307,6 +410,22 @@ impl FileRecord {
 }
 
 /// Coded unit, see [`UnitSpec`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{BaseStart, UnitRecord, Writer};
+/// use sparse_core::{CodecId, Dtype, TensorSpec, UnitSpec};
+///
+/// let spec = UnitSpec::of(&TensorSpec::new(Dtype::Bf16, [64, 64])?, Some(Dtype::Bf16))?;
+/// let mut writer = Writer::new(Vec::new())?;
+/// let params = writer.append(b"tables")?;
+/// let (at, chunk) = writer.append_chunk(b"coded weights")?;
+/// let start = BaseStart { base: 0, offset: 0 };
+/// let unit = UnitRecord::new(CodecId(1), &spec, &[start], params, at, vec![chunk])?;
+/// assert_eq!((unit.chunk_bytes(), unit.spec()?), (13, spec));
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnitRecord {
@@ -392,6 +511,16 @@ impl UnitRecord {
 }
 
 /// Segment of a [`UnitRecord`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::SegmentRecord;
+///
+/// let segment = |rows, row_len| SegmentRecord { rows, row_len, base: None };
+/// let segments = [segment(64, 64), segment(1, 64)];
+/// assert_eq!(segments.iter().map(|s| s.rows * s.row_len).sum::<u64>(), 4160);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SegmentRecord {
     /// Number of rows.
@@ -404,6 +533,16 @@ pub struct SegmentRecord {
 }
 
 /// Chunk of a [`UnitRecord`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{Writer, chunk_checksum};
+///
+/// let (_, chunk) = Writer::new(Vec::new())?.append_chunk(b"coded")?;
+/// assert_eq!((chunk.len, chunk.checksum), (5, chunk_checksum(b"coded")));
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChunkRecord {
     /// Encoded bytes; zero is allowed and costs no read.
@@ -413,6 +552,18 @@ pub struct ChunkRecord {
 }
 
 /// Run of bytes of the payload.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_container::{Writer, checksum};
+///
+/// let mut writer = Writer::new(Vec::new())?;
+/// let blobs = [writer.append(b"first")?, writer.append(b"second")?];
+/// assert_eq!(blobs[1].offset, blobs[0].offset + blobs[0].len);
+/// assert_eq!(blobs[1].checksum, checksum(b"second"));
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlobRef {
     /// Where they begin in the file, in bytes.
