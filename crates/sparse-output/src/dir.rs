@@ -37,6 +37,22 @@ pub struct AtomicDir {
 }
 
 /// File inside an [`AtomicDir`]; it is of no use after the folder's commit or drop.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::ByteSource;
+/// use sparse_output::{AtomicDir, Overwrite};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("model");
+/// let dir = AtomicDir::create(&path, Overwrite::Refuse)?;
+/// let file = dir.create_file("weights.bin", 4)?;
+/// file.write_all_at(2, &[3, 4])?;
+/// assert_eq!(&*file.bytes_at(0, 4)?, [0, 0, 3, 4]);
+/// assert!(file.write_all_at(3, &[4, 5]).is_err());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct OutputFile {
     file: File,
