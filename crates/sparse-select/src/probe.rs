@@ -7,6 +7,57 @@ use sparse_core::{
 };
 
 /// Access to weights that a scheme has before trials.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Result, Segment};
+/// use sparse_select::{Goal, InMemory, Look, Policy, Probe, Scheme, Selector, Subject};
+/// use std::sync::Arc;
+/// # use sparse_core::{BaseUse, Chunk, CodecId, CodecInfo, Fidelity, Simple, SimpleCodec};
+/// # struct Stored;
+/// # impl SimpleCodec for Stored {
+/// #     fn info(&self) -> CodecInfo {
+/// #         CodecInfo::new(CodecId(0x8000), "stored", Fidelity::Lossless, BaseUse::Ignored)
+/// #     }
+/// #     fn encode(&self, _: &Chunk<'_>, target: &[u8], out: &mut Vec<u8>) -> Result<()> {
+/// #         Ok(out.extend_from_slice(target))
+/// #     }
+/// #     fn decode(&self, _: &Chunk<'_>, encoded: &[u8], out: &mut [u8]) -> Result<()> {
+/// #         Ok(out.copy_from_slice(encoded))
+/// #     }
+/// # }
+///
+/// /// Takes weights whose first rows are zero.
+/// struct ForZeros(Arc<dyn DeltaEncoder>);
+///
+/// impl Scheme for ForZeros {
+///     fn look(
+///         &self,
+///         _goal: Goal,
+///         _subject: &Subject,
+///         probe: &Probe<'_>,
+///         _cx: &mut CodecContext,
+///     ) -> Result<Look> {
+///         let sample = probe.rows(4)?;
+///         Ok(if sample.target.iter().all(|&b| b == 0) { Look::Take } else { Look::Skip })
+///     }
+/// #     fn name(&self) -> &str { "for-zeros" }
+/// #     fn decoder(&self) -> Arc<dyn DeltaDecoder> { self.0.clone() }
+/// #     fn encoder(&self, _: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> { Ok(self.0.clone()) }
+///     // ... and the three methods that every scheme has.
+/// }
+///
+/// let schemes: [Arc<dyn Scheme>; 1] = [Arc::new(ForZeros(Arc::new(Simple::new(Stored))))];
+/// let selector = Selector::new(&schemes, &Policy::Lossless)?;
+/// let takes = |bytes: &[u8]| {
+///     let weights = InMemory::new(Dtype::U8, Segment { rows: 8, row_len: 2 }, bytes, None)?;
+///     selector.lossless(&weights, &mut CodecContext::new())
+/// };
+/// assert_eq!(takes(&[0; 16])?.default, 0);
+/// assert!(takes(&[1; 16]).is_err());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Probe<'a> {
     pub(crate) weights: &'a dyn Weights,

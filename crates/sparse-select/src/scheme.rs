@@ -9,6 +9,24 @@ use sparse_core::{
 use std::sync::Arc;
 
 /// Goal of a codec for some weights.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_select::{Bound, Goal};
+///
+/// /// Returns the error that a goal allows, relative to the change.
+/// fn allowed(goal: Goal) -> Option<f64> {
+///     match goal {
+///         Goal::Lossless => Some(0.0),
+///         Goal::Within(Bound::Relative(error)) => Some(error),
+///         _ => None,
+///     }
+/// }
+///
+/// assert_eq!(allowed(Goal::Within(Bound::Relative(0.1))), Some(0.1));
+/// assert_eq!(allowed(Goal::Budget), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Goal {
@@ -72,6 +90,20 @@ impl Subject {
 }
 
 /// Answer of a scheme after a look at some weights.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_select::Look;
+///
+/// /// Says whether a sample that left this relative error is worth a trial.
+/// fn look(error: Option<f64>, bound: f64) -> Look {
+///     if error.is_some_and(|e| e <= bound) { Look::Try } else { Look::Skip }
+/// }
+///
+/// assert_eq!(look(Some(0.01), 0.05), Look::Try);
+/// assert_eq!(look(None, 0.05), Look::Skip);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
     /// Not for these weights.
@@ -83,6 +115,20 @@ pub enum Look {
 }
 
 /// Expected bytes of a parameter block for all of the weights, from that of a sample.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_select::ParamsCost;
+///
+/// /// Returns the bytes that each of `tensors` tensors in one unit pays.
+/// fn per_tensor(cost: &ParamsCost, tensors: f64) -> f64 {
+///     cost.shared / tensors + cost.own
+/// }
+///
+/// // Tables of 300 bytes, and steps of 2 bytes for each of 128 rows.
+/// assert_eq!(per_tensor(&ParamsCost { shared: 300.0, own: 256.0 }, 10.0), 286.0);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ParamsCost {
     /// Does not grow, and is shared with other tensors of the unit: tables.
@@ -98,6 +144,59 @@ pub struct ParamsCost {
 ///
 /// Three methods are enough for a codec that loses nothing; a selector that knows nothing else of
 /// it weighs it against all others by trial.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{DeltaDecoder, DeltaEncoder, Error, Result};
+/// use sparse_select::{Goal, Scheme, Subject};
+/// use std::sync::Arc;
+///
+/// /// Offers a codec without settings, for matrices alone.
+/// struct ForMatrices(Arc<dyn DeltaEncoder>);
+///
+/// impl Scheme for ForMatrices {
+///     fn name(&self) -> &str {
+///         self.0.info().name
+///     }
+///
+///     fn decoder(&self) -> Arc<dyn DeltaDecoder> {
+///         self.0.clone()
+///     }
+///
+///     fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> {
+///         match value {
+///             None => Ok(self.0.clone()),
+///             Some(_) => Err(Error::invalid_argument("it takes no setting")),
+///         }
+///     }
+///
+///     fn offers(&self, goal: Goal, subject: &Subject) -> Vec<Option<f64>> {
+///         if goal == Goal::Lossless && subject.is_matrix() { vec![None] } else { Vec::new() }
+///     }
+/// }
+/// # use sparse_core::{BaseUse, Chunk, CodecId, CodecInfo, Fidelity, Simple, SimpleCodec};
+/// # struct Stored;
+/// # impl SimpleCodec for Stored {
+/// #     fn info(&self) -> CodecInfo {
+/// #         CodecInfo::new(CodecId(0x8000), "stored", Fidelity::Lossless, BaseUse::Ignored)
+/// #     }
+/// #     fn encode(&self, _: &Chunk<'_>, target: &[u8], out: &mut Vec<u8>) -> Result<()> {
+/// #         Ok(out.extend_from_slice(target))
+/// #     }
+/// #     fn decode(&self, _: &Chunk<'_>, encoded: &[u8], out: &mut [u8]) -> Result<()> {
+/// #         Ok(out.copy_from_slice(encoded))
+/// #     }
+/// # }
+///
+/// # let stored = Arc::new(Simple::new(Stored));
+/// let scheme = ForMatrices(stored);
+/// assert_eq!(scheme.name(), "stored");
+/// assert!(scheme.encoder(Some(0.5)).is_err());
+/// # let segment = sparse_core::Segment { rows: 1, row_len: 9 };
+/// # let vector = Subject { dtype: sparse_core::Dtype::U8, base: None, segment, ratio: 1.0 };
+/// assert!(scheme.offers(Goal::Lossless, &vector).is_empty());
+/// ```
 pub trait Scheme: Send + Sync {
     /// Returns the name that settings call it by, in lower case.
     fn name(&self) -> &str;

@@ -57,6 +57,20 @@ impl Bar {
 
 /// Schemes that may code weights where nothing may be lost, by their numbers in the selector's
 /// list.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_select::LosslessSchemes;
+///
+/// /// Names the schemes to try, the usual one first.
+/// fn to_try<'a>(names: &[&'a str], found: &LosslessSchemes) -> Vec<&'a str> {
+///     [found.default].iter().chain(&found.others).map(|&number| names[number]).collect()
+/// }
+///
+/// let found = LosslessSchemes { default: 1, others: vec![0] };
+/// assert_eq!(to_try(&["stored", "lossless", "svd"], &found), ["lossless", "stored"]);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LosslessSchemes {
     /// The one to use unless a trial shows another to be smaller.
@@ -72,7 +86,17 @@ pub struct LosslessSchemes {
 ///
 /// # Examples
 ///
-/// See the [crate](crate) for a whole program.
+/// The [crate](crate) has a whole program, with schemes.
+///
+/// ```
+/// use sparse_core::ErrorKind;
+/// use sparse_select::{Policy, Selector};
+///
+/// // A policy is held against the schemes at once.
+/// let refused = Selector::new(&[], &"int8".parse::<Policy>()?).unwrap_err();
+/// assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Selector<'a> {
     schemes: &'a [Arc<dyn Scheme>],

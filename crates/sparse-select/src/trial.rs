@@ -40,6 +40,43 @@ pub struct Layout {
 }
 
 /// Way to code weights, with its result on a sample.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_select::Trial;
+///
+/// /// Says what a trial found.
+/// fn describe(trial: &Trial) -> String {
+///     let bytes = (trial.bits / 8.0).ceil();
+///     format!("{}: {bytes} bytes, error {}", trial.setting, trial.measured.relative())
+/// }
+/// # use sparse_core::{BaseUse, Chunk, CodecId, CodecInfo, Fidelity, Result, Simple, SimpleCodec};
+/// # use sparse_core::{CodecContext, Dtype, Segment};
+/// # use sparse_select::{InMemory, Policy, Scheme, Selector, SimpleScheme};
+/// # use std::sync::Arc;
+/// # struct Stored;
+/// # impl SimpleCodec for Stored {
+/// #     fn info(&self) -> CodecInfo {
+/// #         CodecInfo::new(CodecId(0x8000), "stored", Fidelity::Lossless, BaseUse::Ignored)
+/// #     }
+/// #     fn encode(&self, _: &Chunk<'_>, target: &[u8], out: &mut Vec<u8>) -> Result<()> {
+/// #         Ok(out.extend_from_slice(target))
+/// #     }
+/// #     fn decode(&self, _: &Chunk<'_>, encoded: &[u8], out: &mut [u8]) -> Result<()> {
+/// #         Ok(out.copy_from_slice(encoded))
+/// #     }
+/// # }
+/// # let scheme = SimpleScheme::new(Arc::new(Simple::new(Stored)));
+/// # let schemes: [Arc<dyn Scheme>; 1] = [Arc::new(scheme)];
+/// # let selector = Selector::new(&schemes, &Policy::Lossless)?;
+/// # let bytes = [7; 400];
+///
+/// let weights = InMemory::new(Dtype::U8, Segment { rows: 1, row_len: 400 }, &bytes, None)?;
+/// let trials = selector.select("w", &weights, &mut CodecContext::new())?;
+/// assert_eq!(describe(&trials[0]), "stored: 400 bytes, error 0");
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Trial {
     /// The scheme's name and setting.

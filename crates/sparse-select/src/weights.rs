@@ -31,6 +31,44 @@ impl Measured {
 }
 
 /// Tensor, or some of its rows, that is to be coded.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Dtype, Error, Result, Segment};
+/// use sparse_select::{Sample, Weights};
+/// use std::ops::Range;
+///
+/// /// A matrix of 100 x 10 whose rows count up, made when it is read.
+/// struct Counting;
+///
+/// impl Weights for Counting {
+///     fn dtype(&self) -> Dtype {
+///         Dtype::U8
+///     }
+///
+///     fn base_dtype(&self) -> Option<Dtype> {
+///         None
+///     }
+///
+///     fn segment(&self) -> Segment {
+///         Segment { rows: 100, row_len: 10 }
+///     }
+///
+///     fn read_target(&self, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
+///         elements.zip(out).for_each(|(i, weight)| *weight = (i / 10) as u8);
+///         Ok(())
+///     }
+///
+///     fn read_base(&self, _: Range<u64>, _: &mut [u8]) -> Result<()> {
+///         Err(Error::invalid_argument("there is no base"))
+///     }
+/// }
+///
+/// let sample = Sample::rows(&Counting, 2)?;
+/// assert_eq!(sample.target, [[0; 10], [50; 10]].concat());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 pub trait Weights: Sync {
     /// Returns the type of the elements.
     fn dtype(&self) -> Dtype;
@@ -162,6 +200,22 @@ impl Weights for InMemory<'_> {
 }
 
 /// Whole rows of a matrix and of its base, of one type.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Dtype, Effort};
+/// use sparse_select::Rows;
+///
+/// /// Counts the rows that changed.
+/// fn changed(rows: &Rows<'_>) -> usize {
+///     let len = rows.row_len * rows.dtype.storage_bytes();
+///     rows.target.chunks(len).zip(rows.base.chunks(len)).filter(|(t, b)| t != b).count()
+/// }
+///
+/// let (target, base, effort) = (&[1, 2, 3, 5][..], &[1, 2, 3, 4][..], Effort::Default);
+/// assert_eq!(changed(&Rows { dtype: Dtype::U8, row_len: 2, target, base, effort }), 1);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
     /// Type of the elements.
