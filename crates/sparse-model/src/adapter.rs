@@ -28,6 +28,22 @@ pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 const PREFIX: &str = "base_model.model.";
 
 /// Kind of an adapted module.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_model::AdapterKind;
+///
+/// /// Returns the name of one factor's tensor.
+/// fn tensor(module: &str, kind: AdapterKind, factor: char) -> String {
+///     match kind {
+///         AdapterKind::Embedding => format!("{module}.lora_embedding_{factor}"),
+///         _ => format!("{module}.lora_{factor}.weight"),
+///     }
+/// }
+///
+/// assert_eq!(tensor("q", AdapterKind::Linear, 'A'), "q.lora_A.weight");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum AdapterKind {
@@ -42,6 +58,31 @@ pub enum AdapterKind {
 /// With `A` of shape `[rank, in]` and `B` of `[out, rank]` (further dimensions of a convolution's
 /// `A` belong to `in`, those of `B` are one), merging adds `scale * B A` to the weight, or `scale *
 /// (B A)^T` if it is [`transposed`](Self::transposed).
+///
+/// # Examples
+///
+/// ```
+/// use sparse_model::{Adapter, AdapterModule};
+///
+/// /// Says what merging adds to which weight.
+/// fn describe(module: &AdapterModule) -> String {
+///     let AdapterModule { path, rank, rows, columns, .. } = module;
+///     format!("{path}.weight: rank {rank} to {rows} x {columns}")
+/// }
+/// # use safetensors::{Dtype, serialize, tensor::TensorView};
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let config = r#"{"peft_type": "LORA", "r": 2, "lora_alpha": 8}"#;
+/// # std::fs::write(folder.path().join("adapter_config.json"), config).unwrap();
+/// # let matrix = |shape| TensorView::new(Dtype::F32, shape, &[0; 24]).unwrap();
+/// # let [a, b] = [matrix(vec![2, 3]), matrix(vec![3, 2])];
+/// # let weights = serialize([("q.lora_A.weight", a), ("q.lora_B.weight", b)], None).unwrap();
+/// # std::fs::write(folder.path().join("adapter_model.safetensors"), weights).unwrap();
+///
+/// let adapter = Adapter::open(folder.path())?;
+/// assert_eq!(describe(&adapter.modules()[0]), "q.weight: rank 2 to 3 x 3");
+/// assert_eq!(adapter.modules()[0].scale, 8.0 / 2.0);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AdapterModule {
@@ -70,6 +111,25 @@ pub struct AdapterModule {
 }
 
 /// Factors of a module's change, in binary32: `scale * left right` is added to the weight.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_model::AdapterFactors;
+///
+/// /// Returns what merging adds to one weight.
+/// fn change(factors: &AdapterFactors, row: usize, column: usize) -> f64 {
+///     let columns = factors.right.len() / factors.rank;
+///     let left = &factors.left[row * factors.rank..][..factors.rank];
+///     let right = factors.right.iter().skip(column).step_by(columns);
+///     factors.scale * f64::from(left.iter().zip(right).map(|(l, r)| l * r).sum::<f32>())
+/// }
+///
+/// let mut factors = AdapterFactors::default();
+/// (factors.rank, factors.scale) = (1, 2.0);
+/// (factors.left, factors.right) = (vec![1.0, 3.0], vec![0.5, 0.25]);
+/// assert_eq!(change(&factors, 1, 0), 3.0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct AdapterFactors {

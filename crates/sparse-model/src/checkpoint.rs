@@ -5,6 +5,20 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// File of a [`Checkpoint`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_model::{FileKind, ModelFile};
+///
+/// /// Returns the bytes of the largest file.
+/// fn largest(files: &[ModelFile]) -> u64 {
+///     files.iter().map(|file| file.len).max().unwrap_or(0)
+/// }
+///
+/// let config = ModelFile { path: "config.json".to_owned(), len: 700, kind: FileKind::Plain };
+/// assert_eq!(largest(&[config]), 700);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelFile {
     /// Its path below the root, with `/` on every system.
@@ -16,6 +30,23 @@ pub struct ModelFile {
 }
 
 /// Content of a file.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_model::{Checkpoint, FileKind, Model};
+///
+/// /// Counts the safetensors files.
+/// fn shards(model: &dyn Checkpoint) -> usize {
+///     let is_shard = |kind: &FileKind| matches!(kind, FileKind::Safetensors { .. });
+///     model.files().iter().filter(|file| is_shard(&file.kind)).count()
+/// }
+/// # let folder = tempfile::tempdir().unwrap();
+/// # std::fs::write(folder.path().join("config.json"), "{}").unwrap();
+/// # let model = Model::open(folder.path())?;
+/// assert_eq!((model.files().len(), shards(&model)), (1, 0));
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileKind {
@@ -32,6 +63,20 @@ pub enum FileKind {
 }
 
 /// Oddity of a file that the user should know of.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_model::{Checkpoint, Model};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// std::fs::write(folder.path().join("notes.safetensors"), "these are no tensors").unwrap();
+/// let model = Model::open(folder.path())?;
+/// let warning = &model.warnings()[0];
+/// assert_eq!(warning.file, "notes.safetensors");
+/// assert!(warning.message.starts_with("taken as a plain file"));
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// The file's path below the root.
@@ -41,6 +86,26 @@ pub struct Warning {
 }
 
 /// Place of a tensor.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_model::{Checkpoint, Model};
+///
+/// /// Says where a tensor lies.
+/// fn place(model: &dyn Checkpoint, tensor: usize) -> Option<String> {
+///     let found = model.location(tensor)?;
+///     let file = &model.files()[found.file].path;
+///     Some(format!("{} from byte {} of {file} on", found.name, found.offset))
+/// }
+/// # let json = r#"{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}} "#;
+/// # let file = [&(json.len() as u64).to_le_bytes()[..], json.as_bytes(), &[7]].concat();
+/// # let folder = tempfile::tempdir().unwrap();
+/// # std::fs::write(folder.path().join("a.safetensors"), file).unwrap();
+/// # let model = Model::open(folder.path())?;
+/// assert_eq!(place(&model, 0).unwrap(), "w from byte 62 of a.safetensors on");
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorLocation<'a> {
     /// Index into [`Checkpoint::files`].

@@ -37,6 +37,22 @@ pub struct Header {
 }
 
 /// Tensor of a [`Header`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{Dtype, TensorSpec};
+/// use sparse_model::HeaderTensor;
+///
+/// /// Returns the bytes of the file that hold a tensor.
+/// fn range(tensor: &HeaderTensor) -> std::ops::Range<u64> {
+///     tensor.offset..tensor.offset + tensor.spec.byte_len()
+/// }
+///
+/// let spec = TensorSpec::new(Dtype::Bf16, [2, 3])?;
+/// assert_eq!(range(&HeaderTensor { name: "w".to_owned(), spec, offset: 64 }), 64..76);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderTensor {
     /// Its name.

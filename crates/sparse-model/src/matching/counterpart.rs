@@ -1,6 +1,25 @@
 //! The counterpart of a tensor, and why it is one.
 
 /// Counterpart of a tensor in the base. `base` is an index into the base's tensors.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_model::Counterpart;
+///
+/// /// Returns how many rows of a tensor of `rows` rows have a counterpart.
+/// fn matched(found: &Counterpart, rows: u64) -> u64 {
+///     match *found {
+///         Counterpart::None => 0,
+///         Counterpart::Rows { rows, .. } => rows,
+///         _ => rows,
+///     }
+/// }
+///
+/// let longer = Counterpart::Rows { base: 3, rows: 100 };
+/// assert_eq!((matched(&longer, 120), longer.base()), (100, Some(3)));
+/// assert_eq!((matched(&Counterpart::None, 120), Counterpart::None.base()), (0, None));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Counterpart {
@@ -29,6 +48,21 @@ pub enum Counterpart {
 }
 
 /// Why two tensors of different names are taken for the same.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_model::{Counterpart, RenameEvidence};
+///
+/// /// Returns whether a match rests on the tensors' bytes alone.
+/// fn is_by_bytes(found: Counterpart) -> bool {
+///     use RenameEvidence::{Content, Similarity};
+///     matches!(found, Counterpart::Renamed { evidence: Content | Similarity, .. })
+/// }
+///
+/// let found = Counterpart::Renamed { base: 0, evidence: RenameEvidence::Similarity };
+/// assert!(is_by_bytes(found) && !is_by_bytes(Counterpart::Same { base: 0 }));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RenameEvidence {
