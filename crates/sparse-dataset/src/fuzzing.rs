@@ -191,6 +191,12 @@ pub struct RowGroup {
 /// A small base, and row groups against it.
 pub struct RowGroups(Cases);
 
+impl std::fmt::Debug for RowGroups {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RowGroups").finish_non_exhaustive()
+    }
+}
+
 impl RowGroups {
     /// Codes the row groups.
     ///
