@@ -31,7 +31,7 @@ fn refused(e: ArrowError) -> Error {
 pub(super) struct Builder<'a> {
     /// Bytes that nulls may still take beyond what is stored of them.
     fill: u64,
-    /// Whether an array could not hold so many rows; fewer may fit.
+    /// Whether an array could not hold that many rows; fewer may fit.
     crowded: bool,
     /// Dictionaries that go on from batch to batch.
     dictionaries: Option<&'a mut Dictionaries>,

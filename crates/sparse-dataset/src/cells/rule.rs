@@ -18,7 +18,7 @@ pub(crate) enum Rule {
     AfterLast(u8),
     /// What precedes the first such byte (everything, if there is none).
     BeforeFirst(u8),
-    /// A decimal rounded to so many places, without zeros at its end.
+    /// A decimal rounded to this number of places, without zeros at its end.
     Round(u8),
     /// A date of the form `Jun 12 1998` or `June 12, 1998` as `1998-06-12`.
     IsoDate,

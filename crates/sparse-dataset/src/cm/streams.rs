@@ -37,7 +37,7 @@ impl Streams {
         put_uint(self.stream(key), value);
     }
 
-    /// Returns the next `len` bytes; none, and a failure, if there are not so many.
+    /// Returns the next `len` bytes; none, and a failure, if there are fewer.
     pub(crate) fn take(&mut self, key: usize, len: usize) -> &[u8] {
         let taken = self.places.get_mut(key).and_then(|place| {
             let at = place.start.checked_add(len).filter(|&at| at <= place.end)?;

@@ -5,7 +5,7 @@ use crate::table::{Block, Column};
 use sparse_core::Result;
 use std::sync::Arc;
 
-/// Reading a single row takes about as long as reading so many bytes at once.
+/// Reading a single row takes about as long as reading this many bytes at once.
 const ROW_COST: usize = 1 << 15;
 
 /// Reads rows of a store in some columns: cell by cell where few rows of a block are asked for,

@@ -8,7 +8,7 @@ use crate::cells::similarity;
 use crate::cm::mix;
 use sparse_core::Result;
 
-/// Of the rows that are looked for first, one in so many must be found, or the others are not
+/// Of the rows that are looked for first, one in this many must be found, or the others are not
 /// looked for.
 const WORTHWHILE: u64 = 100;
 

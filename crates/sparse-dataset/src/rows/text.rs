@@ -114,7 +114,7 @@ impl Shingled {
         (entry >> ROW_BITS << ROW_BITS).rotate_right(ROW_BITS - 8)
     }
 
-    /// Returns the rows that have a shingle, so many of them as are remembered.
+    /// Returns the rows that have a shingle, as far as they are remembered.
     fn rows(&self, key: u64) -> impl Iterator<Item = u32> {
         let found = self.filter.may_have(Shingled::spread(key));
         let start =

@@ -196,7 +196,7 @@ impl Column {
     /// Appends rows `start..start + len` of another column of the same kind.
     ///
     /// # Errors
-    /// `Corrupt` when there are not so many rows, or the kinds differ; `LimitExceeded`.
+    /// `Corrupt` when there are fewer rows, or the kinds differ; `LimitExceeded`.
     pub(crate) fn extend(&mut self, from: &Column, start: usize, len: usize) -> Result<()> {
         if len == 0 {
             return Ok(());
