@@ -71,9 +71,8 @@ pub fn decompress_bytes(
     bytes: &[u8],
     base: Option<TensorView<'_>>,
 ) -> Result<(TensorSpec, Vec<u8>)> {
-    let decoders = decoders();
-    let decoder = decoders.decoder(packed::codec_of(bytes)?)?;
-    packed::decompress_bytes_with(&**decoder, bytes, base)
+    let packed = packed::open(bytes)?;
+    packed.unpack_bytes(&**decoders().decoder(packed.codec())?, base)
 }
 
 /// Decodes a [packed tensor](crate::packed) of any codec of this build.
@@ -95,7 +94,6 @@ pub fn decompress_bytes(
 /// ```
 #[cfg(feature = "typed")]
 pub fn decompress<T: Element>(bytes: &[u8], base: Option<&[T]>) -> Result<Vec<T>> {
-    let decoders = decoders();
-    let decoder = decoders.decoder(packed::codec_of(bytes)?)?;
-    packed::decompress_with(&**decoder, bytes, base)
+    let packed = packed::open(bytes)?;
+    packed::unpack(&packed, &**decoders().decoder(packed.codec())?, base)
 }

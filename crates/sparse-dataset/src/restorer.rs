@@ -4,7 +4,7 @@ use crate::dataset::Dataset;
 use crate::delta::{DatasetDelta, DeltaDataset};
 use crate::io::Format;
 use crate::restore::RestoreReport;
-use crate::settings::{Settings, common_setters, debug_builder};
+use crate::settings::{Settings, common_setters, debug_builder, restoring_setters};
 use sparse_container::ContentHash;
 use sparse_core::{Error, Observer, Result, Unobserved};
 use sparse_output::Overwrite;
@@ -49,21 +49,9 @@ impl<'a> Restorer<'a> {
         }
     }
 
-    /// Sets the dataset that the delta was made against. There has to be one.
-    pub fn base(mut self, base: &'a Dataset) -> Self {
-        self.base = Some(base);
-        self
-    }
-
     /// Sets the format of all data files. By default each has that of the target's.
     pub fn format(mut self, format: impl Into<Option<Format>>) -> Self {
         self.format = format.into();
-        self
-    }
-
-    /// Sets the SHA-256 that exact files must have.
-    pub fn expect_content(mut self, hash: impl Into<Option<ContentHash>>) -> Self {
-        self.settings.expected_content = hash.into();
         self
     }
 
@@ -73,6 +61,7 @@ impl<'a> Restorer<'a> {
         self
     }
 
+    restoring_setters!();
     common_setters!();
 
     /// Reads the base, and puts it together with the delta: the target, readable from any row.
@@ -127,18 +116,7 @@ impl<'a> Verifier<'a> {
         Verifier { base: None, delta, settings: Settings::default(), observer: &Unobserved }
     }
 
-    /// Sets the dataset that the delta was made against. There has to be one.
-    pub fn base(mut self, base: &'a Dataset) -> Self {
-        self.base = Some(base);
-        self
-    }
-
-    /// Sets the SHA-256 that exact files must have.
-    pub fn expect_content(mut self, hash: impl Into<Option<ContentHash>>) -> Self {
-        self.settings.expected_content = hash.into();
-        self
-    }
-
+    restoring_setters!();
     common_setters!();
 
     /// Checks that delta and base restore the target, without writing it; see

@@ -100,6 +100,23 @@ macro_rules! common_setters {
     };
 }
 
+/// Writes the setters of everything that restores.
+macro_rules! restoring_setters {
+    () => {
+        /// Sets the dataset that the delta was made against. There has to be one.
+        pub fn base(mut self, base: &'a Dataset) -> Self {
+            self.base = Some(base);
+            self
+        }
+
+        /// Sets the SHA-256 that exact files must have.
+        pub fn expect_content(mut self, hash: impl Into<Option<ContentHash>>) -> Self {
+            self.settings.expected_content = hash.into();
+            self
+        }
+    };
+}
+
 /// Writes `Debug` for a builder, without what cannot be shown.
 macro_rules! debug_builder {
     ($name:ident) => {
@@ -113,4 +130,4 @@ macro_rules! debug_builder {
     };
 }
 
-pub(crate) use {common_setters, debug_builder};
+pub(crate) use {common_setters, debug_builder, restoring_setters};

@@ -148,15 +148,14 @@ impl<'a> Compressor<'a> {
     /// As [`write_to`](Self::write_to); `AlreadyExists` when `out` exists and must not be replaced,
     /// `InvalidArgument` when it lies inside one of the models.
     pub fn write(self, out: impl AsRef<Path>) -> Result<CompressReport> {
-        let prepared = self.settled()?;
-        let job = prepared.job();
-        let adapter = job.settings.adapter.as_deref().map(|a| a.model() as &dyn Checkpoint);
-        let packaged_for = prepared.packaged.map(|(_, base)| base);
-        let inputs = job.base.into_iter().chain([job.target]).chain(adapter).chain(packaged_for);
+        let adapter = self.settings.adapter.as_deref().map(|a| a.model() as &dyn Checkpoint);
+        let packaged_for = self.packaged.map(|(_, base)| base);
+        let inputs = self.base.into_iter().chain([self.target]).chain(adapter).chain(packaged_for);
         for model in inputs {
             refuse_inside(out.as_ref(), &model.input_paths()?)?;
         }
-        compress::to_path(&job, out.as_ref(), prepared.overwrite)
+        let overwrite = self.overwrite;
+        compress::to_path(&self.settled()?.job(), out.as_ref(), overwrite)
     }
 
     /// Writes the delta to `out`, and returns it.

@@ -25,7 +25,9 @@ mod xxh64;
 pub(crate) use calls::matrix_encode_calls;
 #[allow(unused_imports)] // Likewise.
 pub(crate) use calls::{codec_calls, compress_bytes_call, decode_calls};
-pub(crate) use pack::codec_of;
+pub(crate) use pack::open;
 pub use pack::{MAX_BYTES, Packed, Packer, decompress_bytes_with};
 #[cfg(feature = "typed")]
 pub use typed::decompress_with;
+#[cfg(feature = "typed")]
+pub(crate) use typed::unpack;

@@ -278,16 +278,31 @@ pub fn decompress_bytes_with(
     bytes: &[u8],
     base: Option<TensorView<'_>>,
 ) -> Result<(TensorSpec, Vec<u8>)> {
-    let mut cx = default_context();
-    let packed = Packed::open(bytes, &cx.limits)?;
-    let mut out = zeros(address(packed.spec().byte_len())?)?;
-    packed.decode_into(decoder, base, &mut out, &mut cx)?;
-    Ok((packed.spec().clone(), out))
+    open(bytes)?.unpack_bytes(decoder, base)
 }
 
-/// Returns the codec of a packed tensor.
-pub(crate) fn codec_of(bytes: &[u8]) -> Result<CodecId> {
-    Packed::open(bytes, &default_context().limits).map(|packed| packed.codec())
+/// Opens a packed tensor with the default limits of the calls that take no context.
+///
+/// # Errors
+/// As [`Packed::open`].
+pub(crate) fn open(bytes: &[u8]) -> Result<Packed<'_>> {
+    Packed::open(bytes, &default_context().limits)
+}
+
+impl Packed<'_> {
+    /// Decodes to type, shape and bytes.
+    ///
+    /// # Errors
+    /// As [`decode_into`](Self::decode_into).
+    pub(crate) fn unpack_bytes(
+        &self,
+        decoder: &dyn DeltaDecoder,
+        base: Option<TensorView<'_>>,
+    ) -> Result<(TensorSpec, Vec<u8>)> {
+        let mut out = zeros(address(self.spec().byte_len())?)?;
+        self.decode_into(decoder, base, &mut out, &mut default_context())?;
+        Ok((self.spec().clone(), out))
+    }
 }
 
 pub(super) fn address(len: u64) -> Result<usize> {

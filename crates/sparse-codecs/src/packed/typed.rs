@@ -1,6 +1,6 @@
 //! Slices of numbers instead of bytes.
 
-use super::pack::{Packed, Packer, address, default_context};
+use super::pack::{Packed, Packer, address, default_context, open};
 use crate::Element;
 use sparse_core::{DeltaDecoder, Error, Result, TensorSpec, TensorView};
 use std::borrow::Cow;
@@ -64,8 +64,18 @@ pub fn decompress_with<T: Element>(
     bytes: &[u8],
     base: Option<&[T]>,
 ) -> Result<Vec<T>> {
-    let mut cx = default_context();
-    let packed = Packed::open(bytes, &cx.limits)?;
+    unpack(&open(bytes)?, decoder, base)
+}
+
+/// Decodes an opened tensor to numbers.
+///
+/// # Errors
+/// As [`decompress_with`], but for those of opening.
+pub(crate) fn unpack<T: Element>(
+    packed: &Packed<'_>,
+    decoder: &dyn DeltaDecoder,
+    base: Option<&[T]>,
+) -> Result<Vec<T>> {
     let found = packed.spec().dtype();
     if found != T::DTYPE {
         let message = format!("the packed tensor is of {found}, {} was asked for", T::DTYPE);
@@ -74,5 +84,5 @@ pub fn decompress_with<T: Element>(
     let base = base.map(Vector::of).transpose()?;
     let base = base.as_ref().map(Vector::view).transpose()?;
     let len = address(packed.spec().storage_len())?;
-    T::filled(len, |bytes| packed.decode_into(decoder, base, bytes, &mut cx))
+    T::filled(len, |bytes| packed.decode_into(decoder, base, bytes, &mut default_context()))
 }
