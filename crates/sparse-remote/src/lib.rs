@@ -1,0 +1,3 @@
+//! Bytes from elsewhere, as [`ByteSource`](sparse_core::ByteSource).
+
+#![forbid(unsafe_code)]
