@@ -58,6 +58,7 @@ impl Failure {
                 | ErrorKind::UnknownCodec
                 | ErrorKind::CodecDisabled => 5,
                 ErrorKind::AlreadyExists => 6,
+                ErrorKind::AccessDenied | ErrorKind::Unavailable => 7,
                 ErrorKind::Cancelled => 130,
                 _ => 1,
             },
@@ -90,6 +91,8 @@ impl Failure {
                 ErrorKind::NotFound => "not_found",
                 ErrorKind::AlreadyExists => "already_exists",
                 ErrorKind::LimitExceeded => "limit_exceeded",
+                ErrorKind::AccessDenied => "access_denied",
+                ErrorKind::Unavailable => "unavailable",
                 ErrorKind::Cancelled => "cancelled",
                 ErrorKind::Io => "io",
                 ErrorKind::Internal => "fault",
@@ -189,6 +192,7 @@ mod tests {
                 &[ErrorKind::UnsupportedVersion, ErrorKind::UnknownCodec, ErrorKind::CodecDisabled],
             ),
             (6, &[ErrorKind::AlreadyExists]),
+            (7, &[ErrorKind::AccessDenied, ErrorKind::Unavailable]),
             (130, &[ErrorKind::Cancelled]),
         ] {
             for &kind in kinds {

@@ -56,6 +56,10 @@ pub enum ErrorKind {
     AlreadyExists,
     /// Going on would exceed a stated limit.
     LimitExceeded,
+    /// A server wants a token, or does not let this one in.
+    AccessDenied,
+    /// A server cannot be reached, is busy, or keeps failing: try again later.
+    Unavailable,
     /// The caller asked to stop.
     Cancelled,
     /// The operating system refused; the source error says why.

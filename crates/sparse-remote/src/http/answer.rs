@@ -1,0 +1,168 @@
+//! What a server answered.
+
+use super::retry::Attempt;
+use crate::Url;
+use sparse_core::{CancelToken, Error, ErrorKind, Result};
+use std::fmt;
+use std::io::Read;
+use std::time::Duration;
+use ureq::http::HeaderMap;
+
+/// Bytes of an answer's text that are looked at for a reason.
+const MOST_REASON: u64 = 4096;
+
+/// Answer of a server: status, headers, and a body yet to be read.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_remote::{Answer, Call, Client, Method, Url};
+///
+/// /// Returns the length of a file on a server.
+/// fn len(client: &Client, url: &Url) -> sparse_core::Result<Option<u64>> {
+///     let answer: Answer = client.send(&Call::new(Method::Head, url))?.succeed()?;
+///     Ok(answer.number("content-length"))
+/// }
+/// ```
+pub struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) url: Url,
+    pub(super) body: Box<dyn Read + Send>,
+}
+
+impl Answer {
+    /// Returns the status code.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Returns whether the request succeeded.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Returns the URL that answered, after all redirects.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Returns a header, where it is there and is text; the case of its name does not matter.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Returns a header that is a number.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.header(name)?.trim().parse().ok()
+    }
+
+    /// Returns the body, to be read once.
+    pub fn into_body(self) -> Box<dyn Read + Send> {
+        self.body
+    }
+
+    /// Reads the whole body, of at most `most` bytes.
+    ///
+    /// # Errors
+    /// `LimitExceeded` when it is longer; `Unavailable` when the connection breaks.
+    pub fn into_bytes(self, most: u64) -> Result<Vec<u8>> {
+        let url = self.url;
+        let mut bytes = Vec::new();
+        self.body
+            .take(most.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(|e| broken(e).in_file(url.to_string()))?;
+        if bytes.len() as u64 > most {
+            let e = format!("the answer is longer than {most} bytes");
+            return Err(Error::new(ErrorKind::LimitExceeded, e).in_file(url.to_string()));
+        }
+        Ok(bytes)
+    }
+
+    /// Returns the answer unless its status says that the request failed.
+    ///
+    /// # Errors
+    /// With the URL: `AccessDenied` (401, 403), `NotFound` (404, 410), `InvalidInput` (412: the
+    /// file was replaced), `Unavailable` (408, 429, 5xx), else `Io`.
+    pub fn succeed(self) -> Result<Answer> {
+        if self.is_success() { Ok(self) } else { Err(self.into_error()) }
+    }
+
+    /// Turns a failure into an error, with what the server says of it.
+    pub fn into_error(self) -> Error {
+        let (kind, what) = match self.status {
+            401 => (ErrorKind::AccessDenied, "the server wants to know who asks: give it a token"),
+            403 => (ErrorKind::AccessDenied, "the server does not let this request in"),
+            404 | 410 => (ErrorKind::NotFound, "there is no such file on the server"),
+            412 => {
+                (ErrorKind::InvalidInput, "the file was replaced while it was read: start again")
+            }
+            416 => (ErrorKind::Truncated, "the file on the server is shorter than it was"),
+            429 => (ErrorKind::Unavailable, "too many requests: wait, then try again"),
+            408 | 500..=599 => (ErrorKind::Unavailable, "the server fails: try again later"),
+            _ => (ErrorKind::Io, "the server refuses the request"),
+        };
+        let (status, url) = (self.status, self.url.to_string());
+        let reason = self.reason().map(|r| format!(": {r}")).unwrap_or_default();
+        Error::new(kind, format!("{what} (status {status}{reason})")).in_file(url)
+    }
+
+    /// Returns what the server says in a line of text.
+    fn reason(self) -> Option<String> {
+        let from_header = self.header("x-error-message").map(str::to_owned);
+        let is_text = self.header("content-type").is_some_and(|t| t.starts_with("text/plain"));
+        let from_body = || {
+            let mut text = Vec::new();
+            self.body.take(MOST_REASON).read_to_end(&mut text).ok()?;
+            String::from_utf8(text).ok()
+        };
+        let text = from_header.or_else(|| if is_text { from_body() } else { None })?;
+        let line = text.lines().next()?.trim();
+        let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
+        (!line.is_empty()).then_some(line)
+    }
+
+    /// Returns the failure of an attempt, if the status is one that may go away.
+    pub(super) fn check_transient(self) -> Result<Answer, Attempt> {
+        match self.status {
+            408 | 429 | 500 | 502 | 503 | 504 => {
+                let asked = self.number("retry-after").map(Duration::from_secs);
+                Err(Attempt::Again(self.into_error(), asked))
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// Fills `out` with the start of the body.
+    pub(super) fn read_exact(
+        &mut self,
+        out: &mut [u8],
+        cancel: &CancelToken,
+    ) -> Result<(), Attempt> {
+        // In pieces, so that cancelling is noticed.
+        for piece in out.chunks_mut(256 << 10) {
+            cancel.check()?;
+            self.body
+                .read_exact(piece)
+                .map_err(|e| Attempt::Again(broken(e).in_file(self.url.to_string()), None))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Headers may hold signed URLs.
+        f.debug_struct("Answer")
+            .field("status", &self.status)
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Returns the error of a body that ends too early.
+pub(crate) fn broken(e: std::io::Error) -> Error {
+    let message = "the connection broke before all bytes had come: try again";
+    Error::new(ErrorKind::Unavailable, message).with_source(e)
+}

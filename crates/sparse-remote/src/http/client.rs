@@ -1,0 +1,358 @@
+//! Requests, redirects, and who is told the token.
+
+use super::answer::Answer;
+use super::credential::{Credential, Token};
+use super::retry::{Attempt, Retry};
+use super::tls;
+use crate::Url;
+use sparse_core::{ByteSource, CancelToken, Error, ErrorKind, Result};
+use std::fmt;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+use ureq::http::{Request, Response, header};
+use ureq::{Agent, Body, SendBody};
+
+/// Redirects that one request follows.
+const MOST_REDIRECTS: u32 = 10;
+
+/// Settings of a [`Client`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_remote::{Client, ClientOptions};
+/// use std::time::Duration;
+///
+/// let mut options = ClientOptions::default();
+/// options.stall = Duration::from_secs(10);
+/// let client = Client::new(options)?;
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClientOptions {
+    /// When requests are made again.
+    pub retry: Retry,
+    /// How long a server may say nothing before it counts as stalled. 30 s by default.
+    pub stall: Duration,
+    /// Stops requests and waits.
+    pub cancel: CancelToken,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        ClientOptions {
+            retry: Retry::default(),
+            stall: Duration::from_secs(30),
+            cancel: CancelToken::new(),
+        }
+    }
+}
+
+/// Verb of a request.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_remote::{Call, Method, Url};
+///
+/// let url = Url::parse("https://example.com/api")?;
+/// let call = Call::new(Method::Head, &url).header("accept", "application/json");
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Method {
+    /// Headers alone.
+    Head,
+    /// Headers and body.
+    Get,
+    /// Sends something to be processed.
+    Post,
+    /// Sends a file.
+    Put,
+}
+
+/// What a request sends.
+#[derive(Clone, Copy)]
+enum Payload<'a> {
+    Nothing,
+    Bytes(&'a [u8]),
+    /// Bytes from an offset on, and how many.
+    Part(&'a dyn ByteSource, u64, u64),
+}
+
+/// Request of a [`Client`].
+///
+/// # Examples
+///
+/// ```
+/// use sparse_remote::{Answer, Call, Client, Method, Url};
+///
+/// /// Puts a file on a server, unless it has one there.
+/// fn put(client: &Client, url: &Url, bytes: &[u8]) -> sparse_core::Result<Answer> {
+///     let call = Call::new(Method::Put, url).header("if-none-match", "*");
+///     client.send(&call.bytes(bytes))?.succeed()
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Call<'a> {
+    method: Method,
+    url: &'a Url,
+    headers: Vec<(&'a str, String)>,
+    payload: Payload<'a>,
+    same_origin: bool,
+}
+
+impl<'a> Call<'a> {
+    /// Prepares a request.
+    pub fn new(method: Method, url: &'a Url) -> Call<'a> {
+        let payload = Payload::Nothing;
+        Call { method, url, headers: Vec::new(), payload, same_origin: false }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: &'a str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Sends these bytes.
+    #[must_use]
+    pub fn bytes(mut self, bytes: &'a [u8]) -> Self {
+        self.payload = Payload::Bytes(bytes);
+        self
+    }
+
+    /// Sends `len` bytes of `source`, from byte `start` on, without holding them in memory.
+    #[must_use]
+    pub fn part(mut self, source: &'a dyn ByteSource, start: u64, len: u64) -> Self {
+        self.payload = Payload::Part(source, start, len);
+        self
+    }
+
+    /// Follows redirects within the origin alone: one that leads to another is the answer.
+    ///
+    /// The Hub says in such an answer what the file is.
+    #[must_use]
+    pub fn stay_at_origin(mut self) -> Self {
+        self.same_origin = true;
+        self
+    }
+}
+
+impl fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Headers may hold secrets.
+        f.debug_struct("Call")
+            .field("method", &self.method)
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Client of HTTP and HTTPS; cheap to clone, and shared by threads.
+///
+/// Connections are kept and used again. Proxies are taken from the environment (`HTTPS_PROXY`,
+/// `NO_PROXY`), and so are certificates (`SSL_CERT_FILE`).
+///
+/// # Examples
+///
+/// ```no_run
+/// use sparse_remote::{Call, Client, Method, Url};
+///
+/// let client = Client::new(Default::default())?;
+/// let url = Url::parse("https://example.com/config.json")?;
+/// let bytes = client.send(&Call::new(Method::Get, &url))?.succeed()?.into_bytes(1 << 20)?;
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    agent: Agent,
+    options: Arc<ClientOptions>,
+    credentials: Arc<Vec<Credential>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Creates a client.
+    ///
+    /// # Errors
+    /// What reading the certificates reports that the environment names.
+    pub fn new(options: ClientOptions) -> Result<Client> {
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("sparse/", env!("CARGO_PKG_VERSION")))
+            .tls_config(tls::from_environment()?)
+            .timeout_resolve(Some(options.stall))
+            .timeout_connect(Some(options.stall))
+            .timeout_recv_response(Some(options.stall))
+            .timeout_per_read(Some(options.stall))
+            .timeout_per_write(Some(options.stall))
+            .max_idle_connections_per_host(16)
+            .build()
+            .new_agent();
+        Ok(Client { agent, options: Arc::new(options), credentials: Arc::default() })
+    }
+
+    /// Returns the client with `token` for requests to the origin of `url`.
+    #[must_use]
+    pub fn with_token(&self, url: &Url, token: &Token) -> Client {
+        let mut credentials = (*self.credentials).clone();
+        credentials.push(Credential::bearer(url, token));
+        Client { credentials: Arc::new(credentials), ..self.clone() }
+    }
+
+    /// Returns the token that stops requests.
+    pub fn cancel(&self) -> &CancelToken {
+        &self.options.cancel
+    }
+
+    /// Sends a request, again where that may help, and returns the answer, whatever its status.
+    ///
+    /// Redirects are followed for [`Get`](Method::Get) and [`Head`](Method::Head) only, and from
+    /// HTTPS to HTTP never.
+    ///
+    /// # Errors
+    /// With the URL: `Unavailable` when the server cannot be reached, stalls, or fails each time;
+    /// `Io` for what is not HTTP; `Cancelled`.
+    pub fn send(&self, call: &Call<'_>) -> Result<Answer> {
+        self.retry(|| self.try_send(call))
+    }
+
+    /// Does `attempt` as often as this client tries a request.
+    pub(crate) fn retry<T>(&self, attempt: impl FnMut() -> Result<T, Attempt>) -> Result<T> {
+        self.options.retry.run(&self.options.cancel, attempt)
+    }
+
+    /// Sends a request once.
+    pub(crate) fn try_send(&self, call: &Call<'_>) -> Result<Answer, Attempt> {
+        let mut url = call.url.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            let answer = self.exchange(call, &url)?;
+            let target = match answer.status() {
+                301 | 302 | 303 | 307 | 308 => answer.header("location"),
+                _ => None,
+            };
+            let Some(target) = target else { return answer.check_transient() };
+            let next = url.join(target).map_err(|e| e.in_file(url.to_string()))?;
+            let reads = matches!(call.method, Method::Get | Method::Head);
+            if !reads || (call.same_origin && next.origin() != url.origin()) {
+                return Ok(answer);
+            }
+            if url.is_encrypted() && !next.is_encrypted() {
+                let e = format!("the server leads from HTTPS to HTTP, to {next}: not followed");
+                return Err(Error::new(ErrorKind::Io, e).in_file(url.to_string()).into());
+            }
+            url = next;
+        }
+        let e = format!("the server redirects more than {MOST_REDIRECTS} times");
+        Err(Error::new(ErrorKind::Io, e).in_file(call.url.to_string()).into())
+    }
+
+    /// Sends a request to `url` and waits for the head of the answer.
+    fn exchange(&self, call: &Call<'_>, url: &Url) -> Result<Answer, Attempt> {
+        let mut request = Request::builder().uri(url.request_text()).method(match call.method {
+            Method::Head => "HEAD",
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+        });
+        // No transformation on the way: ranges and digests are of the file's own bytes.
+        request = request.header(header::ACCEPT_ENCODING, "identity");
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
+        }
+        if let Some(credential) = Credential::header_for(&self.credentials, url) {
+            request = request.header(header::AUTHORIZATION, credential);
+        }
+        let place = |e: Error| e.in_file(url.to_string());
+        let fault =
+            |e| place(Error::new(ErrorKind::InvalidArgument, "not a request").with_source(e));
+        let answer = match call.payload {
+            Payload::Nothing => {
+                let request = request.body(()).map_err(fault)?;
+                self.agent.run(request)
+            }
+            Payload::Bytes(bytes) => {
+                let request = request.body(bytes).map_err(fault)?;
+                self.agent.run(request)
+            }
+            Payload::Part(source, next, left) => {
+                let request = request.header(header::CONTENT_LENGTH, left);
+                let mut reader = Part { source, next, left };
+                let request = request.body(SendBody::from_reader(&mut reader)).map_err(fault)?;
+                self.agent.run(request)
+            }
+        };
+        answer.map(|a| answered(a, url)).map_err(|e| unreachable(e, url))
+    }
+}
+
+fn answered(answer: Response<Body>, url: &Url) -> Answer {
+    let (parts, body) = answer.into_parts();
+    Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        url: url.clone(),
+        body: Box::new(body.into_reader()),
+    }
+}
+
+/// Returns the failure of a request that was not answered.
+fn unreachable(e: ureq::Error, url: &Url) -> Attempt {
+    let host = url.host();
+    let (message, again) = match &e {
+        ureq::Error::HostNotFound => {
+            (format!("there is no host {host}: check the name, and the network"), true)
+        }
+        ureq::Error::Timeout(_) => (format!("{host} does not answer: try again later"), true),
+        ureq::Error::Io(_) | ureq::Error::ConnectionFailed => {
+            (format!("cannot reach {host}: check the network"), true)
+        }
+        ureq::Error::Protocol(_) => (format!("{host} does not speak HTTP as it should"), true),
+        _ => (format!("cannot talk to {host}"), false),
+    };
+    // The text of other errors may hold the URL whole.
+    let cause = match e {
+        ureq::Error::Io(e) => Some(e),
+        ureq::Error::Rustls(e) => Some(std::io::Error::other(e)),
+        ureq::Error::Tls(e) => Some(std::io::Error::other(e)),
+        ureq::Error::Protocol(e) => Some(std::io::Error::other(e)),
+        _ => None,
+    };
+    let kind = if again { ErrorKind::Unavailable } else { ErrorKind::Io };
+    let error = Error::new(kind, message).in_file(url.to_string());
+    let error = match cause {
+        Some(cause) => error.with_source(cause),
+        None => error,
+    };
+    if again { Attempt::Again(error, None) } else { Attempt::Fail(error) }
+}
+
+/// Part of a source as a stream.
+struct Part<'a> {
+    source: &'a dyn ByteSource,
+    next: u64,
+    left: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let len = usize::try_from(self.left).unwrap_or(usize::MAX).min(out.len());
+        let Some(out) = out.get_mut(..len) else { return Ok(0) };
+        self.source.read_exact_at(self.next, out).map_err(std::io::Error::other)?;
+        self.next += len as u64;
+        self.left -= len as u64;
+        Ok(len)
+    }
+}

@@ -1,0 +1,18 @@
+//! Files over HTTP and HTTPS.
+//!
+//! A [`Client`] sends requests: it follows redirects, tries again where that makes sense, and gives
+//! a token to the host that it is for and to no other. An [`HttpSource`] is a file on a server, read
+//! by ranges.
+
+mod answer;
+mod client;
+mod credential;
+mod retry;
+mod source;
+mod tls;
+
+pub use answer::Answer;
+pub use client::{Call, Client, ClientOptions, Method};
+pub use credential::Token;
+pub use retry::Retry;
+pub use source::HttpSource;
