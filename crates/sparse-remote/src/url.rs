@@ -143,7 +143,9 @@ impl Url {
         &self.path
     }
 
-    /// Returns the last part of the path, with its percent-encoding undone where that is UTF-8.
+    /// Returns the last part of the path.
+    ///
+    /// Its percent-encoding is undone where that gives UTF-8.
     pub fn file_name(&self) -> String {
         let name = self.path.rsplit('/').next().unwrap_or_default();
         decoded(name).unwrap_or_else(|| name.to_owned())
@@ -259,7 +261,8 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let url = Url::parse("https://me:pa%20ss@Host.example:8443/a b/ü?key=s3cret#part").unwrap();
+        let text = "https://me:pa%20ss@Host.example:8443/a b/ü?key=s3cret#part";
+        let url = Url::parse(text).unwrap();
         let shown = format!("{url} {url:?}");
         assert!(!shown.contains("pa") && !shown.contains("s3cret"), "{shown}");
         assert_eq!(url.to_string(), "https://host.example:8443/a%20b/%C3%BC?…");

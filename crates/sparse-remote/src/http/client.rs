@@ -126,7 +126,9 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Sends `len` bytes of `source`, from byte `start` on, without holding them in memory.
+    /// Sends `len` bytes of `source`, from byte `start` on.
+    ///
+    /// They are read as they are sent, and not held in memory.
     #[must_use]
     pub fn part(mut self, source: &'a dyn ByteSource, start: u64, len: u64) -> Self {
         self.payload = Payload::Part(source, start, len);
@@ -217,7 +219,9 @@ impl Client {
         &self.options.cancel
     }
 
-    /// Sends a request, again where that may help, and returns the answer, whatever its status.
+    /// Sends a request, again where that may help, and returns the answer.
+    ///
+    /// An answer is one whatever its status; see [`Answer::succeed`].
     ///
     /// Redirects are followed for [`Get`](Method::Get) and [`Head`](Method::Head) only, and from
     /// HTTPS to HTTP never.

@@ -1,8 +1,8 @@
 //! Files over HTTP and HTTPS.
 //!
-//! A [`Client`] sends requests: it follows redirects, tries again where that makes sense, and gives
-//! a token to the host that it is for and to no other. An [`HttpSource`] is a file on a server, read
-//! by ranges.
+//! A [`Client`] sends requests: it follows redirects, tries again where that makes sense, and
+//! gives a token to the host that it is for and to no other. An [`HttpSource`] is a file on a
+//! server, read by ranges.
 
 mod answer;
 mod client;
