@@ -1,5 +1,7 @@
 //! Bytes from elsewhere, as [`ByteSource`](sparse_core::ByteSource): layers below know no network.
 //!
+//! * [`Location::parse`] says what a name means that somebody types: a path, an id on the Hub, a
+//!   URL, an object in a store.
 //! * `http`: an [`HttpSource`] is a file on a server, read by ranges; a [`Client`] sends requests.
 //!
 //! Nothing here prints a password, a token, or the query of a URL.
@@ -8,10 +10,12 @@
 
 #[cfg(feature = "http")]
 mod http;
+mod location;
 #[cfg(any(feature = "http", feature = "object-store"))]
 mod ranges;
 mod url;
 
 #[cfg(feature = "http")]
 pub use http::{Answer, Call, Client, ClientOptions, HttpSource, Method, Retry, Token};
+pub use location::{HubName, Location, ObjectName, RepoKind};
 pub use url::Url;

@@ -1,0 +1,376 @@
+//! Names that people type: paths, ids on the Hub, URLs, and objects in stores.
+
+use crate::url::{Url, decoded};
+use sparse_core::{Error, Result, check_path};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Host of the Hub, whose pages are names of repositories.
+const HUB_HOSTS: [&str; 3] = ["huggingface.co", "www.huggingface.co", "hf.co"];
+
+/// Kind of a repository on the Hub.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_remote::RepoKind;
+///
+/// assert_eq!(RepoKind::Dataset.plural(), "datasets");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RepoKind {
+    /// Weights, their configuration, and deltas of them.
+    Model,
+    /// Tables, and deltas of them.
+    Dataset,
+}
+
+impl RepoKind {
+    /// Returns the word that routes and cache folders begin with.
+    pub fn plural(self) -> &'static str {
+        match self {
+            RepoKind::Model => "models",
+            RepoKind::Dataset => "datasets",
+        }
+    }
+}
+
+/// Repository on the Hub, at a revision, and maybe a file in it.
+///
+/// Written `org/name`, `org/name@revision`, and in full `hf://datasets/org/name@revision/file`.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_remote::{HubName, RepoKind};
+///
+/// let name = HubName::parse("org/name@v2", RepoKind::Model).unwrap();
+/// assert_eq!((name.id.as_str(), name.revision.as_deref()), ("org/name", Some("v2")));
+/// assert!(HubName::parse("../name", RepoKind::Model).is_none());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct HubName {
+    /// Whether it holds a model or a dataset.
+    pub kind: RepoKind,
+    /// `org/name`, or `name` alone as the oldest repositories have it.
+    pub id: String,
+    /// Branch, tag or commit; `main` where nothing is said.
+    pub revision: Option<String>,
+    /// File or folder below the root, with `/`.
+    pub file: Option<String>,
+}
+
+impl HubName {
+    /// Parses `org/name`, `name`, or either with `@revision`.
+    ///
+    /// Returns `None` where the Hub has no such names.
+    pub fn parse(text: &str, kind: RepoKind) -> Option<HubName> {
+        let (id, revision) = match text.split_once('@') {
+            Some((id, revision)) => (id, Some(revision.to_owned())),
+            None => (text, None),
+        };
+        let revision_is_good = revision.as_deref().is_none_or(|r| check_path(r).is_ok());
+        (is_id(id) && revision_is_good).then(|| HubName {
+            kind,
+            id: id.to_owned(),
+            revision,
+            file: None,
+        })
+    }
+
+    /// Parses what follows `hf://`.
+    fn parse_full(text: &str, kind: RepoKind) -> Option<HubName> {
+        let (kind, text) = match text.split_once('/') {
+            Some(("datasets", rest)) => (RepoKind::Dataset, rest),
+            Some(("models", rest)) => (RepoKind::Model, rest),
+            _ => (kind, text),
+        };
+        // A revision with slashes is written with %2F, as the Python client has it.
+        let mut parts = text.splitn(3, '/');
+        let (org, name, file) = (parts.next()?, parts.next(), parts.next());
+        let id = name.map_or(org.to_owned(), |name| format!("{org}/{name}"));
+        let mut found = HubName::parse(&id, kind)?;
+        found.revision = match found.revision.map(|r| decoded(&r)) {
+            Some(Some(revision)) if check_path(&revision).is_ok() => Some(revision),
+            Some(_) => return None,
+            None => None,
+        };
+        found.with_file(file)
+    }
+
+    /// Parses the path of a page of the Hub: `/org/name`, `/datasets/org/name`, and either with
+    /// `/tree/revision`, `/blob/revision/file` or `/resolve/revision/file`.
+    fn parse_page(path: &str) -> Option<HubName> {
+        let path = decoded(path)?;
+        let path = path.trim_matches('/');
+        let (kind, path) = match path.split_once('/') {
+            Some(("datasets", rest)) => (RepoKind::Dataset, rest),
+            _ => (RepoKind::Model, path),
+        };
+        let words = ["tree", "blob", "resolve"];
+        let parts: Vec<&str> = path.split('/').collect();
+        let at = parts.iter().skip(1).position(|part| words.contains(part)).map(|i| i + 1);
+        let id = parts.get(..at.unwrap_or(parts.len()))?.join("/");
+        let mut found = HubName::parse(&id, kind)?;
+        if let Some(at) = at {
+            // References of the Hub's own have slashes: refs/pr/1, refs/convert/parquet.
+            let rest = parts.get(at + 1..)?;
+            let len = if rest.first() == Some(&"refs") { 3 } else { 1 };
+            let revision = rest.get(..len)?.join("/");
+            check_path(&revision).ok()?;
+            found.revision = Some(revision);
+            let file = rest.get(len..)?.join("/");
+            found = found.with_file(Some(&file).filter(|f| !f.is_empty()).map(String::as_str))?;
+        }
+        Some(found)
+    }
+
+    fn with_file(mut self, file: Option<&str>) -> Option<HubName> {
+        self.file =
+            file.map(|f| f.trim_end_matches('/')).filter(|f| !f.is_empty()).map(str::to_owned);
+        self.file.as_deref().is_none_or(|f| check_path(f).is_ok()).then_some(self)
+    }
+}
+
+impl fmt::Display for HubName {
+    /// Writes the name in full, as [`Location::parse`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.kind == RepoKind::Dataset { "datasets/" } else { "" };
+        write!(f, "hf://{kind}{}", self.id)?;
+        if let Some(revision) = &self.revision {
+            write!(f, "@{}", revision.replace('/', "%2F"))?;
+        }
+        if let Some(file) = &self.file {
+            write!(f, "/{file}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether the Hub has ids like that.
+fn is_id(id: &str) -> bool {
+    let part = |p: &str| {
+        p.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+            && p.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            && !p.contains("--")
+            && !p.contains("..")
+            && p.len() <= 96
+    };
+    id.split('/').count() <= 2 && id.split('/').all(part)
+}
+
+/// Object, or folder of objects, in a store.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_remote::Location;
+/// use sparse_remote::RepoKind;
+///
+/// let location = Location::parse("s3://bucket/models/mine.sparse", RepoKind::Model)?;
+/// let Location::Object(object) = location else { panic!("it is one") };
+/// assert_eq!((object.bucket.as_str(), object.key.as_str()), ("bucket", "models/mine.sparse"));
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ObjectName {
+    /// `s3`, `gs` or `az`.
+    pub scheme: String,
+    /// Bucket, or container.
+    pub bucket: String,
+    /// Key below it; nothing for the bucket itself.
+    pub key: String,
+}
+
+impl ObjectName {
+    fn parse(scheme: &str, rest: &str) -> Result<ObjectName> {
+        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if bucket.is_empty() || !bucket.bytes().all(good) {
+            let e = format!("{scheme}://{rest} names no bucket: write {scheme}://bucket/key");
+            return Err(Error::invalid_argument(e));
+        }
+        let key = key.trim_end_matches('/').to_owned();
+        Ok(ObjectName { scheme: scheme.to_owned(), bucket: bucket.to_owned(), key })
+    }
+
+    /// Returns the last part of the key, or the bucket.
+    pub fn file_name(&self) -> &str {
+        let last = self.key.rsplit('/').next().unwrap_or_default();
+        if last.is_empty() { &self.bucket } else { last }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}/{}", self.scheme, self.bucket, self.key)
+    }
+}
+
+/// Where a model, an adapter, a dataset or a delta is.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_remote::{Location, RepoKind};
+///
+/// let parse = |text: &str| Location::parse(text, RepoKind::Model);
+/// assert!(matches!(parse("org/name@v2")?, Location::Hub(_)));
+/// assert!(matches!(parse("./org/name")?, Location::Path(_)));
+/// assert!(matches!(parse("https://example.com/mine.sparse")?, Location::Http(_)));
+/// let page = parse("https://huggingface.co/datasets/org/name/tree/v2")?;
+/// assert_eq!(page.to_string(), "hf://datasets/org/name@v2");
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Location {
+    /// File or folder on this machine.
+    Path(PathBuf),
+    /// Repository on the Hub.
+    Hub(HubName),
+    /// File on a web server.
+    Http(Url),
+    /// Object in a store.
+    Object(ObjectName),
+}
+
+impl Location {
+    /// Says what `text` names.
+    ///
+    /// The text alone decides but for one thing: a path that exists is always taken for a path. A
+    /// bare `org/name` is a repository of the kind `kind`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a scheme that is not known, and what a scheme's name may not be.
+    pub fn parse(text: &str, kind: RepoKind) -> Result<Location> {
+        if text.is_empty() {
+            return Err(Error::invalid_argument("the name is empty"));
+        }
+        if Path::new(text).symlink_metadata().is_ok() {
+            return Ok(Location::Path(text.into()));
+        }
+        let Some((scheme, rest)) = text.split_once("://") else {
+            let hub = if is_path(text) { None } else { HubName::parse(text, kind) };
+            return Ok(hub.map_or_else(|| Location::Path(text.into()), Location::Hub));
+        };
+        match scheme {
+            "file" => match rest.strip_prefix("localhost").unwrap_or(rest) {
+                path if path.starts_with('/') => {
+                    let path = decoded(path).unwrap_or_else(|| path.to_owned());
+                    Ok(Location::Path(path.into()))
+                }
+                _ => Err(Error::invalid_argument(format!("{text}: write file:///path/to/it"))),
+            },
+            "hf" => HubName::parse_full(rest, kind).map(Location::Hub).ok_or_else(|| {
+                let forms = "hf://org/name, hf://datasets/org/name or hf://org/name@revision/file";
+                Error::invalid_argument(format!("{text} is no name on the Hub: write {forms}"))
+            }),
+            "http" | "https" => Url::parse(text).map(Location::of_url),
+            "s3" | "gs" | "az" => ObjectName::parse(scheme, rest).map(Location::Object),
+            _ => Err(Error::invalid_argument(format!(
+                "{scheme}:// is not a scheme that is read: hf, https, http, s3, gs, az and file are"
+            ))),
+        }
+    }
+
+    fn of_url(url: Url) -> Location {
+        let page = HUB_HOSTS.contains(&url.host()).then(|| HubName::parse_page(url.path()));
+        page.flatten().map_or(Location::Http(url), Location::Hub)
+    }
+
+    /// Returns the path, where it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Location::Path(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Says what kind of name it is, and what was not there.
+    pub fn explain(&self) -> &'static str {
+        match self {
+            Location::Path(_) => "a path",
+            Location::Hub(_) => "a repository of the Hub, for there is no such path",
+            Location::Http(_) => "a file on a web server",
+            Location::Object(_) => "an object in a store",
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    /// Writes the name without secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Location::Path(path) => write!(f, "{}", path.display()),
+            Location::Hub(name) => write!(f, "{name}"),
+            Location::Http(url) => write!(f, "{url}"),
+            Location::Object(object) => write!(f, "{object}"),
+        }
+    }
+}
+
+/// Returns whether a text without scheme can only be a path, or is much likelier one: a file that
+/// was mistyped is not to be looked for on the Hub.
+fn is_path(text: &str) -> bool {
+    const ENDINGS: [&str; 8] =
+        [".sparse", ".safetensors", ".parquet", ".jsonl", ".csv", ".arrow", ".json", ".delta"];
+    text.starts_with(['/', '.', '~']) || ENDINGS.iter().any(|ending| text.ends_with(ending))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sparse_core::ErrorKind;
+
+    fn hub(text: &str) -> String {
+        match Location::parse(text, RepoKind::Model) {
+            Ok(Location::Hub(name)) => name.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn names_on_the_hub() {
+        assert_eq!(hub("gpt2"), "hf://gpt2");
+        assert_eq!(hub("org/name@refs/pr/1"), "hf://org/name@refs%2Fpr%2F1");
+        assert_eq!(hub("hf://org/name"), "hf://org/name");
+        assert_eq!(hub("hf://datasets/squad_v2"), "hf://datasets/squad_v2");
+        assert_eq!(
+            hub("hf://datasets/o/n@refs%2Fconvert%2Fparquet/a/b.parquet"),
+            "hf://datasets/o/n@refs%2Fconvert%2Fparquet/a/b.parquet"
+        );
+        assert_eq!(hub("https://huggingface.co/org/name"), "hf://org/name");
+        assert_eq!(hub("https://hf.co/org/name/blob/main/a/b.json"), "hf://org/name@main/a/b.json");
+        assert_eq!(
+            hub("https://huggingface.co/datasets/o/n/tree/refs%2Fconvert%2Fparquet/default"),
+            "hf://datasets/o/n@refs%2Fconvert%2Fparquet/default"
+        );
+        // What is written is read back as the same.
+        for text in ["hf://org/name@refs%2Fpr%2F1/f", "hf://datasets/a/b"] {
+            assert_eq!(hub(text), text);
+        }
+    }
+
+    #[test]
+    fn everything_else() {
+        let parse = |text: &str| Location::parse(text, RepoKind::Model);
+        let path = |text: &str| parse(text).unwrap().path().map(|p| p.display().to_string());
+        let here = env!("CARGO_MANIFEST_DIR");
+        assert_eq!(path(here).as_deref(), Some(here));
+        // Exists, though it could be an id: tests run in the crate's folder.
+        assert_eq!(path("src").as_deref(), Some("src"));
+        for text in ["./a/b", "/a/b", "a/b/c", "mine.sparse", "~/a", "a b"] {
+            assert_eq!(path(text).as_deref(), Some(text));
+        }
+        assert_eq!(path("file:///a%20b").as_deref(), Some("/a b"));
+        assert_eq!(path("file://localhost/a").as_deref(), Some("/a"));
+        assert!(matches!(parse("https://example.com/org/name").unwrap(), Location::Http(_)));
+        assert_eq!(parse("gs://b-1/x/").unwrap().to_string(), "gs://b-1/x");
+        for bad in ["", "ftp://a/b", "hf://../x", "s3://", "s3:///x", "file://a", "hf://a/b/../c"] {
+            assert_eq!(parse(bad).unwrap_err().kind(), ErrorKind::InvalidArgument, "{bad}");
+        }
+    }
+}
