@@ -3,16 +3,21 @@
 //! * [`Location::parse`] says what a name means that somebody types: a path, an id on the Hub, a
 //!   URL, an object in a store.
 //! * `http`: an [`HttpSource`] is a file on a server, read by ranges; a [`Client`] sends requests.
+//! * `testing`: a server for tests, on loopback.
 //!
 //! Nothing here prints a password, a token, or the query of a URL.
 
 #![forbid(unsafe_code)]
 
+#[cfg(any(feature = "hub", feature = "testing"))]
+mod git_hash;
 #[cfg(feature = "http")]
 mod http;
 mod location;
 #[cfg(any(feature = "http", feature = "object-store"))]
 mod ranges;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod url;
 
 #[cfg(feature = "http")]

@@ -166,12 +166,14 @@ impl Url {
     }
 
     /// Returns `user:password` with its percent-encoding undone, if the URL has that.
+    #[cfg(any(feature = "http", test))]
     pub(crate) fn user(&self) -> Option<String> {
         let user = self.user.as_ref()?;
         Some(decoded(user).unwrap_or_else(|| user.clone()))
     }
 
     /// Returns the text that a request is made of: with its query, without user and password.
+    #[cfg(any(feature = "http", test))]
     pub(crate) fn request_text(&self) -> String {
         let query = self.query.as_ref().map(|q| format!("?{q}")).unwrap_or_default();
         format!("{}://{}{}{query}", self.scheme, self.host, self.path)
