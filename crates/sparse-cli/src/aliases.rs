@@ -1,8 +1,8 @@
-//! Names that an earlier program had for what is one command today.
+//! Command names of an earlier program, each of which is a command with options today.
 
 use std::ffi::OsString;
 
-/// What a name stands for.
+/// Old names, and the arguments that replace each.
 const ALIASES: [(&str, &[&str]); 4] = [
     ("svd-compress", &["compress", "--codec", "svd"]),
     ("svd-reconstruct", &["reconstruct"]),
@@ -10,9 +10,10 @@ const ALIASES: [(&str, &[&str]); 4] = [
     ("reconstruct-lossy", &["reconstruct"]),
 ];
 
-/// Returns the arguments with an alias in the place of the command replaced, and a line that says
-/// so. The rank of `svd-compress` becomes the setting of the codec, and an own choice of what may
-/// be lost stands for the alias'.
+/// Replaces an old command name by its arguments of today, and returns a line that says so.
+///
+/// The rank of `svd-compress` becomes the setting of the codec. If the user chose a policy, it
+/// replaces the one of the alias.
 pub(crate) fn expand(args: Vec<OsString>) -> (Vec<OsString>, Option<String>) {
     let place = args
         .iter()
@@ -39,14 +40,14 @@ pub(crate) fn expand(args: Vec<OsString>) -> (Vec<OsString>, Option<String>) {
     {
         *codec = format!("{codec}={rank}");
     }
-    let note = format!("sparse {name} stands for: sparse {}\n", meaning.join(" "));
+    let note = format!("note: `sparse {name}` is now `sparse {}`\n", meaning.join(" "));
     let mut out = args[..at].to_vec();
     out.extend(meaning.into_iter().map(OsString::from));
     out.extend(rest);
     (out, Some(note))
 }
 
-/// Takes `--name value` or `--name=value` out.
+/// Removes `--name value` or `--name=value` from the arguments and returns the value.
 fn take_option(args: &mut Vec<OsString>, name: &str) -> Option<String> {
     let joined = format!("{name}=");
     let at = args.iter().position(|a| a == name || a.to_string_lossy().starts_with(&joined))?;

@@ -1,4 +1,4 @@
-//! What can be said on the command line.
+//! Arguments and help texts of the command line.
 
 #[cfg(feature = "dataset")]
 mod dataset;
@@ -16,13 +16,13 @@ pub(crate) use dataset::{DatasetCompress, DatasetEstimate, DatasetReconstruct};
 const EXIT_CODES: &str = "\
 Exit codes:
     0  success
-    1  any other failure (input or output, out of space, no permission)
+    1  any other failure (file not found, read or write error, disk full, no permission)
     2  wrong usage
     3  the base is not the one that the delta was made from
     4  an input is corrupt, truncated or of another format, or verification failed
-    5  the delta needs a newer version, or a codec that this build lacks
+    5  the delta needs a newer version of sparse, or a codec that this build lacks
     6  the output exists (--force replaces it)
-  130  interrupted; nothing is left behind (143: told to terminate, 129: hung up on)
+  130  interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP; nothing is left behind
 
 A model is a safetensors file, a folder, or an id in the local Hugging Face cache (org/name or
 org/name@revision); nothing is downloaded.";
@@ -38,10 +38,10 @@ pub(crate) struct Cli {
     pub(crate) common: Common,
 }
 
-/// What every command understands.
+/// Options of every command.
 #[derive(Args, Debug)]
 pub(crate) struct Common {
-    /// Print one JSON object to standard output, also for errors
+    /// Print one JSON object to standard output, for errors as well
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
@@ -49,27 +49,27 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
 
-    /// Memory that what a delta declares may take, as 512M or 4GiB: refuse deltas that ask for
-    /// more [default: 64 MiB of index]
+    /// Refuse a delta that needs more memory than this to be read, such as 512M or 4GiB
+    /// [default: 64 MiB for its index]
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory_size)]
     pub(crate) max_memory: Option<u64>,
 
-    /// Refuse to restore more than this, as 512M or 4GiB, before anything is written
+    /// Refuse, before anything is written, to restore more than this, such as 512M or 4GiB
     #[arg(long, global = true, value_name = "SIZE", value_parser = byte_size)]
     pub(crate) max_output: Option<u64>,
 
-    /// Print errors and what was asked for, nothing else
+    /// Print only errors, and the answers of info, quality and estimate
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 
-    /// Print more, phases and their times to standard error
+    /// Print more detail, and the time of each phase to standard error
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make the delta from a base to a fine-tuned model
+    /// Store a fine-tuned model as a delta against its base
     #[command(
         override_usage = "sparse compress [OPTIONS] <BASE> <FINETUNED> -o <DELTA>\n       \
                           sparse compress [OPTIONS] --no-base <MODEL> -o <DELTA>",
@@ -93,21 +93,21 @@ pub(crate) enum Command {
     )]
     Verify(Verify),
 
-    /// Measure how near a delta comes to the fine-tuned model, and check what it certifies
+    /// Compare what a delta restores with the fine-tuned model, and check its certificate
     #[command(override_usage = "sparse quality [OPTIONS] <BASE> <FINETUNED> <DELTA>\n       \
                           sparse quality [OPTIONS] --no-base <MODEL> <DELTA>")]
     Quality(Quality),
 
-    /// Show what is in a delta
+    /// Show what a delta contains
     Info(Info),
 
-    /// Write what changed as a PEFT adapter, as near as a rank allows
+    /// Write the change between two models as a PEFT (LoRA) adapter
     #[command(
         override_usage = "sparse export-adapter [OPTIONS] <BASE> <FINETUNED | DELTA> -o <FOLDER>"
     )]
     ExportAdapter(ExportAdapter),
 
-    /// Package a PEFT adapter; reconstruct restores it, or merges it into a base
+    /// Store a PEFT adapter as a delta, which `sparse reconstruct` restores or merges into a base
     #[command(override_usage = "sparse compress-adapter [OPTIONS] <BASE> <ADAPTER> -o <DELTA>")]
     CompressAdapter(CompressAdapter),
 
@@ -116,21 +116,21 @@ pub(crate) enum Command {
                                 sparse estimate [OPTIONS] --no-base <MODEL>")]
     Estimate(Estimate),
 
-    /// Make the delta from a base dataset to a derivative
+    /// Store a derived dataset as a delta against its base
     #[cfg(feature = "dataset")]
     DatasetCompress(DatasetCompress),
 
-    /// Restore a derivative dataset from its base and a delta
+    /// Restore a derived dataset from its base and a delta
     #[cfg(feature = "dataset")]
     DatasetReconstruct(DatasetReconstruct),
 
-    /// Estimate how large the delta of a derivative dataset would be, and why
+    /// Estimate how large the delta of a derived dataset would be, and why
     #[cfg(feature = "dataset")]
     DatasetEstimate(DatasetEstimate),
 }
 
 impl Command {
-    /// Returns the name that was typed.
+    /// Returns the name of the command, as it is typed.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Command::Compress(_) => "compress",
@@ -151,8 +151,8 @@ impl Command {
     }
 }
 
-// Inputs are one list and not two arguments, because it is the first that may be missing, and
-// options may stand between them: `split_inputs` tells them apart.
+// Inputs are one list and not two arguments, because the first may be missing, and options may
+// stand between them: `split_inputs` tells them apart.
 
 #[derive(Args, Debug)]
 pub(crate) struct Compress {
@@ -164,7 +164,7 @@ pub(crate) struct Compress {
     #[arg(short, long, value_name = "DELTA")]
     pub(crate) output: PathBuf,
 
-    /// Compress one model on its own, against no base
+    /// Compress one model on its own, without a base
     #[arg(long)]
     pub(crate) no_base: bool,
 
@@ -172,19 +172,19 @@ pub(crate) struct Compress {
     #[arg(long, default_value_t)]
     pub(crate) effort: Effort,
 
-    /// The adapter that was merged into the base (a PEFT folder), as a hint: the same model comes
-    /// back, from a smaller delta
+    /// PEFT adapter that was merged into the base, as a hint that makes the delta smaller; the
+    /// model is restored bit for bit all the same
     #[arg(long, value_name = "FOLDER", conflicts_with = "no_base")]
     pub(crate) adapter: Option<PathBuf>,
 
-    /// Record the SHA-256 of what the delta restores, and print it: the number that others compare
+    /// Record the SHA-256 of what the delta restores, and print it, for others to compare
     #[arg(long)]
     pub(crate) sha256: bool,
 
-    #[command(flatten, next_help_heading = "What may be lost")]
+    #[command(flatten, next_help_heading = "Lossy compression (by default nothing is lost)")]
     pub(crate) policy: PolicyArgs,
 
-    /// Do not restore the delta from what was written before it gets its name; that takes less time
+    /// Skip the proof that what was written restores the model; faster
     #[arg(long)]
     pub(crate) no_verify: bool,
 
@@ -195,7 +195,7 @@ pub(crate) struct Compress {
 
 #[derive(Args, Debug)]
 pub(crate) struct Reconstruct {
-    /// The base, unless the delta needs none, then the delta
+    /// The base, unless the delta needs none; then the delta
     #[arg(value_name = "INPUT", required = true, action = ArgAction::Append)]
     pub(crate) inputs: Vec<PathBuf>,
 
@@ -203,20 +203,20 @@ pub(crate) struct Reconstruct {
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
 
-    /// There is no base (as leaving it out)
+    /// Take no base, the same as leaving it out
     #[arg(long)]
     pub(crate) no_base: bool,
 
-    /// Restore only so many layers of tensors that were coded in two: 1 is the base moved by a
-    /// product of factors
+    /// Restore only the first N layers of tensors that were coded in two layers: with 1, the base
+    /// plus the product of two factors
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=2))]
     pub(crate) layers: Option<u32>,
 
-    /// The SHA-256 that what comes back must have, from somebody you trust
+    /// Fail unless what is restored has this SHA-256, which you got from somebody you trust
     #[arg(long, value_name = "HEX")]
     pub(crate) expect_sha256: Option<ContentHash>,
 
-    /// Merge an adapter also into a base that it was not packaged for
+    /// Merge an adapter even into a base that it was not packaged for
     #[arg(long)]
     pub(crate) any_base: bool,
 
@@ -227,22 +227,22 @@ pub(crate) struct Reconstruct {
 
 #[derive(Args, Debug)]
 pub(crate) struct Verify {
-    /// The base, unless the delta needs none, then the delta
+    /// The base, unless the delta needs none; then the delta
     #[arg(value_name = "INPUT", required = true, action = ArgAction::Append)]
     pub(crate) inputs: Vec<PathBuf>,
 
-    /// There is no base (as leaving it out)
+    /// Take no base, the same as leaving it out
     #[arg(long)]
     pub(crate) no_base: bool,
 
-    /// The SHA-256 that what comes back must have, from somebody you trust
+    /// Fail unless what is restored has this SHA-256, which you got from somebody you trust
     #[arg(long, value_name = "HEX")]
     pub(crate) expect_sha256: Option<ContentHash>,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Quality {
-    /// The base, the fine-tuned model, then the delta; with --no-base, without the first
+    /// The base, the fine-tuned model, then the delta; with --no-base, the model and the delta
     #[arg(value_name = "INPUT", required = true, action = ArgAction::Append)]
     pub(crate) inputs: Vec<PathBuf>,
 
@@ -276,7 +276,7 @@ pub(crate) struct ExportAdapter {
     #[arg(short, long, value_name = "FOLDER")]
     pub(crate) output: PathBuf,
 
-    /// Directions to keep of each module
+    /// Rank of the adapter: directions to keep of each module
     #[arg(
         long,
         value_name = "N",
@@ -285,15 +285,16 @@ pub(crate) struct ExportAdapter {
     )]
     pub(crate) rank: u32,
 
-    /// Keep as many directions as it takes for this share of each module's energy
+    /// Keep as many directions as this share (0 to 1) of each module's energy needs
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["rank", "size"])]
     pub(crate) energy: Option<f64>,
 
-    /// Keep as many directions as fit into this size, where they save the most
+    /// Keep as many directions as fit into this size, in the modules where they help most
     #[arg(long, value_name = "SIZE", conflicts_with = "rank")]
     pub(crate) size: Option<String>,
 
-    /// For which loaders: portable (one rank, linear layers) or peft (mixed ranks)
+    /// Loaders to write for: portable (any loader; one rank, linear layers only) or peft (PEFT
+    /// alone; a rank for each module)
     #[arg(long, default_value = "portable", value_parser = ["portable", "peft"])]
     pub(crate) profile: String,
 
@@ -301,15 +302,15 @@ pub(crate) struct ExportAdapter {
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<String>,
 
-    /// Linear weights are stored as [in, out], as GPT-2 has them
+    /// Read linear weights as [in, out], the layout of GPT-2
     #[arg(long)]
     pub(crate) fan_in_fan_out: bool,
 
-    /// What the configuration calls the base [default: its path]
+    /// Name of the base in adapter_config.json [default: its path]
     #[arg(long, value_name = "NAME")]
     pub(crate) base_name: Option<String>,
 
-    /// How much time to spend on finding what rounding hid: fast, default or max
+    /// How much time to spend on recovering what rounding hid: fast, default or max
     #[arg(long, default_value_t)]
     pub(crate) effort: Effort,
 
@@ -320,7 +321,7 @@ pub(crate) struct ExportAdapter {
 
 #[derive(Args, Debug)]
 pub(crate) struct CompressAdapter {
-    /// The base, which the adapter is checked against, then the adapter's folder
+    /// The base that the adapter fits, then the adapter's folder
     #[arg(value_name = "INPUT", required = true, action = ArgAction::Append)]
     pub(crate) inputs: Vec<PathBuf>,
 
@@ -332,11 +333,11 @@ pub(crate) struct CompressAdapter {
     #[arg(long, default_value_t)]
     pub(crate) effort: Effort,
 
-    /// Record the SHA-256 of what the delta restores, and print it: the number that others compare
+    /// Record the SHA-256 of what the delta restores, and print it, for others to compare
     #[arg(long)]
     pub(crate) sha256: bool,
 
-    /// Do not restore the delta from what was written before it gets its name; that takes less time
+    /// Skip the proof that what was written restores the model; faster
     #[arg(long)]
     pub(crate) no_verify: bool,
 
@@ -351,7 +352,7 @@ pub(crate) struct Estimate {
     #[arg(value_name = "MODEL", required = true, action = ArgAction::Append)]
     pub(crate) models: Vec<PathBuf>,
 
-    /// Estimate for one model on its own, against no base
+    /// Estimate for one model on its own, without a base
     #[arg(long)]
     pub(crate) no_base: bool,
 
@@ -359,20 +360,20 @@ pub(crate) struct Estimate {
     #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
     pub(crate) share: f64,
 
-    /// How much time the delta would be given: fast, default or max
+    /// Effort to estimate for: fast, default or max
     #[arg(long, default_value_t)]
     pub(crate) effort: Effort,
 
-    /// The adapter that was merged into the base (a PEFT folder), if it will be given as a hint
+    /// PEFT adapter that was merged into the base, if compress will be given it
     #[arg(long, value_name = "FOLDER", conflicts_with = "no_base")]
     pub(crate) adapter: Option<PathBuf>,
 }
 
-/// Parses an amount of memory that something can be done with.
+/// Parses an amount of memory of at least 16 MB.
 fn memory_size(text: &str) -> Result<u64, String> {
     const LEAST: u64 = 16_000_000;
     let bytes = byte_size(text)?;
-    if bytes < LEAST { Err("a size of at least 16M is needed".to_owned()) } else { Ok(bytes) }
+    if bytes < LEAST { Err("give at least 16M".to_owned()) } else { Ok(bytes) }
 }
 
 fn threads(text: &str) -> Result<usize, String> {
@@ -380,18 +381,18 @@ fn threads(text: &str) -> Result<usize, String> {
     // knees.
     match text.parse() {
         Ok(n @ 1..=1024) => Ok(n),
-        _ => Err("a number from 1 to 1024 is needed".to_owned()),
+        _ => Err("give a number from 1 to 1024".to_owned()),
     }
 }
 
 fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
-        _ => Err("a number above 0 and up to 1 is needed".to_owned()),
+        _ => Err("give a number above 0 and up to 1".to_owned()),
     }
 }
 
-/// Splits the inputs into a base, which may be left out, and what must be there.
+/// Splits the inputs into an optional base and the required input, which `what` names.
 ///
 /// # Errors
 /// A sentence for the user, when there are too few or too many.
@@ -406,13 +407,13 @@ pub(crate) fn split_inputs(
     match (inputs.next(), inputs.next(), inputs.next()) {
         (Some(only), None, _) if no_base || !base_needed => Ok((None, only)),
         (Some(_), None, _) => {
-            Err(format!("two inputs are needed, the base and {what} (or say --no-base)"))
+            Err(format!("one input was given; give the base and {what}, or add --no-base"))
         }
         (Some(_), Some(_), None) if no_base => {
-            Err(format!("--no-base takes one input, {what}, but two were given"))
+            Err(format!("two inputs were given; with --no-base, give only {what}"))
         }
         (Some(base), Some(second), None) => Ok((Some(base), second)),
-        _ => Err(format!("{count} inputs were given, at most two are wanted: the base and {what}")),
+        _ => Err(format!("{count} inputs were given; give at most two, the base and {what}")),
     }
 }
 

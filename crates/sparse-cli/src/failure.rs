@@ -1,4 +1,4 @@
-//! What can go wrong, and how the program says so.
+//! Failures of commands: sentences, advice, exit codes, and JSON.
 
 use crate::human::plain;
 use serde::Serialize;
@@ -9,9 +9,9 @@ use std::io;
 /// Why a command did not succeed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The library reports it.
+    /// An error of the library.
     Sparse(Error),
-    /// The command line asks for something that cannot be.
+    /// The arguments are wrong or contradict each other.
     Usage(String),
     /// The report could not be written to standard output.
     Report(io::Error),
@@ -19,7 +19,7 @@ pub(crate) enum Failure {
     Fault(String),
     /// A signal asked to stop; the exit code says which.
     Stopped(u8),
-    /// Something that was told already, with its exit code.
+    /// A failure that was printed already, with its exit code.
     Told(u8),
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct ErrorJson<'a> {
 }
 
 impl Failure {
-    /// Returns the exit code, as docs/cli.md has them.
+    /// Returns the exit code that docs/cli.md lists.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
@@ -65,12 +65,12 @@ impl Failure {
         }
     }
 
-    /// Returns whether the reader of standard output went away (`| head`): no failure of ours.
+    /// Returns true if the reader of standard output went away (`| head`), which is no failure.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Failure::Report(e) if e.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// Returns the name of its kind in JSON; a name once given stays.
+    /// Returns the name of the kind in JSON. Names are part of the schema and do not change.
     fn kind(&self) -> &'static str {
         match self {
             Failure::Usage(_) => "usage",
@@ -135,16 +135,16 @@ impl Failure {
     }
 }
 
-/// Returns what the user can do, where the error itself does not say it.
+/// Returns advice, unless the message gives it already.
 fn advice(error: &Error) -> Option<&'static str> {
     match error.kind() {
         // The delta may name its base, and then the message does.
         ErrorKind::BaseMismatch if error.message().contains("made against") => None,
         ErrorKind::BaseMismatch => Some("give the base that the delta was made from"),
         ErrorKind::Truncated | ErrorKind::Corrupt => Some("copy or download it again"),
-        ErrorKind::NotThisFormat => Some("a delta made by `sparse compress` is wanted here"),
+        ErrorKind::NotThisFormat => Some("give a delta that `sparse compress` made"),
         ErrorKind::UnknownCodec => Some("use a newer version of sparse"),
-        // A folder in the way of a file, or the other way round, is not replaced, --force or not.
+        // A file never replaces a folder, nor a folder a file, not even with --force.
         ErrorKind::AlreadyExists if error.message().contains("is to be written") => {
             Some("choose another name")
         }
@@ -153,12 +153,12 @@ fn advice(error: &Error) -> Option<&'static str> {
             let cause = error.source()?.downcast_ref::<io::Error>()?;
             match cause.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    Some("free some space or write elsewhere")
+                    Some("free some space, or write elsewhere")
                 }
                 io::ErrorKind::PermissionDenied => Some("check its permissions"),
                 io::ErrorKind::ReadOnlyFilesystem => Some("write elsewhere"),
                 io::ErrorKind::FileTooLarge => {
-                    Some("raise the limit on file sizes or write elsewhere")
+                    Some("raise the limit on file sizes, or write elsewhere")
                 }
                 _ => None,
             }
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn sentences() {
         let full = Error::io("cannot write", io::ErrorKind::StorageFull.into()).in_file("d.sparse");
-        assert!(Failure::from(full).sentence().ends_with("; free some space or write elsewhere"));
+        assert!(Failure::from(full).sentence().ends_with("; free some space, or write elsewhere"));
         let exists = Error::new(ErrorKind::AlreadyExists, "it exists already").in_file("d.sparse");
         assert_eq!(
             Failure::from(exists).sentence(),

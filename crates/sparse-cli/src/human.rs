@@ -5,14 +5,14 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Returns the bytes in powers of 1000, three digits: `512 B`, `28.3 MB`.
+/// Formats bytes in powers of 1000, with three digits: `512 B`, `28.3 MB`.
 pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     if n < 1000 {
         return format!("{n} B");
     }
     let (mut value, mut unit) = (n as f64, 0);
-    // What would be shown as 1000 goes to the next unit.
+    // 999.5 would be rounded to 1000, so it goes to the next unit.
     while value >= 999.5 && unit + 1 < UNITS.len() {
         value /= 1000.0;
         unit += 1;
@@ -27,7 +27,7 @@ pub(crate) fn bytes(n: u64) -> String {
     format!("{value:.digits$} {}", UNITS.get(unit).copied().unwrap_or_default())
 }
 
-/// Returns a time: `38 ms`, `1.25 s`, `3 min 05 s`.
+/// Formats a time: `38 ms`, `1.25 s`, `3 min 05 s`.
 pub(crate) fn duration(time: Duration) -> String {
     let s = time.as_secs_f64();
     if s < 0.9995 {
@@ -42,7 +42,7 @@ pub(crate) fn duration(time: Duration) -> String {
     }
 }
 
-/// Shows how fast `n` bytes were handled in `time`: `812 MB/s`.
+/// Formats a rate, `n` bytes in `time`: `812 MB/s`.
 pub(crate) fn rate(n: u64, time: Duration) -> String {
     format!("{}/s", bytes(per_second(n, time).round() as u64))
 }
@@ -52,12 +52,12 @@ pub(crate) fn per_second(n: u64, time: Duration) -> f64 {
     n as f64 / time.as_secs_f64().max(1e-6)
 }
 
-/// Returns how often `stored` fits into `size`; `None` where that says nothing.
+/// Divides `size` by `stored`; `None` if nothing is stored.
 pub(crate) fn ratio(size: u64, stored: u64) -> Option<f64> {
     (stored > 0).then(|| size as f64 / stored as f64)
 }
 
-/// Returns a ratio: `7.88x`, `-` for none.
+/// Formats a ratio: `7.88x`, or `-` for `None`.
 pub(crate) fn ratio_text(ratio: Option<f64>) -> String {
     match ratio {
         None => "-".to_owned(),
@@ -66,7 +66,7 @@ pub(crate) fn ratio_text(ratio: Option<f64>) -> String {
     }
 }
 
-/// Shows a number of things: `1 tensor`, `2 tensors`.
+/// Formats a number and its noun: `1 tensor`, `2 tensors`.
 pub(crate) fn count(n: u64, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
@@ -83,7 +83,7 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     escaped(text, is_odd)
 }
 
-/// Returns the same for text of several lines.
+/// Escapes like [`plain`], but keeps line ends.
 pub(crate) fn plain_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| is_odd(c) && c != '\n')
 }
@@ -122,14 +122,14 @@ pub(crate) fn plain_json(json: &str) -> Cow<'_, str> {
     }))
 }
 
-/// Which side of its column a cell stands on.
+/// Side of its column on which a cell stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Align {
     Left,
     Right,
 }
 
-/// Returns columns as wide as their widest cell, two spaces between, a head on top.
+/// Formats a table: columns as wide as their widest cell, two spaces apart, below a head.
 pub(crate) fn table<const N: usize>(head: [(&str, Align); N], rows: &[[String; N]]) -> String {
     let mut widths = head.map(|(title, _)| title.chars().count());
     for row in rows {
@@ -167,7 +167,7 @@ pub(crate) fn byte_size(text: &str) -> Result<u64, String> {
     parse_size(text).map_err(|e| e.message().to_owned())
 }
 
-/// Returns a line for each note.
+/// Formats each note as a line.
 pub(crate) fn notes(notes: &[String]) -> String {
     notes.iter().map(|n| format!("note: {}\n", plain(n))).collect()
 }

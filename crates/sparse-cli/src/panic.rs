@@ -1,18 +1,18 @@
-//! What is said when the program itself is at fault.
+//! Panics: faults of the program, told in one line.
 
 use crate::failure::Failure;
 use crate::progress::eprint;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 
-/// Where a fault of the program is to be told.
+/// What to do about a fault of the program.
 const REPORT: &str =
     "this is a fault of sparse: please report it, with the command and, if you can, the files";
 
 /// Keeps the usual text of panics off standard error, from any thread.
 ///
-/// Panics of foreign readers and writers become errors and are silent. Others are one line, or with
-/// `--json` nothing but the object that [`catch`] leads to.
+/// Panics of Arrow's readers and writers become errors and print nothing. Others print one line, or
+/// with `--json` only the object that [`catch`] leads to.
 pub(crate) fn install_hook(json: bool) {
     set_hook(Box::new(move |panic| {
         if json || in_foreign_code() {
@@ -24,8 +24,7 @@ pub(crate) fn install_hook(json: bool) {
     }));
 }
 
-/// Runs a command; a panic that reaches its end becomes a failure. The hook has printed it, unless
-/// there is a `--json`.
+/// Runs a command and turns a panic into a failure. The hook has printed it, unless with `--json`.
 pub(crate) fn catch(f: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     catch_unwind(AssertUnwindSafe(f))
         .unwrap_or_else(|panic| Err(Failure::Fault(format!("{}; {REPORT}", message(&*panic)))))

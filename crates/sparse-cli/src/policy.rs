@@ -1,24 +1,24 @@
-//! What may be lost, as it is said on the command line.
+//! The options that say what may be lost.
 
 use crate::human::byte_size;
 use clap::Args;
 use sparse::{Bound, Error, Policy};
 
-/// What may be lost. Without any of these, nothing.
+/// What may be lost: nothing, unless one of these options says so.
 #[derive(Args, Debug, Default)]
 pub(crate) struct PolicyArgs {
-    /// What may be lost, of tensors whose names match PATTERN (may be repeated, the first match
-    /// counts): lossless, a codec, max-error=X, max-abs-error=X, max-ulps=K, or for all
-    /// target-size=N
+    /// Policy for tensors whose names match PATTERN (* is any text, ? one character): lossless, a
+    /// codec, max-error=X, max-abs-error=X or max-ulps=K; without PATTERN, also target-size=N. May
+    /// be repeated; the first match counts
     #[arg(long, value_name = "[PATTERN:]WHAT")]
     pub(crate) policy: Vec<String>,
 
     /// Code all tensors with this codec: lossless, int8, sparse[=ERROR], sparse-int8[=ERROR], sign,
-    /// ulp-bounded[=K], svd[=RANK or share of the energy], layered[=likewise]
+    /// ulp-bounded[=K], svd[=RANK or SHARE of the energy], layered[=RANK or SHARE]
     #[arg(long, value_name = "CODEC[=SETTING]", conflicts_with = "policy")]
     pub(crate) codec: Option<String>,
 
-    /// Keep each tensor's error within this share of its change (Frobenius norm)
+    /// Keep each tensor's error within this share of its change, such as 0.01 (Frobenius norm)
     #[arg(
         long,
         value_name = "X",
@@ -27,7 +27,7 @@ pub(crate) struct PolicyArgs {
     )]
     pub(crate) max_error: Option<f64>,
 
-    /// Keep each weight's error within this
+    /// Keep the absolute error of each weight within X
     #[arg(
         long,
         value_name = "X",
@@ -36,7 +36,7 @@ pub(crate) struct PolicyArgs {
     )]
     pub(crate) max_abs_error: Option<f64>,
 
-    /// Keep each weight within this many units in the last place
+    /// Keep each weight within K units in the last place
     #[arg(
         long,
         value_name = "K",
@@ -44,7 +44,7 @@ pub(crate) struct PolicyArgs {
     )]
     pub(crate) max_ulps: Option<u32>,
 
-    /// Lose as little as a delta of this size allows, as 20M (millions) or 20MiB
+    /// Lose as little as possible in a delta of this size, such as 20M (20,000,000 bytes) or 20MiB
     #[arg(
         long,
         value_name = "SIZE",
@@ -58,7 +58,7 @@ pub(crate) struct PolicyArgs {
 }
 
 impl PolicyArgs {
-    /// Returns the policy that was said.
+    /// Returns the policy that the options describe.
     ///
     /// # Errors
     /// A sentence for the user.
@@ -90,10 +90,10 @@ impl PolicyArgs {
     }
 }
 
-/// Parses the size of something that has to be made: at least a byte.
+/// Parses a size of at least one byte.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     match byte_size(text)? {
-        0 => Err("a size of at least one byte is needed".to_owned()),
+        0 => Err("give a size of at least one byte".to_owned()),
         bytes => Ok(bytes),
     }
 }

@@ -25,7 +25,7 @@ struct Phase {
 impl Progress {
     /// Creates the progress of a command.
     ///
-    /// `bars` is for a terminal (elsewhere there are none in any case), `lines` for `-v`.
+    /// `bars` draws bars if standard error is a terminal; `lines` prints a line per phase (`-v`).
     pub(crate) fn new(bars: bool, lines: bool) -> Progress {
         // Draws nothing where standard error is no terminal.
         let target = if bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -87,7 +87,7 @@ impl Observer for Progress {
     }
 }
 
-/// Writes to standard error; where that is closed, there is nobody to tell.
+/// Writes to standard error, and ignores that it may be closed.
 pub(crate) fn eprint(text: &str) {
     use std::io::Write;
     let _ = std::io::stderr().lock().write_all(text.as_bytes());

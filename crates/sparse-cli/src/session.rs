@@ -73,7 +73,7 @@ impl Session {
         self.signals.token()
     }
 
-    /// Returns what a delta may ask for.
+    /// Returns the limits that `--max-memory` and `--max-output` set.
     pub(crate) fn limits(&self) -> Limits {
         let mut limits = self.common.max_memory.map_or_else(Limits::default, Limits::for_memory);
         if let Some(bytes) = self.common.max_output {
@@ -100,7 +100,7 @@ impl Session {
         job.cancel(self.cancel_token()).observer(&self.progress)
     }
 
-    /// Opens a model: `role` is what it is to the command.
+    /// Opens a model. `role` names it in the output of `-v`: base or fine-tuned.
     pub(crate) fn open(&self, role: &str, path: &Path) -> Result<Model, Failure> {
         let model = Model::open(path)?;
         if self.common.verbose && !self.common.json {
@@ -109,12 +109,12 @@ impl Session {
         Ok(model)
     }
 
-    /// Returns whether everything is to be told.
+    /// Returns true with `-v`.
     pub(crate) fn verbose(&self) -> bool {
         self.common.verbose
     }
 
-    /// Reports what was done: `body` as JSON, or `text` unless `--quiet`.
+    /// Prints what was done: `body` as JSON, or `text` unless `--quiet`.
     pub(crate) fn report(
         &self,
         body: impl Serialize,
@@ -127,10 +127,10 @@ impl Session {
         self.answer(body, text)
     }
 
-    /// Reports what was asked for, and that it is not as it should be: with `--json` in one object.
+    /// Prints an answer and then fails; with `--json` both are in one object.
     ///
     /// # Errors
-    /// `failure` itself, marked as told if it was; as [`answer`](Self::answer).
+    /// `failure` itself, or `Told` if it was printed; as [`answer`](Self::answer).
     pub(crate) fn answer_and_fail(
         &self,
         body: impl Serialize,
@@ -151,7 +151,7 @@ impl Session {
         Err(Failure::Told(failure.exit_code()))
     }
 
-    /// Reports what was asked for: also with `--quiet`.
+    /// Prints what the user asked for, even with `--quiet`.
     pub(crate) fn answer(
         &self,
         body: impl Serialize,
@@ -163,14 +163,13 @@ impl Session {
     }
 }
 
-/// Returns what `--force` means for the output at `path`.
+/// Turns `--force` into the rule for the output at `path`.
 ///
 /// # Errors
-/// `InvalidArgument` when a device, pipe or socket is there: replacing `/dev/null` by a file is
-/// never what is meant.
+/// `InvalidArgument` when a device, pipe or socket is there: nobody means to replace `/dev/null`.
 pub(crate) fn overwrite(path: &Path, force: bool) -> Result<Overwrite, Failure> {
     if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
-        let e = Error::new(ErrorKind::InvalidArgument, "the output is neither a file nor a folder");
+        let e = Error::new(ErrorKind::InvalidArgument, "there is a device, pipe or socket");
         return Err(e.in_file(path.display().to_string()).into());
     }
     Ok(if force { Overwrite::Replace } else { Overwrite::Refuse })
@@ -200,7 +199,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Report)
 }
 
-/// Tells of a failure, unless that is done: a line on standard error, or with `--json` an object on
+/// Prints a failure, unless it was printed: a line on standard error, or with `--json` an object on
 /// standard output.
 pub(crate) fn print_error(command: Option<&str>, as_json: bool, failure: &Failure) {
     tell();

@@ -1,8 +1,8 @@
 //! Signals that ask the program to stop.
 //!
-//! The first makes it end soon, with nothing left behind; a second ends it at once. Each is watched
-//! on its own: one that whoever started the program had it ignore, as `nohup` does with SIGHUP and
-//! shells do with SIGINT of what runs in the background, stays ignored, and the others work.
+//! The first ends it soon and cleanly; a second ends it at once. Each signal is watched on its own.
+//! One that was ignored when the program started stays ignored: `nohup` ignores SIGHUP, and shells
+//! ignore SIGINT for what runs in the background.
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -13,19 +13,18 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{park, sleep, spawn};
 use std::time::Duration;
 
-/// How often the thread that insists looks for a signal.
+/// Interval at which the thread that insists looks for a signal.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long the work may take to notice a signal. Most does in a few milliseconds; one call of a
+/// Time that the work has to notice a signal. Most work needs a few milliseconds; one call of a
 /// compressor on several megabytes can take seconds, and cannot be interrupted.
 const PATIENCE: Duration = Duration::from_millis(600);
-/// How long whoever is about to end may take.
+/// Time that the work has to print its result and end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Who tells how the program ends: the work (`true`), or the thread that insists.
+/// Who prints how the program ended: the work (`true`), or the thread that insists (`false`).
 static TELLER: OnceLock<bool> = OnceLock::new();
 
-/// Announces that the work is about to tell its result. Does not return if a signal has ended the
-/// program already.
+/// Claims the right to print the result. Does not return if a signal has ended the program already.
 pub(crate) fn tell() {
     while !*TELLER.get_or_init(|| true) {
         park();
@@ -54,7 +53,7 @@ impl Signals {
     }
 
     fn watch_for(&self, signal: c_int) -> std::io::Result<()> {
-        // In this order: the flag that the first sets is looked at by the second.
+        // In this order: the shutdown must not see the flag that the same signal is about to set.
         flag::register_conditional_shutdown(signal, code(signal), self.stop.clone())?;
         flag::register_usize(
             signal,
@@ -70,8 +69,9 @@ impl Signals {
         CancelToken::from(self.stop.clone())
     }
 
-    /// Starts a thread that ends the program if a signal came and the work does not notice: it
-    /// removes what is being written, and calls `told` with the exit code before.
+    /// Starts a thread that ends the program if a signal came and the work does not notice it.
+    ///
+    /// The thread removes what is being written and calls `told` with the exit code.
     pub(crate) fn insist(&self, told: impl FnOnce(u8) + Send + 'static) {
         let watched = Signals { stop: self.stop.clone(), which: self.which.clone() };
         spawn(move || {
@@ -79,7 +79,7 @@ impl Signals {
                 sleep(LOOK);
             }
             sleep(PATIENCE);
-            // Where an output is complete, the work is as good as done.
+            // An output is complete, so the work is about to end by itself.
             if !abandon_outputs() {
                 return;
             }
@@ -110,14 +110,13 @@ fn code(signal: c_int) -> c_int {
 fn watched() -> &'static [c_int] {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     return &[SIGINT, SIGTERM, signal_hook::consts::SIGHUP];
-    // Whether SIGHUP was ignored cannot be told there without unsafe code. Left alone, it ends the
-    // program without cleaning up (the next run does that), and under nohup it has no effect, as it
-    // should.
+    // Elsewhere it takes unsafe code to see whether SIGHUP was ignored. Left alone, it ends the
+    // program without cleaning up (the next run does that), and has no effect under nohup.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     return &[SIGINT, SIGTERM];
 }
 
-/// Returns the signals that are ignored, of those up to 64; none where the system does not tell.
+/// Returns the signals from 1 to 64 that are ignored; none where the system does not say.
 fn ignored() -> Vec<c_int> {
     let status = if cfg!(any(target_os = "linux", target_os = "android")) {
         std::fs::read_to_string("/proc/self/status").unwrap_or_default()
@@ -127,8 +126,7 @@ fn ignored() -> Vec<c_int> {
     ignored_in(&status)
 }
 
-/// Returns the same, from the text of `/proc/self/status`: a mask of 64 bits, the lowest of which
-/// is signal 1.
+/// Parses the ignored signals from `/proc/self/status`: a mask of 64 bits, the lowest for signal 1.
 fn ignored_in(status: &str) -> Vec<c_int> {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).unwrap_or(0);

@@ -6,10 +6,10 @@ use sparse::ContentHash;
 use sparse::Effort;
 use std::path::PathBuf;
 
-/// What the commands on datasets share.
+/// Options that the commands on datasets share.
 #[derive(Args, Debug)]
 pub(crate) struct Memory {
-    /// Memory to work with, as 512M or 4GiB; what does not fit goes to temporary files
+    /// Memory to work with, such as 512M or 4GiB; what does not fit goes to temporary files
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = memory_size)]
     pub(crate) memory: u64,
 
@@ -19,7 +19,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Returns the memory to work with, as far as this machine can count.
+    /// Returns the memory to work with, capped at `usize::MAX`.
     pub(crate) fn bytes(&self) -> usize {
         usize::try_from(self.memory).unwrap_or(usize::MAX)
     }
@@ -36,7 +36,7 @@ pub(crate) struct DatasetCompress {
     /// The base: a Parquet, Arrow, JSON Lines or CSV file, or a folder of them
     pub(crate) base: PathBuf,
 
-    /// The derivative, of any of these formats
+    /// The derived dataset, in any of these formats
     pub(crate) derivative: PathBuf,
 
     /// The delta to write
@@ -47,20 +47,19 @@ pub(crate) struct DatasetCompress {
     #[arg(long, default_value_t)]
     pub(crate) effort: Effort,
 
-    /// Keep the very bytes of the derivative's files, not only their rows
+    /// Restore the derivative's files bit for bit, not only their rows
     #[arg(long)]
     pub(crate) exact: bool,
 
-    /// Record the SHA-256 of the files that the delta restores, and print it: the number that
-    /// others compare
+    /// Record the SHA-256 of the files that the delta restores, and print it, for others to compare
     #[arg(long, requires = "exact")]
     pub(crate) sha256: bool,
 
-    /// Do not restore what was written before it is published: faster, without the proof
+    /// Skip the proof that what was written restores the derivative; faster
     #[arg(long)]
     pub(crate) no_verify: bool,
 
-    /// A column that tells rows apart, in base and derivative (several times, if it takes several)
+    /// Column that identifies a row, in base and derivative; repeat it for a key of several columns
     #[arg(long, value_name = "COLUMN")]
     pub(crate) key: Vec<String>,
 
@@ -85,11 +84,11 @@ pub(crate) struct DatasetReconstruct {
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
 
-    /// Write another format: parquet, arrow, arrow-stream, jsonl or csv [default: as it was]
+    /// Write this format: parquet, arrow, arrow-stream, jsonl or csv [default: the original's]
     #[arg(long, value_enum, hide_possible_values = true)]
     pub(crate) format: Option<FormatArg>,
 
-    /// The SHA-256 that the files that come back must have, from somebody you trust
+    /// Fail unless the restored files have this SHA-256, which you got from somebody you trust
     #[arg(long, value_name = "HEX", conflicts_with = "format")]
     pub(crate) expect_sha256: Option<ContentHash>,
 
@@ -106,14 +105,14 @@ pub(crate) struct DatasetEstimate {
     /// The base
     pub(crate) base: PathBuf,
 
-    /// The derivative
+    /// The derived dataset
     pub(crate) derivative: PathBuf,
 
-    /// Share of the row groups to code, above 0 and up to 1; all rows are read in any case
+    /// Share of the row groups to encode, above 0 and up to 1; all rows are read in any case
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
     pub(crate) share: f64,
 
-    /// How much time the delta would be given: fast, default or max
+    /// Effort to estimate for: fast, default or max
     #[arg(long, default_value_t)]
     pub(crate) effort: Effort,
 

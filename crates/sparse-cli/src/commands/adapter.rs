@@ -37,7 +37,7 @@ fn is_delta(path: &Path) -> bool {
 pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Failure> {
     let [base_path, target_path] = args.inputs.as_slice() else {
         let what =
-            "two inputs are needed: the base, and the fine-tuned model or a delta that restores it";
+            "give two inputs: the base, and the fine-tuned model or a delta that restores it";
         return Err(Failure::Usage(what.to_owned()));
     };
     let rank = match (args.energy, &args.size) {
@@ -50,7 +50,7 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
         None => None,
         Some(name) => match Dtype::from_name(&name.to_uppercase()) {
             Some(dtype @ (Dtype::Bf16 | Dtype::F16 | Dtype::F32)) => Some(dtype),
-            _ => return Err(Failure::Usage("factors are of type bf16, f16 or f32".to_owned())),
+            _ => return Err(Failure::Usage("give bf16, f16 or f32 as --dtype".to_owned())),
         },
     };
     let start = Instant::now();
@@ -124,7 +124,7 @@ struct Packed<'a> {
 pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), Failure> {
     let [base_path, adapter_path] = args.inputs.as_slice() else {
         return Err(Failure::Usage(
-            "two inputs are needed: the base and the adapter's folder".to_owned(),
+            "give two inputs: the base and the adapter's folder".to_owned(),
         ));
     };
     let base = session.open("base", base_path)?;

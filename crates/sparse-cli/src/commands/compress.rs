@@ -80,11 +80,11 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
     })
 }
 
-/// Returns what was tried for each tensor, and why one was taken.
+/// Shows the candidates of each tensor, and why one was taken.
 fn explanation(choices: &[ChoiceReport]) -> String {
     if choices.is_empty() {
-        return "nothing may be lost, so there was no choice of codecs to explain; see --help for \
-            what allows more\n"
+        return "nothing to explain: compression was lossless, which leaves no choice of codecs; \
+            `sparse compress --help` lists the options that allow losses\n"
             .to_owned();
     }
     let percent =

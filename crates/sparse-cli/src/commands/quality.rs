@@ -9,7 +9,7 @@ use serde::Serialize;
 use sparse::{Certificate, Error, ErrorKind};
 use std::path::PathBuf;
 
-/// Describes the quality in words.
+/// Describes a certificate in words.
 pub(super) fn sentence(c: &Certificate) -> String {
     let odd = match c.not_finite {
         0 => String::new(),
@@ -38,13 +38,13 @@ struct Body<'a> {
     notes: Vec<String>,
 }
 
-/// Says that some certificates are relative to another change.
+/// Notes tensors whose certificates are relative to something else than their change.
 fn other_change(found: &sparse::Quality) -> Vec<String> {
     let certified = || found.tensors.iter().filter(|t| t.recorded.is_some() && !t.same_change);
     let note = |first: &sparse::TensorQuality| {
         format!(
-            "an earlier version made this delta: what it certifies of {} ({} in all) is relative \
-                to the tensor itself, not to its change, so errors alone were compared",
+            "this delta was made by an earlier version: its certificate of {} ({} in all) is \
+                relative to the tensor itself and not to its change, so only errors were compared",
             first.name,
             human::count(certified().count() as u64, "tensor"),
         )
@@ -60,8 +60,8 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
             [PathBuf::new(), two.next().unwrap_or_default(), two.next().unwrap_or_default()]
         }
         _ => {
-            let what = "three inputs are needed: the base, the fine-tuned model and the delta \
-                (two with --no-base)";
+            let what = "give three inputs: the base, the fine-tuned model and the delta (with \
+                --no-base, only the last two)";
             return Err(Failure::Usage(what.to_owned()));
         }
     };
@@ -110,7 +110,6 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
     if found.agrees() {
         return session.answer(&body, text);
     }
-    let e =
-        Error::new(ErrorKind::Corrupt, "the delta certifies something else than what was measured");
+    let e = Error::new(ErrorKind::Corrupt, "the measured errors are not those that it certifies");
     session.answer_and_fail(&body, text, e.in_file(lossy(&delta_path)).into())
 }

@@ -1,32 +1,28 @@
-//! Where the base of a dataset is, if nobody says so.
+//! Finds the base of a dataset if the command line names none.
 //!
-//! A delta records what its base was called. It may come from a stranger, so that name alone opens
-//! nothing outside of the folder in which the delta lies: whoever wants that names the base.
+//! A delta records the name of its base. The delta may come from a stranger, so the recorded name
+//! opens nothing outside the delta's folder; a base elsewhere has to be given.
 
 use crate::failure::Failure;
 use sparse::{Error, ErrorKind};
 use std::path::{Component, Path, PathBuf, absolute};
 
-/// Finds the base that was `recorded` in `delta`: under that name, if it lies in the delta's
-/// folder, or below that folder. `how` says how to give it instead.
+/// Finds the base that was `recorded` in `delta`, in the delta's folder or below it. `how` says how
+/// to give the base instead.
 ///
 /// # Errors
 /// `InvalidArgument` when it was not recorded or lies elsewhere; `NotFound`; `Io`.
 pub(super) fn recorded_base(recorded: &str, delta: &Path, how: &str) -> Result<PathBuf, Failure> {
     let refuse = |kind, what: String| {
-        let e = Error::new(kind, format!("{what}: give the base with {how}"));
+        let e = Error::new(kind, format!("{what}; give the base with {how}"));
         Err(e.in_file(delta.display().to_string()).into())
     };
     let elsewhere = || {
-        let what =
-            format!("it was made against {recorded:?}, which is outside of the delta's own folder");
+        let what = format!("it was made against {recorded:?}, which is outside the delta's folder");
         refuse(ErrorKind::InvalidArgument, what)
     };
     if recorded.is_empty() {
-        return refuse(
-            ErrorKind::InvalidArgument,
-            "it does not say what it was made against".to_owned(),
-        );
+        return refuse(ErrorKind::InvalidArgument, "it does not name its base".to_owned());
     }
     let error = |e| Error::io("cannot resolve the path", e).in_file(delta.display().to_string());
     let folder =

@@ -37,7 +37,7 @@ impl Inputs {
         let (base_path, delta_path) =
             split_inputs(inputs, no_base, false, "the delta").map_err(Failure::Usage)?;
         let start = Instant::now();
-        // First what is quick to check, and wrong when the two are given in the wrong order.
+        // The delta first: it is quick to check, and fails if the two are given in the wrong order.
         let delta = open_delta(session, &delta_path)?;
         let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
         Ok(Inputs { start, base_path, delta_path, base, delta })
@@ -67,7 +67,7 @@ impl Inputs {
     }
 }
 
-/// Returns how much was done, and how fast.
+/// Describes what was restored, and how fast.
 fn amount(done: &RestoreReport, time: Duration) -> String {
     format!(
         "{} in {} and {} ({}, all checksums match)",
@@ -95,12 +95,12 @@ pub(crate) fn reconstruct(session: &Session, args: Reconstruct) -> Result<(), Fa
     inputs.report(session, &done, Some(&args.output), || output)
 }
 
-/// Says how to merge an adapter all the same.
+/// Adds the option that merges an adapter into another base.
 fn suggest_any_base(e: Error) -> Error {
     if e.kind() != ErrorKind::BaseMismatch {
         return e;
     }
-    let message = format!("{}; --any-base merges the adapter all the same", e.message());
+    let message = format!("{}; use --any-base to merge the adapter all the same", e.message());
     let mut out = Error::new(e.kind(), message);
     if let Some(tensor) = e.tensor() {
         out = out.in_tensor(tensor);
