@@ -134,6 +134,24 @@ impl<T: ByteSource + ?Sized> ByteSource for std::sync::Arc<T> {
     }
 }
 
+impl<T: ByteSource + ?Sized> ByteSource for Box<T> {
+    fn byte_len(&self) -> u64 {
+        (**self).byte_len()
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        (**self).read_exact_at(offset, out)
+    }
+
+    fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        (**self).slice(offset, len)
+    }
+
+    fn check_unchanged(&self) -> Result<()> {
+        (**self).check_unchanged()
+    }
+}
+
 /// File read by position; its length is taken once, when it is wrapped.
 ///
 /// # Examples

@@ -166,11 +166,10 @@ fn make<W: Write>(job: &Compressing<'_>, out: W) -> Result<(W, CompressReport, M
         CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
     let (loaded, mut first) = load_both(base, derivative, settings, observer)?;
     let mut index = Index::default();
-    let name = |d: &Dataset| d.path().to_string_lossy().into_owned();
     index.provenance = Provenance::new(
         concat!("sparse ", env!("CARGO_PKG_VERSION")),
-        name(base),
-        name(derivative),
+        base.name(),
+        derivative.name(),
     );
     let kinds = loaded.store.kinds().to_vec();
     report.notes.extend(derivative.notes().iter().cloned());

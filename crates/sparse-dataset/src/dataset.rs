@@ -31,6 +31,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub struct Dataset {
     path: PathBuf,
+    /// What deltas record as its name.
+    name: String,
     found: Found,
     inputs: Inputs,
 }
@@ -50,7 +52,21 @@ impl Dataset {
         let data = found.splits.iter().flat_map(|s| &s.files).map(|f| f.path.as_path());
         let sidecars = found.sidecars.iter().map(|(path, _)| path.as_path());
         let inputs = Inputs::of(data.chain(sidecars));
-        Ok(Dataset { path, found, inputs })
+        let name = path.to_string_lossy().into_owned();
+        Ok(Dataset { path, name, found, inputs })
+    }
+
+    /// Returns the dataset with `name` as what deltas record as its name.
+    ///
+    /// Without, it is the path; an id on the Hub says more, where that is where it came from.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Dataset {
+        Dataset { name: name.into(), ..self }
+    }
+
+    /// Returns the name that deltas record.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Returns the same dataset with JSON Lines read as deltas before layout 3 were made.
@@ -59,7 +75,7 @@ impl Dataset {
             self.found.splits.iter().flat_map(|s| &s.files).any(|f| f.format == Format::JsonLines);
         Ok(if json {
             let found = find(&self.path, JsonRules::Old)?;
-            Cow::Owned(Dataset { found, path: self.path.clone(), inputs: self.inputs.clone() })
+            Cow::Owned(Dataset { found, ..self.clone() })
         } else {
             Cow::Borrowed(self)
         })

@@ -13,9 +13,10 @@ use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use sparse_container::{BlobRef, ContentHash, Entry, PieceSource, Reader};
 use sparse_core::open_file;
-use sparse_core::{Error, ErrorKind, FileSource, Limits, Observer, Result};
+use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Limits, Observer, Result};
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,10 +37,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// assert!(delta.is_single_file() && !delta.is_exact());
 /// # Ok::<(), sparse_core::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct DatasetDelta {
-    reader: Reader<FileSource>,
+    reader: Reader<Box<dyn ByteSource>>,
     pub(crate) manifest: Manifest,
+}
+
+impl fmt::Debug for DatasetDelta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatasetDelta").field("id", &self.reader.id()).finish_non_exhaustive()
+    }
 }
 
 /// Contents of one split of a delta.
@@ -89,25 +95,29 @@ impl DatasetDelta {
     /// As [`open`](Self::open).
     pub fn open_with(path: impl AsRef<Path>, limits: &Limits) -> Result<DatasetDelta> {
         let path = path.as_ref();
-        let place = path.display().to_string();
         let open = || {
-            let reader = Reader::open(FileSource::new(open_file(path)?)?, limits)?;
-            let bytes = reader.index().attributes.get(&ATTRIBUTE).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::NotThisFormat,
-                    "a delta of a model, not of a dataset: use `sparse reconstruct`",
-                )
-            })?;
-            let manifest = Manifest::read(bytes, reader.index().entries.len())?;
-            let groups: usize = manifest.splits.iter().map(|s| s.groups.len()).sum();
-            if groups.saturating_add(manifest.exact.len()) != reader.index().entries.len() {
-                return Err(Error::corrupt(
-                    "the manifest of a dataset does not fit its row groups",
-                ));
-            }
-            Ok(DatasetDelta { reader, manifest })
+            let source = FileSource::new(open_file(path)?)?;
+            DatasetDelta::from_source(Box::new(source), limits)
         };
-        open().map_err(|e| e.in_file(place))
+        open().map_err(|e| e.in_file(path.display().to_string()))
+    }
+
+    /// Opens a delta from anything that gives bytes by position.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), without a path.
+    pub fn from_source(source: Box<dyn ByteSource>, limits: &Limits) -> Result<DatasetDelta> {
+        let reader = Reader::open(source, limits)?;
+        let bytes = reader.index().attributes.get(&ATTRIBUTE).ok_or_else(|| {
+            let e = "a delta of a model, not of a dataset: use `sparse reconstruct`";
+            Error::new(ErrorKind::NotThisFormat, e)
+        })?;
+        let manifest = Manifest::read(bytes, reader.index().entries.len())?;
+        let groups: usize = manifest.splits.iter().map(|s| s.groups.len()).sum();
+        if groups.saturating_add(manifest.exact.len()) != reader.index().entries.len() {
+            return Err(Error::corrupt("the manifest of a dataset does not fit its row groups"));
+        }
+        Ok(DatasetDelta { reader, manifest })
     }
 
     /// Returns the base that it was made against, as it was called then.

@@ -105,6 +105,56 @@ impl LazyFile {
     }
 }
 
+/// Bytes of a model's file, on disk or elsewhere.
+pub(crate) enum FileBytes {
+    Disk(LazyFile),
+    Elsewhere(Box<dyn ByteSource>),
+}
+
+impl FileBytes {
+    /// Returns the path of a file on disk.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            FileBytes::Disk(file) => Some(file.path()),
+            FileBytes::Elsewhere(_) => None,
+        }
+    }
+
+    fn source(&self) -> &dyn ByteSource {
+        match self {
+            FileBytes::Disk(file) => file,
+            FileBytes::Elsewhere(source) => source,
+        }
+    }
+}
+
+impl std::fmt::Debug for FileBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FileBytes::Disk(file) => file.fmt(f),
+            FileBytes::Elsewhere(source) => write!(f, "{} bytes elsewhere", source.byte_len()),
+        }
+    }
+}
+
+impl ByteSource for FileBytes {
+    fn byte_len(&self) -> u64 {
+        self.source().byte_len()
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.source().read_exact_at(offset, out)
+    }
+
+    fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        self.source().slice(offset, len)
+    }
+
+    fn check_unchanged(&self) -> Result<()> {
+        self.source().check_unchanged()
+    }
+}
+
 impl ByteSource for LazyFile {
     fn byte_len(&self) -> u64 {
         self.stamp.len()

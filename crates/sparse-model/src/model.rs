@@ -1,17 +1,22 @@
 //! A model on disk: its files and its tensors.
 
 use crate::cache::{HubCache, Resolved, resolve};
-use crate::checkpoint::{Checkpoint, FileKind, ModelFile, TensorLocation, Warning};
-use crate::file::LazyFile;
-use crate::header::{Header, MAX_HEADER_BYTES};
+use crate::checkpoint::{Checkpoint, ModelFile, TensorLocation, Warning};
+use crate::file::{FileBytes, LazyFile};
+use crate::header::Header;
 use crate::scan::{Found, scan};
-use crate::shards::shard_names;
 use sparse_core::check_path;
 use sparse_core::{
-    ByteSource, Error, ErrorKind, FileStamp, Limits, Result, TensorEntry, TensorSource, check_range,
+    ByteSource, Error, ErrorKind, FileStamp, Result, TensorEntry, TensorSource, check_range,
 };
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+mod builder;
+#[cfg(test)]
+mod tests;
+
+use builder::{Builder, Parts};
 
 /// Options for opening a model.
 ///
@@ -100,21 +105,10 @@ impl OpenOptions {
 #[derive(Debug)]
 pub struct Model {
     root: PathBuf,
+    /// Name that counts instead of the one that the path tells.
+    name: Option<String>,
     is_file: bool,
-    files: Vec<ModelFile>,
-    sources: Vec<LazyFile>,
-    entries: Vec<TensorEntry>,
-    places: Vec<Place>,
-    empty_folders: Vec<String>,
-    warnings: Vec<Warning>,
-}
-
-/// Place of a tensor; `name_start` is where its plain name begins within the entry's.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    file: usize,
-    offset: u64,
-    name_start: usize,
+    parts: Parts,
 }
 
 impl Model {
@@ -150,13 +144,14 @@ impl Model {
         let source = LazyFile::new(path.clone(), place.clone(), stamp, options.mmap, true);
         let header = Header::read(&source).map_err(|e| e.in_file(&*place))?;
         let mut builder = Builder::default();
-        builder.add(relative, source, Some(header));
-        builder.finish(path, true)
+        builder.add(relative, FileBytes::Disk(source), Some(header));
+        Ok(Model { root: path, name: None, is_file: true, parts: builder.finish()? })
     }
 
     fn open_folder(root: PathBuf, options: &OpenOptions) -> Result<Model> {
         let found = scan(&root, &options.exclude)?;
-        let mut builder = Builder { empty_folders: found.empty_folders, ..Builder::default() };
+        let mut builder = Builder::default();
+        builder.empty_folders = found.empty_folders;
         for Found { relative, path, stamp } in found.files {
             let is_safetensors = relative.ends_with(".safetensors");
             let source =
@@ -181,26 +176,96 @@ impl Model {
                 }
                 _ => source,
             };
-            builder.add(relative, source, header);
+            builder.add(relative, FileBytes::Disk(source), header);
         }
         builder.check_indices()?;
-        builder.finish(root, false)
+        Ok(Model { root, name: None, is_file: false, parts: builder.finish()? })
     }
 
-    /// Returns the path of the file or folder; for an id, the snapshot's folder.
+    /// Opens a model of one safetensors file that is not on disk.
+    ///
+    /// `name` is what the model is called, and the file.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) for a file.
+    ///
+    /// # Examples
+    /// ```
+    /// use sparse_core::TensorSource;
+    /// use sparse_model::Model;
+    ///
+    /// # let json = r#"{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}} "#;
+    /// let file = [&(json.len() as u64).to_le_bytes()[..], json.as_bytes(), &[7]].concat();
+    /// let model = Model::from_source("mine.safetensors", Box::new(file))?;
+    /// assert_eq!(&*model.bytes(0)?, [7]);
+    /// # Ok::<(), sparse_core::Error>(())
+    /// ```
+    pub fn from_source(name: impl Into<String>, source: Box<dyn ByteSource>) -> Result<Model> {
+        let name = name.into();
+        let header = Header::read(&source).map_err(|e| e.in_file(&*name))?;
+        let mut builder = Builder::default();
+        builder.add(name.clone(), FileBytes::Elsewhere(source), Some(header));
+        let root = PathBuf::from(&name);
+        Ok(Model { root, name: Some(name), is_file: true, parts: builder.finish()? })
+    }
+
+    /// Opens a model whose files are not on disk, given by their paths below the root.
+    ///
+    /// `name` is what the model is called. Files ending in `.safetensors` must be that; an index
+    /// of shards must have all of them.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) for a folder; `InvalidInput` when two files have one path, or a path
+    /// leads out of the folder.
+    pub fn from_sources(
+        name: impl Into<String>,
+        files: impl IntoIterator<Item = (String, Box<dyn ByteSource>)>,
+    ) -> Result<Model> {
+        let mut files: Vec<_> = files.into_iter().collect();
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut builder = Builder::default();
+        for (path, source) in files {
+            check_path(&path)?;
+            if builder.files.last().is_some_and(|f| f.path == path) {
+                let e = Error::new(ErrorKind::InvalidInput, "there are two files of that path");
+                return Err(e.in_file(path));
+            }
+            let header = path.ends_with(".safetensors").then(|| Header::read(&source));
+            let header = header.transpose().map_err(|e| e.in_file(&*path))?;
+            builder.add(path, FileBytes::Elsewhere(source), header);
+        }
+        builder.check_indices()?;
+        let name = name.into();
+        let root = PathBuf::from(&name);
+        Ok(Model { root, name: Some(name), is_file: false, parts: builder.finish()? })
+    }
+
+    /// Returns the model under another [name](Checkpoint::name), which deltas record.
+    ///
+    /// An id on the Hub says more than a path, where that is where the model came from.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Model {
+        Model { name: Some(name.into()), ..self }
+    }
+
+    /// Returns the path of the file or folder.
+    ///
+    /// Of an id that is the snapshot's folder; of a model that is not on disk, its name.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    fn source(&self, file: usize) -> Result<&LazyFile> {
-        self.sources
+    fn source(&self, file: usize) -> Result<&FileBytes> {
+        self.parts
+            .sources
             .get(file)
             .ok_or_else(|| Error::invalid_argument(format!("no file with index {file}")))
     }
 
-    fn place(&self, index: usize, offset: u64, len: usize) -> Result<(&LazyFile, u64)> {
-        check_range(&self.entries, index, offset, len)?;
+    fn place(&self, index: usize, offset: u64, len: usize) -> Result<(&FileBytes, u64)> {
+        check_range(&self.parts.entries, index, offset, len)?;
         let place = self
+            .parts
             .places
             .get(index)
             .ok_or_else(|| Error::invalid_argument(format!("no tensor with index {index}")))?;
@@ -211,12 +276,12 @@ impl Model {
 
 impl TensorSource for Model {
     fn tensors(&self) -> &[TensorEntry] {
-        &self.entries
+        &self.parts.entries
     }
 
     fn read_range_into(&self, index: usize, offset: u64, out: &mut [u8]) -> Result<()> {
         let (source, at) = self.place(index, offset, out.len())?;
-        source.read_exact_at(at, out).map_err(|e| match self.entries.get(index) {
+        source.read_exact_at(at, out).map_err(|e| match self.parts.entries.get(index) {
             Some(entry) => e.in_tensor(&*entry.name),
             None => e,
         })
@@ -229,12 +294,15 @@ impl TensorSource for Model {
 
     /// Checks all files of which anything was read.
     fn check_unchanged(&self) -> Result<()> {
-        self.sources.iter().try_for_each(ByteSource::check_unchanged)
+        self.parts.sources.iter().try_for_each(ByteSource::check_unchanged)
     }
 }
 
 impl Checkpoint for Model {
     fn name(&self) -> String {
+        if let Some(name) = &self.name {
+            return name.clone();
+        }
         let components: Vec<_> =
             self.root.components().map(|c| c.as_os_str().to_string_lossy()).collect();
         let cached = components.iter().rev().find_map(|c| c.strip_prefix("models--"));
@@ -249,15 +317,15 @@ impl Checkpoint for Model {
     }
 
     fn files(&self) -> &[ModelFile] {
-        &self.files
+        &self.parts.files
     }
 
     fn empty_folders(&self) -> &[String] {
-        &self.empty_folders
+        &self.parts.empty_folders
     }
 
     fn warnings(&self) -> &[Warning] {
-        &self.warnings
+        &self.parts.warnings
     }
 
     fn file_source(&self, file: usize) -> Result<&dyn ByteSource> {
@@ -265,7 +333,7 @@ impl Checkpoint for Model {
     }
 
     fn location(&self, index: usize) -> Option<TensorLocation<'_>> {
-        let (entry, place) = (self.entries.get(index)?, self.places.get(index)?);
+        let (entry, place) = (self.parts.entries.get(index)?, self.parts.places.get(index)?);
         Some(TensorLocation {
             file: place.file,
             name: entry.name.get(place.name_start..)?,
@@ -284,10 +352,13 @@ impl Checkpoint for Model {
                 Error::io("cannot resolve the path", e).in_file(path.display().to_string())
             })
         };
+        if self.parts.sources.iter().any(|source| source.path().is_none()) {
+            return Ok(Vec::new());
+        }
         let root = real(&self.root)?;
         let mut outside = BTreeSet::new();
-        for source in &self.sources {
-            let path = real(source.path())?;
+        for path in self.parts.sources.iter().filter_map(FileBytes::path) {
+            let path = real(path)?;
             if !path.starts_with(&root) {
                 outside.insert(path);
             }
@@ -300,7 +371,7 @@ impl Checkpoint for Model {
 ///
 /// Odd files are kept as they are. A download that was cut short is not: whoever compresses it
 /// wants to know.
-fn tolerable(e: &Error, source: &LazyFile, options: &OpenOptions) -> bool {
+fn tolerable(e: &Error, source: &dyn ByteSource, options: &OpenOptions) -> bool {
     match e.kind() {
         ErrorKind::Truncated => options.allow_incomplete,
         ErrorKind::InvalidInput => {
@@ -314,155 +385,3 @@ fn tolerable(e: &Error, source: &LazyFile, options: &OpenOptions) -> bool {
         _ => false,
     }
 }
-
-#[derive(Default)]
-struct Builder {
-    files: Vec<ModelFile>,
-    sources: Vec<LazyFile>,
-    /// Tensors in order of file and offset; `name` is the plain one.
-    tensors: Vec<(TensorEntry, Place)>,
-    empty_folders: Vec<String>,
-    warnings: Vec<Warning>,
-}
-
-impl Builder {
-    fn add(&mut self, path: String, source: LazyFile, header: Option<Header>) {
-        let kind = match header {
-            None => FileKind::Plain,
-            Some(header) => {
-                let file = self.files.len();
-                for t in header.tensors() {
-                    self.tensors.push((
-                        TensorEntry { name: t.name.clone(), spec: t.spec.clone() },
-                        Place { file, offset: t.offset, name_start: 0 },
-                    ));
-                }
-                FileKind::Safetensors { head_len: header.head_len(), tensors: Vec::new() }
-            }
-        };
-        self.files.push(ModelFile { path, len: source.byte_len(), kind });
-        self.sources.push(source);
-    }
-
-    /// Checks that every shard that an index names is there.
-    fn check_indices(&mut self) -> Result<()> {
-        let mut warnings = Vec::new();
-        for (file, source) in self.files.iter().zip(&self.sources) {
-            if !file.path.ends_with(".safetensors.index.json") {
-                continue;
-            }
-            let mut warn = |message| warnings.push(Warning { file: file.path.clone(), message });
-            if let Err(e) = Limits::check("the index", file.len, MAX_HEADER_BYTES) {
-                warn(e.to_string());
-                continue;
-            }
-            let bytes = source.bytes_at(0, usize::try_from(file.len).unwrap_or(usize::MAX))?;
-            let shards = match shard_names(&bytes) {
-                Ok(shards) => shards,
-                Err(e) => {
-                    warn(format!("not an index of shards: {e}"));
-                    continue;
-                }
-            };
-            for shard in &shards {
-                let shard = &**shard;
-                if check_path(shard).is_err() {
-                    warn(format!("names a shard outside of its folder: {shard}"));
-                    continue;
-                }
-                let path = match file.path.rsplit_once('/') {
-                    Some((folder, _)) => format!("{folder}/{shard}"),
-                    None => shard.to_owned(),
-                };
-                if self.files.binary_search_by(|f| f.path.as_str().cmp(&path)).is_err() {
-                    return Err(Error::new(
-                        ErrorKind::NotFound,
-                        format!(
-                            "the shard {path} that this index names is missing (an incomplete \
-                                download?)"
-                        ),
-                    )
-                    .in_file(&*file.path));
-                }
-            }
-        }
-        self.warnings.append(&mut warnings);
-        Ok(())
-    }
-
-    fn finish(mut self, root: PathBuf, is_file: bool) -> Result<Model> {
-        self.qualify()?;
-        // From here on in order of name; the files keep the order of offset.
-        let mut order: Vec<usize> = (0..self.tensors.len()).collect();
-        order.sort_by(|&a, &b| {
-            let name = |i: usize| self.tensors.get(i).map(|t| t.0.name.as_str());
-            name(a).cmp(&name(b))
-        });
-        let mut index_of = vec![0; order.len()];
-        for (index, &old) in order.iter().enumerate() {
-            if let Some(slot) = index_of.get_mut(old) {
-                *slot = index;
-            }
-        }
-        for ((_, place), &index) in self.tensors.iter().zip(&index_of) {
-            if let Some(FileKind::Safetensors { tensors, .. }) =
-                self.files.get_mut(place.file).map(|f| &mut f.kind)
-            {
-                tensors.push(index);
-            }
-        }
-        self.tensors.sort_by(|a, b| a.0.name.cmp(&b.0.name));
-        let (entries, places) = self.tensors.into_iter().unzip();
-        self.warnings.sort_by(|a, b| a.file.cmp(&b.file));
-        Ok(Model {
-            root,
-            is_file,
-            files: self.files,
-            sources: self.sources,
-            entries,
-            places,
-            empty_folders: self.empty_folders,
-            warnings: self.warnings,
-        })
-    }
-
-    /// Makes names unique: those that occur more than once get their file in front.
-    fn qualify(&mut self) -> Result<()> {
-        // A qualified name may, in theory, be the plain name of another tensor, which is then
-        // qualified too.
-        loop {
-            let mut count: HashMap<&str, usize> = HashMap::with_capacity(self.tensors.len());
-            for (entry, _) in &self.tensors {
-                *count.entry(&entry.name).or_default() += 1;
-            }
-            let twice: Vec<usize> = (0..)
-                .zip(&self.tensors)
-                .filter(|(_, (entry, _))| count.get(entry.name.as_str()).is_some_and(|&n| n > 1))
-                .map(|(i, _)| i)
-                .collect();
-            if twice.is_empty() {
-                return Ok(());
-            }
-            let mut changed = false;
-            for i in twice {
-                let Some((entry, place)) = self.tensors.get_mut(i) else { continue };
-                if place.name_start == 0
-                    && let Some(file) = self.files.get(place.file)
-                {
-                    entry.name = format!("{}:{}", file.path, entry.name);
-                    place.name_start = file.path.len() + 1;
-                    changed = true;
-                }
-            }
-            if !changed {
-                return Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    "files and tensors are named so that two tensors cannot be told apart",
-                ));
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

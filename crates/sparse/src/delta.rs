@@ -28,6 +28,8 @@ pub struct Delta {
     reader: Reader<Arc<dyn ByteSource>>,
     codecs: Codecs,
     path: Option<PathBuf>,
+    /// What errors call it.
+    place: Option<String>,
     /// As the file was when it was opened by path.
     stamp: Option<FileStamp>,
 }
@@ -62,7 +64,7 @@ impl Delta {
         };
         let mut delta = open().map_err(|e: Error| e.in_file(path.display().to_string()))?;
         delta.path = Some(path.to_owned());
-        Ok(delta)
+        Ok(delta.called(path.display().to_string()))
     }
 
     /// Opens a delta from anything that gives bytes by position.
@@ -81,7 +83,13 @@ impl Delta {
                 "a delta of a dataset, not of a model: use `sparse dataset-reconstruct`",
             ));
         }
-        Ok(Delta { reader, codecs, path: None, stamp: None })
+        Ok(Delta { reader, codecs, path: None, place: None, stamp: None })
+    }
+
+    /// Returns the delta with `place` as what errors call it: a URL, for instance.
+    #[must_use]
+    pub fn called(self, place: impl Into<String>) -> Delta {
+        Delta { place: Some(place.into()), ..self }
     }
 
     /// Returns the container underneath.
@@ -149,8 +157,8 @@ impl Delta {
 
     /// Adds the delta's path to an error.
     pub(crate) fn place(&self, e: Error) -> Error {
-        match &self.path {
-            Some(path) => e.in_file(path.display().to_string()),
+        match &self.place {
+            Some(place) => e.in_file(place),
             None => e,
         }
     }
@@ -167,7 +175,7 @@ impl Delta {
 impl fmt::Debug for Delta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delta")
-            .field("path", &self.path)
+            .field("place", &self.place)
             .field("id", &self.reader.id())
             .field("codecs", &self.codecs)
             .finish_non_exhaustive()

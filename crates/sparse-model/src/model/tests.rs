@@ -1,4 +1,5 @@
 use super::*;
+use crate::checkpoint::FileKind;
 use crate::testing::{T, file_bytes, put, t, u8s, with_header};
 use sparse_core::Dtype;
 use std::borrow::Cow;
@@ -278,4 +279,31 @@ fn a_file_that_changes_is_noticed() {
         model.file_source(0).unwrap().bytes_at(0, 3).unwrap_err().kind(),
         ErrorKind::InvalidInput
     );
+}
+
+#[test]
+fn files_that_are_not_on_disk() {
+    let shard = |names: &[&str]| Box::new(file_bytes(&tensors(names))) as Box<dyn ByteSource>;
+    let index = br#"{"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}"#;
+    let files = |last: &str| {
+        [
+            (last.to_owned(), shard(&["b"])),
+            ("1.safetensors".to_owned(), shard(&["a", "c"])),
+            ("model.safetensors.index.json".to_owned(), Box::new(index.to_vec()) as _),
+        ]
+    };
+    let model = Model::from_sources("org/name", files("2.safetensors")).unwrap();
+    check_whole(&model);
+    assert_eq!(names(&model), ["a", "b", "c"]);
+    assert_eq!((model.name().as_str(), model.is_file()), ("org/name", false));
+    assert!(model.input_paths().unwrap().is_empty());
+    let kind = |last: &str| Model::from_sources("x", files(last)).unwrap_err().kind();
+    assert_eq!(kind("3.safetensors"), ErrorKind::NotFound);
+    assert_eq!(kind("1.safetensors"), ErrorKind::InvalidInput);
+    assert_eq!(kind("../2.safetensors"), ErrorKind::InvalidInput);
+    let one = Model::from_source("one.safetensors", shard(&["a"])).unwrap();
+    check_whole(&one);
+    assert!(one.is_file() && paths(&one) == ["one.safetensors"]);
+    let e = Model::from_source("one", Box::new(vec![1; 100])).unwrap_err();
+    assert_eq!((e.kind(), e.file()), (ErrorKind::InvalidInput, Some("one")));
 }
