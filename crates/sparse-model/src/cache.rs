@@ -38,7 +38,8 @@ pub enum HubCache {
 }
 
 impl HubCache {
-    fn folder(&self) -> Option<PathBuf> {
+    /// Returns the folder that has the `models--...` folders, whether or not it exists.
+    pub fn folder(&self) -> Option<PathBuf> {
         match self {
             HubCache::Environment => {
                 from_environment(|name| std::env::var_os(name), std::env::home_dir())
@@ -47,20 +48,130 @@ impl HubCache {
             HubCache::Off => None,
         }
     }
+
+    /// Returns the folder of the Hugging Face tools.
+    ///
+    /// It is `$HF_HOME`, else `$XDG_CACHE_HOME/huggingface`, else `~/.cache/huggingface`.
+    pub fn home() -> Option<PathBuf> {
+        home_from_environment(&|name| std::env::var_os(name), std::env::home_dir().as_deref())
+    }
+
+    /// Returns whether the Hub has ids like `text`, which are `org/name` or `name`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use sparse_model::HubCache;
+    ///
+    /// assert!(HubCache::is_id("org/name") && HubCache::is_id("gpt2"));
+    /// assert!(!HubCache::is_id("../name") && !HubCache::is_id("org/name@main"));
+    /// ```
+    pub fn is_id(text: &str) -> bool {
+        let part = |p: &str| {
+            p.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+                && p.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+                && !p.contains("--")
+                && !p.contains("..")
+                && p.len() <= 96
+        };
+        text.split('/').count() <= 2 && text.split('/').all(part)
+    }
+
+    /// Returns the name of a repository's folder, of `models` or `datasets` and its id.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(sparse_model::HubCache::repo_name("models", "org/name"), "models--org--name");
+    /// ```
+    pub fn repo_name(plural: &str, id: &str) -> String {
+        format!("{plural}--{}", id.replace('/', "--"))
+    }
+
+    /// Returns the commit that `revision` is in the folder of a repository.
+    ///
+    /// A revision that is no branch or tag there is taken for a commit.
+    ///
+    /// # Errors
+    /// `InvalidInput` when `revision`, or what the folder has for it, leads out of the folder; `Io`.
+    pub fn commit(repo: &Path, revision: &str) -> Result<String> {
+        check_path(revision)?;
+        let reference = repo.join("refs").join(revision);
+        match fs::metadata(&reference) {
+            // A hash is 40 bytes; whatever is longer is none.
+            Ok(meta) if meta.is_file() && meta.len() <= 4096 => {
+                let text = fs::read_to_string(&reference)
+                    .map_err(|e| Error::io(format!("cannot read {}", reference.display()), e))?;
+                let hash = text.trim().to_owned();
+                check_path(&hash)?;
+                Ok(hash)
+            }
+            _ => Ok(revision.to_owned()),
+        }
+    }
+
+    /// Returns the snapshot of `revision` in the folder of a repository.
+    ///
+    /// A revision is a branch, a tag or a commit hash.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit); `NotFound`, with the revisions that are there.
+    pub fn snapshot(repo: &Path, revision: &str) -> Result<PathBuf> {
+        let snapshots = repo.join("snapshots");
+        let path = snapshots.join(HubCache::commit(repo, revision)?);
+        if path.is_dir() {
+            return Ok(path);
+        }
+        let mut have: Vec<String> = fs::read_dir(&snapshots)
+            .into_iter()
+            .flatten()
+            .filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned()))
+            .collect();
+        have.sort();
+        let have = if have.is_empty() { "none".to_owned() } else { have.join(", ") };
+        Err(Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "revision {revision} is not in the Hugging Face cache (looked for {} and {}; \
+                    revisions there: {have})",
+                repo.join("refs").join(revision).display(),
+                path.display()
+            ),
+        ))
+    }
 }
 
 fn from_environment(
     var: impl Fn(&str) -> Option<OsString>,
     home: Option<PathBuf>,
 ) -> Option<PathBuf> {
-    let var = |name| var(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     // The second is the older name of the first.
-    var("HF_HUB_CACHE").or_else(|| var("HUGGINGFACE_HUB_CACHE")).or_else(|| {
-        var("HF_HOME")
-            .or_else(|| var("XDG_CACHE_HOME").map(|d| d.join("huggingface")))
-            .or_else(|| home.map(|d| d.join(".cache/huggingface")))
-            .map(|d| d.join("hub"))
-    })
+    folder_of("HF_HUB_CACHE", &var, home.as_deref())
+        .or_else(|| folder_of("HUGGINGFACE_HUB_CACHE", &var, home.as_deref()))
+        .or_else(|| home_from_environment(&var, home.as_deref()).map(|d| d.join("hub")))
+}
+
+fn home_from_environment(
+    var: &impl Fn(&str) -> Option<OsString>,
+    home: Option<&Path>,
+) -> Option<PathBuf> {
+    folder_of("HF_HOME", var, home)
+        .or_else(|| folder_of("XDG_CACHE_HOME", var, home).map(|d| d.join("huggingface")))
+        .or_else(|| home.map(|d| d.join(".cache/huggingface")))
+}
+
+/// Returns the folder that a variable names; a `~` at its begin is the home, as the Python client
+/// has it.
+fn folder_of(
+    name: &str,
+    var: &impl Fn(&str) -> Option<OsString>,
+    home: Option<&Path>,
+) -> Option<PathBuf> {
+    let path = var(name).filter(|v| !v.is_empty()).map(PathBuf::from)?;
+    match (path.strip_prefix("~"), home) {
+        (Ok(rest), Some(home)) => Some(home.join(rest)),
+        _ => Some(path),
+    }
 }
 
 /// File or folder that a path or an id stands for.
@@ -84,7 +195,7 @@ fn resolve_inner(given: &Path, cache: &HubCache) -> Result<Resolved> {
             if given.join("snapshots").is_dir()
                 && (given.join("refs").is_dir() || given.join("blobs").is_dir())
             {
-                return snapshot(given, "main").map(Resolved::Folder);
+                return found(given, "main");
             }
             Ok(Resolved::Folder(given.to_owned()))
         }
@@ -106,7 +217,7 @@ fn resolve_inner(given: &Path, cache: &HubCache) -> Result<Resolved> {
                     "no such file or folder (and there is no Hugging Face cache to look in)",
                 ));
             };
-            let folder = cache.join(id.folder_name());
+            let folder = cache.join(HubCache::repo_name("models", id.name));
             if !folder.is_dir() {
                 return Err(Error::new(
                     ErrorKind::NotFound,
@@ -119,49 +230,20 @@ fn resolve_inner(given: &Path, cache: &HubCache) -> Result<Resolved> {
                     ),
                 ));
             }
-            snapshot(&folder, id.revision).map(Resolved::Folder)
+            found(&folder, id.revision)
         }
     }
 }
 
 /// Returns the snapshot of `revision` in the folder of a model.
-///
-/// A revision is a reference or a commit hash.
-fn snapshot(folder: &Path, revision: &str) -> Result<PathBuf> {
-    check_path(revision)?;
-    let reference = folder.join("refs").join(revision);
-    let hash = match fs::metadata(&reference) {
-        // A hash is 40 bytes; whatever is longer is none.
-        Ok(meta) if meta.is_file() && meta.len() <= 4096 => {
-            let text = fs::read_to_string(&reference)
-                .map_err(|e| Error::io(format!("cannot read {}", reference.display()), e))?;
-            let hash = text.trim().to_owned();
-            check_path(&hash)?;
-            hash
+fn found(folder: &Path, revision: &str) -> Result<Resolved> {
+    match HubCache::snapshot(folder, revision) {
+        Ok(path) => Ok(Resolved::Folder(path)),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            Err(Error::new(e.kind(), format!("{}. Nothing is downloaded", e.message())))
         }
-        _ => revision.to_owned(),
-    };
-    let snapshots = folder.join("snapshots");
-    let path = snapshots.join(&hash);
-    if path.is_dir() {
-        return Ok(path);
+        Err(e) => Err(e),
     }
-    let mut have: Vec<String> = fs::read_dir(&snapshots)
-        .into_iter()
-        .flatten()
-        .filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned()))
-        .collect();
-    have.sort();
-    let have = if have.is_empty() { "none".to_owned() } else { have.join(", ") };
-    Err(Error::new(
-        ErrorKind::NotFound,
-        format!(
-            "revision {revision} is not in the Hugging Face cache (looked for {} and {}; \
-                revisions there: {have}). Nothing is downloaded",
-            reference.display(),
-            path.display()
-        ),
-    ))
 }
 
 /// `org/name`, `name`, or either with `@revision`.
@@ -175,18 +257,7 @@ impl<'a> ModelId<'a> {
     /// Parses an id; returns `None` where the Hub has no such names.
     fn parse(text: &'a str) -> Option<Self> {
         let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
-        let part = |p: &str| {
-            p.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-                && p.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-                && !p.contains("--")
-                && !p.contains("..")
-        };
-        let good = name.split('/').count() <= 2 && name.split('/').all(part);
-        (good && !revision.is_empty()).then_some(ModelId { name, revision })
-    }
-
-    fn folder_name(&self) -> String {
-        format!("models--{}", self.name.replace('/', "--"))
+        (HubCache::is_id(name) && !revision.is_empty()).then_some(ModelId { name, revision })
     }
 }
 
@@ -196,7 +267,8 @@ mod tests {
 
     #[test]
     fn ids() {
-        let id = |text| ModelId::parse(text).map(|id| (id.folder_name(), id.revision));
+        let name = |id: &ModelId<'_>| HubCache::repo_name("models", id.name);
+        let id = |text| ModelId::parse(text).map(|id| (name(&id), id.revision));
         assert_eq!(id("a/b"), Some(("models--a--b".into(), "main")));
         assert_eq!(id("gpt2@v1.0"), Some(("models--gpt2".into(), "v1.0")));
         assert_eq!(id("a/b@refs/pr/1"), Some(("models--a--b".into(), "refs/pr/1")));
@@ -216,6 +288,8 @@ mod tests {
         assert_eq!(folder(&[("HF_HOME", "h"), ("XDG_CACHE_HOME", "x")]), Path::new("h/hub"));
         assert_eq!(folder(&[("HF_HUB_CACHE", "c"), ("HF_HOME", "h")]), Path::new("c"));
         assert_eq!(folder(&[("HF_HUB_CACHE", ""), ("HF_HOME", "h")]), Path::new("h/hub"));
+        assert_eq!(folder(&[("HF_HUB_CACHE", "~/c")]), Path::new("home/c"));
+        assert_eq!(folder(&[("HF_HOME", "~")]), Path::new("home/hub"));
         assert_eq!(from_environment(|_| None, None), None);
     }
 

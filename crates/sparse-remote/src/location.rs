@@ -2,6 +2,7 @@
 
 use crate::url::{Url, decoded};
 use sparse_core::{Error, Result, check_path};
+use sparse_model::HubCache;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -71,7 +72,7 @@ impl HubName {
             None => (text, None),
         };
         let revision_is_good = revision.as_deref().is_none_or(|r| check_path(r).is_ok());
-        (is_id(id) && revision_is_good).then(|| HubName {
+        (HubCache::is_id(id) && revision_is_good).then(|| HubName {
             kind,
             id: id.to_owned(),
             revision,
@@ -146,18 +147,6 @@ impl fmt::Display for HubName {
         }
         Ok(())
     }
-}
-
-/// Returns whether the Hub has ids like that.
-fn is_id(id: &str) -> bool {
-    let part = |p: &str| {
-        p.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-            && p.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-            && !p.contains("--")
-            && !p.contains("..")
-            && p.len() <= 96
-    };
-    id.split('/').count() <= 2 && id.split('/').all(part)
 }
 
 /// Object, or folder of objects, in a store.
