@@ -93,7 +93,8 @@ impl HubCache {
     /// A revision that is no branch or tag there is taken for a commit.
     ///
     /// # Errors
-    /// `InvalidInput` when `revision`, or what the folder has for it, leads out of the folder; `Io`.
+    /// `InvalidInput` when `revision`, or what the folder has for it, leads out of the folder;
+    /// `Io`.
     pub fn commit(repo: &Path, revision: &str) -> Result<String> {
         check_path(revision)?;
         let reference = repo.join("refs").join(revision);
