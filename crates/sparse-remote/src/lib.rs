@@ -3,6 +3,7 @@
 //! * [`Location::parse`] says what a name means that somebody types: a path, an id on the Hub, a
 //!   URL, an object in a store.
 //! * `http`: an [`HttpSource`] is a file on a server, read by ranges; a [`Client`] sends requests.
+//! * `hub`: a [`HubRepo`] of the [`Hub`] is fetched into the cache of the Hugging Face tools.
 //! * `testing`: a server for tests, on loopback.
 //!
 //! Nothing here prints a password, a token, or the query of a URL.
@@ -13,6 +14,8 @@
 mod git_hash;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "hub")]
+mod hub;
 mod location;
 #[cfg(any(feature = "http", feature = "object-store"))]
 mod ranges;
@@ -22,5 +25,7 @@ mod url;
 
 #[cfg(feature = "http")]
 pub use http::{Answer, Call, Client, ClientOptions, HttpSource, Method, Retry, Token};
+#[cfg(feature = "hub")]
+pub use hub::{FetchProgress, Fetched, Hub, HubFile, HubRepo, HubSettings, Selection};
 pub use location::{HubName, Location, ObjectName, RepoKind};
 pub use url::Url;

@@ -14,5 +14,7 @@ mod tls;
 pub use answer::Answer;
 pub use client::{Call, Client, ClientOptions, Method};
 pub use credential::Token;
+#[cfg(feature = "hub")]
+pub(crate) use retry::Attempt;
 pub use retry::Retry;
 pub use source::HttpSource;

@@ -1,0 +1,98 @@
+//! What the Hub says no to, and what to do then.
+
+use crate::{Answer, RepoKind, Url};
+use sparse_core::{Error, ErrorKind};
+
+/// What was asked of the Hub.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) endpoint: &'a Url,
+    pub(super) kind: RepoKind,
+    pub(super) id: &'a str,
+    pub(super) revision: &'a str,
+    pub(super) with_token: bool,
+}
+
+/// Failure of a request to the Hub.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: Error,
+    /// The repository is there, and has no such revision or file: what is in the cache must not
+    /// stand for it.
+    pub(super) is_gone: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure { error, is_gone: false }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        failure.error
+    }
+}
+
+impl Asked<'_> {
+    /// Returns the address of the repository's page.
+    pub(super) fn page(&self) -> Url {
+        match self.kind {
+            RepoKind::Model => self.endpoint.with_path([self.id]),
+            RepoKind::Dataset => self.endpoint.with_path(["datasets", self.id]),
+        }
+    }
+
+    /// Turns a failure into an error that says what to do.
+    pub(super) fn refused(&self, answer: Answer) -> Failure {
+        let place = answer.url().to_string();
+        let header = |name| answer.header(name).unwrap_or_default().to_owned();
+        let (code, message) = (header("x-error-code"), header("x-error-message"));
+        let (id, page) = (self.id, self.page());
+        let kind = match self.kind {
+            RepoKind::Model => "model",
+            RepoKind::Dataset => "dataset",
+        };
+        let log_in = "set HF_TOKEN, or run `hf auth login`";
+        let denied = ErrorKind::AccessDenied;
+        let (error, text) = match (answer.status(), &*code) {
+            (401, "GatedRepo") if !self.with_token => {
+                (denied, format!("{id} is gated: ask for access at {page}, then {log_in}"))
+            }
+            (401 | 403, "GatedRepo") => {
+                let who = "and the account of this token has no access";
+                (denied, format!("{id} is gated, {who}: ask for it at {page}"))
+            }
+            (401, _) if message.contains("Invalid credentials") => {
+                (denied, format!("the Hub does not know this token: {log_in} with a valid one"))
+            }
+            (401, _) if !self.with_token => {
+                let e = format!("there is no {kind} {id}, or it is private: check the name");
+                (ErrorKind::NotFound, format!("{e}, or {log_in}"))
+            }
+            (401, _) | (404, "RepoNotFound") => {
+                let e = format!("there is no {kind} {id}, or this token may not see it");
+                (ErrorKind::NotFound, format!("{e}: check the name and the token"))
+            }
+            (404, "RevisionNotFound") => {
+                let e = format!("{id} has no revision {}", self.revision);
+                (ErrorKind::NotFound, format!("{e}: {page} lists its branches and tags"))
+            }
+            (404, "EntryNotFound") => {
+                let e = format!("{id} has no such file at revision {}", self.revision);
+                (ErrorKind::NotFound, e)
+            }
+            (403, _) if !message.is_empty() => {
+                (denied, format!("the Hub refuses access to {id}: {}", clean(&message)))
+            }
+            _ => return answer.into_error().into(),
+        };
+        let is_gone = matches!(&*code, "RevisionNotFound" | "EntryNotFound");
+        Failure { error: Error::new(error, text).in_file(place), is_gone }
+    }
+}
+
+/// Returns a message of a server as part of a line.
+fn clean(message: &str) -> String {
+    message.chars().filter(|c| !c.is_control()).take(200).collect()
+}

@@ -1,0 +1,561 @@
+//! The Hub and its repositories: from a name to a folder.
+
+use super::download::{Downloads, is_there};
+use super::layout::Layout;
+use super::listing::{HubFile, is_hex, json_of, noted, page_of, present, strange};
+use super::progress::FetchProgress;
+use super::refusal::{Asked, Failure};
+use super::select::{Rule, Selection};
+use super::settings::HubSettings;
+use crate::url::encoded_segment;
+use crate::{
+    Answer, Call, Client, ClientOptions, HttpSource, HubName, Method, RepoKind, Retry, Url,
+};
+use sparse_core::{Error, ErrorKind, Executor, Result};
+use sparse_model::HubCache;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Pages of a list that are asked for at most: a million files.
+const MOST_PAGES: usize = 1000;
+/// Longest file that the choice of others depends on, in bytes.
+const MOST_READ: u64 = 64 << 20;
+/// How long the Hub may say nothing where the cache could answer as well.
+const QUICK: Duration = Duration::from_secs(10);
+
+/// The Hugging Face Hub, with a cache in front.
+///
+/// # Examples
+///
+/// ```no_run
+/// use sparse_core::Unobserved;
+/// use sparse_remote::{Hub, RepoKind, Selection};
+///
+/// let hub = Hub::from_env()?;
+/// let repo = hub.repo(RepoKind::Model, "org/name").revision("main");
+/// let fetched = repo.fetch(&Selection::Model, &Unobserved)?;
+/// println!("{}", fetched.folder().display());
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Hub {
+    settings: Arc<HubSettings>,
+    client: Client,
+}
+
+impl Hub {
+    /// Creates a Hub with these settings. Opens no connection.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn new(settings: HubSettings) -> Result<Hub> {
+        let client = client_of(&settings, settings.client.clone())?;
+        Ok(Hub { settings: Arc::new(settings), client })
+    }
+
+    /// Creates a Hub as the environment says.
+    ///
+    /// # Errors
+    /// As [`HubSettings::from_env`] and [`Client::new`].
+    pub fn from_env() -> Result<Hub> {
+        Hub::new(HubSettings::from_env()?)
+    }
+
+    /// Returns the settings.
+    pub fn settings(&self) -> &HubSettings {
+        &self.settings
+    }
+
+    /// Returns the client, which has the token for the endpoint's host.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Names a repository by its id, at its default branch.
+    pub fn repo(&self, kind: RepoKind, id: impl Into<String>) -> HubRepo {
+        let (hub, revision) = (self.clone(), "main".to_owned());
+        HubRepo { hub, kind, id: id.into(), revision, commit: OnceLock::new() }
+    }
+
+    /// Names the repository of a name that somebody typed.
+    pub fn named(&self, name: &HubName) -> HubRepo {
+        let repo = self.repo(name.kind, &name.id);
+        match &name.revision {
+            Some(revision) => repo.revision(revision),
+            None => repo,
+        }
+    }
+}
+
+fn client_of(settings: &HubSettings, options: ClientOptions) -> Result<Client> {
+    let client = Client::new(options)?;
+    Ok(match &settings.token {
+        Some(token) => client.with_token(&settings.endpoint, token),
+        None => client,
+    })
+}
+
+/// Repository on the Hub, at a revision.
+///
+/// # Examples
+///
+/// ```no_run
+/// use sparse_core::ByteSource;
+/// use sparse_remote::{Hub, RepoKind};
+///
+/// // Parts of one file, without a copy on the disk.
+/// let repo = Hub::from_env()?.repo(RepoKind::Model, "org/delta");
+/// let file = repo.open("my.sparse")?;
+/// let start = file.bytes_at(0, 8)?;
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct HubRepo {
+    hub: Hub,
+    kind: RepoKind,
+    id: String,
+    revision: String,
+    /// Of the revision, once it is known.
+    commit: OnceLock<String>,
+}
+
+impl fmt::Debug for HubRepo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HubRepo({} {} @ {})", self.kind.plural(), self.id, self.revision)
+    }
+}
+
+/// Files that are in the cache now.
+///
+/// # Examples
+///
+/// ```no_run
+/// use sparse_core::Unobserved;
+/// use sparse_remote::{Hub, RepoKind, Selection};
+///
+/// let repo = Hub::from_env()?.repo(RepoKind::Dataset, "org/name");
+/// let all = Selection::Dataset { config: None, split: None };
+/// let fetched = repo.fetch(&all, &Unobserved)?;
+/// for file in fetched.files() {
+///     println!("{}", fetched.folder().join(file).display());
+/// }
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    folder: PathBuf,
+    commit: String,
+    files: Vec<String>,
+}
+
+impl Fetched {
+    /// Returns the folder of the snapshot; it may have other files, fetched at other times.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns the hash of the commit.
+    pub fn commit(&self) -> &str {
+        &self.commit
+    }
+
+    /// Returns the files that were chosen, below the folder, with `/`.
+    pub fn files(&self) -> &[String] {
+        &self.files
+    }
+}
+
+/// What is to be fetched.
+struct Plan {
+    /// At the branch that has the files.
+    repo: HubRepo,
+    commit: String,
+    files: Vec<HubFile>,
+}
+
+impl HubRepo {
+    /// Chooses a branch, a tag or a commit.
+    #[must_use]
+    pub fn revision(mut self, revision: impl Into<String>) -> HubRepo {
+        self.revision = revision.into();
+        self.commit = OnceLock::new();
+        self
+    }
+
+    /// Returns the hash of the commit that the revision is.
+    ///
+    /// Asked for once; it stays the same for this value and clones of it.
+    ///
+    /// # Errors
+    /// `AccessDenied`, `NotFound`, `Unavailable`; `NotFound` when offline.
+    pub fn commit(&self) -> Result<String> {
+        Ok(self.resolve(&self.hub.client)?)
+    }
+
+    /// Lists the files of the revision.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn files(&self) -> Result<Vec<HubFile>> {
+        let commit = self.commit()?;
+        Ok(self.list(&self.hub.client, &commit)?)
+    }
+
+    /// Returns the address of a file, at the commit that the revision is now.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn url(&self, file: &str) -> Result<Url> {
+        self.file_url(&self.commit()?, file)
+    }
+
+    /// Opens a file to be read by ranges, without a copy in the cache.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit) and [`HttpSource::open`].
+    pub fn open(&self, file: &str) -> Result<HttpSource> {
+        HttpSource::open(&self.hub.client, &self.url(file)?)
+    }
+
+    /// Brings the selected files into the cache, and returns where they are.
+    ///
+    /// What is there already is not fetched again, and what came of a file before an interruption
+    /// is kept. Where the Hub cannot be reached, or no longer lets this user in, what the cache has
+    /// of the revision counts, if that is complete; `progress` is told.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such repository, revision, or file; `AccessDenied` when it is
+    /// gated, or the token is not known; `Unavailable` when the Hub cannot be reached; `Corrupt`
+    /// when what comes is not what the Hub states; `Io` when the cache cannot be written;
+    /// `Cancelled`. With the URL.
+    pub fn fetch(&self, selection: &Selection, progress: &dyn FetchProgress) -> Result<Fetched> {
+        let cached = self.cached(selection);
+        if self.hub.settings.offline {
+            return cached;
+        }
+        let client = match &cached {
+            // Who has what is needed does not wait for long.
+            Ok(_) => self.hub.quick_client()?,
+            Err(_) => self.hub.client.clone(),
+        };
+        let plan = match (self.plan(selection, &client, progress), cached) {
+            (Ok(plan), _) => plan,
+            (Err(failure), Ok(cached)) if failure.leaves_cache() => {
+                let (id, commit, why) = (&self.id, &cached.commit, failure.error);
+                progress.note(&format!("{id} is as the cache has it, at commit {commit}: {why}"));
+                return Ok(cached);
+            }
+            (Err(failure), _) => return Err(failure.error),
+        };
+        plan.carry_out(progress)
+    }
+
+    /// Returns the selected files of the revision as the cache has them. Opens no connection.
+    ///
+    /// # Errors
+    /// `NotFound` when they are not there, or not all.
+    pub fn cached(&self, selection: &Selection) -> Result<Fetched> {
+        self.check()?;
+        let mut first = None;
+        for candidate in selection.candidates(self.revision == "main") {
+            let repo = self.at(candidate.branch);
+            match repo.cached_at(&candidate.rule) {
+                Ok(fetched) => return Ok(fetched),
+                Err(e) if e.kind() == ErrorKind::NotFound => drop(first.get_or_insert(e)),
+                Err(e) => return Err(e),
+            }
+        }
+        let why = first.map_or_else(String::new, |e| format!(" ({e})"));
+        let offline = match self.hub.settings.offline {
+            true => ", and HF_HUB_OFFLINE is set: unset it, or fetch it before",
+            false => "",
+        };
+        let (id, revision) = (&self.id, &self.revision);
+        let cache = self.hub.settings.cache.display();
+        let e = format!("{id} at {revision} is not in the Hugging Face cache{offline}{why}");
+        Err(Error::new(ErrorKind::NotFound, e).in_file(cache.to_string()))
+    }
+
+    fn cached_at(&self, rule: &Rule) -> Result<Fetched> {
+        let layout = self.layout();
+        let folder = HubCache::snapshot(&layout.folder(), &self.revision)?;
+        let commit = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let present = present(&folder)?;
+        let paths = |files: Vec<HubFile>| files.into_iter().map(|file| file.path).collect();
+        let all: Vec<String> = match noted(&layout, &commit).map(paths) {
+            Some(noted) => noted,
+            None => present.clone(),
+        };
+        let read = |name: &str| read_small(&folder.join(name));
+        let files = rule.choose(&all, &read)?;
+        let files = files.ok_or_else(|| Error::new(ErrorKind::NotFound, "there are no tables"))?;
+        let lacks = files.iter().find(|file| present.binary_search(file).is_err());
+        if let Some(file) = lacks {
+            let e = format!("the snapshot lacks {file}: its download was interrupted");
+            return Err(Error::new(ErrorKind::NotFound, e));
+        }
+        Ok(Fetched { folder, commit, files })
+    }
+
+    /// Finds out what is to be fetched.
+    fn plan(
+        &self,
+        selection: &Selection,
+        client: &Client,
+        progress: &dyn FetchProgress,
+    ) -> Result<Plan, Failure> {
+        let mut first = None;
+        let mut known: Option<Vec<HubFile>> = None;
+        for candidate in selection.candidates(self.revision == "main") {
+            let repo = self.at(candidate.branch);
+            let commit = match repo.resolve(client) {
+                // The Hub has made no Parquet files of it.
+                Err(failure) if candidate.branch.is_some() && failure.is_gone => continue,
+                commit => commit?,
+            };
+            let files = match (&known, candidate.branch) {
+                (Some(files), None) => files.clone(),
+                _ => repo.list(client, &commit)?,
+            };
+            let names: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
+            let read = |name: &str| repo.read(&commit, &files, (name, progress));
+            match candidate.rule.choose(&names, &read) {
+                Ok(Some(chosen)) => {
+                    let file =
+                        |name: &String| files.iter().find(|file| file.path == *name).cloned();
+                    let files = chosen.iter().filter_map(file).collect();
+                    return Ok(Plan { repo, commit, files });
+                }
+                Ok(None) => {}
+                Err(e) if e.kind() == ErrorKind::NotFound => drop(first.get_or_insert(e)),
+                Err(e) => return Err(e.into()),
+            }
+            if candidate.branch.is_none() {
+                known = Some(files);
+            }
+        }
+        let none = || {
+            let e = "there are no tables: Parquet, JSON Lines, CSV and Arrow are read";
+            Error::new(ErrorKind::NotFound, e)
+        };
+        let error = first.unwrap_or_else(none).in_file(self.asked().page().to_string());
+        Err(Failure { error, is_gone: true })
+    }
+
+    /// Returns the repository at another branch, if one is given.
+    fn at(&self, branch: Option<&str>) -> HubRepo {
+        match branch {
+            Some(branch) => self.clone().revision(branch),
+            None => self.clone(),
+        }
+    }
+
+    /// Returns the content of a file, brought into the cache if it is not there.
+    fn read(
+        &self,
+        commit: &str,
+        files: &[HubFile],
+        (name, progress): (&str, &dyn FetchProgress),
+    ) -> Result<Vec<u8>> {
+        let file = files
+            .iter()
+            .find(|file| file.path == name)
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no file {name}")))?;
+        let layout = self.layout();
+        if !is_there(&layout, file) {
+            let stop = AtomicBool::new(false);
+            self.downloads(&layout, progress, &stop).fetch(file, &self.file_url(commit, name)?)?;
+        }
+        read_small(&layout.blob(file.digest.text()))
+    }
+
+    fn downloads<'a>(
+        &'a self,
+        layout: &'a Layout,
+        progress: &'a dyn FetchProgress,
+        stop: &'a AtomicBool,
+    ) -> Downloads<'a> {
+        Downloads { client: &self.hub.client, layout, asked: self.asked(), progress, stop }
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::new(&self.hub.settings.cache, self.kind, &self.id)
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            endpoint: &self.hub.settings.endpoint,
+            kind: self.kind,
+            id: &self.id,
+            revision: &self.revision,
+            with_token: self.hub.settings.token.is_some(),
+        }
+    }
+
+    /// Refuses ids that the Hub cannot have, and that might lead out of the cache.
+    fn check(&self) -> Result<()> {
+        if !HubCache::is_id(&self.id) {
+            let e = format!("{:?} is no id of the Hub: org/name is", self.id);
+            return Err(Error::invalid_argument(e));
+        }
+        sparse_core::check_path(&self.revision)
+    }
+
+    fn resolve(&self, client: &Client) -> Result<String, Failure> {
+        if let Some(commit) = self.commit.get() {
+            return Ok(commit.clone());
+        }
+        let commit = if is_hex(&self.revision, 40) {
+            self.check()?;
+            self.revision.clone()
+        } else {
+            let url = self.api(&["revision", &one_segment(&self.revision)])?;
+            let info = json_of(self.get(client, &url)?)?;
+            let sha = info.get("sha").and_then(|sha| sha.as_str());
+            let sha = sha.filter(|sha| is_hex(sha, 40));
+            sha.ok_or_else(|| strange("a commit").in_file(url.to_string()))?.to_owned()
+        };
+        Ok(self.commit.get_or_init(|| commit).clone())
+    }
+
+    fn list(&self, client: &Client, commit: &str) -> Result<Vec<HubFile>, Failure> {
+        if let Some(files) = noted(&self.layout(), commit) {
+            return Ok(files);
+        }
+        let mut files = Vec::new();
+        let mut next = Some(self.api(&["tree", commit])?.with_query("recursive=true"));
+        let mut pages = 0;
+        while let Some(url) = next {
+            pages += 1;
+            if pages > MOST_PAGES {
+                let e = format!("the list of files has more than {MOST_PAGES} pages");
+                return Err(Error::new(ErrorKind::LimitExceeded, e)
+                    .in_file(url.to_string())
+                    .into());
+            }
+            next = page_of(self.get(client, &url)?, &mut files)?;
+        }
+        Ok(files)
+    }
+
+    /// Asks the Hub, which offline nobody does.
+    fn get(&self, client: &Client, url: &Url) -> Result<Answer, Failure> {
+        self.check()?;
+        if self.hub.settings.offline {
+            let e = "HF_HUB_OFFLINE is set, and the cache alone does not say: unset it";
+            return Err(Error::new(ErrorKind::NotFound, e).in_file(url.to_string()).into());
+        }
+        let answer = client.send(&Call::new(Method::Get, url))?;
+        if answer.is_success() { Ok(answer) } else { Err(self.asked().refused(answer)) }
+    }
+
+    /// Returns an address of the Hub's interface about this repository.
+    fn api(&self, words: &[&str]) -> Result<Url> {
+        self.url_below(&format!("api/{}/{}/{}", self.kind.plural(), self.id, words.join("/")))
+    }
+
+    fn file_url(&self, commit: &str, file: &str) -> Result<Url> {
+        let prefix = if self.kind == RepoKind::Dataset { "datasets/" } else { "" };
+        let (id, file) = (&self.id, encoded_segment(file));
+        self.url_below(&format!("{prefix}{id}/resolve/{}/{file}", one_segment(commit)))
+    }
+
+    /// Returns an address below the endpoint; `path` is percent-encoded.
+    fn url_below(&self, path: &str) -> Result<Url> {
+        let endpoint = &self.hub.settings.endpoint;
+        endpoint.join(&format!("{}/{path}", endpoint.path().trim_end_matches('/')))
+    }
+}
+
+impl Hub {
+    /// Returns a client that tries once, and not for long.
+    fn quick_client(&self) -> Result<Client> {
+        let mut options = self.settings.client.clone();
+        options.retry = Retry { attempts: 1, ..options.retry };
+        options.stall = options.stall.min(QUICK);
+        client_of(&self.settings, options)
+    }
+}
+
+impl Failure {
+    /// Returns whether what the cache has may stand for what the Hub did not give.
+    fn leaves_cache(&self) -> bool {
+        let kinds = [ErrorKind::Unavailable, ErrorKind::AccessDenied, ErrorKind::NotFound];
+        !self.is_gone && kinds.contains(&self.error.kind())
+    }
+}
+
+impl Plan {
+    /// Downloads what is missing, and then gives all files their names.
+    fn carry_out(self, progress: &dyn FetchProgress) -> Result<Fetched> {
+        let layout = self.repo.layout();
+        let folder = layout.snapshot(&self.commit);
+        let mut missing: Vec<&HubFile> =
+            self.files.iter().filter(|file| !is_there(&layout, file)).collect();
+        missing.retain(|file| !has_copy(&folder, file));
+        // The longest first, so that it is not the last to end.
+        let size = |file: &HubFile| std::cmp::Reverse(file.size);
+        missing.sort_by(|a, b| (size(a), a.digest.text()).cmp(&(size(b), b.digest.text())));
+        missing.dedup_by(|a, b| a.digest == b.digest);
+        self.download(&layout, &missing, progress)?;
+        for file in self.files.iter().filter(|file| !has_copy(&folder, file)) {
+            layout.link(&self.commit, &file.path, (file.digest.text(), file.size))?;
+        }
+        layout.note_revision(&self.repo.revision, &self.commit)?;
+        let files = self.files.into_iter().map(|file| file.path).collect();
+        Ok(Fetched { folder, commit: self.commit, files })
+    }
+
+    fn download(
+        &self,
+        layout: &Layout,
+        missing: &[&HubFile],
+        progress: &dyn FetchProgress,
+    ) -> Result<()> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        progress.plan(missing.len(), missing.iter().map(|file| file.size).sum());
+        let stop = AtomicBool::new(false);
+        let failed: Mutex<Option<Error>> = Mutex::new(None);
+        let downloads = self.repo.downloads(layout, progress, &stop);
+        let executor: &dyn Executor = &*self.repo.hub.settings.executor;
+        executor.run(missing.len(), &|i| {
+            let Some(file) = missing.get(i) else { return };
+            let url = self.repo.file_url(&self.commit, &file.path);
+            if let Err(e) = url.and_then(|url| downloads.fetch(file, &url)) {
+                // The others end because of this one, and with errors of their own.
+                let is_first = !stop.swap(true, Ordering::Relaxed);
+                if is_first {
+                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+                }
+            }
+        });
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+}
+
+/// Returns whether a snapshot has a file itself, as where there are no links.
+fn has_copy(folder: &Path, file: &HubFile) -> bool {
+    let meta = std::fs::symlink_metadata(folder.join(&file.path));
+    meta.is_ok_and(|meta| meta.is_file() && meta.len() == file.size)
+}
+
+fn read_small(path: &Path) -> Result<Vec<u8>> {
+    let place = || path.display().to_string();
+    let failed = |e| Error::io("cannot read", e).in_file(place());
+    let len = std::fs::metadata(path).map_err(failed)?.len();
+    if len > MOST_READ {
+        let e = format!("an index of {len} bytes, and {MOST_READ} are read at most");
+        return Err(Error::new(ErrorKind::LimitExceeded, e).in_file(place()));
+    }
+    std::fs::read(path).map_err(failed)
+}
+
+/// Percent-encodes a revision, whose `/` do not separate folders.
+fn one_segment(text: &str) -> String {
+    encoded_segment(text).replace('/', "%2F")
+}
