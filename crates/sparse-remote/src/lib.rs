@@ -5,6 +5,8 @@
 //! * `http`: an [`HttpSource`] is a file on a server, read by ranges; a [`Client`] sends requests.
 //! * `hub`: a [`HubRepo`] of the [`Hub`] is fetched into the cache of the Hugging Face tools.
 //! * `testing`: a server for tests, on loopback.
+//! * `object-store`: a [`Bucket`] of S3, Google or Azure; an [`ObjectSource`] is one of its
+//!   objects, and an [`ObjectWriter`] makes one appear whole.
 //!
 //! Nothing here prints a password, a token, or the query of a URL.
 
@@ -17,7 +19,9 @@ mod http;
 #[cfg(feature = "hub")]
 mod hub;
 mod location;
-#[cfg(any(feature = "http", feature = "object-store"))]
+#[cfg(feature = "object-store")]
+mod object;
+#[cfg(feature = "http")]
 mod ranges;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -28,4 +32,6 @@ pub use http::{Answer, Call, Client, ClientOptions, HttpSource, Method, Retry, T
 #[cfg(feature = "hub")]
 pub use hub::{FetchProgress, Fetched, Hub, HubFile, HubRepo, HubSettings, Selection};
 pub use location::{HubName, Location, ObjectName, RepoKind};
+#[cfg(feature = "object-store")]
+pub use object::{Bucket, ObjectInfo, ObjectSource, ObjectWriter, WriteOptions};
 pub use url::Url;

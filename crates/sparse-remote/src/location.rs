@@ -5,6 +5,7 @@ use sparse_core::{Error, Result, check_path};
 use sparse_model::HubCache;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Host of the Hub, whose pages are names of repositories.
 const HUB_HOSTS: [&str; 3] = ["huggingface.co", "www.huggingface.co", "hf.co"];
@@ -154,11 +155,9 @@ impl fmt::Display for HubName {
 /// # Examples
 ///
 /// ```
-/// use sparse_remote::Location;
-/// use sparse_remote::RepoKind;
+/// use sparse_remote::ObjectName;
 ///
-/// let location = Location::parse("s3://bucket/models/mine.sparse", RepoKind::Model)?;
-/// let Location::Object(object) = location else { panic!("it is one") };
+/// let object: ObjectName = "s3://bucket/models/mine.sparse".parse()?;
 /// assert_eq!((object.bucket.as_str(), object.key.as_str()), ("bucket", "models/mine.sparse"));
 /// # Ok::<(), sparse_core::Error>(())
 /// ```
@@ -177,8 +176,9 @@ impl ObjectName {
     fn parse(scheme: &str, rest: &str) -> Result<ObjectName> {
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-        if bucket.is_empty() || !bucket.bytes().all(good) {
-            let e = format!("{scheme}://{rest} names no bucket: write {scheme}://bucket/key");
+        // The text is not repeated: before an `@` and after a `?`, secrets may stand.
+        if bucket.is_empty() || !bucket.bytes().all(good) || key.contains(['?', '#']) {
+            let e = format!("this names no object: write {scheme}://bucket/key, and nothing more");
             return Err(Error::invalid_argument(e));
         }
         let key = key.trim_end_matches('/').to_owned();
@@ -192,9 +192,21 @@ impl ObjectName {
     }
 }
 
+impl FromStr for ObjectName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<ObjectName> {
+        match text.split_once("://") {
+            Some((scheme @ ("s3" | "gs" | "az"), rest)) => ObjectName::parse(scheme, rest),
+            _ => Err(Error::invalid_argument("write s3://bucket/key, gs://… or az://…")),
+        }
+    }
+}
+
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}/{}", self.scheme, self.bucket, self.key)
+        write!(f, "{}://{}", self.scheme, self.bucket)?;
+        if self.key.is_empty() { Ok(()) } else { write!(f, "/{}", self.key) }
     }
 }
 
@@ -358,8 +370,13 @@ mod tests {
         assert_eq!(path("file://localhost/a").as_deref(), Some("/a"));
         assert!(matches!(parse("https://example.com/org/name").unwrap(), Location::Http(_)));
         assert_eq!(parse("gs://b-1/x/").unwrap().to_string(), "gs://b-1/x");
+        assert_eq!(parse("gs://b-1/").unwrap().to_string(), "gs://b-1");
         for bad in ["", "ftp://a/b", "hf://../x", "s3://", "s3:///x", "file://a", "hf://a/b/../c"] {
             assert_eq!(parse(bad).unwrap_err().kind(), ErrorKind::InvalidArgument, "{bad}");
+        }
+        for bad in ["s3://me:s3cret@b/x", "gs://b/x?X-Goog-Signature=s3cret", "ftp://s3cret"] {
+            let e = bad.parse::<ObjectName>().unwrap_err();
+            assert!(!e.to_string().contains("s3cret"), "{e}");
         }
     }
 }

@@ -9,7 +9,7 @@ mod client;
 mod credential;
 mod retry;
 mod source;
-mod tls;
+pub(crate) mod tls;
 
 pub use answer::Answer;
 pub use client::{Call, Client, ClientOptions, Method};
