@@ -22,9 +22,10 @@ pub(super) struct Downloads<'a> {
     pub(super) client: &'a Client,
     pub(super) layout: &'a Layout,
     pub(super) asked: Asked<'a>,
+    pub(super) commit: &'a str,
     pub(super) progress: &'a dyn FetchProgress,
     /// Set when one file failed, so that the others end soon.
-    pub(super) stop: &'a AtomicBool,
+    pub(super) stop: AtomicBool,
 }
 
 /// Returns whether the content of a file is in the cache.
@@ -36,12 +37,13 @@ pub(super) fn is_there(layout: &Layout, file: &HubFile) -> bool {
 }
 
 impl Downloads<'_> {
-    /// Brings the content of a file into the cache, from `url`.
+    /// Brings the content of a file into the cache.
     ///
     /// # Errors
     /// `Corrupt` when what comes is not what the Hub states; `Io` when it cannot be written;
     /// `Cancelled`; what the Hub refuses.
-    pub(super) fn fetch(&self, file: &HubFile, url: &Url) -> Result<()> {
+    pub(super) fn fetch(&self, file: &HubFile) -> Result<()> {
+        let url = &self.asked.address.file(self.commit, &file.path)?;
         let digest = file.digest.text();
         self.layout.create()?;
         let _lock = Lock::take(&self.layout.lock(digest), || self.check())?;
@@ -118,7 +120,7 @@ impl Downloads<'_> {
                 return Err(again("the file on the server changed while it was read", &answer));
             }
             // Signed addresses of other hosts are good for a while only.
-            401 | 403 | 404 if answer.url().origin() != self.asked.endpoint.origin() => {
+            401 | 403 | 404 if answer.url().origin() != self.asked.address.endpoint.origin() => {
                 return Err(Attempt::Again(answer.into_error(), None));
             }
             _ => return Err(Attempt::Fail(self.asked.refused(answer).error)),

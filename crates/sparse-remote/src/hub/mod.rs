@@ -3,10 +3,12 @@
 //! * `settings`: [`HubSettings`], from the environment.
 //! * `repo`: a [`Hub`] has repositories, [`HubRepo`]; [`HubRepo::fetch`] brings what a
 //!   [`Selection`] chooses of one into the cache.
+//! * `address`: where things are on the Hub.
 //! * `listing`: names, sizes and digests of files ([`HubFile`]), as the Hub lists them, and as the
 //!   cache has them.
 //! * `select`: which files are needed; `dataset` and `model` have the rules.
 //! * `layout`: the folders of the cache; `lock`: one writer of a file at a time.
+//! * `plan`: files that are missing, and then their names in a snapshot.
 //! * `download`: one file, resumed, checked, and moved into place; `partial` is the file meanwhile.
 //! * `refusal`: what the Hub says no to, and what to do then.
 //! * `progress`: [`FetchProgress`], who is told what comes.
@@ -14,6 +16,7 @@
 //! Nothing gets into the cache under its name before its digest is as the Hub states it: SHA-256
 //! of large files, git's SHA-1 of others.
 
+mod address;
 mod dataset;
 mod download;
 mod layout;
@@ -21,6 +24,7 @@ mod listing;
 mod lock;
 mod model;
 mod partial;
+mod plan;
 mod progress;
 mod refusal;
 mod repo;
@@ -30,7 +34,8 @@ mod settings;
 mod tests;
 
 pub use listing::HubFile;
+pub use plan::Fetched;
 pub use progress::FetchProgress;
-pub use repo::{Fetched, Hub, HubRepo};
+pub use repo::{Hub, HubRepo};
 pub use select::Selection;
 pub use settings::HubSettings;

@@ -1,14 +1,13 @@
 //! What the Hub says no to, and what to do then.
 
-use crate::{Answer, RepoKind, Url};
+use super::address::Address;
+use crate::{Answer, RepoKind};
 use sparse_core::{Error, ErrorKind};
 
 /// What was asked of the Hub.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'a> {
-    pub(super) endpoint: &'a Url,
-    pub(super) kind: RepoKind,
-    pub(super) id: &'a str,
+    pub(super) address: Address<'a>,
     pub(super) revision: &'a str,
     pub(super) with_token: bool,
 }
@@ -34,22 +33,22 @@ impl From<Failure> for Error {
     }
 }
 
-impl Asked<'_> {
-    /// Returns the address of the repository's page.
-    pub(super) fn page(&self) -> Url {
-        match self.kind {
-            RepoKind::Model => self.endpoint.with_path([self.id]),
-            RepoKind::Dataset => self.endpoint.with_path(["datasets", self.id]),
-        }
+impl Failure {
+    /// Returns whether what the cache has may stand for what the Hub did not give.
+    pub(super) fn leaves_cache(&self) -> bool {
+        let kinds = [ErrorKind::Unavailable, ErrorKind::AccessDenied, ErrorKind::NotFound];
+        !self.is_gone && kinds.contains(&self.error.kind())
     }
+}
 
+impl Asked<'_> {
     /// Turns a failure into an error that says what to do.
     pub(super) fn refused(&self, answer: Answer) -> Failure {
         let place = answer.url().to_string();
         let header = |name| answer.header(name).unwrap_or_default().to_owned();
         let (code, message) = (header("x-error-code"), header("x-error-message"));
-        let (id, page) = (self.id, self.page());
-        let kind = match self.kind {
+        let (id, page) = (self.address.id, self.address.page());
+        let kind = match self.address.kind {
             RepoKind::Model => "model",
             RepoKind::Dataset => "dataset",
         };

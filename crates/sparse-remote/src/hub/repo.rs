@@ -1,22 +1,24 @@
 //! The Hub and its repositories: from a name to a folder.
 
+use super::address::Address;
 use super::download::{Downloads, is_there};
 use super::layout::Layout;
 use super::listing::{HubFile, is_hex, json_of, noted, page_of, present, strange};
+use super::model::Read;
+use super::plan::{Fetched, Plan};
 use super::progress::FetchProgress;
 use super::refusal::{Asked, Failure};
 use super::select::{Rule, Selection};
 use super::settings::HubSettings;
-use crate::url::encoded_segment;
 use crate::{
     Answer, Call, Client, ClientOptions, HttpSource, HubName, Method, RepoKind, Retry, Url,
 };
-use sparse_core::{Error, ErrorKind, Executor, Result};
+use sparse_core::{Error, ErrorKind, Result};
 use sparse_model::HubCache;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Pages of a list that are asked for at most: a million files.
@@ -77,14 +79,17 @@ impl Hub {
     /// Names a repository by its id, at its default branch.
     pub fn repo(&self, kind: RepoKind, id: impl Into<String>) -> HubRepo {
         let (hub, revision) = (self.clone(), "main".to_owned());
-        HubRepo { hub, kind, id: id.into(), revision, commit: OnceLock::new() }
+        HubRepo { hub, kind, id: id.into(), revision, path: None, commit: OnceLock::new() }
     }
 
-    /// Names the repository of a name that somebody typed.
+    /// Names the repository of a name that somebody typed, or the file or folder in it.
     pub fn named(&self, name: &HubName) -> HubRepo {
-        let repo = self.repo(name.kind, &name.id);
-        match &name.revision {
-            Some(revision) => repo.revision(revision),
+        let mut repo = self.repo(name.kind, &name.id);
+        if let Some(revision) = &name.revision {
+            repo = repo.revision(revision);
+        }
+        match &name.file {
+            Some(path) => repo.below(path),
             None => repo,
         }
     }
@@ -118,6 +123,8 @@ pub struct HubRepo {
     kind: RepoKind,
     id: String,
     revision: String,
+    /// File or folder that is meant, where it is not the whole.
+    path: Option<String>,
     /// Of the revision, once it is known.
     commit: OnceLock<String>,
 }
@@ -128,54 +135,6 @@ impl fmt::Debug for HubRepo {
     }
 }
 
-/// Files that are in the cache now.
-///
-/// # Examples
-///
-/// ```no_run
-/// use sparse_core::Unobserved;
-/// use sparse_remote::{Hub, RepoKind, Selection};
-///
-/// let repo = Hub::from_env()?.repo(RepoKind::Dataset, "org/name");
-/// let all = Selection::Dataset { config: None, split: None };
-/// let fetched = repo.fetch(&all, &Unobserved)?;
-/// for file in fetched.files() {
-///     println!("{}", fetched.folder().join(file).display());
-/// }
-/// # Ok::<(), sparse_core::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fetched {
-    folder: PathBuf,
-    commit: String,
-    files: Vec<String>,
-}
-
-impl Fetched {
-    /// Returns the folder of the snapshot; it may have other files, fetched at other times.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Returns the hash of the commit.
-    pub fn commit(&self) -> &str {
-        &self.commit
-    }
-
-    /// Returns the files that were chosen, below the folder, with `/`.
-    pub fn files(&self) -> &[String] {
-        &self.files
-    }
-}
-
-/// What is to be fetched.
-struct Plan {
-    /// At the branch that has the files.
-    repo: HubRepo,
-    commit: String,
-    files: Vec<HubFile>,
-}
-
 impl HubRepo {
     /// Chooses a branch, a tag or a commit.
     #[must_use]
@@ -183,6 +142,14 @@ impl HubRepo {
         self.revision = revision.into();
         self.commit = OnceLock::new();
         self
+    }
+
+    /// Restricts what is fetched to a file or folder of the repository.
+    ///
+    /// Of a folder, what is below is selected as if it were a repository.
+    #[must_use]
+    pub fn below(self, path: impl Into<String>) -> HubRepo {
+        HubRepo { path: Some(path.into()), ..self }
     }
 
     /// Returns the hash of the commit that the revision is.
@@ -209,7 +176,7 @@ impl HubRepo {
     /// # Errors
     /// As [`commit`](Self::commit).
     pub fn url(&self, file: &str) -> Result<Url> {
-        self.file_url(&self.commit()?, file)
+        self.address().file(&self.commit()?, file)
     }
 
     /// Opens a file to be read by ranges, without a copy in the cache.
@@ -241,7 +208,7 @@ impl HubRepo {
             Ok(_) => self.hub.quick_client()?,
             Err(_) => self.hub.client.clone(),
         };
-        let plan = match (self.plan(selection, &client, progress), cached) {
+        let (repo, plan) = match (self.plan(selection, &client, progress), cached) {
             (Ok(plan), _) => plan,
             (Err(failure), Ok(cached)) if failure.leaves_cache() => {
                 let (id, commit, why) = (&self.id, &cached.commit, failure.error);
@@ -250,7 +217,13 @@ impl HubRepo {
             }
             (Err(failure), _) => return Err(failure.error),
         };
-        plan.carry_out(progress)
+        let layout = repo.layout();
+        let downloads = repo.downloads(&layout, &plan.commit, progress);
+        plan.carry_out(&downloads, &*self.hub.settings.executor)?;
+        layout.note_revision(&repo.revision, &plan.commit)?;
+        let folder = layout.snapshot(&plan.commit);
+        let files = plan.files.into_iter().map(|file| file.path).collect();
+        Ok(Fetched { path: repo.path_in(&folder), folder, commit: plan.commit, files })
     }
 
     /// Returns the selected files of the revision as the cache has them. Opens no connection.
@@ -290,23 +263,23 @@ impl HubRepo {
             None => present.clone(),
         };
         let read = |name: &str| read_small(&folder.join(name));
-        let files = rule.choose(&all, &read)?;
+        let files = self.choose(rule, &all, &read)?;
         let files = files.ok_or_else(|| Error::new(ErrorKind::NotFound, "there are no tables"))?;
         let lacks = files.iter().find(|file| present.binary_search(file).is_err());
         if let Some(file) = lacks {
             let e = format!("the snapshot lacks {file}: its download was interrupted");
             return Err(Error::new(ErrorKind::NotFound, e));
         }
-        Ok(Fetched { folder, commit, files })
+        Ok(Fetched { path: self.path_in(&folder), folder, commit, files })
     }
 
-    /// Finds out what is to be fetched.
+    /// Finds out what is to be fetched, and of which branch.
     fn plan(
         &self,
         selection: &Selection,
         client: &Client,
         progress: &dyn FetchProgress,
-    ) -> Result<Plan, Failure> {
+    ) -> Result<(HubRepo, Plan), Failure> {
         let mut first = None;
         let mut known: Option<Vec<HubFile>> = None;
         for candidate in selection.candidates(self.revision == "main") {
@@ -322,12 +295,12 @@ impl HubRepo {
             };
             let names: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
             let read = |name: &str| repo.read(&commit, &files, (name, progress));
-            match candidate.rule.choose(&names, &read) {
+            match repo.choose(&candidate.rule, &names, &read) {
                 Ok(Some(chosen)) => {
                     let file =
                         |name: &String| files.iter().find(|file| file.path == *name).cloned();
                     let files = chosen.iter().filter_map(file).collect();
-                    return Ok(Plan { repo, commit, files });
+                    return Ok((repo, Plan { commit, files }));
                 }
                 Ok(None) => {}
                 Err(e) if e.kind() == ErrorKind::NotFound => drop(first.get_or_insert(e)),
@@ -341,8 +314,32 @@ impl HubRepo {
             let e = "there are no tables: Parquet, JSON Lines, CSV and Arrow are read";
             Error::new(ErrorKind::NotFound, e)
         };
-        let error = first.unwrap_or_else(none).in_file(self.asked().page().to_string());
+        let error = first.unwrap_or_else(none).in_file(self.address().page().to_string());
         Err(Failure { error, is_gone: true })
+    }
+
+    /// Chooses among files of the repository, as a rule says of those that are meant.
+    fn choose(&self, rule: &Rule, files: &[String], read: Read<'_>) -> Result<Option<Vec<String>>> {
+        let Some(path) = &self.path else { return rule.choose(files, read) };
+        if files.contains(path) {
+            return Ok(Some(vec![path.clone()]));
+        }
+        let prefix = format!("{path}/");
+        let below = |file: &String| file.strip_prefix(&prefix).map(str::to_owned);
+        let below: Vec<String> = files.iter().filter_map(below).collect();
+        if below.is_empty() {
+            let e = format!("there is no file or folder {path}");
+            return Err(Error::new(ErrorKind::NotFound, e));
+        }
+        let read = |name: &str| read(&format!("{prefix}{name}"));
+        let chosen = rule.choose(&below, &read)?;
+        let whole = |name: String| format!("{prefix}{name}");
+        Ok(chosen.map(|names| names.into_iter().map(whole).collect()))
+    }
+
+    /// Returns what is meant of a snapshot.
+    fn path_in(&self, snapshot: &Path) -> PathBuf {
+        self.path.as_ref().map_or_else(|| snapshot.to_owned(), |path| snapshot.join(path))
     }
 
     /// Returns the repository at another branch, if one is given.
@@ -366,8 +363,7 @@ impl HubRepo {
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no file {name}")))?;
         let layout = self.layout();
         if !is_there(&layout, file) {
-            let stop = AtomicBool::new(false);
-            self.downloads(&layout, progress, &stop).fetch(file, &self.file_url(commit, name)?)?;
+            self.downloads(&layout, commit, progress).fetch(file)?;
         }
         read_small(&layout.blob(file.digest.text()))
     }
@@ -375,10 +371,11 @@ impl HubRepo {
     fn downloads<'a>(
         &'a self,
         layout: &'a Layout,
+        commit: &'a str,
         progress: &'a dyn FetchProgress,
-        stop: &'a AtomicBool,
     ) -> Downloads<'a> {
-        Downloads { client: &self.hub.client, layout, asked: self.asked(), progress, stop }
+        let (client, asked) = (&self.hub.client, self.asked());
+        Downloads { client, layout, asked, commit, progress, stop: AtomicBool::new(false) }
     }
 
     fn layout(&self) -> Layout {
@@ -387,12 +384,14 @@ impl HubRepo {
 
     fn asked(&self) -> Asked<'_> {
         Asked {
-            endpoint: &self.hub.settings.endpoint,
-            kind: self.kind,
-            id: &self.id,
+            address: self.address(),
             revision: &self.revision,
             with_token: self.hub.settings.token.is_some(),
         }
+    }
+
+    fn address(&self) -> Address<'_> {
+        Address { endpoint: &self.hub.settings.endpoint, kind: self.kind, id: &self.id }
     }
 
     /// Refuses ids that the Hub cannot have, and that might lead out of the cache.
@@ -401,6 +400,7 @@ impl HubRepo {
             let e = format!("{:?} is no id of the Hub: org/name is", self.id);
             return Err(Error::invalid_argument(e));
         }
+        self.path.as_deref().map_or(Ok(()), sparse_core::check_path)?;
         sparse_core::check_path(&self.revision)
     }
 
@@ -412,7 +412,7 @@ impl HubRepo {
             self.check()?;
             self.revision.clone()
         } else {
-            let url = self.api(&["revision", &one_segment(&self.revision)])?;
+            let url = self.address().api("revision", &self.revision)?;
             let info = json_of(self.get(client, &url)?)?;
             let sha = info.get("sha").and_then(|sha| sha.as_str());
             let sha = sha.filter(|sha| is_hex(sha, 40));
@@ -426,7 +426,7 @@ impl HubRepo {
             return Ok(files);
         }
         let mut files = Vec::new();
-        let mut next = Some(self.api(&["tree", commit])?.with_query("recursive=true"));
+        let mut next = Some(self.address().api("tree", commit)?.with_query("recursive=true"));
         let mut pages = 0;
         while let Some(url) = next {
             pages += 1;
@@ -451,23 +451,6 @@ impl HubRepo {
         let answer = client.send(&Call::new(Method::Get, url))?;
         if answer.is_success() { Ok(answer) } else { Err(self.asked().refused(answer)) }
     }
-
-    /// Returns an address of the Hub's interface about this repository.
-    fn api(&self, words: &[&str]) -> Result<Url> {
-        self.url_below(&format!("api/{}/{}/{}", self.kind.plural(), self.id, words.join("/")))
-    }
-
-    fn file_url(&self, commit: &str, file: &str) -> Result<Url> {
-        let prefix = if self.kind == RepoKind::Dataset { "datasets/" } else { "" };
-        let (id, file) = (&self.id, encoded_segment(file));
-        self.url_below(&format!("{prefix}{id}/resolve/{}/{file}", one_segment(commit)))
-    }
-
-    /// Returns an address below the endpoint; `path` is percent-encoded.
-    fn url_below(&self, path: &str) -> Result<Url> {
-        let endpoint = &self.hub.settings.endpoint;
-        endpoint.join(&format!("{}/{path}", endpoint.path().trim_end_matches('/')))
-    }
 }
 
 impl Hub {
@@ -480,70 +463,6 @@ impl Hub {
     }
 }
 
-impl Failure {
-    /// Returns whether what the cache has may stand for what the Hub did not give.
-    fn leaves_cache(&self) -> bool {
-        let kinds = [ErrorKind::Unavailable, ErrorKind::AccessDenied, ErrorKind::NotFound];
-        !self.is_gone && kinds.contains(&self.error.kind())
-    }
-}
-
-impl Plan {
-    /// Downloads what is missing, and then gives all files their names.
-    fn carry_out(self, progress: &dyn FetchProgress) -> Result<Fetched> {
-        let layout = self.repo.layout();
-        let folder = layout.snapshot(&self.commit);
-        let mut missing: Vec<&HubFile> =
-            self.files.iter().filter(|file| !is_there(&layout, file)).collect();
-        missing.retain(|file| !has_copy(&folder, file));
-        // The longest first, so that it is not the last to end.
-        let size = |file: &HubFile| std::cmp::Reverse(file.size);
-        missing.sort_by(|a, b| (size(a), a.digest.text()).cmp(&(size(b), b.digest.text())));
-        missing.dedup_by(|a, b| a.digest == b.digest);
-        self.download(&layout, &missing, progress)?;
-        for file in self.files.iter().filter(|file| !has_copy(&folder, file)) {
-            layout.link(&self.commit, &file.path, (file.digest.text(), file.size))?;
-        }
-        layout.note_revision(&self.repo.revision, &self.commit)?;
-        let files = self.files.into_iter().map(|file| file.path).collect();
-        Ok(Fetched { folder, commit: self.commit, files })
-    }
-
-    fn download(
-        &self,
-        layout: &Layout,
-        missing: &[&HubFile],
-        progress: &dyn FetchProgress,
-    ) -> Result<()> {
-        if missing.is_empty() {
-            return Ok(());
-        }
-        progress.plan(missing.len(), missing.iter().map(|file| file.size).sum());
-        let stop = AtomicBool::new(false);
-        let failed: Mutex<Option<Error>> = Mutex::new(None);
-        let downloads = self.repo.downloads(layout, progress, &stop);
-        let executor: &dyn Executor = &*self.repo.hub.settings.executor;
-        executor.run(missing.len(), &|i| {
-            let Some(file) = missing.get(i) else { return };
-            let url = self.repo.file_url(&self.commit, &file.path);
-            if let Err(e) = url.and_then(|url| downloads.fetch(file, &url)) {
-                // The others end because of this one, and with errors of their own.
-                let is_first = !stop.swap(true, Ordering::Relaxed);
-                if is_first {
-                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
-                }
-            }
-        });
-        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
-    }
-}
-
-/// Returns whether a snapshot has a file itself, as where there are no links.
-fn has_copy(folder: &Path, file: &HubFile) -> bool {
-    let meta = std::fs::symlink_metadata(folder.join(&file.path));
-    meta.is_ok_and(|meta| meta.is_file() && meta.len() == file.size)
-}
-
 fn read_small(path: &Path) -> Result<Vec<u8>> {
     let place = || path.display().to_string();
     let failed = |e| Error::io("cannot read", e).in_file(place());
@@ -553,9 +472,4 @@ fn read_small(path: &Path) -> Result<Vec<u8>> {
         return Err(Error::new(ErrorKind::LimitExceeded, e).in_file(place()));
     }
     std::fs::read(path).map_err(failed)
-}
-
-/// Percent-encodes a revision, whose `/` do not separate folders.
-fn one_segment(text: &str) -> String {
-    encoded_segment(text).replace('/', "%2F")
 }

@@ -481,6 +481,46 @@ fn progress_tells_of_every_byte() {
 }
 
 #[test]
+fn a_file_or_folder_of_a_repository() {
+    let repo = Repo::model("org/many")
+        .with_file("README.md", "#")
+        .with_file("small/config.json", "{}")
+        .with_large_file("small/model.safetensors", noise(1, 1000))
+        .with_large_file("large/model.safetensors", noise(2, 1000));
+    let (server, dir) = start(Site::new().with_repo(repo));
+    let hub = hub(&server, dir.path());
+    let fetch = |text: &str| {
+        let crate::Location::Hub(name) = crate::Location::parse(text, RepoKind::Model)? else {
+            panic!("{text}")
+        };
+        hub.named(&name).fetch(&Selection::Model, &Unobserved)
+    };
+    let small = fetch("hf://org/many/small").unwrap();
+    assert_eq!(small.files(), ["small/config.json", "small/model.safetensors"]);
+    assert_eq!(small.path(), small.folder().join("small"));
+    let one = fetch("hf://org/many/large/model.safetensors").unwrap();
+    assert_eq!(fs::read(one.path()).unwrap(), noise(2, 1000));
+    let e = fetch("hf://org/many/none").unwrap_err();
+    assert!(e.to_string().contains("no file or folder none"), "{e}");
+    assert_eq!(fetch("hf://org/many@main/small").unwrap(), small);
+}
+
+#[test]
+fn too_many_requests() {
+    let (server, dir) = start(Site::new().with_repo(model()));
+    let hub = hub(&server, dir.path());
+    server.set_faults(Faults::script([Some(Fault::TooMany(0)); 3]));
+    check(&fetch_model(&hub).unwrap());
+    // Who asks for an hour is not waited for.
+    server.set_faults(Faults::script([Some(Fault::TooMany(3600))]));
+    let other = hub.repo(RepoKind::Model, "org/other");
+    let e = other.fetch(&Selection::Model, &Unobserved).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unavailable);
+    assert!(e.to_string().contains("too many requests"), "{e}");
+    assert!(e.to_string().contains(&server.endpoint()), "{e}");
+}
+
+#[test]
 fn ranges_and_other_names() {
     let repo = model().with_former_name("name").on_branch("refs/pr/1").with_file("a b.txt", "pr");
     let (server, dir) = start(Site::new().with_repo(repo).with_token("hf_good"));
