@@ -8,7 +8,7 @@ round. The emulator listens on the loopback device alone and ends with this scri
 of the answers. Needs moto[server] and boto3. `./check objects` calls it.
 """
 import concurrent.futures, contextlib, hashlib, http.client, http.server, json, os, random, socket, subprocess, sys
-import threading, time, urllib.request
+import tempfile, threading, time, urllib.request
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
@@ -33,13 +33,14 @@ class Server:
         keys = {"AWS_ACCESS_KEY_ID": "key-of-tests", "AWS_SECRET_ACCESS_KEY": "s3cret-of-tests"}
         self.env = kept | keys | {"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": self.url}
 
-    def start(self, *args, **env):
+    def start(self, *args, without="", **env):
         pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
-        return subprocess.Popen([OBJECTS, *args], env=self.env | env, **pipes)
+        env = {k: v for k, v in (self.env | env).items() if k != without}
+        return subprocess.Popen([OBJECTS, *args], env=env, **pipes)
 
-    def run(self, *args, input=b"", **env):
+    def run(self, *args, input=b"", without="", **env):
         """Exit status, output, and what was printed of an error; secrets are in neither."""
-        process = self.start(*args, **env)
+        process = self.start(*args, without=without, **env)
         try:
             out, err = process.communicate(input, timeout=LONGEST)
         except subprocess.TimeoutExpired:
@@ -145,6 +146,32 @@ def put_and_get(server):
         many = length >= PART
         assert etag.strip('"').endswith(f"-{length // PART + (length % PART > 0)}") == many, f"{length} bytes: {etag}"
     assert not uploads()
+
+
+def memory(server):
+    """What is written and read passes through, and is never in memory whole."""
+    content, url = data(200_000_000, 0), f"s3://{BOX}/large"
+    put = server.start("put", url)
+    put.stdin.write(content)
+    put.stdin.flush()
+    written = most_memory(put)
+    _, err = put.communicate(timeout=LONGEST)
+    assert put.returncode == 0, err
+    get = server.start("get", url)
+    start = get.stdout.read(len(content) - (2 << 20))  # it waits for the rest to be taken
+    read = most_memory(get)
+    rest = get.stdout.read()
+    assert get.wait(LONGEST) == 0 and start + rest == content, get.stderr.read()
+    S3.delete_object(Bucket=BOX, Key="large")
+    assert written < 80 and read < 130, (written, read)
+    return f"{written} MiB to write 200 MB, {read} MiB to read them"
+
+
+def most_memory(process):
+    """The most that a process had in memory so far, in MiB; 0 where that is not to be had."""
+    with contextlib.suppress(OSError), open(f"/proc/{process.pid}/status") as file:
+        return next(int(line.split()[1]) >> 10 for line in file if line.startswith("VmHWM"))
+    return 0
 
 
 def ranges(server):
@@ -294,6 +321,14 @@ def credentials(server):
     variables = lambda key: dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), (key["AccessKeyId"], key["SecretAccessKey"])))
     url = f"s3://{BOX}/guarded"
     assert server.good("get", url, **variables(key)) == b"guarded"
+    # From the files of Amazon's tools, where the environment has none.
+    with tempfile.TemporaryDirectory() as home:
+        os.mkdir(f"{home}/.aws")
+        with open(f"{home}/.aws/credentials", "w") as file:
+            file.write("[mine]\n" + "".join(f"{k.lower()} = {v}\n" for k, v in variables(key).items()))
+        named = {"AWS_PROFILE": "mine", "HOME": home}
+        assert server.good("get", url, without="AWS_ACCESS_KEY_ID", **named) == b"guarded"
+        server.bad("NotFound", "get", url, without="AWS_ACCESS_KEY_ID", **named | {"AWS_PROFILE": "other"})
     server.good("put", url, "overwrite", input=data(2 * PART, 11), **variables(key))
     for wrong in variables(other), variables(key | {"SecretAccessKey": "wr0ng"}), variables(key | {"AccessKeyId": "AKIANOBODY"}):
         for command in ("get", url), ("list", f"s3://{BOX}"), ("put", f"s3://{BOX}/refused", "overwrite"):
@@ -337,7 +372,7 @@ def main():
             aws_secret_access_key="s3cret-of-tests", config=Config(proxies={}))
         S3 = boto3.client("s3", **CLIENT)
         S3.create_bucket(Bucket=BOX)
-        for check in put_and_get, ranges, conditions, race, lost_answers, replaced, killed, folders, refusals, faults, credentials:
+        for check in put_and_get, memory, ranges, conditions, race, lost_answers, replaced, killed, folders, refusals, faults, credentials:
             started = time.time()
             said = check(server)
             print(f"{check.__name__.replace('_', ' ')}: good, {time.time() - started:.1f} s{said and ': ' + said or ''}", flush=True)

@@ -58,7 +58,8 @@ impl ObjectInfo {
 /// Credentials and endpoint are taken from the environment:
 ///
 /// * `s3://`: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`,
-///   `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`; `AWS_SKIP_SIGNATURE=true` for public buckets;
+///   `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, and else the profile `AWS_PROFILE` of `~/.aws`;
+///   `AWS_SKIP_SIGNATURE=true` for public buckets;
 /// * `gs://`: `GOOGLE_APPLICATION_CREDENTIALS` or `GOOGLE_SERVICE_ACCOUNT`;
 /// * `az://`: `AZURE_STORAGE_ACCOUNT_NAME`, and `AZURE_STORAGE_ACCOUNT_KEY` or
 ///   `AZURE_STORAGE_SAS_TOKEN`.
@@ -210,6 +211,29 @@ impl Bucket {
             objects.sort_by(|a, b| a.key.cmp(&b.key));
             Ok(objects)
         })
+    }
+
+    /// Looks for an object and reads its first bytes, up to `most`.
+    ///
+    /// # Errors
+    /// As [`head`](Self::head).
+    pub(super) fn head_and_start(&self, key: &str, most: u64) -> Result<(ObjectInfo, Vec<u8>)> {
+        let path = self.path(key)?;
+        let store = self.stores.plain.clone();
+        let found = self.run(key, async move {
+            let range = Some(GetRange::Bounded(0..most));
+            let options = GetOptions { range, ..GetOptions::default() };
+            let found = store.get_opts(&path, options).await.map_err(|e| explain(&e))?;
+            let info = ObjectInfo::new(found.meta.clone())?;
+            Ok((info, found.bytes().await.map_err(|e| explain(&e))?.into()))
+        });
+        match found {
+            // Of an empty object, no store serves a range.
+            Err(e) if matches!(e.kind(), ErrorKind::Truncated | ErrorKind::Io) => {
+                Ok((self.head(key)?, Vec::new()))
+            }
+            found => found,
+        }
     }
 
     /// Returns the store, once as it is and once for uploads that replace nothing.

@@ -2,9 +2,10 @@
 
 use super::error;
 use super::kind::StoreKind;
+use super::profile::Profile;
 use super::transport::Connector;
 use crate::Url;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
@@ -48,7 +49,7 @@ impl Stores {
     /// `AccessDenied` when credentials are missing in part; `InvalidArgument` when the environment
     /// says what makes no sense; what reading the certificates reports.
     pub(super) fn from_environment(kind: StoreKind, bucket: &str) -> Result<Stores> {
-        check_environment(|name| std::env::var(name).ok())?;
+        check_environment(variable)?;
         let connector = Connector::new()?;
         let plain = store(kind, bucket, connector.clone())?;
         let create_only = store(kind, bucket, connector.create_only(kind))?;
@@ -58,7 +59,7 @@ impl Stores {
 
 fn store(kind: StoreKind, bucket: &str, connector: Connector) -> Result<Arc<dyn ObjectStore>> {
     let built = match kind {
-        StoreKind::S3 => AmazonS3Builder::from_env()
+        StoreKind::S3 => s3()?
             .with_bucket_name(bucket)
             .with_retry(retry())
             .with_http_connector(connector)
@@ -82,8 +83,57 @@ fn store(kind: StoreKind, bucket: &str, connector: Connector) -> Result<Arc<dyn 
     built.map_err(|e| unusable(kind, &e))
 }
 
-fn is_true(variable: &str) -> bool {
-    std::env::var(variable).is_ok_and(|value| value.eq_ignore_ascii_case("true"))
+/// Returns what the environment says of S3, and the files of Amazon's tools where it says nothing.
+fn s3() -> Result<AmazonS3Builder> {
+    use AmazonS3ConfigKey as Key;
+    let mut builder = AmazonS3Builder::from_env();
+    let has = |builder: &AmazonS3Builder, keys: &[Key]| {
+        keys.iter().any(|key| builder.get_config_value(key).is_some())
+    };
+    let own = [
+        Key::AccessKeyId,
+        Key::WebIdentityTokenFile,
+        Key::ContainerCredentialsRelativeUri,
+        Key::ContainerCredentialsFullUri,
+    ];
+    let unsigned = builder.get_config_value(&Key::SkipSignature).is_some_and(|v| v == "true");
+    let needs_keys = !unsigned && !has(&builder, &own);
+    let profile = match Profile::read(variable) {
+        Err(e) if needs_keys => return Err(e),
+        profile => profile.unwrap_or_default(),
+    };
+    let texts = [&profile.key_id, &profile.secret, &profile.token, &profile.region];
+    let good = texts.into_iter().flatten().all(|text| fits_header(text))
+        && profile.endpoint.as_ref().is_none_or(|url| Url::parse(url).is_ok());
+    if !good {
+        let e = "the profile of AWS has a strange character, or an endpoint_url that is no URL";
+        return Err(Error::invalid_argument(e));
+    }
+    if needs_keys && let (Some(id), Some(secret)) = (&profile.key_id, &profile.secret) {
+        builder = builder.with_access_key_id(id).with_secret_access_key(secret);
+        if let Some(token) = &profile.token {
+            builder = builder.with_token(token);
+        }
+    }
+    if !has(&builder, &[Key::Region, Key::DefaultRegion])
+        && let Some(region) = &profile.region
+    {
+        builder = builder.with_region(region);
+    }
+    if !has(&builder, &[Key::Endpoint, Key::S3Endpoint])
+        && let Some(endpoint) = &profile.endpoint
+    {
+        builder = builder.with_endpoint(endpoint);
+    }
+    Ok(builder)
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn is_true(name: &str) -> bool {
+    variable(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 /// Refuses values that no request can have in it, where the library would panic.
@@ -93,7 +143,7 @@ fn is_true(variable: &str) -> bool {
 fn check_environment(value: impl Fn(&str) -> Option<String>) -> Result<()> {
     for name in IN_HEADERS {
         // Often a line break at the end, of a file that was read into the variable.
-        if value(name).is_some_and(|v| !v.bytes().all(|b| b == b' ' || b.is_ascii_graphic())) {
+        if value(name).is_some_and(|v| !fits_header(&v)) {
             let e = format!("the variable {name} has a line break or another strange character");
             return Err(Error::invalid_argument(e));
         }
@@ -105,6 +155,11 @@ fn check_environment(value: impl Fn(&str) -> Option<String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns whether a header can have this text in it.
+fn fits_header(text: &str) -> bool {
+    text.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
 }
 
 /// Returns how often requests are repeated: for about 12 s, and none begins after a minute.

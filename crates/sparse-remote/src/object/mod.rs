@@ -13,6 +13,7 @@ mod connect;
 mod driver;
 mod error;
 mod kind;
+mod profile;
 mod source;
 mod transport;
 mod writer;

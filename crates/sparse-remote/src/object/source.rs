@@ -7,6 +7,9 @@ use crate::ranges::{Fetch, Ranges};
 use sparse_core::{ByteSource, ErrorKind, Result};
 use std::fmt;
 
+/// Bytes of the request that opens an object: heads of files are small.
+const START: u64 = 16 << 10;
+
 /// Object of a store, read by ranges.
 ///
 /// Reads that follow one another fetch ahead, and up to 64 MiB are kept. The object is pinned by
@@ -32,8 +35,10 @@ impl Bucket {
     /// # Errors
     /// As [`head`](Self::head).
     pub fn source(&self, key: &str) -> Result<ObjectSource> {
-        let ranges = ObjectRanges { object: self.head(key)?, bucket: self.clone() };
-        Ok(ObjectSource { ranges: Ranges::new(ranges) })
+        let (object, start) = self.head_and_start(key, START)?;
+        let ranges = Ranges::new(ObjectRanges { object, bucket: self.clone() });
+        ranges.keep(0, start);
+        Ok(ObjectSource { ranges })
     }
 }
 
