@@ -78,8 +78,8 @@ impl Profile {
             && let Some(way) = INDIRECT.into_iter().find(|way| get(way).is_some())
         {
             let e = format!(
-                "the profile {name:?} has no keys, but {way}: run \
-                 `aws configure export-credentials --profile {name} --format env`, and what it prints"
+                "the profile {name:?} has no keys, but {way}: set the variables that \
+                 `aws configure export-credentials --profile {name} --format env` prints"
             );
             return Err(Error::new(ErrorKind::AccessDenied, e));
         }
