@@ -15,6 +15,7 @@ mod policy;
 mod progress;
 mod session;
 mod signals;
+mod sources;
 
 use args::Cli;
 use clap::Parser;

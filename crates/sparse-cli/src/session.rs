@@ -2,15 +2,20 @@
 
 use crate::args::Common;
 use crate::failure::{ErrorJson, Failure};
-use crate::human::{plain, plain_json};
+use crate::human::plain_json;
 use crate::progress::{Progress, eprint};
 use crate::signals::{Signals, tell};
 use serde::Serialize;
 use sparse::{
     CancelToken, Compressor, Delta, Error, ErrorKind, Limits, Model, Overwrite, Restorer, Verifier,
 };
+#[cfg(feature = "dataset")]
+use sparse_output::ScratchDir;
 use std::io::{self, Write};
 use std::path::Path;
+#[cfg(any(feature = "dataset", feature = "http"))]
+use std::sync::OnceLock;
+use std::time::Instant;
 
 /// The version of the JSON schema; it grows by fields without a new number.
 const SCHEMA: u32 = 1;
@@ -18,10 +23,15 @@ const SCHEMA: u32 = 1;
 /// One run of the program.
 pub(crate) struct Session {
     name: &'static str,
+    start: Instant,
     common: Common,
     signals: Signals,
     pool: rayon::ThreadPool,
     pub(crate) progress: Progress,
+    #[cfg(feature = "http")]
+    client: OnceLock<sparse_remote::Client>,
+    #[cfg(feature = "dataset")]
+    scratch: OnceLock<ScratchDir>,
 }
 
 #[derive(Serialize)]
@@ -45,7 +55,18 @@ impl Session {
             Error::new(ErrorKind::Io, format!("cannot start {threads} threads")).with_source(e)
         })?;
         let progress = Progress::new(!common.quiet && !common.json, common.verbose && !common.json);
-        Ok(Session { name, common, signals, pool, progress })
+        Ok(Session {
+            name,
+            start: Instant::now(),
+            common,
+            signals,
+            pool,
+            progress,
+            #[cfg(feature = "http")]
+            client: OnceLock::new(),
+            #[cfg(feature = "dataset")]
+            scratch: OnceLock::new(),
+        })
     }
 
     /// Runs `command` on this session's threads.
@@ -100,13 +121,42 @@ impl Session {
         job.cancel(self.cancel_token()).observer(&self.progress)
     }
 
-    /// Opens a model. `role` names it in the output of `-v`: base or fine-tuned.
-    pub(crate) fn open(&self, role: &str, path: &Path) -> Result<Model, Failure> {
-        let model = Model::open(path)?;
-        if self.common.verbose && !self.common.json {
-            eprint(&format!("{role}: {}\n", plain(&model.root().to_string_lossy())));
+    /// Returns when the session began.
+    pub(crate) fn start(&self) -> Instant {
+        self.start
+    }
+
+    /// Returns whether inputs are to be explained on standard error.
+    pub(crate) fn explains_inputs(&self) -> bool {
+        self.common.verbose && !self.common.json
+    }
+
+    /// Returns the client for web servers, made when it is first wanted.
+    ///
+    /// # Errors
+    /// What reading certificates reports that the environment names.
+    #[cfg(feature = "http")]
+    pub(crate) fn client(&self) -> Result<&sparse_remote::Client, Failure> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
         }
-        Ok(model)
+        let mut options = sparse_remote::ClientOptions::default();
+        options.cancel = self.cancel_token();
+        let client = sparse_remote::Client::new(options)?;
+        Ok(self.client.get_or_init(|| client))
+    }
+
+    /// Returns a private folder that goes with the session, made when it is first wanted.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be made.
+    #[cfg(feature = "dataset")]
+    pub(crate) fn scratch(&self) -> Result<&Path, Failure> {
+        if let Some(folder) = self.scratch.get() {
+            return Ok(folder.path());
+        }
+        let folder = ScratchDir::create(std::env::temp_dir(), "sparse-download")?;
+        Ok(self.scratch.get_or_init(|| folder).path())
     }
 
     /// Returns true with `-v`.

@@ -202,7 +202,7 @@ impl Model {
     /// ```
     pub fn from_source(name: impl Into<String>, source: Box<dyn ByteSource>) -> Result<Model> {
         let name = name.into();
-        let header = Header::read(&source).map_err(|e| e.in_file(&*name))?;
+        let header = Header::read(&source)?;
         let mut builder = Builder::default();
         builder.add(name.clone(), FileBytes::Elsewhere(source), Some(header));
         let root = PathBuf::from(&name);
@@ -246,6 +246,16 @@ impl Model {
     #[must_use]
     pub fn named(self, name: impl Into<String>) -> Model {
         Model { name: Some(name.into()), ..self }
+    }
+
+    /// Returns the model with `place` as what errors call it: a URL, for instance.
+    ///
+    /// For a model that is not on disk; of one that is, errors name the path.
+    #[must_use]
+    pub fn called(self, place: impl Into<String>) -> Model {
+        let on_disk = self.parts.sources.iter().any(|source| source.path().is_some());
+        let root = if on_disk { self.root } else { PathBuf::from(place.into()) };
+        Model { root, ..self }
     }
 
     /// Returns the path of the file or folder.

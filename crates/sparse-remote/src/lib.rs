@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod copy;
 #[cfg(any(feature = "hub", feature = "testing"))]
 mod git_hash;
 #[cfg(feature = "http")]
@@ -27,6 +28,7 @@ mod ranges;
 pub mod testing;
 mod url;
 
+pub use copy::copy;
 #[cfg(feature = "http")]
 pub use http::{Answer, Call, Client, ClientOptions, HttpSource, Method, Retry, Token};
 #[cfg(feature = "hub")]

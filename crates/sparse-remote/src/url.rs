@@ -61,8 +61,7 @@ impl Url {
             Some((user, host)) => (Some(user.to_owned()), host),
             None => (None, authority),
         };
-        let good = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
-        if host.is_empty() || host.starts_with(':') || !host.bytes().all(good) {
+        if !is_host(host) {
             return wrong("the host is missing or has strange characters");
         }
         let (path, query) = match rest.split_once('?') {
@@ -201,6 +200,23 @@ impl std::str::FromStr for Url {
     }
 }
 
+/// Returns whether a text is a host, maybe with a port.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let name = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    let is_name = match name {
+        Some(v6) => {
+            !v6.is_empty() && v6.bytes().all(|b| b.is_ascii_hexdigit() || b":.".contains(&b))
+        }
+        None => !host.is_empty() && host.bytes().all(good),
+    };
+    is_name && port.is_none_or(|port| port.parse::<u16>().is_ok())
+}
+
 /// Percent-encodes what may stand nowhere in a URL.
 fn encoded(text: &str) -> String {
     let keep = |b: u8| b.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&b);
@@ -278,8 +294,16 @@ mod tests {
 
     #[test]
     fn what_is_no_url_is_refused() {
-        for bad in ["", "a/b", "https://", "https:///a", "file:///a", "http://:80/", "https://a b/"]
-        {
+        for bad in [
+            "",
+            "a/b",
+            "https://",
+            "https:///a",
+            "file:///a",
+            "http://:80/",
+            "http://a:b/",
+            "https://a b/",
+        ] {
             assert!(Url::parse(bad).is_err(), "{bad}");
         }
     }

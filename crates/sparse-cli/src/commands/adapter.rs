@@ -1,19 +1,17 @@
 //! `sparse export-adapter` and `sparse compress-adapter`.
 
-use super::shared::{lossy, open_delta};
 use crate::args::{CompressAdapter, ExportAdapter};
 use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};
 use crate::policy::size;
 use crate::session::{Session, overwrite};
+use crate::sources::{Tuned, shown};
 use serde::Serialize;
 use sparse::{
     Adapter, AdapterExporter, AdapterRank, CompressReport, Compressor, DeltaModel, Dtype,
     ExportReport, Profile, TensorSource,
 };
 use std::fmt::Write;
-use std::io::Read;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,14 +22,6 @@ struct Exported<'a> {
     output: String,
     #[serde(flatten)]
     report: &'a ExportReport,
-}
-
-/// Returns whether a file begins as a delta does.
-fn is_delta(path: &Path) -> bool {
-    let mut start = [0; 5];
-    path.is_file()
-        && std::fs::File::open(path).is_ok_and(|mut f| f.read_exact(&mut start).is_ok())
-        && start == *b"\xd3SPRS"
 }
 
 pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Failure> {
@@ -55,22 +45,22 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
     };
     let start = Instant::now();
     let base = Arc::new(session.open("base", base_path)?);
-    let target: Box<dyn TensorSource> = if is_delta(target_path) {
-        let delta = Arc::new(open_delta(session, target_path)?);
-        let model = DeltaModel::new(Some(base.clone()), delta)?;
-        Box::new(model.with_limits(session.limits()).with_cancel(session.cancel_token()))
-    } else {
-        Box::new(session.open("fine-tuned", target_path)?)
+    let target: Box<dyn TensorSource> = match session.open_tuned(target_path)? {
+        Tuned::Model(model) => model,
+        Tuned::Delta(delta) => {
+            let model = DeltaModel::new(Some(base.clone()), Arc::from(delta))?;
+            Box::new(model.with_limits(session.limits()).with_cancel(session.cancel_token()))
+        }
     };
     let job = AdapterExporter::new(&*base, &*target).rank(rank).profile(profile).dtype(dtype);
     let job = job.fan_in_fan_out(args.fan_in_fan_out).effort(args.effort);
-    let job = job.base_name(args.base_name.clone().unwrap_or_else(|| lossy(base_path)));
+    let job = job.base_name(args.base_name.clone().unwrap_or_else(|| shown(base_path)));
     let job = job.cancel(session.cancel_token()).observer(&session.progress);
     let report = job.overwrite(overwrite(&args.output, args.force)?).write(&args.output)?;
     let body = Exported {
-        base: lossy(base_path),
-        finetuned: lossy(target_path),
-        output: lossy(&args.output),
+        base: shown(base_path),
+        finetuned: shown(target_path),
+        output: shown(&args.output),
         report: &report,
     };
     session.report(&body, || {
@@ -134,9 +124,9 @@ pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), 
     let job = job.cancel(session.cancel_token()).observer(&session.progress);
     let report = job.overwrite(overwrite(&args.output, args.force)?).write(&args.output)?;
     let body = Packed {
-        base: lossy(base_path),
-        adapter: lossy(adapter_path),
-        output: lossy(&args.output),
+        base: shown(base_path),
+        adapter: shown(adapter_path),
+        output: shown(&args.output),
         modules: adapter.modules().len(),
         ratio: human::ratio(report.target_bytes, report.delta_bytes),
         report: &report,

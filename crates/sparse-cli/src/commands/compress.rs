@@ -1,13 +1,13 @@
 //! `sparse compress`.
 
 use super::quality::sentence;
-use super::shared::lossy;
 use crate::args::{Compress, split_inputs};
 use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};
 use crate::session::{Session, overwrite};
+use crate::sources::shown;
 use serde::Serialize;
-use sparse::{Adapter, ChoiceReport, CompressReport, ErrorKind};
+use sparse::{ChoiceReport, CompressReport, ErrorKind};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,7 +36,7 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
     let start = Instant::now();
     let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
     let target = session.open("fine-tuned", &target_path)?;
-    let adapter = args.adapter.as_deref().map(Adapter::open).transpose()?;
+    let adapter = args.adapter.as_deref().map(|p| session.open_adapter(p)).transpose()?;
     let job = session.compressor(&target).base(base.as_ref()).adapter(adapter.map(Arc::new));
     let job = job.effort(args.effort).policy(policy);
     let job = job.content_hash(args.sha256).proof(!args.no_verify);
@@ -44,16 +44,16 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
         .overwrite(overwrite(&args.output, args.force)?)
         .write(&args.output)
         // The delta is written through a stream, which does not know where it leads.
-        .map_err(|e| if e.kind() == ErrorKind::Io { e.in_file(lossy(&args.output)) } else { e })?;
+        .map_err(|e| if e.kind() == ErrorKind::Io { e.in_file(shown(&args.output)) } else { e })?;
     let time = start.elapsed();
     if !explain {
         report.choices.clear();
     }
     let body = Body {
-        base: base_path.as_deref().map(lossy),
-        finetuned: lossy(&target_path),
-        adapter: args.adapter.as_deref().map(lossy),
-        output: lossy(&args.output),
+        base: base_path.as_deref().map(shown),
+        finetuned: shown(&target_path),
+        adapter: args.adapter.as_deref().map(shown),
+        output: shown(&args.output),
         effort: args.effort.to_string(),
         threads: session.threads(),
         report: &report,

@@ -2,15 +2,15 @@
 //! a delta.
 
 use super::recorded::recorded_base;
-use super::shared::lossy;
 use crate::args::{DatasetCompress, DatasetEstimate, DatasetReconstruct};
 use crate::failure::Failure;
 use crate::human;
 use crate::session::{Session, overwrite};
+use crate::sources::shown;
 use serde::Serialize;
 use sparse_dataset::{
-    CompressReport, Compressor, ContentHash, Dataset, DatasetDelta, Estimate, RestoreReport,
-    Restorer, RowCounts, Verifier,
+    CompressReport, Compressor, ContentHash, DatasetDelta, Estimate, RestoreReport, Restorer,
+    RowCounts, Verifier,
 };
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,10 @@ struct CompressBody<'a> {
 
 pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), Failure> {
     let start = Instant::now();
-    let (base, derivative) = (Dataset::open(&args.base)?, Dataset::open(&args.derivative)?);
+    let (base, derivative) = (
+        session.open_dataset("base", &args.base)?,
+        session.open_dataset("derivative", &args.derivative)?,
+    );
     let job = Compressor::new(&derivative).base(&base).effort(args.effort);
     let job = job.exact(args.exact).content_hash(args.sha256).proof(!args.no_verify).key(args.key);
     let job = job.memory(args.memory.bytes()).temporary(args.memory.folder());
@@ -53,9 +56,9 @@ pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), F
     let report = job.write(&args.output)?;
     let time = start.elapsed();
     let body = CompressBody {
-        base: lossy(&args.base),
-        derivative: lossy(&args.derivative),
-        output: lossy(&args.output),
+        base: shown(&args.base),
+        derivative: shown(&args.derivative),
+        output: shown(&args.output),
         effort: args.effort.to_string(),
         exactness: exactness(args.exact),
         threads: session.threads(),
@@ -113,9 +116,9 @@ fn base_path(
 
 pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result<(), Failure> {
     let start = Instant::now();
-    let delta = DatasetDelta::open_with(&args.delta, &session.limits())?;
+    let delta = session.open_dataset_delta(&args.delta)?;
     let base_path = base_path(args.base, &delta, &args.delta, "`--base <BASE>`")?;
-    let base = Dataset::open(&base_path)?;
+    let base = session.open_dataset("base", &base_path)?;
     sparse_dataset::refuse_inside(&args.output, &[base_path.as_path(), &args.delta])?;
     let job = Restorer::new(&delta).base(&base).expect_content(args.expect_sha256);
     let job = job.memory(args.memory.bytes()).temporary(args.memory.folder());
@@ -124,9 +127,9 @@ pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result
     let done = job.format(args.format.map(Into::into)).write(&args.output)?;
     let time = start.elapsed();
     let body = RestoreBody {
-        base: lossy(&base_path),
-        delta: lossy(&args.delta),
-        output: Some(lossy(&args.output)),
+        base: shown(&base_path),
+        delta: shown(&args.delta),
+        output: Some(shown(&args.output)),
         threads: session.threads(),
         done: &done,
         seconds: time.as_secs_f64(),
@@ -150,19 +153,18 @@ pub(crate) fn verify(
     session: &Session,
     base: Option<PathBuf>,
     path: &Path,
-    expected: Option<ContentHash>,
+    (delta, expected): (DatasetDelta, Option<ContentHash>),
 ) -> Result<(), Failure> {
-    let start = Instant::now();
-    let delta = DatasetDelta::open_with(path, &session.limits())?;
+    let start = session.start();
     let base_path = base_path(base, &delta, path, "`sparse verify <BASE> <DELTA>`")?;
-    let base = Dataset::open(&base_path)?;
+    let base = session.open_dataset("base", &base_path)?;
     let job = Verifier::new(&delta).base(&base).expect_content(expected);
     let job = job.limits(session.limits()).cancel(session.cancel_token());
     let done = job.observer(&session.progress).verify()?;
     let time = start.elapsed();
     let body = RestoreBody {
-        base: lossy(&base_path),
-        delta: lossy(path),
+        base: shown(&base_path),
+        delta: shown(path),
         output: None,
         threads: session.threads(),
         done: &done,
@@ -194,15 +196,18 @@ struct EstimateBody<'a> {
 
 pub(crate) fn estimate(session: &Session, args: DatasetEstimate) -> Result<(), Failure> {
     let start = Instant::now();
-    let (base, derivative) = (Dataset::open(&args.base)?, Dataset::open(&args.derivative)?);
+    let (base, derivative) = (
+        session.open_dataset("base", &args.base)?,
+        session.open_dataset("derivative", &args.derivative)?,
+    );
     let job = Compressor::new(&derivative).base(&base).effort(args.effort);
     let job = job.memory(args.memory.bytes()).temporary(args.memory.folder());
     let job = job.limits(session.limits()).cancel(session.cancel_token());
     let e = job.observer(&session.progress).estimate(args.share)?;
     let time = start.elapsed();
     let body = EstimateBody {
-        base: lossy(&args.base),
-        derivative: lossy(&args.derivative),
+        base: shown(&args.base),
+        derivative: shown(&args.derivative),
         effort: args.effort.to_string(),
         threads: session.threads(),
         found: &e,

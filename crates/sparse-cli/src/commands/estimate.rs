@@ -1,12 +1,12 @@
 //! `sparse estimate`.
 
-use super::shared::lossy;
 use crate::args::{self, split_inputs};
 use crate::failure::Failure;
 use crate::human;
 use crate::session::Session;
+use crate::sources::shown;
 use serde::Serialize;
-use sparse::{Adapter, Estimate, TensorEstimate};
+use sparse::{Estimate, TensorEstimate};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,13 +29,13 @@ pub(crate) fn estimate(session: &Session, args: args::Estimate) -> Result<(), Fa
     let start = Instant::now();
     let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
     let target = session.open("fine-tuned", &target_path)?;
-    let adapter = args.adapter.as_deref().map(Adapter::open).transpose()?;
+    let adapter = args.adapter.as_deref().map(|p| session.open_adapter(p)).transpose()?;
     let job = session.compressor(&target).base(base.as_ref()).adapter(adapter.map(Arc::new));
     let found = job.effort(args.effort).estimate(args.share)?;
     let time = start.elapsed();
     let body = Body {
-        base: base_path.as_deref().map(lossy),
-        finetuned: lossy(&target_path),
+        base: base_path.as_deref().map(shown),
+        finetuned: shown(&target_path),
         effort: args.effort.to_string(),
         threads: session.threads(),
         found: &found,

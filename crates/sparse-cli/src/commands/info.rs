@@ -1,10 +1,10 @@
 //! `sparse info`.
 
-use super::shared::{lossy, open_delta};
 use crate::args;
 use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};
 use crate::session::Session;
+use crate::sources::shown;
 use serde::Serialize;
 use sparse::{EntrySummary, Summary};
 use std::fmt::Write;
@@ -19,17 +19,17 @@ struct Body<'a> {
 }
 
 pub(crate) fn info(session: &Session, args: &args::Info) -> Result<(), Failure> {
-    let all = sparse::inspect(&open_delta(session, &args.delta)?);
-    let mut shown = all.clone();
+    let all = sparse::inspect(&session.open_delta(&args.delta)?);
+    let mut part = all.clone();
     let wanted = |e: &EntrySummary| {
         args.tensors.as_deref().is_none_or(|pattern| human::matches(pattern, &e.name))
     };
-    shown.tensors.retain(wanted);
+    part.tensors.retain(wanted);
     let body = Body {
-        delta: lossy(&args.delta),
+        delta: shown(&args.delta),
         is_adapter: all.adapter.is_some(),
         ratio: human::ratio(all.target_bytes, all.delta_bytes),
-        summary: &shown,
+        summary: &part,
     };
     session.answer(&body, || text(&body, &all, args))
 }

@@ -10,7 +10,6 @@ mod quality;
 #[cfg(feature = "dataset")]
 mod recorded;
 mod restore;
-mod shared;
 
 use crate::args::Command;
 use crate::failure::Failure;

@@ -1,10 +1,10 @@
 //! `sparse quality`.
 
-use super::shared::{lossy, open_delta};
 use crate::args;
 use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};
 use crate::session::Session;
+use crate::sources::shown;
 use serde::Serialize;
 use sparse::{Certificate, Error, ErrorKind};
 use std::path::PathBuf;
@@ -66,12 +66,12 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
         }
     };
     let [base_path, finetuned_path, delta_path] = paths;
-    let delta = open_delta(session, &delta_path)?;
+    let delta = session.open_delta(&delta_path)?;
     let base = if args.no_base { None } else { Some(session.open("base", &base_path)?) };
     let finetuned = session.open("fine-tuned", &finetuned_path)?;
     let found = session.verifier(&delta).base(base.as_ref()).quality(&finetuned)?;
     let body = Body {
-        delta: lossy(&delta_path),
+        delta: shown(&delta_path),
         agrees: found.agrees(),
         found: &found,
         notes: other_change(&found),
@@ -111,5 +111,5 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
         return session.answer(&body, text);
     }
     let e = Error::new(ErrorKind::Corrupt, "the measured errors are not those that it certifies");
-    session.answer_and_fail(&body, text, e.in_file(lossy(&delta_path)).into())
+    session.answer_and_fail(&body, text, e.in_file(shown(&delta_path)).into())
 }

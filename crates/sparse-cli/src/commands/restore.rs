@@ -1,10 +1,12 @@
 //! `sparse reconstruct` and `sparse verify`.
 
-use super::shared::{lossy, open_delta};
 use crate::args::{Reconstruct, Verify, split_inputs};
 use crate::failure::Failure;
 use crate::human;
 use crate::session::{Session, overwrite};
+#[cfg(feature = "dataset")]
+use crate::sources::AnyDelta;
+use crate::sources::shown;
 use serde::Serialize;
 use sparse::{Delta, Error, ErrorKind, Model, RestoreReport};
 use std::path::{Path, PathBuf};
@@ -36,11 +38,19 @@ impl Inputs {
     fn open(session: &Session, inputs: Vec<PathBuf>, no_base: bool) -> Result<Inputs, Failure> {
         let (base_path, delta_path) =
             split_inputs(inputs, no_base, false, "the delta").map_err(Failure::Usage)?;
-        let start = Instant::now();
-        // The delta first: it is quick to check, and fails if the two are given in the wrong order.
-        let delta = open_delta(session, &delta_path)?;
+        // The delta first: that is quick, and fails when the two are given in the wrong order.
+        let delta = session.open_delta(&delta_path)?;
+        Inputs::with(session, base_path, delta_path, delta)
+    }
+
+    fn with(
+        session: &Session,
+        base_path: Option<PathBuf>,
+        delta_path: PathBuf,
+        delta: Delta,
+    ) -> Result<Inputs, Failure> {
         let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
-        Ok(Inputs { start, base_path, delta_path, base, delta })
+        Ok(Inputs { start: session.start(), base_path, delta_path, base, delta })
     }
 
     fn report(
@@ -52,9 +62,9 @@ impl Inputs {
     ) -> Result<(), Failure> {
         let time = self.start.elapsed();
         let body = Body {
-            base: self.base_path.as_deref().map(lossy),
-            delta: lossy(&self.delta_path),
-            output: output.map(lossy),
+            base: self.base_path.as_deref().map(shown),
+            delta: shown(&self.delta_path),
+            output: output.map(shown),
             threads: session.threads(),
             done,
             seconds: time.as_secs_f64(),
@@ -113,11 +123,18 @@ fn suggest_any_base(e: Error) -> Error {
 
 pub(crate) fn verify(session: &Session, args: Verify) -> Result<(), Failure> {
     #[cfg(feature = "dataset")]
-    if let Ok((base, delta)) = split_inputs(args.inputs.clone(), args.no_base, false, "the delta")
-        && sparse_dataset::DatasetDelta::is_one(&delta, &session.limits())
-    {
-        return super::dataset::verify(session, base, &delta, args.expect_sha256);
-    }
+    let inputs = {
+        let (base, name) =
+            split_inputs(args.inputs, args.no_base, false, "the delta").map_err(Failure::Usage)?;
+        match session.open_any_delta(&name)? {
+            AnyDelta::Dataset(delta) => {
+                let expected = args.expect_sha256;
+                return super::dataset::verify(session, base, &name, (delta, expected));
+            }
+            AnyDelta::Model(delta) => Inputs::with(session, base, name, delta)?,
+        }
+    };
+    #[cfg(not(feature = "dataset"))]
     let inputs = Inputs::open(session, args.inputs, args.no_base)?;
     let job = session.verifier(&inputs.delta).base(inputs.base.as_ref());
     let done = job.expect_content(args.expect_sha256).verify()?;

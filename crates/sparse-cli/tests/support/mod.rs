@@ -14,7 +14,8 @@ pub fn sparse() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sparse"));
     command.stdin(Stdio::null());
     // Nothing of the machine's own models or settings plays a part.
-    command.env("HF_HUB_CACHE", "/nonexistent").env_remove("RAYON_NUM_THREADS");
+    command.env("HF_HUB_CACHE", "/nonexistent").env("HF_HUB_OFFLINE", "1");
+    command.env_remove("RAYON_NUM_THREADS");
     command
 }
 

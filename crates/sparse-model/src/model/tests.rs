@@ -305,5 +305,11 @@ fn files_that_are_not_on_disk() {
     check_whole(&one);
     assert!(one.is_file() && paths(&one) == ["one.safetensors"]);
     let e = Model::from_source("one", Box::new(vec![1; 100])).unwrap_err();
-    assert_eq!((e.kind(), e.file()), (ErrorKind::InvalidInput, Some("one")));
+    assert_eq!((e.kind(), e.file()), (ErrorKind::InvalidInput, None), "the caller knows where");
+    let called = one.called("https://example.com/one.safetensors?…");
+    assert_eq!(called.file_place(&called.files()[0]), "https://example.com/one.safetensors?…");
+    assert_eq!(
+        (called.name().as_str(), paths(&called)),
+        ("one.safetensors", vec!["one.safetensors"])
+    );
 }

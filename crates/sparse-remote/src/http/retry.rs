@@ -24,9 +24,9 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retry {
-    /// Attempts in all, the first included. 6 by default, which waits up to 10 s in all.
+    /// Attempts in all, the first included. 7 by default, which waits about 7 s in all.
     pub attempts: u32,
-    /// Wait after the first attempt. 250 ms by default.
+    /// Wait after the first attempt. 100 ms by default.
     pub first: Duration,
     /// Longest wait. 30 s by default; a server that asks for more is not waited for.
     pub longest: Duration,
@@ -34,8 +34,8 @@ pub struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        let (first, longest) = (Duration::from_millis(250), Duration::from_secs(30));
-        Retry { attempts: 6, first, longest }
+        let (first, longest) = (Duration::from_millis(100), Duration::from_secs(30));
+        Retry { attempts: 7, first, longest }
     }
 }
 

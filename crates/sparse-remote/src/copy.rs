@@ -1,0 +1,47 @@
+//! Copying a source from front to back.
+
+use sparse_core::{ByteSource, CancelToken, Error, Observer, Result};
+use std::io::Write;
+
+/// Bytes that are held at once; also what a source fetches at once.
+const PIECE: u64 = 4 << 20;
+
+/// Copies all of `source` to `out`.
+///
+/// `observer` is told of a phase "downloading".
+///
+/// # Errors
+/// What reading and writing report; `Cancelled`.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_core::{CancelToken, Unobserved};
+///
+/// let mut out = Vec::new();
+/// sparse_remote::copy(&vec![1, 2, 3], &mut out, &CancelToken::new(), &Unobserved)?;
+/// assert_eq!(out, [1, 2, 3]);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
+pub fn copy(
+    source: &dyn ByteSource,
+    out: &mut dyn Write,
+    cancel: &CancelToken,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let len = source.byte_len();
+    observer.begin("downloading", len);
+    let mut at = 0;
+    let mut piece = Vec::new();
+    while at < len {
+        cancel.check()?;
+        let n = (len - at).min(PIECE);
+        piece.resize(usize::try_from(n).unwrap_or(usize::MAX), 0);
+        source.read_exact_at(at, &mut piece)?;
+        out.write_all(&piece).map_err(|e| Error::io("cannot write", e))?;
+        observer.advance(n);
+        at += n;
+    }
+    observer.end();
+    out.flush().map_err(|e| Error::io("cannot write", e))
+}
