@@ -58,6 +58,11 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "SIZE", value_parser = byte_size)]
     pub(crate) max_output: Option<u64>,
 
+    /// Read models of the Hub by ranges as they are needed, without a copy in its cache
+    #[cfg(feature = "hub")]
+    #[arg(long, global = true)]
+    pub(crate) stream: bool,
+
     /// Print only errors, and the answers of info, quality and estimate
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,

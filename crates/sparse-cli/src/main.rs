@@ -9,6 +9,7 @@ mod aliases;
 mod args;
 mod commands;
 mod failure;
+mod find;
 mod human;
 mod panic;
 mod policy;

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 pub(crate) struct Progress {
     bars: bool,
     lines: bool,
+    /// Whether what is worth knowing is told, on a terminal or not.
+    #[cfg_attr(not(feature = "hub"), expect(dead_code))]
+    notes: bool,
     done: AtomicU64,
     phase: Mutex<Option<Phase>>,
     /// The same bar as the phase's, to count without the lock.
@@ -30,8 +33,8 @@ impl Progress {
         // Draws nothing where standard error is no terminal.
         let target = if bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
-        let bars = !bar.is_hidden();
-        Progress { bars, lines, done: AtomicU64::new(0), phase: Mutex::default(), bar }
+        let (bars, notes) = (!bar.is_hidden(), bars);
+        Progress { bars, lines, notes, done: AtomicU64::new(0), phase: Mutex::default(), bar }
     }
 
     fn phase(&self) -> MutexGuard<'_, Option<Phase>> {
@@ -83,6 +86,33 @@ impl Observer for Progress {
                 human::duration(time),
                 human::rate(done, time)
             ));
+        }
+    }
+}
+
+#[cfg(feature = "hub")]
+impl sparse_remote::FetchProgress for Progress {
+    fn plan(&self, files: usize, bytes: u64) {
+        if files > 0 {
+            Observer::begin(self, "downloading", bytes);
+        }
+    }
+
+    fn begin(&self, file: &str, total: u64, done: u64) {
+        Observer::advance(self, done);
+        if self.lines {
+            eprint(&format!("downloading {}: {}\n", human::plain(file), human::bytes(total)));
+        }
+    }
+
+    fn advance(&self, _file: &str, bytes: u64) {
+        Observer::advance(self, bytes);
+    }
+
+    fn note(&self, text: &str) {
+        if self.notes {
+            self.clear();
+            eprint(&format!("note: {}\n", human::plain(text)));
         }
     }
 }

@@ -9,12 +9,16 @@ use serde::Serialize;
 use sparse::{
     CancelToken, Compressor, Delta, Error, ErrorKind, Limits, Model, Overwrite, Restorer, Verifier,
 };
-#[cfg(feature = "dataset")]
+#[cfg(any(feature = "dataset", feature = "object-store"))]
 use sparse_output::ScratchDir;
 use std::io::{self, Write};
 use std::path::Path;
-#[cfg(any(feature = "dataset", feature = "http"))]
+#[cfg(any(feature = "dataset", feature = "object-store"))]
+use std::path::PathBuf;
+#[cfg(feature = "http")]
 use std::sync::OnceLock;
+#[cfg(any(feature = "dataset", feature = "object-store"))]
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// The version of the JSON schema; it grows by fields without a new number.
@@ -30,8 +34,10 @@ pub(crate) struct Session {
     pub(crate) progress: Progress,
     #[cfg(feature = "http")]
     client: OnceLock<sparse_remote::Client>,
-    #[cfg(feature = "dataset")]
-    scratch: OnceLock<ScratchDir>,
+    #[cfg(feature = "hub")]
+    hub: OnceLock<sparse_remote::Hub>,
+    #[cfg(any(feature = "dataset", feature = "object-store"))]
+    scratch: Mutex<Vec<ScratchDir>>,
 }
 
 #[derive(Serialize)]
@@ -64,8 +70,10 @@ impl Session {
             progress,
             #[cfg(feature = "http")]
             client: OnceLock::new(),
-            #[cfg(feature = "dataset")]
-            scratch: OnceLock::new(),
+            #[cfg(feature = "hub")]
+            hub: OnceLock::new(),
+            #[cfg(any(feature = "dataset", feature = "object-store"))]
+            scratch: Mutex::default(),
         })
     }
 
@@ -146,17 +154,37 @@ impl Session {
         Ok(self.client.get_or_init(|| client))
     }
 
-    /// Returns a private folder that goes with the session, made when it is first wanted.
+    /// Returns the Hub, as the environment says, made when it is first wanted.
+    ///
+    /// # Errors
+    /// As [`sparse_remote::Hub::from_env`].
+    #[cfg(feature = "hub")]
+    pub(crate) fn hub(&self) -> Result<&sparse_remote::Hub, Failure> {
+        if let Some(hub) = self.hub.get() {
+            return Ok(hub);
+        }
+        let mut settings = sparse_remote::HubSettings::from_env()?;
+        settings.client.cancel = self.cancel_token();
+        let hub = sparse_remote::Hub::new(settings)?;
+        Ok(self.hub.get_or_init(|| hub))
+    }
+
+    /// Returns whether models of the Hub are read by ranges, and not into the cache.
+    #[cfg(feature = "hub")]
+    pub(crate) fn streams(&self) -> bool {
+        self.common.stream
+    }
+
+    /// Creates a private folder, which goes with the session.
     ///
     /// # Errors
     /// `Io` when it cannot be made.
-    #[cfg(feature = "dataset")]
-    pub(crate) fn scratch(&self) -> Result<&Path, Failure> {
-        if let Some(folder) = self.scratch.get() {
-            return Ok(folder.path());
-        }
+    #[cfg(any(feature = "dataset", feature = "object-store"))]
+    pub(crate) fn scratch(&self) -> Result<PathBuf, Failure> {
         let folder = ScratchDir::create(std::env::temp_dir(), "sparse-download")?;
-        Ok(self.scratch.get_or_init(|| folder).path())
+        let path = folder.path().to_owned();
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
+        Ok(path)
     }
 
     /// Returns true with `-v`.

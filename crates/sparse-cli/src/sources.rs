@@ -1,6 +1,7 @@
-//! Where inputs are: paths, repositories of the Hub, files on web servers, objects in stores.
+//! Inputs as commands open them, wherever they are.
 
 use crate::failure::Failure;
+use crate::find::{Found, Wanted};
 use crate::human::plain;
 use crate::progress::eprint;
 use crate::session::Session;
@@ -9,7 +10,9 @@ use sparse_core::{ByteSource, FileSource};
 #[cfg(feature = "dataset")]
 use sparse_dataset::{Dataset, DatasetDelta};
 use sparse_remote::{Location, RepoKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(feature = "dataset")]
+use std::path::PathBuf;
 
 /// Delta of a model or of a dataset.
 #[cfg(feature = "dataset")]
@@ -36,44 +39,11 @@ pub(crate) fn shown(name: &Path) -> String {
     Location::parse(&text, RepoKind::Model).map_or_else(|_| "a URL".to_owned(), |l| l.to_string())
 }
 
-/// Input that was found: something on this machine, or bytes elsewhere.
-enum Found {
-    Local(PathBuf),
-    Remote(Box<dyn ByteSource>),
-}
-
 impl Session {
-    /// Says what `name` is, and with `-v` why; `role` is what it is to the command.
-    fn locate(&self, role: &str, name: &Path, kind: RepoKind) -> Result<Location, Failure> {
-        let Some(text) = name.to_str() else { return Ok(Location::Path(name.to_owned())) };
-        let location = Location::parse(text, kind)?;
-        if self.explains_inputs() && location.path().is_none() {
-            let text = format!("{role}: {location} is {}\n", location.explain());
-            eprint(&plain(&text));
-        }
-        Ok(location)
-    }
-
-    /// Finds one file.
-    fn find_file(&self, location: &Location) -> Result<Found, Failure> {
-        match location {
-            Location::Path(path) => Ok(Found::Local(path.clone())),
-            #[cfg(feature = "http")]
-            Location::Http(url) => {
-                let source = sparse_remote::HttpSource::open(self.client()?, url)?;
-                Ok(Found::Remote(Box::new(source)))
-            }
-            other => Err(missing(other).into()),
-        }
-    }
-
     /// Opens a model: `role` is what it is to the command.
     pub(crate) fn open(&self, role: &str, name: &Path) -> Result<Model, Failure> {
         let location = self.locate(role, name, RepoKind::Model)?;
-        let model = match self.find_file(&location)? {
-            Found::Local(path) => Model::open(path)?,
-            Found::Remote(source) => model_from(&location, source)?,
-        };
+        let model = model_from(self.find(&location, Wanted::Model)?, &location)?;
         if self.explains_inputs() {
             eprint(&format!("{role}: {}\n", plain(&model.root().to_string_lossy())));
         }
@@ -86,46 +56,48 @@ impl Session {
         let is_delta = |start: &dyn ByteSource| {
             start.bytes_at(0, DELTA_START.len()).is_ok_and(|start| *start == *DELTA_START)
         };
-        match self.find_file(&location)? {
-            Found::Local(path) => {
-                let file = path.is_file().then(|| sparse_core::open_file(&path)).transpose();
-                let file = file.ok().flatten().and_then(|file| FileSource::new(file).ok());
-                match file.is_some_and(|file| is_delta(&file)) {
-                    true => self.open_delta(&path).map(Box::new).map(Tuned::Delta),
-                    false => Ok(Tuned::Model(Box::new(Model::open(path)?))),
-                }
+        let found = self.find(&location, Wanted::Model)?;
+        let delta = match &found {
+            Found::Local { path, .. } if path.is_file() => {
+                let file = sparse_core::open_file(path).and_then(FileSource::new);
+                file.is_ok_and(|file| is_delta(&file))
             }
-            Found::Remote(source) if is_delta(&*source) => {
-                self.delta_from(&location, source).map(Box::new).map(Tuned::Delta)
-            }
-            Found::Remote(source) => model_from(&location, source).map(Box::new).map(Tuned::Model),
+            Found::File(source) => is_delta(&**source),
+            _ => false,
+        };
+        if delta {
+            return self.delta_from(found, &location).map(Box::new).map(Tuned::Delta);
         }
+        model_from(found, &location).map(Box::new).map(Tuned::Model)
     }
 
     /// Opens a PEFT adapter.
     pub(crate) fn open_adapter(&self, name: &Path) -> Result<Adapter, Failure> {
         let location = self.locate("adapter", name, RepoKind::Model)?;
-        match location {
-            Location::Path(path) => Ok(Adapter::open(path)?),
-            other => Err(missing(&other).into()),
+        match self.find(&location, Wanted::Adapter)? {
+            Found::Local { path, .. } => Ok(Adapter::open(path)?),
+            found => {
+                let model = model_from(found, &location)?;
+                Ok(Adapter::from_model(model).map_err(|e| e.in_file(location.to_string()))?)
+            }
         }
     }
 
     /// Opens a delta of a model with all codecs and the limits of this run.
     pub(crate) fn open_delta(&self, name: &Path) -> Result<Delta, Failure> {
         let location = self.locate("delta", name, RepoKind::Model)?;
-        match self.find_file(&location)? {
-            Found::Local(path) => Ok(Delta::open_with(path, Codecs::default(), &self.limits())?),
-            Found::Remote(source) => self.delta_from(&location, source),
-        }
+        self.delta_from(self.find(&location, Wanted::Delta)?, &location)
     }
 
-    fn delta_from(
-        &self,
-        location: &Location,
-        source: Box<dyn ByteSource>,
-    ) -> Result<Delta, Failure> {
+    fn delta_from(&self, found: Found, location: &Location) -> Result<Delta, Failure> {
         let place = location.to_string();
+        let source = match found {
+            Found::Local { path, .. } => {
+                return Ok(Delta::open_with(path, Codecs::default(), &self.limits())?);
+            }
+            Found::File(source) => source,
+            Found::Folder(_) => return Err(no_file(location).into()),
+        };
         let delta = Delta::from_source(source, Codecs::default(), &self.limits());
         Ok(delta.map_err(|e| e.in_file(&*place))?.called(place))
     }
@@ -135,23 +107,22 @@ impl Session {
     pub(crate) fn open_any_delta(&self, name: &Path) -> Result<AnyDelta, Failure> {
         let location = self.locate("delta", name, RepoKind::Model)?;
         let limits = self.limits();
-        match self.find_file(&location)? {
-            Found::Local(path) if DatasetDelta::is_one(&path, &limits) => {
+        match self.find(&location, Wanted::Delta)? {
+            Found::Local { path, .. } if DatasetDelta::is_one(&path, &limits) => {
                 Ok(AnyDelta::Dataset(DatasetDelta::open_with(path, &limits)?))
             }
-            Found::Local(path) => {
-                Ok(AnyDelta::Model(Delta::open_with(path, Codecs::default(), &limits)?))
-            }
-            Found::Remote(source) => {
+            Found::File(source) => {
                 let source = std::sync::Arc::<dyn ByteSource>::from(source);
                 match DatasetDelta::from_source(Box::new(source.clone()), &limits) {
                     Err(e) if e.kind() == sparse::ErrorKind::NotThisFormat => {
-                        self.delta_from(&location, Box::new(source)).map(AnyDelta::Model)
+                        let found = Found::File(Box::new(source));
+                        self.delta_from(found, &location).map(AnyDelta::Model)
                     }
                     Err(e) => Err(e.in_file(location.to_string()).into()),
                     Ok(delta) => Ok(AnyDelta::Dataset(delta)),
                 }
             }
+            found => self.delta_from(found, &location).map(AnyDelta::Model),
         }
     }
 
@@ -159,12 +130,13 @@ impl Session {
     #[cfg(feature = "dataset")]
     pub(crate) fn open_dataset_delta(&self, name: &Path) -> Result<DatasetDelta, Failure> {
         let location = self.locate("delta", name, RepoKind::Dataset)?;
-        match self.find_file(&location)? {
-            Found::Local(path) => Ok(DatasetDelta::open_with(path, &self.limits())?),
-            Found::Remote(source) => {
+        match self.find(&location, Wanted::Delta)? {
+            Found::Local { path, .. } => Ok(DatasetDelta::open_with(path, &self.limits())?),
+            Found::File(source) => {
                 let delta = DatasetDelta::from_source(source, &self.limits());
                 Ok(delta.map_err(|e| e.in_file(location.to_string()))?)
             }
+            Found::Folder(_) => Err(no_file(&location).into()),
         }
     }
 
@@ -172,52 +144,82 @@ impl Session {
     #[cfg(feature = "dataset")]
     pub(crate) fn open_dataset(&self, role: &str, name: &Path) -> Result<Dataset, Failure> {
         let location = self.locate(role, name, RepoKind::Dataset)?;
-        match self.find_file(&location)? {
-            Found::Local(path) => Ok(Dataset::open(path)?),
-            Found::Remote(source) => {
-                let path = self.download(&location, &*source)?;
-                Ok(Dataset::open(path)?.named(location.to_string()))
+        let (path, name) = match self.find(&location, Wanted::Dataset)? {
+            Found::Local { path, name } => (path, name),
+            Found::File(source) => {
+                let name = file_name(&location);
+                (self.download(vec![(name, source)])?.1, Some(location.to_string()))
             }
+            Found::Folder(files) => (self.download(files)?.0, Some(location.to_string())),
+        };
+        if self.explains_inputs() {
+            eprint(&format!("{role}: {}\n", plain(&path.to_string_lossy())));
         }
+        let dataset = Dataset::open(path)?;
+        Ok(match name {
+            Some(name) => dataset.named(name),
+            None => dataset,
+        })
     }
 
-    /// Copies a file to this run's scratch folder: rows are read in an order of their own.
+    /// Copies files to a folder of this run: rows are read in an order of their own.
+    ///
+    /// Returns the folder, and the last file.
     #[cfg(feature = "dataset")]
-    fn download(&self, location: &Location, source: &dyn ByteSource) -> Result<PathBuf, Failure> {
-        let name = file_name(location);
-        let path = self.scratch()?.join(if name.is_empty() { "data" } else { &name });
-        let mut file = std::fs::File::create_new(&path)
-            .map_err(|e| Error::io("cannot write", e).in_file(path.display().to_string()))?;
-        sparse_remote::copy(source, &mut file, &self.cancel_token(), &self.progress)
-            .map_err(|e| e.in_file(path.display().to_string()))?;
-        Ok(path)
+    fn download(
+        &self,
+        files: Vec<(String, Box<dyn ByteSource>)>,
+    ) -> Result<(PathBuf, PathBuf), Failure> {
+        let folder = self.scratch()?;
+        let mut last = folder.clone();
+        for (name, source) in files {
+            sparse_core::check_path(&name)?;
+            last = folder.join(&name);
+            let place = |e: Error| e.in_file(last.display().to_string());
+            let parent = last.parent().unwrap_or(&folder);
+            let made = std::fs::create_dir_all(parent)
+                .and_then(|()| std::fs::File::create_new(&last))
+                .map_err(|e| place(Error::io("cannot write", e)));
+            let mut out = made?;
+            sparse_remote::copy(&*source, &mut out, &self.cancel_token(), &self.progress)
+                .map_err(place)?;
+        }
+        Ok((folder, last))
     }
 }
 
-/// Opens a model of one file that is not on this machine.
-fn model_from(location: &Location, source: Box<dyn ByteSource>) -> Result<Model, Failure> {
+/// Opens a model that was found.
+fn model_from(found: Found, location: &Location) -> Result<Model, Failure> {
     let place = location.to_string();
-    let model = Model::from_source(file_name(location), source);
+    let model = match found {
+        Found::Local { path, name } => {
+            let model = Model::open(path)?;
+            return Ok(match name {
+                Some(name) => model.named(name),
+                None => model,
+            });
+        }
+        Found::File(source) => Model::from_source(file_name(location), source),
+        Found::Folder(files) => Model::from_sources(&*place, files),
+    };
     Ok(model.map_err(|e| e.in_file(&*place))?.called(place))
 }
 
 /// Returns the last part of a location that is not a path.
 fn file_name(location: &Location) -> String {
-    match location {
+    let name = match location {
+        Location::Path(path) => path.to_string_lossy().into_owned(),
         Location::Http(url) => url.file_name(),
         Location::Object(object) => object.file_name().to_owned(),
+        Location::Hub(name) => name.file.clone().unwrap_or_else(|| name.id.clone()),
         other => other.to_string(),
-    }
+    };
+    let last = name.rsplit('/').next().unwrap_or_default();
+    if last.is_empty() { "data".to_owned() } else { last.to_owned() }
 }
 
-/// Returns the error of a location that this build has no means for.
-fn missing(location: &Location) -> Error {
-    let what = match location {
-        Location::Hub(_) => "the Hub (feature hub)",
-        Location::Http(_) => "web servers (feature http)",
-        Location::Object(_) => "object stores (feature object-store)",
-        _ => "names of that kind",
-    };
-    Error::invalid_argument(format!("this build of sparse cannot read from {what}"))
-        .in_file(location.to_string())
+/// Returns the error of a folder where a file is wanted.
+fn no_file(location: &Location) -> Error {
+    let e = "a folder, not a delta file: name the file in it";
+    Error::new(sparse::ErrorKind::NotThisFormat, e).in_file(location.to_string())
 }

@@ -81,6 +81,12 @@ impl HubName {
         })
     }
 
+    /// Returns the same name at a commit, which stays what it is.
+    #[must_use]
+    pub fn at(&self, commit: impl Into<String>) -> HubName {
+        HubName { revision: Some(commit.into()), ..self.clone() }
+    }
+
     /// Parses what follows `hf://`.
     fn parse_full(text: &str, kind: RepoKind) -> Option<HubName> {
         let (kind, text) = match text.split_once('/') {
@@ -241,8 +247,9 @@ pub enum Location {
 impl Location {
     /// Says what `text` names.
     ///
-    /// The text alone decides but for one thing: a path that exists is always taken for a path. A
-    /// bare `org/name` is a repository of the kind `kind`.
+    /// A path that exists is always taken for a path; else the text decides. A bare `org/name` is a
+    /// repository of the kind `kind`. Pages of the Hub, and of the one that `HF_ENDPOINT` names,
+    /// are names of repositories.
     ///
     /// # Errors
     /// `InvalidArgument` for a scheme that is not known, and what a scheme's name may not be.
@@ -278,7 +285,10 @@ impl Location {
     }
 
     fn of_url(url: Url) -> Location {
-        let page = HUB_HOSTS.contains(&url.host()).then(|| HubName::parse_page(url.path()));
+        let endpoint = std::env::var("HF_ENDPOINT").ok().and_then(|text| Url::parse(&text).ok());
+        let of_hub = HUB_HOSTS.contains(&url.host())
+            || endpoint.is_some_and(|endpoint| endpoint.origin() == url.origin());
+        let page = of_hub.then(|| HubName::parse_page(url.path()));
         page.flatten().map_or(Location::Http(url), Location::Hub)
     }
 

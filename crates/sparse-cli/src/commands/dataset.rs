@@ -119,7 +119,9 @@ pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result
     let delta = session.open_dataset_delta(&args.delta)?;
     let base_path = base_path(args.base, &delta, &args.delta, "`--base <BASE>`")?;
     let base = session.open_dataset("base", &base_path)?;
-    sparse_dataset::refuse_inside(&args.output, &[base_path.as_path(), &args.delta])?;
+    let inputs = [base_path.as_path(), &args.delta];
+    let inputs: Vec<&Path> = inputs.into_iter().filter(|path| path.exists()).collect();
+    sparse_dataset::refuse_inside(&args.output, &inputs)?;
     let job = Restorer::new(&delta).base(&base).expect_content(args.expect_sha256);
     let job = job.memory(args.memory.bytes()).temporary(args.memory.folder());
     let job = job.limits(session.limits()).cancel(session.cancel_token());

@@ -4,6 +4,7 @@
 //! opens nothing outside the delta's folder; a base elsewhere has to be given.
 
 use crate::failure::Failure;
+use crate::find::is_on_hub;
 use sparse::{Error, ErrorKind};
 use std::path::{Component, Path, PathBuf, absolute};
 
@@ -13,6 +14,10 @@ use std::path::{Component, Path, PathBuf, absolute};
 /// # Errors
 /// `InvalidArgument` when it was not recorded or lies elsewhere; `NotFound`; `Io`.
 pub(super) fn recorded_base(recorded: &str, delta: &Path, how: &str) -> Result<PathBuf, Failure> {
+    // A repository of the Hub gives away nothing of this machine, and what comes is compared.
+    if is_on_hub(recorded) {
+        return Ok(recorded.into());
+    }
     let refuse = |kind, what: String| {
         let e = Error::new(kind, format!("{what}; give the base with {how}"));
         Err(e.in_file(delta.display().to_string()).into())
@@ -23,6 +28,9 @@ pub(super) fn recorded_base(recorded: &str, delta: &Path, how: &str) -> Result<P
     };
     if recorded.is_empty() {
         return refuse(ErrorKind::InvalidArgument, "it does not name its base".to_owned());
+    }
+    if !delta.exists() {
+        return refuse(ErrorKind::InvalidArgument, format!("it was made against {recorded:?}"));
     }
     let error = |e| Error::io("cannot resolve the path", e).in_file(delta.display().to_string());
     let folder =

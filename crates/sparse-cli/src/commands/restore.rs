@@ -2,6 +2,7 @@
 
 use crate::args::{Reconstruct, Verify, split_inputs};
 use crate::failure::Failure;
+use crate::find::is_on_hub;
 use crate::human;
 use crate::session::{Session, overwrite};
 #[cfg(feature = "dataset")]
@@ -49,6 +50,11 @@ impl Inputs {
         delta_path: PathBuf,
         delta: Delta,
     ) -> Result<Inputs, Failure> {
+        let recorded = &delta.index().provenance.base_id;
+        let base_path = base_path.or_else(|| {
+            let wanted = is_on_hub(recorded) && sparse::inspect(&delta).needs_base;
+            wanted.then(|| recorded.into())
+        });
         let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
         Ok(Inputs { start: session.start(), base_path, delta_path, base, delta })
     }

@@ -187,6 +187,28 @@ impl HubRepo {
         HttpSource::open(&self.hub.client, &self.url(file)?)
     }
 
+    /// Opens the selected files to be read by ranges, without copies in the cache.
+    ///
+    /// Each has its path below the root, or below the folder that is meant. Small files that the
+    /// choice of others depends on get into the cache all the same.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch) and [`HttpSource::open`].
+    pub fn sources(
+        &self,
+        selection: &Selection,
+        progress: &dyn FetchProgress,
+    ) -> Result<Vec<(String, HttpSource)>> {
+        let (repo, plan) = self.plan(selection, &self.hub.client, progress)?;
+        let folder = self.path.as_ref().map(|path| format!("{path}/"));
+        let open = |file: HubFile| {
+            let source = repo.open(&file.path)?;
+            let below = folder.as_deref().and_then(|folder| file.path.strip_prefix(folder));
+            Ok((below.unwrap_or(&file.path).to_owned(), source))
+        };
+        plan.files.into_iter().map(open).collect()
+    }
+
     /// Brings the selected files into the cache, and returns where they are.
     ///
     /// What is there already is not fetched again, and what came of a file before an interruption
