@@ -3,8 +3,8 @@
 //! * `site`: what is served, [`Site`] of [`Repo`]s and [`Content`].
 //! * `faults`: what goes wrong, [`Fault`], and when, [`Faults`].
 //! * `log`: what was asked, [`Log`] of [`Request`]s.
-//! * `server`: [`TestServer`], which listens. `wire` reads requests; `routes`, `hub` and `blobs`
-//!   find the answer; `answer` is one and sends itself.
+//! * `server`: [`TestServer`], which listens. `wire` reads requests; `routes`, `hub`, `blobs` and
+//!   `uploads` find the answer; `answer` is one and sends itself.
 //!
 //! Only the standard library does the talking, so that a fault of the client's library is not
 //! repeated here. It listens on 127.0.0.1. Large files of the Hub are redirected to `localhost`, a
@@ -32,6 +32,7 @@ mod server;
 mod site;
 #[cfg(test)]
 mod tests;
+mod uploads;
 mod wire;
 
 pub use faults::{Fault, Faults};

@@ -223,6 +223,23 @@ impl Repo {
         self.record(files);
     }
 
+    /// Makes one commit of several changes to a branch; returns its hash.
+    pub(super) fn change(
+        &mut self,
+        branch: &str,
+        changes: Vec<(String, Option<RepoFile>)>,
+    ) -> String {
+        let mut files = self.files(branch).cloned().unwrap_or_default();
+        for (path, file) in changes {
+            match file {
+                Some(file) => drop(files.insert(path, file)),
+                None => drop(files.remove(&path)),
+            }
+        }
+        self.branch = branch.to_owned();
+        self.record(files)
+    }
+
     /// Returns the hash of the commit that a branch is at.
     pub fn commit(&self, branch: &str) -> Option<&str> {
         self.branches.get(branch).map(String::as_str)
@@ -243,7 +260,7 @@ impl Repo {
         self.commits.get(self.branches.get(branch)?)
     }
 
-    fn record(&mut self, files: Files) {
+    fn record(&mut self, files: Files) -> String {
         let mut digest = Sha1::new();
         digest.update(self.id.as_bytes());
         digest.update(&[0, u8::from(self.dataset)]);
@@ -252,12 +269,13 @@ impl Repo {
         }
         let hash = digest.hex();
         self.commits.insert(hash.clone(), files);
-        self.branches.insert(self.branch.clone(), hash);
+        self.branches.insert(self.branch.clone(), hash.clone());
+        hash
     }
 }
 
 impl RepoFile {
-    fn new(content: Content, large: bool) -> RepoFile {
+    pub(super) fn new(content: Content, large: bool) -> RepoFile {
         let len = content.source.byte_len();
         let mut git = Sha1::of_git_blob(len);
         let mut sha256 = Sha256::new();
@@ -329,6 +347,10 @@ pub struct Site {
     pub(super) tokens: BTreeMap<String, bool>,
     /// Entries of one answer that lists files.
     pub(super) page: usize,
+    /// Bytes of a part in which longer files must be uploaded; 0 for files in one.
+    pub(super) part: u64,
+    /// Contents that were uploaded, by SHA-256, and parts of them.
+    pub(super) uploads: BTreeMap<String, Vec<u8>>,
 }
 
 impl Default for Site {
@@ -340,7 +362,14 @@ impl Default for Site {
 impl Site {
     /// Creates a site that has nothing.
     pub fn new() -> Site {
-        Site { repos: Vec::new(), files: BTreeMap::new(), tokens: BTreeMap::new(), page: 1000 }
+        Site {
+            repos: Vec::new(),
+            files: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            page: 1000,
+            part: 0,
+            uploads: BTreeMap::new(),
+        }
     }
 
     /// Adds a repository, or the branches of one that is there.
@@ -382,6 +411,12 @@ impl Site {
     #[must_use]
     pub fn with_page(self, page: usize) -> Site {
         Site { page: page.max(1), ..self }
+    }
+
+    /// Makes clients upload files in parts of this many bytes.
+    #[must_use]
+    pub fn with_part(self, part: u64) -> Site {
+        Site { part, ..self }
     }
 
     /// Adds or replaces a plain file.
