@@ -29,6 +29,8 @@ pub mod ours;
 pub mod pair;
 pub mod peers;
 pub mod proof;
+#[cfg(feature = "remote")]
+pub mod remote;
 pub mod roundtrip;
 #[cfg(feature = "dataset")]
 pub mod rows;

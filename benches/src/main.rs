@@ -52,6 +52,8 @@ sparse-bench disk BASE FINETUNED                         restoring to files besi
 sparse-bench first-tensor BASE DELTA [BASE DELTA ...]    how long a reader takes until it has its
                                                          first weights
     --runs N        times it starts, the median counts (7)
+sparse-bench remote BASE DELTA                           how much of a delta on a server is
+                                                         fetched for what (feature `remote`)
 sparse-bench svd --matrix ROWSxCOLUMNS --rank N          how long singular vectors take (4096x11008,
                                                          rank 64)
 sparse-bench synth --out DIR                             a seeded synthetic pair
@@ -86,6 +88,8 @@ fn main() -> ExitCode {
         Some("proof") => proof_cost(args),
         Some("disk") => on_disk(args),
         Some("first-tensor") => first_weights(args),
+        #[cfg(feature = "remote")]
+        Some("remote") => fetched(args),
         Some("svd") => svd(args),
         Some("synth") => make_synth(args),
         Some("memory") => memory(args),
@@ -301,6 +305,18 @@ fn first_weights(args: impl Iterator<Item = String>) -> Result<ExitCode> {
         rows.push(first_tensor::first_tensor(base.as_ref(), delta.as_ref(), runs)?);
     }
     println!("{}\n\n{}", Machine::describe(), first_tensor::markdown(&rows));
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "remote")]
+fn fetched(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &[])?;
+    let [base, delta] = args.positional.as_slice() else {
+        return Err(Error::invalid_argument("wanted: BASE DELTA"));
+    };
+    let (len, rows) = sparse_bench::remote::remote(base.as_ref(), delta.as_ref())?;
+    let machine = Machine::describe();
+    println!("{machine}; a delta of {len} bytes\n\n{}", sparse_bench::remote::markdown(len, &rows));
     Ok(ExitCode::SUCCESS)
 }
 

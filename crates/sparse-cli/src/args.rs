@@ -22,10 +22,11 @@ Exit codes:
     4  an input is corrupt, truncated or of another format, or verification failed
     5  the delta needs a newer version of sparse, or a codec that this build lacks
     6  the output exists (--force replaces it)
+    7  a server lets nobody in without a token, cannot be reached, or fails
   130  interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP; nothing is left behind
 
-A model is a safetensors file, a folder, or an id in the local Hugging Face cache (org/name or
-org/name@revision); nothing is downloaded.";
+A model is a path, a repository of the Hugging Face Hub (org/name or org/name@revision), a URL, or
+an object in a store (s3://bucket/key). A path that exists always wins.";
 
 /// Store a fine-tuned model as a small delta against its base, and restore it bit for bit.
 #[derive(Debug, Parser)]
@@ -78,8 +79,8 @@ pub(crate) enum Command {
     #[command(
         override_usage = "sparse compress [OPTIONS] <BASE> <FINETUNED> -o <DELTA>\n       \
                           sparse compress [OPTIONS] --no-base <MODEL> -o <DELTA>",
-        after_help = "A model is a safetensors file, a folder, or an id in the local Hugging Face \
-            cache."
+        after_help = "A model is a safetensors file, a folder, a repository of the Hugging Face \
+            Hub (org/name), a URL, or an object in a store."
     )]
     Compress(Compress),
 

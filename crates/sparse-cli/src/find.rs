@@ -129,7 +129,7 @@ impl Session {
             Err(e) if e.kind() != sparse::ErrorKind::NotFound => return Err(e.into()),
             Err(e) => {
                 let prefix = format!("{}/", name.key);
-                let objects = bucket.list(&prefix)?;
+                let objects = bucket.list(&name.key)?;
                 if objects.is_empty() {
                     return Err(e.into());
                 }

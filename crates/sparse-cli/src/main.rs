@@ -11,6 +11,7 @@ mod commands;
 mod failure;
 mod find;
 mod human;
+mod outputs;
 mod panic;
 mod policy;
 mod progress;

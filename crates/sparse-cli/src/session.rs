@@ -6,13 +6,10 @@ use crate::human::plain_json;
 use crate::progress::{Progress, eprint};
 use crate::signals::{Signals, tell};
 use serde::Serialize;
-use sparse::{
-    CancelToken, Compressor, Delta, Error, ErrorKind, Limits, Model, Overwrite, Restorer, Verifier,
-};
+use sparse::{CancelToken, Compressor, Delta, Error, ErrorKind, Limits, Model, Restorer, Verifier};
 #[cfg(any(feature = "dataset", feature = "object-store"))]
 use sparse_output::ScratchDir;
 use std::io::{self, Write};
-use std::path::Path;
 #[cfg(any(feature = "dataset", feature = "object-store"))]
 use std::path::PathBuf;
 #[cfg(feature = "http")]
@@ -239,18 +236,6 @@ impl Session {
         tell();
         if self.common.json { print(&json(Some(self.name), body)?) } else { print(&text()) }
     }
-}
-
-/// Turns `--force` into the rule for the output at `path`.
-///
-/// # Errors
-/// `InvalidArgument` when a device, pipe or socket is there: nobody means to replace `/dev/null`.
-pub(crate) fn overwrite(path: &Path, force: bool) -> Result<Overwrite, Failure> {
-    if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
-        let e = Error::new(ErrorKind::InvalidArgument, "there is a device, pipe or socket");
-        return Err(e.in_file(path.display().to_string()).into());
-    }
-    Ok(if force { Overwrite::Replace } else { Overwrite::Refuse })
 }
 
 fn json(command: Option<&str>, body: impl Serialize) -> Result<String, Failure> {

@@ -181,8 +181,13 @@ impl Session {
                 .and_then(|()| std::fs::File::create_new(&last))
                 .map_err(|e| place(Error::io("cannot write", e)));
             let mut out = made?;
-            sparse_remote::copy(&*source, &mut out, &self.cancel_token(), &self.progress)
-                .map_err(place)?;
+            sparse_remote::copy(
+                &*source,
+                &mut out,
+                ("downloading", &self.cancel_token()),
+                &self.progress,
+            )
+            .map_err(place)?;
         }
         Ok((folder, last))
     }

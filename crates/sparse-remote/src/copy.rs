@@ -8,7 +8,7 @@ const PIECE: u64 = 4 << 20;
 
 /// Copies all of `source` to `out`.
 ///
-/// `observer` is told of a phase "downloading".
+/// `observer` is told of a phase of the name that stands before the token.
 ///
 /// # Errors
 /// What reading and writing report; `Cancelled`.
@@ -19,18 +19,18 @@ const PIECE: u64 = 4 << 20;
 /// use sparse_core::{CancelToken, Unobserved};
 ///
 /// let mut out = Vec::new();
-/// sparse_remote::copy(&vec![1, 2, 3], &mut out, &CancelToken::new(), &Unobserved)?;
+/// sparse_remote::copy(&vec![1, 2, 3], &mut out, ("copying", &CancelToken::new()), &Unobserved)?;
 /// assert_eq!(out, [1, 2, 3]);
 /// # Ok::<(), sparse_core::Error>(())
 /// ```
 pub fn copy(
     source: &dyn ByteSource,
     out: &mut dyn Write,
-    cancel: &CancelToken,
+    (phase, cancel): (&str, &CancelToken),
     observer: &dyn Observer,
 ) -> Result<()> {
     let len = source.byte_len();
-    observer.begin("downloading", len);
+    observer.begin(phase, len);
     let mut at = 0;
     let mut piece = Vec::new();
     while at < len {

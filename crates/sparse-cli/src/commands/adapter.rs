@@ -4,7 +4,7 @@ use crate::args::{CompressAdapter, ExportAdapter};
 use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};
 use crate::policy::size;
-use crate::session::{Session, overwrite};
+use crate::session::Session;
 use crate::sources::{Tuned, shown};
 use serde::Serialize;
 use sparse::{
@@ -44,6 +44,8 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
         },
     };
     let start = Instant::now();
+    let output = session.output(&args.output, args.force)?;
+    output.expect_file(false)?;
     let base = Arc::new(session.open("base", base_path)?);
     let target: Box<dyn TensorSource> = match session.open_tuned(target_path)? {
         Tuned::Model(model) => model,
@@ -56,7 +58,8 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
     let job = job.fan_in_fan_out(args.fan_in_fan_out).effort(args.effort);
     let job = job.base_name(args.base_name.clone().unwrap_or_else(|| shown(base_path)));
     let job = job.cancel(session.cancel_token()).observer(&session.progress);
-    let report = job.overwrite(overwrite(&args.output, args.force)?).write(&args.output)?;
+    let report = job.overwrite(output.overwrite()).write(output.path())?;
+    output.finish(session)?;
     let body = Exported {
         base: shown(base_path),
         finetuned: shown(target_path),
@@ -117,12 +120,14 @@ pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), 
             "give two inputs: the base and the adapter's folder".to_owned(),
         ));
     };
+    let output = session.output(&args.output, args.force)?;
     let base = session.open("base", base_path)?;
     let adapter = Adapter::open(adapter_path)?;
     let job = Compressor::of_adapter(&adapter, &base).effort(args.effort);
     let job = job.content_hash(args.sha256).proof(!args.no_verify).limits(session.limits());
     let job = job.cancel(session.cancel_token()).observer(&session.progress);
-    let report = job.overwrite(overwrite(&args.output, args.force)?).write(&args.output)?;
+    let report = job.overwrite(output.overwrite()).write(output.path())?;
+    output.finish(session)?;
     let body = Packed {
         base: shown(base_path),
         adapter: shown(adapter_path),

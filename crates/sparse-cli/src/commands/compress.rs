@@ -4,7 +4,7 @@ use super::quality::sentence;
 use crate::args::{Compress, split_inputs};
 use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};
-use crate::session::{Session, overwrite};
+use crate::session::Session;
 use crate::sources::shown;
 use serde::Serialize;
 use sparse::{ChoiceReport, CompressReport, ErrorKind};
@@ -34,6 +34,7 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
     let policy = args.policy.policy().map_err(Failure::Usage)?;
     let explain = args.policy.explain;
     let start = Instant::now();
+    let output = session.output(&args.output, args.force)?;
     let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
     let target = session.open("fine-tuned", &target_path)?;
     let adapter = args.adapter.as_deref().map(|p| session.open_adapter(p)).transpose()?;
@@ -41,10 +42,11 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
     let job = job.effort(args.effort).policy(policy);
     let job = job.content_hash(args.sha256).proof(!args.no_verify);
     let mut report = job
-        .overwrite(overwrite(&args.output, args.force)?)
-        .write(&args.output)
+        .overwrite(output.overwrite())
+        .write(output.path())
         // The delta is written through a stream, which does not know where it leads.
         .map_err(|e| if e.kind() == ErrorKind::Io { e.in_file(shown(&args.output)) } else { e })?;
+    output.finish(session)?;
     let time = start.elapsed();
     if !explain {
         report.choices.clear();

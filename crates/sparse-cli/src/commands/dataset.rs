@@ -5,7 +5,7 @@ use super::recorded::recorded_base;
 use crate::args::{DatasetCompress, DatasetEstimate, DatasetReconstruct};
 use crate::failure::Failure;
 use crate::human;
-use crate::session::{Session, overwrite};
+use crate::session::Session;
 use crate::sources::shown;
 use serde::Serialize;
 use sparse_dataset::{
@@ -44,6 +44,7 @@ struct CompressBody<'a> {
 
 pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), Failure> {
     let start = Instant::now();
+    let output = session.output(&args.output, args.force)?;
     let (base, derivative) = (
         session.open_dataset("base", &args.base)?,
         session.open_dataset("derivative", &args.derivative)?,
@@ -52,8 +53,9 @@ pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), F
     let job = job.exact(args.exact).content_hash(args.sha256).proof(!args.no_verify).key(args.key);
     let job = job.memory(args.memory.bytes()).temporary(args.memory.folder());
     let job = job.limits(session.limits()).cancel(session.cancel_token());
-    let job = job.observer(&session.progress).overwrite(overwrite(&args.output, args.force)?);
-    let report = job.write(&args.output)?;
+    let job = job.observer(&session.progress).overwrite(output.overwrite());
+    let report = job.write(output.path())?;
+    output.finish(session)?;
     let time = start.elapsed();
     let body = CompressBody {
         base: shown(&args.base),
@@ -117,16 +119,19 @@ fn base_path(
 pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result<(), Failure> {
     let start = Instant::now();
     let delta = session.open_dataset_delta(&args.delta)?;
+    let output = session.output(&args.output, args.force)?;
+    output.expect_file(delta.is_single_file())?;
     let base_path = base_path(args.base, &delta, &args.delta, "`--base <BASE>`")?;
     let base = session.open_dataset("base", &base_path)?;
     let inputs = [base_path.as_path(), &args.delta];
     let inputs: Vec<&Path> = inputs.into_iter().filter(|path| path.exists()).collect();
-    sparse_dataset::refuse_inside(&args.output, &inputs)?;
+    sparse_dataset::refuse_inside(output.path(), &inputs)?;
     let job = Restorer::new(&delta).base(&base).expect_content(args.expect_sha256);
     let job = job.memory(args.memory.bytes()).temporary(args.memory.folder());
     let job = job.limits(session.limits()).cancel(session.cancel_token());
-    let job = job.observer(&session.progress).overwrite(overwrite(&args.output, args.force)?);
-    let done = job.format(args.format.map(Into::into)).write(&args.output)?;
+    let job = job.observer(&session.progress).overwrite(output.overwrite());
+    let done = job.format(args.format.map(Into::into)).write(output.path())?;
+    output.finish(session)?;
     let time = start.elapsed();
     let body = RestoreBody {
         base: shown(&base_path),

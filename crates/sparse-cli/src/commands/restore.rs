@@ -4,12 +4,12 @@ use crate::args::{Reconstruct, Verify, split_inputs};
 use crate::failure::Failure;
 use crate::find::is_on_hub;
 use crate::human;
-use crate::session::{Session, overwrite};
+use crate::session::Session;
 #[cfg(feature = "dataset")]
 use crate::sources::AnyDelta;
 use crate::sources::shown;
 use serde::Serialize;
-use sparse::{Delta, Error, ErrorKind, Model, RestoreReport};
+use sparse::{Checkpoint, Delta, Error, ErrorKind, Model, RestoreReport};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -97,18 +97,22 @@ fn amount(done: &RestoreReport, time: Duration) -> String {
 
 pub(crate) fn reconstruct(session: &Session, args: Reconstruct) -> Result<(), Failure> {
     let inputs = Inputs::open(session, args.inputs, args.no_base)?;
+    let output = session.output(&args.output, args.force)?;
+    let merged = inputs.base.as_ref().filter(|_| inputs.delta.is_adapter());
+    output.expect_file(merged.map_or(inputs.delta.is_single_file(), Checkpoint::is_file))?;
     let job = session.restorer(&inputs.delta).base(inputs.base.as_ref());
     let job = job.layers(args.layers.unwrap_or(u32::MAX)).expect_content(args.expect_sha256);
-    let job = job.overwrite(overwrite(&args.output, args.force)?).any_base(args.any_base);
-    let output = human::plain(&args.output.to_string_lossy()).into_owned();
-    if inputs.base.is_some() && inputs.delta.is_adapter() {
-        let done = job.merge(&args.output).map_err(suggest_any_base)?;
-        return inputs.report(session, &done, Some(&args.output), || {
-            format!("{output} is the base with the adapter merged")
-        });
-    }
-    let done = job.write(&args.output)?;
-    inputs.report(session, &done, Some(&args.output), || output)
+    let job = job.overwrite(output.overwrite()).any_base(args.any_base);
+    let done = match merged {
+        Some(_) => job.merge(output.path()).map_err(suggest_any_base)?,
+        None => job.write(output.path())?,
+    };
+    let is_merged = merged.is_some();
+    output.finish(session)?;
+    inputs.report(session, &done, Some(&args.output), || {
+        let output = human::plain(&shown(&args.output)).into_owned();
+        if is_merged { format!("{output} is the base with the adapter merged") } else { output }
+    })
 }
 
 /// Adds the option that merges an adapter into another base.
