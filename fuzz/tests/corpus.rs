@@ -139,6 +139,11 @@ fn quantised_chunk() {
 }
 
 #[test]
+fn remote_names() {
+    replay("remote_names");
+}
+
+#[test]
 fn safetensors_header() {
     replay("safetensors_header");
 }
