@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """The cache of the Hub is shared with huggingface_hub: what one fetched, the other reads without a network.
 
-    check_hub.py HUB_SERVER HUB_FETCH
+    check_hub.py HUB_SERVER HUB_FETCH HUB_PUSH
 
-The programs are examples of sparse-remote: a server on loopback, and our client. Needs huggingface_hub 2.4, which has
+The programs are examples of sparse-remote: a server on loopback, and our client, which also pushes. Needs huggingface_hub 2.4, which has
 its own client and its own idea of the cache. `./check hub` calls it.
 """
 import contextlib, fcntl, os, pathlib, shutil, signal, subprocess, sys, tempfile, threading, time
 
-SERVER, FETCH = sys.argv[1:]
+SERVER, FETCH, PUSH = sys.argv[1:]
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 NEEDED = {"README.md", "config.json", "tokenizer/merges.txt", "model.safetensors.index.json", *SHARDS}
 TOKEN = "hf_of_the_check"
@@ -205,6 +205,27 @@ def tokens(root):
     print("tokens of the environment and of the file")
 
 
+def pushed(root):
+    """What we push, Python reads; and the server takes from Python what it takes from us."""
+    env = {"HF_ENDPOINT": ENDPOINT, "HF_HOME": str(HOME), "HF_TOKEN": TOKEN}
+    files = [root / "model" / name for name in ("README.md", SHARDS[0])]
+    run = subprocess.run([PUSH, "org/pushed", *files], env=env, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    info = hub.model_info("org/pushed")
+    assert info.sha == run.stdout.strip() and {s.rfilename for s in info.siblings} == {f.name for f in files}
+    for file in files:
+        path = hub.hf_hub_download("org/pushed", file.name, cache_dir=root / "pushed")
+        assert pathlib.Path(path).read_bytes() == file.read_bytes()
+    api = hub.HfApi(token=TOKEN)
+    api.create_repo("org/python")
+    api.upload_folder(repo_id="org/python", folder_path=root / "model")
+    folder, names = fetch(root / "python", "model", "org/python")
+    assert names == NEEDED
+    for name in NEEDED:
+        same(folder, name, root / "model")
+    print("what we push is read by Python")
+
+
 def offline_opens_no_socket(root):
     if not shutil.which("strace"):
         print("SKIPPED: there is no strace to show that no socket is opened")
@@ -234,6 +255,8 @@ with tempfile.TemporaryDirectory() as folder:
         os.environ.update(
             HF_ENDPOINT=ENDPOINT, HF_HOME=str(HOME), HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1"
         )
+        # The server has plain HTTP alone.
+        os.environ["HF_HUB_DISABLE_XET"] = "1"
         import huggingface_hub as hub
 
         print(f"huggingface_hub {hub.__version__}")
@@ -245,6 +268,7 @@ with tempfile.TemporaryDirectory() as folder:
             locks_are_the_same,
             killed_and_resumed,
             tokens,
+            pushed,
             offline_opens_no_socket,
         ):
             check(ROOT)

@@ -32,7 +32,7 @@ pub use copy::copy;
 #[cfg(feature = "http")]
 pub use http::{Answer, Call, Client, ClientOptions, HttpSource, Method, Retry, Token};
 #[cfg(feature = "hub")]
-pub use hub::{FetchProgress, Fetched, Hub, HubFile, HubRepo, HubSettings, Selection};
+pub use hub::{FetchProgress, Fetched, Hub, HubFile, HubRepo, HubSettings, PushFile, Selection};
 pub use location::{HubName, Location, ObjectName, RepoKind};
 #[cfg(feature = "object-store")]
 pub use object::{Bucket, ObjectInfo, ObjectSource, ObjectWriter, WriteOptions};

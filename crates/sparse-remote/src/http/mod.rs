@@ -15,6 +15,8 @@ pub use answer::Answer;
 pub use client::{Call, Client, ClientOptions, Method};
 pub use credential::Token;
 #[cfg(feature = "hub")]
+pub(crate) use credential::base64;
+#[cfg(feature = "hub")]
 pub(crate) use retry::Attempt;
 pub use retry::Retry;
 pub use source::HttpSource;

@@ -34,6 +34,12 @@ impl Address<'_> {
         self.below(&format!("{prefix}{id}/resolve/{revision}/{file}"))
     }
 
+    /// Returns the address that says where large files are to be put.
+    pub(super) fn batch(&self) -> Result<Url> {
+        let prefix = if self.kind == RepoKind::Dataset { "datasets/" } else { "" };
+        self.below(&format!("{prefix}{}.git/info/lfs/objects/batch", self.id))
+    }
+
     /// Returns an address below the endpoint; `path` is percent-encoded.
     fn below(&self, path: &str) -> Result<Url> {
         self.endpoint.join(&format!("{}/{path}", self.endpoint.path().trim_end_matches('/')))

@@ -10,6 +10,7 @@
 //! * `layout`: the folders of the cache; `lock`: one writer of a file at a time.
 //! * `plan`: files that are missing, and then their names in a snapshot.
 //! * `download`: one file, resumed, checked, and moved into place; `partial` is the file meanwhile.
+//! * `push`: files into a repository, [`PushFile`]; `upload` is one of them.
 //! * `refusal`: what the Hub says no to, and what to do then.
 //! * `progress`: [`FetchProgress`], who is told what comes.
 //!
@@ -26,16 +27,21 @@ mod model;
 mod partial;
 mod plan;
 mod progress;
+mod push;
+#[cfg(test)]
+mod push_tests;
 mod refusal;
 mod repo;
 mod select;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 pub use listing::HubFile;
 pub use plan::Fetched;
 pub use progress::FetchProgress;
+pub use push::PushFile;
 pub use repo::{Hub, HubRepo};
 pub use select::Selection;
 pub use settings::HubSettings;

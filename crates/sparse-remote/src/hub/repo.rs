@@ -13,7 +13,7 @@ use super::settings::HubSettings;
 use crate::{
     Answer, Call, Client, ClientOptions, HttpSource, HubName, Method, RepoKind, Retry, Url,
 };
-use sparse_core::{Error, ErrorKind, Result};
+use sparse_core::{Error, ErrorKind, Executor, Result};
 use sparse_model::HubCache;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -400,11 +400,23 @@ impl HubRepo {
         Downloads { client, layout, asked, commit, progress, stop: AtomicBool::new(false) }
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.hub.client
+    }
+
+    pub(super) fn executor(&self) -> &dyn Executor {
+        &*self.hub.settings.executor
+    }
+
+    pub(super) fn is_offline(&self) -> bool {
+        self.hub.settings.offline
+    }
+
     fn layout(&self) -> Layout {
         Layout::new(&self.hub.settings.cache, self.kind, &self.id)
     }
 
-    fn asked(&self) -> Asked<'_> {
+    pub(super) fn asked(&self) -> Asked<'_> {
         Asked {
             address: self.address(),
             revision: &self.revision,
@@ -412,12 +424,12 @@ impl HubRepo {
         }
     }
 
-    fn address(&self) -> Address<'_> {
+    pub(super) fn address(&self) -> Address<'_> {
         Address { endpoint: &self.hub.settings.endpoint, kind: self.kind, id: &self.id }
     }
 
     /// Refuses ids that the Hub cannot have, and that might lead out of the cache.
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if !HubCache::is_id(&self.id) {
             let e = format!("{:?} is no id of the Hub: org/name is", self.id);
             return Err(Error::invalid_argument(e));
@@ -426,7 +438,7 @@ impl HubRepo {
         sparse_core::check_path(&self.revision)
     }
 
-    fn resolve(&self, client: &Client) -> Result<String, Failure> {
+    pub(super) fn resolve(&self, client: &Client) -> Result<String, Failure> {
         if let Some(commit) = self.commit.get() {
             return Ok(commit.clone());
         }
@@ -443,7 +455,7 @@ impl HubRepo {
         Ok(self.commit.get_or_init(|| commit).clone())
     }
 
-    fn list(&self, client: &Client, commit: &str) -> Result<Vec<HubFile>, Failure> {
+    pub(super) fn list(&self, client: &Client, commit: &str) -> Result<Vec<HubFile>, Failure> {
         if let Some(files) = noted(&self.layout(), commit) {
             return Ok(files);
         }
