@@ -86,8 +86,8 @@ pub(crate) enum Command {
 
     /// Restore a fine-tuned model from its base and a delta
     #[command(
-        override_usage = "sparse reconstruct [OPTIONS] <BASE> <DELTA> -o <OUT>\n       \
-                          sparse reconstruct [OPTIONS] <DELTA> -o <OUT>",
+        override_usage = "sparse reconstruct [OPTIONS] <BASE> <DELTA> [-o <OUT>]\n       \
+                          sparse reconstruct [OPTIONS] <DELTA> [-o <OUT>]",
         after_help = "The result is a folder, or a single file if the delta was made from one."
     )]
     Reconstruct(Reconstruct),
@@ -205,9 +205,9 @@ pub(crate) struct Reconstruct {
     #[arg(value_name = "INPUT", required = true, action = ArgAction::Append)]
     pub(crate) inputs: Vec<PathBuf>,
 
-    /// The file or folder to write
+    /// The file or folder to write [default: the name of what was compressed, here]
     #[arg(short, long, value_name = "OUT")]
-    pub(crate) output: PathBuf,
+    pub(crate) output: Option<PathBuf>,
 
     /// Take no base, the same as leaving it out
     #[arg(long)]

@@ -6,6 +6,27 @@ use sparse::{Error, ErrorKind, Overwrite};
 use sparse_remote::{Location, ObjectName, RepoKind};
 use std::path::{Path, PathBuf};
 
+/// Returns the name to restore to if the command line gives none: the last part of the name that
+/// the delta records for what was compressed, in the current folder.
+///
+/// # Errors
+/// `InvalidArgument` when nothing fit for a name is recorded: a delta may come from a stranger.
+pub(crate) fn restored_name(given: Option<PathBuf>, recorded: &str) -> Result<PathBuf, Failure> {
+    if let Some(given) = given {
+        return Ok(given);
+    }
+    let name = match Location::parse(recorded, RepoKind::Model) {
+        Ok(Location::Hub(hub)) => hub.file.unwrap_or(hub.id),
+        Ok(Location::Http(url)) => url.file_name(),
+        _ => recorded.replace('\\', "/"),
+    };
+    let name = name.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    if name.is_empty() || name.starts_with('.') || sparse_core::check_path(name).is_err() {
+        return Err(Failure::Usage("the delta records no name to restore to: give -o".to_owned()));
+    }
+    Ok(name.into())
+}
+
 /// Where a command writes.
 pub(crate) struct Output {
     path: PathBuf,
@@ -117,5 +138,30 @@ impl Upload {
     fn send(self, _path: &Path, _session: &Session) -> Result<(), Failure> {
         let e = "this build of sparse cannot write to object stores (feature object-store)";
         Err(Error::invalid_argument(e).in_file(self.name.to_string()).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_to_restore_to() {
+        let name = |recorded: &str| restored_name(None, recorded).ok();
+        for (recorded, want) in [
+            ("finetuned", "finetuned"),
+            ("data/tuned/", "tuned"),
+            ("/data/train.parquet", "train.parquet"),
+            ("hf://datasets/org/squad_v2@0123", "squad_v2"),
+            ("hf://org/name@main/a/b.safetensors", "b.safetensors"),
+            ("https://example.com/a/b.safetensors?…", "b.safetensors"),
+            ("C:\\models\\tuned", "tuned"),
+        ] {
+            assert_eq!(name(recorded), Some(want.into()), "{recorded}");
+        }
+        for bad in ["", "/", "..", "a/..", ".ssh", "a\u{202e}b", "nul"] {
+            assert_eq!(name(bad), None, "{bad}");
+        }
+        assert_eq!(restored_name(Some("out".into()), "x").ok(), Some("out".into()));
     }
 }

@@ -102,6 +102,12 @@ fn datasets_named_by_their_ids() {
         assert!(made == fs::read(&want).unwrap());
         fs::remove_dir_all(&out).unwrap();
         room.run(&["verify", &delta]).succeeded();
+        // Without an output, the name of what was compressed, in the current folder.
+        let here = tempfile::tempdir().unwrap();
+        let mut command = room.sparse();
+        command.current_dir(here.path()).args(["dataset-reconstruct", &delta]);
+        Run::of(&mut command).succeeded();
+        assert!(fs::read(here.path().join("squad_v2/train.jsonl")).unwrap() == made);
     }
 }
 

@@ -80,9 +80,9 @@ pub(crate) struct DatasetReconstruct {
     #[arg(long, value_name = "BASE")]
     pub(crate) base: Option<PathBuf>,
 
-    /// The file or folder to write
+    /// The file or folder to write [default: the name of what was compressed, here]
     #[arg(short, long, value_name = "OUT")]
-    pub(crate) output: PathBuf,
+    pub(crate) output: Option<PathBuf>,
 
     /// Write this format: parquet, arrow, arrow-stream, jsonl or csv [default: the original's]
     #[arg(long, value_enum, hide_possible_values = true)]

@@ -5,6 +5,7 @@ use super::recorded::recorded_base;
 use crate::args::{DatasetCompress, DatasetEstimate, DatasetReconstruct};
 use crate::failure::Failure;
 use crate::human;
+use crate::outputs::restored_name;
 use crate::session::Session;
 use crate::sources::shown;
 use serde::Serialize;
@@ -119,7 +120,8 @@ fn base_path(
 pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result<(), Failure> {
     let start = Instant::now();
     let delta = session.open_dataset_delta(&args.delta)?;
-    let output = session.output(&args.output, args.force)?;
+    let name = restored_name(args.output, delta.target_id())?;
+    let output = session.output(&name, args.force)?;
     output.expect_file(delta.is_single_file())?;
     let base_path = base_path(args.base, &delta, &args.delta, "`--base <BASE>`")?;
     let base = session.open_dataset("base", &base_path)?;
@@ -136,7 +138,7 @@ pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result
     let body = RestoreBody {
         base: shown(&base_path),
         delta: shown(&args.delta),
-        output: Some(shown(&args.output)),
+        output: Some(shown(&name)),
         threads: session.threads(),
         done: &done,
         seconds: time.as_secs_f64(),
@@ -146,7 +148,7 @@ pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result
         let sha256 = done.content.map(|s| format!("SHA-256: {s}\n")).unwrap_or_default();
         format!(
             "{}: {} in {}{} ({}, all checksums match)\n{sha256}",
-            human::plain(&args.output.to_string_lossy()),
+            human::plain(&name.to_string_lossy()),
             human::count(done.rows, "row"),
             human::count(done.files, "file"),
             if done.exact { ", bit for bit" } else { "" },

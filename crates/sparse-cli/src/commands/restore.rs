@@ -4,6 +4,7 @@ use crate::args::{Reconstruct, Verify, split_inputs};
 use crate::failure::Failure;
 use crate::find::is_on_hub;
 use crate::human;
+use crate::outputs::restored_name;
 use crate::session::Session;
 #[cfg(feature = "dataset")]
 use crate::sources::AnyDelta;
@@ -97,7 +98,9 @@ fn amount(done: &RestoreReport, time: Duration) -> String {
 
 pub(crate) fn reconstruct(session: &Session, args: Reconstruct) -> Result<(), Failure> {
     let inputs = Inputs::open(session, args.inputs, args.no_base)?;
-    let output = session.output(&args.output, args.force)?;
+    let recorded = &inputs.delta.index().provenance.target_id;
+    let name = restored_name(args.output, recorded)?;
+    let output = session.output(&name, args.force)?;
     let merged = inputs.base.as_ref().filter(|_| inputs.delta.is_adapter());
     output.expect_file(merged.map_or(inputs.delta.is_single_file(), Checkpoint::is_file))?;
     let job = session.restorer(&inputs.delta).base(inputs.base.as_ref());
@@ -109,8 +112,8 @@ pub(crate) fn reconstruct(session: &Session, args: Reconstruct) -> Result<(), Fa
     };
     let is_merged = merged.is_some();
     output.finish(session)?;
-    inputs.report(session, &done, Some(&args.output), || {
-        let output = human::plain(&shown(&args.output)).into_owned();
+    inputs.report(session, &done, Some(&name), || {
+        let output = human::plain(&shown(&name)).into_owned();
         if is_merged { format!("{output} is the base with the adapter merged") } else { output }
     })
 }
