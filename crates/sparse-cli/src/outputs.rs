@@ -21,7 +21,7 @@ pub(crate) fn restored_name(given: Option<PathBuf>, recorded: &str) -> Result<Pa
         _ => recorded.replace('\\', "/"),
     };
     let name = name.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    if name.is_empty() || name.starts_with('.') || sparse_core::check_path(name).is_err() {
+    if name.starts_with('.') || sparse_core::check_output_path(name).is_err() {
         return Err(Failure::Usage("the delta records no name to restore to: give -o".to_owned()));
     }
     Ok(name.into())
