@@ -14,6 +14,8 @@ const MOST_AHEAD: u64 = 8 << 20;
 const MOST_STREAMS: usize = 32;
 /// Bytes that are kept.
 const KEPT: u64 = 64 << 20;
+/// Of those, bytes that were read: most files are read through once, and there may be many.
+const KEPT_READ: u64 = 4 << 20;
 
 /// Fetches ranges of a file that does not change.
 pub(crate) trait Fetch: Send + Sync {
@@ -52,6 +54,14 @@ struct Segment {
     /// Nothing while it is on its way.
     bytes: Option<Arc<Vec<u8>>>,
     used: u64,
+    /// Bytes that were read of it, some perhaps twice.
+    read: u64,
+}
+
+impl Segment {
+    fn is_read(&self) -> bool {
+        self.bytes.is_some() && self.read >= self.len
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -69,13 +79,14 @@ enum Look {
 }
 
 impl State {
-    fn look(&mut self, at: u64) -> Look {
+    fn look(&mut self, at: u64, len: usize) -> Look {
         self.clock += 1;
         let before = self.segments.range_mut(..=at).next_back();
         if let Some((&start, segment)) = before
             && at - start < segment.len
         {
             segment.used = self.clock;
+            segment.read += (len as u64).min(segment.len - (at - start));
             return match &segment.bytes {
                 Some(bytes) => Look::Here(bytes.clone(), start),
                 None => Look::Coming,
@@ -103,13 +114,23 @@ impl State {
 
     /// Forgets what was not used for longest, until what is kept fits.
     fn trim(&mut self) {
-        while self.bytes > KEPT {
-            let here = self.segments.iter().filter(|(_, s)| s.bytes.is_some());
-            let Some((&start, _)) = here.min_by_key(|(_, s)| s.used) else { return };
-            if let Some(segment) = self.segments.remove(&start) {
-                self.bytes = self.bytes.saturating_sub(segment.len);
-            }
+        let read = |state: &State| -> u64 {
+            state.segments.values().filter(|s| s.is_read()).map(|s| s.len).sum()
+        };
+        while read(self) > KEPT_READ {
+            self.forget(Segment::is_read);
         }
+        while self.bytes > KEPT && self.forget(|s| s.bytes.is_some()) {}
+    }
+
+    /// Forgets the segment that was not used for longest, of those that `may` go.
+    fn forget(&mut self, may: impl Fn(&Segment) -> bool) -> bool {
+        let found = self.segments.iter().filter(|(_, s)| may(s)).min_by_key(|(_, s)| s.used);
+        let Some((&start, _)) = found else { return false };
+        if let Some(segment) = self.segments.remove(&start) {
+            self.bytes = self.bytes.saturating_sub(segment.len);
+        }
+        true
     }
 }
 
@@ -131,7 +152,9 @@ impl<F: Fetch> Ranges<F> {
         let mut state = self.state();
         let len = bytes.len() as u64;
         state.bytes += len;
-        state.segments.insert(start, Segment { len, bytes: Some(Arc::new(bytes)), used: 0 });
+        state
+            .segments
+            .insert(start, Segment { len, bytes: Some(Arc::new(bytes)), used: 0, read: 0 });
         state.streams.push(Stream { end: start + len, ahead: 0 });
     }
 
@@ -144,7 +167,7 @@ impl<F: Fetch> Ranges<F> {
     fn read_some(&self, at: u64, out: &mut [u8]) -> Result<usize> {
         let mut state = self.state();
         let (stop, missing) = loop {
-            match state.look(at) {
+            match state.look(at, out.len()) {
                 Look::Here(bytes, start) => {
                     drop(state);
                     let from = usize::try_from(at - start).unwrap_or(usize::MAX);
@@ -165,7 +188,9 @@ impl<F: Fetch> Ranges<F> {
             return Ok(len);
         }
         let used = state.clock;
-        state.segments.insert(at, Segment { len: end - at, bytes: None, used });
+        state
+            .segments
+            .insert(at, Segment { len: end - at, bytes: None, used, read: out.len() as u64 });
         drop(state);
         let coming = Coming { ranges: self, start: at };
         let mut bytes = sparse_core::zeros(usize::try_from(end - at).unwrap_or(usize::MAX))?;

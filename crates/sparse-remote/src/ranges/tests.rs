@@ -94,6 +94,18 @@ fn memory_is_bounded() {
 }
 
 #[test]
+fn what_was_read_is_soon_forgotten() {
+    let ranges = noted(50_000_000);
+    for start in (0..50_000_000).step_by(100_000) {
+        check(&ranges, start, 100_000);
+        let state = ranges.state();
+        assert!(state.bytes <= KEPT_READ + 2 * MOST_AHEAD, "{} after {start}", state.bytes);
+    }
+    let (_, bytes) = fetched(&ranges);
+    assert_eq!(bytes, 50_000_000, "and nothing twice");
+}
+
+#[test]
 fn threads_share_requests() {
     let ranges = noted(1_000_000);
     std::thread::scope(|scope| {
