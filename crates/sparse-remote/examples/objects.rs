@@ -6,6 +6,7 @@
 //! objects ranges URL START-END... > FILE
 //! objects pinned URL                               the first byte; a line of input; the last byte
 //! objects list URL
+//! objects all URL > FILE                           all objects below URL, one after another
 //! ```
 //!
 //! What fails is printed with its kind, and the exit status is 1.
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
 
 fn run(args: &[String]) -> Result<()> {
     let [command, url, rest @ ..] = args else {
-        return Err(Error::invalid_argument("usage: objects put|get|ranges|pinned|list URL"));
+        return Err(Error::invalid_argument("usage: objects put|get|ranges|pinned|list|all URL"));
     };
     let name: ObjectName = url.parse()?;
     match command.as_str() {
@@ -41,6 +42,7 @@ fn run(args: &[String]) -> Result<()> {
         "ranges" => ranges(&name, rest),
         "pinned" => pinned(&name),
         "list" => list(&name),
+        "all" => all(&name),
         _ => Err(Error::invalid_argument("there is no such command")),
     }
 }
@@ -102,6 +104,14 @@ fn list(name: &ObjectName) -> Result<()> {
         println!("{} {}", object.len, object.key);
     }
     Ok(())
+}
+
+fn all(name: &ObjectName) -> Result<()> {
+    let bucket = Bucket::open(name)?;
+    bucket.list(&name.key)?.iter().try_for_each(|object| {
+        let bytes = bucket.get_range(object, 0..object.len)?;
+        show(&bytes)
+    })
 }
 
 fn show(bytes: &[u8]) -> Result<()> {

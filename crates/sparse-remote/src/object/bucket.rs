@@ -45,10 +45,14 @@ pub struct ObjectInfo {
 
 impl ObjectInfo {
     pub(super) fn new(meta: ObjectMeta) -> Result<ObjectInfo> {
-        let Some(etag) = meta.e_tag else {
+        let Some(mut etag) = meta.e_tag else {
             let e = "the store gives no ETag, so that a replaced object could not be told";
             return Err(Error::new(ErrorKind::InvalidInput, e));
         };
+        // Lists of Azure leave out the quotation marks, which conditions want.
+        if etag.starts_with("0x") {
+            etag = format!("\"{etag}\"");
+        }
         Ok(ObjectInfo { key: meta.location.into(), len: meta.size, etag })
     }
 }

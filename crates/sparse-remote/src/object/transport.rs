@@ -116,7 +116,7 @@ impl HttpService for Transport {
 
 impl Transport {
     /// Sends one request and reads the answer.
-    fn exchange(&self, parts: Parts, payload: &[u8]) -> Result<HttpResponse, HttpError> {
+    fn exchange(&self, mut parts: Parts, payload: &[u8]) -> Result<HttpResponse, HttpError> {
         let place = Place::of(&parts.uri);
         if parts.uri.scheme_str() != Some("https") && place == Place::Network && !self.allow_http {
             return Err(failure(
@@ -133,6 +133,8 @@ impl Transport {
         let answer = if matches!(parts.method, Method::PUT | Method::POST) {
             self.run(Request::from_parts(parts, payload), place)
         } else {
+            // Azure's have a length of 0, which its signature leaves out.
+            parts.headers.remove(header::CONTENT_LENGTH);
             self.run(Request::from_parts(parts, ()), place)
         };
         let (mut parts, mut body) = answer.map_err(|e| unsent(e, place))?.into_parts();
