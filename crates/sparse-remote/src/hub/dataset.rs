@@ -50,6 +50,11 @@ pub(super) fn choose(
     Ok(Some(beside.chain(chosen.into_iter().copied()).cloned().collect()))
 }
 
+/// Returns whether a table is of a dataset that was too long for the Hub to convert it whole.
+pub(super) fn is_part(file: &str) -> bool {
+    file.split('/').any(|folder| folder.starts_with("partial-"))
+}
+
 impl Part {
     /// Returns whether a table is of this part.
     fn has(&self, file: &str) -> bool {

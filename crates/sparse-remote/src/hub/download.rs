@@ -55,7 +55,7 @@ impl Downloads<'_> {
         }
         let path = self.layout.incomplete(digest);
         for _ in 0..MOST_WRONG {
-            let mut partial = Partial::open(path.clone(), file)?;
+            let mut partial = Partial::open(path.clone(), file, || self.check())?;
             self.progress.begin(&file.path, file.size, partial.len());
             self.fill(&mut partial, file, url)?;
             if partial.is_right() {

@@ -6,6 +6,7 @@
 //! * `address`: where things are on the Hub.
 //! * `listing`: names, sizes and digests of files ([`HubFile`]), as the Hub lists them, and as the
 //!   cache has them.
+//! * `choice`: what is meant of a repository, by the Hub's list or by that of the cache.
 //! * `select`: which files are needed; `dataset` and `model` have the rules.
 //! * `layout`: the folders of the cache; `lock`: one writer of a file at a time.
 //! * `plan`: files that are missing, and then their names in a snapshot.
@@ -18,6 +19,7 @@
 //! of large files, git's SHA-1 of others.
 
 mod address;
+mod choice;
 mod dataset;
 mod download;
 mod layout;

@@ -50,14 +50,19 @@ pub(super) struct Partial<'a> {
 }
 
 impl<'a> Partial<'a> {
-    /// Opens what an earlier attempt left at `path`, if it did.
-    pub(super) fn open(path: PathBuf, file: &'a HubFile) -> Result<Partial<'a>> {
+    /// Opens what an earlier attempt left at `path`, if it did; `go_on` is asked whether to.
+    pub(super) fn open(
+        path: PathBuf,
+        file: &'a HubFile,
+        go_on: impl Fn() -> Result<()>,
+    ) -> Result<Partial<'a>> {
         let mut options = File::options();
         options.create(true).truncate(false).read(true).write(true);
         let handle = options.open(&path).map_err(|e| failed(&path, e))?;
         let mut partial = Partial { file, path, handle, hasher: Hasher::new(file), len: 0 };
         let mut block = vec![0; 1 << 20];
         loop {
+            go_on()?;
             let count = partial.handle.read(&mut block).map_err(|e| partial.failed(e))?;
             let Some(bytes) = block.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
             partial.hasher.update(bytes);

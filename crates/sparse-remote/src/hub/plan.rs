@@ -1,8 +1,9 @@
 //! From a list of files to their names in the cache.
 
 use super::download::{Downloads, is_there};
-use super::listing::HubFile;
+use super::listing::{HubFile, present};
 use sparse_core::{Error, Executor, Result};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -50,6 +51,25 @@ impl Fetched {
     /// Returns the files that were chosen, below the folder, with `/`.
     pub fn files(&self) -> &[String] {
         &self.files
+    }
+
+    /// Returns the files below [`path`](Self::path) that were not chosen.
+    ///
+    /// Their paths are from there. They came at other times, or by other programs. Whoever opens
+    /// the path as a model leaves them out (`OpenOptions::exclude`), so that the same name is the
+    /// same model everywhere.
+    ///
+    /// # Errors
+    /// `Io` when the folder cannot be listed.
+    pub fn others(&self) -> Result<Vec<String>> {
+        if !self.path.is_dir() {
+            return Ok(Vec::new());
+        }
+        let chosen: HashSet<PathBuf> =
+            self.files.iter().map(|file| self.folder.join(file)).collect();
+        let mut others = present(&self.path)?;
+        others.retain(|file| !chosen.contains(&self.path.join(file)));
+        Ok(others)
     }
 }
 

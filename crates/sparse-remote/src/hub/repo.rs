@@ -1,14 +1,13 @@
 //! The Hub and its repositories: from a name to a folder.
 
 use super::address::Address;
-use super::download::{Downloads, is_there};
+use super::download::Downloads;
 use super::layout::Layout;
-use super::listing::{HubFile, is_hex, json_of, noted, page_of, present, strange};
-use super::model::Read;
-use super::plan::{Fetched, Plan};
+use super::listing::{HubFile, is_hex, json_of, noted, page_of, strange};
+use super::plan::Fetched;
 use super::progress::FetchProgress;
 use super::refusal::{Asked, Failure};
-use super::select::{Rule, Selection};
+use super::select::Selection;
 use super::settings::HubSettings;
 use crate::{
     Answer, Call, Client, ClientOptions, HttpSource, HubName, Method, RepoKind, Retry, Url,
@@ -23,8 +22,6 @@ use std::time::Duration;
 
 /// Pages of a list that are asked for at most: a million files.
 const MOST_PAGES: usize = 1000;
-/// Longest file that the choice of others depends on, in bytes.
-const MOST_READ: u64 = 64 << 20;
 /// How long the Hub may say nothing where the cache could answer as well.
 const QUICK: Duration = Duration::from_secs(10);
 
@@ -122,9 +119,9 @@ pub struct HubRepo {
     hub: Hub,
     kind: RepoKind,
     id: String,
-    revision: String,
+    pub(super) revision: String,
     /// File or folder that is meant, where it is not the whole.
-    path: Option<String>,
+    pub(super) path: Option<String>,
     /// Of the revision, once it is known.
     commit: OnceLock<String>,
 }
@@ -274,123 +271,20 @@ impl HubRepo {
         Err(Error::new(ErrorKind::NotFound, e).in_file(cache.to_string()))
     }
 
-    fn cached_at(&self, rule: &Rule) -> Result<Fetched> {
-        let layout = self.layout();
-        let folder = HubCache::snapshot(&layout.folder(), &self.revision)?;
-        let commit = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let present = present(&folder)?;
-        let paths = |files: Vec<HubFile>| files.into_iter().map(|file| file.path).collect();
-        let all: Vec<String> = match noted(&layout, &commit).map(paths) {
-            Some(noted) => noted,
-            None => present.clone(),
-        };
-        let read = |name: &str| read_small(&folder.join(name));
-        let files = self.choose(rule, &all, &read)?;
-        let files = files.ok_or_else(|| Error::new(ErrorKind::NotFound, "there are no tables"))?;
-        let lacks = files.iter().find(|file| present.binary_search(file).is_err());
-        if let Some(file) = lacks {
-            let e = format!("the snapshot lacks {file}: its download was interrupted");
-            return Err(Error::new(ErrorKind::NotFound, e));
-        }
-        Ok(Fetched { path: self.path_in(&folder), folder, commit, files })
-    }
-
-    /// Finds out what is to be fetched, and of which branch.
-    fn plan(
-        &self,
-        selection: &Selection,
-        client: &Client,
-        progress: &dyn FetchProgress,
-    ) -> Result<(HubRepo, Plan), Failure> {
-        let mut first = None;
-        let mut known: Option<Vec<HubFile>> = None;
-        for candidate in selection.candidates(self.revision == "main") {
-            let repo = self.at(candidate.branch);
-            let commit = match repo.resolve(client) {
-                // The Hub has made no Parquet files of it.
-                Err(failure) if candidate.branch.is_some() && failure.is_gone => continue,
-                commit => commit?,
-            };
-            let files = match (&known, candidate.branch) {
-                (Some(files), None) => files.clone(),
-                _ => repo.list(client, &commit)?,
-            };
-            let names: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
-            let read = |name: &str| repo.read(&commit, &files, (name, progress));
-            match repo.choose(&candidate.rule, &names, &read) {
-                Ok(Some(chosen)) => {
-                    let file =
-                        |name: &String| files.iter().find(|file| file.path == *name).cloned();
-                    let files = chosen.iter().filter_map(file).collect();
-                    return Ok((repo, Plan { commit, files }));
-                }
-                Ok(None) => {}
-                Err(e) if e.kind() == ErrorKind::NotFound => drop(first.get_or_insert(e)),
-                Err(e) => return Err(e.into()),
-            }
-            if candidate.branch.is_none() {
-                known = Some(files);
-            }
-        }
-        let none = || {
-            let e = "there are no tables: Parquet, JSON Lines, CSV and Arrow are read";
-            Error::new(ErrorKind::NotFound, e)
-        };
-        let error = first.unwrap_or_else(none).in_file(self.address().page().to_string());
-        Err(Failure { error, is_gone: true })
-    }
-
-    /// Chooses among files of the repository, as a rule says of those that are meant.
-    fn choose(&self, rule: &Rule, files: &[String], read: Read<'_>) -> Result<Option<Vec<String>>> {
-        let Some(path) = &self.path else { return rule.choose(files, read) };
-        if files.contains(path) {
-            return Ok(Some(vec![path.clone()]));
-        }
-        let prefix = format!("{path}/");
-        let below = |file: &String| file.strip_prefix(&prefix).map(str::to_owned);
-        let below: Vec<String> = files.iter().filter_map(below).collect();
-        if below.is_empty() {
-            let e = format!("there is no file or folder {path}");
-            return Err(Error::new(ErrorKind::NotFound, e));
-        }
-        let read = |name: &str| read(&format!("{prefix}{name}"));
-        let chosen = rule.choose(&below, &read)?;
-        let whole = |name: String| format!("{prefix}{name}");
-        Ok(chosen.map(|names| names.into_iter().map(whole).collect()))
-    }
-
     /// Returns what is meant of a snapshot.
-    fn path_in(&self, snapshot: &Path) -> PathBuf {
+    pub(super) fn path_in(&self, snapshot: &Path) -> PathBuf {
         self.path.as_ref().map_or_else(|| snapshot.to_owned(), |path| snapshot.join(path))
     }
 
     /// Returns the repository at another branch, if one is given.
-    fn at(&self, branch: Option<&str>) -> HubRepo {
+    pub(super) fn at(&self, branch: Option<&str>) -> HubRepo {
         match branch {
             Some(branch) => self.clone().revision(branch),
             None => self.clone(),
         }
     }
 
-    /// Returns the content of a file, brought into the cache if it is not there.
-    fn read(
-        &self,
-        commit: &str,
-        files: &[HubFile],
-        (name, progress): (&str, &dyn FetchProgress),
-    ) -> Result<Vec<u8>> {
-        let file = files
-            .iter()
-            .find(|file| file.path == name)
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no file {name}")))?;
-        let layout = self.layout();
-        if !is_there(&layout, file) {
-            self.downloads(&layout, commit, progress).fetch(file)?;
-        }
-        read_small(&layout.blob(file.digest.text()))
-    }
-
-    fn downloads<'a>(
+    pub(super) fn downloads<'a>(
         &'a self,
         layout: &'a Layout,
         commit: &'a str,
@@ -412,7 +306,7 @@ impl HubRepo {
         self.hub.settings.offline
     }
 
-    fn layout(&self) -> Layout {
+    pub(super) fn layout(&self) -> Layout {
         Layout::new(&self.hub.settings.cache, self.kind, &self.id)
     }
 
@@ -495,15 +389,4 @@ impl Hub {
         options.stall = options.stall.min(QUICK);
         client_of(&self.settings, options)
     }
-}
-
-fn read_small(path: &Path) -> Result<Vec<u8>> {
-    let place = || path.display().to_string();
-    let failed = |e| Error::io("cannot read", e).in_file(place());
-    let len = std::fs::metadata(path).map_err(failed)?.len();
-    if len > MOST_READ {
-        let e = format!("an index of {len} bytes, and {MOST_READ} are read at most");
-        return Err(Error::new(ErrorKind::LimitExceeded, e).in_file(place()));
-    }
-    std::fs::read(path).map_err(failed)
 }

@@ -93,6 +93,16 @@ fn check_blobs(cache: &Path) {
     }
 }
 
+/// Keeps notes.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl FetchProgress for Notes {
+    fn note(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+}
+
 #[test]
 fn only_what_is_needed_comes_and_only_once() {
     let (server, dir) = start(Site::new().with_repo(model()).with_page(2));
@@ -154,14 +164,6 @@ fn offline_opens_no_socket() {
 
 #[test]
 fn the_cache_stands_in_for_a_hub_that_fails() {
-    /// Keeps notes.
-    #[derive(Default)]
-    struct Notes(Mutex<Vec<String>>);
-    impl FetchProgress for Notes {
-        fn note(&self, text: &str) {
-            self.0.lock().unwrap().push(text.to_owned());
-        }
-    }
     let (server, dir) = start(Site::new().with_repo(model()).with_token("hf_good"));
     let hub = hub(&server, dir.path());
     let fetched = fetch_model(&hub).unwrap();
@@ -234,10 +236,25 @@ fn datasets() {
     assert_eq!(fetch("squad", &all).unwrap().files(), ["plain/train-00000-of-00001.parquet"]);
     let e = fetch("org/none", &all).unwrap_err();
     assert!(e.kind() == ErrorKind::NotFound && e.to_string().contains("no tables"), "{e}");
+    assert_eq!(server.log().count("GET", "org/lines/revision/main"), 1, "asked for once");
     // At a revision that somebody chose, its own files are meant.
     let main = repo("org/csv").revision(repo("org/csv").commit().unwrap());
     assert_eq!(main.fetch(&all, &Unobserved).unwrap().files(), ["README.md", "train.csv"]);
     assert_eq!(repo("org/csv").cached(&all).unwrap(), converted);
+}
+
+#[test]
+fn a_dataset_that_was_converted_in_part_is_told_of() {
+    let repo = Repo::dataset("org/long")
+        .with_file("train.csv", "a")
+        .on_branch("refs/convert/parquet")
+        .with_large_file("default/partial-train/0000.parquet", noise(1, 1000));
+    let (server, dir) = start(Site::new().with_repo(repo));
+    let notes = Notes::default();
+    let all = Selection::Dataset { config: None, split: None };
+    let repo = hub(&server, dir.path()).repo(RepoKind::Dataset, "org/long");
+    assert_eq!(repo.fetch(&all, &notes).unwrap().files().len(), 1);
+    assert!(notes.0.into_inner().unwrap()[0].contains("org/long is not whole"));
 }
 
 #[test]
@@ -498,11 +515,15 @@ fn a_file_or_folder_of_a_repository() {
     let small = fetch("hf://org/many/small").unwrap();
     assert_eq!(small.files(), ["small/config.json", "small/model.safetensors"]);
     assert_eq!(small.path(), small.folder().join("small"));
+    assert_eq!(small.others().unwrap(), [""; 0]);
     let one = fetch("hf://org/many/large/model.safetensors").unwrap();
     assert_eq!(fs::read(one.path()).unwrap(), noise(2, 1000));
     let e = fetch("hf://org/many/none").unwrap_err();
     assert!(e.to_string().contains("no file or folder none"), "{e}");
     assert_eq!(fetch("hf://org/many@main/small").unwrap(), small);
+    // What somebody else puts into the snapshot is told apart.
+    fs::write(small.path().join("optimizer.bin"), "x").unwrap();
+    assert_eq!(small.others().unwrap(), ["optimizer.bin"]);
 }
 
 #[test]
