@@ -11,10 +11,14 @@ pub fn run(data: &[u8]) {
     let (name, target) = text.split_once('\0').unwrap_or((&text, ""));
     for kind in [RepoKind::Model, RepoKind::Dataset] {
         let Ok(location) = Location::parse(name, kind) else { continue };
-        if matches!(location, Location::Hub(_) | Location::Object(_)) {
-            let again = Location::parse(&location.to_string(), kind);
-            assert_eq!(again.expect("it was written by us"), location);
-        }
+        // A repository without `datasets/` is of the kind that is wanted, a page of its own.
+        let kind = match &location {
+            Location::Hub(name) => name.kind,
+            Location::Object(_) => kind,
+            _ => continue,
+        };
+        let again = Location::parse(&location.to_string(), kind);
+        assert_eq!(again.expect("it was written by us"), location);
     }
     let Ok(url) = Url::parse(name) else { return };
     let joined = url.join(target);
