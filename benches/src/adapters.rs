@@ -1,5 +1,5 @@
-//! The `adapter` command: what exporting finds of an adapter that was merged, beside the adapter
-//! itself, and the layered delta of the same pair.
+//! The `adapter` command: the adapter that exporting recovers after a merge, compared with the
+//! original, and the layered delta of the same pair.
 
 use crate::pair::resolve;
 use crate::tables::{Table, thousands};
@@ -33,8 +33,8 @@ fn norm(x: impl Iterator<Item = f64>) -> f64 {
     x.map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// Of each module of `wanted`: how far the product that `found` has for it is off, relative to its
-/// own (Frobenius norms).
+/// Returns for each module of `wanted` the error of the product in `found`, relative to its own
+/// norm (Frobenius).
 fn errors(wanted: &Adapter, found: &Adapter) -> Result<Vec<(String, f64)>> {
     let error = |(i, module): (usize, &sparse_model::AdapterModule)| {
         let product_of = |adapter: &Adapter, i| product(adapter, i);
@@ -50,7 +50,7 @@ fn errors(wanted: &Adapter, found: &Adapter) -> Result<Vec<(String, f64)>> {
     wanted.modules().iter().enumerate().map(error).collect()
 }
 
-/// How near the weights of `found` come to those of `target`, given the base.
+/// Measures the weights of `found` against those of `target`, given the base.
 fn nearness(base: &Model, target: &Model, found: &Model) -> Result<Certificate> {
     let mut tally = Tally::default();
     for (i, entry) in target.tensors().iter().enumerate() {
@@ -80,7 +80,7 @@ pub fn report(base: &Path, target: &Path, adapter: &Path) -> Result<String> {
     let rank = original.modules().iter().map(|m| m.rank).max().unwrap_or(1);
     let size = |path: &Path| {
         let file = path.join("adapter_model.safetensors");
-        file.metadata().map(|m| m.len()).map_err(|e| Error::io("cannot look at the adapter", e))
+        file.metadata().map(|m| m.len()).map_err(|e| Error::io("cannot examine the adapter", e))
     };
     let room = tempfile::tempdir().map_err(|e| Error::io("cannot create a temporary folder", e))?;
     let mut exports =

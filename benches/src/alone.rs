@@ -1,5 +1,5 @@
-//! The `alone` command: models without a base, beside what splitting bytes and Huffman codes could
-//! reach at best.
+//! The `alone` command: models without a base, compared with the best that splitting bytes and
+//! Huffman codes could reach.
 
 use crate::measure::{cpu_timed, mb_per_s};
 use crate::ours::{open_weights, pool};
@@ -9,7 +9,7 @@ use sparse_core::{Dtype, DtypeClass};
 use std::path::Path;
 use std::time::Duration;
 
-/// What ZipNN (arXiv 2411.05239) codes at once.
+/// Bytes that ZipNN (arXiv 2411.05239) codes at once.
 const BLOCK: usize = 256 << 10;
 
 /// One model at one effort.
@@ -26,7 +26,7 @@ pub struct Alone {
     pub ours: u64,
     /// Processor's time, one thread, to compress from mapped files to memory.
     pub encode: Duration,
-    /// The same to restore from memory to memory, all digests verified.
+    /// Time to restore from memory to memory, with all digests verified.
     pub decode: Duration,
 }
 
@@ -50,7 +50,7 @@ pub fn alone(name: &str, path: &Path, effort: Effort, runs: usize) -> Result<Alo
         tensors += bytes.len() as u64;
         planes += bytes.chunks(BLOCK).map(|b| planes_floor(tensor.spec.dtype(), b)).sum::<u64>();
     }
-    // Headers and files that are no tensors.
+    // Headers, and files other than tensors.
     planes += report.target_bytes - tensors;
     Ok(Alone { name: name.into(), raw: report.target_bytes, planes, ours, encode, decode })
 }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The smallest of what peers and a throw-away prototype made of each pair, in bytes, measured in
+/// Smallest size that peers and a throw-away prototype reached for each pair, in bytes, measured in
 /// November 2026: zstd -19, content-defined deduplication, xdelta3, `zstd --patch-from` (of
 /// Parquet, JSON Lines and Arrow).
 const BEST: [(&str, u64); 15] = [
@@ -40,7 +40,7 @@ pub struct Row {
     /// Bytes of `zstd -19 --patch-from` of the two tables as Arrow files; `None` where they are too
     /// large for it.
     pub patch: Option<u64>,
-    /// The best figure known of other tools.
+    /// The best known size of other tools, in bytes.
     pub best: Option<u64>,
     /// Time to compress.
     pub compress: Duration,
@@ -51,7 +51,7 @@ pub struct Row {
 /// Measure the pair in `folder`: `base.parquet` and `derivative.parquet`.
 ///
 /// # Errors
-/// What compressing or restoring reports; `Corrupt` when what comes back is not the same.
+/// Those of compressing and restoring; `Corrupt` when the restored dataset differs.
 pub fn measure(folder: &Path) -> Result<Row> {
     let temporary =
         tempfile::tempdir().map_err(|e| Error::io("cannot create a temporary folder", e))?;

@@ -1,4 +1,4 @@
-//! The `svd` command: how long the leading singular vectors of a large matrix take.
+//! The `svd` command: the time for the leading singular vectors of a large matrix.
 
 use crate::measure::{Machine, computed};
 use sparse::Effort;

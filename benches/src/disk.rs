@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What is measured, in this order, one after the other in each run: what else the machine does
-/// meets all of them.
+/// What is measured. Each run measures all of them in this order, so that other load on the machine
+/// affects all alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Copy,
@@ -105,7 +105,7 @@ pub fn disk(
                     })?;
                     times.push(start.elapsed());
                     let written =
-                        std::fs::metadata(&delta).map_err(io("cannot look at the delta"))?;
+                        std::fs::metadata(&delta).map_err(io("cannot examine the delta"))?;
                     sizes = (report.target_bytes, written.len());
                 }
                 Step::ToFiles(threads) => {

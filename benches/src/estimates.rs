@@ -1,5 +1,5 @@
-//! The `estimate` command: how far estimates are from what is then written, of whole deltas, and of
-//! the weights under each codec.
+//! The `estimate` command: the error of estimates, of whole deltas and of the weights under each
+//! codec.
 
 use crate::compare::PairPath;
 use crate::pair::resolve;
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// An estimate may be off by this share of what comes of it ...
 const TOLERANCE: f64 = 0.05;
-/// ... and by so many bytes, which is what tables take of tensors that hardly changed.
+/// ... and by this many bytes, the size of tables for tensors that hardly changed.
 const SLACK: u64 = 512;
 
 fn is_near(estimated: u64, achieved: u64) -> bool {
@@ -63,7 +63,7 @@ pub fn compare(path: &PairPath, share: f64, effort: Effort) -> Result<Comparison
 }
 
 impl Comparison {
-    /// Whether the estimate is within 5 % of the real size, or 512 bytes beyond.
+    /// Returns true if the estimate is within 5 % of the real size plus 512 bytes.
     pub fn is_near(&self) -> bool {
         is_near(self.estimated, self.real)
     }
@@ -86,8 +86,7 @@ pub const CODECS: [&str; 13] = [
     "layered=8",
 ];
 
-/// What the selector expected of a codec, and what came of it: bytes of the weights, tables
-/// included, the index left out.
+/// Expected and real size of a codec: bytes of the weights, with tables, without the index.
 #[derive(Clone, Debug)]
 pub struct Expectation {
     /// The codec, with its setting.
@@ -101,12 +100,12 @@ pub struct Expectation {
 }
 
 impl Expectation {
-    /// How far the estimate is off, as a share of what came of it.
+    /// Returns the error of the estimate, as a share of the real size.
     pub fn error(&self) -> f64 {
         self.estimated as f64 / self.achieved.max(1) as f64 - 1.0
     }
 
-    /// Whether the estimate is within 5 % of what came of it, or 512 bytes beyond.
+    /// Returns true if the estimate is within 5 % of the real size plus 512 bytes.
     pub fn is_near(&self) -> bool {
         is_near(self.estimated, self.achieved)
     }

@@ -1,5 +1,5 @@
-//! The `first-tensor` command: how long a reader of base and delta takes until it has its first
-//! weights, and how much of the delta it read for them.
+//! The `first-tensor` command: the time of a reader of base and delta until its first weights, and
+//! the part of the delta that it reads.
 
 use crate::pair::{resolve, show};
 use sparse::{
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Bytes that are asked for, of the first tensor by name: half a chunk of 16-bit weights.
 const WANTED: u64 = 256 << 10;
 
-/// A file that counts what is read of it.
+/// A file that counts the bytes read from it.
 struct Counted {
     file: FileSource,
     bytes: Arc<AtomicU64>,
@@ -43,7 +43,7 @@ struct Start {
     read: u64,
 }
 
-/// What was measured of one pair. Times are medians.
+/// Measurements of one pair. Times are medians.
 #[derive(Clone, Debug)]
 pub struct FirstTensor {
     /// Bytes of the delta, and of its index.
@@ -56,7 +56,7 @@ pub struct FirstTensor {
     pub open: Duration,
     /// From nothing to the first weights, files in memory.
     pub warm: Duration,
-    /// The same, with no page of delta and base in memory; where the system lets us say so.
+    /// The same with no page of delta and base in memory, on systems where pages can be dropped.
     pub cold: Option<Duration>,
 }
 

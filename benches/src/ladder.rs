@@ -1,10 +1,9 @@
-//! The `ladder` command: codecs that lose something, beside the lossless one and beside others'
-//! formats.
+//! The `ladder` command: lossy codecs compared with the lossless one and with others' formats.
 //!
-//! All tensors of a fine-tune that have a counterpart of the same type and shape in the base are
-//! coded as one unit per type, on one thread, as the facade would on many. What comes back is
-//! measured against the fine-tune, weight by weight. Others' formats are made as their
-//! documentation says, and count for the bytes that they define.
+//! All tensors of a fine-tune with a counterpart of the same type and shape in the base are coded
+//! as one unit per type, on one thread. Restored weights are measured against the fine-tune, one by
+//! one. Others' formats are rebuilt from their documentation, and counted by the bytes that they
+//! define.
 
 use crate::measure::{cpu_timed, mb_per_s};
 use crate::pair::Pair;
@@ -33,21 +32,21 @@ struct Group {
     base: Vec<u8>,
 }
 
-/// What one coder made of a pair.
+/// Result of one coder on a pair.
 #[derive(Clone, Debug)]
 pub struct Rung {
     /// The coder.
     pub name: String,
     /// Bytes that it takes.
     pub bytes: u64,
-    /// How near it comes.
+    /// Its error.
     pub found: Certificate,
-    /// The processor's time to encode and to decode; none for others' formats, of which only size
-    /// and error are looked at.
+    /// Processor time to encode and to decode; `None` for others' formats, for which only size and
+    /// error are measured.
     pub times: Option<(Duration, Duration)>,
 }
 
-/// A format of others, beside what we do at its size and at its error.
+/// A format of others, and our results at its size and at its error.
 #[derive(Clone, Debug)]
 pub struct Duel {
     /// The format.
@@ -113,7 +112,7 @@ fn groups(pair: &Pair) -> Result<Vec<Group>> {
         .collect()
 }
 
-/// Code all groups; what comes back is measured.
+/// Codes all groups, and measures the restored weights.
 fn rung(name: &str, codec: &dyn DeltaEncoder, groups: &[Group], runs: usize) -> Result<Rung> {
     let mut cx = CodecContext::new();
     let (mut bytes, mut tally) = (0, Tally::default());
@@ -157,7 +156,7 @@ fn put(dtype: Dtype, x: f32, out: &mut Vec<u8>) {
     }
 }
 
-/// A format: from the changes of a tensor to what comes back of them, and its bytes.
+/// A format: maps the changes of a tensor to the restored changes, and the size in bytes.
 type Format = fn(&[f32]) -> (Vec<f32>, u64);
 
 /// One step per tensor, a 127th of the largest change; a byte per weight.

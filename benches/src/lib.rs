@@ -1,9 +1,9 @@
-//! Benchmarks of Sparse beside its peers.
+//! Benchmarks of Sparse and its peers.
 //!
 //! Every figure comes from a round trip whose result was compared with the original, byte for byte.
-//! The peers are the schemes of published systems, rebuilt here on the same in-memory data, so that
-//! what is compared is the coding and not file handling. See this folder's `README.md` for what
-//! each command measures.
+//! The peers are the schemes of published systems, rebuilt here on the same data in memory, so that
+//! the coding is compared and not file handling. This folder's `README.md` says what each command
+//! measures.
 
 #![forbid(unsafe_code)]
 #![allow(missing_debug_implementations, reason = "a program, whose library is for its tests")]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How often memory is looked at.
+/// Interval at which memory is measured.
 pub const POLL: Duration = Duration::from_millis(5);
 
 /// The median of a non-empty list (the lower one of two); zero for an empty one.
@@ -42,8 +42,8 @@ fn timed_by<T>(
     }
 }
 
-/// What all threads of this process have computed so far; where that cannot be asked, the time that
-/// has passed.
+/// Returns the processor time of all threads of this process; on systems without it, the elapsed
+/// time.
 pub fn computed() -> Duration {
     #[cfg(target_os = "linux")]
     {
@@ -117,11 +117,11 @@ impl MemoryWatch {
         MemoryWatch::start(std::process::id())
     }
 
-    /// Stop, and say what was seen.
+    /// Stops, and returns the peak.
     pub fn stop(mut self) -> Peak {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A panic of the watcher costs samples, nothing else.
+            // A panic of the watcher only loses samples.
             let _ = thread.join();
         }
         Peak {
@@ -161,7 +161,7 @@ fn memory_of_tree(pid: u32) -> Peak {
     sum
 }
 
-/// What became of a command.
+/// Result of a command.
 #[derive(Clone, Copy, Debug)]
 pub struct CommandMeasure {
     /// Wall time.
@@ -313,7 +313,7 @@ mod tests {
         }
         let peak = watch.stop();
         assert!(block.len() as u64 <= peak.anonymous, "{peak:?}");
-        // Of this process alone: a child that another test is just starting still shares our
+        // Of this process alone, because a child that another test is starting still shares its
         // memory.
         let now = memory_of(std::process::id());
         assert!(

@@ -1,4 +1,4 @@
-//! Where Sparse itself joins the comparison.
+//! Sparse as a coder of the comparison.
 
 use crate::pair::{Header, Model, Pair, weight_files};
 use crate::peers::{Compressed, Peer};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub const EFFORTS: [(&str, Effort); 3] =
     [("fast", Effort::Fast), ("default", Effort::Default), ("max", Effort::Max)];
 
-/// What the names of Sparse's coders begin with.
+/// Prefix of the names of Sparse's coders.
 pub const PREFIX: &str = "sparse, ";
 
 /// The coder that tables of results are about.
@@ -53,7 +53,7 @@ pub fn effort(name: &str) -> Result<Effort> {
     found.map(|e| e.1).ok_or_else(|| Error::invalid_argument("efforts are fast, default and max"))
 }
 
-/// A rayon pool of so many threads.
+/// Returns a rayon pool of `threads` threads.
 ///
 /// # Errors
 /// `Io` when a thread cannot be started.
@@ -97,7 +97,7 @@ struct Sparse {
     floor: Option<u64>,
 }
 
-/// The models of the pair at work, kept open so that their pages are mapped once and not in every
+/// The models of the current pair, kept open so that their pages are mapped once and not in every
 /// run.
 struct Opened {
     paths: [PathBuf; 2],
@@ -142,8 +142,8 @@ impl Peer for Sparse {
             let job = sparse::Compressor::new(target).base(&**base).effort(self.effort);
             job.adapter(self.adapter.clone()).write_to(Vec::new())
         })?;
-        // The fast effort counts a sample: what it reports is an estimate, which may even lie above
-        // the result.
+        // The fast effort counts a sample, so it reports an estimate, which may even exceed the
+        // result.
         self.floor = (self.effort != Effort::Fast).then_some(report.entropy_bytes);
         Ok(Compressed { blobs: vec![delta] })
     }

@@ -33,7 +33,7 @@ pub struct ModelFile {
     pub name: String,
     /// All bytes, header included.
     pub bytes: Vec<u8>,
-    /// Where the header ends and tensor data begins.
+    /// Place where the header ends and tensor data begin.
     pub data_start: usize,
 }
 
@@ -50,16 +50,16 @@ pub struct Model {
 pub struct Pair {
     /// The base.
     pub base: Model,
-    /// The fine-tune: what coders compress.
+    /// The fine-tune, which coders compress.
     pub target: Model,
-    /// Where both came from, links followed: base, fine-tune. `None` if they were made in memory.
+    /// Paths of base and fine-tune, links resolved. `None` if they were made in memory.
     pub paths: Option<[PathBuf; 2]>,
 }
 
-/// What a safetensors header says.
+/// Content of a safetensors header.
 #[derive(Clone, Debug, Default)]
 pub struct Header {
-    /// Where tensor data begins.
+    /// Place where tensor data begin.
     pub data_start: usize,
     /// The tensors in order of their bytes; every `file` is 0.
     pub tensors: Vec<Tensor>,
@@ -197,7 +197,7 @@ impl Model {
             .unwrap_or_default()
     }
 
-    /// The bytes of the tensor of this name, type and shape: what a delta is taken against.
+    /// Returns the bytes of the tensor of this name, type and shape, the counterpart for a delta.
     pub fn counterpart(&self, name: &str, spec: &TensorSpec) -> Option<&[u8]> {
         self.find(name).filter(|t| t.spec == *spec).map(|t| self.bytes(t))
     }

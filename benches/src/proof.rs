@@ -1,4 +1,4 @@
-//! The `proof` command: what restoring a delta before it counts as made adds to making it.
+//! The `proof` command: the time that the proof adds to compressing.
 
 use crate::measure::{computed, mb_per_s, median};
 use crate::ours::pool;
@@ -18,12 +18,12 @@ pub struct Proof {
     pub delta: u64,
     /// Median wall times: without, with.
     pub wall: [Duration; 2],
-    /// The same of the processor, all threads.
+    /// The same in processor time, of all threads.
     pub processor: [Duration; 2],
 }
 
 impl Proof {
-    /// What the proof adds, as a share of the time without it.
+    /// Returns the time that the proof adds, as a share of the time without it.
     pub fn share(times: [Duration; 2]) -> f64 {
         times[1].as_secs_f64() / times[0].as_secs_f64().max(1e-9) - 1.0
     }
@@ -32,7 +32,7 @@ impl Proof {
 /// Makes the delta of a pair `runs` times each way, to a file.
 ///
 /// # Errors
-/// What opening and compressing report.
+/// Those of opening and compressing.
 pub fn proof(
     name: &str,
     (base, target): (&Path, &Path),

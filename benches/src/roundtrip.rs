@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What to do.
+/// Settings of the command.
 #[derive(Clone, Debug)]
 pub struct RoundTrip {
     /// The base.
@@ -23,8 +23,8 @@ pub struct RoundTrip {
     pub mmap: bool,
 }
 
-/// One step. Peak memory is of the whole process, and includes what the allocator kept of earlier
-/// steps.
+/// One step. Peak memory is that of the whole process, and includes memory that the allocator kept
+/// from earlier steps.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// `compress`, `reconstruct` or `verify`.
@@ -35,7 +35,7 @@ pub struct Step {
     pub peak: Peak,
 }
 
-/// What came of it. Sizes in bytes.
+/// Result. Sizes in bytes.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// All files of the fine-tune.
@@ -111,7 +111,7 @@ fn step<T>(
     result
 }
 
-/// Whether two files have the same bytes.
+/// Returns true if two files have the same bytes.
 fn same_content(a: &Path, b: &Path) -> Result<bool> {
     let open =
         |path: &Path| File::open(path).map_err(|e| Error::io("cannot open", e).in_file(show(path)));

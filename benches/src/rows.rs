@@ -21,12 +21,12 @@ pub const BLOCK: u64 = 1000;
 /// Rows written at once.
 const BATCH: usize = 4096;
 
-/// What to make.
+/// Settings of the command.
 #[derive(Clone, Debug)]
 pub struct Rows {
     /// A Parquet file whose text columns the rows are grown from.
     pub from: PathBuf,
-    /// Where `base.parquet` and `derivative.parquet` go.
+    /// Folder for `base.parquet` and `derivative.parquet`.
     pub out: PathBuf,
     /// Rows of the base.
     pub rows: u64,
@@ -34,7 +34,7 @@ pub struct Rows {
     pub seed: u64,
 }
 
-/// What was made.
+/// Numbers of rows that were made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Made {
     /// Rows of base and derivative.
@@ -133,7 +133,7 @@ const TOPICS: [&str; 12] = [
     "travel",
 ];
 
-/// Row `n` of the base, or where `n` is no row of it a new one.
+/// Makes row `n` of the base, or a new row if the base has no row `n`.
 fn row(pool: &Pool, seed: u64, n: u64) -> Row {
     let r = |k: u64| hash(hash(seed, n), k);
     let mut text = String::new();
@@ -175,7 +175,7 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-/// A Parquet file in the making.
+/// Writer of a Parquet file.
 struct Out {
     writer: ArrowWriter<File>,
     path: PathBuf,
@@ -274,7 +274,7 @@ fn derive(
 /// Make the pair.
 ///
 /// # Errors
-/// `InvalidInput` when `from` is no Parquet file with text; `Io`.
+/// `InvalidInput` when `from` is not a Parquet file with text; `Io`.
 pub fn make(options: &Rows) -> Result<Made> {
     let pool = Pool::read(&options.from)?;
     std::fs::create_dir_all(&options.out).map_err(|e| Error::io("cannot create the folder", e))?;

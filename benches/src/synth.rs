@@ -22,7 +22,7 @@ const BLOCK_BYTES: usize = 16 << 20;
 /// Spread of base weights.
 const BASE_STD: f32 = 0.02;
 
-/// What was made.
+/// Numbers of what was made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Made {
     /// Bytes of the fine-tune's weight files (the base has as many).
@@ -179,7 +179,7 @@ fn make_row(
         Kind::Linear | Kind::Embedding => (0.0, BASE_STD * spread(&mut rng, 0.35)),
     };
     let update = options.update * spread(&mut rng, 0.5);
-    // Tokens that never occur leave their row as it was; elsewhere that is rare.
+    // Rows of tokens that never occur are unchanged; other rows rarely are.
     let untouched = match kind {
         Kind::Norm => 0.0,
         Kind::Linear => 0.02,

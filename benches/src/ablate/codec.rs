@@ -8,14 +8,14 @@ use sparse_core::{
     decode_unit,
 };
 
-/// What the codec made of a unit, at the default effort.
+/// A unit coded by the codec at the default effort.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Coded {
     /// Bytes of parameters and chunks.
     pub(super) written: u64,
     /// Bytes of parameters alone.
     pub(super) params: u64,
-    /// Its floor in bits.
+    /// Floor of the codec's model, in bits.
     pub(super) floor: f64,
     /// Profiles of rows.
     pub(super) profiles: u8,
@@ -23,7 +23,7 @@ pub(super) struct Coded {
     pub(super) tables: u8,
 }
 
-/// Code a unit, and make sure that it comes back.
+/// Codes a unit, and checks that it is restored.
 pub(super) fn code(elements: &Elements) -> Result<Coded> {
     let unit = elements.spec(DEFAULT_CHUNK_LEN)?;
     let mut cx = CodecContext::new();

@@ -1,4 +1,4 @@
-//! What is taken apart: the elements that the codec codes against the base.
+//! The elements that the codec codes against the base.
 
 use crate::compare::PairPath;
 use crate::ours::open_weights;

@@ -1,8 +1,8 @@
-//! The `ablate` command: what each part of the lossless codec's model buys, on a real pair.
+//! The `ablate` command: the gain of each part of the lossless codec's model, on a real pair.
 //!
-//! All rows but the last are sizes that an ideal coder would reach: the empirical entropy of the
-//! tokens in their contexts, plus raw bits, plus what tables take ([`tables`]). The last is what
-//! the codec wrote.
+//! All rows except the last are sizes that an ideal coder would reach: the empirical entropy of the
+//! tokens in their contexts, plus raw bits, plus the size of the tables ([`tables`]). The last row
+//! is the size that the codec wrote.
 
 mod codec;
 mod data;
@@ -23,7 +23,7 @@ const ZIGZAG: TokenScheme = TokenScheme::Hybrid { msb: 2 };
 /// The sign in the token.
 const SIGNED: TokenScheme = TokenScheme::Signed { msb: 2 };
 
-/// A row of the table: a model, and the row that it is one step from.
+/// A row of the table: a model, and the row from which it differs by one step.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     name: &'static str,
@@ -38,9 +38,9 @@ enum Model {
     Tokens(Variant),
     /// The codec's own floor.
     Floor,
-    /// What the codec wrote.
+    /// Size that the codec wrote.
     Codec,
-    /// The parameter blocks of that: profiles, tables, exact values.
+    /// Size of its parameter blocks: profiles, tables, exact values.
     Parameters,
 }
 

@@ -5,7 +5,7 @@ use super::tables::{SYMBOL_BITS, merged_bits, table_bits};
 use sparse_codecs::entropy::token::TokenScheme;
 use std::collections::{BTreeMap, HashMap};
 
-/// What tokens are conditioned on.
+/// Context of the tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Context {
     None,
@@ -15,23 +15,22 @@ pub(super) enum Context {
     TensorAndKey,
 }
 
-/// A way to model the differences.
+/// A model of the differences.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Variant {
-    /// Whether the difference is taken so that it is positive away from zero.
+    /// Whether differences are mirrored, so that they are positive away from zero.
     pub(super) mirrored: bool,
     pub(super) scheme: TokenScheme,
     pub(super) context: Context,
-    /// Whether frequent values that a token leaves raw bits of have tokens of their own (above 16
-    /// bits).
+    /// Whether frequent values with raw bits have tokens of their own (in types above 16 bits).
     pub(super) exact: bool,
 }
 
-/// A value gets a token of its own if it is more frequent than one in so many, and there are at
-/// most so many.
+/// A value gets a token of its own if more than one element in `EXACT_SHARE` has it; there are at
+/// most `MAX_EXACT` such values.
 const EXACT_SHARE: u64 = 1000;
 const MAX_EXACT: usize = 16;
-/// Frequent values are looked for in one element of so many.
+/// Frequent values are searched in one of this many elements.
 const EXACT_STRIDE: usize = 7;
 
 /// The zig-zag of `target - base` in the order of the type.

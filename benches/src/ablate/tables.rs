@@ -1,4 +1,4 @@
-//! What tables take, and how many to have.
+//! Size of tables, and the best number of them.
 
 /// Bits of a table per symbol that occurs, and of a look-up entry that names a table.
 pub const SYMBOL_BITS: f64 = 5.0;
@@ -27,8 +27,8 @@ fn joint_bits(a: &[u64], b: &[u64]) -> f64 {
     bits_of(a.iter().zip(b).map(|(x, y)| x + y))
 }
 
-/// What merging table `i` with the best one after it costs (less than zero if it saves), and which
-/// that is.
+/// Finds the table after `i` with which merging costs least; returns the cost in bits (negative if
+/// it saves) and the table.
 fn best_partner(i: usize, tables: &[Vec<u64>], own: &[f64]) -> (f64, usize) {
     (i + 1..tables.len())
         .map(|j| (joint_bits(&tables[i], &tables[j]) - own[i] - own[j], j))
@@ -36,7 +36,7 @@ fn best_partner(i: usize, tables: &[Vec<u64>], own: &[f64]) -> (f64, usize) {
         .unwrap_or((f64::INFINITY, usize::MAX))
 }
 
-/// Merge histograms, pair by pair, for as long as that saves bits. Returns what is left, and all
+/// Merges histograms pair by pair as long as that saves bits. Returns the remaining ones, and all
 /// bits: symbols, tables, and a look-up entry for each histogram.
 pub fn merged_bits(mut tables: Vec<Vec<u64>>) -> (Vec<Vec<u64>>, f64) {
     let lookup = if tables.len() > 1 { SYMBOL_BITS * tables.len() as f64 } else { 0.0 };

@@ -75,7 +75,8 @@ fn run(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
     let outcome = library.judge(&kind, bytes, Some(&base), Right::SameOrRefused)?;
     library.forget(&base);
     let _ = std::fs::remove_dir_all(&base).or_else(|_| std::fs::remove_file(&base));
-    // What changed may lie where the delta does not look: then the very bytes come back.
+    // The change may lie in a part of the base that the delta does not use; then the files must be
+    // restored bit for bit.
     Ok(outcome)
 }
 

@@ -69,7 +69,7 @@ mod traced {
     use nix::errno::Errno;
     use sparse_core::Error;
 
-    /// The class of calls and the fault that a word stands for.
+    /// Parses a word into a class of calls and a fault.
     fn aim(what: &str) -> Result<(Option<Class>, Fault)> {
         Ok(match what {
             "kill" => (None, Fault::Kill),
@@ -152,7 +152,7 @@ mod traced {
                 scene.after_hindered(&seen.ran)
             }
             true => Ok(match scene.after(&seen.ran) {
-                // These are no errors: the call has to be made again, for the rest.
+                // These are not errors: the call has to be repeated for the rest.
                 outcome
                     if outcome.verdict == Verdict::Refused
                         && matches!(fault, Fault::Short | Fault::Fail(Errno::EINTR)) =>

@@ -133,7 +133,7 @@ fn change(path: &Path, act: &str, span: Duration, dice: &mut Dice) -> Result<()>
             f.seek(SeekFrom::Start(len / 20))?;
             f.write_all(&noise)
         }),
-        // From its end to its start: what was read before and after belongs to no one file.
+        // From its end to its start: reads before and after then belong to different files.
         "slowly" => open().and_then(|mut f| {
             let parts: Vec<&[u8]> = noise.chunks((noise.len() / 16).max(1)).collect();
             for (i, part) in parts.iter().enumerate().rev() {

@@ -93,7 +93,7 @@ pub(super) fn rows() -> Vec<Row> {
 
 fn len(kind: &Kind) -> Result<u64> {
     let path = kind.delta();
-    fs::metadata(&path).map(|m| m.len()).map_err(|e| Error::io("cannot look at a delta", e))
+    fs::metadata(&path).map(|m| m.len()).map_err(|e| Error::io("cannot examine a delta", e))
 }
 
 fn bits(kind: &Kind) -> Result<Vec<String>> {

@@ -94,7 +94,7 @@ impl Drop for Mount {
 }
 
 fn unmount(at: &Path) {
-    // What cannot be unmounted fails the removal of its folder, which says so.
+    // If unmounting fails, so does the removal of its folder, which reports it.
     let _ = Command::new("umount").arg(at).stderr(Stdio::null()).status();
 }
 
@@ -194,7 +194,7 @@ fn at_odd_places(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
     let words: Vec<_> = words.collect();
     let ran = lab.start(&words, &scene.temporary(), &scene.log())?.finish()?;
     Ok(match scene.after(&ran) {
-        // The output lies elsewhere: success would have been found out as wrong.
+        // The output lies elsewhere: success would have been a wrong verdict.
         outcome if outcome.verdict.is_right() && word(trial, 0) == "device" && !place.exists() => {
             Outcome::new(super::outcome::Verdict::Lost, "the device is gone")
         }

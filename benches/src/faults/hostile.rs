@@ -71,7 +71,7 @@ pub(super) fn rows() -> Vec<Row> {
 const BYTES: [&str; 8] = ["zero", "most", "more", "less", "2^32", "2^64", "omit", "twice"];
 const PAYLOAD: [&str; 3] = ["zero", "most", "bit"];
 
-/// A delta taken apart: what is before the index, and the index as it is without compression.
+/// Parts of a delta: the bytes before the index, and the uncompressed index.
 struct Parts {
     front: Vec<u8>,
     index: Vec<u8>,
@@ -158,7 +158,7 @@ fn opened(library: &mut Library<'_>, trial: &str) -> Result<(Kind, Parts)> {
     Ok((kind, parts))
 }
 
-/// Gives this process 4 GB of address space, so that a size that nobody checked ends it.
+/// Limits this process to 4 GB of address space, so that an unchecked size ends it.
 fn limit_memory() {
     #[cfg(target_os = "linux")]
     {
@@ -266,7 +266,7 @@ fn lying_payload(library: &mut Library<'_>, trial: &str) -> Result<Outcome> {
         if sum == record.sum || !parts.replace(&record.sum, &sum) {
             break;
         }
-        // What is restored has digests of its own, so that only the very bytes may come back.
+        // Restored files have digests of their own, so only the original bytes may be restored.
         return library.judge(&kind, parts.join(), None, Right::SameOrRefused);
     }
     Ok(Outcome::new(Verdict::Missed, ""))

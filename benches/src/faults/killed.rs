@@ -36,7 +36,7 @@ fn plan(lab: &Lab, op: Op) -> Result<Plan> {
     Ok(Plan::Trials((0..n).map(trial).collect()))
 }
 
-/// How long a command takes, measured once.
+/// Returns the duration of a command, measured once.
 ///
 /// # Errors
 /// As running it.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// A delta with what it was made of and what it restores.
+/// A delta with its inputs and the files that it restores.
 #[derive(Clone, Debug)]
 pub(super) struct Kind {
     /// Its name, which is also its folder's.
@@ -37,7 +37,7 @@ impl Kind {
         self.folder.join("delta.sparse")
     }
 
-    /// What the delta restores, as the command wrote it.
+    /// Returns the files that the delta restores, as the command wrote them.
     pub(super) fn restored(&self) -> PathBuf {
         if self.target().is_file() {
             self.folder

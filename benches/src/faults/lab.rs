@@ -1,4 +1,4 @@
-//! Where trials take place, and running the command in it.
+//! The place of trials, and running the command there.
 
 use super::kinds::{Kind, kinds, spilled};
 use super::outcome::{Outcome, Verdict};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// wait longer for its turn.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
-/// Where trials take place, and with what.
+/// Place and programs of the trials.
 #[derive(Clone, Debug)]
 pub(super) struct Lab {
     /// The folder of data, plans and trials.
@@ -26,11 +26,11 @@ pub(super) struct Lab {
     pub(super) sparse: PathBuf,
     /// Everything random follows from it.
     pub(super) seed: u64,
-    /// Whether a minute has to suffice.
+    /// Whether the run is limited to about a minute.
     pub(super) quick: bool,
 }
 
-/// How a command ended.
+/// End of a command.
 #[derive(Clone, Debug)]
 pub(super) struct Ran {
     /// The exit code, if it ended by itself.
@@ -48,7 +48,7 @@ pub(super) struct Ran {
 }
 
 impl Ran {
-    /// Says whether it succeeded.
+    /// Returns true if it succeeded.
     ///
     /// # Errors
     /// The verdict on an end that is neither success nor a clean error.
@@ -83,7 +83,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Says whether it has ended.
+    /// Returns true if it has ended.
     pub(super) fn is_done(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
@@ -132,7 +132,7 @@ fn processor_time(process: u32) -> Duration {
     Duration::from_millis(10 * ticks)
 }
 
-/// Says what each thread of a process waits for: its state, and the place in the kernel.
+/// Returns for each thread of a process its state, and the place in the kernel where it waits.
 fn doing(process: u32) -> String {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     let one = |task: fs::DirEntry| {

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What a process that runs trials keeps between them.
+/// State that a process keeps between trials.
 pub(super) struct Library<'a> {
     /// Where trials take place.
     pub(super) lab: &'a Lab,
@@ -23,13 +23,13 @@ pub(super) struct Library<'a> {
     files: BTreeMap<PathBuf, Vec<u8>>,
 }
 
-/// What is right for a delta that somebody changed.
+/// Expected result for a changed delta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Right {
     /// It is refused, or restores what the delta restored before.
     SameOrRefused,
-    /// It is refused, or restores whatever it says, within its folder; `verify` and `reconstruct`
-    /// agree.
+    /// It is refused, or it restores files within its folder, whatever their content; `verify` and
+    /// `reconstruct` agree.
     Consistent,
 }
 
@@ -118,8 +118,8 @@ impl<'a> Library<'a> {
                 Outcome::new(Verdict::Wrong, format!("verified, and not restored: {e}"))
             }
             (Err(_), Err(_)) => Outcome::refused(),
-            // What is verified beyond what is restored (certificates, rows beside exact files) may
-            // lie; then the files have to be the very ones.
+            // `verify` checks more than is restored (certificates, rows beside exact files), which
+            // may be wrong; the files then have to be the original ones.
             (Err(_), Ok(())) => match difference(&out, &kind.restored()) {
                 None => Outcome::restored(),
                 Some(what) => Outcome::new(Verdict::Wrong, format!("not verified, and {what}")),
@@ -179,7 +179,7 @@ impl<'a> Library<'a> {
     }
 }
 
-/// What is done with a delta.
+/// Operation on a delta.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Act<'a> {
     /// It is verified.

@@ -1,9 +1,8 @@
-//! The `faults` command: every kind of fault that can be brought about, many times, and what became
-//! of it.
+//! The `faults` command: injects every kind of fault many times, and counts the outcomes.
 //!
 //! `rows::rows` lists the faults. A row plans its trials as lines of words, `worker` runs them in
-//! processes of their own, `outcome` says what is right, and `table` writes what
-//! docs/RELIABILITY.md shows.
+//! processes of their own, `outcome` defines the verdicts, and `table` writes the table of
+//! docs/RELIABILITY.md.
 
 mod bases;
 mod calls;
@@ -159,8 +158,8 @@ fn all_rows(
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The command `sparse`: the one that was named, or the one beside this program, which Cargo makes
-/// anew where this program was started through it.
+/// Finds the command `sparse`: the one that was given, or the one beside this program, which Cargo
+/// rebuilds if it started this program.
 fn find_command(named: Option<&str>) -> Result<PathBuf> {
     if let Some(path) = named {
         return std::fs::canonicalize(path).map_err(|e| Error::io("cannot find", e).in_file(path));

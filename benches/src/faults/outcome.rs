@@ -1,11 +1,11 @@
-//! What became of a trial, and how often.
+//! Outcomes of trials, and their counts.
 
-/// What became of one trial.
+/// Outcome of one trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Verdict {
     /// Success, and what is there is bit for bit what it has to be.
     Restored,
-    /// A clean error; nothing was published, and what was there before is as it was.
+    /// A clean error; nothing was published, and what was there before is unchanged.
     Refused,
     /// Success, or a published output, that is not what it has to be.
     Wrong,
@@ -57,7 +57,7 @@ impl Verdict {
         Verdict::ALL.into_iter().find(|v| v.name() == name)
     }
 
-    /// Whether the program behaved as promised.
+    /// Returns true if the program behaved as promised.
     pub(super) fn is_right(self) -> bool {
         matches!(self, Verdict::Restored | Verdict::Refused | Verdict::Missed)
     }

@@ -1,5 +1,4 @@
-//! One run of the command at an output that was or was not there before, and what is right
-//! afterwards.
+//! One run of the command, with or without an earlier output, and the checks afterwards.
 
 use super::kinds::Kind;
 use super::lab::{Lab, Ran, difference, names};
@@ -11,7 +10,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a command writes.
+/// Operation of a command, by its output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Op {
     /// `compress`.
@@ -37,7 +36,7 @@ pub(super) enum Op {
 }
 
 impl Op {
-    /// Those that take a moment; not the [`SPILLED`](Self::SPILLED) ones.
+    /// All quick operations; the [`SPILLED`](Self::SPILLED) ones are not.
     pub(super) const ALL: [Op; 8] = [
         Op::Compress,
         Op::Reconstruct,
@@ -77,7 +76,7 @@ impl Op {
         found.ok_or_else(|| Error::invalid_argument(format!("no command is called {name}")))
     }
 
-    /// Whether it writes a delta.
+    /// Returns true if it writes a delta.
     pub(super) fn makes_delta(self) -> bool {
         use Op::{AdapterCompress, Compress, DatasetCompress, ExactCompress, SpilledCompress};
         matches!(
@@ -100,7 +99,7 @@ impl Op {
     }
 }
 
-/// What was at the output before.
+/// Content of the output before the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Prior {
     /// Nothing.
@@ -127,14 +126,14 @@ impl Prior {
     }
 }
 
-/// What is at the output.
+/// Content of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Nothing.
     Absent,
-    /// What was there before.
+    /// The earlier content.
     Old,
-    /// What has to come.
+    /// The expected content.
     Right,
     /// Anything else.
     Other(String),
@@ -144,7 +143,7 @@ pub(super) enum State {
 pub(super) struct Scene<'a> {
     lab: &'a Lab,
     op: Op,
-    /// What is compressed or restored.
+    /// Delta that is made or restored.
     pub(super) kind: Kind,
     prior: Prior,
     /// The folder, with `out`, `tmp` and `log`.
@@ -197,17 +196,17 @@ impl<'a> Scene<'a> {
         self.folder.join("out").join(expected.file_name().unwrap_or_default())
     }
 
-    /// Where temporary files go.
+    /// Returns the folder of temporary files.
     pub(super) fn temporary(&self) -> PathBuf {
         self.folder.join("tmp")
     }
 
-    /// Where what is printed goes.
+    /// Returns the file for the command's output.
     pub(super) fn log(&self) -> PathBuf {
         self.folder.join("log")
     }
 
-    /// What the output has to be.
+    /// Returns the expected output.
     pub(super) fn expected(&self) -> PathBuf {
         if self.op.makes_delta() { self.kind.delta() } else { self.kind.restored() }
     }
@@ -229,7 +228,7 @@ impl<'a> Scene<'a> {
         words
     }
 
-    /// What is at the output now.
+    /// Returns the present content of the output.
     pub(super) fn state(&self) -> State {
         let out = self.out();
         if fs::symlink_metadata(&out).is_err() {
@@ -256,7 +255,7 @@ impl<'a> Scene<'a> {
         ran.is_ok_and(|r| r.code == Some(0)) && difference(&back, &self.kind.restored()).is_none()
     }
 
-    /// What lies beside the output, and among temporary files.
+    /// Returns files left beside the output and among temporary files.
     pub(super) fn leftovers(&self) -> Vec<String> {
         let own = self.out().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let beside = names(&self.folder.join("out")).into_iter().filter(|n| *n != own);

@@ -76,7 +76,7 @@ impl Write for Faulty<'_> {
     }
 }
 
-/// What is compressed, at a writer that counts its calls.
+/// Compresses to a writer that counts its calls.
 fn compress(kind: &Kind, writer: Faulty<'_>) -> Result<()> {
     if kind.dataset {
         let [base, target] = [kind.base(), kind.target()].map(Dataset::open);

@@ -6,11 +6,11 @@ use crate::measure::Machine;
 use std::fmt::Write as _;
 use std::process::Command;
 
-/// Where the table goes in a document.
+/// Marker before the table in a document.
 const BEGIN: &str = "<!-- faults: begin -->";
 const END: &str = "<!-- faults: end -->";
 
-/// What became of a row.
+/// Result of a row.
 pub(super) type Result = std::result::Result<Tally, String>;
 
 /// The table in Markdown, with machine, date, commit and command.

@@ -55,7 +55,7 @@ impl Class {
     }
 }
 
-/// What happens to a call.
+/// Fault of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// It fails with this error.
@@ -66,18 +66,18 @@ pub(super) enum Fault {
     Kill,
 }
 
-/// Which call it happens to.
+/// The call to which a fault happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Aim {
-    /// Of this class; `None` stands for all that change the file system.
+    /// Class of the call; `None` for all that change the file system.
     pub(super) class: Option<Class>,
-    /// The how manieth, from 0 on.
+    /// Number of the call in its class, from 0 on.
     pub(super) nth: u64,
-    /// What happens.
+    /// The fault.
     pub(super) fault: Fault,
 }
 
-/// What the tracer saw.
+/// Result of tracing.
 #[derive(Clone, Debug)]
 pub(super) struct Traced {
     /// How the command ended.
@@ -173,7 +173,7 @@ pub(super) fn run(
 struct Tracer {
     main: Pid,
     root: PathBuf,
-    /// What it prints goes here, and does not count.
+    /// File for its output, which does not count.
     log: PathBuf,
     aim: Option<Aim>,
     /// Threads within a call, and what the call has to return, where that is known better.
@@ -346,7 +346,7 @@ fn descriptor(pid: Pid, number: i32) -> Option<PathBuf> {
 fn path_at(pid: Pid, folder: i32, address: u64) -> Option<PathBuf> {
     let memory = std::fs::File::open(format!("/proc/{pid}/mem")).ok()?;
     let mut bytes = [0; 4096];
-    // A page may end the mapping: what is there until then suffices.
+    // The mapping may end with the page; the bytes until then suffice.
     let have = memory.read_at(&mut bytes, address).unwrap_or(0);
     let path = bytes.get(..have)?.split(|&b| b == 0).next()?;
     let path = Path::new(std::str::from_utf8(path).ok()?);
@@ -360,7 +360,7 @@ fn path_at(pid: Pid, folder: i32, address: u64) -> Option<PathBuf> {
     Some(if path.as_os_str().is_empty() { from } else { from.join(path) })
 }
 
-/// Says why calls cannot be traced here; `None` if they can.
+/// Returns the reason why calls cannot be traced here; `None` if they can.
 pub(super) fn hindrance(lab: &Lab) -> Option<String> {
     let log = lab.dir.join("log-trace");
     let tried = run(lab, &["--version".into()], &lab.dir, (&lab.dir, &log), None);

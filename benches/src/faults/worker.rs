@@ -20,7 +20,7 @@ use std::time::Duration;
 /// Time after which a trial counts as hung; commands that it runs have less.
 const TRIAL: Duration = Duration::from_secs(3 * LIMIT.as_secs());
 
-/// Which trials a worker runs.
+/// Trials that a worker runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
     /// The first.
@@ -64,7 +64,7 @@ pub(super) fn run_row(
     Ok(Ok(all))
 }
 
-/// A worker process and what it says.
+/// A worker process and its output.
 struct Worker {
     child: Child,
     lines: Receiver<String>,
@@ -170,7 +170,7 @@ fn drive(lab: &Lab, row: &Row, trials: &[String], mut share: Share) -> Result<Ta
 /// # Errors
 /// `Io` when the plan cannot be read.
 pub(super) fn work(lab: &Lab, row: &Row, share: Share) -> Result<()> {
-    // What a trial prints is no part of what is said here, and panics are counted.
+    // Panics are counted, and their text is not part of the worker's output.
     std::panic::set_hook(Box::new(|_| {}));
     let path = plan_file(lab, row);
     let plan =

@@ -1,7 +1,8 @@
 //! The coders that Sparse is compared with.
 //!
-//! All run in this process, on one thread, on the same tensors in memory. What they write has no
-//! checksums and no identity of the base, and only the smallest index: a small gift to the peers.
+//! All run in this process, on one thread, on the same tensors in memory. Their output has no
+//! checksums and no identity of the base, and only the smallest index, which is a small advantage
+//! for the peers.
 
 mod bitx;
 #[cfg(feature = "pco")]
@@ -19,7 +20,7 @@ use crate::pair::{Model, Pair};
 use sparse_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
-/// What a peer wrote.
+/// Output of a peer.
 #[derive(Clone, Debug, Default)]
 pub struct Compressed {
     /// Its pieces, in an order that only the peer knows.

@@ -53,7 +53,7 @@ impl<C: TensorCoder> PerTensor<C> {
     }
 }
 
-/// Where each blob begins and how long it is: what a file that held them would need at least.
+/// Encodes the offset and length of each blob, the least that a file of them would need.
 fn index(blobs: &[Vec<u8>]) -> Vec<u8> {
     let (mut out, mut at) = (Vec::with_capacity(16 * blobs.len()), 0u64);
     for blob in blobs {

@@ -2,7 +2,7 @@
 
 use sparse_core::Dtype;
 
-/// What a tensor is for.
+/// Role of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A projection, one row per output.
@@ -24,7 +24,7 @@ pub struct SynthTensor {
     pub rows: u64,
     /// Weights per row.
     pub row_len: u64,
-    /// What it is for.
+    /// Role of the tensor.
     pub kind: Kind,
 }
 
@@ -94,8 +94,8 @@ impl Shape {
     }
 }
 
-/// A model of about `weights` weights: the widest shape whose vocabulary is at most a third of it,
-/// with as many layers (at least one) as come nearest.
+/// Lays out a model of about `weights` weights: the widest shape whose vocabulary is at most a
+/// third of it, with the number of layers (at least one) that comes nearest.
 pub fn layout(weights: u64) -> (Shape, Vec<SynthTensor>) {
     let fits = SHAPES.iter().find(|s| 3 * s.outer_weights() <= weights);
     let [.., smallest] = SHAPES;

@@ -43,7 +43,7 @@ impl Rng {
 }
 
 const LAYERS: usize = 256;
-/// Where the tail begins, and the area of each layer, for 256 layers.
+/// Start of the tail, and the area of each layer, for 256 layers.
 const TAIL: f64 = 3.654_152_885_361_009;
 const AREA: f64 = 0.004_928_673_233_99;
 

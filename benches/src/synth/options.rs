@@ -1,4 +1,4 @@
-//! What to make.
+//! Settings of the `synth` command.
 
 use sparse_core::Dtype;
 use std::path::PathBuf;
@@ -6,14 +6,14 @@ use std::path::PathBuf;
 /// Bytes of tensors up to which a shard grows; a larger tensor is a shard of its own.
 pub const SHARD_BYTES: u64 = 1_000_000_000;
 
-/// What to make.
+/// Settings of the `synth` command.
 #[derive(Clone, Debug)]
 pub struct Synth {
     /// Folder that gets `base/` and `finetuned/`, and perhaps `adapter/`.
     pub out: PathBuf,
     /// Size of one model in bytes, about.
     pub bytes: u64,
-    /// Everything random follows from it: same seed, same files, whatever the number of threads.
+    /// Seed of all random numbers: the same seed gives the same files on any number of threads.
     pub seed: u64,
     /// `Bf16`, `F16` or `F32`.
     pub dtype: Dtype,
@@ -30,7 +30,7 @@ pub struct Synth {
     pub shard_bytes: u64,
 }
 
-/// How the fine-tune comes about, where it is a merged LoRA and not noise.
+/// Settings of a fine-tune that is a merged LoRA and not noise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lora {
     /// Rank of the adapter of each projection.

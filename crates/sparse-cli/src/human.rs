@@ -71,7 +71,7 @@ pub(crate) fn count(n: u64, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Returns whether `c` could drive a terminal, or make text look like other text.
+/// Returns true if `c` could drive a terminal, or make text look like other text.
 fn is_odd(c: char) -> bool {
     c.is_control() || is_deceptive(c)
 }
@@ -156,7 +156,7 @@ pub(crate) fn table<const N: usize>(head: [(&str, Align); N], rows: &[[String; N
     out
 }
 
-/// Returns whether `name` contains `pattern`, in which `*` stands for any text and `?` for one
+/// Returns true if `name` contains `pattern`, in which `*` stands for any text and `?` for one
 /// character.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     sparse::matches(&format!("*{pattern}*"), name)

@@ -384,9 +384,9 @@ fn what_may_be_lost() {
     let text = run(["compress", &base, &tuned, "-o", &delta, "-f", "--explain"]);
     assert!(text.succeeded().stdout.contains("nothing to explain"));
     for (option, value, says) in [
-        ("--target-size", "10", "cannot be made"),
-        ("--max-error", "-1", "no bound"),
-        ("--max-abs-error", "-1", "no bound"),
+        ("--target-size", "10", "is too small"),
+        ("--max-error", "-1", "not a bound"),
+        ("--max-abs-error", "-1", "not a bound"),
     ] {
         let failed = run(["compress", &base, &tuned, "-o", &delta, "-f", option, value]);
         assert!(failed.code == Some(2) && failed.stderr.contains(says), "{}", failed.stderr);

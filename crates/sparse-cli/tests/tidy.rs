@@ -131,7 +131,9 @@ mod unix {
                 promptly(args, 4, "invalid_input");
             }
         }
-        assert!(promptly(&["info", &pipe], 4, "invalid_input").contains("a pipe, not a file"));
+        assert!(
+            promptly(&["info", &pipe], 4, "invalid_input").contains("it is a pipe, not a file")
+        );
         fails(&["info", &base], 4, "not_this_format");
         #[cfg(feature = "dataset")]
         fails(&["dataset-reconstruct", &base, "-o", &out], 4, "invalid_input");

@@ -1,9 +1,9 @@
-//! How near restored weights are to the original ones, measured.
+//! Measures of the error of restored weights against the originals.
 //!
-//! A [`Tally`] is shown target, restored weights and base, and sums up; a [`Certificate`] is what
-//! it found, in a form that fits into a delta file beside the tensor. Whoever has target, base and
-//! delta can measure again and compare; whoever has base and delta can still check the size of the
-//! restored change, and that the numbers agree with each other.
+//! A [`Tally`] sums up over target, restored weights and base. Its result is a [`Certificate`],
+//! which fits into a delta file beside the tensor. With target, base and delta it can be measured
+//! again; with base and delta alone, the size of the restored change can be checked, and that the
+//! numbers agree with each other.
 
 use crate::entropy::token::TokenScheme;
 use crate::entropy::varint;
@@ -19,13 +19,13 @@ const BIN_COUNT: usize = 16 * 64;
 /// Smallest difference of two stored norms that counts: below it, binary32 keeps few digits.
 const TINY: f64 = 1e-40;
 
-/// Measure of how near restored weights are to the original ones, of a tensor or a model.
+/// Error of restored weights against the originals, of a tensor or a model.
 ///
 /// The *change* is the difference to the base's weights at the same places, cast to the target's
-/// type, or to zero where the base has none, or none that is finite. The norms take the types bf16,
-/// f16, f32 and f64; of all other types only matches are counted. A weight that is NaN or infinite
-/// has no part in the norms as long as it comes back as what it was (any NaN for a NaN); where it
-/// does not, the error is infinite.
+/// type; it is the difference to zero where the base has no weight or one that is not finite. Norms
+/// are measured for the types bf16, f16, f32 and f64; for all others, only matches are counted. A
+/// weight that is NaN or infinite has no part in the norms if it is restored (any NaN counts for a
+/// NaN); otherwise the error is infinite.
 ///
 /// # Examples
 ///
@@ -46,7 +46,7 @@ const TINY: f64 = 1e-40;
 pub struct Certificate {
     /// Weights.
     pub weights: u64,
-    /// Weights that come back bit for bit.
+    /// Weights that are restored bit for bit.
     pub exact: u64,
     /// Frobenius norm of the original change.
     pub change: f64,
@@ -97,22 +97,21 @@ impl Certificate {
         ((a * a + b * b - c * c) / (2.0 * product)).clamp(-1.0, 1.0)
     }
 
-    /// Returns the share of the weights that come back bit for bit.
+    /// Returns the share of the weights that are restored bit for bit, 0 to 1.
     pub fn exact_rate(&self) -> f64 {
         if self.weights == 0 { 1.0 } else { self.exact as f64 / self.weights as f64 }
     }
 
-    /// Returns whether two measurements agree, up to the rounding of stored numbers.
+    /// Returns true if two measurements agree, up to the rounding of stored numbers.
     pub fn agrees(&self, other: &Certificate) -> bool {
         self.errors_agree(other)
             && near(self.change, other.change)
             && near(self.restored, other.restored)
     }
 
-    /// Returns whether two measurements agree in all that does not need the change.
+    /// Returns true if two measurements agree, apart from the change.
     ///
-    /// Those are counts, distances, and the norm of the error; what the change is relative to does
-    /// not matter to them.
+    /// These are counts, distances, and the norm of the error.
     pub fn errors_agree(&self, other: &Certificate) -> bool {
         let counts = |c: &Certificate| (c.weights, c.exact, c.max_ulps, c.p99_ulps);
         counts(self) == counts(other)
@@ -120,7 +119,7 @@ impl Certificate {
             && near(self.max_error, other.max_error)
     }
 
-    /// Returns whether it can be true of a tensor of `weights` weights.
+    /// Returns true if it can hold for a tensor of `weights` weights.
     ///
     /// The restored change has the norm `restored`. Norms obey the triangle inequality, counts the
     /// number of weights.
@@ -128,7 +127,7 @@ impl Certificate {
         self.is_consistent(weights) && near(self.restored, restored)
     }
 
-    /// Returns whether its numbers can be true of any tensor of `weights` weights.
+    /// Returns true if its numbers can hold for any tensor of `weights` weights.
     pub fn is_consistent(&self, weights: u64) -> bool {
         let slack = 1e-5 * (self.change + self.restored + self.error) + TINY;
         let sides = [self.change, self.restored, self.error];
@@ -141,7 +140,7 @@ impl Certificate {
     }
 
     /// Appends the serial form: varints of weights, exact ones and the two distances, and the four
-    /// norms in binary32, which stand for at most the largest finite number.
+    /// norms in binary32, capped at the largest finite number.
     pub fn write(&self, out: &mut Vec<u8>) {
         for n in [self.weights, self.exact, self.max_ulps, self.p99_ulps] {
             varint::put(out, n);
@@ -164,12 +163,12 @@ impl Certificate {
             if x >= 0.0 && x.is_sign_positive() {
                 Ok(x.into())
             } else {
-                Err(Error::corrupt(format!("a norm of {x} in a certificate")))
+                Err(Error::corrupt(format!("the certificate has a norm of {x}")))
             }
         };
         let (change, restored, error, max_error) = (norm()?, norm()?, norm()?, norm()?);
         if !input.is_empty() {
-            return Err(Error::corrupt("a certificate is longer than it should be"));
+            return Err(Error::corrupt("the certificate is longer than it should be"));
         }
         let not_finite = 0;
         Ok(Certificate {
@@ -186,7 +185,7 @@ impl Certificate {
     }
 }
 
-/// Returns whether two norms are equal up to their rounding to binary32.
+/// Returns true if two norms are equal up to their rounding to binary32.
 fn near(a: f64, b: f64) -> bool {
     let stored = |x: f64| x.min(f32::MAX.into());
     let (a, b) = (stored(a), stored(b));
@@ -264,7 +263,7 @@ impl Tally {
             || base.is_some_and(|(d, b)| b.len() != len * d.storage_bytes())
         {
             return Err(Error::invalid_argument(
-                "target, restored weights and base differ in number",
+                "target, restored weights and base have different numbers of elements",
             ));
         }
         self.weights += len as u64;
@@ -346,7 +345,7 @@ impl Real for F64 {
     }
 }
 
-/// Counts the weights of a float type that are NaN or infinite; of other types there are none.
+/// Counts the weights that are NaN or infinite; zero for types other than floats.
 pub fn count_not_finite(dtype: Dtype, bytes: &[u8]) -> u64 {
     /// Counts words in short sums, which the compiler makes vector code of.
     fn count<R: Real>(bytes: &[u8]) -> u64 {
@@ -505,7 +504,7 @@ mod tests {
         let c = tally.certificate();
         assert_eq!((c.exact, c.p99_ulps), (900, 7));
         assert_eq!(c.not_finite, 5);
-        // What was no number comes back as one: no bound allows that.
+        // NaN is restored as a number, which no bound allows.
         assert!(c.max_ulps > 1 << 30 && c.relative_error() == f64::INFINITY);
         assert!(!Certificate { exact: 1000, ..c }.is_plausible(1000, c.restored));
         assert!(!c.is_plausible(1000, c.restored * 1.01));
@@ -522,12 +521,12 @@ mod tests {
     #[test]
     fn weights_that_are_not_finite() {
         let (nan, inf) = (f32::NAN, f32::INFINITY);
-        // They come back as they were: the norms are those of the other weights.
+        // They are restored, so the norms are those of the other weights.
         let c = certified(&[[nan, nan, 1.0], [inf, inf, 1.0], [5.0, 4.0, 2.0]]);
         assert_eq!((c.change, c.restored, c.error, c.not_finite), (3.0, 2.0, 1.0, 2));
         let other_nan = f32::from_bits(f32::NAN.to_bits() | 1);
         assert_eq!(certified(&[[nan, other_nan, 1.0]]).error, 0.0);
-        // The base's count as zero, so that what is lost there counts.
+        // Such weights of the base count as zero, so that losses there count.
         let c = certified(&[[3.0, 2.0, nan], [4.0, 4.0, -inf]]);
         assert_eq!((c.change, c.error, c.max_error), (5.0, 1.0, 1.0));
         for lost in

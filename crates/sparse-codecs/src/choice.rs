@@ -30,24 +30,25 @@ pub enum Choice {
     Lossless,
     /// Every bit, of a merged adapter.
     LowRank,
-    /// The larger changes, exactly. The error relative to the change: 0.2 if none is said.
+    /// Stores the larger changes exactly. Setting: the error relative to the change, 0.2 by
+    /// default.
     Sparse(f64),
     /// Changes in 8-bit steps.
     Int8,
-    /// Changes in coarse steps, small ones dropped. The error relative to the change: 0.05 if none
-    /// is said.
+    /// Stores changes in coarse steps and drops small ones. Setting: the error relative to the
+    /// change, 0.05 by default.
     SparseInt8(f64),
-    /// The same, by the error of each weight.
+    /// The same, with a bound on the error of each weight.
     SparseInt8Absolute(f64),
     /// Signs of the changes.
     Sign,
-    /// Weights to within a number of units in the last place: 1 if none is said.
+    /// Keeps weights within a number of units in the last place, 1 by default.
     UlpBounded(u32),
-    /// Leading singular vectors: 16 if no rank is said.
+    /// Keeps the leading singular vectors; the rank is 16 by default.
     Svd(Rank),
     /// Leading singular vectors, and what they miss as a second layer.
     Layered(Rank),
-    /// A codec from elsewhere.
+    /// A codec that is not part of this crate.
     Foreign(Setting),
 }
 
@@ -57,7 +58,7 @@ impl FromStr for Choice {
     /// Parses a codec's name, with or without `=` and its setting.
     ///
     /// # Errors
-    /// `InvalidArgument` when the codec takes no setting, or none like this.
+    /// `InvalidArgument` when the codec takes no setting, or not this value.
     fn from_str(text: &str) -> Result<Choice> {
         Choice::try_from(text.parse::<Setting>()?)
     }
@@ -66,10 +67,10 @@ impl FromStr for Choice {
 impl TryFrom<Setting> for Choice {
     type Error = Error;
 
-    /// Gives the setting its meaning.
+    /// Interprets a setting of a codec.
     ///
     /// # Errors
-    /// `InvalidArgument` when the codec takes no setting, or none like this.
+    /// `InvalidArgument` when the codec takes no setting, or not this value.
     fn try_from(setting: Setting) -> Result<Choice> {
         let value = setting.value;
         let plain = |choice| match value {
@@ -85,7 +86,7 @@ impl TryFrom<Setting> for Choice {
             "sparse-int8" => relative(value, 0.05).map(Choice::SparseInt8),
             "sparse-int8-absolute" => match value {
                 Some(bound) => Ok(Choice::SparseInt8Absolute(bound)),
-                None => Err(Error::invalid_argument("it needs a bound")),
+                None => Err(Error::invalid_argument("it needs a bound, such as `=0.1`")),
             },
             "ulp-bounded" => ulps(value).map(Choice::UlpBounded),
             "svd" => rank(value).map(Choice::Svd),

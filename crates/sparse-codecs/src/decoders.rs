@@ -6,7 +6,7 @@ use crate::packed;
 use sparse_core::{CodecId, DeltaDecoder, Registry, Result, TensorSpec, TensorView};
 use std::sync::Arc;
 
-/// The number of each codec, and the feature that it is behind.
+/// Id of each codec, and its feature.
 const FEATURES: [(CodecId, &str); 10] = [
     (CodecId(0), "raw"),
     (CodecId(1), "lossless"),

@@ -35,7 +35,7 @@ pub(crate) fn view_mut<T>(numbers: &mut [T], columns: usize) -> MatMut<'_, T> {
 pub(crate) fn product<T: ComplexField>(left: MatRef<'_, T>, right: MatRef<'_, T>) -> Vec<T> {
     let columns = right.ncols();
     let mut out = vec![T::zero_impl(); left.nrows() * columns];
-    // A slice does not say how many rows of no columns it has.
+    // The number of rows does not follow from the length if there are no columns.
     if !out.is_empty() {
         matmul(view_mut(&mut out, columns), Accum::Replace, left, right, T::one_impl(), Par::Seq);
     }
@@ -154,7 +154,7 @@ pub(crate) fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
     (values, vectors)
 }
 
-/// Makes pseudo-random numbers, about normal, from a fixed seed.
+/// Generates approximately normal pseudo-random numbers from a fixed seed.
 ///
 /// Their mean is zero.
 pub(crate) fn noise(len: usize) -> Vec<f32> {

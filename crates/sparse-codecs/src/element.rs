@@ -35,7 +35,7 @@ pub trait Element: sealed::Sealed {
     /// Creates `len` weights from the little-endian bytes that `fill` writes.
     ///
     /// # Errors
-    /// `LimitExceeded` when the memory cannot be had; what `fill` reports.
+    /// `LimitExceeded` when the memory cannot be allocated; those of `fill`.
     fn filled(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<Vec<Self>> {
         let mut out: Vec<Self> = zeros(len)?;
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut out);
@@ -46,7 +46,7 @@ pub trait Element: sealed::Sealed {
 }
 
 mod sealed {
-    /// What makes reading an element from any bytes sound.
+    /// Marker of types for which any bytes are a valid element.
     pub trait Sealed: bytemuck::Pod + Default {}
 }
 

@@ -1,11 +1,11 @@
 //! `int8`: changes in 8-bit steps.
 //!
-//! Each row (or group of short rows) has a step, a 127th of its largest change; codes are
-//! entropy-coded, which takes fewer than 8 bits a weight; where it would not, there are half as
-//! many codes. So a model of 16-bit weights is always at least halved.
+//! Each row (or group of short rows) has a step, a 127th of its largest change. Codes are
+//! entropy-coded, which takes fewer than 8 bits a weight; otherwise there are half as many codes. A
+//! model of 16-bit weights is therefore always at least halved.
 //!
-//! Takes bf16, f16 and f32, with a base of any float type or none. NaN and infinities come back bit
-//! for bit. `docs/codecs/quantised.md` has the format and measurements.
+//! Takes bf16, f16 and f32, with a base of any float type or none. NaN and infinities are restored
+//! bit for bit. `docs/codecs/quantised.md` has the format and measurements.
 
 #[cfg(feature = "select")]
 pub use crate::quant::scheme::Int8Scheme;

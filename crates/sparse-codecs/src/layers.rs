@@ -1,18 +1,18 @@
 //! The first of two layers, alone.
 //!
-//! [`low_rank`](crate::low_rank), and [`svd`](crate::svd) if it was told to keep what the factors
-//! miss, are codecs of two layers: factors in the parameter block, and in the chunks what makes the
-//! weights whole. A reader may stop after the first, and not even read the second.
+//! [`low_rank`](crate::low_rank), and [`svd`](crate::svd) if it also stores the residual, are
+//! codecs of two layers: factors in the parameter block, and the residual in the chunks. A reader
+//! may stop after the first layer, without reading the second.
 
 use sparse_core::{ChunkDecoder, CodecContext, CodecId, Result};
 
 /// The number of the codec `svd`, which may be left out of a build.
 const SVD: CodecId = CodecId(9);
 
-/// The number of the codec `low-rank`, likewise.
+/// The number of the codec `low-rank`, which may be left out of a build, too.
 const LOW_RANK: CodecId = CodecId(3);
 
-/// Returns whether a codec has a first layer of its own.
+/// Returns true if a codec has a first layer.
 pub fn has_layers(codec: CodecId) -> bool {
     codec == SVD || codec == LOW_RANK
 }

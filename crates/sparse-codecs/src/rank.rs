@@ -1,4 +1,4 @@
-//! How many singular vectors of a matrix.
+//! The number of singular vectors of a matrix.
 
 /// Number of singular vectors that are kept of each matrix.
 ///

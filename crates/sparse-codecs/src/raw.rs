@@ -44,7 +44,7 @@ impl DeltaDecoder for Raw {
         Limits::check("parameters of raw", params.len() as u64, limits.max_params_bytes)?;
         if !params.is_empty() {
             return Err(Error::corrupt(format!(
-                "raw has no parameters, {} bytes given",
+                "raw has no parameters, but {} bytes were given",
                 params.len()
             )));
         }
@@ -75,7 +75,11 @@ impl ChunkDecoder for RawUnit {
         cx.cancel.check()?;
         check_chunk(&self.0, chunk, out.len(), base.map(<[u8]>::len))?;
         let error = |make: fn(String) -> Error| {
-            Err(make(format!("chunk {chunk} has {} bytes, {} encoded", out.len(), encoded.len())))
+            Err(make(format!(
+                "chunk {chunk} has {} bytes, but {} were encoded",
+                out.len(),
+                encoded.len()
+            )))
         };
         match encoded.len().cmp(&out.len()) {
             std::cmp::Ordering::Less => return error(Error::truncated),

@@ -27,7 +27,7 @@ pub(crate) trait Real: Copy + Send + Sync + 'static {
     /// Returns the word nearest to a value; infinite beyond the type's range.
     fn round(value: f64) -> u64;
 
-    /// Returns whether a word is infinite or NaN.
+    /// Returns true if a word is infinite or NaN.
     #[inline(always)]
     fn is_special(word: u64) -> bool {
         let exponent = Self::W::SIGN - (1 << Self::MANTISSA);
@@ -137,12 +137,12 @@ impl Real for F32 {
     }
 }
 
-/// Returns whether there is a [`Real`] for the type.
+/// Returns true if there is a [`Real`] for the type.
 pub(crate) fn is_real(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::Bf16 | Dtype::F16 | Dtype::F32)
 }
 
-/// Returns whether a base of this type can be cast to a real type.
+/// Returns true if a base of this type can be cast to a real type.
 pub(crate) fn is_castable(dtype: Dtype) -> bool {
     matches!(dtype.storage_class(), DtypeClass::Float { .. }) && dtype != Dtype::C64
 }

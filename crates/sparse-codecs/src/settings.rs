@@ -1,4 +1,4 @@
-//! What several schemes have in common.
+//! Parsing of settings that several schemes share.
 
 use crate::Rank;
 use sparse_core::{Error, Result};
@@ -14,7 +14,7 @@ pub(crate) fn none(value: Option<f64>) -> Result<()> {
     }
 }
 
-/// Returns how much longer rows and columns of the whole are than the sample's.
+/// Returns the ratios of rows and of columns of the whole matrix to those of the sample.
 #[cfg(any(feature = "low-rank-encode", feature = "svd-encode"))]
 pub(crate) fn factor_growth(sample: &UnitSpec, whole: Segment) -> f64 {
     let len = |s: Segment| (s.rows + s.row_len) as f64;
@@ -28,7 +28,7 @@ pub(crate) fn factor_growth(sample: &UnitSpec, whole: Segment) -> f64 {
 pub(crate) fn relative(value: Option<f64>, default: f64) -> Result<f64> {
     match value.unwrap_or(default) {
         e if e <= 1.0 => Ok(e),
-        _ => Err(Error::invalid_argument("a relative error is at most 1")),
+        _ => Err(Error::invalid_argument("give a relative error of at most 1")),
     }
 }
 
@@ -39,7 +39,9 @@ pub(crate) fn relative(value: Option<f64>, default: f64) -> Result<f64> {
 pub(crate) fn ulps(value: Option<f64>) -> Result<u32> {
     match value.unwrap_or(1.0) {
         k if k >= 1.0 && k <= f64::from(u32::MAX >> 1) && k.fract() == 0.0 => Ok(k as u32),
-        k => Err(Error::invalid_argument(format!("{k} is no number of units in the last place"))),
+        k => {
+            Err(Error::invalid_argument(format!("{k} is not a number of units in the last place")))
+        }
     }
 }
 
@@ -54,7 +56,7 @@ pub(crate) fn rank(value: Option<f64>) -> Result<Rank> {
             Ok(Rank::Fixed(rank as u32))
         }
         other => Err(Error::invalid_argument(format!(
-            "{other} is neither a rank nor a share of the energy"
+            "{other} is neither a rank (1 to 4096) nor a share of the energy (between 0 and 1)"
         ))),
     }
 }

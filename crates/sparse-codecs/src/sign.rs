@@ -1,10 +1,11 @@
 //! `sign`: changes as their signs, with the mean size of each row.
 //!
-//! One bit a weight where all weights changed, as BitDelta has it (Liu et al. 2024), with a size
-//! per row instead of one per matrix; less where many did not change, since those are told apart.
+//! It takes one bit a weight where all weights changed, as BitDelta does (Liu et al. 2024), but has
+//! a size for each row instead of each matrix. It takes less where many weights did not change,
+//! since those are marked.
 //!
-//! Takes bf16, f16 and f32, with a base of any float type or none. NaN and infinities come back bit
-//! for bit. `docs/codecs/quantised.md` has the format and measurements.
+//! Takes bf16, f16 and f32, with a base of any float type or none. NaN and infinities are restored
+//! bit for bit. `docs/codecs/quantised.md` has the format and measurements.
 
 #[cfg(feature = "select")]
 pub use crate::quant::scheme::SignScheme;

@@ -1,11 +1,11 @@
-//! `sparse`: the larger changes, exactly; the others are dropped.
+//! `sparse`: stores the larger changes exactly and drops the others.
 //!
-//! The threshold is found per tensor from an error bound. Where nothing changed but what is kept,
-//! the codec is lossless. Positions cost what their entropy given the base and the row is, which is
-//! below that of a bitmap or of Rice-coded gaps.
+//! The threshold is found per tensor from an error bound. If all changes are kept, the codec is
+//! lossless. Positions take their entropy given the base and the row, which is less than a bitmap
+//! or Rice-coded gaps take.
 //!
-//! Takes bf16, f16 and f32, with a base of any float type or none. NaN and infinities come back bit
-//! for bit. `docs/codecs/quantised.md` has the format and measurements.
+//! Takes bf16, f16 and f32, with a base of any float type or none. NaN and infinities are restored
+//! bit for bit. `docs/codecs/quantised.md` has the format and measurements.
 
 #[cfg(feature = "select")]
 pub use crate::quant::scheme::SparseScheme;

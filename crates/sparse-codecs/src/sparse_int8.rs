@@ -1,12 +1,12 @@
-//! `sparse_int8`: changes in steps as large as an error bound allows, small ones dropped.
+//! `sparse-int8`: stores changes in steps as large as an error bound allows, and drops small ones.
 //!
-//! One step per tensor, since equal steps waste the fewest bits at a given error, however sizes
-//! differ between rows: rows of small changes cost little. A dead zone drops what is below two
-//! thirds of a step; the others come back at the mean of what has their code. Codes above 127 are
-//! rare, and then stored as words; where they are not, codes may be larger.
+//! There is one step per tensor, since equal steps take the fewest bits at a given error, even if
+//! sizes differ between rows: rows of small changes cost little. A dead zone drops changes below
+//! two thirds of a step; the others are restored as the mean of the changes with their code. Codes
+//! above 127 are rare, and then stored as words; where they are not rare, codes may be larger.
 //!
-//! Takes bf16, f16 and f32, with a base of any float type or none. NaN and infinities come back bit
-//! for bit. `docs/codecs/quantised.md` has the format and measurements.
+//! Takes bf16, f16 and f32, with a base of any float type or none. NaN and infinities are restored
+//! bit for bit. `docs/codecs/quantised.md` has the format and measurements.
 
 #[cfg(feature = "select")]
 pub use crate::quant::scheme::{SparseInt8AbsoluteScheme, SparseInt8Scheme};

@@ -1,10 +1,10 @@
 //! `ulp-bounded`: every weight within a number of units in the last place.
 //!
 //! The difference in units in the last place is rounded to a multiple of `2 k + 1`, so no weight is
-//! farther off than `k`; numbers stay numbers. All in integers.
+//! off by more than `k`, and numbers stay numbers. All arithmetic is in integers.
 //!
-//! Takes bf16, f16 and f32, with a base of any float type or none. NaN and infinities come back bit
-//! for bit. `docs/codecs/quantised.md` has the format and measurements.
+//! Takes bf16, f16 and f32, with a base of any float type or none. NaN and infinities are restored
+//! bit for bit. `docs/codecs/quantised.md` has the format and measurements.
 
 #[cfg(feature = "select")]
 pub use crate::quant::scheme::UlpBoundedScheme;

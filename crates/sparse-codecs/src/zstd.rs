@@ -1,12 +1,11 @@
-//! Zstandard for runs of plain bytes: headers, configurations, tokenizers, whatever else is in a
+//! Zstandard for runs of plain bytes: headers, configurations, tokenizers, and other files of a
 //! model's folder.
 //!
-//! Takes bytes of any length, and as *prefix* other bytes of any length that the decoder will have,
-//! usually the base's version of the same file. What the two have in common then costs next to
-//! nothing, as with `zstd --patch-from`.
+//! Takes bytes, and as *prefix* other bytes that the decoder will have, usually the base's version
+//! of the same file. Their common parts then cost next to nothing, as with `zstd --patch-from`.
 //!
-//! Delta files use it for bytes alone. [`frames`] is the same as a codec for weights, for
-//! [packed tensors](crate::packed): a peer to compare the others with.
+//! Delta files use it only for bytes. [`frames`] makes it a codec of weights, for [packed
+//! tensors](crate::packed), to compare the other codecs with.
 
 use sparse_core::{
     BaseUse, Chunk, CodecId, CodecInfo, Error, ErrorKind, Fidelity, Result, Simple, SimpleCodec,
@@ -16,7 +15,7 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, ErrorCode, get_error_n
 /// The codec's number in files.
 pub const ID: CodecId = CodecId(2);
 
-/// The level at which one call per tensor is worth its time.
+/// Level for one call per tensor.
 pub const DEFAULT_LEVEL: i32 = 3;
 
 /// Longest input of one call, prefix not counted; longer runs are cut by the caller.
@@ -25,7 +24,7 @@ pub const MAX_LEN: usize = 8 << 20;
 /// Longest prefix.
 pub const MAX_PREFIX: usize = 32 << 20;
 
-/// The window must reach from the end of the longest input to the start of the longest prefix.
+/// Window from the end of the longest input to the start of the longest prefix.
 const WINDOW_LOG: u32 = 26;
 
 fn failed(doing: &str, code: ErrorCode) -> Error {
@@ -37,8 +36,8 @@ fn check(len: usize, prefix: usize) -> Result<()> {
         return Err(Error::new(
             ErrorKind::LimitExceeded,
             format!(
-                "{len} bytes with a prefix of {prefix}: at most {MAX_LEN} and {MAX_PREFIX} are \
-                    coded at once"
+                "{len} bytes with a prefix of {prefix} exceed the limits of {MAX_LEN} and \
+                    {MAX_PREFIX} bytes"
             ),
         ));
     }
@@ -57,7 +56,7 @@ pub fn compress(bytes: &[u8], prefix: &[u8], level: i32) -> Result<Vec<u8>> {
     let mut context = CCtx::create();
     let mut set = |p| context.set_parameter(p).map(|_| ()).map_err(refused);
     set(CParameter::CompressionLevel(level.clamp(1, 19)))?;
-    // The decoder knows the length, and checksums are the container's business.
+    // The decoder knows the length, and the container has checksums.
     set(CParameter::ContentSizeFlag(false))?;
     set(CParameter::ChecksumFlag(false))?;
     if !prefix.is_empty() {
@@ -71,10 +70,10 @@ pub fn compress(bytes: &[u8], prefix: &[u8], level: i32) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Decompress into `out`, which must be filled exactly, given the same `prefix`.
+/// Decompresses into `out`, which must be filled exactly, given the same `prefix`.
 ///
 /// # Errors
-/// `Corrupt` when `encoded` is no such frame; `LimitExceeded` when a length is too large.
+/// `Corrupt` when `encoded` is not such a frame; `LimitExceeded` when a length is too large.
 pub fn decompress(encoded: &[u8], prefix: &[u8], out: &mut [u8]) -> Result<()> {
     check(out.len(), prefix.len())?;
     let mut context = DCtx::create();
@@ -85,7 +84,7 @@ pub fn decompress(encoded: &[u8], prefix: &[u8], out: &mut [u8]) -> Result<()> {
     let len = context.decompress(out, encoded).map_err(|c| failed("zstd frame", c))?;
     if len != out.len() {
         return Err(Error::corrupt(format!(
-            "zstd frame holds {len} bytes instead of {}",
+            "the zstd frame has {len} bytes instead of {}",
             out.len()
         )));
     }

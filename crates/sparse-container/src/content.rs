@@ -130,7 +130,7 @@ impl FromStr for ContentHash {
         let wrong = || {
             Error::new(
                 ErrorKind::InvalidArgument,
-                format!("{text:?} is no SHA-256: 64 hexadecimal digits are"),
+                format!("{text:?} is not a SHA-256: give 64 hexadecimal digits"),
             )
         };
         let digit = |b: u8| char::from(b).to_digit(16).ok_or_else(wrong);

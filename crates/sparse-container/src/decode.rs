@@ -34,7 +34,7 @@ pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Index> {
     match c.array("parent flag")? {
         [0] => {}
         [1] => provenance.parent = Some(UNSET),
-        [flag] => return Err(c.bad(format_args!("parent flag is {flag}"))),
+        [flag] => return Err(c.bad(format_args!("the parent flag is {flag}, neither 0 nor 1"))),
     }
     let bases = bases(c, n_bases)?;
     let entries = entries(c, n_entries)?;
@@ -59,7 +59,7 @@ pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Index> {
     chunk_lens(c, &mut index)?;
     hashes(c, &mut index)?;
     if c.remaining() != 0 {
-        return Err(c.bad(format_args!("{} bytes too many", c.remaining())));
+        return Err(c.bad(format_args!("{} bytes follow its end", c.remaining())));
     }
     Ok(index)
 }
@@ -79,7 +79,7 @@ fn bases(c: &mut Cursor<'_>, n: usize) -> Result<Vec<BaseEntry>> {
             }
             1 => BaseKind::File,
             2 => BaseKind::FileHead,
-            _ => return Err(c.bad(format_args!("kind of base is {kind}"))),
+            _ => return Err(c.bad(format_args!("unknown kind of base: {kind}"))),
         };
         out.push(BaseEntry { kind, file, spec: c.spec("types of bases")?, digest: UNSET });
     }
@@ -94,7 +94,7 @@ fn entries(c: &mut Cursor<'_>, n: usize) -> Result<Vec<Entry>> {
         let kind = match kind {
             0 => EntryKind::Tensor,
             1 => EntryKind::Bytes,
-            _ => return Err(c.bad(format_args!("kind of entry is {kind}"))),
+            _ => return Err(c.bad(format_args!("unknown kind of entry: {kind}"))),
         };
         let name = c.next_string(out.last().map_or("", |e| &e.name), "names of entries")?;
         let spec = c.spec("types of entries")?;
@@ -126,7 +126,7 @@ fn entries(c: &mut Cursor<'_>, n: usize) -> Result<Vec<Entry>> {
                 1 => PieceSource::Unit { unit: 0, segment: 0, offset: 0 },
                 2 => PieceSource::Blob { codec: CodecId(0), blob: NO_BLOB, base: None },
                 3 => PieceSource::Blob { codec: CodecId(0), blob: NO_BLOB, base: Some(NO_RANGE) },
-                _ => return Err(c.bad(format_args!("source of piece is {tag}"))),
+                _ => return Err(c.bad(format_args!("unknown source of a piece: {tag}"))),
             };
             entry.pieces.push(Piece { len, source });
         }
@@ -191,7 +191,7 @@ fn codecs(c: &mut Cursor<'_>, n: usize) -> Result<Vec<CodecId>> {
         .map(|id| {
             u16::try_from(id)
                 .map(CodecId)
-                .map_err(|_| c.bad(format_args!("codec id {id} is too large")))
+                .map_err(|_| c.bad(format_args!("codec id {id} exceeds 16 bits")))
         })
         .collect()
 }
@@ -255,7 +255,7 @@ fn units(c: &mut Cursor<'_>, n: usize) -> Result<Vec<UnitRecord>> {
     for (i, params) in params.into_iter().enumerate() {
         let at = |column: &[u64]| column.get(i).copied().unwrap_or_default();
         let chunk_len =
-            u32::try_from(at(&chunk_lens)).map_err(|_| c.bad("chunk length is too large"))?;
+            u32::try_from(at(&chunk_lens)).map_err(|_| c.bad("a chunk length exceeds 32 bits"))?;
         let dtype = c.dtype(dtypes.get(i).copied().unwrap_or_default(), "unit")?;
         let base_dtype = match base_dtypes.get(i).copied() {
             None | Some(NO_DTYPE) => None,
@@ -290,7 +290,7 @@ fn attributes(c: &mut Cursor<'_>) -> Result<Attributes> {
     for _ in 0..n {
         let key = c.varint("attribute")?;
         let key = u16::try_from(key)
-            .map_err(|_| c.bad(format_args!("attribute key {key} is too large")))?;
+            .map_err(|_| c.bad(format_args!("attribute key {key} exceeds 16 bits")))?;
         if out.last_key_value().is_some_and(|(last, _)| *last >= key) {
             return Err(c.bad("attribute keys are not in ascending order"));
         }
@@ -308,7 +308,10 @@ fn attributed(c: &mut Cursor<'_>, n: usize, what: &str) -> Result<Vec<usize>> {
     let list = c.indices(count, 1, "records with attributes")?;
     let ascending = list.windows(2).all(|w| matches!(w, [a, b] if a < b));
     if !ascending || list.last().is_some_and(|&i| i as usize >= n) {
-        return Err(c.bad(format_args!("attributes of {what} that are not there, or not in order")));
+        return Err(c.bad(format_args!(
+            "attributes of {what} are out of range or not in \
+            ascending order"
+        )));
     }
     Ok(list.into_iter().map(|i| i as usize).collect())
 }
@@ -322,8 +325,12 @@ fn chunk_lens(c: &mut Cursor<'_>, index: &mut Index) -> Result<()> {
         unit.chunks.reserve_exact(count);
         for _ in 0..count {
             let len = c.varint("lengths of chunks")?;
-            let len =
-                u32::try_from(len).map_err(|_| c.bad(format_args!("chunk of {len} bytes")))?;
+            let len = u32::try_from(len).map_err(|_| {
+                c.bad(format_args!(
+                    "a chunk of {len} bytes \
+                    exceeds 32 bits"
+                ))
+            })?;
             unit.chunks.push(ChunkRecord { len, checksum: 0 });
         }
     }

@@ -74,7 +74,8 @@ pub(crate) fn check_header(head: &[u8]) -> Result<Version> {
         return Err(Error::new(
             ErrorKind::UnsupportedVersion,
             format!(
-                "the file has format version {version}, this program reads {}.x: update Sparse",
+                "the file has format version {version}, but this program reads {}.x: update \
+                    Sparse",
                 FORMAT_VERSION.major
             ),
         ));
@@ -83,8 +84,8 @@ pub(crate) fn check_header(head: &[u8]) -> Result<Version> {
         return Err(Error::new(
             ErrorKind::UnsupportedVersion,
             format!(
-                "the file has format version {version}, this program reads from {OLDEST} on: \
-                    restore it with the release that wrote it"
+                "the file has format version {version}, but this program reads versions from \
+                    {OLDEST} on: restore it with the release that wrote it"
             ),
         ));
     }
@@ -201,7 +202,8 @@ impl Trailer {
         let end = trailer.index_offset.checked_add(trailer.stored_len);
         if trailer.index_offset < HEADER_LEN || end != Some(at) {
             return Err(Error::corrupt(format!(
-                "the trailer places an index of {} bytes at byte {}, in a file of {file_len} bytes",
+                "the trailer places an index of {} bytes at byte {}, which does not fit a file \
+                    of {file_len} bytes",
                 trailer.stored_len, trailer.index_offset
             ))
             .at_offset(at));
@@ -218,9 +220,8 @@ impl Trailer {
 
     pub(crate) fn verify(&self, version: Version, stored: &[u8]) -> Result<()> {
         if self.compute_checksum(version, stored) != self.checksum {
-            return Err(
-                Error::corrupt("checksum of the index differs").at_offset(self.index_offset)
-            );
+            return Err(Error::corrupt("the checksum of the index does not match")
+                .at_offset(self.index_offset));
         }
         Ok(())
     }
@@ -252,9 +253,7 @@ pub(crate) fn decompress(stored: &[u8], plain_len: u64) -> Result<Vec<u8>> {
     // Memory grows with what really comes out, not with what the trailer promises.
     z.by_ref().take(plain_len.saturating_add(1)).read_to_end(&mut plain).map_err(bad)?;
     if plain.len() as u64 != plain_len || !z.finish().is_empty() {
-        return Err(Error::corrupt(
-            "the index decompresses to another length than the trailer says",
-        ));
+        return Err(Error::corrupt("the index does not have the length that the trailer gives"));
     }
     Ok(plain)
 }

@@ -467,7 +467,7 @@ impl UnitRecord {
         let want = if spec.base_dtype().is_some() { spec.segments().len() } else { 0 };
         if bases.len() != want {
             return Err(Error::invalid_argument(format!(
-                "{} bases given for a unit that has {want}",
+                "{} bases were given for a unit that has {want}",
                 bases.len()
             )));
         }

@@ -145,15 +145,19 @@ impl<S: ByteSource> Reader<S> {
         let BlobRef { offset, len, .. } = *blob;
         let end = offset.checked_add(len);
         if offset < self.payload.start || end.is_none_or(|end| end > self.payload.end) {
-            return Err(
-                Error::corrupt(format!("{len} bytes do not lie in the payload")).at_offset(offset)
-            );
+            return Err(Error::corrupt(format!(
+                "a blob of {len} bytes does not lie in the payload"
+            ))
+            .at_offset(offset));
         }
         Limits::check("blob", len, max).map_err(|e| e.at_offset(offset))?;
         let bytes = self.read(offset, address(len)?)?;
         if checksum(&bytes) != blob.checksum {
-            return Err(Error::corrupt(format!("checksum of a blob of {len} bytes differs"))
-                .at_offset(offset));
+            return Err(Error::corrupt(format!(
+                "the checksum of a blob of {len} bytes does not \
+                match"
+            ))
+            .at_offset(offset));
         }
         Ok(bytes)
     }
@@ -182,7 +186,7 @@ impl<S: ByteSource> Reader<S> {
     pub fn read_chunk(&self, unit: usize, chunk: u64) -> Result<Cow<'_, [u8]>> {
         let (offset, record) = self.chunk(unit, chunk).ok_or_else(|| match self.unit(unit) {
             Some(spec) => Error::invalid_argument(format!(
-                "chunk {chunk} of {} in unit {unit}",
+                "there is no chunk {chunk}: unit {unit} has {}",
                 spec.chunk_count()
             )),
             None => self.no_unit(unit),
@@ -190,7 +194,7 @@ impl<S: ByteSource> Reader<S> {
         let bytes = self.read(offset, address(record.len.into())?)?;
         if chunk_checksum(&bytes) != record.checksum {
             return Err(Error::corrupt(format!(
-                "checksum of chunk {chunk} of unit {unit} differs"
+                "the checksum of chunk {chunk} of unit {unit} does not match"
             ))
             .at_offset(offset));
         }
@@ -205,7 +209,10 @@ impl<S: ByteSource> Reader<S> {
     }
 
     fn no_unit(&self, unit: usize) -> Error {
-        Error::invalid_argument(format!("unit {unit} of {}", self.units.len()))
+        Error::invalid_argument(format!(
+            "there is no unit {unit}: the delta has {}",
+            self.units.len()
+        ))
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn validate(
     for (i, base) in index.bases.iter().enumerate() {
         check_path(&base.file)?;
         cx.require(matches!(base.kind, BaseKind::Tensor { .. }) || is_bytes(&base.spec), || {
-            format!("base {i} is not a tensor, but has the type of one")
+            format!("base {i} is bytes, but its type is not that of bytes")
         })?;
     }
     let mut specs = Vec::with_capacity(index.units.len());
@@ -75,7 +75,7 @@ impl Check<'_> {
         self.index
             .bases
             .get(base as usize)
-            .ok_or_else(|| Error::corrupt(format!("refers to base {base} of {n}")))
+            .ok_or_else(|| Error::corrupt(format!("refers to base {base}, but there are {n}")))
     }
 
     /// Checks that `base` has `len` storage elements from `offset` on.
@@ -83,7 +83,10 @@ impl Check<'_> {
         let entry = self.base(base)?;
         let have = entry.spec.storage_len();
         self.require(offset.checked_add(len).is_some_and(|end| end <= have), || {
-            format!("refers to elements {offset}..+{len} of base {base}, which has {have}")
+            format!(
+                "refers to {len} elements from element {offset} on of base {base}, which \
+                has {have}"
+            )
         })?;
         Ok(entry)
     }
@@ -92,7 +95,7 @@ impl Check<'_> {
         let BlobRef { offset, len, .. } = *blob;
         self.payload_range(offset, len)?;
         self.require(len > 0 || blob.checksum == checksum(b""), || {
-            "checksum of an empty blob differs".into()
+            "the checksum of an empty blob does not match".into()
         })
     }
 
@@ -100,7 +103,10 @@ impl Check<'_> {
         let Range { start, end } = *self.payload;
         let fits = offset >= start && offset.checked_add(len).is_some_and(|e| e <= end);
         self.require(fits, || {
-            format!("refers to bytes {offset}..+{len}, but the payload lies at {start}..{end}")
+            format!(
+                "refers to {len} bytes at byte {offset}, but the payload lies at \
+                {start}..{end}"
+            )
         })
     }
 
@@ -115,7 +121,7 @@ impl Check<'_> {
         self.blob(&unit.params)?;
         for (i, s) in unit.segments.iter().enumerate() {
             self.require(s.base.is_some() == unit.base_dtype.is_some(), || {
-                format!("segment {i} and the unit differ on whether there is a base")
+                format!("segment {i} has a base and the unit none, or the reverse")
             })?;
             let (Some(base), Some(want)) = (s.base, unit.base_dtype) else { continue };
             // The product was checked when the spec was made.
@@ -128,11 +134,11 @@ impl Check<'_> {
             })?;
         }
         let (have, want) = (unit.chunks.len() as u64, spec.chunk_count());
-        self.require(have == want, || format!("{have} chunks instead of {want}"))?;
+        self.require(have == want, || format!("has {have} chunks instead of {want}"))?;
         for chunk in &unit.chunks {
             Limits::check("encoded chunk", chunk.len.into(), self.limits.max_chunk_bytes)?;
             self.require(chunk.len > 0 || chunk.checksum == chunk_checksum(b""), || {
-                "checksum of an empty chunk differs".into()
+                "the checksum of an empty chunk does not match".into()
             })?;
         }
         self.payload_range(unit.chunks_offset, unit.chunk_bytes())?;
@@ -141,7 +147,7 @@ impl Check<'_> {
 
     fn entry(&self, i: usize, entry: &Entry, units: &[UnitSpec]) -> Result<()> {
         self.require(entry.kind == EntryKind::Tensor || is_bytes(&entry.spec), || {
-            "it is of bytes, but has the type of a tensor".into()
+            "it is bytes, but its type is not that of bytes".into()
         })?;
         let width = entry.spec.dtype().storage_bytes();
         let mut len = 0u64;
@@ -154,13 +160,16 @@ impl Check<'_> {
                 }
                 PieceSource::Unit { unit, segment, offset } => {
                     let spec = units.get(unit as usize).ok_or_else(|| {
-                        Error::corrupt(format!("refers to unit {unit} of {}", units.len()))
+                        Error::corrupt(format!(
+                            "refers to unit {unit}, but there are {}",
+                            units.len()
+                        ))
                     })?;
                     let n = spec.segments().len();
                     let have = spec.segments().get(segment as usize).map(|s| s.len()).ok_or_else(
                         || {
                             Error::corrupt(format!(
-                                "refers to segment {segment} of {n} in unit {unit}"
+                                "refers to segment {segment} of unit {unit}, which has {n}"
                             ))
                         },
                     )?;
@@ -168,7 +177,8 @@ impl Check<'_> {
                         offset.checked_add(piece.len).is_some_and(|end| end <= have),
                         || {
                             format!(
-                                "refers to elements {offset}..+{} of a segment of {have}",
+                                "refers to {} elements from element {offset} on of a segment of \
+                                    {have}",
                                 piece.len
                             )
                         },
@@ -189,14 +199,17 @@ impl Check<'_> {
                 }
             };
             self.require(piece_width == width, || {
-                format!("its storage elements have {width} bytes, those of a piece {piece_width}")
+                format!(
+                    "its storage elements have {width} bytes, but those of a piece have \
+                    {piece_width}"
+                )
             })?;
         }
         let want = entry.spec.storage_len();
         self.require(len == want, || format!("its pieces have {len} elements instead of {want}"))?;
         self.require(
             known_entry_digest(self.index, i).is_none_or(|known| known == entry.digest),
-            || "it is empty or equal to a base, but its digest is another".into(),
+            || "it is empty or equal to a base, but its digest does not match".into(),
         )
     }
 
@@ -208,18 +221,24 @@ impl Check<'_> {
             for &part in &file.parts {
                 let entry = entries.get(part as usize).ok_or_else(|| {
                     Error::corrupt(format!(
-                        "file {:?} refers to entry {part} of {}",
+                        "file {:?} refers to entry {part}, but there are {}",
                         file.path,
                         entries.len()
                     ))
                 })?;
                 len = len.checked_add(entry.spec.byte_len()).ok_or_else(|| {
-                    Error::corrupt(format!("length of file {:?} overflows", file.path))
+                    Error::corrupt(format!("the length of file {:?} overflows 64 bits", file.path))
                 })?;
             }
             self.require(
                 known_file_digest(self.index, i).is_none_or(|known| known == file.digest),
-                || format!("file {:?} has one part or none, but a digest of its own", file.path),
+                || {
+                    format!(
+                        "file {:?} has at most one part, but its digest is not that of the \
+                    part",
+                        file.path
+                    )
+                },
             )?;
         }
         folders.iter().try_for_each(|f| check_output_path(f))?;

@@ -79,7 +79,10 @@ impl<'a> Cursor<'a> {
 
     pub(crate) fn take(&mut self, n: usize, what: &str) -> Result<&'a [u8]> {
         let (head, rest) = self.bytes.split_at_checked(n).ok_or_else(|| {
-            self.bad(format_args!("{what}: {n} bytes wanted, {} left", self.bytes.len()))
+            self.bad(format_args!(
+                "{what}: {n} bytes are expected, but {} are left",
+                self.bytes.len()
+            ))
         })?;
         self.bytes = rest;
         Ok(head)
@@ -105,7 +108,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn check_count(&self, n: u64, what: &str) -> Result<usize> {
         let left = self.bytes.len();
         usize::try_from(n).ok().filter(|&n| n <= left && n <= u32::MAX as usize).ok_or_else(|| {
-            self.bad(format_args!("{what}: {n} of them, but only {left} bytes left"))
+            self.bad(format_args!("{what}: {n} do not fit into the {left} bytes that are left"))
         })
     }
 
@@ -147,7 +150,7 @@ impl<'a> Cursor<'a> {
             let value = self.delta(expected, what)?;
             out.push(
                 u32::try_from(value)
-                    .map_err(|_| self.bad(format_args!("{what}: index {value} is too large")))?,
+                    .map_err(|_| self.bad(format_args!("{what}: index {value} exceeds 32 bits")))?,
             );
             expected = value.wrapping_add(step);
         }
@@ -161,12 +164,17 @@ impl<'a> Cursor<'a> {
             .ok()
             .and_then(|n| previous.len().checked_sub(n))
             .and_then(|n| previous.as_bytes().get(..n))
-            .ok_or_else(|| self.bad(format_args!("{what}: shares more than there is")))?;
+            .ok_or_else(|| {
+                self.bad(format_args!(
+                    "{what}: shares a longer prefix than the name \
+                before has"
+                ))
+            })?;
         let len = self
             .bytes
             .iter()
             .position(|&b| b == END)
-            .ok_or_else(|| self.bad(format_args!("{what}: does not end")))?;
+            .ok_or_else(|| self.bad(format_args!("{what}: a name has no end")))?;
         // Here a few bytes of file can ask for much memory.
         self.spend(1, size_of::<String>() + head.len() + len)?;
         let s = String::from_utf8([head, self.take(len, what)?].concat())

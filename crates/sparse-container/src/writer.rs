@@ -55,7 +55,12 @@ impl<W: Write> Writer<W> {
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         if self.failed {
-            return Err(Error::new(ErrorKind::Io, "writing failed before").at_offset(self.position));
+            return Err(Error::new(
+                ErrorKind::Io,
+                "an earlier write failed, so the delta is \
+                incomplete",
+            )
+            .at_offset(self.position));
         }
         self.failed = true;
         self.out
@@ -83,8 +88,9 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// `InvalidArgument` when it is 4 GiB or more; `Io` when writing fails now or did before.
     pub fn append_chunk(&mut self, bytes: &[u8]) -> Result<(u64, ChunkRecord)> {
-        let len = u32::try_from(bytes.len())
-            .map_err(|_| Error::invalid_argument(format!("chunk of {} bytes", bytes.len())))?;
+        let len = u32::try_from(bytes.len()).map_err(|_| {
+            Error::invalid_argument(format!("a chunk has {} bytes, 4 GiB or more", bytes.len()))
+        })?;
         let offset = self.position;
         self.put(bytes)?;
         Ok((offset, ChunkRecord { len, checksum: chunk_checksum(bytes) }))
@@ -111,7 +117,10 @@ impl<W: Write> Writer<W> {
     pub fn finish_sized(mut self, index: &Index) -> Result<(W, u64)> {
         let limits = Limits::default();
         let at_fault = |e: Error| match e.kind() {
-            ErrorKind::Corrupt => Error::invalid_argument(format!("index not written: {e}")),
+            ErrorKind::Corrupt => Error::invalid_argument(format!(
+                "the index was not written: \
+                {e}"
+            )),
             _ => e,
         };
         validate(index, &(HEADER_LEN..self.position), &limits).map_err(at_fault)?;
@@ -119,7 +128,7 @@ impl<W: Write> Writer<W> {
         // Cheap beside the payload, and the last chance to notice.
         if decode(&encoded.plain, &limits).map_err(at_fault)? != *index {
             return Err(Error::invalid_argument(
-                "index not written: it would not be read back as it is",
+                "the index was not written: it would not be read back unchanged",
             ));
         }
         let plain_len = encoded.plain.len() as u64;

@@ -292,8 +292,12 @@ impl std::str::FromStr for Effort {
     /// # Errors
     /// `InvalidArgument` for any other text.
     fn from_str(text: &str) -> Result<Effort> {
-        let unknown =
-            || Error::invalid_argument(format!("{text:?} is no effort: fast, default or max"));
+        let unknown = || {
+            Error::invalid_argument(format!(
+                "{text:?} is not an effort: give fast, default \
+                or max"
+            ))
+        };
         Effort::ALL.into_iter().find(|e| e.to_string() == text).ok_or_else(unknown)
     }
 }
@@ -388,7 +392,7 @@ pub trait UnitAnalysis: Send + Sync {
         cx: &mut CodecContext,
     ) -> Result<()>;
 
-    /// Ends a pass, after all chunks were shown. Returns whether another pass is wanted.
+    /// Ends a pass, after all chunks were shown. Returns true if another pass is wanted.
     ///
     /// What is computed here may be spread over the [executor](CodecContext::executor) of `cx`.
     ///
@@ -518,20 +522,27 @@ pub trait ChunkEncoder: Send + Sync {
 /// `InvalidArgument`, with the numbers.
 pub fn check_chunk(unit: &UnitSpec, chunk: u64, target: usize, base: Option<usize>) -> Result<()> {
     if chunk >= unit.chunk_count() {
-        return Err(Error::invalid_argument(format!("chunk {chunk} of {}", unit.chunk_count())));
+        return Err(Error::invalid_argument(format!(
+            "there is no chunk {chunk}: the unit has {}",
+            unit.chunk_count()
+        )));
     }
     let want = unit.chunk_bytes(chunk);
     if target != want {
         return Err(Error::invalid_argument(format!(
-            "chunk {chunk} has {want} bytes, the buffer {target}"
+            "chunk {chunk} has {want} bytes, but its buffer has {target}"
         )));
     }
     let want_base =
         unit.base_dtype().map(|b| want / unit.dtype().storage_bytes() * b.storage_bytes());
     if base != want_base {
-        return Err(Error::invalid_argument(format!(
-            "chunk {chunk} has a base of {want_base:?} bytes, the buffer is {base:?}"
-        )));
+        return Err(Error::invalid_argument(match (base, want_base) {
+            (Some(base), Some(want)) => {
+                format!("the base of chunk {chunk} has {want} bytes, but its buffer has {base}")
+            }
+            (None, _) => format!("chunk {chunk} needs its base, and none was given"),
+            (_, None) => format!("chunk {chunk} has no base, but one was given"),
+        }));
     }
     Ok(())
 }

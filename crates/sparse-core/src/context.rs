@@ -59,7 +59,7 @@ impl CodecContext {
         &*self.executor
     }
 
-    /// Returns what threads may share of this context: all but the scratch memory.
+    /// Returns the part of this context that threads may share: all but the scratch memory.
     pub fn workers(&self) -> Workers<'_> {
         Workers { cancel: &self.cancel, executor: &*self.executor }
     }

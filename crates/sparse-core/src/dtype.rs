@@ -159,7 +159,7 @@ impl Dtype {
     /// bytes.
     pub fn byte_len(self, elements: u64) -> Result<u64> {
         let bits = elements.checked_mul(u64::from(self.bits())).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidArgument, "tensor size overflows 64 bits")
+            Error::new(ErrorKind::InvalidArgument, "the size of the tensor overflows 64 bits")
         })?;
         if !bits.is_multiple_of(8) {
             return Err(Error::new(

@@ -36,9 +36,12 @@ fn chunk_slice(unit: &UnitSpec, chunk: u64, element_bytes: usize) -> std::ops::R
 fn check_whole(unit: &UnitSpec, target: usize, base: Option<usize>) -> Result<()> {
     let want_base = unit.base_dtype().map(|b| unit.len() * b.storage_bytes() as u64);
     if target as u64 != unit.byte_len() || base.map(|b| b as u64) != want_base {
+        let bytes = |base: Option<u64>| base.map_or("no base".into(), |n| format!("a base of {n}"));
         return Err(Error::invalid_argument(format!(
-            "unit of {} bytes with a base of {want_base:?} bytes, buffers of {target} and {base:?}",
-            unit.byte_len()
+            "{target} bytes with {} were given for a unit of {} bytes with {}",
+            bytes(base.map(|b| b as u64)),
+            unit.byte_len(),
+            bytes(want_base)
         )));
     }
     Ok(())
@@ -101,7 +104,7 @@ pub fn decode_unit(
     check_whole(unit, out.len(), base.map(<[u8]>::len))?;
     if encoded.chunks.len() as u64 != unit.chunk_count() {
         return Err(Error::invalid_argument(format!(
-            "{} chunks given for a unit of {}",
+            "{} chunks were given for a unit of {}",
             encoded.chunks.len(),
             unit.chunk_count()
         )));

@@ -125,7 +125,7 @@ fn finish<F: FnOnce() -> T, T>(task: Mutex<Task<F, T>>) -> T {
     match task.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Task::Done(result) => result,
         Task::Ready(f) => f(),
-        Task::Taken => std::panic::resume_unwind(Box::new("a piece of work panicked")),
+        Task::Taken => std::panic::resume_unwind(Box::new("a task panicked")),
     }
 }
 

@@ -57,7 +57,10 @@ fn check_kind(meta: &Metadata) -> Result<()> {
     if meta.is_file() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::InvalidInput, format!("{}, not a file", kind_of(meta.file_type()))))
+    Err(Error::new(
+        ErrorKind::InvalidInput,
+        format!("it is {}, not a file", kind_of(meta.file_type())),
+    ))
 }
 
 fn kind_of(kind: FileType) -> &'static str {
@@ -98,7 +101,10 @@ mod tests {
         std::fs::write(&path, b"x").unwrap();
         assert_eq!(open_file(&path).unwrap().metadata().unwrap().len(), 1);
         let e = open_file(&dir).unwrap_err();
-        assert_eq!((e.kind(), e.message()), (ErrorKind::InvalidInput, "a folder, not a file"));
+        assert_eq!(
+            (e.kind(), e.message()),
+            (ErrorKind::InvalidInput, "it is a folder, not a file")
+        );
         std::fs::remove_dir_all(dir).unwrap();
     }
 
@@ -111,9 +117,9 @@ mod tests {
         assert!(made.success());
         let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         for (path, text) in [
-            (pipe.as_path(), "a pipe, not a file"),
-            (&socket, "a socket, not a file"),
-            (Path::new("/dev/null"), "a device, not a file"),
+            (pipe.as_path(), "it is a pipe, not a file"),
+            (&socket, "it is a socket, not a file"),
+            (Path::new("/dev/null"), "it is a device, not a file"),
         ] {
             let e = open_file(path).unwrap_err();
             assert_eq!((e.kind(), e.message()), (ErrorKind::InvalidInput, text));

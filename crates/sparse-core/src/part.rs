@@ -35,12 +35,13 @@ impl TensorSpec {
         let shape = self.shape();
         let Some((outer, [extent, inner @ ..])) = shape.split_at_checked(dim) else {
             return Err(Error::invalid_argument(format!(
-                "dimension {dim} of a tensor of shape {shape:?}"
+                "there is no dimension {dim}: the tensor has shape {shape:?}"
             )));
         };
         if indices.start > indices.end || indices.end > *extent {
             return Err(Error::invalid_argument(format!(
-                "indices {}..{} of dimension {dim} of a tensor of shape {shape:?}",
+                "indices {}..{} of dimension {dim} are out of range: the tensor has shape \
+                    {shape:?}",
                 indices.start, indices.end
             )));
         }
@@ -54,7 +55,8 @@ impl TensorSpec {
             let bits = n * bits;
             bits.is_multiple_of(8).then_some(bits / 8).ok_or_else(|| {
                 Error::invalid_argument(format!(
-                    "indices {}..{} of dimension {dim} of {} {shape:?} do not lie at whole bytes",
+                    "indices {}..{} of dimension {dim} do not begin and end at whole bytes of a \
+                        tensor of {} {shape:?}",
                     indices.start,
                     indices.end,
                     self.dtype()
@@ -69,7 +71,7 @@ impl TensorSpec {
 }
 
 impl TensorSpec {
-    /// Returns where a part lies, for a buffer of `len` bytes.
+    /// Returns the stripes of a part, for a buffer of `len` bytes.
     pub(crate) fn stripes_for(
         &self,
         dim: usize,
@@ -79,7 +81,7 @@ impl TensorSpec {
         let stripes = self.stripes(dim, indices)?;
         if len as u64 != stripes.count * stripes.len {
             return Err(Error::invalid_argument(format!(
-                "a buffer of {len} bytes for a part of {}",
+                "the buffer has {len} bytes, but the part has {}",
                 stripes.count * stripes.len
             )));
         }

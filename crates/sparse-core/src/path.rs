@@ -103,7 +103,7 @@ fn portable(path: &str) -> std::result::Result<(), &'static str> {
     Ok(())
 }
 
-/// Returns whether Windows takes `name` for a device, whatever its extension.
+/// Returns true if Windows takes `name` for a device, whatever its extension.
 fn is_reserved(name: &str) -> bool {
     let stem = name.split(['.', ':']).next().unwrap_or_default().trim_end_matches(' ');
     let is = |device: &str| stem.eq_ignore_ascii_case(device);
@@ -122,7 +122,7 @@ fn is_reserved(name: &str) -> bool {
         )
 }
 
-/// Returns whether `c` makes text look like other text.
+/// Returns true if `c` makes text look like other text.
 ///
 /// Such characters change the direction of writing, or take no room.
 ///
@@ -151,7 +151,7 @@ pub fn is_deceptive(c: char) -> bool {
     )
 }
 
-/// Returns whether a joiner stands where it joins nothing.
+/// Returns true if a joiner stands where it joins nothing.
 ///
 /// That is beside an ASCII character or at an end.
 fn has_loose_joiner(path: &str) -> bool {

@@ -77,11 +77,11 @@ impl Registry {
         self.decoders.get(&id).ok_or_else(|| match self.disabled.get(&id) {
             Some(feature) => Error::new(
                 ErrorKind::CodecDisabled,
-                format!("codec {id} was left out here; enable `{feature}`"),
+                format!("codec {id} was left out of this build: enable the feature `{feature}`"),
             ),
             None => Error::new(
                 ErrorKind::UnknownCodec,
-                format!("codec {id} is not known here; a newer version may know it"),
+                format!("codec {id} is unknown to this version"),
             ),
         })
     }

@@ -129,7 +129,7 @@ impl<C: SimpleCodec> Simple<C> {
 
     fn unit(&self, unit: &UnitSpec) -> Result<Unit<C>> {
         if self.info.base == crate::BaseUse::Required && unit.base_dtype().is_none() {
-            let message = format!("{} needs a base, and there is none", self.info.name);
+            let message = format!("{} needs a base, and none was given", self.info.name);
             return Err(Error::invalid_argument(message));
         }
         Ok(Unit { codec: self.codec.clone(), unit: unit.clone() })

@@ -28,11 +28,16 @@ pub fn parse_size(text: &str) -> Result<u64> {
     let (number, unit) = text.split_at_checked(digits).unwrap_or((text, ""));
     let bytes = unit_bytes(unit).and_then(|unit| times(number, unit)).ok_or_else(|| {
         Error::invalid_argument(format!(
-            "{text:?} is not a size: give bytes, as 1500000, or a unit, as 1.5M (of 1000 x 1000) \
-                or 1.5MiB (of 1024 x 1024)"
+            "{text:?} is not a size: give bytes, such as 1500000, or a unit, such as 1.5M (1000 \
+                x 1000 bytes) or 1.5MiB (1024 x 1024 bytes)"
         ))
     })?;
-    u64::try_from(bytes).map_err(|_| Error::invalid_argument(format!("{text:?} exceeds 64 bits")))
+    u64::try_from(bytes).map_err(|_| {
+        Error::invalid_argument(format!(
+            "{text:?} is more bytes \
+        than 64 bits can count"
+        ))
+    })
 }
 
 /// Returns the bytes that a unit stands for.
@@ -111,7 +116,7 @@ mod tests {
         }
         for text in ["18446744073709551616", "16EiB", "19E", "99999999999999999999M"] {
             let e = parse_size(text).unwrap_err();
-            assert!(e.message().contains("exceeds 64 bits"), "{text}: {e}");
+            assert!(e.message().contains("more bytes than 64 bits can count"), "{text}: {e}");
         }
         assert!(parse_size(&"9".repeat(1000)).is_err());
     }

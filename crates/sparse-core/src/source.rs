@@ -62,7 +62,10 @@ pub trait ByteSource: Send + Sync {
 }
 
 fn past_end(offset: u64, len: usize, have: u64) -> Error {
-    Error::truncated(format!("{len} bytes wanted from byte {offset} on, but there are only {have}"))
+    Error::truncated(format!(
+        "cannot read {len} bytes from byte {offset} on: there are {have} \
+        in all"
+    ))
 }
 
 impl ByteSource for [u8] {
@@ -419,7 +422,7 @@ pub trait TensorSource: Send + Sync {
     fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>> {
         let entry = self.tensors().get(index).ok_or_else(|| no_tensor(index))?;
         let len = usize::try_from(entry.spec.byte_len()).map_err(|_| {
-            Error::new(ErrorKind::LimitExceeded, "tensor is larger than the address space")
+            Error::new(ErrorKind::LimitExceeded, "the tensor is larger than the address space")
         })?;
         self.range(index, 0, len)
     }
@@ -437,7 +440,7 @@ pub trait TensorSource: Send + Sync {
 }
 
 fn no_tensor(index: usize) -> Error {
-    Error::invalid_argument(format!("no tensor with index {index}"))
+    Error::invalid_argument(format!("there is no tensor with index {index}"))
 }
 
 /// Checks that `offset..offset + len` lies within tensor `index`.
@@ -449,7 +452,7 @@ pub fn check_range(tensors: &[TensorEntry], index: usize, offset: u64, len: usiz
     let have = entry.spec.byte_len();
     if offset.checked_add(len as u64).is_none_or(|end| end > have) {
         return Err(Error::invalid_argument(format!(
-            "bytes {offset}..+{len} of a tensor of {have} bytes"
+            "cannot read {len} bytes from byte {offset} on: the tensor has {have} bytes"
         ))
         .in_tensor(&*entry.name));
     }

@@ -47,7 +47,7 @@ impl FileStamp {
         self.len
     }
 
-    /// Returns whether the file was empty.
+    /// Returns true if the file was empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

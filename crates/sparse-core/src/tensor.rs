@@ -118,7 +118,7 @@ impl<'a> TensorView<'a> {
     pub fn new(spec: &'a TensorSpec, bytes: &'a [u8]) -> Result<Self> {
         if bytes.len() as u64 != spec.byte_len {
             return Err(Error::invalid_argument(format!(
-                "{} bytes given for a tensor of {} bytes",
+                "{} bytes were given for a tensor of {} bytes",
                 bytes.len(),
                 spec.byte_len
             )));

@@ -39,7 +39,7 @@ impl Segment {
         self.rows.saturating_mul(self.row_len)
     }
 
-    /// Returns whether there are no elements.
+    /// Returns true if there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -89,7 +89,7 @@ impl UnitSpec {
     ) -> Result<Self> {
         let segments = segments.into();
         if chunk_len == 0 {
-            return Err(Error::invalid_argument("chunk length is zero"));
+            return Err(Error::invalid_argument("the chunk length is zero"));
         }
         let width = |d: Dtype| d.bits() as usize == 8 * d.storage_bytes();
         if base_dtype.is_some_and(|b| b != dtype && !(width(b) && width(dtype))) {
@@ -107,7 +107,7 @@ impl UnitSpec {
                 .checked_mul(s.row_len)
                 .and_then(|n| len.checked_add(n))
                 .filter(|n| n.checked_mul(8).is_some())
-                .ok_or_else(|| Error::invalid_argument("unit size overflows 64 bits"))?;
+                .ok_or_else(|| Error::invalid_argument("the size of the unit overflows 64 bits"))?;
         }
         Ok(UnitSpec { dtype, base_dtype, chunk_len, segments, starts, len })
     }
@@ -153,7 +153,7 @@ impl UnitSpec {
         self.len
     }
 
-    /// Returns whether there are no elements.
+    /// Returns true if there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -163,7 +163,7 @@ impl UnitSpec {
         self.len * self.dtype.storage_bytes() as u64
     }
 
-    /// Returns how many bytes of memory the spec holds.
+    /// Returns the memory of the spec, in bytes.
     pub fn memory_bytes(&self) -> usize {
         size_of_val(self) + size_of_val(&*self.segments) + size_of_val(&*self.starts)
     }

@@ -26,7 +26,7 @@ pub fn take(bytes: &mut &[u8]) -> Result<u64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) =
-            bytes.split_first().ok_or_else(|| Error::truncated("integer cut short"))?;
+            bytes.split_first().ok_or_else(|| Error::truncated("an integer is cut short"))?;
         *bytes = rest;
         let part = u64::from(byte & 0x7f);
         if shift == 63 && part > 1 {
@@ -37,7 +37,7 @@ pub fn take(bytes: &mut &[u8]) -> Result<u64> {
             return Ok(value);
         }
     }
-    Err(Error::corrupt("integer longer than 64 bits"))
+    Err(Error::corrupt("an integer is longer than 64 bits"))
 }
 
 /// Takes an integer as [`take`] does, in its shortest form only: one value then has one form.
@@ -49,7 +49,7 @@ pub fn take_shortest(bytes: &mut &[u8]) -> Result<u64> {
     let value = take(bytes)?;
     let used = given.len() - bytes.len();
     if used > 1 && given.get(used - 1) == Some(&0) {
-        return Err(Error::corrupt("integer in a longer form than need be"));
+        return Err(Error::corrupt("an integer is not in its shortest form"));
     }
     Ok(value)
 }

@@ -43,13 +43,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RowCounts {
-    /// All of them.
+    /// Number of all rows.
     pub total: u64,
-    /// Rows that are rows of the base.
+    /// Rows equal to a row of the base.
     pub copied: u64,
-    /// Rows that are rows of the base with changes.
+    /// Rows that are a row of the base with changes.
     pub edited: u64,
-    /// Rows that come from nowhere.
+    /// Rows without a counterpart in the base.
     pub new: u64,
 }
 
@@ -78,7 +78,7 @@ pub struct CompressReport {
     pub rows: RowCounts,
     /// Columns of the target, of all splits.
     pub columns: u64,
-    /// Of them, columns without a counterpart in the base.
+    /// Columns of the target without a counterpart in the base.
     pub new_columns: u64,
     /// The SHA-256 of the files, if it was asked for.
     #[cfg_attr(
@@ -90,7 +90,7 @@ pub struct CompressReport {
         )
     )]
     pub content: Option<ContentHash>,
-    /// What is worth knowing.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn tuning(settings: &Settings) -> Tuning {
     }
 }
 
-/// Returns the level of the fast compressor.
+/// Returns the level of the fast compressor for an effort.
 fn level(settings: &Settings) -> i32 {
     match settings.effort {
         Effort::Fast => 3,
@@ -119,7 +119,7 @@ fn level(settings: &Settings) -> i32 {
     }
 }
 
-/// What is compressed, and how.
+/// Inputs, settings and observer of a compression.
 #[derive(Clone, Copy)]
 pub(crate) struct Compressing<'a> {
     pub(crate) base: &'a Dataset,
@@ -128,13 +128,13 @@ pub(crate) struct Compressing<'a> {
     pub(crate) observer: &'a dyn Observer,
 }
 
-/// Does what [`Compressor::write_to`](crate::Compressor::write_to) says.
+/// Implements [`Compressor::write_to`](crate::Compressor::write_to).
 pub(crate) fn to_stream<W: Write>(job: &Compressing<'_>, out: W) -> Result<(W, CompressReport)> {
     let (out, report, _) = or_changed(make(job, out), &[job.base, job.target])?;
     Ok((out, report))
 }
 
-/// Does what [`Compressor::write`](crate::Compressor::write) says.
+/// Implements [`Compressor::write`](crate::Compressor::write).
 pub(crate) fn to_path(
     job: &Compressing<'_>,
     out: &Path,
@@ -157,8 +157,7 @@ fn make<W: Write>(job: &Compressing<'_>, out: W) -> Result<(W, CompressReport, M
     check_names(derivative, settings)?;
     if settings.content_hash && !settings.exact {
         return Err(Error::invalid_argument(
-            "a delta that brings back rows, not files, has no SHA-256 of files to record: make it \
-                with --exact",
+            "a delta that restores rows has no SHA-256 of files to record: make it exact",
         ));
     }
     let mut writer = Writer::new(out)?;
@@ -264,7 +263,7 @@ pub(crate) struct Analysed {
     pub(crate) origins: Origins,
 }
 
-/// Reads a split, if that is not done yet, and finds out how it follows from the base.
+/// Reads a split unless it was read already, and finds how it follows from the base.
 pub(crate) fn analyse_split(
     base: &Loaded,
     split: &FoundSplit,
@@ -297,18 +296,18 @@ pub(crate) struct Coded {
     len: u64,
 }
 
-/// How row groups are coded.
+/// Settings and inputs for coding row groups.
 pub(crate) struct Coding<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) observer: &'a dyn Observer,
-    /// Whether each is restored as soon as it is coded.
+    /// Whether each row group is restored as soon as it is coded.
     pub(crate) prove: bool,
-    /// The proof of the files, which goes on meanwhile.
+    /// The proof of the files, which runs at the same time.
     pub(crate) files: Option<FilesProof<'a>>,
 }
 
-/// Row groups, at least, that are coded before they are handed on: with few more than there are
-/// threads, some of these would often wait for the last one.
+/// Least number of row groups that are coded before they are handed on: with hardly more row groups
+/// than threads, threads would often wait for the last one.
 const ROUND: usize = 8;
 
 impl Analysed {
@@ -409,11 +408,11 @@ fn compress_split<W: Write>(
     Ok(record)
 }
 
-/// What is written to find out how the very files come back.
+/// Files that are written anew, to find what turns them into the original files.
 struct Exact {
     written: AtomicDir,
     styles: BTreeMap<String, Style>,
-    /// Goes with this.
+    /// Removed when this is dropped.
     _folder: ScratchDir,
 }
 
@@ -479,8 +478,8 @@ pub(crate) fn count(
     }
     if origins.len() > 100 && copied + edited < origins.len() / 20 {
         report.notes.push(format!(
-            "split {:?} shares hardly a row with the base: the delta is little more than the \
-                dataset",
+            "split {:?} shares hardly any rows with the base, so the delta is about as large as \
+                the dataset compressed alone",
             split.name
         ));
     }

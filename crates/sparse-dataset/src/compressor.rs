@@ -59,8 +59,10 @@ impl<'a> Compressor<'a> {
         self
     }
 
-    /// Sets columns that tell rows apart: a row that is not in the base as it is counts as an edit
-    /// of the base's row with the same cells in these. Without, rows are found by what they share.
+    /// Sets the key: columns whose cells identify a row.
+    ///
+    /// A row that is not in the base unchanged is then an edit of the base's row with the same key.
+    /// Without a key, rows are matched by the cells that they share.
     pub fn key<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
         self.settings.key = columns.into_iter().map(Into::into).collect();
         self
@@ -75,9 +77,7 @@ impl<'a> Compressor<'a> {
         self
     }
 
-    /// Sets whether the very bytes of the target's files come back.
-    ///
-    /// And not only their rows.
+    /// Sets whether files are restored bit for bit, and not only their rows.
     ///
     /// Costs little where files are text or hardly changed; Parquet files that were written anew
     /// can cost as much as they are large.
@@ -86,8 +86,10 @@ impl<'a> Compressor<'a> {
         self
     }
 
-    /// Sets whether an exact delta records the SHA-256 of its files: one number that whoever gets
-    /// the delta from a stranger compares. It is an error where the delta is not exact.
+    /// Sets whether an exact delta records the SHA-256 of its files.
+    ///
+    /// Whoever gets the delta from a stranger compares this number. It is an error if the delta is
+    /// not exact.
     pub fn content_hash(mut self, wanted: bool) -> Self {
         self.settings.content_hash = wanted;
         self
@@ -95,8 +97,8 @@ impl<'a> Compressor<'a> {
 
     /// Sets whether a delta is restored before it counts as made.
     ///
-    /// It is by default, by the code that restores it: each row group when it is coded, then what
-    /// the file holds.
+    /// True by default. The code that restores does it: each row group when it is coded, then the
+    /// whole file.
     pub fn proof(mut self, wanted: bool) -> Self {
         self.settings.proof = wanted;
         self
@@ -112,8 +114,8 @@ impl<'a> Compressor<'a> {
 
     /// Writes the delta to the file `out`, which appears complete or not at all.
     ///
-    /// And not before it was opened and read as a reader does, unless there is no
-    /// [`proof`](Self::proof).
+    /// Unless the [`proof`](Self::proof) is off, the delta is opened and read before it gets its
+    /// name.
     ///
     /// # Errors
     /// As [`write_to`](Self::write_to); `AlreadyExists` when `out` exists and must not be replaced;
@@ -124,8 +126,8 @@ impl<'a> Compressor<'a> {
 
     /// Writes the delta to `out` as a stream, and returns it.
     ///
-    /// Each part is restored as soon as it is made, unless there is no [`proof`](Self::proof). What
-    /// the stream made of the bytes is not read back: [`write`](Self::write) does that, too.
+    /// Unless the [`proof`](Self::proof) is off, each part is restored as soon as it is made. The
+    /// bytes in the stream are not read back, as [`write`](Self::write) does.
     ///
     /// # Errors
     /// `InvalidArgument` without a base; `InvalidInput` when an input is malformed, changed
@@ -135,8 +137,10 @@ impl<'a> Compressor<'a> {
         compress::to_stream(&self.job()?, out)
     }
 
-    /// Estimates the delta's size. All rows are read and matched; of the row groups a sample is
-    /// coded, at least a `share` of them.
+    /// Estimates the size of the delta.
+    ///
+    /// All rows are read and matched; only a sample of the row groups is coded, at least a `share`
+    /// of them.
     ///
     /// # Errors
     /// As [`write_to`](Self::write_to).
@@ -146,7 +150,12 @@ impl<'a> Compressor<'a> {
 
     fn job(&self) -> Result<Compressing<'_>> {
         let Compressor { base, target, ref settings, observer, .. } = *self;
-        let base = base.ok_or_else(|| Error::invalid_argument("a dataset's delta needs a base"))?;
+        let base = base.ok_or_else(|| {
+            Error::invalid_argument(
+                "compressing a dataset needs a \
+            base, and none was given",
+            )
+        })?;
         Ok(Compressing { base, target, settings, observer })
     }
 }

@@ -86,14 +86,14 @@ impl Dataset {
         &self.path
     }
 
-    /// Returns whether it is a single file, and no folder.
+    /// Returns true for a single file, false for a folder.
     ///
     /// # Errors
-    /// `Io`: a delta must not say of a file that it was a folder because nobody could look.
+    /// `Io` when the path cannot be examined, so that a file is never recorded as a folder.
     pub(crate) fn is_single_file(&self) -> Result<bool> {
         let meta = std::fs::metadata(&self.path);
         meta.map(|m| m.is_file())
-            .map_err(|e| Error::io("cannot look at", e).in_file(self.path.display().to_string()))
+            .map_err(|e| Error::io("cannot examine", e).in_file(self.path.display().to_string()))
     }
 
     /// Returns the names of its splits.
@@ -101,20 +101,20 @@ impl Dataset {
         self.found.splits.iter().map(|s| &*s.name)
     }
 
-    /// Returns what is worth knowing: what of it a delta leaves out.
+    /// Returns notes for the user: what a delta leaves out.
     pub fn notes(&self) -> &[String] {
         &self.found.notes
     }
 
-    /// Returns what its data files say besides their rows.
+    /// Returns the encoded details of its data files: what they hold besides their rows.
     pub(crate) fn details(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         write_details(self.found.splits.iter().map(|s| &*s.details), &mut out)?;
         Ok(out)
     }
 
-    /// Returns the files without rows that a delta keeps: where they are, and their paths in the
-    /// dataset's folder.
+    /// Returns the files without rows that a delta keeps: each with its place on disk and its path
+    /// in the dataset's folder.
     pub(crate) fn sidecars(&self) -> &[(PathBuf, String)] {
         &self.found.sidecars
     }
@@ -141,8 +141,8 @@ impl Dataset {
             })
     }
 
-    /// Returns all files, also those without rows: where they are, and their paths in the dataset's
-    /// folder.
+    /// Returns all files, including those without rows: each with its place on disk and its path in
+    /// the dataset's folder.
     ///
     /// # Errors
     /// `Io`; `InvalidInput` for a name that is not UTF-8.
@@ -155,10 +155,10 @@ impl Dataset {
     }
 }
 
-/// Blames whatever went wrong, or seemed to go well, on a file that changed meanwhile.
+/// Reports a file that changed meanwhile instead of `result`, be it a success or an error.
 ///
 /// # Errors
-/// `InvalidInput`, naming the file; else what `result` says.
+/// `InvalidInput`, naming the file; else that of `result`.
 pub(crate) fn or_changed<T>(result: Result<T>, datasets: &[&Dataset]) -> Result<T> {
     if !matches!(&result, Err(e) if e.kind() == ErrorKind::Cancelled) {
         datasets.iter().try_for_each(|d| d.check_unchanged())?;
@@ -166,17 +166,17 @@ pub(crate) fn or_changed<T>(result: Result<T>, datasets: &[&Dataset]) -> Result<
     result
 }
 
-/// How large blocks become.
+/// Largest size of a block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockSize {
     pub(crate) rows: usize,
     pub(crate) bytes: usize,
 }
 
-/// Blocks of the base: small, since rows are fetched from anywhere.
+/// Size of blocks of the base: small, because rows are fetched in any order.
 pub(crate) const BASE_BLOCK: BlockSize = BlockSize { rows: 2048, bytes: 1 << 18 };
 
-/// Returns row groups of the derivative.
+/// Returns the size of row groups of the derivative.
 ///
 /// # Errors
 /// `InvalidInput` for types that cannot be stored.
@@ -194,9 +194,9 @@ pub(crate) struct Loaded {
     pub(crate) names: Vec<String>,
     /// Rows of each file, split by split.
     pub(crate) file_rows: Vec<Vec<u64>>,
-    /// Bytes of all cells, roughly.
+    /// Approximate size of all cells, in bytes.
     pub(crate) bytes: u64,
-    /// What identifies the rows, if cells were hashed.
+    /// Digest that identifies the rows, if cells were hashed.
     pub(crate) fingerprint: Option<Digest>,
 }
 
@@ -209,8 +209,8 @@ pub(crate) fn columns_digest(names: &[String], kinds: &[Kind]) -> Digest {
     digest(text.as_bytes())
 }
 
-/// Loads splits. Columns are those of all splits, by name and kind; what a split has not is null
-/// there.
+/// Loads splits. Columns are those of all splits, by name and kind; a column that a split lacks is
+/// null in its rows.
 ///
 /// # Errors
 /// As reading files; `Cancelled`; `LimitExceeded` for cells that are too large.
@@ -256,7 +256,7 @@ pub(crate) fn load(
         for file in &split.files {
             let start = filler.rows();
             let in_file = |e: Error| e.in_file(file.path.display().to_string());
-            // One thread reads, decodes and converts, another one hashes and stores.
+            // One thread reads, decodes and converts; another hashes and stores.
             let read = |put: &mut dyn FnMut(Block) -> Result<()>| {
                 read_file(file, &split.schema, |block| {
                     settings.cancel.check()?;
@@ -286,7 +286,7 @@ pub(crate) fn load(
     Ok(Loaded { store: filler.store, names, file_rows, bytes: filler.bytes, fingerprint })
 }
 
-/// Collects rows to blocks.
+/// Collects rows into blocks.
 struct Filler {
     store: Store,
     open: Block,
@@ -319,7 +319,7 @@ impl Filler {
         self.put(&Block { rows, columns }, 0, rows)
     }
 
-    /// Appends rows, in halves where they are too large for a block.
+    /// Appends rows, halved until they fit into a block.
     fn put(&mut self, block: &Block, start: usize, len: usize) -> Result<()> {
         if len == 0 {
             return Ok(());

@@ -67,15 +67,15 @@ impl fmt::Debug for DatasetDelta {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SplitInfo {
-    /// Its name.
+    /// Name of the split.
     pub name: String,
-    /// Its schema.
+    /// Schema of the split.
     pub schema: SchemaRef,
-    /// Its rows.
+    /// Number of rows.
     pub rows: u64,
-    /// Row groups, which can be decoded on their own.
+    /// Number of row groups, each of which can be decoded alone.
     pub groups: usize,
-    /// Its files: path, format, rows.
+    /// Files of the split: path, format, number of rows.
     pub files: Vec<(String, Format, u64)>,
 }
 
@@ -83,7 +83,7 @@ impl DatasetDelta {
     /// Opens a delta and checks its index.
     ///
     /// # Errors
-    /// `NotThisFormat` when it is none, or a delta of a model; `Corrupt`, `Truncated`,
+    /// `NotThisFormat` when it is not a delta, or one of a model; `Corrupt`, `Truncated`,
     /// `UnsupportedVersion`, `LimitExceeded`, `NotFound`, `Io`.
     pub fn open(path: impl AsRef<Path>) -> Result<DatasetDelta> {
         DatasetDelta::open_with(path, &Limits::default())
@@ -109,7 +109,7 @@ impl DatasetDelta {
     pub fn from_source(source: Box<dyn ByteSource>, limits: &Limits) -> Result<DatasetDelta> {
         let reader = Reader::open(source, limits)?;
         let bytes = reader.index().attributes.get(&ATTRIBUTE).ok_or_else(|| {
-            let e = "a delta of a model, not of a dataset: use `sparse reconstruct`";
+            let e = "it is a delta of a model, not of a dataset: use `sparse reconstruct`";
             Error::new(ErrorKind::NotThisFormat, e)
         })?;
         let manifest = Manifest::read(bytes, reader.index().entries.len())?;
@@ -120,12 +120,12 @@ impl DatasetDelta {
         Ok(DatasetDelta { reader, manifest })
     }
 
-    /// Returns the base that it was made against, as it was called then.
+    /// Returns the name that its base had when the delta was made.
     pub fn base_id(&self) -> &str {
         &self.reader.index().provenance.base_id
     }
 
-    /// Returns the dataset that it restores, as it was called then.
+    /// Returns the name that its target had when the delta was made.
     pub fn target_id(&self) -> &str {
         &self.reader.index().provenance.target_id
     }
@@ -135,7 +135,7 @@ impl DatasetDelta {
         self.reader.byte_len()
     }
 
-    /// Returns the bytes that it restores at least, to whatever files: of exact files, or of all
+    /// Returns the least number of bytes that restoring writes: those of exact files, or of all
     /// cells.
     pub(crate) fn output_bytes(&self) -> u64 {
         let entries = &self.reader.index().entries;
@@ -154,9 +154,7 @@ impl DatasetDelta {
         self.manifest.splits.iter().map(|s| s.groups.len()).sum()
     }
 
-    /// Returns whether the very bytes of the dataset's files come back.
-    ///
-    /// And not only their rows.
+    /// Returns true if files are restored bit for bit, and not only their rows.
     pub fn is_exact(&self) -> bool {
         self.manifest.all_exact
     }
@@ -173,26 +171,26 @@ impl DatasetDelta {
     /// Returns the SHA-256 of the files that it restores, if it records that.
     ///
     /// # Errors
-    /// `Corrupt` when what it records is none.
+    /// `Corrupt` when the recorded value is not a SHA-256.
     pub fn content_hash(&self) -> Result<Option<ContentHash>> {
         let carried = self.reader.index().attributes.get(&CONTENT);
         carried.map(|bytes| ContentHash::from_bytes(bytes)).transpose()
     }
 
-    /// Returns whether the file at `path` is a delta of a dataset.
+    /// Returns true if the file at `path` is a delta of a dataset.
     ///
-    /// And not of a model, or no delta at all.
+    /// For a delta of a model, or any other file, it returns false.
     pub fn is_one(path: impl AsRef<Path>, limits: &Limits) -> bool {
         let open = || Reader::open(FileSource::new(open_file(path).ok()?).ok()?, limits).ok();
         open().is_some_and(|r| r.index().attributes.contains_key(&ATTRIBUTE))
     }
 
-    /// Returns whether the dataset was a single file.
+    /// Returns true if the dataset was a single file, false if it was a folder.
     pub fn is_single_file(&self) -> bool {
         self.manifest.single
     }
 
-    /// Returns what is in it.
+    /// Returns the splits, in the order of the delta.
     pub fn splits(&self) -> Vec<SplitInfo> {
         let info = |s: &SplitRecord| SplitInfo {
             name: s.name.clone(),
@@ -205,8 +203,7 @@ impl DatasetDelta {
     }
 }
 
-/// Returns what the data files of a delta say besides their rows, with those of the base's files at
-/// hand.
+/// Decodes the details of a delta's data files; those of the base's files may be their prefix.
 fn resolve(manifest: &Manifest, base: &Dataset) -> Result<Vec<Vec<FileDetails>>> {
     let bytes = manifest
         .details
@@ -240,9 +237,9 @@ pub struct DeltaDataset<'a> {
     pub(crate) dataset: Cow<'a, Dataset>,
     pub(crate) settings: Settings,
     pub(crate) observer: &'a dyn Observer,
-    /// What models of the splits read last learned from.
+    /// Models' training data of the splits that were read last.
     learned: Mutex<VecDeque<(usize, Arc<Learned>)>>,
-    /// What the data files say besides their rows, by split.
+    /// Details of the data files, by split.
     pub(crate) details: Vec<Vec<FileDetails>>,
 }
 
@@ -255,11 +252,11 @@ impl std::fmt::Debug for DeltaDataset<'_> {
     }
 }
 
-/// Splits whose models are kept.
+/// Splits whose training data are kept.
 const LEARNED_SPLITS: usize = 4;
 
 impl<'a> DeltaDataset<'a> {
-    /// Does what [`Restorer::open`](crate::Restorer::open) says.
+    /// Implements [`Restorer::open`](crate::Restorer::open).
     pub(crate) fn new(
         delta: &'a DatasetDelta,
         base: &'a Dataset,
@@ -284,7 +281,7 @@ impl<'a> DeltaDataset<'a> {
         };
         let (rows, kinds) = (loaded.store.rows(), loaded.store.kinds());
         if kinds != record.kinds || columns_digest(&loaded.names, kinds) != record.columns {
-            return mismatch("the base has other columns".into());
+            return mismatch("the base has other columns than expected".into());
         }
         if rows != record.rows {
             return mismatch(format!("the base has {rows} rows instead of {}", record.rows));
@@ -301,9 +298,9 @@ impl<'a> DeltaDataset<'a> {
         })
     }
 
-    /// Returns what the models of a split learn from.
+    /// Returns the rows of the base that the models of a split learn from.
     fn learned(&self, split: usize, record: &SplitRecord) -> Result<Arc<Learned>> {
-        // Held meanwhile: all row groups of a split need the same.
+        // Locked meanwhile: all row groups of a split need the same data.
         let mut recent = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, learned)) = recent.iter().find(|(s, _)| *s == split) {
             return Ok(learned.clone());
@@ -321,12 +318,12 @@ impl<'a> DeltaDataset<'a> {
             let names: Vec<&str> = self.delta.manifest.splits.iter().map(|s| &*s.name).collect();
             Error::new(
                 ErrorKind::NotFound,
-                format!("no split {name:?}, there are: {}", names.join(", ")),
+                format!("there is no split {name:?}: choose one of {}", names.join(", ")),
             )
         })
     }
 
-    /// Returns which entry of the index is a split's first row group.
+    /// Returns the index entry of a split's first row group.
     fn first_entry(&self, split: usize) -> usize {
         self.delta.manifest.splits.iter().take(split).map(|s| s.groups.len()).sum()
     }
@@ -334,14 +331,19 @@ impl<'a> DeltaDataset<'a> {
     /// Decodes a row group and compares it with its digest.
     fn group(&self, split: usize, group: usize) -> Result<Block> {
         let record = self.delta.manifest.splits.get(split);
-        let record = record.ok_or_else(|| Error::invalid_argument(format!("split {split}")))?;
+        let record = record.ok_or_else(|| {
+            Error::invalid_argument(format!(
+                "there is no split \
+            {split}"
+            ))
+        })?;
         let reader = &self.delta.reader;
         let entry = reader.index().entries.get(self.first_entry(split) + group);
         let (rows, entry) = match (record.groups.get(group), entry) {
             (Some(&r), Some(e)) => (r, e),
             _ => {
                 return Err(Error::invalid_argument(format!(
-                    "row group {group} of split {:?}",
+                    "there is no row group {group} in split {:?}",
                     record.name
                 )));
             }
@@ -358,7 +360,7 @@ impl<'a> DeltaDataset<'a> {
         let block = self.decode(entry, rows, record, &learned).map_err(within)?;
         let (digest, len) = Digesting::of(&block);
         if digest != entry.digest || len != entry.spec.byte_len() {
-            return Err(within(Error::corrupt("its rows are not those that were stored")));
+            return Err(within(Error::corrupt("its rows do not have the recorded digest")));
         }
         Ok(block)
     }
@@ -375,29 +377,33 @@ impl<'a> DeltaDataset<'a> {
         Limits::check("row group", len, max)?;
         let empty = Block::new(record.plan.kinds.iter().copied());
         let [piece] = *entry.pieces else {
-            // A table without columns has rows, but no cells.
-            let rows = usize::try_from(rows).map_err(|_| Error::corrupt("too many rows"))?;
+            // A table without columns has rows but no cells.
+            let rows = usize::try_from(rows).map_err(|_| Error::corrupt("it has too many rows"))?;
             let fits = entry.pieces.is_empty() && record.plan.kinds.is_empty();
             return if fits {
                 Ok(Block { rows, ..empty })
             } else {
-                Err(Error::corrupt("it has an odd number of pieces"))
+                Err(Error::corrupt("it does not have exactly one piece"))
             };
         };
         let PieceSource::Blob { codec, blob, base: None } = piece.source else {
             return Err(Error::corrupt("it is not a blob"));
         };
         if codec != TABLE_CODEC {
-            return Err(Error::new(ErrorKind::UnknownCodec, format!("it has codec {}", codec.0)));
+            return Err(Error::new(
+                ErrorKind::UnknownCodec,
+                format!("it has the unknown codec {}", codec.0),
+            ));
         }
         let bytes = self.delta.reader.read_blob(&blob, max)?;
         let coder = GroupCoder { plan: &record.plan, base: &self.base.store, learned };
         coder.decode(&bytes, rows, usize::try_from(len).unwrap_or(usize::MAX))
     }
 
-    /// Returns rows `rows` of split `split`, as record batches: one for each row group, or the part
-    /// of it that is asked for; several for one where the keys of a dictionary or the ends of runs
-    /// are too short for so many rows.
+    /// Returns rows `rows` of split `split` as record batches.
+    ///
+    /// Each row group, or the part of it that is asked for, is one batch; it is several where the
+    /// type of dictionary keys or run ends is too narrow for all of its rows.
     ///
     /// # Errors
     /// `NotFound` when there is no such split, `InvalidArgument` when it has no such rows.
@@ -408,10 +414,10 @@ impl<'a> DeltaDataset<'a> {
             .manifest
             .splits
             .get(split)
-            .ok_or_else(|| Error::invalid_argument("no such split"))?;
+            .ok_or_else(|| Error::invalid_argument("there is no such split"))?;
         if rows.start > rows.end || rows.end > record.rows() {
             return Err(Error::invalid_argument(format!(
-                "rows {}..{} of split {:?}, which has {}",
+                "rows {}..{} are out of range: split {:?} has {}",
                 rows.start,
                 rows.end,
                 record.name,
@@ -430,8 +436,8 @@ impl<'a> DeltaDataset<'a> {
         Ok(Batches { data: self, split, group, start, rows, schema, ready: VecDeque::new() })
     }
 
-    /// Decodes the row groups of a split, several at once, and hands them on in order. While one
-    /// round is handled, the next is decoded.
+    /// Decodes the row groups of a split, several at once, and hands them on in order. The next
+    /// ones are decoded while these are handled.
     pub(crate) fn each_group(
         &self,
         split: usize,
@@ -464,7 +470,7 @@ impl<'a> DeltaDataset<'a> {
         Ok(())
     }
 
-    /// Returns whether it is the base's fault that a row group does not decode.
+    /// Turns an error of decoding into `BaseMismatch` if the base's content differs.
     fn blame(&self, error: Error) -> Error {
         if !matches!(
             error.kind(),
@@ -483,7 +489,10 @@ impl<'a> DeltaDataset<'a> {
         ) {
             Ok(l) if l.fingerprint.is_some_and(|f| f != self.delta.manifest.base.fingerprint) => {
                 let id = self.delta.base_id();
-                let text = format!("the base has other contents; the delta was made against {id}");
+                let text = format!(
+                    "the content of the base differs; the delta was made against \
+                    {id}"
+                );
                 Error::new(ErrorKind::BaseMismatch, text)
                     .in_file(self.dataset.path().display().to_string())
             }
@@ -492,8 +501,8 @@ impl<'a> DeltaDataset<'a> {
     }
 }
 
-/// Record batches of a range of rows, see [`DeltaDataset::batches`]. A row group is decoded when it
-/// is its turn, and compared with its digest before any row is handed out.
+/// Record batches of a range of rows, see [`DeltaDataset::batches`]. Each row group is decoded when
+/// it is reached, and compared with its digest before any of its rows is handed out.
 ///
 /// # Examples
 /// ```
@@ -522,7 +531,7 @@ pub struct Batches<'a> {
     start: u64,
     rows: Range<u64>,
     schema: SchemaRef,
-    /// What is left of the last row group.
+    /// Batches of the last row group that were not handed out yet.
     ready: VecDeque<RecordBatch>,
 }
 
@@ -577,15 +586,16 @@ impl RecordBatchReader for Batches<'_> {
     }
 }
 
-/// Returns the error inside one that passed through Arrow.
+/// Recovers the error inside one that passed through Arrow.
 ///
-/// As those of [`Batches`] do; any other becomes `Corrupt`.
+/// Errors of [`Batches`] pass through Arrow when they are read as a `RecordBatchReader`. Any other
+/// error of Arrow becomes `Corrupt`.
 pub fn from_arrow(error: ArrowError) -> Error {
     match error {
         ArrowError::ExternalError(e) => match e.downcast::<Error>() {
             Ok(e) => *e,
-            Err(e) => Error::corrupt("not a record batch").with_source(e),
+            Err(e) => Error::corrupt("an entry is not a record batch").with_source(e),
         },
-        e => Error::corrupt("not a record batch").with_source(e),
+        e => Error::corrupt("an entry is not a record batch").with_source(e),
     }
 }

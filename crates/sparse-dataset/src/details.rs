@@ -14,17 +14,17 @@ use sparse_core::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Longest details of all files together, in bytes.
+/// Most bytes of the details of all files together.
 const MAX_BYTES: usize = 64 << 20;
 
 /// Parquet: the file has no `ARROW:schema`.
 pub(crate) const NO_ARROW_SCHEMA: u8 = 1;
-/// Parquet: types are those that Parquet prefers, as a date in 32 bits.
+/// Parquet: types are those that Parquet prefers, such as a date in 32 bits.
 pub(crate) const COERCED: u8 = 2;
 /// JSON Lines: the file begins with a byte order mark.
 pub(crate) const BYTE_ORDER_MARK: u8 = 4;
 
-/// How the schema of a file differs from its split's.
+/// Difference of a file's schema from that of its split.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Form {
     #[default]
@@ -36,16 +36,16 @@ pub(crate) enum Form {
     Own(Vec<usize>, SchemaRef),
 }
 
-/// What a file says besides its rows.
+/// Details of a file: what it holds besides its rows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct FileDetails {
     pub(crate) flags: u8,
-    /// Key-value metadata of the file in its order, but for `ARROW:schema`.
+    /// Key-value metadata of the file in its order, without `ARROW:schema`.
     pub(crate) pairs: Vec<(String, Option<String>)>,
-    /// Metadata of the schema that are not among the pairs, sorted.
+    /// Metadata of the schema that are not among the pairs, sorted by key.
     pub(crate) metadata: Vec<(String, String)>,
-    /// JSON Lines: a byte for each field of the file's schema, nested ones behind theirs; empty if
-    /// all are 0.
+    /// JSON Lines: a byte for each field of the file's schema, nested fields after their parent;
+    /// empty if all are 0.
     pub(crate) keys: Vec<u8>,
     pub(crate) form: Form,
 }
@@ -57,7 +57,7 @@ impl FileDetails {
         pairs.chain(self.metadata.iter().cloned()).collect()
     }
 
-    /// Takes over what the file's own schema has and the split's has not.
+    /// Records the difference of the file's own schema from the split's.
     pub(crate) fn set_form(&mut self, own: &Schema, split: &Schema) -> Result<()> {
         let place = |name: &String| {
             split.index_of(name).map_err(|_| {
@@ -78,15 +78,19 @@ impl FileDetails {
         Ok(())
     }
 
-    /// Returns the file's schema with its metadata, and where its columns are among those of its
-    /// split.
+    /// Returns the file's schema with its metadata, and the place of each of its columns among
+    /// those of the split.
     pub(crate) fn schema(&self, split: &Schema) -> Result<(Schema, Option<&[usize]>)> {
         let (schema, order) = match &self.form {
             Form::Same => (Schema::new(split.fields().clone()), None),
             Form::Order(order) => (
-                split
-                    .project(order)
-                    .map_err(|e| Error::corrupt("a file's columns").with_source(e))?,
+                split.project(order).map_err(|e| {
+                    Error::corrupt(
+                        "the columns of a data file are not those of \
+                        its split",
+                    )
+                    .with_source(e)
+                })?,
                 Some(&**order),
             ),
             Form::Own(order, own) => (own.as_ref().clone(), Some(&**order)),
@@ -168,7 +172,7 @@ impl FileDetails {
     }
 }
 
-/// Returns a permutation of the columns of a split.
+/// Reads a permutation of the columns of a split.
 fn read_order(input: &mut Input<'_>, split: &Schema) -> Result<Vec<usize>> {
     let n = input.count()?;
     let order = (0..n)
@@ -182,13 +186,13 @@ fn read_order(input: &mut Input<'_>, split: &Schema) -> Result<Vec<usize>> {
     Ok(order)
 }
 
-/// Tells whether cells of two types are the same bytes to us: metadata of nested fields, and names
-/// of the items of lists and maps, may differ.
+/// Returns true if cells of two types are stored as the same bytes: metadata of nested fields, and
+/// names of the items of lists and maps, may differ.
 pub(crate) fn same_cells(a: &DataType, b: &DataType) -> bool {
     a.equals_datatype(b) && same_names(a, b)
 }
 
-/// Tells whether all structs in two types of one shape have the same names.
+/// Returns true if all structs in two types of one shape have the same field names.
 fn same_names(a: &DataType, b: &DataType) -> bool {
     let all = |a: &Fields, b: &Fields, named: bool| {
         a.iter().zip(b).all(|(a, b)| {
@@ -216,10 +220,10 @@ fn same_names(a: &DataType, b: &DataType) -> bool {
 
 /// Writes the details of the files of all splits.
 ///
-/// No bytes if there is nothing to say.
+/// Writes nothing if no file has details.
 ///
 /// # Errors
-/// `LimitExceeded` when they are too long.
+/// `LimitExceeded` when they have more than `MAX_BYTES`.
 pub(crate) fn write_details<'a>(
     splits: impl Iterator<Item = &'a [FileDetails]>,
     out: &mut Vec<u8>,
@@ -246,8 +250,7 @@ pub(crate) fn write_details<'a>(
     Ok(())
 }
 
-/// Returns the details of files by split, from what [`write_details`] wrote; `splits` are schemas
-/// and numbers of files.
+/// Inverts [`write_details`]; `splits` has the schema and the number of files of each split.
 ///
 /// # Errors
 /// `Corrupt`, `Truncated`.
@@ -264,7 +267,7 @@ pub(crate) fn read_details(
             if !bytes.is_empty() && input.byte()? != 0 {
                 previous = FileDetails::read(&mut input, schema)?;
             } else if !matches!(previous.form, Form::Same) {
-                // What was said of a file of another split must fit this one, too.
+                // Details repeated from a file of another split must fit this one, too.
                 previous.schema(schema)?;
                 let mut own = Vec::new();
                 previous.write(&mut own)?;
@@ -284,9 +287,9 @@ pub(crate) enum StoredDetails {
     #[default]
     None,
     Plain(Vec<u8>),
-    /// Those of the base.
+    /// Equal to those of the base.
     OfBase(Check),
-    /// Compressed with those of the base as prefix.
+    /// Compressed, with those of the base as prefix.
     Patch {
         len: usize,
         check: Check,
@@ -294,7 +297,7 @@ pub(crate) enum StoredDetails {
     },
 }
 
-/// Tells whether details came out right.
+/// First bytes of the digest of details, to check them.
 type Check = [u8; 8];
 
 fn check_of(bytes: &[u8]) -> Check {
@@ -303,7 +306,7 @@ fn check_of(bytes: &[u8]) -> Check {
     out
 }
 
-/// What a patch must save to be worth the dependence on the base's metadata, in bytes.
+/// Bytes that a patch must save to be worth depending on the base's metadata.
 const WORTH: usize = 16;
 
 impl StoredDetails {
@@ -330,10 +333,10 @@ impl StoredDetails {
     /// Returns the details, given those of the base.
     ///
     /// # Errors
-    /// `BaseMismatch` when the base's are others, `LimitExceeded`.
+    /// `BaseMismatch` when the details of the base differ from those at the time, `LimitExceeded`.
     pub(crate) fn resolve(&self, base: &[u8]) -> Result<Vec<u8>> {
         let other = || {
-            let text = "the base's files have other metadata (schemas, key-value pairs) than \
+            let text = "the metadata of the base's files (schemas, key-value pairs) differ from \
                 those that the delta was made against";
             Error::new(ErrorKind::BaseMismatch, text)
         };
@@ -371,10 +374,10 @@ impl StoredDetails {
         }
     }
 
-    /// Reads what [`write`](Self::write) wrote.
+    /// Inverts [`write`](Self::write).
     ///
     /// # Errors
-    /// `Corrupt`, `Truncated`; `LimitExceeded` for details that are too long.
+    /// `Corrupt`, `Truncated`; `LimitExceeded` for details of more than `MAX_BYTES`.
     pub(crate) fn read(form: u8, input: &mut Input<'_>) -> Result<StoredDetails> {
         Ok(match form {
             0 => StoredDetails::None,
@@ -383,7 +386,10 @@ impl StoredDetails {
             3 => {
                 let len = usize::try_from(input.uint()?).unwrap_or(usize::MAX);
                 if len > MAX_BYTES {
-                    let text = format!("metadata of {len} bytes, limit {MAX_BYTES}");
+                    let text = format!(
+                        "the metadata of the data files have {len} bytes, limit \
+                        {MAX_BYTES}"
+                    );
                     return Err(Error::new(ErrorKind::LimitExceeded, text));
                 }
                 let packed = input.blob()?.to_vec();

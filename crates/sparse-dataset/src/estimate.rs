@@ -28,30 +28,30 @@ pub struct Estimate {
     pub delta_bytes: u64,
     /// Size of the target's files, in bytes.
     pub target_bytes: u64,
-    /// How much of the target was coded to find out, from 0 to 1.
+    /// Share of the target that was coded for the estimate, from 0 to 1.
     pub share: f64,
-    /// Twice the standard error of `delta_bytes`, as a share of it; `None` where too little was
-    /// coded to tell.
+    /// Twice the standard error of `delta_bytes`, as a share of it; `None` if too few row groups
+    /// were coded.
     pub uncertainty: Option<f64>,
-    /// Rows, as of the delta itself.
+    /// Rows of the target, by origin.
     pub rows: RowCounts,
     /// Columns of the target, of all splits.
     pub columns: u64,
-    /// Of them, columns without a counterpart in the base.
+    /// Columns of the target without a counterpart in the base.
     pub new_columns: u64,
-    /// What is worth knowing.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
-/// Row groups that are always coded.
+/// Least number of row groups that are coded.
 const AT_LEAST: usize = 6;
 
-/// What the container adds, roughly: header, trailer, and for each row group checksum, digest,
-/// length.
+/// Approximate size of what the container adds, in bytes: header, trailer, and for each row group
+/// its checksum, digest and length.
 const FRAME: u64 = 180;
 const PER_GROUP: u64 = 30;
 
-/// Does what [`Compressor::estimate`](crate::Compressor::estimate) says.
+/// Implements [`Compressor::estimate`](crate::Compressor::estimate).
 pub(crate) fn estimate(job: &Compressing<'_>, share: f64) -> Result<Estimate> {
     let Compressing { base, target: derivative, settings, observer } = *job;
     let mut report =

@@ -29,7 +29,7 @@ impl Executor for CurrentPool {
     }
 }
 
-/// Locks what a thread that panicked may have held: the panic goes on to the caller anyway.
+/// Locks a mutex and ignores poisoning: the panic that poisoned it reaches the caller anyway.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -37,12 +37,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Slices up to this length are sorted on one thread: 65,536 pairs take about 2 ms.
 const SORTED_ALONE: usize = 1 << 16;
 
-/// Sorts by `Ord`; equal elements must be alike in all, for their order may change.
+/// Sorts by `Ord`, unstably.
 pub(crate) fn sort<T: Ord + Send>(executor: &dyn Executor, slice: &mut [T]) {
     sort_by(executor, slice, executor.width());
 }
 
-/// Sorts with this many threads to use.
+/// Sorts on up to `width` threads.
 fn sort_by<T: Ord + Send>(executor: &dyn Executor, slice: &mut [T], width: usize) {
     if width <= 1 || slice.len() <= SORTED_ALONE {
         return slice.sort_unstable();
@@ -54,18 +54,19 @@ fn sort_by<T: Ord + Send>(executor: &dyn Executor, slice: &mut [T], width: usize
     );
 }
 
-/// Items that wait in a [`pipeline`].
+/// Most items that wait in a [`pipeline`].
 const WAITING: usize = 2;
 
-/// Makes items by `produce`, which calls the function that it is given with each, and hands them in
-/// order to `consume`, both at the same time if there are threads.
+/// Runs `produce` and `consume` at the same time if there are threads; items go from one to the
+/// other in order.
 ///
-/// Whichever piece of work begins first produces; while too many items wait and nobody else
-/// consumes, it consumes, too, so that one thread suffices. Neither function may use the executor.
+/// `produce` passes each item to the function that it is given. The task that begins first
+/// produces; while too many items wait and nobody consumes, it consumes as well, so that one thread
+/// suffices. Neither function may use the executor.
 ///
 /// # Errors
-/// What `consume` returns, else what `produce` returns. After an error of `consume`, the function
-/// that `produce` is given fails.
+/// That of `consume`, else that of `produce`. After an error of `consume`, the function that
+/// `produce` is given fails.
 pub(crate) fn pipeline<T: Send>(
     executor: &dyn Executor,
     produce: impl FnOnce(&mut dyn FnMut(T) -> Result<()>) -> Result<()> + Send,
@@ -78,7 +79,7 @@ pub(crate) fn pipeline<T: Send>(
     };
     let (produce, produced) = (Mutex::new(Some(produce)), Mutex::new(Ok(())));
     let work = |_: usize| {
-        // By the order in which they begin: an executor may run one after the other.
+        // Roles go by the order in which tasks begin: an executor may run one after the other.
         let first = lock(&produce).take();
         match first {
             Some(produce) => {
@@ -89,7 +90,7 @@ pub(crate) fn pipeline<T: Send>(
         }
     };
     executor.run(2, &work);
-    // What an executor forgot is done here.
+    // If the executor ran only one task, the rest is done here.
     work(0);
     line.consume_all();
     let state = line.state.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +101,7 @@ pub(crate) fn pipeline<T: Send>(
 /// The items between both ends of a [`pipeline`].
 struct Line<T, C> {
     state: Mutex<State<T>>,
-    /// Told when an item came or went, and at the end.
+    /// Notified when an item comes or goes, and at the end.
     changed: Condvar,
     /// Held by the thread that consumes.
     consumer: Mutex<C>,
@@ -131,7 +132,7 @@ impl<T, C: FnMut(T) -> Result<()>> Line<T, C> {
                 self.changed.notify_all();
                 return Ok(());
             }
-            // Whoever has the consumer takes an item next, or fails, and tells of it.
+            // The thread that has the consumer takes an item next, or fails, and notifies.
             let mut consumer = match self.consumer.try_lock() {
                 Ok(consumer) => consumer,
                 Err(TryLockError::Poisoned(e)) => e.into_inner(),
@@ -148,7 +149,7 @@ impl<T, C: FnMut(T) -> Result<()>> Line<T, C> {
         }
     }
 
-    /// Consumes items until the last one is, or one fails.
+    /// Consumes items until none is left, or one fails.
     fn consume_all(&self) {
         let mut consumer = lock(&self.consumer);
         while let Some(item) = self.next() {
@@ -183,7 +184,7 @@ impl<T, C: FnMut(T) -> Result<()>> Line<T, C> {
     }
 }
 
-/// Tells of the end of the items, also when a panic passes through.
+/// Announces the end of the items when it is dropped, even by a panic.
 struct AtEnd<'a, T, C>(&'a Line<T, C>);
 
 impl<T, C> Drop for AtEnd<'_, T, C> {
@@ -193,7 +194,7 @@ impl<T, C> Drop for AtEnd<'_, T, C> {
     }
 }
 
-/// Lets nobody wait for a consumer that panicked.
+/// Wakes waiting threads when the consumer panics.
 struct AtPanic<'a, T, C>(&'a Line<T, C>);
 
 impl<T, C> Drop for AtPanic<'_, T, C> {

@@ -16,11 +16,11 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::sync::{Arc, Mutex};
 
-/// Where files go.
+/// Destination of the files.
 pub(crate) enum Target<'a> {
     File(&'a AtomicFile),
     Folder(&'a AtomicDir),
-    /// They are written, to find out whether they can be, and not kept.
+    /// Nowhere: files are written, which proves that they can be, and discarded.
     Nowhere,
 }
 
@@ -53,19 +53,19 @@ impl<'a> Target<'a> {
     }
 }
 
-/// How the files of splits are written.
+/// Settings for writing the files of splits.
 #[derive(Clone)]
 pub(crate) struct Writing<'a> {
     target: &'a Target<'a>,
-    /// The format of all files, if it is not their own.
+    /// Format of all files; `None` for each file's own.
     format: Option<Format>,
     /// Styles of text files, by path.
     styles: &'a BTreeMap<String, Style>,
     /// Whether JSON Lines are written as for deltas before layout 3.
     old_json: bool,
-    /// Runs what is done in parallel.
+    /// Runs the work that is parallel.
     executor: Arc<dyn Executor>,
-    /// What all files together may take.
+    /// Limit of the bytes of all files together.
     room: Option<&'a Room>,
 }
 
@@ -93,35 +93,35 @@ impl<'a> Writing<'a> {
     }
 }
 
-/// Bytes that files may take, all of them together.
+/// Budget of bytes for all files together.
 #[derive(Debug)]
 pub(crate) struct Room {
     limit: u64,
-    /// What is left; `None` once it was not enough.
+    /// Bytes left; `None` once they did not suffice.
     left: Mutex<Option<u64>>,
 }
 
 impl Room {
-    /// Makes room for `limit` bytes, of which `taken` are taken.
+    /// Creates a budget of `limit` bytes, of which `taken` are spent.
     pub(crate) fn new(limit: u64, taken: u64) -> Room {
         Room { limit, left: Mutex::new(limit.checked_sub(taken)) }
     }
 
-    /// Takes some of it; false if there is not enough.
+    /// Spends some bytes; returns false if too few are left.
     fn take(&self, bytes: usize) -> bool {
         let mut left = lock(&self.left);
         *left = left.and_then(|left| left.checked_sub(bytes as u64));
         left.is_some()
     }
 
-    /// Blames the limit for `error` if it was exceeded, for writers of formats turn the errors of
-    /// what they write to into their own.
+    /// Replaces `error` by that of the limit if it was exceeded: writers of formats hide the errors
+    /// of the stream below them.
     pub(crate) fn explain(&self, error: Error) -> Error {
         if lock(&self.left).is_some() {
             return error;
         }
         let text =
-            format!("the restored dataset: files of more than {0} bytes, limit {0}", self.limit);
+            format!("the restored dataset: files have more than {0} bytes, limit {0}", self.limit);
         Error::new(ErrorKind::LimitExceeded, text)
     }
 }
@@ -145,7 +145,7 @@ impl Write for Limited<'_> {
     }
 }
 
-/// What was written.
+/// Amounts written.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Written {
     pub(crate) files: u64,
@@ -176,7 +176,7 @@ struct OpenFile<'a> {
     /// Rows that are still to come.
     left: u64,
     form: WrittenForm,
-    /// Dictionaries that go on from batch to batch, where the format has one for all of them.
+    /// Dictionaries that batches continue, in formats with one dictionary for all batches.
     dictionaries: Option<Dictionaries>,
 }
 
@@ -245,13 +245,13 @@ impl<'a> Files<'a> {
         })
     }
 
-    /// Writes the rows of a row group to the files that they belong to.
+    /// Writes the rows of a row group to their files.
     pub(crate) fn rows(&mut self, block: &Block) -> Result<()> {
         let mut at = 0;
         while at < block.rows {
             self.advance()?;
             let Some(open) = &mut self.open else {
-                return Err(Error::corrupt("more rows than the files have"));
+                return Err(Error::corrupt("there are more rows than the files have"));
             };
             let n = usize::try_from(open.left).unwrap_or(usize::MAX).min(block.rows - at);
             for batch in open.form.batches(block, at, n, open.dictionaries.as_mut())? {
@@ -264,13 +264,13 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// Ends the last file, and tells what was written.
+    /// Ends the last file, and returns what was written.
     pub(crate) fn end(mut self) -> Result<Written> {
         self.advance()?;
         match self.open.take() {
             Some(open) if open.left == 0 => open.writer.finish()?,
             None => {}
-            Some(_) => return Err(Error::corrupt("fewer rows than the files have")),
+            Some(_) => return Err(Error::corrupt("there are fewer rows than the files have")),
         }
         Ok(self.written)
     }

@@ -11,11 +11,11 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 thread_local! {
-    /// How many guards are open on this thread.
+    /// Number of guards that are open on this thread.
     static OPEN: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Tells whether this thread runs code whose panics become errors here.
+/// Returns true while this thread runs code whose panics become errors.
 ///
 /// A library must not replace the panic hook of its program, so the text of a caught panic still
 /// goes to standard error by default. A program that wants it silent installs a hook that asks this
@@ -96,12 +96,12 @@ pub(crate) fn guard_deep<T: Send>(
 /// Longest part of a panic's message that an error repeats, in bytes.
 const MAX_MESSAGE: usize = 200;
 
-/// Returns the first line of what a panic says.
+/// Returns the first line of a panic's message.
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => text,
         (_, Some(text)) => text.as_str(),
-        _ => "no reason given",
+        _ => "it gave no reason",
     };
     let line = text.lines().next().unwrap_or_default();
     let mut end = line.len().min(MAX_MESSAGE);

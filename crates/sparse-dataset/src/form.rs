@@ -68,8 +68,8 @@ impl WrittenForm {
     }
 }
 
-/// Returns a field whose times in named zones are in UTC: text says the offset of an instant, not
-/// the zone's name.
+/// Returns the field with times of named zones in UTC: text has the offset of an instant, not the
+/// zone's name.
 fn in_offsets(field: &FieldRef) -> FieldRef {
     let dtype = match field.data_type() {
         DataType::Timestamp(unit, Some(zone)) if !zone.starts_with(['+', '-']) => {

@@ -28,8 +28,8 @@ use std::sync::Arc;
 /// As reading manifests.
 pub fn read_manifest(bytes: &[u8]) -> Result<ReadManifest> {
     let mut manifest = Manifest::read(bytes, usize::MAX)?;
-    // Older layouts had the metadata of schemas where the newest, which is written, has them among
-    // the details.
+    // Older layouts had metadata in the schemas; the newest, which is written, has them among the
+    // details.
     for split in &mut manifest.splits {
         split.schema = Arc::new(Schema::new(split.schema.fields().clone()));
     }
@@ -74,8 +74,8 @@ pub fn write_schema(schema: &Schema) -> Result<Vec<u8>> {
 /// Most bytes that a row of fixed widths takes in [`batches`].
 const MAX_ROW: usize = 1 << 16;
 
-/// Makes record batches of decoded cells, whatever they say: in each column one after the other,
-/// each behind a byte that is odd unless it is null and, if widths differ, its length.
+/// Makes record batches of arbitrary cells, column by column. Before each cell there is a byte that
+/// is even if it is null, and its length if the width varies.
 ///
 /// # Errors
 /// As restoring.
@@ -117,7 +117,7 @@ pub fn write(batch: &RecordBatch, format: Format) -> Result<()> {
     Ok(())
 }
 
-/// What the files of a split say besides their rows.
+/// Details of the files of a split.
 #[derive(Debug)]
 pub struct Details(Vec<FileDetails>);
 
@@ -161,8 +161,7 @@ impl Details {
     }
 }
 
-/// Returns the first split of a dataset: its schema, the number of its files, and what they say
-/// besides their rows.
+/// Returns the first split of a dataset: its schema, the number of its files, and their details.
 ///
 /// # Errors
 /// As reading.
@@ -180,11 +179,11 @@ pub fn example_details(path: &Path) -> Result<(Vec<u8>, usize, Vec<u8>)> {
 pub struct RowGroup {
     /// The plan that it was coded by.
     pub plan: Vec<u8>,
-    /// Its bytes.
+    /// The encoded bytes.
     pub encoded: Vec<u8>,
-    /// Its rows.
+    /// The number of its rows.
     pub rows: u64,
-    /// What a reader allows it to take, in bytes.
+    /// Most bytes that a reader allows it to take.
     pub allowance: usize,
 }
 
@@ -300,14 +299,14 @@ pub fn decode_text(
     Ok(text)
 }
 
-/// Where in a file, of how many bytes, a patch applies, and how much of its reference it sees.
+/// Place of a patch in its file, and its window.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// Where it begins.
+    /// First byte of the file that it applies to.
     pub offset: u64,
     /// Bytes of the whole file.
     pub file_len: u64,
-    /// A power of two.
+    /// Base-2 logarithm of the window, in bytes.
     pub window: u8,
 }
 

@@ -3,19 +3,19 @@
 use sparse_core::{FileStamp, Result};
 use std::path::{Path, PathBuf};
 
-/// Files as they were when the dataset was opened.
+/// Stamps of the files from when the dataset was opened.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inputs(Vec<(PathBuf, FileStamp)>);
 
 impl Inputs {
-    /// Stamps the files; one that cannot be found fails when it is read.
+    /// Takes the stamps of the files; a file that cannot be found fails when it is read.
     pub(crate) fn of<'a>(paths: impl Iterator<Item = &'a Path>) -> Inputs {
         let stamped =
             |p: &Path| Some((p.to_path_buf(), FileStamp::of(&std::fs::metadata(p).ok()?)));
         Inputs(paths.filter_map(stamped).collect())
     }
 
-    /// Checks that every file is still there, and as it was.
+    /// Checks that no file has changed or gone.
     ///
     /// # Errors
     /// `InvalidInput`, naming the file and how it changed.

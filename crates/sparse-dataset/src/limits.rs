@@ -11,7 +11,7 @@ use arrow_schema::{
 };
 use sparse_core::{Error, ErrorKind, Result};
 
-/// How deep types may nest.
+/// Most levels that types may nest.
 pub(crate) const MAX_DEPTH: u32 = 64;
 
 /// Most columns of the base, and most fields of all splits, nested ones included.
@@ -149,7 +149,7 @@ fn null_bytes(dtype: &DataType, depth: u32) -> Result<u64> {
         DataType::Timestamp(_, Some(zone))
             if zone.len() > MAX_ZONE_BYTES || zone.contains(char::is_control) =>
         {
-            return Err(refused("its time zone is no name of one"));
+            return Err(refused("its time zone is not a name"));
         }
         DataType::Decimal32(p, s) => {
             decimal(dtype, *p, *s, (DECIMAL32_MAX_PRECISION, DECIMAL32_MAX_SCALE))?
@@ -199,7 +199,7 @@ fn null_bytes(dtype: &DataType, depth: u32) -> Result<u64> {
             }
             inner(values)?.saturating_add(small)
         }
-        DataType::Union(..) => return Err(refused("columns of type union are not handled")),
+        DataType::Union(..) => return Err(refused("columns of type union are not supported")),
         _ => dtype.primitive_width().map_or(small, |w| w as u64 + 1),
     };
     if bytes > MAX_NULL_BYTES {
@@ -212,7 +212,7 @@ fn null_bytes(dtype: &DataType, depth: u32) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Returns the type's name, which may be long, cut.
+/// Returns the name of a type, cut to 60 characters.
 fn brief(dtype: &DataType) -> String {
     let mut text = dtype.to_string();
     if let Some((cut, _)) = text.char_indices().nth(60) {
@@ -223,7 +223,7 @@ fn brief(dtype: &DataType) -> String {
 }
 
 fn width(n: i32) -> Result<u64> {
-    u64::try_from(n).map_err(|_| refused(format!("a fixed size of {n}")))
+    u64::try_from(n).map_err(|_| refused(format!("a fixed size cannot be {n}")))
 }
 
 fn decimal(dtype: &DataType, precision: u8, scale: i8, (digits, most): (u8, i8)) -> Result<u64> {
@@ -232,8 +232,8 @@ fn decimal(dtype: &DataType, precision: u8, scale: i8, (digits, most): (u8, i8))
         && (scale <= 0 || u8::try_from(scale).is_ok_and(|s| s <= precision));
     if !fits {
         return Err(refused(format!(
-            "there is no type {dtype}: a decimal of its width has 1 to {digits} digits, and no \
-                more behind the point"
+            "there is no type {dtype}: a decimal of this width has 1 to {digits} digits, and \
+                not more than these after the point"
         )));
     }
     Ok(33)
@@ -266,10 +266,10 @@ mod tests {
             (DataType::Decimal128(255, 5), "1 to 38 digits"),
             (DataType::Decimal128(0, 0), "1 to 38 digits"),
             (DataType::Decimal256(77, 0), "1 to 76 digits"),
-            (DataType::Decimal128(5, 6), "behind the point"),
-            (DataType::FixedSizeBinary(-1), "fixed size of -1"),
+            (DataType::Decimal128(5, 6), "after the point"),
+            (DataType::FixedSizeBinary(-1), "fixed size cannot be -1"),
             (DataType::FixedSizeBinary(i32::MAX), "limit 67108864"),
-            (DataType::FixedSizeList(field(DataType::Null), -2), "fixed size of -2"),
+            (DataType::FixedSizeList(field(DataType::Null), -2), "fixed size cannot be -2"),
             (DataType::FixedSizeList(field(DataType::Null), i32::MAX), "limit 67108864"),
             (DataType::Map(field(DataType::Int8), false), "two fields"),
             (
@@ -286,7 +286,7 @@ mod tests {
             ),
         ] {
             assert!(says(&dtype).contains(part), "{dtype}: {}", says(&dtype));
-            // As deep inside another type.
+            // The same inside another type.
             assert!(says(&DataType::List(field(dtype.clone()))).contains(part), "{dtype}");
             assert!(says(&DataType::Struct(vec![field(dtype)].into())).contains(part));
         }
@@ -314,7 +314,7 @@ mod tests {
         assert!(says(&square(30_000)).contains("FixedSizeList"));
         let tower = (0..60).fold(DataType::Null, |t, _| DataType::FixedSizeList(field(t), 1 << 20));
         assert!(says(&tower).contains("limit"));
-        // Rows of a row group, by what their nulls take.
+        // Rows of a row group, by the size of their nulls.
         let rows = |dtype| rows_by_fill(&Schema::new(vec![Field::new("l", dtype, true)])).unwrap();
         assert!(rows(DataType::Utf8) > 1 << 26);
         assert!(

@@ -26,11 +26,11 @@ pub(crate) const TABLE_CODEC: sparse_core::CodecId = sparse_core::CodecId(16);
 /// The layout of the manifest and of row groups.
 const VERSION: u8 = 1;
 
-/// The layout with files that come back byte by byte.
+/// The layout with files that are restored bit for bit.
 const EXACT_VERSION: u8 = 2;
 
-/// The layout with what files say besides their rows, and files that come back byte by byte beside
-/// others. JSON Lines are read by this program's own rules.
+/// The layout with details of files, and with files that are restored bit for bit beside others.
+/// JSON Lines are read by this program's own rules.
 const DETAILS_VERSION: u8 = 3;
 
 /// Flags of layout 3; the form of the details is above them.
@@ -64,29 +64,29 @@ impl SplitRecord {
     }
 }
 
-/// What is known of the base.
+/// The base: columns, rows and digests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BaseRecord {
     pub(crate) rows: u64,
-    /// Of names and kinds of its columns.
+    /// Digest of the names and kinds of its columns.
     pub(crate) columns: Digest,
-    /// Of all its cells.
+    /// Digest of all its cells.
     pub(crate) fingerprint: Digest,
     pub(crate) kinds: Vec<Kind>,
 }
 
-/// The whole.
+/// A manifest.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Manifest {
     pub(crate) base: BaseRecord,
     pub(crate) splits: Vec<SplitRecord>,
     /// Whether the dataset was a single file.
     pub(crate) single: bool,
-    /// Files that come back byte by byte. Their entries follow those of row groups.
+    /// Files that are restored bit for bit. Their entries follow those of row groups.
     pub(crate) exact: Vec<ExactFile>,
     /// Whether these are all files of the dataset; if not, they are those without rows.
     pub(crate) all_exact: bool,
-    /// What the data files say besides their rows.
+    /// Details of the data files.
     pub(crate) details: StoredDetails,
     /// Whether JSON Lines of the base are read as before layout 3.
     pub(crate) old_json: bool,
@@ -125,14 +125,14 @@ fn read_kind(input: &mut Input<'_>) -> Result<Kind> {
     match kind {
         Kind::Int { width: 1 | 2 | 4 | 8 | 16, .. } | Kind::Float { width: 4 | 8 } => Ok(kind),
         Kind::Int { width, .. } | Kind::Float { width } => {
-            Err(Error::corrupt(format!("numbers of {width} bytes in a column of the base")))
+            Err(Error::corrupt(format!("a column of the base has numbers of {width} bytes")))
         }
         _ => Ok(kind),
     }
 }
 
 impl Manifest {
-    /// Returns the manifest in bytes, which a reader accepts.
+    /// Encodes the manifest, and checks that a reader accepts it.
     ///
     /// # Errors
     /// `InvalidInput` or `LimitExceeded` for a dataset whose delta a reader would refuse.
@@ -147,7 +147,7 @@ impl Manifest {
         })?;
         if (Manifest { old_json: self.old_json, ..back }) != *self {
             return Err(Error::invalid_argument(
-                "manifest not written: it would not be read back as it is",
+                "the manifest was not written: it would not be read back unchanged",
             ));
         }
         Ok(out)
@@ -169,7 +169,7 @@ impl Manifest {
         put_uint(&mut out, self.splits.len() as u64);
         for s in &self.splits {
             put_bytes(&mut out, s.name.as_bytes());
-            // Metadata are among the details of files.
+            // Metadata are in the details of files.
             write_schema(&Schema::new(s.schema.fields().clone()), &mut out)?;
             s.plan.write(&mut out);
             put_uint(&mut out, s.groups.len() as u64);
@@ -186,7 +186,7 @@ impl Manifest {
             self.exact.iter().for_each(|f| f.write(&mut out));
         }
         self.details.write(&mut out);
-        // What does not compress comes last.
+        // Digests come last, because they do not compress.
         out.extend(self.base.columns.0);
         out.extend(self.base.fingerprint.0);
         Ok(out)
@@ -204,7 +204,7 @@ impl Manifest {
             return Err(Error::new(
                 ErrorKind::UnsupportedVersion,
                 format!(
-                    "the dataset has layout {version}, this program reads only {VERSION} to \
+                    "the dataset has layout {version}, but this program reads {VERSION} to \
                         {DETAILS_VERSION}: update Sparse"
                 ),
             ));
@@ -252,13 +252,16 @@ impl Manifest {
     fn check_files(&self) -> Result<()> {
         let mut names = HashSet::new();
         if let Some(twice) = self.splits.iter().find(|s| !names.insert(&s.name)) {
-            return Err(Error::corrupt(format!("two splits are called {:?}", twice.name)));
+            return Err(Error::corrupt(format!("two splits have the name {:?}", twice.name)));
         }
         let paths: Vec<&str> =
             self.splits.iter().flat_map(|s| &s.files).map(|f| &*f.path).collect();
         let written: HashSet<&str> = paths.iter().copied().collect();
         if self.single && (paths.len() != 1 || self.exact.len() > 1) {
-            return Err(Error::corrupt(format!("a single file that is {} files", paths.len())));
+            return Err(Error::corrupt(format!(
+                "a single file is recorded as {} files",
+                paths.len()
+            )));
         }
         let exact: Vec<&str> = self.exact.iter().map(|f| &*f.path).collect();
         if self.all_exact {
@@ -280,7 +283,7 @@ impl Manifest {
     }
 }
 
-/// What may still come in a manifest.
+/// Budgets for the rest of a manifest.
 struct Left {
     tally: Tally,
     /// Entries of the index: each row group and each exact file has one.
@@ -312,11 +315,20 @@ fn read_split(
     left.entries(n)?;
     let groups: Vec<u64> = (0..n).map(|_| input.uint()).collect::<Result<_>>()?;
     if let Some(rows) = groups.iter().find(|rows| !(1..=MAX_GROUP_ROWS as u64).contains(*rows)) {
-        return Err(Error::corrupt(format!("a row group of {rows} rows in split {name:?}")));
+        return Err(Error::corrupt(format!(
+            "a row group of split {name:?} has {rows} rows, which \
+            is not possible"
+        )));
     }
     let n = input.count()?;
     left.files = left.files.checked_sub(n).ok_or_else(|| {
-        Error::new(ErrorKind::LimitExceeded, format!("more than {MAX_FILES} files of a dataset"))
+        Error::new(
+            ErrorKind::LimitExceeded,
+            format!(
+                "the dataset has more than {MAX_FILES} \
+            files"
+            ),
+        )
     })?;
     let mut files = Vec::with_capacity(n);
     for _ in 0..n {
@@ -331,7 +343,10 @@ fn read_split(
     let by_group = groups.iter().try_fold(0u64, |a, &b| a.checked_add(b));
     let by_file = files.iter().try_fold(0u64, |a, f| a.checked_add(f.rows));
     if by_group.is_none() || by_group != by_file {
-        return Err(Error::corrupt(format!("rows of split {name:?} do not add up")));
+        return Err(Error::corrupt(format!(
+            "the rows of split {name:?} do not add up to those of \
+            its files"
+        )));
     }
     Ok(SplitRecord { name, schema: Arc::new(schema), plan, groups, files })
 }

@@ -53,18 +53,18 @@ impl Numbers {
         Ok(Numbers { len, held })
     }
 
-    /// Returns how many there are.
+    /// Returns the length of the list.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Reads them, best in order.
+    /// Returns a reader; reading in order is fastest.
     pub(crate) fn reader(&self) -> Reader<'_> {
         Reader { numbers: self, chunk: Chunk::default() }
     }
 
-    /// Reads and changes them, best in order. What was changed is there once the cursor is
-    /// [finished](Cursor::finish).
+    /// Returns a cursor that reads and changes numbers, fastest in order. Changes are stored once
+    /// it is [finished](Cursor::finish).
     pub(crate) fn cursor(&mut self) -> Cursor<'_> {
         Cursor { numbers: self, chunk: Chunk::default(), changed: false }
     }
@@ -84,7 +84,7 @@ impl Numbers {
     }
 
     fn past_end(&self, i: u64) -> Error {
-        Error::invalid_argument(format!("number {i} of {}", self.len))
+        Error::invalid_argument(format!("there is no number {i} among {}", self.len))
     }
 
     fn load(&self, i: u64, chunk: &mut Chunk) -> Result<()> {
@@ -130,7 +130,7 @@ impl Reader<'_> {
     /// Returns the number `i`.
     ///
     /// # Errors
-    /// `InvalidArgument` when there is none, `Io`.
+    /// `InvalidArgument` when `i` is out of range, `Io`.
     #[inline]
     pub(crate) fn get(&mut self, i: u64) -> Result<u64> {
         if let Held::Memory(v) = &self.numbers.held {
@@ -153,7 +153,7 @@ pub(crate) struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    /// Returns how many numbers there are.
+    /// Returns the length of the list.
     pub(crate) fn len(&self) -> u64 {
         self.numbers.len
     }
@@ -171,7 +171,7 @@ impl Cursor<'_> {
             (_, Some(at)) => self.chunk.numbers.get_mut(at),
             _ => None,
         }
-        .ok_or_else(|| Error::invalid_argument(format!("number {i} of {len}")))
+        .ok_or_else(|| Error::invalid_argument(format!("there is no number {i} among {len}")))
     }
 
     /// Returns the number `i`.
@@ -203,7 +203,7 @@ impl Cursor<'_> {
         Ok(())
     }
 
-    /// Writes down what was changed.
+    /// Stores all changes.
     ///
     /// # Errors
     /// `Io`.

@@ -3,10 +3,10 @@
 use sparse_core::{Error, ErrorKind, Result};
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, compress_bound, get_error_name};
 
-/// The window reaches over the longest bulk and its prefix.
+/// Window that covers the longest bulk and its prefix.
 const WINDOW_LOG: u32 = 27;
 
-/// Compress `bytes` after `prefix`.
+/// Compresses `bytes` after `prefix`.
 ///
 /// # Errors
 /// `InvalidArgument` when zstd refuses.
@@ -33,7 +33,7 @@ pub(crate) fn compress(bytes: &[u8], prefix: &[u8], level: i32) -> Result<Vec<u8
 /// Inverts [`compress`], of exactly `len` bytes.
 ///
 /// # Errors
-/// `Corrupt`; `LimitExceeded` when `len` bytes cannot be had.
+/// `Corrupt`; `LimitExceeded` when `len` bytes cannot be allocated.
 pub(crate) fn decompress(packed: &[u8], prefix: &[u8], len: usize) -> Result<Vec<u8>> {
     let failed = |code| Error::corrupt(format!("zstd: {}", get_error_name(code)));
     let mut context = DCtx::create();
@@ -47,7 +47,7 @@ pub(crate) fn decompress(packed: &[u8], prefix: &[u8], len: usize) -> Result<Vec
     })?;
     context.decompress(&mut out, packed).map_err(failed)?;
     if out.len() != len {
-        return Err(Error::corrupt(format!("{} bytes instead of {len} from zstd", out.len())));
+        return Err(Error::corrupt(format!("zstd made {} bytes instead of {len}", out.len())));
     }
     Ok(out)
 }

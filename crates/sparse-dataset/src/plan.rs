@@ -7,7 +7,7 @@ use crate::wire::{Input, put_uint};
 use sparse_core::{Error, Result};
 use std::sync::Arc;
 
-/// What a column's cells are predicted from.
+/// Source of the prediction of a column's cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// Nothing.
@@ -18,12 +18,12 @@ pub(crate) enum Source {
     Sibling(usize),
 }
 
-/// A column of a split.
+/// Plan of a column of a split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ColumnPlan {
     pub(crate) source: Source,
     pub(crate) rule: Rule,
-    /// Columns of the same row, coded before, that tell most about this one.
+    /// Columns of the same row, coded before, that predict this one best.
     pub(crate) parents: [Option<usize>; 2],
     /// A column of the same row whose text this one's resembles.
     pub(crate) hint: Option<usize>,
@@ -46,14 +46,14 @@ impl ColumnPlan {
     }
 }
 
-/// A split.
+/// Plan of a split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) kinds: Vec<Kind>,
-    /// Shared by all splits.
+    /// Kinds of the base's columns, shared by all splits.
     pub(crate) base_kinds: Arc<[Kind]>,
     pub(crate) columns: Vec<ColumnPlan>,
-    /// In which order columns are coded.
+    /// Columns in the order of coding.
     pub(crate) order: Vec<usize>,
     /// Size of the models' tables, as a power of two; [`PLAIN`] if nothing is modelled.
     pub(crate) bits: u8,
@@ -62,17 +62,16 @@ pub(crate) struct Plan {
     pub(crate) prime_stride: u64,
 }
 
-/// The size of models that stands for none: there is so much to code that a fast compressor takes
-/// all of it.
+/// Size that stands for no models: with this much to code, the fast compressor codes all of it.
 pub(crate) const PLAIN: u8 = 0;
 
 impl Plan {
-    /// Returns whether everything goes to the fast compressor.
+    /// Returns true if everything goes to the fast compressor.
     pub(crate) fn is_plain(&self) -> bool {
         self.bits == PLAIN
     }
 
-    /// Returns the base's column that column `c` is taken over from, bit by bit.
+    /// Returns the base's column of which column `c` is an exact copy.
     pub(crate) fn exact(&self, c: usize) -> Option<usize> {
         let plan = self.columns.get(c)?;
         match (plan.source, plan.rule) {
@@ -81,7 +80,7 @@ impl Plan {
         }
     }
 
-    /// Appends the plan in bytes; kinds are known from the schemas.
+    /// Appends the encoded plan; kinds follow from the schemas.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.push(self.bits);
         put_uint(out, self.prime_rows);
@@ -104,7 +103,7 @@ impl Plan {
         }
     }
 
-    /// Inverts [`write`](Self::write), checked, for a base of `base_rows` rows.
+    /// Inverts [`write`](Self::write), and checks the plan against a base of `base_rows` rows.
     ///
     /// # Errors
     /// `Corrupt` or `Truncated`.
@@ -119,15 +118,15 @@ impl Plan {
         let bits = input.byte()?;
         let (prime_rows, prime_stride) = (input.uint()?, input.uint()?);
         if !(bits == PLAIN || (MIN_BITS..=MAX_BITS).contains(&bits)) {
-            return Err(bad("size of its models"));
+            return Err(bad("the size of its models is not supported"));
         }
         let last = prime_rows.checked_sub(1).map(|n| n.checked_mul(prime_stride));
         let inside =
             last.is_none_or(|last| last.is_some_and(|row| prime_stride > 0 && row < base_rows));
         if !inside {
             return Err(Error::corrupt(format!(
-                "plan of a split: models are to learn from {prime_rows} rows, every \
-                    {prime_stride}th, of a base of {base_rows}"
+                "plan of a split: models learn from {prime_rows} rows, every {prime_stride}th, \
+                    but the base has {base_rows}"
             )));
         }
         let mut order = Vec::new();
@@ -136,7 +135,7 @@ impl Plan {
             let c = input.uint()? as usize;
             match place.get_mut(c) {
                 Some(p @ None) => *p = Some(i),
-                _ => return Err(bad("order of its columns")),
+                _ => return Err(bad("its columns are not in a possible order")),
             }
             order.push(c);
         }
@@ -145,7 +144,7 @@ impl Plan {
             let before = |c: Option<usize>| match c {
                 Some(c) if place.get(c).copied().flatten() < place[i] => Ok(Some(c)),
                 None => Ok(None),
-                _ => Err(bad("a column that is not coded before")),
+                _ => Err(bad("a column depends on one that is not coded before it")),
             };
             let tag = input.byte()?;
             let mut values = [None; 4];
@@ -160,7 +159,7 @@ impl Plan {
                     before(Some(s))?;
                     Source::Sibling(s)
                 }
-                _ => return Err(bad("source of a column")),
+                _ => return Err(bad("the source of a column is not possible")),
             };
             let rule = Rule::from_code(input.array()?)?;
             columns.push(ColumnPlan {

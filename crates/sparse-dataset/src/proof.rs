@@ -22,22 +22,22 @@ fn internal(what: &str) -> Error {
     ))
 }
 
-/// Names what cannot be restored: the input is at fault, not a delta that nobody has yet.
+/// Turns an error of restoring into one of the input: the delta is not published yet.
 fn unrestorable(e: Error) -> Error {
     match e.kind() {
         ErrorKind::Cancelled | ErrorKind::Io => e,
         _ => Error::new(
             ErrorKind::InvalidInput,
-            format!("it could not be restored: {}", e.message()),
+            format!("the proof could not restore it: {}", e.message()),
         ),
     }
 }
 
-/// Decodes a row group that was just coded, by the predictions that were made for it, and compares
-/// it with the digest of its rows.
+/// Decodes a row group that was just coded, with the predictions of its coding, and compares it
+/// with the digest of its rows.
 ///
 /// # Errors
-/// `Corrupt` when other rows come back; `InvalidInput` when they exceed a limit.
+/// `Corrupt` when the rows differ; `InvalidInput` when they exceed a limit.
 pub(crate) fn prove_group(
     coder: &GroupCoder<'_>,
     coded: &mut Encoded,
@@ -57,7 +57,7 @@ pub(crate) fn prove_group(
         Err(e) => return Err(internal("a row group does not decode").with_source(e)),
     };
     if Digesting::of(&back) != digest {
-        return Err(internal("a row group does not come back as it was"));
+        return Err(internal("a row group is not restored unchanged"));
     }
     Ok(())
 }
@@ -109,8 +109,7 @@ impl<'a> FilesProof<'a> {
     }
 }
 
-/// Opens a delta that was written as a reader does by default, and compares it with what was to be
-/// written.
+/// Opens a written delta with a reader's default limits, and compares it with `manifest`.
 ///
 /// # Errors
 /// `Corrupt` when it differs; `InvalidInput` when a reader's limits do not let it pass; `Io`.
@@ -119,18 +118,18 @@ pub(crate) fn prove_delta(written: &dyn ByteSource, manifest: &Manifest) -> Resu
     let reader = match Reader::open(written, &limits) {
         Ok(reader) => reader,
         Err(e) if e.kind() == ErrorKind::LimitExceeded => return Err(unrestorable(e)),
-        Err(e) => return Err(internal("the delta does not open").with_source(e)),
+        Err(e) => return Err(internal("the delta cannot be opened").with_source(e)),
     };
     let index = reader.index();
     let bytes = index.attributes.get(&ATTRIBUTE).map_or(&[][..], |b| b);
     if !Manifest::read(bytes, index.entries.len()).is_ok_and(|back| back == *manifest) {
-        return Err(internal("the manifest does not come back as it was"));
+        return Err(internal("the manifest is not read back unchanged"));
     }
     for piece in index.entries.iter().flat_map(|e| &e.pieces) {
         if let PieceSource::Blob { blob, .. } = piece.source {
             let read = reader.read_blob(&blob, limits.max_chunk_bytes);
             read.map_err(|e| {
-                internal("a part of the delta is not as it was written").with_source(e)
+                internal("a part of the delta is not what was written").with_source(e)
             })?;
         }
     }

@@ -32,19 +32,19 @@ use std::path::Path;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RestoreReport {
-    /// Rows. They were compared with their digests, or the bytes of their files were.
+    /// Rows restored. They, or the bytes of their files, matched their digests.
     pub rows: u64,
-    /// Files written, or that would be.
+    /// Files written, or that restoring would write.
     pub files: u64,
     /// Bytes of all cells, decoded.
     pub bytes: u64,
-    /// Whether the very bytes of the files came back.
+    /// Whether the files were restored bit for bit.
     #[cfg_attr(
         feature = "serde",
         serde(rename = "exactness", serialize_with = "crate::serialise::exactness")
     )]
     pub exact: bool,
-    /// The SHA-256 of the files, if the delta records one or one was expected; it was compared.
+    /// SHA-256 of the files, if the delta records one or one was expected; it matched.
     #[cfg_attr(
         feature = "serde",
         serde(
@@ -57,15 +57,16 @@ pub struct RestoreReport {
 }
 
 impl DeltaDataset<'_> {
-    /// Writes the derivative to `out`: a file if it was one, else a folder with the same files, row
-    /// for row. Parquet files are written by this program's writer: values are the same, bytes are
-    /// not. With `format`, all data files have that format. Without, a delta that was made with
-    /// [`Compressor::exact`](crate::Compressor::exact) brings the very files back.
+    /// Writes the derivative to `out`: a file if it was one, else a folder.
     ///
-    /// Nothing appears at `out` before all rows, or all bytes of exact files, are compared with
-    /// their digests. What would take more than `limits.max_output_bytes`, counted by its exact
-    /// files or else by its cells, is refused before it is begun; files that are written anew and
-    /// grow beyond that are given up.
+    /// Files have the same rows in the same order. They are written anew: values are the same,
+    /// bytes are not. With `format`, all data files have that format. Without it, a delta that was
+    /// made with [`Compressor::exact`](crate::Compressor::exact) restores the files bit for bit.
+    ///
+    /// Nothing appears at `out` before all rows, or all bytes of exact files, were compared with
+    /// their digests. A delta that restores more than `limits.max_output_bytes`, counted in exact
+    /// files or else in cells, is refused at the start; so are files that are written anew, as soon
+    /// as they exceed it.
     ///
     /// # Errors
     /// As [`verify`](Self::verify); `AlreadyExists`; `InvalidArgument` when the format cannot hold
@@ -106,7 +107,7 @@ impl DeltaDataset<'_> {
         let exact = self.delta.is_exact() && format.is_none();
         let mut watch = self.watch(exact)?;
         if !exact {
-            // Text can be much longer than the cells that it stands for.
+            // Text can be much longer than its cells.
             let kept = self.delta.output_bytes().saturating_sub(bytes);
             let room = Room::new(self.settings.limits.max_output_bytes, kept);
             let writing = Writing::new(target, self.settings.executor()).in_format(format);
@@ -130,8 +131,8 @@ impl DeltaDataset<'_> {
         Ok(report)
     }
 
-    /// Does all that [`write`](Self::write) does, but for keeping the files: decodes everything,
-    /// rows and exact files, compares it with its digests, and writes the files to nowhere.
+    /// Does all that [`write`](Self::write) does, except keeping the files: decodes all rows and
+    /// exact files, compares them with their digests, and discards what it writes.
     ///
     /// # Errors
     /// `BaseMismatch` when the base is not the one that the delta was made against, `Corrupt` when
@@ -167,7 +168,8 @@ impl DeltaDataset<'_> {
         })
     }
 
-    /// Returns a watch on the SHA-256 of the files, if `exact` files are restored and it is known.
+    /// Returns a watch on the SHA-256 of the files, if it is recorded or expected, and files are
+    /// `exact`.
     fn watch(&self, exact: bool) -> Result<Option<ContentWatch>> {
         let carried = if exact { self.delta.content_hash()? } else { None };
         ContentWatch::new(carried, exact, self.settings.expected_content)

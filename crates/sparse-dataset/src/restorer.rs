@@ -49,7 +49,7 @@ impl<'a> Restorer<'a> {
         }
     }
 
-    /// Sets the format of all data files. By default each has that of the target's.
+    /// Sets the format of all data files. By default each keeps its own.
     pub fn format(mut self, format: impl Into<Option<Format>>) -> Self {
         self.format = format.into();
         self
@@ -64,7 +64,7 @@ impl<'a> Restorer<'a> {
     restoring_setters!();
     common_setters!();
 
-    /// Reads the base, and puts it together with the delta: the target, readable from any row.
+    /// Reads the base and joins it with the delta: the target, readable from any row.
     ///
     /// The base is read once, to memory or, beyond a quarter of [`memory`](Self::memory), to a
     /// temporary file.
@@ -131,5 +131,5 @@ impl<'a> Verifier<'a> {
 }
 
 fn no_base() -> Error {
-    Error::invalid_argument("a dataset's delta is restored against its base, and none was given")
+    Error::invalid_argument("restoring a dataset needs its base, and none was given")
 }

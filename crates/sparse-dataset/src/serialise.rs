@@ -14,7 +14,7 @@ pub(crate) fn text<T: Display, S: Serializer>(
     }
 }
 
-/// Writes what comes back: the very bytes, or the same rows.
+/// Writes `bytes` or `logical`: files restored bit for bit, or the same rows.
 pub(crate) fn exactness<S: Serializer>(exact: &bool, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(if *exact { "bytes" } else { "logical" })
 }

@@ -5,7 +5,7 @@ use sparse_core::{CancelToken, Effort, Executor, Limits};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What the builders collect for the engine; each setter says what its field means.
+/// Settings that the builders collect; each setter documents its field.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) effort: Effort,
@@ -56,7 +56,7 @@ impl Settings {
 /// Writes the setters that all builders have; each has the fields `settings` and `observer`.
 macro_rules! common_setters {
     () => {
-        /// Sets the memory to work with, in bytes, roughly; what does not fit goes to temporary
+        /// Sets the approximate memory to work with, in bytes; what does not fit goes to temporary
         /// files. 1 GiB by default.
         pub fn memory(mut self, bytes: usize) -> Self {
             self.settings.memory = bytes;
@@ -86,13 +86,13 @@ macro_rules! common_setters {
             self
         }
 
-        /// Stops the work soon after `token` is cancelled; nothing is left behind.
+        /// Stops the work soon after `token` is cancelled, with nothing left behind.
         pub fn cancel(mut self, token: sparse_core::CancelToken) -> Self {
             self.settings.cancel = token;
             self
         }
 
-        /// Reports progress to `observer`. By default nobody is told.
+        /// Reports progress to `observer`. By default there is none.
         pub fn observer(mut self, observer: &'a dyn sparse_core::Observer) -> Self {
             self.observer = observer;
             self
@@ -117,7 +117,7 @@ macro_rules! restoring_setters {
     };
 }
 
-/// Writes `Debug` for a builder, without what cannot be shown.
+/// Writes `Debug` for a builder, without fields that lack it.
 macro_rules! debug_builder {
     ($name:ident) => {
         impl std::fmt::Debug for $name<'_> {

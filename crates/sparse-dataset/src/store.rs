@@ -10,16 +10,16 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Where blocks that exceed the budget go.
+/// Memory budget of a store, and the folder for blocks that exceed it.
 #[derive(Clone, Debug)]
 pub(crate) struct Spill {
-    /// Bytes that may stay in memory.
+    /// Most bytes that stay in memory.
     pub(crate) budget: usize,
-    /// The folder for temporary files; the system's, if none.
+    /// Folder for temporary files; `None` for the system's.
     pub(crate) folder: Option<PathBuf>,
 }
 
-/// Where a column of a block lies in the file.
+/// Place of a column of a block in the file.
 #[derive(Clone, Copy, Debug)]
 struct Spilled {
     offset: u64,
@@ -38,10 +38,10 @@ enum Held {
 pub(crate) struct Store {
     kinds: Vec<Kind>,
     blocks: Vec<Held>,
-    /// First row of each block, and the number of rows.
+    /// First row of each block, and at the end the number of rows.
     starts: Vec<u64>,
     in_memory: usize,
-    /// Bytes of all cells, roughly.
+    /// Approximate size of all cells, in bytes.
     bytes: u64,
     spill: Spill,
     hashed: bool,
@@ -51,7 +51,8 @@ pub(crate) struct Store {
     recent: Mutex<VecDeque<(usize, Arc<Block>)>>,
 }
 
-/// Blocks read back from the file that are kept, and the share of the budget that they may take.
+/// Most blocks that are kept after they were read back from the file, and the share of the budget
+/// that they may take.
 const RECENT: usize = 8;
 const RECENT_SHARE: usize = 4;
 
@@ -59,8 +60,8 @@ fn io(doing: &'static str) -> impl Fn(std::io::Error) -> Error {
     move |e| Error::io(doing, e)
 }
 
-/// Creates a temporary file in `folder`, or in the system's, that nobody else can open: where the
-/// system can, it has no name at all, so that nothing is left even of a process that is killed.
+/// Creates a temporary file in `folder`, or the system's, that nobody else can open. It has no name
+/// where the system allows that, so that a killed process leaves nothing.
 ///
 /// # Errors
 /// `Io`.
@@ -74,25 +75,25 @@ pub(crate) fn temporary_file(folder: Option<&Path>) -> Result<File> {
     })
 }
 
-/// What temporary folders are called.
+/// Prefix of the names of temporary folders.
 const SCRATCH: &str = "sparse-dataset";
 
 fn parent(folder: Option<&Path>) -> PathBuf {
     folder.map_or_else(std::env::temp_dir, Path::to_path_buf)
 }
 
-/// Creates a temporary folder in `folder`, or in the system's, and removes what dead processes left
-/// there of theirs.
+/// Creates a temporary folder in `folder`, or the system's, and removes those that dead processes
+/// left there.
 ///
 /// # Errors
-/// `NotFound` when there is no such folder, `InvalidArgument` when it is none; `Io`.
+/// `NotFound` when `folder` does not exist, `InvalidArgument` when it is not a folder; `Io`.
 pub(crate) fn temporary_folder(folder: Option<&Path>) -> Result<ScratchDir> {
     ScratchDir::create(parent(folder), SCRATCH)
 }
 
-/// Removes what processes that were killed left in `folder`.
+/// Removes temporary folders that killed processes left behind.
 ///
-/// Or in the system's folder for temporary files.
+/// They are in `folder`, or in the system's folder for temporary files.
 pub fn remove_leftovers(folder: Option<&Path>) {
     ScratchDir::remove_leftovers(parent(folder), SCRATCH);
 }
@@ -123,7 +124,7 @@ impl Store {
         self.starts.last().copied().unwrap_or(0)
     }
 
-    /// Returns the bytes of all cells, roughly.
+    /// Returns the approximate size of all cells, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -151,7 +152,7 @@ impl Store {
             .collect()
     }
 
-    /// Appends a block with the hashes of its cells (none in a store without).
+    /// Appends a block with the hashes of its cells (empty in a store without hashes).
     ///
     /// # Errors
     /// `Io` when the temporary file cannot be written.
@@ -213,7 +214,7 @@ impl Store {
         Ok(Spilled { offset, data: lens[0], ends: lens[1], nulls: lens[2], hashes: lens[3] })
     }
 
-    /// Ends writing: what was written can be read from here on.
+    /// Ends writing; after that the store can be read.
     ///
     /// # Errors
     /// `Io`.
@@ -221,7 +222,7 @@ impl Store {
         if let Some(w) = self.writer.take() {
             let file =
                 w.into_inner().map_err(|e| io("cannot write a temporary file")(e.into_error()))?;
-            // The length is taken when the source is made.
+            // A source takes the length when it is created.
             self.source = Some(FileSource::new(file)?);
         }
         Ok(())
@@ -236,13 +237,17 @@ impl Store {
     /// Returns block `i`.
     ///
     /// # Errors
-    /// `InvalidArgument` when there is none, `Io`.
+    /// `InvalidArgument` when there is no such block, `Io`.
     pub(crate) fn block(&self, i: usize) -> Result<Arc<Block>> {
         let columns = match self.blocks.get(i) {
             Some(Held::Memory(block, _)) => return Ok(block.clone()),
             Some(Held::File(columns)) => columns,
             None => {
-                return Err(Error::invalid_argument(format!("block {i} of {}", self.blocks.len())));
+                return Err(Error::invalid_argument(format!(
+                    "there is no block {i}: the store \
+                    has {}",
+                    self.blocks.len()
+                )));
             }
         };
         let lock = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -281,7 +286,12 @@ impl Store {
     /// # Errors
     /// `InvalidArgument` when there are none, `Io`.
     pub(crate) fn hashes(&self, i: usize, column: usize) -> Result<Cow<'_, [u64]>> {
-        let none = || Error::invalid_argument(format!("hashes of column {column} of block {i}"));
+        let none = || {
+            Error::invalid_argument(format!(
+                "there are no hashes of column {column} \
+            of block {i}"
+            ))
+        };
         match self.blocks.get(i) {
             Some(Held::Memory(_, hashes)) if self.hashed => {
                 hashes.get(column).map(|h| Cow::Borrowed(h.as_slice())).ok_or_else(none)
@@ -304,8 +314,7 @@ impl Store {
         self.copy_columns(from, to, |_| true, out)
     }
 
-    /// Appends rows `from..to` to `out`, whose columns are this store's; those that are not wanted
-    /// stay as they are.
+    /// Appends rows `from..to` to the wanted columns of `out`, whose columns are this store's.
     ///
     /// # Errors
     /// As [`copy`](Self::copy).
@@ -317,7 +326,11 @@ impl Store {
         out: &mut Block,
     ) -> Result<()> {
         if from > to || to > self.rows() {
-            return Err(Error::corrupt(format!("rows {from}..{to} of a table of {}", self.rows())));
+            return Err(Error::corrupt(format!(
+                "rows {from}..{to} are out of range: the table \
+                has {}",
+                self.rows()
+            )));
         }
         let mut at = from;
         while at < to {
@@ -345,12 +358,12 @@ impl Store {
         Ok(())
     }
 
-    /// Returns whether block `i` is in memory, so that all of it is to be had for nothing.
+    /// Returns true if block `i` is in memory, where reading all of it is free.
     pub(crate) fn is_in_memory(&self, i: usize) -> bool {
         matches!(self.blocks.get(i), Some(Held::Memory(..)))
     }
 
-    /// Returns the bytes of block `i`, roughly.
+    /// Returns the approximate size of block `i`, in bytes.
     pub(crate) fn block_bytes(&self, i: usize) -> usize {
         match self.blocks.get(i) {
             Some(Held::Memory(block, _)) => block.bytes(),
@@ -361,8 +374,8 @@ impl Store {
         }
     }
 
-    /// Appends row `row` of block `i`, in some columns, to columns of the same kinds, and reads
-    /// nothing else.
+    /// Appends row `row` of block `i`, in some columns, to columns of the same kinds, without
+    /// reading more.
     ///
     /// # Errors
     /// `InvalidArgument` when there is no such row, `Io`.
@@ -373,7 +386,7 @@ impl Store {
         out: &mut [Column],
         buffer: &mut Vec<u8>,
     ) -> Result<()> {
-        let none = || Error::invalid_argument(format!("row {row} of block {i}"));
+        let none = || Error::invalid_argument(format!("there is no row {row} in block {i}"));
         if row as u64 >= self.start(i + 1).saturating_sub(self.start(i)) {
             return Err(none());
         }
@@ -409,7 +422,7 @@ impl Store {
         let (from, to) = match out.kind.width() {
             Some(w) => ((row * w) as u64, ((row + 1) * w) as u64),
             None => {
-                // Its own end, and that of the cell before.
+                // The end of the cell before, and its own.
                 let mut ends = [0u8; 8];
                 let at = s.offset + s.data;
                 match row.checked_sub(1) {
@@ -460,7 +473,7 @@ impl Store {
     }
 }
 
-/// Fewer rows than this are read one by one.
+/// Number of rows from which a column is read as a whole; fewer are read one by one.
 const SINGLE_ROWS: usize = 16;
 
 fn words(bytes: &[u8]) -> Vec<u32> {

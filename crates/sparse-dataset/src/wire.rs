@@ -3,7 +3,7 @@
 pub(crate) use sparse_core::varint::put as put_uint;
 use sparse_core::{Error, ErrorKind, Result, varint};
 
-/// Appends bytes behind their length.
+/// Appends the length of `bytes`, then `bytes`.
 pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_uint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -13,7 +13,7 @@ fn ends_early() -> Error {
     Error::truncated("the manifest of a dataset ends early")
 }
 
-/// Bytes that are taken apart from the front.
+/// Reader of bytes, from the front.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
 
@@ -37,19 +37,22 @@ impl<'a> Input<'a> {
     pub(crate) fn uint(&mut self) -> Result<u64> {
         varint::take(&mut self.0).map_err(|e| match e.kind() {
             ErrorKind::Truncated => ends_early(),
-            _ => Error::corrupt("an integer of the manifest does not fit 64 bits"),
+            _ => Error::corrupt("an integer of the manifest exceeds 64 bits"),
         })
     }
 
-    /// Returns a count of things that take at least a byte each.
+    /// Reads a number of items that take at least a byte each.
     pub(crate) fn count(&mut self) -> Result<usize> {
         let n = self.uint()?;
         usize::try_from(n).ok().filter(|&n| n <= self.0.len()).ok_or_else(|| {
-            Error::corrupt(format!("{n} things in the {} bytes left of a manifest", self.0.len()))
+            Error::corrupt(format!(
+                "{n} items do not fit into the {} bytes left of the manifest",
+                self.0.len()
+            ))
         })
     }
 
-    /// Returns the bytes behind their length.
+    /// Reads a length, and that many bytes.
     pub(crate) fn blob(&mut self) -> Result<&'a [u8]> {
         let n = self.count()?;
         self.bytes(n)
@@ -63,7 +66,7 @@ impl<'a> Input<'a> {
     /// Checks that nothing is left.
     ///
     /// # Errors
-    /// `Corrupt` when something is.
+    /// `Corrupt` when bytes are left.
     pub(crate) fn end(&self) -> Result<()> {
         if self.0.is_empty() {
             Ok(())

@@ -69,7 +69,12 @@ impl TensorSource for SafeTensorsSource<'_> {
         check_range(&self.tensors, index, offset, out.len())?;
         let bytes = self.slice(index, offset, out.len());
         // Checked: there is such a range.
-        out.copy_from_slice(bytes.ok_or_else(|| Error::truncated("the tensor ends too early"))?);
+        out.copy_from_slice(bytes.ok_or_else(|| {
+            Error::truncated(
+                "the tensor has fewer bytes \
+            than its type and shape need",
+            )
+        })?);
         Ok(())
     }
 
@@ -86,9 +91,8 @@ impl TensorSource for SafeTensorsSource<'_> {
 pub fn dtype_from_safetensors(dtype: safetensors::Dtype) -> Result<Dtype> {
     // Both crates print the name that headers use.
     let name = dtype.to_string();
-    Dtype::from_name(&name).ok_or_else(|| {
-        Error::new(ErrorKind::InvalidInput, format!("the element type {name} is not known"))
-    })
+    Dtype::from_name(&name)
+        .ok_or_else(|| Error::new(ErrorKind::InvalidInput, format!("unknown element type {name}")))
 }
 
 /// Translates an element type into that of the `safetensors` crate.

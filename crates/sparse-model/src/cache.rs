@@ -201,7 +201,7 @@ fn resolve_inner(given: &Path, cache: &HubCache) -> Result<Resolved> {
             Ok(Resolved::Folder(given.to_owned()))
         }
         Ok(meta) if meta.is_file() => Ok(Resolved::File(given.to_owned())),
-        Ok(_) => Err(Error::new(ErrorKind::InvalidInput, "neither a file nor a folder")),
+        Ok(_) => Err(Error::new(ErrorKind::InvalidInput, "it is neither a file nor a folder")),
         // Something is there, but not to be had.
         Err(e) if fs::symlink_metadata(given).is_ok() => Err(broken(given, e)),
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -215,7 +215,7 @@ fn resolve_inner(given: &Path, cache: &HubCache) -> Result<Resolved> {
             let Some(cache) = cache.folder() else {
                 return Err(Error::new(
                     ErrorKind::NotFound,
-                    "no such file or folder (and there is no Hugging Face cache to look in)",
+                    "no such file or folder, and there is no Hugging Face cache to look in",
                 ));
             };
             let folder = cache.join(HubCache::repo_name("models", id.name));

@@ -74,7 +74,7 @@ pub enum FileKind {
 /// let model = Model::open(folder.path())?;
 /// let warning = &model.warnings()[0];
 /// assert_eq!(warning.file, "notes.safetensors");
-/// assert!(warning.message.starts_with("taken as a plain file"));
+/// assert!(warning.message.starts_with("treated as a plain file"));
 /// # Ok::<(), sparse_core::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,10 +145,10 @@ pub trait Checkpoint: TensorSource {
     /// That is its id in the Hugging Face cache, the last part of its path, or nothing.
     fn name(&self) -> String;
 
-    /// Returns whether the model is a single file, named directly.
+    /// Returns true if the model is a single file, named directly.
     fn is_file(&self) -> bool;
 
-    /// Returns whether the files are made up from the tensors, and exist nowhere.
+    /// Returns true if the files are made up from the tensors, and exist nowhere.
     ///
     /// A delta against such a base refers to its tensors alone, so that any files with these
     /// tensors do.
@@ -177,10 +177,10 @@ pub trait Checkpoint: TensorSource {
     /// `InvalidArgument` when there is no such file.
     fn file_source(&self, file: usize) -> Result<&dyn ByteSource>;
 
-    /// Returns where tensor `index` lies, or `None` when there is no such tensor.
+    /// Returns the place of tensor `index`, or `None` when there is no such tensor.
     fn location(&self, index: usize) -> Option<TensorLocation<'_>>;
 
-    /// Returns what errors should call `file`: its whole path, where it has one.
+    /// Returns the name of `file` for errors: its whole path, if it has one.
     fn file_place(&self, file: &ModelFile) -> String {
         file.path.clone()
     }
@@ -206,8 +206,12 @@ pub trait Checkpoint: TensorSource {
         let source = self.file_source(file)?;
         match self.files().get(file).map(|f| &f.kind) {
             Some(&FileKind::Safetensors { head_len, .. }) => {
-                let len = usize::try_from(head_len)
-                    .map_err(|_| Error::invalid_argument("the head exceeds this machine"))?;
+                let len = usize::try_from(head_len).map_err(|_| {
+                    Error::invalid_argument(
+                        "the head is larger than the address \
+                        space",
+                    )
+                })?;
                 source.bytes_at(0, len)
             }
             _ => Ok(Cow::Borrowed(&[])),

@@ -96,7 +96,7 @@ impl Header {
         let json = usize::try_from(head_len).ok().and_then(|end| head.get(LEN_BYTES as usize..end));
         let json = json.ok_or_else(|| {
             Error::truncated(format!(
-                "the head has {head_len} bytes, of which {} are there",
+                "the header has {head_len} bytes, but only {} are there",
                 head.len()
             ))
         })?;
@@ -119,7 +119,7 @@ impl Header {
 
         let mut names = HashSet::with_capacity(raw.len());
         if let Some((name, _)) = raw.iter().find(|(name, _)| !names.insert(&**name)) {
-            return Err(invalid("two tensors of the same name").in_tensor(&**name));
+            return Err(invalid("two tensors have the same name").in_tensor(&**name));
         }
         drop(names);
         // Stable: empty tensors at the same place keep the order of the header.
@@ -141,17 +141,21 @@ impl Header {
             }
             end = to;
         }
-        let want =
-            head_len.checked_add(end).ok_or_else(|| invalid("the tensors overflow 64 bits"))?;
+        let want = head_len.checked_add(end).ok_or_else(|| {
+            invalid(
+                "the sizes of the tensors overflow \
+                64 bits",
+            )
+        })?;
         if want > file_len {
             return Err(Error::truncated(format!(
-                "the header says {want} bytes, the file has {file_len}: fetch it again"
+                "the header describes {want} bytes, but the file has {file_len}: fetch it again"
             )));
         }
         if want < file_len {
             return Err(invalid(format!(
-                "the header says {want} bytes, the file has {file_len}: {} bytes belong to no \
-                    tensor",
+                "the header describes {want} bytes, but the file has {file_len}: {} bytes \
+                    belong to no tensor",
                 file_len - want
             ))
             .at_offset(want));
@@ -187,7 +191,7 @@ fn head_len(start: &[u8], file_len: u64) -> Result<u64> {
     let head_len = LEN_BYTES + len;
     if head_len > file_len {
         return Err(Error::truncated(format!(
-            "the header alone is {head_len} bytes, the file has {file_len}: fetch it again"
+            "the header alone has {head_len} bytes, but the file has {file_len}: fetch it again"
         )));
     }
     Ok(head_len)
@@ -221,7 +225,7 @@ impl RawTensor<'_> {
         let (from, to) = self.data_offsets;
         if to.checked_sub(from) != Some(spec.byte_len()) {
             return Err(invalid(format!(
-                "its offsets are {from}..{to}, its type and shape want {} bytes",
+                "its data_offsets are {from}..{to}, but its type and shape need {} bytes",
                 spec.byte_len()
             )));
         }

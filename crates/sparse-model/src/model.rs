@@ -162,7 +162,7 @@ impl Model {
                     Ok(h) => header = Some(h),
                     Err(e) if tolerable(&e, &source, options) => builder.warnings.push(Warning {
                         file: relative.clone(),
-                        message: format!("taken as a plain file: {e}"),
+                        message: format!("treated as a plain file: {e}"),
                     }),
                     Err(e) => return Err(e.in_file(relative)),
                 }
@@ -269,16 +269,17 @@ impl Model {
         self.parts
             .sources
             .get(file)
-            .ok_or_else(|| Error::invalid_argument(format!("no file with index {file}")))
+            .ok_or_else(|| Error::invalid_argument(format!("there is no file with index {file}")))
     }
 
     fn place(&self, index: usize, offset: u64, len: usize) -> Result<(&FileBytes, u64)> {
         check_range(&self.parts.entries, index, offset, len)?;
-        let place = self
-            .parts
-            .places
-            .get(index)
-            .ok_or_else(|| Error::invalid_argument(format!("no tensor with index {index}")))?;
+        let place = self.parts.places.get(index).ok_or_else(|| {
+            Error::invalid_argument(format!(
+                "there is no tensor with index \
+                {index}"
+            ))
+        })?;
         // Within the file, as the header was checked against its length.
         Ok((self.source(place.file)?, place.offset.saturating_add(offset)))
     }
@@ -377,7 +378,7 @@ impl Checkpoint for Model {
     }
 }
 
-/// Returns whether a `.safetensors` file of a folder may be taken as plain bytes.
+/// Returns true if a `.safetensors` file of a folder may be taken as plain bytes.
 ///
 /// Odd files are kept as they are. A download that was cut short is not: whoever compresses it
 /// wants to know.

@@ -51,14 +51,15 @@ impl Scan {
         if self.enclosing.contains(&real) {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "a link that leads back to a folder it lies in: such a folder has no end",
+                "it is a link to a folder that contains it, so the folder has no end: remove \
+                    the link",
             )
             .in_file(place()));
         }
         if self.enclosing.len() >= MAX_DEPTH {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
-                format!("folders nest deeper than {MAX_DEPTH}"),
+                format!("folders nest more than {MAX_DEPTH} deep"),
             )
             .in_file(place()));
         }
@@ -72,7 +73,7 @@ impl Scan {
             if self.entries > MAX_ENTRIES {
                 return Err(Error::new(
                     ErrorKind::LimitExceeded,
-                    format!("more than {MAX_ENTRIES} files and folders"),
+                    format!("there are more than {MAX_ENTRIES} files and folders"),
                 ));
             }
             let name = entry.file_name();
@@ -109,7 +110,7 @@ impl Scan {
         }
         if !meta.is_file() {
             // Reading a pipe or a device might block for ever.
-            return Err(Error::new(ErrorKind::InvalidInput, "neither a file nor a folder")
+            return Err(Error::new(ErrorKind::InvalidInput, "it is neither a file nor a folder")
                 .in_file(relative));
         }
         self.files.push(Found { relative, path, stamp: FileStamp::of(&meta) });
@@ -125,7 +126,10 @@ pub(crate) fn broken(path: &Path, e: std::io::Error) -> Error {
     match fs::read_link(path) {
         Ok(to) => Error::new(
             ErrorKind::NotFound,
-            format!("a link to {}, which leads nowhere (an interrupted download?)", to.display()),
+            format!(
+                "it is a link to {}, which does not exist (an interrupted download?)",
+                to.display()
+            ),
         )
         .with_source(e),
         Err(_) => Error::io("cannot read", e),
@@ -183,7 +187,7 @@ mod tests {
 
         symlink("missing", dir.path().join("dangling")).unwrap();
         let e = scan(dir.path(), &[]).unwrap_err();
-        assert!(e.to_string().contains("dangling: a link to missing"), "{e}");
+        assert!(e.to_string().contains("dangling: it is a link to missing"), "{e}");
     }
 
     #[cfg(target_os = "linux")]

@@ -64,7 +64,7 @@ impl<'a> TensorFile<'a> {
             if let [a, b] = pair
                 && a.name >= b.name
             {
-                let what = "the source does not list its tensors in order of name";
+                let what = "the source does not list its tensors in the order of their names";
                 return Err(Error::invalid_argument(what).in_tensor(&*b.name));
             }
         }
@@ -78,9 +78,12 @@ impl<'a> TensorFile<'a> {
             if let Some(offset) = offsets.get_mut(index) {
                 *offset = len;
             }
-            len = len
-                .checked_add(entry.spec.byte_len())
-                .ok_or_else(|| Error::invalid_argument("all tensors exceed 2^64 bytes"))?;
+            len = len.checked_add(entry.spec.byte_len()).ok_or_else(|| {
+                Error::invalid_argument(
+                    "the sizes of the tensors overflow 64 \
+                    bits",
+                )
+            })?;
         }
         let kind = FileKind::Safetensors { head_len, tensors: order };
         let files = [ModelFile { path: NAME.to_owned(), len, kind }];
@@ -140,7 +143,8 @@ impl ByteSource for TensorFile<'_> {
 
     fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         let end = offset.checked_add(out.len() as u64).filter(|&end| end <= self.byte_len());
-        let end = end.ok_or_else(|| Error::truncated("the file ends before").at_offset(offset))?;
+        let end = end
+            .ok_or_else(|| Error::truncated("the file ends before this byte").at_offset(offset))?;
         // The part of `out` that lies in `bytes` of the file.
         let mut rest = out;
         let mut part = |bytes: &Range<u64>| {
@@ -199,7 +203,7 @@ impl Checkpoint for TensorFile<'_> {
     fn file_source(&self, file: usize) -> Result<&dyn ByteSource> {
         match file {
             0 => Ok(self),
-            _ => Err(Error::invalid_argument(format!("no file with index {file}"))),
+            _ => Err(Error::invalid_argument(format!("there is no file with index {file}"))),
         }
     }
 
@@ -282,7 +286,7 @@ pub fn head_of<'a>(
     let mut at: u64 = 0;
     for (name, spec) in tensors {
         if name == METADATA {
-            let what = "safetensors has this name for metadata: rename the tensor";
+            let what = "safetensors reserves this name for metadata: rename the tensor";
             return Err(Error::invalid_argument(what).in_tensor(name));
         }
         if out.last() != Some(&b'{') {

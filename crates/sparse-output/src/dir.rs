@@ -180,7 +180,7 @@ impl OutputFile {
         let error = |e: Error| e.in_file(&*self.relative).at_offset(offset);
         if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > self.len) {
             return Err(error(Error::invalid_argument(format!(
-                "{} bytes do not fit a file of {}",
+                "{} bytes do not fit into a file of {} bytes",
                 bytes.len(),
                 self.len
             ))));
@@ -226,15 +226,17 @@ enum State {
     Full,
 }
 
-/// Returns what is at `path`, or an error if that must stay.
+/// Returns the state of `path`, or an error if its content must not be replaced.
 fn state(path: &Path, overwrite: Overwrite) -> Result<State> {
     let error =
-        |e| Error::io("cannot look at what is there", e).in_file(path.display().to_string());
+        |e| Error::io("cannot examine what is there", e).in_file(path.display().to_string());
     match fs::symlink_metadata(path) {
-        Ok(meta) if !meta.is_dir() => {
-            Err(Error::new(ErrorKind::AlreadyExists, "it is a file, and a folder is to be written")
-                .in_file(path.display().to_string()))
-        }
+        Ok(meta) if !meta.is_dir() => Err(Error::new(
+            ErrorKind::AlreadyExists,
+            "it is a file, but a folder is to be \
+                written",
+        )
+        .in_file(path.display().to_string())),
         Ok(_) => {
             if fs::read_dir(path).map_err(error)?.next().is_none() {
                 return Ok(State::Empty);

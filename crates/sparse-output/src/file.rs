@@ -47,7 +47,7 @@ impl AtomicFile {
     pub fn create(target: impl AsRef<Path>, overwrite: Overwrite) -> Result<AtomicFile> {
         let path = target.as_ref();
         if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
-            return Err(Error::invalid_argument("it ends with `/`, and a file is to be written")
+            return Err(Error::invalid_argument("it ends with `/`, but a file is to be written")
                 .in_file(path.display().to_string()));
         }
         let target = Target::new(path)?;
@@ -115,10 +115,12 @@ impl AtomicFile {
 
 fn check_replaceable(target: &Target, overwrite: Overwrite) -> Result<()> {
     match fs::symlink_metadata(&target.path) {
-        Ok(meta) if meta.is_dir() => {
-            Err(Error::new(ErrorKind::AlreadyExists, "it is a folder, and a file is to be written")
-                .in_file(target.path.display().to_string()))
-        }
+        Ok(meta) if meta.is_dir() => Err(Error::new(
+            ErrorKind::AlreadyExists,
+            "it is a folder, but a file is to be \
+                written",
+        )
+        .in_file(target.path.display().to_string())),
         // A device or a pipe would be replaced by a file of its name, which nobody wants.
         Ok(meta) if !meta.is_file() => Err(Error::new(
             ErrorKind::AlreadyExists,

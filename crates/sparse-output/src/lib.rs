@@ -94,7 +94,7 @@ pub fn refuse_inside<P: AsRef<Path>>(output: impl AsRef<Path>, inputs: &[P]) -> 
             continue;
         };
         return Err(Error::invalid_argument(format!(
-            "the output {how} the input {}: inputs are never written to",
+            "the output {how} the input {}: write it elsewhere",
             real.display()
         ))
         .in_file(output.display().to_string()));
@@ -107,7 +107,7 @@ fn resolve_output(path: &Path) -> Result<PathBuf> {
     let error =
         |e| Error::io("cannot resolve the output's path", e).in_file(path.display().to_string());
     if path.as_os_str().is_empty() {
-        return Err(Error::invalid_argument("the output has no name"));
+        return Err(Error::invalid_argument("the name of the output is empty"));
     }
     let mut missing = Vec::new();
     let mut at = std::path::absolute(path).map_err(error)?;
@@ -120,8 +120,11 @@ fn resolve_output(path: &Path) -> Result<PathBuf> {
                     && std::fs::symlink_metadata(&at).is_err() =>
             {
                 let Some(name) = at.file_name() else {
-                    return Err(Error::invalid_argument("`..` below a folder that does not exist")
-                        .in_file(path.display().to_string()));
+                    return Err(Error::invalid_argument(
+                        "the path has `..` below a folder that \
+                        does not exist",
+                    )
+                    .in_file(path.display().to_string()));
                 };
                 missing.push(name.to_owned());
                 if !at.pop() {

@@ -45,22 +45,25 @@ impl Target {
     /// Looks at `path`, which need not exist. A link stands for what it leads to.
     pub(super) fn new(path: &Path) -> Result<Target> {
         if path.as_os_str().is_empty() {
-            return Err(Error::invalid_argument("the output has no name"));
+            return Err(Error::invalid_argument("the name of the output is empty"));
         }
         let place = || path.display().to_string();
         let is_link = fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_symlink());
         let path = if is_link {
-            fs::canonicalize(path)
-                .map_err(|e| Error::io("a link that leads nowhere", e).in_file(place()))?
+            fs::canonicalize(path).map_err(|e| {
+                Error::io("it is a link whose target does not exist", e).in_file(place())
+            })?
         } else {
             std::path::absolute(path)
                 .map_err(|e| Error::io("cannot resolve the output's path", e).in_file(place()))?
         };
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(Error::invalid_argument("not the name of an output").in_file(place()));
+            return Err(Error::invalid_argument("the path has no file name").in_file(place()));
         };
         if !fs::metadata(folder)
-            .map_err(|e| Error::io(format!("no folder {}", folder.display()), e).in_file(place()))?
+            .map_err(|e| {
+                Error::io(format!("cannot use the folder {}", folder.display()), e).in_file(place())
+            })?
             .is_dir()
         {
             return Err(Error::new(
@@ -89,7 +92,7 @@ impl Target {
         self.remove_leftovers();
         let failed = |e| {
             let place = self.path.display().to_string();
-            Error::io("cannot create a temporary beside it", e).in_file(place)
+            Error::io("cannot create a temporary file or folder beside it", e).in_file(place)
         };
         let prefix = self.prefix();
         let mut all = living();
@@ -104,7 +107,7 @@ impl Target {
                 return Ok(Temp { made, usual, _lock: lock_file, _listed });
             }
         }
-        Err(failed(io::Error::other("each was removed before it was locked")))
+        Err(failed(io::Error::other("another process removed each of them at once")))
     }
 
     fn prefix(&self) -> OsString {

@@ -1,6 +1,6 @@
 //! Patterns of names.
 
-/// Returns whether `name` matches `pattern`.
+/// Returns true if `name` matches `pattern`.
 ///
 /// In the pattern, `*` stands for any text and `?` for one character.
 pub fn matches(pattern: &str, name: &str) -> bool {

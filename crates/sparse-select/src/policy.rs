@@ -50,7 +50,7 @@ impl FromStr for Bound {
                 .map(Bound::Ulps)
                 .map_err(|_| Error::invalid_argument(format!("{k:?} is not a whole number"))),
             _ => Err(Error::invalid_argument(format!(
-                "{text:?} is no bound: max-error=X, max-abs-error=X or max-ulps=K"
+                "{text:?} is not a bound: give max-error=X, max-abs-error=X or max-ulps=K"
             ))),
         }
     }
@@ -98,8 +98,12 @@ impl FromStr for Setting {
             Some((codec, value)) => {
                 let number: Option<f64> =
                     value.parse().ok().filter(|v: &f64| v.is_finite() && *v >= 0.0);
-                let wrong =
-                    || Error::invalid_argument(format!("{value:?} is no setting of a codec"));
+                let wrong = || {
+                    Error::invalid_argument(format!(
+                        "{value:?} is not a setting of a codec: \
+                        give a number of at least 0"
+                    ))
+                };
                 (codec, Some(number.ok_or_else(wrong)?))
             }
         };
@@ -148,9 +152,10 @@ impl FromStr for Rule {
     fn from_str(text: &str) -> Result<Rule> {
         let (pattern, policy) = text.split_once(':').unwrap_or(("*", text));
         match policy.parse()? {
-            Policy::TargetSize(_) => {
-                Err(Error::invalid_argument("target-size is for all tensors, without a pattern"))
-            }
+            Policy::TargetSize(_) => Err(Error::invalid_argument(
+                "target-size applies to all tensors: give it \
+                    without a pattern",
+            )),
             policy => Ok(Rule { pattern: pattern.to_owned(), policy }),
         }
     }
@@ -214,7 +219,7 @@ impl FromStr for Policy {
         match text.split_once('=') {
             None if text == "lossless" => Ok(Policy::Lossless),
             Some(("target-size", size)) => match parse_size(size)? {
-                0 => Err(Error::invalid_argument("a size of at least one byte is needed")),
+                0 => Err(Error::invalid_argument("give a size of at least one byte")),
                 bytes => Ok(Policy::TargetSize(bytes)),
             },
             Some(("max-error" | "max-abs-error" | "max-ulps", _)) => {
@@ -248,7 +253,7 @@ impl Policy {
         Policy::Fixed(setting.into())
     }
 
-    /// Returns whether nothing may be lost.
+    /// Returns true if nothing may be lost.
     pub fn is_lossless(&self) -> bool {
         match self {
             Policy::Lossless => true,

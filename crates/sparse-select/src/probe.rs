@@ -73,7 +73,7 @@ impl std::fmt::Debug for Probe<'_> {
 }
 
 impl Probe<'_> {
-    /// Returns how much time the caller spends.
+    /// Returns the effort of the caller.
     pub fn effort(&self) -> Effort {
         self.effort
     }

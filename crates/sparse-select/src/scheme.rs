@@ -83,7 +83,7 @@ impl Subject {
         }
     }
 
-    /// Returns whether the weights are a matrix of at least 32 x 32, worth factoring.
+    /// Returns true if the weights are a matrix of at least 32 x 32, worth factoring.
     pub fn is_matrix(&self) -> bool {
         self.segment.rows >= 32 && self.segment.row_len >= 32
     }
@@ -245,14 +245,14 @@ pub trait Scheme: Send + Sync {
         Ok(Look::Try)
     }
 
-    /// Returns whether samples must be whole rows, and many of them.
+    /// Returns true if samples must be whole rows, and many of them.
     ///
     /// Factors of matrices show in nothing less.
     fn needs_rows(&self) -> bool {
         false
     }
 
-    /// Returns whether it keeps an error relative to the change by construction.
+    /// Returns true if it keeps an error relative to the change by construction.
     fn keeps_bound(&self) -> bool {
         false
     }
@@ -276,7 +276,7 @@ pub trait Scheme: Send + Sync {
         Ok(ParamsCost { shared: params.len() as f64, own: 0.0 })
     }
 
-    /// Returns whether a small tensor should be a unit of its own: where what is shared fits each
+    /// Returns true if a small tensor should be a unit of its own: where what is shared fits each
     /// tensor badly. `payload` is its expected size in bytes.
     fn wants_own_unit(&self, dtype: Dtype, payload: f64) -> bool {
         let _ = (dtype, payload);
@@ -293,7 +293,7 @@ pub trait Scheme: Send + Sync {
         Ok(0)
     }
 
-    /// Returns whether `product` is the change of these rows of a matrix: `left` has the rows of
+    /// Returns true if `product` is the change of these rows of a matrix: `left` has the rows of
     /// the sample. Always false for schemes that make no use of products.
     fn is_explained(&self, product: &Product, rows: &Rows<'_>) -> bool {
         let _ = (product, rows);
@@ -318,7 +318,7 @@ pub(crate) fn find<'a>(
     found.and_then(|i| Some((i, &**schemes.get(i)?))).ok_or_else(|| {
         let names: Vec<&str> = schemes.iter().map(|s| s.name()).collect();
         sparse_core::Error::invalid_argument(format!(
-            "there is no codec {name:?}; there are {}",
+            "there is no codec {name:?}: choose one of {}",
             names.join(", ")
         ))
     })

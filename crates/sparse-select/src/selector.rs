@@ -43,7 +43,7 @@ pub enum Bar {
 }
 
 impl Bar {
-    /// Returns whether a trial may be taken.
+    /// Returns true if a trial may be taken.
     pub fn allows(self, trial: &Trial) -> bool {
         trial.lossless
             || trial.allowed
@@ -177,7 +177,7 @@ impl<'a> Selector<'a> {
             }
         }
         let mut candidates = candidates.into_iter();
-        let none = || Error::invalid_argument("there is no codec that loses nothing");
+        let none = || Error::invalid_argument("no lossless codec takes these weights");
         let default = candidates.next().ok_or_else(none)?;
         Ok(LosslessSchemes { default, others: candidates.collect() })
     }
@@ -327,8 +327,8 @@ impl<'a> Selector<'a> {
             .collect();
         let taken = allocate_budget(&points, budget as f64).ok_or_else(|| {
             Error::invalid_argument(format!(
-                "the weights take about {} bytes even at their coarsest, and {budget} are left for \
-                 them",
+                "the weights take about {} bytes even at their coarsest, but only {budget} are \
+                    left for them",
                 least_bytes(lists)
             ))
         })?;
@@ -379,7 +379,7 @@ fn subject(weights: &dyn Weights) -> Subject {
     }
 }
 
-/// Returns how many elements trials look at.
+/// Returns the number of elements in samples of trials.
 fn sampled(weights: &dyn Weights, by_rows: bool) -> u64 {
     let usual = (weights.segment().len() / TRIAL_PART).clamp(*TRIAL.start(), *TRIAL.end());
     if by_rows { ROWS_TRIAL } else { usual }
@@ -405,7 +405,10 @@ fn check(schemes: &[Arc<dyn Scheme>], policy: &Policy) -> Result<()> {
         Policy::Within(Bound::Relative(x) | Bound::Absolute(x))
             if !(x.is_finite() && *x >= 0.0) =>
         {
-            Err(Error::invalid_argument(format!("{x} is no bound of an error")))
+            Err(Error::invalid_argument(format!(
+                "{x} is not a bound of an error: give a number \
+                of at least 0"
+            )))
         }
         _ => Ok(()),
     }

@@ -155,7 +155,8 @@ impl<'a> InMemory<'a> {
             || base.is_some_and(|b| b.1.len() as u64 != bytes(b.0))
         {
             return Err(Error::invalid_argument(format!(
-                "{} elements of {dtype}, and {} bytes",
+                "{} elements of {dtype} do not take {} bytes, or the base has another number of \
+                    elements",
                 unit.len(),
                 target.len()
             )));
@@ -169,7 +170,7 @@ fn copy(from: &[u8], dtype: Dtype, elements: Range<u64>, out: &mut [u8]) -> Resu
     let range = elements.start as usize * width..elements.end as usize * width;
     match from.get(range).filter(|bytes| bytes.len() == out.len()) {
         Some(bytes) => out.copy_from_slice(bytes),
-        None => return Err(Error::invalid_argument("elements that there are not")),
+        None => return Err(Error::invalid_argument("elements out of range were asked for")),
     }
     Ok(())
 }
@@ -194,7 +195,10 @@ impl Weights for InMemory<'_> {
     fn read_base(&self, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
         match self.base {
             Some((dtype, base)) => copy(base, dtype, elements, out),
-            None => Err(Error::invalid_argument("there is no base")),
+            None => Err(Error::invalid_argument(
+                "weights of the base were asked for, but there \
+                is no base",
+            )),
         }
     }
 }

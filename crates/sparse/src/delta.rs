@@ -55,7 +55,7 @@ impl Delta {
         let path = path.as_ref();
         let open = || {
             if path.is_dir() {
-                return Err(Error::new(ErrorKind::NotThisFormat, "a folder, not a delta file"));
+                return Err(Error::new(ErrorKind::NotThisFormat, "it is a folder, not a delta"));
             }
             let source = FileSource::new(open_file(path)?)?;
             let stamp = source.stamp().clone();
@@ -80,7 +80,7 @@ impl Delta {
         if reader.index().attributes.contains_key(&DATASET) {
             return Err(Error::new(
                 ErrorKind::NotThisFormat,
-                "a delta of a dataset, not of a model: use `sparse dataset-reconstruct`",
+                "it is a delta of a dataset, not of a model: use `sparse dataset-reconstruct`",
             ));
         }
         Ok(Delta { reader, codecs, path: None, place: None, stamp: None })
@@ -112,7 +112,7 @@ impl Delta {
         self.path.as_deref()
     }
 
-    /// Returns whether the target was a single safetensors file, not a folder.
+    /// Returns true if the target was a single safetensors file, not a folder.
     pub fn is_single_file(&self) -> bool {
         let index = self.index();
         index.attributes.get(&TARGET_KIND).is_some_and(|v| v == SINGLE_FILE)
@@ -120,7 +120,7 @@ impl Delta {
             && index.folders.is_empty()
     }
 
-    /// Returns whether an adapter is restored and not a model.
+    /// Returns true if an adapter is restored and not a model.
     ///
     /// An adapter is to be merged into a base.
     pub fn is_adapter(&self) -> bool {

@@ -46,7 +46,7 @@ pub struct Quality {
 }
 
 impl Quality {
-    /// Returns whether everything that the delta certifies was found to be so.
+    /// Returns true if everything that the delta certifies was found to be so.
     pub fn agrees(&self) -> bool {
         let agree = |found: &Certificate, recorded: &Option<Certificate>, same_change: bool| {
             recorded.as_ref().is_none_or(|r| match same_change {
@@ -139,7 +139,7 @@ pub(crate) fn quality(
     Ok(quality)
 }
 
-/// Returns whether a certificate is relative to the change that it should be.
+/// Returns true if a certificate is relative to the change that it should be.
 ///
 /// Or names what it is relative to; a delta that does neither is an earlier version's.
 fn has_same_change(

@@ -199,7 +199,7 @@ fn another_base_is_refused_unless_asked() {
     merge(&delta, &target, true).unwrap();
     let report = merge(&bare, &base, false).unwrap();
     assert!(
-        report.notes.iter().any(|n| n.contains("does not say which base")),
+        report.notes.iter().any(|n| n.contains("does not record which base")),
         "{:?}",
         report.notes
     );

@@ -340,7 +340,7 @@ mod tests {
                 match Reader::open(&new[..], &Limits::default()) {
                     Ok(_) => opened += 1,
                     Err(e) => {
-                        assert!(e.message() != "checksum of the index differs", "{e}");
+                        assert!(e.message() != "the checksum of the index does not match", "{e}");
                     }
                 }
             }

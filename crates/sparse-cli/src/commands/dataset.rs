@@ -102,12 +102,12 @@ struct RestoreBody<'a> {
     bytes_per_second: f64,
 }
 
-/// Returns what comes back.
+/// Names what the delta restores, as JSON does.
 fn exactness(exact: bool) -> &'static str {
     if exact { "bytes" } else { "logical" }
 }
 
-/// Returns where the base is: as given, or where the delta at `path` says it was.
+/// Returns the path of the base: the given one, or that recorded in the delta at `path`.
 fn base_path(
     given: Option<PathBuf>,
     delta: &DatasetDelta,

@@ -112,7 +112,7 @@ fn tensor_table(tensors: &[EntrySummary]) -> String {
     human::table(head, &rows)
 }
 
-/// Returns where the bytes are.
+/// Sums up the bytes of tensors, other contents and the index.
 fn totals(body: &Body<'_>, summary: &Summary, filtered: bool) -> String {
     let sum = |entries: &[EntrySummary]| {
         entries.iter().fold((0, 0u64, 0u64), |(n, bytes, stored), e| {

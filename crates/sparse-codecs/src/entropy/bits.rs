@@ -39,7 +39,7 @@ impl BitWriter {
         let total = self.count + count;
         if total >= 64 {
             self.bytes.extend_from_slice(&self.pending.to_le_bytes());
-            // What did not fit; a shift by 64 means that nothing is left.
+            // The bits that did not fit; a shift by 64 means that none is left.
             self.pending = value.checked_shr(64 - self.count).unwrap_or(0);
             self.count = total - 64;
         } else {
@@ -149,7 +149,7 @@ impl<'a> BitReader<'a> {
         if count == 64 { value } else { value & ((1u64 << count) - 1) }
     }
 
-    /// Returns whether everything was read.
+    /// Returns true if everything was read.
     ///
     /// That is: no bit past the end, no whole byte left over, and padding of zeros.
     pub fn is_exact(&self) -> bool {

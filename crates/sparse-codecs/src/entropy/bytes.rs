@@ -4,7 +4,7 @@ use super::freq::{FreqTable, PROB_BITS, PROB_SCALE, entropy_bits};
 use super::varint;
 use sparse_core::{Error, Result, with_room};
 
-/// How a string is stored: the first byte.
+/// Modes of storing a string, its first byte.
 pub(super) const STORED: u8 = 0;
 const CONSTANT: u8 = 1;
 const CODED: u8 = 2;
@@ -108,10 +108,10 @@ fn cumulative(freqs: &[u16]) -> Vec<u32> {
 
 /// Takes `len` bytes, packed by [`pack`], off the front of `input`.
 ///
-/// A few bytes can stand for a long string of one value, so `len` must be bounded by the caller.
+/// A few bytes can encode a long string of one value, so the caller must bound `len`.
 ///
 /// # Errors
-/// `Corrupt` or `Truncated`; `LimitExceeded` when the memory cannot be had.
+/// `Corrupt` or `Truncated`; `LimitExceeded` when the memory cannot be allocated.
 pub fn unpack(input: &mut &[u8], len: usize) -> Result<Vec<u8>> {
     match varint::take_bytes(input, 1, "packed bytes")?[0] {
         STORED => Ok(varint::take_bytes(input, len, "packed bytes")?.to_vec()),
@@ -122,7 +122,7 @@ pub fn unpack(input: &mut &[u8], len: usize) -> Result<Vec<u8>> {
             Ok(out)
         }
         CODED => decode(input, len),
-        mode => Err(Error::corrupt(format!("packed bytes have unknown mode {mode}"))),
+        mode => Err(Error::corrupt(format!("unknown mode {mode} of packed bytes"))),
     }
 }
 
@@ -138,7 +138,7 @@ fn decode(input: &mut &[u8], len: usize) -> Result<Vec<u8>> {
             PROB_SCALE - cum
         };
         if symbol > 255 || f == 0 || cum + f > PROB_SCALE {
-            return Err(Error::corrupt("bad table of packed bytes"));
+            return Err(Error::corrupt("the frequency table of packed bytes is wrong"));
         }
         for (offset, slot) in slots[cum as usize..(cum + f) as usize].iter_mut().enumerate() {
             *slot = (symbol as u8, f as u16, offset as u16);
@@ -153,7 +153,7 @@ fn decode(input: &mut &[u8], len: usize) -> Result<Vec<u8>> {
         coded
             .next()
             .map(|&b| u32::from(b))
-            .ok_or_else(|| Error::truncated("packed bytes cut short"))
+            .ok_or_else(|| Error::truncated("packed bytes are cut short"))
     };
     let mut state = next()? << 16 | next()? << 8 | next()?;
     let mut out = with_room(len)?;

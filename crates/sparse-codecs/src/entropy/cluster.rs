@@ -4,12 +4,12 @@ use super::freq::{entropy_bits, log2, weighted_log2};
 use crate::simd::{self, Kernel, Simd};
 use std::ops::Range;
 
-/// What a table costs in the parameter block, roughly: this much per symbol that occurs ...
+/// Approximate bits of a table in the parameter block for each symbol that occurs ...
 const SYMBOL_BITS: f64 = 5.0;
 /// ... and this much by itself.
 const TABLE_BITS: f64 = 8.0;
 
-/// How many histograms are merged pair by pair.
+/// Most histograms that are merged pair by pair.
 const PAIRWISE: usize = 96;
 
 /// Number of items in order that are left to be merged pair by pair.
@@ -33,8 +33,8 @@ impl Sparse {
     }
 }
 
-/// How a histogram's own coded size is computed. Symbols of an item may belong to several blocks,
-/// each with an entropy of its own: blocks of `block` symbols each.
+/// Computation of a histogram's own coded size. Symbols of an item may belong to several blocks of
+/// `block` symbols, each with an entropy of its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
     /// Symbols per block.
@@ -84,7 +84,7 @@ impl Cost {
 
     /// Merges neighbours only.
     ///
-    /// For items in an order that says how alike they are, as that of levels does.
+    /// This is for items in an order in which neighbours are similar, such as that of levels.
     #[cfg(feature = "lossless")]
     pub(crate) fn chain(self) -> Cost {
         Cost { chain: CHAIN, pairwise: usize::MAX, ..self }

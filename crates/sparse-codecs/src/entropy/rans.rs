@@ -47,7 +47,7 @@ pub struct DecodeTables {
 }
 
 impl DecodeTables {
-    /// Returns how many bytes of memory they hold.
+    /// Returns the memory of the tables, in bytes.
     #[cfg(any(feature = "lossless", feature = "low-rank"))]
     pub(crate) fn memory_bytes(&self) -> usize {
         size_of_val(&*self.slots)
@@ -167,16 +167,16 @@ pub fn encode(
 ) -> Result<usize> {
     if tokens.len() != contexts.len() || lanes == 0 || lanes > MAX_LANES {
         return Err(Error::invalid_argument(
-            "tokens and contexts differ in number, or bad number of lanes",
+            "there are not as many tokens as contexts, or the number of lanes is not supported",
         ));
     }
     let count = tables.symbols.len();
-    // The largest, and not whether there is one too large: that is for vectors.
+    // The maximum, and not a search for one that is too large, so that it is vectorised.
     if !contexts.is_empty() && contexts.iter().copied().fold(0, u8::max) as usize >= count {
-        return Err(Error::invalid_argument("context out of range"));
+        return Err(Error::invalid_argument("a context is out of range"));
     }
-    // A decoder takes last what is written first, so words are written from the end of a buffer to
-    // its front. A token sheds a word at most.
+    // A decoder reads last what is written first, so words are written from the end of a buffer to
+    // its front. A token takes at most one word.
     let words = &mut scratch.words;
     words.resize(words.len().max(tokens.len() + MAX_LANES), 0);
     let first = words.len();
@@ -204,7 +204,7 @@ pub fn encode(
     }
     simd::encode_rounds(tables.simd, &mut job, &contexts[..whole], &tokens[..whole]);
     if job.missing {
-        return Err(Error::invalid_argument("the data has symbols that its analysis did not see"));
+        return Err(Error::invalid_argument("the data have symbols that the analysis did not see"));
     }
     for state in &job.states[..lanes] {
         out.extend_from_slice(&state.to_le_bytes());
@@ -263,7 +263,7 @@ impl<'a> Decoder<'a> {
             || !odd.is_empty()
             || tables.contexts() == 0
         {
-            return Err(Error::invalid_argument("bad number of states or tables"));
+            return Err(Error::invalid_argument("the number of states or tables is not supported"));
         }
         let mut x = [LOW; MAX_LANES];
         x.iter_mut().zip(states).for_each(|(x, bytes)| *x = u32::from_le_bytes(*bytes));
@@ -272,7 +272,7 @@ impl<'a> Decoder<'a> {
         Ok(Decoder { simd, rans, contexts: tables.contexts() })
     }
 
-    /// Returns how many tokens fill whole rounds that vectors can decode.
+    /// Returns the number of tokens in whole rounds that vectors can decode.
     fn whole_rounds(&self, tokens: usize) -> usize {
         let lanes = self.rans.lanes;
         if lanes >= LANES && lanes.is_power_of_two() { tokens - tokens % lanes } else { 0 }
@@ -288,7 +288,7 @@ impl<'a> Decoder<'a> {
     /// `InvalidArgument` when the two lengths differ.
     pub fn decode(&mut self, contexts: &[u8], tokens: &mut [u8]) -> Result<()> {
         if tokens.len() != contexts.len() {
-            return Err(Error::invalid_argument("tokens and contexts differ in number"));
+            return Err(Error::invalid_argument("there are not as many tokens as contexts"));
         }
         let whole = self.whole_rounds(tokens.len());
         let (whole_tokens, tokens) = tokens.split_at_mut(whole);
@@ -375,7 +375,7 @@ impl<'a> Decoder<'a> {
         if 2 * self.rans.words.next < words
             || self.rans.states[..self.rans.lanes].iter().any(|&x| x != LOW)
         {
-            return Err(Error::corrupt("entropy-coded data does not end where it should"));
+            return Err(Error::corrupt("entropy-coded data do not end where they should"));
         }
         Ok(())
     }
@@ -396,7 +396,7 @@ pub fn decode(
 ) -> Result<()> {
     let count = tables.contexts();
     if contexts.iter().any(|&c| c as usize >= count) {
-        return Err(Error::invalid_argument("context out of range"));
+        return Err(Error::invalid_argument("a context is out of range"));
     }
     let mut padded = Padded::new();
     padded.fill(words);

@@ -1,4 +1,4 @@
-//! Bytes in, fewer bytes out: the coder in one call.
+//! The entropy coder in one call, from bytes to bytes.
 //!
 //! Data are cut into blocks of 128 KiB, each under a table of its own: a varint length, then for
 //! each block either 3, its table, a varint number of words, and what [`rans::encode`] writes with
@@ -23,10 +23,10 @@ const INTERLEAVED: u8 = 3;
 
 /// Compresses `data` to about its order-0 entropy.
 ///
-/// And to no more than 10 bytes and one for each block of 128 KiB beside its length.
+/// The result is at most 10 bytes longer than `data`, and one more for each block of 128 KiB.
 ///
-/// Blind to repetitions: for bytes that are drawn independently, such as planes of weights or
-/// codes of a quantiser. There is no checksum.
+/// Repetitions are not used: this is for bytes that are drawn independently, such as planes of
+/// weights or codes of a quantiser. There is no checksum.
 ///
 /// # Examples
 ///
@@ -91,7 +91,13 @@ fn encode_block(block: &[u8], scratch: &mut EncodeScratch, out: &mut Vec<u8>) ->
 pub fn decompress(mut packed: &[u8], max_len: usize) -> Result<Vec<u8>> {
     let len = varint::take(&mut packed)?;
     let len = usize::try_from(len).ok().filter(|&len| len <= max_len).ok_or_else(|| {
-        Error::new(ErrorKind::LimitExceeded, format!("{len} bytes, at most {max_len} expected"))
+        Error::new(
+            ErrorKind::LimitExceeded,
+            format!(
+                "the data have {len} bytes, but at most \
+            {max_len} are expected"
+            ),
+        )
     })?;
     let mut out = Vec::new();
     let mut work = Work { contexts: vec![0; len.min(BLOCK)], words: Padded::new() };
@@ -107,7 +113,7 @@ pub fn decompress(mut packed: &[u8], max_len: usize) -> Result<Vec<u8>> {
         }
     }
     if !packed.is_empty() {
-        return Err(Error::corrupt(format!("{} bytes behind the last block", packed.len())));
+        return Err(Error::corrupt(format!("{} bytes follow the last block", packed.len())));
     }
     Ok(out)
 }

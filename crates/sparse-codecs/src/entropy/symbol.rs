@@ -1,4 +1,4 @@
-//! Single steps of the entropy coder, as tables hold them: for whoever runs many at a time.
+//! Single steps of the entropy coder, as tables hold them, for running many at a time.
 
 use super::freq::{PROB_BITS, PROB_SCALE};
 
@@ -68,10 +68,10 @@ impl EncodeSymbol {
         let (reciprocal, shift, increment) = if freq.is_power_of_two() {
             (1 << 31, log, 0)
         } else {
-            // The exact reciprocal is scaled to 32 bits and rounded up, if the largest `x` makes
-            // less of the error than would reach the next quotient, else down, and then `x + 1`
-            // makes up for it (Robison 2005, N-bit unsigned division via N-bit multiply-add). One
-            // of the two errors is at most half of `freq`, which suffices.
+            // The exact reciprocal is scaled to 32 bits. It is rounded up if the error at the
+            // largest `x` does not reach the next quotient; else down, and `x + 1` makes up for it
+            // (Robison 2005, N-bit unsigned division via N-bit multiply-add). One of the two errors
+            // is at most half of `freq`, which suffices.
             let one = 1u64 << (32 + log);
             let down = one / u64::from(freq);
             let error = (down + 1) * u64::from(freq) - one;
@@ -84,7 +84,7 @@ impl EncodeSymbol {
         }
     }
 
-    /// Returns whether this token cannot be encoded.
+    /// Returns true if this token cannot be encoded.
     #[inline(always)]
     pub(crate) fn is_missing(self) -> bool {
         self.packed == 0

@@ -39,7 +39,7 @@ pub fn read(input: &mut &[u8], count: usize, max_symbols: usize) -> Result<Vec<F
         let len = varint::take_max(input, max_symbols.min(MAX_TOKENS) as u64, "number of symbols")?
             as usize;
         if len == 0 {
-            return Err(Error::corrupt("frequency table without symbols"));
+            return Err(Error::corrupt("a frequency table has no symbols"));
         }
         lens.push(len);
     }
@@ -47,7 +47,7 @@ pub fn read(input: &mut &[u8], count: usize, max_symbols: usize) -> Result<Vec<F
     let tokens = bytes::unpack(input, token_count)?;
     let max_token = FREQ_TOKENS.split(u64::from(PROB_SCALE)).token;
     if tokens.iter().any(|&t| u32::from(t) > max_token) {
-        return Err(Error::corrupt("frequency out of range"));
+        return Err(Error::corrupt("a frequency is out of range"));
     }
     let raw_bits: u64 = tokens.iter().map(|&t| u64::from(FREQ_TOKENS.expand(t.into()).0)).sum();
     let mut raw = bits::BitReader::new(varint::take_bytes(
@@ -65,11 +65,11 @@ pub fn read(input: &mut &[u8], count: usize, max_symbols: usize) -> Result<Vec<F
                 let f = (low + raw.take(bits)) as u32;
                 rest = rest
                     .checked_sub(f)
-                    .ok_or_else(|| Error::corrupt("frequencies exceed their scale"))?;
+                    .ok_or_else(|| Error::corrupt("the frequencies exceed their scale"))?;
                 freqs.push(f as u16);
             }
             if rest == 0 {
-                return Err(Error::corrupt("last frequency is zero"));
+                return Err(Error::corrupt("the last frequency is zero"));
             }
             freqs.push(rest as u16);
             Ok(FreqTable { freqs })

@@ -55,11 +55,11 @@ pub enum TokenScheme {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// What is modelled.
+    /// The part that is modelled.
     pub token: u32,
     /// Raw low bits.
     pub raw: u64,
-    /// How many raw bits.
+    /// Number of raw bits.
     pub raw_bits: u32,
 }
 

@@ -10,7 +10,7 @@ use sparse_core::{Error, Result};
 pub fn take_max(bytes: &mut &[u8], max: u64, what: &'static str) -> Result<u64> {
     let value = take(bytes)?;
     if value > max {
-        return Err(Error::corrupt(format!("{what} is {value}, more than {max}")));
+        return Err(Error::corrupt(format!("{what}: {value} exceeds {max}")));
     }
     Ok(value)
 }
@@ -21,7 +21,7 @@ pub fn take_max(bytes: &mut &[u8], max: u64, what: &'static str) -> Result<u64> 
 /// `Truncated` when there are fewer.
 pub fn take_bytes<'a>(bytes: &mut &'a [u8], len: usize, what: &'static str) -> Result<&'a [u8]> {
     let (head, rest) = bytes.split_at_checked(len).ok_or_else(|| {
-        Error::truncated(format!("{what}: {len} bytes wanted, {} left", bytes.len()))
+        Error::truncated(format!("{what}: {len} bytes are expected, but {} are left", bytes.len()))
     })?;
     *bytes = rest;
     Ok(head)

@@ -44,7 +44,7 @@ const ALIKE: f64 = 2.0;
 /// Fraction of a bit in which costs are summed, so that the sum does not depend on its order.
 const COST_SCALE: f64 = 256.0;
 
-/// What the chunks of one pass add up to.
+/// Sums over the chunks of one pass.
 #[derive(Debug, Default)]
 struct Sums {
     /// By level in the first pass, by profile later: counts by key and token.
@@ -58,7 +58,7 @@ struct Sums {
     segment_cost: Vec<u64>,
     /// Chunks that hold anything.
     coded_chunks: u64,
-    /// Those of them that hardly change.
+    /// Number of chunks in which few elements change.
     sparse_chunks: u64,
     /// As `segment_cost`, for these alone; in the pass that counts positions only.
     sparse_cost: Vec<u64>,
@@ -127,9 +127,9 @@ impl Analysis {
         }
     }
 
-    /// Returns whether this pass counts a part of each run only.
+    /// Returns true if this pass counts only a part of each run.
     ///
-    /// Then all tokens are given a code that may occur anywhere.
+    /// All tokens that may occur anywhere then get a code.
     fn samples(&self) -> bool {
         self.pass == 0 && self.refinements < MANY_REFINEMENTS
     }
@@ -148,7 +148,7 @@ impl Analysis {
             let tokens = &scan.tokens[range];
             let sum = tokens.iter().map(|&t| u64::from(t)).sum::<u64>() as f64;
             if let Some(in_an_exponent) = self.scanner.tokens.in_an_exponent(*kind) {
-                // Tokens are logarithms themselves. Zeros are no sizes.
+                // Tokens are logarithms themselves. Zeros have no size.
                 let sizes = changed(tokens) as f64;
                 return if sum == 0.0 {
                     i32::MIN
@@ -192,10 +192,10 @@ impl Analysis {
         }
     }
 
-    /// Returns whether the rows of each tensor change as chance makes them.
+    /// Returns true if the rows of each tensor change at random.
     ///
-    /// Their numbers of changes then differ no more than those of random rows, and rows are not
-    /// told apart, since that would only describe the chance.
+    /// Their numbers of changes then differ no more than those of random rows. Such rows share a
+    /// profile, because profiles would only describe chance.
     fn rows_are_alike(&self, chunk: u64, scan: &Scan) -> bool {
         let (mut rows, mut dispersion) = (0.0, 0.0);
         let mut runs = runs(&self.unit, chunk).peekable();
@@ -255,7 +255,7 @@ impl Analysis {
         Some(counts)
     }
 
-    /// Takes the counted positions into the model, if they are worth it.
+    /// Adds the counted positions to the model, if they make it smaller.
     fn settle_positions(&mut self, sums: &Sums) {
         let (Some((model, _)), Some(counted)) = (&mut self.model, &sums.positions) else { return };
         if counted.chunks == 0 {
@@ -366,7 +366,7 @@ impl Analysis {
         groups.values().flat_map(|g| g.chunks(count)).map(bits).sum()
     }
 
-    /// Makes the model from histograms.
+    /// Builds the model from histograms.
     fn build(&self, groups: &BTreeMap<i32, Histogram>, bounds: &Bounds) -> Built {
         build(groups, bounds, &self.scanner.tokens, self.scanner.key, self.refinements)
     }
@@ -536,7 +536,7 @@ impl UnitAnalysis for Analysis {
     }
 
     fn finish(self: Box<Self>) -> Result<Box<dyn ChunkEncoder>> {
-        // Where little changes, a part of a row says too little of the whole.
+        // If few elements change, a part of a row says too little about the rest.
         let dense =
             self.estimate.payload.iter().sum::<f64>() >= DENSE_BITS * self.unit.len() as f64;
         let part = if self.refinements == 0 && dense { SAMPLE } else { 1 };

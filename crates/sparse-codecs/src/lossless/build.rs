@@ -1,4 +1,4 @@
-//! From histograms to a model: profiles, tables.
+//! Building a model, profiles and tables, from histograms.
 
 use super::model::{KEYS, KeyRule, Model, Tokens};
 use super::profile::LANES as MAX_PROFILES;
@@ -18,7 +18,7 @@ pub(super) type Histogram = Vec<u64>;
 /// A model, and what it was made of.
 pub(super) struct Built {
     pub(super) model: Model,
-    /// Of the tokens given their contexts, in bits.
+    /// Entropy of the tokens given their contexts, in bits.
     pub(super) entropy: f64,
     /// By table: counts by token.
     pub(super) counts: Vec<Vec<u64>>,
@@ -35,7 +35,7 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// Returns how many tokens must have a code under a key.
+    /// Returns the number of tokens that must have a code under a key.
     fn tokens(&self, key: usize, count: usize) -> usize {
         match self.0[key] {
             u8::MAX => count,
@@ -44,7 +44,7 @@ impl Bounds {
     }
 }
 
-/// Makes the model from the histograms of `groups`.
+/// Builds the model from the histograms of `groups`.
 ///
 /// `refinements` is the number of passes after the first.
 pub(super) fn build(
@@ -72,7 +72,7 @@ pub(super) fn build(
     for (histogram, &p) in groups.values().zip(&profile_of) {
         sums[p].iter_mut().zip(histogram).for_each(|(a, b)| *a += b);
     }
-    // What a sample missed needs a code too, whichever profile its row will choose.
+    // Tokens that the sample missed need a code, too, whichever profile their row will choose.
     for (key, cells) in sums.iter_mut().flat_map(|s| s.chunks_mut(count).enumerate()) {
         cells[..bounds.tokens(key, count)].iter_mut().for_each(|n| *n = (*n).max(1));
     }

@@ -26,17 +26,17 @@ pub(super) const RELATIVE: u8 = 0x40;
 pub(super) const POSITIONS: u8 = 0x20;
 pub(super) const PLANES: u8 = 0x10;
 
-/// A chunk is tried as positions if at most one element in this many changed: beyond that, the
-/// decoder is quicker with a token for each.
+/// A chunk is tried as positions if at most one element in this many changed; with more changes,
+/// decoding is faster with a token for each element.
 const SPARSE: usize = 16;
 
-/// How much larger than with tokens a chunk of positions may be: it decodes faster.
+/// Largest size of a chunk of positions relative to one of tokens, for it decodes faster.
 pub(super) const POSITIONS_SLACK: f64 = 1.03;
 
-/// Returns whether a chunk is tried as positions.
+/// Returns true if a chunk is tried as positions.
 ///
-/// Positions are of tokens that are not zero: it is tried if these are few, and all that changed
-/// has one.
+/// Positions are those of tokens that are not zero, so these must be few, and every change must
+/// have one.
 pub(super) fn is_sparse(scan: &Scan, tokens: &Tokens) -> bool {
     changed(&scan.tokens) <= scan.tokens.len() / SPARSE && !scan.hides_changes(tokens)
 }
@@ -51,8 +51,8 @@ pub(super) fn changed(tokens: &[u8]) -> usize {
 const FEW_BITS: f64 = 8.0 * 8192.0;
 const FEW_LANES: usize = 4;
 
-/// Least size of a chunk, in bits, that has 64 lanes: their states add no more than 0.5 % to those
-/// of 32 lanes, which take a third longer.
+/// Least size of a chunk with 64 lanes, in bits: their states add at most 0.5 % over those of 32
+/// lanes, which take a third longer.
 const MANY_BITS: f64 = 8.0 * 24576.0;
 
 fn lanes_for(token_bits: f64) -> usize {
@@ -207,7 +207,7 @@ impl Encoder {
 
     /// Appends the chunk as positions, if it is sparse enough.
     ///
-    /// Returns whether it was.
+    /// Returns true if it was.
     fn encode_positions(&self, chunk: u64, state: &mut EncodeState, out: &mut Vec<u8>) -> bool {
         let EncodeState { scan, choice, contexts: classes, symbols, .. } = state;
         let EncodeState { raw, rans, located, positions, .. } = state;
@@ -244,7 +244,7 @@ impl Encoder {
         let coded =
             encoder.encode(located, &scan.tokens, &raw_of, lanes, raw, positions, rans, out);
         raw.finish_into(out);
-        // A change without a code is seen only if the analysis was of other data.
+        // A change has no code only if other data were analysed.
         if !coded || out.len() - start > scan.values.len() {
             out.truncate(start);
             return false;

@@ -31,12 +31,12 @@ pub(super) struct Decoder {
     expansion: Expansion,
     tables: DecodeTables,
     positions: Option<PositionDecoder>,
-    /// How many planes raw bits may be.
+    /// Number of planes that raw bits may have.
     planes: Option<usize>,
     simd: Simd,
 }
 
-/// From a token and raw bits to a value.
+/// Expansion of a token and raw bits to a value.
 #[derive(Debug)]
 enum Expansion {
     /// For words of 16 bits.
@@ -114,7 +114,7 @@ impl Decoder {
         }
     }
 
-    /// Returns how many bytes of memory the unit's tables hold.
+    /// Returns the memory of the unit's tables, in bytes.
     fn memory_bytes(&self) -> usize {
         let expansion = match &self.expansion {
             Expansion::Narrow(e) => size_of_val(&**e),
@@ -152,7 +152,7 @@ impl Decoder {
                 Ok(())
             }
             Some((&VERBATIM, bytes)) => Err(Error::corrupt(format!(
-                "verbatim chunk of {} bytes instead of {}",
+                "a verbatim chunk has {} bytes instead of {}",
                 bytes.len(),
                 out.len()
             ))),
@@ -187,7 +187,7 @@ impl Decoder {
             }
         }
         if profiles.iter().any(|&p| p as usize >= self.profiles.len()) {
-            return Err(Error::corrupt("a row names a profile that is not there"));
+            return Err(Error::corrupt("a row refers to a profile that does not exist"));
         }
         Ok(profiles)
     }
@@ -269,12 +269,17 @@ fn decode_coded<W: Word>(
         raw.fill(input);
     } else {
         let count = decoder.planes.filter(|_| mode & POSITIONS == 0);
-        let count = count.ok_or_else(|| Error::corrupt("planes in a unit without them"))?;
+        let count = count.ok_or_else(|| {
+            Error::corrupt(
+                "a chunk has planes, but its unit has \
+            none",
+            )
+        })?;
         planes::read(decoder.simd, input, count, out.len() / W::BYTES, planes, raw)?;
     }
     if mode & POSITIONS != 0 {
         let Some(decoder_of) = &decoder.positions else {
-            return Err(Error::corrupt("a chunk of positions in a unit without them"));
+            return Err(Error::corrupt("a chunk has positions, but its unit has none"));
         };
         out.copy_from_slice(predictions);
         if !decoder_of.is_plain() {
@@ -296,7 +301,7 @@ fn decode_coded<W: Word>(
     let mut raw = RawBits { bytes: raw, position: 0 };
     let (mut contexts, mut tokens) = ([0u8; BLOCK], [0u8; BLOCK]);
     let mut profiled_runs = run_list.iter().map(|r| r.len).zip(profiles);
-    // What is left of the run at hand.
+    // Elements left of the current run.
     let (mut left, mut profile) = (0, 0);
     let blocks = out.chunks_mut(BLOCK * W::BYTES).zip(predictions.chunks(BLOCK * W::BYTES));
     for (out, predictions) in blocks {
@@ -305,7 +310,7 @@ fn decode_coded<W: Word>(
         let mut at = 0;
         while at < len {
             if left == 0 {
-                // The runs tile the chunk, so there is one.
+                // The runs cover the chunk, so there is one.
                 let Some(run) = profiled_runs.next() else { break };
                 (left, profile) = (run.0, run.1 as usize);
                 continue;

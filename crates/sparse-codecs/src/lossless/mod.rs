@@ -1,8 +1,8 @@
 //! The lossless codec: differences in units of the last place, entropy-coded given the base.
 //!
-//! An optimiser changes the weights of a row by about the same absolute amount; in units of the
-//! last place that is much where the base's exponent is small and little where it is large. The
-//! decoder has the base, so:
+//! An optimiser changes the weights of a row by about the same absolute amount. In units in the
+//! last place that is a large number where the base's exponent is small, and a small one where it
+//! is large. The decoder has the base, so:
 //!
 //! 1. `d = ord(target) - ord(base)`, both mirrored so that the base is positive: an exact integer
 //!    for every bit pattern.
@@ -11,7 +11,7 @@
 //!    select.
 //!
 //! Without a base the prediction is zero, and tokens are the exponents. `docs/codecs/lossless.md`
-//! has the format and what each part buys, measured.
+//! has the format, and measures the gain of each part.
 
 mod analysis;
 mod build;
@@ -131,7 +131,7 @@ fn check_unit(unit: &UnitSpec) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid_argument(format!(
-        "lossless codes {} against the same type or between floats, not against {}",
+        "lossless codes {} against the same type, or floats against floats, but not against {}",
         unit.dtype(),
         unit.base_dtype().map_or("nothing", |b| b.name())
     )))

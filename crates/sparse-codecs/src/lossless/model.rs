@@ -1,4 +1,4 @@
-//! The statistical model of a unit: what its parameter block holds.
+//! The statistical model of a unit, which its parameter block holds.
 //!
 //! A weight's *key* is the exponent (or half-exponent) of its prediction. Its row has a *profile*,
 //! a look-up from key to frequency table; the few profiles are shared by all rows of the unit, and
@@ -20,7 +20,7 @@ pub(super) const MAX_PROFILES: usize = 64;
 /// Largest number of frequency tables.
 pub(super) const MAX_TABLES: usize = 64;
 
-/// How a prediction becomes a key: `clamp((magnitude >> shift) - origin, 0, KEYS - 1)`.
+/// Rule that turns a prediction into a key: `clamp((magnitude >> shift) - origin, 0, KEYS - 1)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeyRule {
     pub(super) shift: u32,
@@ -34,7 +34,7 @@ impl KeyRule {
     }
 }
 
-/// From integers to tokens and back: a scheme, and tokens of their own for single frequent values.
+/// Mapping between integers and tokens: a scheme, and tokens of their own for frequent values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tokens {
     pub(super) scheme: TokenScheme,
@@ -99,9 +99,9 @@ impl Tokens {
         }
     }
 
-    /// Returns how many tokens there are to an exponent.
+    /// Returns the number of tokens for each exponent.
     ///
-    /// That is where tokens are upper bits of a float, exponent first.
+    /// `None` unless tokens are the upper bits of a float, exponent first.
     pub(super) fn in_an_exponent(&self, kind: Kind) -> Option<f64> {
         match self.scheme {
             TokenScheme::Shift { shift } if kind.float && !kind.has_base => {
@@ -129,7 +129,7 @@ pub(super) struct Model {
     /// Key to table, per profile.
     pub(super) profiles: Vec<[u8; KEYS]>,
     pub(super) tables: Vec<FreqTable>,
-    /// For chunks that hardly change.
+    /// Model of chunks in which few elements change.
     pub(super) positions: Option<Positions>,
 }
 
@@ -179,7 +179,7 @@ impl Kind {
         let Kind { bits, float, mantissa, .. } = self;
         let bias = (1u64 << (bits - 2 - mantissa.min(bits - 2))) - 1;
         match (bits, float) {
-            // Bytes are too few to need more than their upper bits, whatever they mean.
+            // Bytes have few values, so their upper bits suffice.
             (8, _) => KeyRule { shift: 2, origin: 0 },
             (16, true) => {
                 KeyRule { shift: mantissa, origin: (bias + 8).saturating_sub(KEYS as u64) }
@@ -194,7 +194,7 @@ impl Kind {
     }
 }
 
-/// Returns whether the codec can use a base of this type for such a target.
+/// Returns true if the codec can use a base of this type for such a target.
 pub(super) fn base_fits(dtype: Dtype, base: Option<Dtype>) -> bool {
     base.is_none_or(|b| b == dtype || super::convert::Cast::new(b, dtype).is_some())
 }
@@ -271,24 +271,27 @@ impl Model {
             let value = exact.last().unwrap_or(&0).checked_add(step).filter(|&v| v <= max);
             match value {
                 Some(value) if i == 0 || step > 0 => exact.push(value),
-                _ => return Err(Error::corrupt("exact values out of order")),
+                _ => return Err(Error::corrupt("the exact values are not in ascending order")),
             }
         }
         let tokens = Tokens::new(scheme, exact, kind.bits);
         if tokens.count() > MAX_TOKENS {
-            return Err(Error::corrupt("too many tokens"));
+            return Err(Error::corrupt("there are too many tokens"));
         }
         let mut byte = |what| varint::take_bytes(&mut input, 1, what).map(|b| b[0]);
         let shift = u32::from(byte("key shift")?);
         if shift >= kind.bits {
-            return Err(Error::corrupt("key shift exceeds the word"));
+            return Err(Error::corrupt("the key shift exceeds the word"));
         }
         let origin = varint::take_max(&mut input, max, "key origin")?;
         let mut byte = |what| varint::take_bytes(&mut input, 1, what).map(|b| b[0] as usize);
         let (profile_count, table_count) = (byte("profiles")?, byte("tables")?);
         if !(1..=MAX_PROFILES).contains(&profile_count) || !(1..=MAX_TABLES).contains(&table_count)
         {
-            return Err(Error::corrupt(format!("{profile_count} profiles, {table_count} tables")));
+            return Err(Error::corrupt(format!(
+                "the numbers of profiles ({profile_count}) and \
+                tables ({table_count}) are not possible"
+            )));
         }
         let steps = bytes::unpack(&mut input, profile_count * KEYS)?;
         let mut last = 0i64;
@@ -296,7 +299,7 @@ impl Model {
         for (slot, &step) in profiles.iter_mut().flatten().zip(&steps) {
             last += varint::unzigzag(u64::from(step));
             if !(0..table_count as i64).contains(&last) {
-                return Err(Error::corrupt("profile names a table that is not there"));
+                return Err(Error::corrupt("a profile refers to a table that does not exist"));
             }
             *slot = last as u8;
         }
@@ -306,7 +309,7 @@ impl Model {
             _ => Some(Positions::read(&mut input, table_count, tokens.count())?),
         };
         if !input.is_empty() {
-            return Err(Error::corrupt(format!("{} bytes after the parameters", input.len())));
+            return Err(Error::corrupt(format!("{} bytes follow the parameters", input.len())));
         }
         Ok(Model { tokens, key: KeyRule { shift, origin }, profiles, tables, positions })
     }
@@ -404,7 +407,7 @@ mod tests {
             varint::put(&mut params, 1);
             let kind = Kind { bits, ..kind() };
             let e = Model::read(kind, &params, &Limits::default()).unwrap_err();
-            assert_eq!(e.message(), "exact values out of order");
+            assert_eq!(e.message(), "the exact values are not in ascending order");
         }
     }
 

@@ -13,9 +13,9 @@ use sparse_core::{
 };
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-/// The upper bits of the first byte of a parameter block, where a token scheme has one of its
-/// numbers; the lower bits are the narrower type's, and the parameter block of the narrower unit
-/// follows.
+/// Upper bits of the first byte of a parameter block that mark a narrowed unit, in place of the
+/// number of a token scheme. The lower bits are the number of the narrower type, and the parameter
+/// block of the narrower unit follows.
 pub(super) const NARROW: u8 = 0xc0;
 
 /// The narrower types, by their number in files.
@@ -24,7 +24,7 @@ const TYPES: [Dtype; 3] = [Dtype::Bf16, Dtype::F16, Dtype::F32];
 /// The first byte of a chunk that is verbatim after all, in the wider type.
 const WIDE: u8 = 0xff;
 
-/// A type, and one that holds all of its numbers.
+/// A type, and a wider one that has all of its numbers.
 #[derive(Clone, Copy, Debug)]
 struct Narrowing {
     number: u8,
@@ -56,7 +56,7 @@ impl Narrowing {
         UnitSpec::new(self.narrow, unit.base_dtype(), unit.chunk_len(), unit.segments().to_vec())
     }
 
-    /// Returns whether the upper half of the wider word is the narrower word.
+    /// Returns true if the upper half of the wider word is the narrower word.
     fn is_upper_half(self) -> bool {
         (self.narrow, self.wide) == (Dtype::Bf16, Dtype::F32)
     }
@@ -94,9 +94,9 @@ impl Narrowing {
     }
 }
 
-/// Returns the narrower float type that all elements are widened from.
+/// Returns the narrower float type from which all elements were widened.
 ///
-/// `None` if there is none. A unit of such tensors alone is coded as if it were of that type.
+/// `None` if there is none. A unit of only such tensors is coded as if it had that type.
 ///
 /// `elements` are little-endian words of `dtype`.
 pub fn widened_from(dtype: Dtype, elements: &[u8]) -> Option<Dtype> {
@@ -104,15 +104,15 @@ pub fn widened_from(dtype: Dtype, elements: &[u8]) -> Option<Dtype> {
     Narrowing::all(dtype).find(|n| n.narrow(elements, &mut scratch)).map(|n| n.narrow)
 }
 
-/// [`UnitAnalysis`] of a unit that may turn out to be widened: the first pass finds out, while it
-/// is an analysis of the unit as it is; if the unit is widened, another one begins.
+/// [`UnitAnalysis`] of a unit that may be widened. The first pass analyses the unit as it is and
+/// finds whether it is widened; if so, another analysis begins.
 #[derive(Debug)]
 pub(super) struct MaybeNarrow {
     simd: Simd,
     unit: UnitSpec,
     effort: Effort,
     analysis: Analysis,
-    /// One bit for each narrowing that fits all that was seen; settled after the first pass.
+    /// One bit for each narrowing that fits all elements so far; final after the first pass.
     fitting: AtomicU8,
     seen: AtomicBool,
     settled: bool,
@@ -160,7 +160,7 @@ impl UnitAnalysis for MaybeNarrow {
             let result = if narrowing.narrow(target, &mut words.0) {
                 self.analysis.observe(chunk, &words.0, base, cx)
             } else {
-                Err(Error::invalid_argument("a chunk is not what it was in the pass before"))
+                Err(Error::invalid_argument("a chunk has changed since the pass before"))
             };
             cx.put(words);
             return result;
@@ -251,9 +251,9 @@ pub(super) fn bind(
     limits: &Limits,
 ) -> Result<Box<dyn ChunkDecoder>> {
     let fits = |n: &Narrowing| base_fits(n.narrow, unit.base_dtype());
-    let narrowing = Narrowing::new(unit.dtype(), number)
-        .filter(fits)
-        .ok_or_else(|| Error::corrupt(format!("{} as widened from type {number}", unit.dtype())))?;
+    let narrowing = Narrowing::new(unit.dtype(), number).filter(fits).ok_or_else(|| {
+        Error::corrupt(format!("{} cannot be widened from type {number}", unit.dtype()))
+    })?;
     let narrow = narrowing.unit(unit)?;
     let decoder = Decoder::read(&narrow, params, simd, limits)?;
     Ok(Box::new(NarrowDecoder {
@@ -281,7 +281,7 @@ impl ChunkDecoder for NarrowDecoder {
         check_chunk(&self.unit, chunk, out.len(), base.map(<[u8]>::len))?;
         if let Some((&WIDE, bytes)) = encoded.split_first() {
             if bytes.len() != out.len() {
-                return Err(Error::corrupt("a verbatim chunk of the wrong length"));
+                return Err(Error::corrupt("a verbatim chunk has the wrong length"));
             }
             out.copy_from_slice(bytes);
             return Ok(());

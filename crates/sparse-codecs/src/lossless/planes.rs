@@ -1,8 +1,8 @@
-//! Raw bits as planes: where the low bytes of wide words without a base are not uniform after all.
+//! Raw bits as planes, for wide words without a base whose low bytes are not uniform.
 //!
-//! Such bytes come from weights that once were narrower numbers, and of which a part was then
-//! scaled: a row of an embedding that only weight decay moved has few low bytes. A plane is the
-//! byte at one place of all elements' raw bits, coded on its own.
+//! Such bytes come from weights that once were narrower numbers, a part of which was then scaled: a
+//! row of an embedding that only weight decay changed has few distinct low bytes. A plane has the
+//! byte at one place of all elements' raw bits, and is coded by itself.
 
 use crate::entropy::bytes::histogram;
 use crate::entropy::freq::{FreqTable, entropy_bits};
@@ -13,8 +13,8 @@ use crate::lossless::model::Tokens;
 use crate::simd::{Padded, Simd};
 use sparse_core::{Error, Result};
 
-/// A plane begins with its number of frequency tables, each for as many elements; without any, its
-/// bytes follow as they are.
+/// A plane begins with its number of frequency tables, each for an equal number of elements. With
+/// zero tables, its bytes follow verbatim.
 const STORED: u8 = 0;
 const MAX_PARTS: u8 = 16;
 
@@ -65,16 +65,16 @@ pub(super) fn saved(elements: &[u8], width: usize, planes: usize) -> usize {
     worth(count * planes, counts.iter().map(bytes).sum::<f64>() as usize)
 }
 
-/// Returns what planes of `coded` bytes save of `raw` bytes.
+/// Returns the bytes that planes of `coded` bytes save of `raw` bytes.
 ///
-/// Nothing, if it is but a few percent, for the decoder takes half again as long.
+/// Zero if they save only a few per cent, because decoding takes half as long again.
 fn worth(raw: usize, coded: usize) -> usize {
     if coded + coded / 32 <= raw { raw - coded } else { 0 }
 }
 
 /// Replaces the raw bits at the end of `out` by planes if these are shorter.
 ///
-/// They begin at `start`. Returns whether they were replaced.
+/// They begin at `start`. Returns true if they were replaced.
 pub(super) fn write(simd: Simd, planes: usize, out: &mut Vec<u8>, start: usize) -> bool {
     let raw = &out[start..];
     if saved(raw, planes, planes) == 0 {
@@ -197,7 +197,7 @@ pub(super) fn read(
         }
     }
     if !input.is_empty() {
-        return Err(Error::corrupt("bytes behind the last plane"));
+        return Err(Error::corrupt("bytes follow the last plane"));
     }
     raw.fill(bytes);
     Ok(())

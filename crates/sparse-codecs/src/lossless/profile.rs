@@ -9,7 +9,7 @@ use crate::simd::{self, PriceTable, Simd};
 /// Profiles that the encoder makes: as many as fit one vector of prices.
 pub(super) const LANES: usize = 8;
 
-/// The price of a token that a table has no code for: more than any chunk costs otherwise.
+/// Price of a token without a code in a table: more than the rest of any chunk costs.
 pub(super) const NO_CODE: f32 = 1e9;
 
 /// Bits of naming a profile that a segment has not used in this chunk.
@@ -18,7 +18,7 @@ const NEW_PROFILE: f32 = 7.0;
 /// Least number of elements in a part of a run.
 const SAMPLE_MIN: usize = 64;
 
-/// Returns how many elements of a run are looked at if a part suffices.
+/// Returns the number of elements of a run that are priced if a part suffices.
 pub(super) fn sample_len(len: usize, part: usize) -> usize {
     if len >= part * SAMPLE_MIN { len.div_ceil(part) } else { len }
 }
@@ -27,7 +27,7 @@ pub(super) fn sample_len(len: usize, part: usize) -> usize {
 #[derive(Debug)]
 pub(super) struct Prices {
     simd: Simd,
-    /// Only the first of this many parts of a run is priced, and stands for the others.
+    /// Only the first of this many parts of a run is priced, as a sample.
     part: usize,
     prices: Box<PriceTable>,
 }
@@ -65,7 +65,7 @@ impl Prices {
         Prices { part, ..self }
     }
 
-    /// Takes the given prices, by table and token.
+    /// Creates prices from those of each table and token.
     pub(super) fn of_tables(simd: Simd, profiles: &[[u8; KEYS]], tables: &[Vec<f32>]) -> Prices {
         let mut prices = Self::none();
         for (p, profile) in profiles.iter().enumerate().take(LANES) {
@@ -101,7 +101,7 @@ impl Prices {
 pub(super) struct Choice {
     pub(super) runs: Vec<Run>,
     pub(super) profiles: Vec<u8>,
-    /// What each run costs under its profile.
+    /// Cost of each run under its profile, in bits.
     pub(super) bits: Vec<f32>,
     costs: Vec<[f32; LANES]>,
 }

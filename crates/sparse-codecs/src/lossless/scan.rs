@@ -37,10 +37,10 @@ pub(super) fn runs(unit: &UnitSpec, chunk: u64) -> impl Iterator<Item = Run> + '
         })
 }
 
-/// Where predictions come from.
+/// Source of predictions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Predictor {
-    /// There is no base: everything is predicted as zero.
+    /// No base: every prediction is zero.
     Zero,
     /// The base's bits.
     Same,
@@ -84,7 +84,7 @@ impl Predictor {
     }
 }
 
-/// How to look at a unit's chunks.
+/// Parameters for scanning the chunks of a unit.
 #[derive(Clone, Debug)]
 pub(super) struct Scanner {
     pub(super) simd: Simd,
@@ -105,7 +105,7 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// Returns whether an element differs from its prediction in raw bits alone.
+    /// Returns true if an element may differ from its prediction in raw bits alone.
     ///
     /// Its token is then zero: without a base, that happens to negative zero and the smallest
     /// numbers.
@@ -174,12 +174,12 @@ impl Scanner {
         }
     }
 
-    /// Gives values that have tokens of their own these tokens.
+    /// Replaces the tokens of values that have tokens of their own.
     fn use_exact<W: Word>(&self, values: &[u8], tokens: &mut [u8]) {
         if self.tokens.exact.is_empty() {
             return;
         }
-        // One bit for each value of a small hash: most values are settled by one look at it.
+        // One bit for each value of a small hash, which rules out most values at once.
         let hash = |v: u64| (v.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize;
         let mut maybe = [0u64; 64];
         for &v in &self.tokens.exact {

@@ -1,4 +1,4 @@
-//! The lossless codec, as a selector sees it.
+//! Scheme of the lossless codec.
 
 use super::{Lossless, widened_from};
 use sparse_core::{DeltaDecoder, DeltaEncoder, Dtype, Result};

@@ -24,7 +24,7 @@ const RANKS: [usize; 8] = [1, 2, 4, 8, 12, 16, 32, 64];
 /// Sizes of the sketches: the second only if the first finds no end.
 const SKETCHES: [usize; 2] = [16 + OVERSAMPLING, 64 + OVERSAMPLING];
 
-/// What an entry of a factor takes, roughly, in bits: for choosing the rank.
+/// Approximate bits of an entry of a factor, for choosing the rank.
 pub(super) const ENTRY_BITS: f64 = 9.0;
 
 /// Least fall of a cliff: one singular value over the next.
@@ -45,7 +45,7 @@ fn rounds(effort: Effort) -> usize {
     }
 }
 
-/// What was observed.
+/// Data observed so far.
 #[derive(Debug, Default)]
 struct Data {
     target: Vec<u8>,
@@ -83,7 +83,7 @@ pub(super) fn analyze_with_hints(
     check_unit(unit)?;
     if unit.byte_len() > LowRank::MAX_BYTES {
         return Err(Error::invalid_argument(format!(
-            "low-rank holds a unit in memory and takes {} bytes, not {}",
+            "low-rank holds a unit in memory and takes at most {} bytes, not {}",
             LowRank::MAX_BYTES,
             unit.byte_len()
         )));
@@ -175,7 +175,7 @@ impl Matrix<'_> {
         best
     }
 
-    /// Returns whether the merge seems to have rounded the product.
+    /// Returns true if the merge seems to have rounded the product.
     ///
     /// Also returns the bits that residuals take then.
     fn cheaper_merge<R: Predicted>(&self, fit: &Fit) -> (f64, bool) {
@@ -183,13 +183,13 @@ impl Matrix<'_> {
         if product < sum { (product, true) } else { (sum, false) }
     }
 
-    /// Returns whether a hint leaves few enough bits of a sample of rows.
+    /// Returns true if a hint leaves few enough bits of a sample of rows.
     pub(super) fn is_explained_by<R: Predicted>(&self, hint: &Product) -> bool {
         let Some(fit) = Fit::of_product(self, hint) else { return false };
         self.cheaper_merge::<R>(&fit).0 < LOW_RANK_SHARE * self.plain_cost::<R>()
     }
 
-    /// Returns whether a sample of rows looks like a change of low rank.
+    /// Returns true if a sample of rows looks like a change of low rank.
     pub(super) fn looks_low_rank<R: Predicted>(&self, cx: Workers<'_>) -> Result<bool> {
         let plain = self.plain_cost::<R>();
         // As if the matrix were square: the other side's factors are shared by rows that are not in
@@ -348,7 +348,7 @@ fn settle<R: Predicted>(
         factors.push(found.unwrap_or_else(Factors::none));
     }
     if effort == Effort::Fast && factors.iter().all(|f| f.rank == 0) {
-        return Err(Error::invalid_argument("no low-rank structure"));
+        return Err(Error::invalid_argument("the change has no low rank"));
     }
     let predictor = Predictor { unit: unit.clone(), factors, simd: Simd::from_env() };
     let counts = count(&predictor, data, rule, cx)?;
@@ -430,7 +430,7 @@ fn price<R: Predicted>(
                 let value = float::residual::<R>(R::load(t), word, fraction);
                 let t = TOKENS.split(value.into());
                 let table = model.contexts[rule.key(word, fraction) as usize] as usize;
-                // A chunk that equals its prediction is counted nowhere, so its tokens may have no
+                // A chunk that equals its prediction is not counted, so its tokens may have no
                 // code.
                 let price = f64::from(prices[table * symbols + t.token as usize].min(NO_CODE));
                 bits += price + f64::from(t.raw_bits);

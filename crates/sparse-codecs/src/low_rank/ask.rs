@@ -1,4 +1,4 @@
-//! What can be asked before the analysis, and cheaply; and the encoder that is told.
+//! Cheap tests before the analysis, and the encoder with a hint.
 
 use super::analysis::{ENTRY_BITS, analyze_with_hints};
 use super::fit::{Matrix, key_rule};
@@ -10,7 +10,7 @@ use sparse_core::{
     Product, Result, UnitAnalysis, UnitSpec, Workers,
 };
 
-/// Of fewer rows, nothing can be said.
+/// Least number of rows of a sample.
 const MIN_SAMPLE_ROWS: usize = 16;
 
 /// [`LowRank`] with products that may explain the changes of one unit's segments.
@@ -70,9 +70,10 @@ impl DeltaEncoder for HintedLowRank {
     }
 }
 
-/// Tells whether `product` is the change of a sample of whole rows of a matrix: its `left` has the
-/// rows of the sample. 64 rows are a good sample. Cheap, and to be asked before the analysis, which
-/// is not.
+/// Returns true if `product` is the change of a sample of whole rows of a matrix.
+///
+/// Its `left` has the rows of the sample; 64 rows are a good sample. The test is cheap, so it comes
+/// before the analysis, which is not.
 ///
 /// `target` and `base` hold rows of `columns` elements of type `dtype`. `false` for types that the
 /// codec does not take, for samples of fewer than 16 rows, and for products of a rank above 256.
@@ -95,15 +96,15 @@ pub fn explains(
     is_real(dtype) && with_real!(dtype, explains, product, columns, target, base)
 }
 
-/// Returns whether the change of a sampled matrix seems to be of low rank.
+/// Returns true if the change of a sampled matrix seems to have a low rank.
 ///
-/// It is cheap, and to be asked before the analysis, which is not. The sample is of whole rows; 256
-/// of them are a good one. `false` for types that the codec does not take.
+/// The test is cheap, so it comes before the analysis, which is not. The sample has whole rows; 256
+/// of them are a good sample. `false` for types that the codec does not take.
 ///
-/// Both slices hold rows of `columns` elements of type `dtype`; what is beyond the last whole row
-/// is not looked at. Below the highest effort a glance at a small block comes first, which settles
-/// most matrices in a millisecond; it may miss changes of a rank above 32 (64 in rows of 2048
-/// elements and more) whose components are all of one size.
+/// Both slices hold rows of `columns` elements of type `dtype`; a part of a row at the end is
+/// ignored. Below the highest effort a small block is tested first, which rules out most matrices
+/// in a millisecond; it may miss changes of a rank above 32 (64 in rows of at least 2048 elements)
+/// whose components all have the same size.
 ///
 /// # Errors
 /// `Cancelled`.

@@ -96,7 +96,7 @@ impl<R: Predicted> Decoder<R> {
         }
     }
 
-    /// Returns how many bytes of memory factors and tables hold.
+    /// Returns the memory of factors and tables, in bytes.
     pub(super) fn held_bytes(&self) -> usize {
         let factors = self.predictor.factors.iter();
         let factors = factors.map(|f| size_of_val(&*f.left) + size_of_val(&*f.right));
@@ -124,7 +124,7 @@ impl<R: Predicted> Decoder<R> {
             if bytes.len() != out.len() {
                 let lens = (bytes.len(), out.len());
                 return Err(Error::corrupt(format!(
-                    "verbatim chunk of {} bytes instead of {}",
+                    "a verbatim chunk has {} bytes instead of {}",
                     lens.0, lens.1
                 )));
             }
@@ -352,7 +352,7 @@ pub(super) mod encode {
                 let lanes = lanes_for(bits);
                 out.push(1 + lanes.ilog2() as u8);
                 coded.clear();
-                // A token has no code only if the analysis was of other data.
+                // A token has no code only if other data were analysed.
                 let words = if bits < f64::from(NO_CODE) {
                     rans::encode(tokens, contexts, &self.tables, lanes, rans, coded).ok()
                 } else {

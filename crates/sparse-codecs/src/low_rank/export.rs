@@ -116,12 +116,12 @@ pub fn factorise(
     let len = rows * columns * dtype.storage_bytes();
     if target.len() != len || base.len() != len || len == 0 {
         return Err(Error::invalid_argument(format!(
-            "a {rows} x {columns} matrix has {len} bytes of {dtype}"
+            "{len} bytes are not a {rows} x {columns} matrix of {dtype}"
         )));
     }
     if !is_real(dtype) {
         return Err(Error::invalid_argument(format!(
-            "adapters are of bf16, f16 or f32, not of {dtype}"
+            "factors are of type bf16, f16 or f32, not {dtype}"
         )));
     }
     with_real!(dtype, find, (rows, columns), target, base, rank, rounds, cx.workers())

@@ -12,7 +12,7 @@ use sparse_core::{Error, Limits, Result, Segment, UnitSpec, with_room, zeros};
 /// Largest rank of a matrix.
 pub(super) const MAX_RANK: usize = 256;
 
-/// What is added to a matrix's scale if its product is rounded.
+/// Added to a matrix's scale if its product is rounded.
 const PRODUCT_FLAG: u64 = 1024;
 
 /// Largest shift of a component.
@@ -28,10 +28,10 @@ pub(super) const MAX_TABLES: usize = 16;
 #[cfg_attr(not(feature = "low-rank-encode"), allow(dead_code))]
 const LANES: usize = 4;
 
-/// A reader makes at most this many entries from a byte.
+/// Most entries that a reader makes from a byte.
 const ENTRIES_PER_BYTE: u64 = 64;
 
-/// Returns whether a segment is a matrix that can have factors.
+/// Returns true if a segment is a matrix that can have factors.
 pub(super) fn is_matrix(segment: &Segment) -> bool {
     segment.rows >= 2 && segment.row_len >= 32
 }
@@ -292,7 +292,7 @@ pub(super) fn read<R: Predicted>(
             f.exponent = i32::try_from(varint::unzigzag(scale % PRODUCT_FLAG))
                 .ok()
                 .filter(|e| e.abs() <= R::MAX_SCALE)
-                .ok_or_else(|| Error::corrupt("scale of factors out of range"))?;
+                .ok_or_else(|| Error::corrupt("the scale of the factors is out of range"))?;
             for _ in 0..f.rank {
                 f.shifts
                     .push(varint::take_max(&mut input, MAX_SHIFT, "shift of a component")? as u32);
@@ -305,7 +305,7 @@ pub(super) fn read<R: Predicted>(
     // Bounded by the input, so that a few bytes cannot ask for much memory.
     if entries > ENTRIES_PER_BYTE.saturating_mul(input.len() as u64) {
         return Err(Error::truncated(format!(
-            "{entries} entries of factors in {} bytes",
+            "{entries} entries of factors do not fit into {} bytes",
             input.len()
         )));
     }
@@ -314,7 +314,7 @@ pub(super) fn read<R: Predicted>(
         return if input.is_empty() {
             Ok(all)
         } else {
-            Err(Error::corrupt("bytes after the parameters"))
+            Err(Error::corrupt("bytes follow the parameters"))
         };
     }
     let class_count: usize = all.iter().map(|f| 2 * f.rank).sum();
@@ -322,7 +322,7 @@ pub(super) fn read<R: Predicted>(
         varint::take_max(&mut input, MAX_TABLES as u64, "number of tables of factors")? as usize;
     let table_of = bytes::unpack(&mut input, class_count)?;
     if tables == 0 || table_of.iter().any(|&t| t as usize >= tables) {
-        return Err(Error::corrupt("factors name a table that is not there"));
+        return Err(Error::corrupt("factors refer to a table that does not exist"));
     }
     let tables = tables::read(&mut input, tables, TOKENS.token_count(33))?;
     let matrices = || all.iter().zip(unit.segments()).map(|(f, s)| (f.rank, *s));
@@ -342,7 +342,7 @@ pub(super) fn read<R: Predicted>(
         let (bits, value) = expansions.get(token as usize).copied().unwrap_or_default();
         let value = varint::unzigzag(value.wrapping_add(raw.take(bits) << TOKENS.raw_shift()));
         R::Factor::try_from(value << shift)
-            .map_err(|_| Error::corrupt("entry of a factor out of range"))
+            .map_err(|_| Error::corrupt("an entry of a factor is out of range"))
     };
     let mut tokens = tokens.iter();
     for (f, segment) in all.iter_mut().zip(unit.segments()).filter(|(f, _)| f.rank > 0) {

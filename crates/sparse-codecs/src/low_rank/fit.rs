@@ -35,7 +35,7 @@ const COST_ROWS: usize = 96;
 const PATIENCE: usize = 5;
 const PROGRESS: f64 = 0.96;
 
-/// One matrix, as it is before and after.
+/// One matrix, before and after the change.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
     pub(super) rows: usize,
@@ -55,7 +55,7 @@ struct Row {
     high: Vec<f32>,
 }
 
-/// What one pass over the rows yields: with `v` as of the caller, coefficients `y = z v^T`, and the
+/// Result of one pass over the rows: with `v` from the caller, the coefficients `y = z v^T` and the
 /// sums `y^T z` and `y^T y`, where `z` is the change, or the current product moved towards the
 /// rounding cells.
 struct Pass {
@@ -84,7 +84,7 @@ impl<'a> Matrix<'a> {
         base: &'a [u8],
         rule: KeyRule,
     ) -> Option<Self> {
-        // Exponents of the changes; zeros are no changes.
+        // Exponents of the changes; zeros are not changes.
         let mut exponents = [0u64; 256];
         for (t, b) in target.chunks_exact(R::BYTES).zip(base.chunks_exact(R::BYTES)) {
             let (t, b) = (R::load(t), R::load(b));
@@ -134,8 +134,7 @@ impl<'a> Matrix<'a> {
         for ((t, b), ((change, low), high)) in words.zip(places) {
             let (t, b) = (R::load(t), R::load(b));
             let (c, l, h) = R::change(t, b, unit);
-            // Whatever the product says of an outlier is as good as anything. (Comparisons with NaN
-            // are false.)
+            // Outliers have no influence on the product. (Comparisons with NaN are false.)
             let usual = (c.abs() <= OUTLIER) & !R::is_special(t.into()) & !R::is_special(b.into());
             *change = if usual { c } else { 0.0 };
             *low = if usual { l } else { f32::NEG_INFINITY };
@@ -152,7 +151,8 @@ impl<'a> Matrix<'a> {
 
     /// Predicts words and fractions from changes.
     ///
-    /// They are scaled as [`changes`](Self::changes) are; `product` says what the merge rounded.
+    /// They are scaled as [`changes`](Self::changes) are; `product` is true if the merge rounded
+    /// the product.
     pub(super) fn predict_from<R: Predicted>(
         &self,
         changes: &[f32],
@@ -314,7 +314,7 @@ impl<'a> Matrix<'a> {
 
     /// Measures [`cost`](Self::cost) of the first `rank` components in floating point.
     ///
-    /// `product` says what the merge rounded.
+    /// `product` is true if the merge rounded the product.
     pub(super) fn cost_of<R: Predicted>(&self, fit: &Fit, rank: usize, product: bool) -> f64 {
         let n = self.columns;
         let right = view(&fit.right[..rank * n], n);
@@ -445,10 +445,10 @@ impl<R: Predicted> Kernel for Changes<'_, R> {
 }
 
 impl Fit {
-    /// Takes a given product of `rank` components.
+    /// Creates a fit from a given product of `rank` components.
     ///
-    /// `left` is row by row, `right` component by component. `None` if it is not finite, zero, or
-    /// of too high a rank.
+    /// `left` is stored by rows, `right` by components. `None` if the product is zero or not
+    /// finite, or its rank is too high.
     pub(super) fn of_product(matrix: &Matrix<'_>, hint: &Product) -> Option<Fit> {
         let (n, k) = (matrix.columns, hint.rank);
         let fits = hint.left.len() == matrix.rows * k && hint.right.len() == n * k;

@@ -6,8 +6,8 @@
 //! result to the type is done on its bits: to nearest, halves away from zero. All of that is the
 //! same on every machine.
 //!
-//! Some merges round the product to the type before they add it. Predictions that are told so do
-//! the same, and round halves to even, which are no longer rare then.
+//! Some merges round the product to the type before they add it. Predictions for these do the same,
+//! and round halves to even, because halves are then frequent.
 
 use crate::real::{Bf16, F16, F32, Real};
 use crate::word::Word;
@@ -39,7 +39,7 @@ pub(super) trait Predicted: Real {
     type Factor: Copy + Default + Debug + TryFrom<i64> + Into<i64> + Send + Sync;
     /// A sum of products of factors; wraps.
     type Sum: Copy + Default + Debug + Send + Sync;
-    /// What sums and bases are added in.
+    /// Type in which sums and bases are added.
     type Work: Copy + Debug + Send + Sync;
 
     /// Loads from little-endian bytes.
@@ -128,8 +128,8 @@ macro_rules! narrow_arithmetic {
         fn predict<const PRODUCT: bool>(base: u32, sum: i32, scale: f32) -> (u32, u8) {
             let change = Self::change_of::<PRODUCT>(sum as f32 * scale);
             let (word, fraction) = Self::placed::<PRODUCT>(Self::widen(base) + change);
-            // A sum of zero keeps the sign of a zero, and payloads of NaNs are no arithmetic's
-            // business.
+            // A sum of zero keeps the sign of a zero, and arithmetic must not change payloads of
+            // NaNs.
             let keep = sum == 0 || Self::is_special(base.into());
             if keep { (base, CENTRE) } else { (word, fraction) }
         }
@@ -172,7 +172,7 @@ impl Predicted for Bf16 {
         (value(magnitude), low, value(magnitude + 0x8000))
     }
 
-    // The one that encoding spends its time in.
+    // Encoding spends most of its time here.
     #[inline(always)]
     fn change(target: u32, base: u32, unit: f32) -> (f32, f32, f32) {
         let bits = target << 16;
@@ -208,7 +208,7 @@ impl F16 {
     /// Returns a product, rounded to the type if merges do that.
     #[inline(always)]
     fn change_of<const PRODUCT: bool>(x: f32) -> f32 {
-        // Beyond the largest number, `widen` makes numbers of what stands for infinity.
+        // Above the largest number, `widen` turns the words of infinity into numbers.
         if PRODUCT { Self::widen(Self::placed::<true>(x).0) } else { x }
     }
 }
@@ -325,8 +325,8 @@ impl Predicted for F32 {
 
 /// Computes the zigzag of the distance of `target` from the prediction.
 ///
-/// The distance is in the order of the type, and positive on the side of the nearer neighbour
-/// (`fraction` says which); it is mirrored, so that magnitudes are what counts.
+/// The distance is in the order of the type, mirrored so that it refers to magnitudes, and positive
+/// on the side of the nearer neighbour, which `fraction` gives.
 #[cfg(any(test, feature = "low-rank-encode"))]
 #[inline(always)]
 pub(super) fn residual<R: Predicted>(target: u32, prediction: u32, fraction: u8) -> u32 {

@@ -1,11 +1,11 @@
-//! A glance at a small block of a matrix: most changes are of no low rank, and a millisecond should
-//! settle that.
+//! A quick test of a small block of a matrix: most changes have no low rank, which it shows in a
+//! millisecond.
 
 use super::fit::{Matrix, key_rule};
 use super::float::{CENTRE, Predicted};
 use crate::dense::{noise, orthonormalise, product, view};
 
-/// The block: a submatrix has no higher rank than its matrix.
+/// The block. A submatrix has no higher rank than its matrix.
 struct Block {
     rows: usize,
     columns: usize,
@@ -33,9 +33,9 @@ const HOPELESS: f64 = 1.0 / 3.0;
 /// Share of the bits that factors may take.
 const FACTORS: f64 = 0.6;
 
-/// Returns whether these rows are clearly not a change of low rank.
+/// Returns true if these rows are clearly not a change of low rank.
 ///
-/// They have `columns` elements; a component takes `row_bits` for each row.
+/// They have `columns` elements; a component takes `row_bits` bits for each row.
 pub(super) fn is_hopeless<R: Predicted>(
     columns: usize,
     target: &[u8],

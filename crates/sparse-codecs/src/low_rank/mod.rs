@@ -1,10 +1,10 @@
 //! The low-rank codec: merged adapters, bit for bit, at nearly the size of the adapter.
 //!
-//! A merged LoRA's change is a product of two thin matrices, rounded. This codec stores integer
-//! factors of the change of each matrix, predicts every weight as the rounding of `base + scale *
-//! (left right)`, the same bits on every machine, and entropy-codes what is left given how near the
-//! unrounded prediction is to the bound of its rounding cell, and how coarse the rounding is there.
-//! `docs/codecs/low-rank.md` has the format and measurements.
+//! The change of a merged LoRA is a product of two thin matrices, rounded. This codec stores
+//! integer factors of the change of each matrix, and predicts every weight as the rounding of `base
+//! + scale * (left right)`, with the same bits on every machine. The residual is entropy-coded
+//! given the distance of the unrounded prediction from the bound of its rounding cell, and the
+//! coarseness of the rounding there. `docs/codecs/low-rank.md` has the format and measurements.
 //!
 //! Decoding needs no floating-point sum whose order matters, and no linear algebra.
 

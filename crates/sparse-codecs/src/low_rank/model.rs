@@ -19,7 +19,7 @@ pub(super) const KEYS: usize = PLACES * SCALES;
 /// Largest number of frequency tables.
 pub(super) const MAX_TABLES: usize = 64;
 
-/// How residuals are split.
+/// Token scheme of residuals.
 pub(super) const TOKENS: TokenScheme = TokenScheme::Signed { msb: 2 };
 
 /// First fraction of each class of distance but the first: finer near the bound, where errors are.
@@ -54,7 +54,7 @@ fn place(fraction: u8) -> u8 {
     BOUNDS.iter().map(|&bound| u8::from(distance >= bound)).sum()
 }
 
-/// From a prediction to a key.
+/// Rule that turns a prediction into a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeyRule {
     /// Mantissa bits of the type.
@@ -98,7 +98,7 @@ impl Model {
         for (slot, &step) in contexts.iter_mut().zip(&steps) {
             last += varint::unzigzag(step.into());
             if !(0..tables as i64).contains(&last) {
-                return Err(Error::corrupt("context names a table that is not there"));
+                return Err(Error::corrupt("a context refers to a table that does not exist"));
             }
             *slot = last as u8;
         }
@@ -138,7 +138,7 @@ mod build {
             tables::write(&self.tables, out);
         }
 
-        /// Makes tables from counts by key and token.
+        /// Builds tables from counts by key and token.
         ///
         /// Also returns the entropy given the contexts, in bits.
         pub(in super::super) fn build(origin: u32, counts: &[u64], symbols: usize) -> (Model, f64) {

@@ -1,4 +1,4 @@
-//! The low-rank codec, as a selector sees it.
+//! Scheme of the low-rank codec.
 
 use super::{HintedLowRank, LowRank, explains, looks_low_rank};
 use sparse_core::{

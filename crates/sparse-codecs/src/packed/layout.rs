@@ -14,13 +14,13 @@ pub(super) const MAGIC: [u8; 4] = [0xd3, b'S', b'P', b'T'];
 /// The version that is written, and the newest that is read.
 pub(super) const VERSION: u8 = 1;
 
-/// Where the part begins that the checksum, right before it, covers.
+/// Start of the part that the checksum covers, right after it.
 const BODY: usize = 13;
 
-/// The code that stands for "no base" where a type is expected.
+/// Code for "no base" in place of a type.
 const NO_BASE: u8 = 0xff;
 
-/// What stands before the encoded unit.
+/// Head of a packed tensor, before the encoded unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) codec: CodecId,
@@ -79,7 +79,7 @@ pub(super) struct Parts<'a> {
 pub(super) fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Parts<'a>> {
     let mut body = bytes;
     check_start(take_bytes(&mut body, 5, "magic and version").map_err(|e| match bytes {
-        // What is not even the start of one is something else.
+        // Bytes that do not start like one are of another format.
         b if MAGIC.starts_with(b) || b.starts_with(&MAGIC) => e,
         _ => not_this_format(),
     })?)?;
@@ -87,18 +87,18 @@ pub(super) fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Parts<'a>> {
     let mut rest = body;
     let (head, lens) = read_head(&mut rest, limits)?;
     let total = lens.iter().try_fold(0u64, |sum, &len| sum.checked_add(len));
-    let total = total.ok_or_else(|| Error::corrupt("lengths overflow 64 bits"))?;
+    let total = total.ok_or_else(|| Error::corrupt("the lengths overflow 64 bits"))?;
     let have = rest.len() as u64;
     if total > have {
-        let message = format!("{total} bytes of a packed tensor wanted, {have} left");
+        let message = format!("the packed tensor has {total} bytes, but {have} are left");
         return Err(Error::truncated(message));
     }
     if total < have {
-        let message = format!("{} bytes after the end of a packed tensor", have - total);
+        let message = format!("{} bytes follow the packed tensor", have - total);
         return Err(Error::corrupt(message));
     }
     if xxh64(body) != checksum {
-        return Err(Error::corrupt("checksum of a packed tensor differs"));
+        return Err(Error::corrupt("the checksum of the packed tensor does not match"));
     }
     let mut slices = with_room(lens.len())?;
     for len in lens {
@@ -110,13 +110,16 @@ pub(super) fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Parts<'a>> {
 }
 
 fn not_this_format() -> Error {
-    Error::new(ErrorKind::NotThisFormat, "not a packed tensor")
+    Error::new(ErrorKind::NotThisFormat, "this is not a packed tensor")
 }
 
 fn check_start(start: &[u8]) -> Result<()> {
     let Some(&[version]) = start.strip_prefix(&MAGIC) else { return Err(not_this_format()) };
     if version != VERSION {
-        let message = format!("packed tensor of version {version}, only {VERSION} is read here");
+        let message = format!(
+            "the packed tensor has version {version}, but this program reads \
+            only {VERSION}"
+        );
         return Err(Error::new(ErrorKind::UnsupportedVersion, message));
     }
     Ok(())
@@ -125,7 +128,7 @@ fn check_start(start: &[u8]) -> Result<()> {
 /// Reads all that stands before the parameters: the head, and the lengths of parameters and chunks.
 fn read_head(input: &mut &[u8], limits: &Limits) -> Result<(Head, Vec<u64>)> {
     let codec = u16::try_from(take_shortest(input)?)
-        .map_err(|_| Error::corrupt("codec number of more than 16 bits"))?;
+        .map_err(|_| Error::corrupt("the codec id exceeds 16 bits"))?;
     let dtype = dtype(take_byte(input)?)?;
     let rank = counted(take_shortest(input)?, input, "dimensions")?;
     let mut shape = with_room(rank)?;
@@ -139,7 +142,7 @@ fn read_head(input: &mut &[u8], limits: &Limits) -> Result<(Head, Vec<u64>)> {
         code => Some(self::dtype(code)?),
     };
     let chunk_len = u32::try_from(take_shortest(input)?)
-        .map_err(|_| Error::corrupt("chunk length of more than 32 bits"))?;
+        .map_err(|_| Error::corrupt("the chunk length exceeds 32 bits"))?;
     let unit = unit_of(&spec, base, chunk_len).map_err(corrupt)?;
     let digest = take_u64(input, "digest")?;
     let base_digest = if base.is_some() { take_u64(input, "digest of the base")? } else { 0 };
@@ -158,17 +161,21 @@ fn read_head(input: &mut &[u8], limits: &Limits) -> Result<(Head, Vec<u64>)> {
 fn counted(count: u64, left: &[u8], what: &str) -> Result<usize> {
     match usize::try_from(count) {
         Ok(count) if count <= left.len() => Ok(count),
-        _ => Err(Error::truncated(format!("{count} {what}, {} bytes left", left.len()))),
+        _ => Err(Error::truncated(format!(
+            "{count} {what} do not fit into the {} bytes that are \
+            left",
+            left.len()
+        ))),
     }
 }
 
-/// Turns what a checked constructor says of bad arguments into what it means of bad bytes.
+/// Turns an error about arguments, from a checked constructor, into one about bytes.
 fn corrupt(e: Error) -> Error {
     Error::corrupt(format!("packed tensor: {}", e.message()))
 }
 
 fn dtype(code: u8) -> Result<Dtype> {
-    Dtype::from_code(code).ok_or_else(|| Error::corrupt(format!("no element type {code}")))
+    Dtype::from_code(code).ok_or_else(|| Error::corrupt(format!("unknown element type {code}")))
 }
 
 fn take_byte(input: &mut &[u8]) -> Result<u8> {

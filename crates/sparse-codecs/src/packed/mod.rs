@@ -1,11 +1,11 @@
 //! One tensor by itself: weights in, one byte string out, and back.
 //!
-//! A *packed tensor* has all that decoding needs but the base: codec, type, shape, and hashes by
-//! which damage and a wrong base are errors instead of wrong weights. Each codec's module has the
-//! two calls for its default settings, [`lossless::compress`](crate::lossless::compress) and
-//! [`lossless::decompress`](crate::lossless::decompress); [`Packer`] takes any codec, with any
-//! settings, and [`decompress_bytes`](crate::decompress_bytes) reads what any codec of this build
-//! wrote.
+//! A *packed tensor* has all that decoding needs except the base: codec, type, shape, and hashes,
+//! so that damage or a wrong base is an error and not wrong weights. Each codec's module has two
+//! calls with its default settings, such as [`lossless::compress`](crate::lossless::compress) and
+//! [`lossless::decompress`](crate::lossless::decompress). [`Packer`] takes any codec with any
+//! settings, and [`decompress_bytes`](crate::decompress_bytes) decodes packed tensors of all codecs
+//! of this build.
 //!
 //! With the feature `typed` weights are slices of numbers, `&[half::bf16]` or `&[f32]`; without it
 //! they are [`TensorView`](sparse_core::TensorView)s, which need no dependency.

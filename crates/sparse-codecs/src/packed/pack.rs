@@ -10,8 +10,8 @@ use std::fmt;
 
 /// Largest tensor in bytes that is packed and unpacked unless other limits are given: 4 GiB.
 ///
-/// A few bytes can stand for a large tensor of one value, so whoever unpacks what strangers wrote
-/// sets [`Limits::max_output_bytes`] lower.
+/// A few bytes can encode a large tensor of one value, so set a lower [`Limits::max_output_bytes`]
+/// to unpack bytes from strangers.
 pub const MAX_BYTES: u64 = 4 << 30;
 
 /// Returns a context with default limits, but for [`MAX_BYTES`].
@@ -87,7 +87,7 @@ impl<'a> Packer<'a> {
     ///
     /// Their shapes and types may differ. A codec that ignores bases is given none.
     ///
-    /// What a codec loses is decided here: the hash in the result is of what comes back.
+    /// With a lossy codec, the hash in the result is that of the restored weights.
     ///
     /// # Errors
     /// `InvalidArgument` when the codec cannot code such weights or the base has another length,
@@ -103,8 +103,11 @@ impl<'a> Packer<'a> {
         if let Some(base) = base
             && base.spec().storage_len() != spec.storage_len()
         {
-            let message =
-                format!("{} weights against {}", spec.storage_len(), base.spec().storage_len());
+            let message = format!(
+                "{} weights were given with a base of {}",
+                spec.storage_len(),
+                base.spec().storage_len()
+            );
             return Err(Error::invalid_argument(message));
         }
         let base_dtype = base.map(|b| b.spec().dtype());
@@ -199,17 +202,25 @@ impl<'a> Packed<'a> {
         let head = &self.0.head;
         let info = decoder.info();
         if info.id != head.codec {
-            let message = format!("coded by codec {}, not by {}", head.codec, info.name);
+            let message = format!("it was coded by codec {}, not by {}", head.codec, info.name);
             return Err(Error::new(ErrorKind::UnknownCodec, message));
         }
         if out.len() as u64 != head.spec.byte_len() {
             let (want, have) = (head.spec.byte_len(), out.len());
-            return Err(Error::invalid_argument(format!("{want} bytes of weights into {have}")));
+            return Err(Error::invalid_argument(format!(
+                "the weights have {want} bytes, but the \
+                buffer has {have}"
+            )));
         }
         let base = self.base_bytes(base)?;
         let decoded = decode(&self.0, decoder, base, out, cx).and_then(|()| {
             let fits = xxh64(out) == head.digest;
-            fits.then_some(()).ok_or_else(|| Error::corrupt("decoded weights have another hash"))
+            fits.then_some(()).ok_or_else(|| {
+                Error::corrupt(
+                    "the hash of the decoded weights \
+                does not match",
+                )
+            })
         });
         let damage = |e: &Error| matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Truncated);
         match (decoded, base) {
@@ -225,7 +236,9 @@ impl<'a> Packed<'a> {
         let unit = &self.0.head.unit;
         let Some(dtype) = unit.base_dtype() else { return Ok(None) };
         let Some(base) = base else {
-            return Err(Error::invalid_argument("packed against a base, and none was given"));
+            return Err(Error::invalid_argument(
+                "it was packed against a base, and none was given",
+            ));
         };
         let found = base.spec();
         if found.dtype() != dtype || found.storage_len() != unit.len() {
@@ -307,5 +320,5 @@ impl Packed<'_> {
 
 pub(super) fn address(len: u64) -> Result<usize> {
     usize::try_from(len)
-        .map_err(|_| Error::new(ErrorKind::LimitExceeded, "larger than the address space"))
+        .map_err(|_| Error::new(ErrorKind::LimitExceeded, "it is larger than the address space"))
 }

@@ -25,10 +25,11 @@ impl<'a> Vector<'a> {
 impl Packer<'_> {
     /// Sets the shape of the weights, outermost dimension first.
     ///
-    /// Those that [`compress_slice`](Self::compress_slice) is given; by default they are a vector.
+    /// This is the shape of the slice that [`compress_slice`](Self::compress_slice) takes, by
+    /// default a vector.
     ///
-    /// Codecs use it: rows of a matrix have tables or steps of their own, and `svd` and `low-rank`
-    /// code nothing but matrices.
+    /// Codecs use the shape: rows of a matrix have tables or steps of their own, and `svd` and
+    /// `low-rank` code only matrices.
     #[must_use]
     pub fn shape(mut self, shape: impl Into<Vec<u64>>) -> Self {
         self.shape = Some(shape.into());
@@ -78,7 +79,8 @@ pub(crate) fn unpack<T: Element>(
 ) -> Result<Vec<T>> {
     let found = packed.spec().dtype();
     if found != T::DTYPE {
-        let message = format!("the packed tensor is of {found}, {} was asked for", T::DTYPE);
+        let message =
+            format!("the type of the packed tensor is {found}, but {} was asked for", T::DTYPE);
         return Err(Error::invalid_argument(message));
     }
     let base = base.map(Vector::of).transpose()?;

@@ -26,8 +26,8 @@ const SPARE: u64 = 2;
 /// Least number of samples that are kept of a chunk.
 const LEAST_SAMPLES: u64 = 64;
 
-/// Where codes of a step get their value from: less than one half, so that the codes nearer to
-/// zero, which are more frequent, get more.
+/// Rounding offset of codes: less than one half, so that codes nearer to zero, which are more
+/// frequent, get a larger range.
 const OFFSET: f64 = 0.38;
 
 /// Passes to measure errors, at most; segments that exceed theirs after that are coded exactly.
@@ -38,8 +38,8 @@ const MEASUREMENTS: u32 = 4;
 const INT8_BITS: f64 = 7.8;
 const FEWER_CODES: u64 = 63;
 
-/// What a chunk adds to the analysis. Kept by chunk, and summed in order, so that sums do not
-/// depend on threads.
+/// Contribution of a chunk to the analysis. It is kept by chunk, and summed in order, so that sums
+/// do not depend on threads.
 #[derive(Debug, Default)]
 pub(super) struct Part {
     /// Group, largest change, sum of changes, number of changes.
@@ -292,8 +292,8 @@ fn settle_segments<R: Real>(quantiser: &mut Quantiser, goal: Goal, samples: &[Ve
                     let by_error = error.map(|e| fit::step::<R>(samples, e, OFFSET, steps));
                     let code = by_bound.into_iter().chain(by_error.map(|e| e.0)).min().unwrap_or(0);
                     steps.codes[quantiser.groups.of_segment(segment)].fill(code);
-                    // A bound on each weight is kept by storing what breaks it: nothing may be
-                    // dropped besides.
+                    // A bound on each weight is kept by storing the weights that break it, so no
+                    // more may be dropped.
                     thin.push(
                         by_error.filter(|_| bound.is_none()).map_or(Thinned::default(), |e| e.1),
                     );

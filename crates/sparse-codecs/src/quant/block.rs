@@ -13,7 +13,7 @@ pub(super) struct Block {
     pub(super) targets: [u32; BLOCK],
     pub(super) predictions: [u32; BLOCK],
     pub(super) codes: [i32; BLOCK],
-    /// Words that come back.
+    /// Restored words.
     pub(super) words: [u32; BLOCK],
     /// One where the word itself is stored.
     pub(super) stored: [u32; BLOCK],
@@ -26,7 +26,7 @@ impl Block {
         Block { targets: zeros, predictions: zeros, codes: [0; BLOCK], words: zeros, stored: zeros }
     }
 
-    /// Loads words and their predictions. Returns how many there are.
+    /// Loads words and their predictions. Returns their number.
     #[inline(always)]
     pub(super) fn load<R: Real>(&mut self, target: &[u8], predictions: &[u8]) -> usize {
         load::<R>(target, &mut self.targets);

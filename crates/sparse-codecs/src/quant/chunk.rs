@@ -23,7 +23,7 @@ const CODED: u8 = 0;
 #[derive(Default)]
 pub(super) struct Scratch {
     pub(super) predictions: Vec<u8>,
-    /// What the lossless codec codes: words that differ from the prediction by the code.
+    /// Input of the lossless codec: words that differ from the prediction by the code.
     pub(super) surrogate: Vec<u8>,
     pub(super) stored: Vec<u8>,
     inner: Vec<u8>,

@@ -48,8 +48,8 @@ fn with_step<R: Real>(steps: &Steps, code: u16) -> Step {
 
 /// Finds the largest step whose relative error stays below `error`.
 ///
-/// As a code, 0 if there is none. Also returns in what part of the rows what the next step would
-/// drop can be dropped besides.
+/// Returns the code of the step, 0 if there is none, and the share of the rows in which the changes
+/// that the next step would drop can be dropped as well.
 pub(super) fn step<R: Real>(
     samples: &[Pair],
     error: f64,

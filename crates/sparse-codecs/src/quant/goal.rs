@@ -1,6 +1,6 @@
-//! What an encoder of a quantised codec aims at.
+//! Goals of the encoders of quantised codecs.
 
-/// What an encoder aims at.
+/// Goal of an encoder.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
     not(all(
@@ -15,7 +15,7 @@
 pub(crate) enum Goal {
     /// Steps of a 127th of each row's largest change.
     Int8,
-    /// The sign, and each row's mean size.
+    /// The sign of each change, and the mean size of each row.
     Sign,
     /// Exact values of the larger changes, within a relative error of each segment's change.
     Sparse { error: f64 },

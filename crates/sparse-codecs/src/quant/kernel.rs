@@ -1,4 +1,4 @@
-//! The loops over runs of weights, compiled for each level of vector instructions: they take no
+//! The loops over runs of weights, compiled for each level of vector instructions. They do not
 //! branch on a weight.
 //!
 //! Sums of floats are taken in the same lanes on every level.
@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 /// Partial sums.
 const LANES: usize = 8;
 
-/// How the weights of one run become codes.
+/// Mapping of the weights of a run to codes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rules {
     Exact,
@@ -294,7 +294,7 @@ impl<R: Real> Kernel for Changes<'_, R> {
 
 /// Turns the surrogates of a block into words.
 ///
-/// Returns `false`, and leaves the block as it is, where a word is stored.
+/// Returns `false`, and leaves the block unchanged, if a word is stored.
 pub(super) fn move_block<R: Real>(step: &Step, surrogates: &mut [u8], predictions: &[u8]) -> bool {
     simd::run(Simd::from_env(), Moved::<R> { step, surrogates, predictions, real: PhantomData })
 }

@@ -1,16 +1,15 @@
-//! The one quantiser under the codecs that lose something: [`int8`](crate::int8),
-//! [`sign`](crate::sign), [`sparse`](crate::sparse), [`sparse_int8`](crate::sparse_int8),
+//! The quantiser under the lossy codecs [`int8`](crate::int8), [`sign`](crate::sign),
+//! [`sparse`](crate::sparse), [`sparse_int8`](crate::sparse_int8) and
 //! [`ulp_bounded`](crate::ulp_bounded).
 //!
-//! A weight's change becomes a small integer, its *code*. Codes are coded by the lossless codec, as
-//! if they were differences in units in the last place: with tables that the base's exponent and
-//! the row's profile select, the same entropy coder, vector kernels included. So a row of small
-//! changes costs little even where steps are the same for all rows, and runs of zeros cost next to
-//! nothing.
+//! A weight's change becomes a small integer, its *code*. The lossless codec codes these as if they
+//! were differences in units in the last place: with tables that the base's exponent and the row's
+//! profile select, and the same entropy coder and vector kernels. A row of small changes thus costs
+//! little even if steps are the same for all rows, and runs of zeros cost next to nothing.
 //!
-//! What comes back is defined by single-rounded IEEE operations on binary64 and by integers; it
-//! does not depend on the machine. `docs/codecs/quantised.md` has the format and what each part
-//! buys.
+//! Restored weights are defined by single-rounded IEEE operations on binary64 and by integers; they
+//! do not depend on the machine. `docs/codecs/quantised.md` has the format, and measures the gain
+//! of each part.
 
 mod analysis;
 mod block;

@@ -5,11 +5,11 @@ use super::rule::{Step, apply_ulps, stored_ulps, ulps};
 use crate::certificate::distance;
 use crate::real::Real;
 
-/// What becomes of a weight.
+/// Coding of a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Coded {
     pub(super) code: i64,
-    /// The word that comes back.
+    /// The restored word.
     pub(super) word: u64,
     /// Whether the word itself is stored.
     pub(super) stored: bool,
@@ -22,7 +22,7 @@ pub(super) trait Pick<R: Real>: Copy {
     /// This must be `#[inline(always)]`.
     fn code(self, t: u64, p: u64) -> Coded;
 
-    /// Loads words into a block and codes them. Returns how many there are.
+    /// Loads words into a block and codes them. Returns their number.
     #[inline(always)]
     fn code_words(self, block: &mut Block, target: &[u8], predictions: &[u8]) -> usize {
         let n = block.load::<R>(target, predictions);
@@ -87,7 +87,7 @@ impl<R: Real> Pick<R> for Nearest {
         let (value, ulps) = (R::value(t), ulps::<R>(t, p));
         let change = value - R::value(p);
         let magnitude = change.abs() * step.inverse + self.offset;
-        // What does not fit 32 bits is stored, see below.
+        // A value that does not fit 32 bits is stored, see below.
         let count = magnitude as i32;
         let code = i64::from(if change < 0.0 { -count } else { count });
         let word = if count == 0 { p } else { step.moved::<R>(code, p) };
@@ -127,7 +127,7 @@ impl<R: Real> Pick<R> for Sign {
         let code = if change < 0.0 { -1 } else { 1 };
         let word = step.moved::<R>(code, p);
         let kept = !R::is_special(word);
-        // Where the step is lost in rounding, so is the sign.
+        // If the step is lost in rounding, so is the sign.
         let coded = if (word == p) | (change == 0.0) { (0, p) } else { (code, word) };
         let exact = ulps.unsigned_abs() <= step.max_code;
         let (coded, kept) =
@@ -146,7 +146,7 @@ impl<R: Real> Pick<R> for Larger {
     #[inline(always)]
     fn code(self, t: u64, p: u64) -> Coded {
         let numbers = !R::is_special(t) & !R::is_special(p);
-        // What is no number counts as large.
+        // NaN and infinities count as large.
         let small = numbers & ((R::value(t) - R::value(p)).abs() < self.least);
         if (t == p) | small {
             Coded { code: 0, word: p, stored: false }
@@ -172,8 +172,8 @@ impl<R: Real> Pick<R> for NearestUlps {
         let count = ((d.abs() + f64::from(k)) / (2.0 * f64::from(k) + 1.0)) as i32;
         let code = i64::from(if d < 0.0 { -count } else { count });
         let word = apply_ulps::<R>(code, k, p);
-        // NaN and infinities come back bit for bit, numbers as numbers; and the order of the
-        // type has an end.
+        // NaN and infinities are restored bit for bit, and numbers as numbers, even at the end of
+        // the type's order.
         let kept = (word == t) | !(R::is_special(word) | R::is_special(t));
         let near = distance::<R>(word, t) <= u64::from(k);
         let kept = kept & near & (code != stored_ulps::<R>());
@@ -186,7 +186,7 @@ fn is_special<R: Real>(word: u32) -> bool {
     R::is_special(word.into())
 }
 
-/// Of [`nearest`]: whether the code is in range, and whether the change is dropped.
+/// Flags of [`nearest`]: the code is in range, the change is dropped.
 const KEPT: u32 = 1;
 const DROPPED: u32 = 2;
 
@@ -202,7 +202,7 @@ fn nearest<R: Real, const BOUNDED: bool>(pick: Nearest, block: &mut Block, n: us
         let (value, before) = (R::value(t.into()), R::value(p.into()));
         let change = value - before;
         let magnitude = change.abs() * step.inverse + pick.offset;
-        // What does not fit 32 bits is stored, see below.
+        // A value that does not fit 32 bits is stored, see below.
         let count = magnitude as i32;
         let moved = R::round(before + step.point(count.into()).copysign(change));
         let mut kept = magnitude < most;

@@ -1,4 +1,4 @@
-//! From weights to codes.
+//! Quantising weights to codes.
 
 use super::kernel::Rules;
 use super::pick::{Larger, Nearest, NearestUlps, Sign};
@@ -8,12 +8,11 @@ use crate::word::Word;
 use sparse_core::{RowRun, UnitSpec};
 use std::ops::Range;
 
-/// How an encoder picks codes where the rule leaves a choice.
+/// Choice of codes by an encoder, where the rule allows several.
 #[derive(Clone, Debug)]
 pub(super) enum Choice {
-    /// The step that `floor(change / step + offset)` names: 0.5 is the nearest, less makes a dead
-    /// zone. Where the weight would come back farther off than `bound`, it is stored. Some rows of
-    /// each segment drop more.
+    /// The code `floor(change / step + offset)`: 0.5 rounds to the nearest, less makes a dead zone.
+    /// A weight with an error above `bound` is stored. Some rows of each segment drop more.
     Steps { offset: f64, bound: f64, thinned: Vec<Thinned> },
     /// One step up or down.
     Sign,
@@ -32,7 +31,7 @@ pub(super) enum Choice {
 pub(super) struct Thinned {
     /// Changes below this are dropped there.
     pub(super) least: f64,
-    /// How many of the rows, in parts of `2^64`.
+    /// Share of the rows, in parts of `2^64`.
     pub(super) share: u64,
 }
 

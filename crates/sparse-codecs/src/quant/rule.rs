@@ -1,10 +1,10 @@
-//! How differences become small integers, and back: what the parameter block of a quantised unit
-//! holds.
+//! The rule that maps differences to small integers and back, which the parameter block of a
+//! quantised unit holds.
 //!
-//! A *code* is what is stored of a weight's change. Zero leaves the base as it is. Other codes
-//! count steps: of one size per segment or per group of rows, or, where the type is no finer than
-//! the step, units in the last place, which is exact and takes no more codes. The code below the
-//! lowest stands for a word that is stored as it is.
+//! A *code* encodes a weight's change. Zero keeps the base. Other codes count steps, of one size
+//! per segment or per group of rows. Where the type is no finer than the step, they count units in
+//! the last place, which is exact and takes no more codes. The code below the lowest means that the
+//! word is stored.
 
 use crate::entropy::{bytes, varint};
 use crate::real::Real;
@@ -23,7 +23,7 @@ pub(super) const STEP_BITS: u32 = 7;
 /// Parts of a step in which reconstruction points are moved.
 pub(super) const SHIFT_PARTS: f64 = 128.0;
 
-/// How codes are read.
+/// Rule by which codes are decoded.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Rule {
     /// Codes count steps of a size.
@@ -35,7 +35,7 @@ pub(super) enum Rule {
 /// Sizes of steps.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Steps {
-    /// Whether each group of rows has a step, or only each segment.
+    /// True if each group of rows has a step, false if each segment has one.
     pub(super) by_rows: bool,
     /// Whether units in the last place are counted where they are no smaller than the step.
     pub(super) lattice: bool,
@@ -49,7 +49,7 @@ pub(super) struct Steps {
     pub(super) codes: Vec<u16>,
 }
 
-/// Which group a row belongs to.
+/// Mapping from rows to groups.
 #[derive(Clone, Debug)]
 pub(super) struct Groups {
     /// First group of each segment, and rows to a group.
@@ -74,7 +74,7 @@ impl Groups {
         Groups { segments, count }
     }
 
-    /// Returns how many bytes of memory they hold.
+    /// Returns the memory taken, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         size_of_val(&*self.segments)
     }
@@ -177,7 +177,7 @@ pub(super) struct Step {
     /// Zero if codes are units in the last place.
     pub(super) size: f64,
     pub(super) inverse: f64,
-    /// From this exponent field on, units in the last place are no smaller than the step.
+    /// Exponent field from which units in the last place are at least as large as the step.
     pub(super) lattice_from: i32,
     /// Reconstruction points of codes 1 and 2, relative to the step, and of all codes above 2 less
     /// the code.
@@ -202,15 +202,13 @@ impl Step {
         }
     }
 
-    /// Returns whether all codes are units in the last place.
-    ///
-    /// And none of them stands for a word.
+    /// Returns true if all codes are units in the last place, and none means a stored word.
     #[inline(always)]
     pub(super) fn is_exact(&self) -> bool {
         self.size == 0.0
     }
 
-    /// Returns whether codes count units in the last place at this prediction.
+    /// Returns true if codes count units in the last place at this prediction.
     #[inline(always)]
     pub(super) fn counts_ulps<R: Real>(&self, prediction: u64) -> bool {
         R::exponent(prediction) >= self.lattice_from
@@ -222,7 +220,7 @@ impl Step {
         -(self.max_code as i64) - 1
     }
 
-    /// Returns the word that a surrogate stands for, unless the word is stored.
+    /// Returns the word of a surrogate, unless the word is stored.
     ///
     /// The step is not exact.
     #[inline(always)]
@@ -243,7 +241,7 @@ impl Step {
         R::round(R::value(prediction) + self.point(code.abs()).copysign(code))
     }
 
-    /// Returns the size of the change that a code of this magnitude stands for.
+    /// Returns the size of the change that a code of this magnitude encodes.
     #[inline(always)]
     pub(super) fn point(&self, magnitude: f64) -> f64 {
         let shift = if magnitude == 1.0 { self.shifts[0] } else { self.shifts[1] };

@@ -1,4 +1,4 @@
-//! The quantised codecs, as a selector sees them.
+//! Schemes of the quantised codecs.
 
 #[cfg(any(feature = "sparse", feature = "sparse-int8"))]
 use crate::settings::relative;
@@ -12,15 +12,15 @@ use std::sync::Arc;
 #[cfg(feature = "sparse-int8")]
 const MENU: [f64; 10] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0];
 
-/// From this size on, in bytes, tensors of narrow types have tables of their own under
-/// `sparse-int8`: the points that codes come back at are shared with tables, and belong elsewhere
-/// for each, since changes come in few sizes.
+/// Size in bytes from which tensors of narrow types have tables of their own under `sparse-int8`:
+/// tensors with shared tables also share the points at which codes are restored, but the best
+/// points differ, since changes have few sizes.
 #[cfg(feature = "sparse-int8")]
 const ALONE: f64 = 16384.0;
 
-/// Returns the setting, relative to what the codec takes for the change.
+/// Returns the settings to try, relative to what the codec takes for the change.
 ///
-/// As it was written, where nothing has to be said otherwise.
+/// That is the given setting, if the codec sees the true change.
 #[cfg(any(feature = "sparse", feature = "sparse-int8"))]
 fn adapt(asked: Option<f64>, subject: &Subject, default: f64) -> Vec<Option<f64>> {
     match subject.ratio {
@@ -119,7 +119,8 @@ impl Scheme for SparseInt8AbsoluteScheme {
     }
 
     fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> {
-        let bound = value.ok_or_else(|| Error::invalid_argument("it needs a bound"))?;
+        let none = || Error::invalid_argument("it needs a bound, such as `=0.1`");
+        let bound = value.ok_or_else(none)?;
         Ok(Arc::new(crate::sparse_int8::SparseInt8::within_absolute(bound)))
     }
 

@@ -137,7 +137,7 @@ proptest! {
         }
     }
 
-    /// Special words come back whatever the codec.
+    /// Every codec restores special words.
     #[test]
     fn no_number_is_lost_or_made(dtype in 0usize..3, rows in 2u64..20, row_len in 1u64..300,
         seed: u64) {

@@ -92,7 +92,7 @@ impl Simd {
         Simd(Simd::detect().0.min(level))
     }
 
-    /// Returns what the environment variable `SPARSE_SIMD` allows.
+    /// Returns the level that the environment variable `SPARSE_SIMD` allows.
     ///
     /// It is a [level's name](Level::from_name); without it, the same as [`detect`](Self::detect).
     /// Looked up once.

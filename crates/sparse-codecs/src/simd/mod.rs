@@ -223,8 +223,8 @@ pub(crate) fn put_raw32(
 
 /// Raises `bounds` above all tokens under their keys.
 ///
-/// To one more than the largest token, or 255, which stands for no bound. Keys are below 64. Both
-/// slices are of equal length.
+/// The bound is one more than the largest token, or 255 for no bound. Keys are below 64. Both
+/// slices have equal length.
 pub(crate) fn bound_tokens(simd: Simd, keys: &[u8], tokens: &[u8], bounds: &mut [u8; 64]) {
     dispatch!(simd, bound_tokens(keys, tokens, bounds));
 }
@@ -247,17 +247,17 @@ pub(crate) fn masks(simd: Simd, bytes: &[u8], value: u8, out: &mut Vec<u64>) {
 
 /// Steps from member to member: the places where `bytes` has `value`.
 ///
-/// Each of `places` comes as the number of members to pass over since the one before and goes as
-/// the place of the next. Returns whether there were enough; what is in `places` does not matter
-/// otherwise.
+/// Each of `places` is on input the number of members to skip since the one before, on output the
+/// place of the next. Returns true if there were enough; else the content of `places` is
+/// unspecified.
 pub(crate) fn select(simd: Simd, bytes: &[u8], value: u8, places: &mut [u32]) -> bool {
     dispatch!(simd, select(bytes, value, places))
 }
 
 /// A loop without vector code of its own, to be compiled for each level; see [`run`].
 pub(crate) trait Kernel {
-    /// What comes out. It must not depend on the level: integers, and floats whose order of
-    /// operations is spelled out.
+    /// Result. It must not depend on the level: integers, and floats with a fixed order of
+    /// operations.
     type Output;
 
     /// Runs the kernel.

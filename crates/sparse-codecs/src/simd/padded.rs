@@ -54,7 +54,7 @@ impl Padded {
         self.len
     }
 
-    /// Returns whether there are no bytes.
+    /// Returns true if there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -76,7 +76,7 @@ impl Padded {
         u64::from_le(word) >> (position % 8)
     }
 
-    /// Returns whether a reader at bit `position` has read everything.
+    /// Returns true if a reader at bit `position` has read everything.
     ///
     /// That is: no bit past the end, no whole byte left over, and padding of zeros.
     pub(crate) fn is_exact(&self, position: usize) -> bool {

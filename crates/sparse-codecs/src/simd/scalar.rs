@@ -1,4 +1,5 @@
-//! The kernels without vectors: what the others are compared with, and what other processors run.
+//! The kernels without vectors, which tests compare the others with, and which other processors
+//! run.
 
 use super::padded::Padded;
 pub(super) use super::select::{masks, select};
@@ -8,7 +9,7 @@ use crate::entropy::freq::PROB_SCALE;
 use crate::entropy::symbol::{EncodeSymbol, LOW, Slot};
 use crate::entropy::token::TokenScheme;
 
-/// A stream of 16-bit words and how many of them were taken.
+/// Stream of 16-bit words, and the number of words read.
 #[derive(Debug)]
 pub(crate) struct Words<'a> {
     pub(crate) bytes: &'a Padded,

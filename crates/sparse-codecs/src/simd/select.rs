@@ -59,7 +59,7 @@ pub(super) fn select_by(
     let mut last = [!value; GROUP];
     last[..rest.len()].copy_from_slice(rest);
     let mut groups = groups.iter().chain(std::iter::once(&last));
-    // The masks of the group at hand, the members up to the end of each, and the index of the next
+    // Masks of the current group, number of members up to the end of each, and index of the next
     // member to count from.
     let (mut start, mut masks, mut ends, mut next) =
         (0u32.wrapping_sub(GROUP as u32), [0u64; 4], [0u64; 4], 0u64);

@@ -11,7 +11,7 @@ fn levels() -> impl Iterator<Item = Simd> {
 
 fn padded(bytes: &[u8]) -> Padded {
     let mut p = Padded::new();
-    // What was here before must not matter.
+    // Earlier content must not matter.
     p.fill(&[0xff; 300]);
     p.fill(bytes);
     p
@@ -173,7 +173,7 @@ proptest! {
         let narrow: Vec<[u8; 2]> = predictions[..n].iter().map(|&p| (p as u16).to_le_bytes())
             .collect();
         let (count, expansion) = expansion16(scheme, &exact);
-        // A token without an expansion is the twin's own business.
+        // Tokens without an expansion may differ between twins.
         let tokens: Vec<u8> = tokens.iter().map(|&t| (usize::from(t) % count.min(few)) as u8)
             .collect();
         let run16 = |simd| {
@@ -276,7 +276,7 @@ proptest! {
             (v16, t16, v32, t32, bytes)
         };
         let want = run(Simd::SCALAR);
-        // The twins themselves, against what tokens are.
+        // The scalar twins, against the definition of tokens.
         let mut writer = BitWriter::new();
         writer.put(0, before);
         for (v, &t) in want.0.iter().zip(&want.1) {

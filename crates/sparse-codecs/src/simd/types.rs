@@ -1,4 +1,4 @@
-//! What kernels work on.
+//! Types of the kernels' arguments.
 
 use super::padded::Padded;
 use crate::entropy::token::TokenScheme;
@@ -7,8 +7,9 @@ use crate::entropy::token::TokenScheme;
 #[cfg(target_arch = "x86_64")]
 pub(super) const PAGE: usize = 4096;
 
-/// How a prediction becomes a context: `table[min((magnitude >> shift) - origin, 63)]`, where the
-/// difference does not go below zero, and the magnitude of a float lacks its sign.
+/// Rule that turns a prediction into a context: `table[min((magnitude >> shift) - origin, 63)]`,
+/// where the difference is at least zero, and the magnitude of a float is its word without the
+/// sign.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ContextRule {
     pub(crate) shift: u32,
@@ -37,7 +38,7 @@ impl RawBits<'_> {
     }
 }
 
-/// How tokens of 16-bit words expand.
+/// Expansions of the tokens of 16-bit words.
 #[derive(Clone, Debug)]
 pub(crate) struct Expansion16 {
     pub(super) by_token: [Expanded; 256],
@@ -46,16 +47,16 @@ pub(crate) struct Expansion16 {
     pub(super) form: Form,
 }
 
-/// What a token stands for.
+/// Expansion of a token.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Expanded {
     /// Number of raw bits, at most [`Expansion16::MAX_RAW`].
     pub(super) count: u16,
-    /// What they are added to.
+    /// Value to which the raw bits are added.
     pub(super) value: u16,
 }
 
-/// What vector units make of an expansion.
+/// Form of expansions for vector units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// All tokens are those of a scheme: arithmetic.
@@ -94,5 +95,5 @@ pub(super) const SIGNED: u8 = 1;
 #[cfg(target_arch = "x86_64")]
 pub(super) const SHIFT: u8 = 2;
 
-/// What a token costs under a key, for eight choices side by side.
+/// Cost of a token under a key, for eight choices side by side.
 pub(crate) type PriceTable = [[[f32; 8]; 256]; 64];

@@ -1,5 +1,5 @@
-//! Encoding: the unit is held in memory, its matrices are decomposed, and what must come back
-//! exactly is coded against the product.
+//! Encoding: the unit is held in memory, its matrices are decomposed, and words that must be exact
+//! are coded against the product.
 
 use super::factors::{self, Factors, is_matrix, quantise};
 use super::range::{Dense, Truncated};
@@ -30,7 +30,7 @@ impl DeltaEncoder for Svd {
         check_unit(unit)?;
         if unit.len() > Svd::MAX_ELEMENTS {
             return Err(Error::invalid_argument(format!(
-                "svd holds a unit in memory, and {} elements are more than {}",
+                "svd holds a unit in memory: {} elements are more than its limit of {}",
                 unit.len(),
                 Svd::MAX_ELEMENTS
             )));
@@ -38,7 +38,10 @@ impl DeltaEncoder for Svd {
         if let Rank::Energy(share) = self.rank
             && !(0.0..=1.0).contains(&share)
         {
-            return Err(Error::invalid_argument(format!("{share} is no share of the energy")));
+            return Err(Error::invalid_argument(format!(
+                "{share} is not a share of the energy: \
+                give a number from 0 to 1"
+            )));
         }
         Ok(Box::new(Analysis {
             rank: self.rank,
@@ -61,7 +64,7 @@ struct Found {
 
 struct Analysis {
     rank: Rank,
-    /// Whether what the factors miss is coded, too.
+    /// Whether the residual is coded, too.
     whole: bool,
     effort: Effort,
     unit: UnitSpec,
@@ -96,7 +99,7 @@ impl<R: Real> Kernel for Changes<'_, R> {
         for ((t, p), out) in words.zip(self.changes) {
             let (t, p) = (R::W::load(t), R::W::load(p));
             let change = (R::value(t) - R::value(p)) as f32;
-            // What is special differs by NaN or by more than that.
+            // Special words differ by NaN or by more than that.
             let usual = !R::is_special(t) & !R::is_special(p) & (change.abs() < 1e15);
             *out = if usual { change } else { 0.0 };
         }
@@ -156,7 +159,7 @@ impl Analysis {
                 (matrix.truncated(rank, cx)?, rank)
             }
             Rank::Energy(share) => {
-                // A little less may be lost, for rounding.
+                // A margin for rounding.
                 let room =
                     all * (1.0 - share) / (1.0 + 2.0 * NOISE_OF_LOSS) - 2.0 * NOISE_OF_CHANGE * all;
                 // Beyond, factors are as many numbers as the matrix.

@@ -13,7 +13,7 @@ pub(super) const MAX_RANK: u64 = 4096;
 /// Least number of rows, and of columns, of a matrix.
 const LEAST: u64 = 2;
 
-/// Returns whether a segment is coded by factors.
+/// Returns true if a segment is coded by factors.
 pub(super) fn is_matrix(segment: &Segment) -> bool {
     segment.rows >= LEAST && segment.row_len >= LEAST
 }
@@ -45,7 +45,7 @@ impl Factors {
         let mut left = vec![0f32; self.left.len()];
         for (c, column) in self.left.chunks_exact(rows.max(1)).enumerate() {
             for (i, &x) in column.iter().enumerate() {
-                // One rounding each; products and sums are rounded one by one, too, in order.
+                // Each conversion, product and sum is rounded once, in order.
                 left[i * self.rank + c] = f32::from(x) * self.left_step;
             }
         }
@@ -106,7 +106,7 @@ pub(super) fn read(input: &mut &[u8], unit: &UnitSpec, limits: &Limits) -> Resul
             if step.is_finite() && step > 0.0 {
                 Ok(step)
             } else {
-                Err(Error::corrupt(format!("a step of {step}")))
+                Err(Error::corrupt(format!("a step of {step} is not a positive number")))
             }
         };
         steps.push((step()?, step()?));

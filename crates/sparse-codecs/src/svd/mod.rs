@@ -65,10 +65,10 @@ impl Svd {
         Svd { rank, info: info(Fidelity::Lossy) }
     }
 
-    /// Creates a codec of two layers: these vectors, and the rest.
+    /// Creates a codec of two layers: these vectors, and the residual.
     ///
-    /// Every bit comes back, or the best product alone if a reader
-    /// [stops after the first](crate::layers).
+    /// Every bit is restored, or the best product alone if a reader [stops after the first
+    /// layer](crate::layers).
     pub const fn layered(rank: Rank) -> Self {
         Svd { rank, info: info(Fidelity::Lossless) }
     }

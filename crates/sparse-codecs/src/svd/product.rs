@@ -1,4 +1,4 @@
-//! What the factors predict, the same on every machine.
+//! Predictions of the factors, the same on every machine.
 
 use super::factors::Bound;
 use crate::real::Real;

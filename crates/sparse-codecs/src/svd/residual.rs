@@ -1,4 +1,4 @@
-//! What is coded beside the factors: what they do not predict, as the lossless codec's input.
+//! The residual of the factors, as the lossless codec's input.
 
 use super::factors::Bound;
 use super::product::predict;
@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 pub(super) struct Residual {
     pub(super) unit: UnitSpec,
     pub(super) factors: Vec<Bound>,
-    /// Whether what the factors miss is coded, too.
+    /// Whether the residual is coded, too.
     pub(super) whole: bool,
 }
 
@@ -34,8 +34,8 @@ impl Residual {
         predictions: &'a mut Vec<u8>,
     ) -> Coded<'a> {
         let (unit, factors, dtype) = (&self.unit, &self.factors, self.unit.dtype());
-        // Equal to its prediction, whatever that is. (Wider words may be coded in a narrower type,
-        // which is settled by looking at what they are.)
+        // Equal to its prediction, without reading it. (Wider words may be coded in a narrower
+        // type, which depends on the words.)
         if !self.whole
             && dtype.storage_bytes() == 2
             && with_real!(dtype, is_all_predicted, unit, factors, chunk, target, base)
@@ -52,7 +52,7 @@ impl Residual {
     }
 }
 
-/// Returns whether the factors predict all of a chunk.
+/// Returns true if the factors predict all of a chunk.
 ///
 /// It then equals its prediction.
 fn is_all_predicted<R: Real>(
@@ -69,7 +69,7 @@ fn is_all_predicted<R: Real>(
         && !simd::run(Simd::from_env(), kernel(base))
 }
 
-/// Returns whether a word is infinite or NaN.
+/// Finds words that are infinite or NaN.
 struct HasSpecial<'a, R> {
     words: &'a [u8],
     real: PhantomData<R>,
@@ -85,7 +85,7 @@ impl<R: Real> Kernel for HasSpecial<'_, R> {
     }
 }
 
-/// Copies the predictions, but for words that must come back as they are: special ones, and all of
+/// Copies the predictions, except for words that must be restored exactly: special ones, and all of
 /// segments without factors.
 fn surrogate<R: Real>(
     unit: &UnitSpec,

@@ -1,4 +1,4 @@
-//! The codec `svd`, as a selector sees it: alone, and with a second layer.
+//! Schemes of the codec `svd`, alone and with a second layer.
 
 use super::{Rank, Svd};
 use crate::settings::rank;
@@ -64,7 +64,7 @@ impl Scheme for SvdScheme {
 
     fn offers(&self, goal: Goal, subject: &Subject) -> Vec<Option<f64>> {
         match goal {
-            // The energy that is left, with room for the rounding of what comes back.
+            // The remaining energy, with a margin for the rounding of restored weights.
             Goal::Within(Bound::Relative(e)) if e > 0.0 && e < 1.0 => {
                 vec![Some(subject.energy(1.0 - (CLEAR * e).powi(2)))]
             }

@@ -34,7 +34,7 @@ pub(super) fn bases(dtype: Dtype) -> Vec<Option<Dtype>> {
     bases
 }
 
-/// Returns whether models are made of that pair of types.
+/// Returns true if models are made of that pair of types.
 ///
 /// Such pairs get every shape and effort; the others share them out.
 pub(super) fn is_main((dtype, base): Pair) -> bool {

@@ -103,7 +103,7 @@ impl Options {
 /// ```
 /// use sparse_core::conformance::Report;
 ///
-/// /// Returns whether a codec took most of the units.
+/// /// Returns true if a codec took most of the units.
 /// fn takes_most(report: &Report) -> bool {
 ///     report.coded > report.declined
 /// }

@@ -209,7 +209,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Returns whether an error says that a unit is not for the codec.
+/// Returns true if an error says that a unit is not for the codec.
 ///
 /// Any other failure on valid data breaks the contract.
 fn declined<T>(result: crate::Result<T>, call: &str) -> Check<Option<T>> {

@@ -11,7 +11,7 @@ const MIN_ESTIMATED_CHUNK: u32 = 500;
 
 /// Encodes and decodes in every way that must not matter.
 ///
-/// Returns whether the codec took the unit.
+/// Returns true if the codec took the unit.
 pub(super) fn check(subject: &Subject<'_>, case: &Case) -> Check<bool> {
     subject.step("encoding");
     let Some(encoded) = subject.encode(case, Order::Forward)? else { return Ok(false) };
@@ -114,7 +114,11 @@ fn well_formed(case: &Case, estimate: &EstimatedBits) -> Check {
         case.unit.chunk_count()
     );
     for part in estimate.payload.iter().chain([&estimate.per_chunk, &estimate.fixed]) {
-        ensure!(part.is_finite() && *part >= 0.0, "the estimate holds {part} bits");
+        ensure!(
+            part.is_finite() && *part >= 0.0,
+            "the estimate contains {part} bits, which is \
+            not a size"
+        );
     }
     Ok(())
 }

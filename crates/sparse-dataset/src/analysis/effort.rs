@@ -10,8 +10,8 @@ use sparse_core::Result;
 /// Rows of the sample.
 const SAMPLE: usize = 200;
 
-/// Returns what rows with changes take, measured on a sample of them: in bytes of new text that
-/// would take as long.
+/// Estimates the time for rows with changes, on a sample of them, in bytes of new text that take as
+/// long.
 pub(super) fn edits(named: &Named<'_>, origins: &Origins, plan: &Plan) -> Result<u64> {
     let (base, derivative) = (named.base.store, named.derivative.store);
     let rows = origins.sample(SAMPLE, |o| matches!(o, Origin::Edit(_)))?;

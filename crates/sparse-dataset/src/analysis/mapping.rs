@@ -12,14 +12,14 @@ use std::collections::{BTreeSet, HashMap};
 pub(crate) struct Mapping {
     pub(crate) base: usize,
     pub(crate) same_kind: bool,
-    /// Share of the column's (distinct) values that the base's has.
+    /// Share of the column's distinct values that occur in the base's column, 0 to 1.
     pub(crate) shared: f64,
 }
 
-/// Distinct values that stand for a column: those with the smallest hashes.
+/// Number of distinct values in the sketch of a column: those with the smallest hashes.
 const SKETCH: usize = 256;
 
-/// Returns the smallest distinct hashes of a column.
+/// Returns the sketch of a column: its smallest distinct hashes.
 fn sketch(store: &Store, column: usize) -> Result<BTreeSet<u64>> {
     let mut smallest = BTreeSet::new();
     let mut limit = u64::MAX;
@@ -38,7 +38,7 @@ fn sketch(store: &Store, column: usize) -> Result<BTreeSet<u64>> {
     Ok(smallest)
 }
 
-/// Returns which share of each sketch's values a column has.
+/// Returns the share of each sketch's values that occur in a column.
 fn shared(store: &Store, column: usize, sketches: &[BTreeSet<u64>]) -> Result<Vec<f64>> {
     let mut wanted: Index<Vec<u32>> = Index::default();
     for (n, sketch) in sketches.iter().enumerate() {
@@ -55,7 +55,7 @@ fn shared(store: &Store, column: usize, sketches: &[BTreeSet<u64>]) -> Result<Ve
                 continue;
             }
             last = Some(h);
-            // Each counts once.
+            // Each value counts once.
             if let Some(list) = wanted.get_mut(&h) {
                 for n in std::mem::take(list) {
                     if let Some(f) = found.get_mut(n as usize) {
@@ -68,12 +68,12 @@ fn shared(store: &Store, column: usize, sketches: &[BTreeSet<u64>]) -> Result<Ve
     Ok(found.iter().zip(sketches).map(|(&f, s)| f64::from(f) / s.len().max(1) as f64).collect())
 }
 
-/// Returns a name without case and punctuation.
+/// Returns a name in lower case, without punctuation.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// Returns whether two names differ at most in case and punctuation.
+/// Returns true if two names differ at most in case and punctuation.
 fn names_alike(a: &str, b: &str) -> bool {
     a == b || plain(a) == plain(b)
 }
@@ -82,12 +82,10 @@ fn castable(a: Kind, b: Kind) -> bool {
     !matches!(a, Kind::Bytes | Kind::Fixed { .. }) && !matches!(b, Kind::Bytes | Kind::Fixed { .. })
 }
 
-/// Beyond this many pairs of columns, only those of one name are compared.
+/// Number of pairs of columns above which only columns of one name are compared.
 const PAIRS: usize = 1 << 16;
 
-/// Finds the column of the base that has a derivative column's name.
-///
-/// For each column of the derivative: the same name, or one that is alike.
+/// Maps each column of the derivative to the base's column of the same or a similar name.
 fn map_by_name(named: &Named<'_>) -> Result<Vec<Option<Mapping>>> {
     let (base, derivative) = (named.base, named.derivative);
     let mut same = HashMap::new();
@@ -128,7 +126,7 @@ pub(crate) fn map(named: &Named<'_>) -> Result<Vec<Option<Mapping>>> {
         named.workers.cancel.check()?;
         sketch(derivative.store, c)
     })?;
-    // Of each column of the base: what share of each column's sketch it has.
+    // For each column of the base, its share of each derivative column's sketch.
     let shares = executor.try_map(base_kinds.len(), |b| {
         named.workers.cancel.check()?;
         let any = kinds.contains(&base_kinds[b]);
@@ -137,7 +135,7 @@ pub(crate) fn map(named: &Named<'_>) -> Result<Vec<Option<Mapping>>> {
     let mut out = Vec::new();
     for (d, name) in derivative.names.iter().enumerate() {
         let kind = kinds[d];
-        // A handful of values is shared by chance.
+        // Fewer than 8 values may be shared by chance.
         let weight = if sketches[d].len() < 8 { 0.25 } else { 1.0 };
         let mut best: Option<(f64, Mapping)> = None;
         for (b, base_name) in base.names.iter().enumerate() {

@@ -19,31 +19,31 @@ use mapping::Mapping;
 use sparse_core::{Error, Result, Workers};
 use tables::Named;
 
-/// How hard to try.
+/// Limits of the analysis and of the models, by effort.
 #[derive(Clone, Debug)]
 pub(crate) struct Tuning {
-    /// New text beyond this many bytes goes to the fast compressor.
+    /// Bytes of new text above which it goes to the fast compressor.
     pub(crate) modelled_bytes: u64,
-    /// Where there are several row groups, everything goes to it if models would code more than one
-    /// in so many bytes.
+    /// With several row groups, everything goes to the fast compressor if models would code more
+    /// than one byte in `modelled_share`.
     pub(crate) modelled_share: u64,
     /// Bytes of the base that models may learn from.
     pub(crate) prime_bytes: u64,
-    /// Memory for looking up rows, in bytes.
+    /// Memory for lookup tables of rows, in bytes.
     pub(crate) lookup_bytes: usize,
-    /// Columns that tell rows apart.
+    /// Columns of the key.
     pub(crate) key: Vec<String>,
-    /// Where numbers of rows go.
+    /// Memory budget and folder for lists of row numbers.
     pub(crate) spill: Spill,
 }
 
-/// The result.
+/// Result of the analysis of a split.
 pub(crate) struct Analysis {
     pub(crate) plan: Plan,
     pub(crate) origins: Origins,
 }
 
-/// Finds out how `derivative` follows from `base`.
+/// Finds how `derivative` follows from `base`.
 ///
 /// # Errors
 /// `Cancelled`; `Io` from the stores.
@@ -92,8 +92,8 @@ pub(crate) fn analyse(
     Ok(Analysis { plan, origins })
 }
 
-/// Returns the rows that are equal in all columns that correspond; if those are few, rows that are
-/// equal in the columns that share most values.
+/// Matches rows that are equal in all corresponding columns; if those are few, rows that are equal
+/// in the columns that share most values.
 fn match_rows(
     named: &Named<'_>,
     mapping: &[Option<Mapping>],
@@ -134,7 +134,7 @@ fn match_rows(
     Ok(origins)
 }
 
-/// Returns the key's columns, of derivative and base.
+/// Finds the columns of the key, in derivative and base.
 fn key_pairs(
     named: &Named<'_>,
     exact: &[(usize, usize)],
@@ -145,9 +145,9 @@ fn key_pairs(
         let pair = exact.iter().copied().find(|p| names.get(p.0) == Some(name));
         pair.ok_or_else(|| {
             let what = if names.contains(name) {
-                "has no counterpart of its type in the base"
+                "has no counterpart of its type in the base, so it cannot be part of a key"
             } else {
-                "is not there"
+                "does not exist: name a column of the derivative"
             };
             Error::invalid_argument(format!("the key column {name:?} {what}"))
         })
@@ -155,7 +155,7 @@ fn key_pairs(
     key.iter().map(find).collect()
 }
 
-/// Hashes of rows over some columns.
+/// Hashes rows over some columns.
 fn row_hashes(
     store: &Store,
     columns: impl Iterator<Item = usize>,
@@ -179,8 +179,8 @@ fn row_hashes(
     Ok(out)
 }
 
-/// Hashes of the rows of base and derivative over columns that correspond: (of the base, of the
-/// derivative).
+/// Hashes the rows of base and derivative over corresponding columns; returns those of the base
+/// first.
 fn both_hashes(
     named: &Named<'_>,
     pairs: &[(usize, usize)],
@@ -193,9 +193,7 @@ fn both_hashes(
     Ok((b?, d?))
 }
 
-/// Demotes rows that were found equal and are not.
-///
-/// They must be equal in all columns that are taken over now.
+/// Demotes rows from copies to edits if they are not equal in all columns that are now copied.
 fn demote(
     named: &Named<'_>,
     compared: &[(usize, usize)],
@@ -216,7 +214,7 @@ fn demote(
         if let Origin::Copy(r) | Origin::Edit(r) = cursor.get(i)? {
             let same = match &mut readers {
                 Some((b, d)) => b.get(r)? == d.get(i)?,
-                // Nothing is taken over.
+                // No column is copied.
                 None => false,
             };
             cursor.set(i, if same { Origin::Copy(r) } else { Origin::Edit(r) })?;
@@ -225,13 +223,13 @@ fn demote(
     cursor.finish()
 }
 
-/// Models may always code this much, which takes them half a second on two cores.
+/// Bytes that models may always code: half a second on two cores.
 const MIN_MODELLED: u64 = 512 << 10;
 
-/// What row groups learn from, at least, in bytes.
+/// Least number of bytes that row groups learn from.
 const MIN_PRIME: u64 = 16 << 10;
 
-/// Chooses sizes of models, what they learn from, and what goes to the bulk.
+/// Chooses the size of models, the rows that they learn from, and the columns that go to the bulk.
 fn size(
     named: &Named<'_>,
     tuning: &Tuning,
@@ -242,7 +240,7 @@ fn size(
     let total: u64 = new.iter().sum();
     let base_rows = named.base.store.rows();
     let groups = named.derivative.store.blocks().max(1) as u64;
-    // Models are slow: of a large table they code only so much.
+    // Models are slow, so they code only a share of a large table.
     let share = named.derivative.store.bytes() / tuning.modelled_share;
     let plain = groups > 1 && total + edits > share.clamp(MIN_MODELLED, tuning.modelled_bytes);
     let mut prime_row = 0;
@@ -256,7 +254,7 @@ fn size(
             (primed, exact.zip(first.as_ref()).and_then(|(b, f)| f.columns.get(b)))
         {
             plan.columns[c].primed = true;
-            // Decimal digits take about twice the room.
+            // Numbers are coded as decimal digits, about twice as long.
             let scale = if column.kind.width().is_some() {
                 1
             } else {
@@ -266,7 +264,7 @@ fn size(
         }
     }
     let bulk = plan.columns.iter().any(|c| c.bulk);
-    // What models code, in how many row groups.
+    // Bytes that models code, and the number of row groups.
     let coded =
         new.iter().zip(&plan.columns).map(|(n, c)| if c.bulk { n / 64 } else { *n }).sum::<u64>();
     if bulk && prime_row == 0 {
@@ -274,12 +272,13 @@ fn size(
     }
     if prime_row > 0 && base_rows > 0 {
         let mut room = if bulk { 512 << 10 } else { tuning.prime_bytes.min(total * 24) };
-        // Every row group learns anew: many of them learn no more than they code.
+        // Every row group learns anew: with many row groups, each learns from no more bytes than it
+        // codes.
         if groups > 1 {
             room = room.min((coded / groups).max(MIN_PRIME));
         }
         let rows = (room / prime_row).clamp(1, base_rows);
-        // Every so manieth row, all of them if they fit.
+        // Every `prime_stride`th row; all of them if they fit.
         plan.prime_stride = base_rows.div_ceil(rows);
         plan.prime_rows = base_rows.div_ceil(plan.prime_stride);
     }

@@ -11,11 +11,10 @@ use std::collections::HashMap;
 /// Rows of the sample.
 const SAMPLE: usize = 3000;
 
-/// Returns the bits that coding cell after cell takes, each given the cells of one or two other
-/// columns.
+/// Estimates the bits of coding each cell of a column, given the cells of one or two other columns.
 ///
-/// An adaptive code: a value seen before with the same parents is cheap, one seen before at all
-/// costs what its frequency says, and a new one its length.
+/// The code is adaptive: a value seen before with the same parents is cheap, one seen before with
+/// others costs the logarithm of its frequency, and a new one its length.
 fn bits(cells: &[u64], lens: &[f64], given: &[u64]) -> f64 {
     let mut pairs: HashMap<(u64, u64), f64> = HashMap::new();
     let mut contexts: HashMap<u64, f64> = HashMap::new();
@@ -37,16 +36,14 @@ fn bits(cells: &[u64], lens: &[f64], given: &[u64]) -> f64 {
     sum
 }
 
-/// Chooses parents and hints. Returns for each column the bytes of text that are about to be coded,
-/// roughly.
+/// Chooses parents and hints. Returns for each column the approximate bytes of text to be coded.
 pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> Result<Vec<u64>> {
     let store = named.derivative.store;
     let uncovered = origins.count(|o| o == Origin::New)?;
     let edited = origins.count(|o| matches!(o, Origin::Edit(_)))?;
     let n = plan.columns.len();
     let mut new = vec![0u64; n];
-    // Columns of all rows, where something has no source at all; else of new rows, else of edited
-    // ones.
+    // All rows if a column has no source; else new rows, else edited ones.
     let everywhere = plan.columns.iter().any(|c| c.source == Source::None);
     let rows = match (uncovered, edited) {
         _ if everywhere => spread(store.rows(), SAMPLE),
@@ -54,7 +51,7 @@ pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> R
         (0, _) => origins.sample(SAMPLE, |o| matches!(o, Origin::Edit(_)))?,
         _ => origins.sample(SAMPLE, |o| o == Origin::New)?,
     };
-    // Neighbours, so that what follows from the row above does not look unlike itself.
+    // Neighbouring rows, so that a column that follows from the row above is recognised.
     let mut block = Block::new(store.kinds().iter().copied());
     for row in rows {
         store.copy(row, row + 1, &mut block)?;
@@ -74,7 +71,7 @@ pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> R
         lens.push((0..block.rows).map(|i| len(i, &mut form)).collect::<Vec<f64>>());
     }
     for (at, &c) in plan.order.clone().iter().enumerate() {
-        // Of many columns, those just before.
+        // With many columns, only those just before.
         let near = neighbours(at, n, n).start.min(at);
         let before = &plan.order[near..at];
         let mean = lens[c].iter().sum::<f64>() / block.rows.max(1) as f64;
@@ -108,7 +105,7 @@ pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> R
     Ok(new)
 }
 
-/// Returns an earlier column whose cells begin as those of column `c` do.
+/// Finds an earlier column whose cells begin like those of column `c`.
 fn hint(block: &Block, c: usize, before: &[usize]) -> Option<usize> {
     let column = block.columns.get(c)?;
     let (mut a, mut b) = (Form::new(), Form::new());

@@ -10,15 +10,15 @@ use sparse_core::Result;
 /// Rows of the sample.
 const SAMPLE: usize = 300;
 
-/// Of them, rows whose text is compared word by word.
+/// Rows of the sample whose text is compared word by word.
 const TEXTS: usize = 24;
 
-/// A column that is predicted this well needs nothing better.
+/// Worth of a prediction at which no better one is looked for.
 const GOOD: f64 = 0.97;
 
 struct Sample {
     derivative: Block,
-    /// The counterparts, and which row of the sample each belongs to.
+    /// Counterparts in the base; `pairs` has the row of the sample to which each belongs.
     base: Block,
     pairs: Vec<(usize, usize)>,
 }
@@ -30,7 +30,7 @@ fn sample(named: &Named<'_>, origins: &Origins) -> Result<Sample> {
         base: Block::new(base.kinds().iter().copied()),
         pairs: Vec::new(),
     };
-    // Rows with changes say more than those without; both take part.
+    // Half of the sample are edited rows, which say more than copied ones.
     let mut chosen = origins.sample(SAMPLE / 2, |o| matches!(o, Origin::Edit(_)))?;
     chosen.extend(origins.sample(SAMPLE - chosen.len(), |o| !matches!(o, Origin::Edit(_)))?);
     chosen.sort_unstable();
@@ -45,7 +45,7 @@ fn sample(named: &Named<'_>, origins: &Origins) -> Result<Sample> {
     Ok(s)
 }
 
-/// Returns what a candidate is worth: the share of cells that it gets right, or nearly so.
+/// Returns the worth of a candidate: the share of cells that it predicts exactly or nearly.
 fn worth(s: &Sample, c: usize, source: Source, rule: Rule, texts: bool) -> f64 {
     let Some(column) = s.derivative.columns.get(c) else { return 0.0 };
     let rows: Vec<(usize, usize)> = match source {
@@ -88,7 +88,7 @@ fn worth(s: &Sample, c: usize, source: Source, rule: Rule, texts: bool) -> f64 {
 pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> Result<()> {
     let s = sample(named, origins)?;
     let n = plan.columns.len();
-    // What share of rows has a counterpart.
+    // Share of rows with a counterpart.
     let covered = s.pairs.len() as f64 / s.derivative.rows.max(1) as f64;
     let mut value = vec![0.0; n];
     for (c, value) in value.iter_mut().enumerate() {
@@ -98,7 +98,7 @@ pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> R
             for source in neighbours(c, n, plan.base_kinds.len()).map(Source::Base) {
                 for rule in Rule::candidates() {
                     let texts = rule == Rule::Same;
-                    // Only what is clearly better is worth a column of another name, or a rule.
+                    // A column of another name, or a rule, must be clearly better.
                     let w = worth(&s, c, source, rule, texts) * covered
                         - 0.02
                         - if source == own { 0.0 } else { 0.01 };
@@ -125,7 +125,7 @@ pub(super) fn choose(named: &Named<'_>, origins: &Origins, plan: &mut Plan) -> R
     Ok(())
 }
 
-/// Returns the columns that follow from others of the same row.
+/// Finds columns that follow from others of the same row.
 fn siblings(s: &Sample, plan: &mut Plan, value: &[f64]) {
     let n = plan.columns.len();
     let mut roots = vec![false; n];

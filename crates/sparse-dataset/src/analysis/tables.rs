@@ -18,12 +18,11 @@ pub(crate) struct Named<'a> {
     pub(crate) workers: Workers<'a>,
 }
 
-/// Pairs of columns that are compared with each other in all. Up to 128 columns each is compared
-/// with each; with more, the time would be that of the pairs and of nothing else, so only
-/// neighbours are.
+/// Most pairs of columns that are compared: all pairs of up to 128 columns. With more columns the
+/// pairs would dominate the time, so only neighbours are compared.
 const PAIRS: usize = 1 << 14;
 
-/// Returns which of `others` columns a column is compared with that lies at `at` of `columns`.
+/// Returns the range of `others` columns that column `at` of `columns` is compared with.
 pub(super) fn neighbours(at: usize, columns: usize, others: usize) -> std::ops::Range<usize> {
     let most = (PAIRS / columns.max(1)).max(2);
     if columns.saturating_mul(others) <= PAIRS || others <= most {

@@ -1,5 +1,5 @@
-//! Columns to Arrow arrays. Nothing that a column says is trusted: lengths, UTF-8 and nesting are
-//! checked, and what nulls take in Arrow beyond what is stored of them is bounded.
+//! Turns columns into Arrow arrays. Columns are not trusted: lengths, UTF-8 and nesting are
+//! checked, and the memory that nulls take in Arrow, but not in a column, is bounded.
 
 use super::dictionary::{Dictionaries, distinct};
 use super::schema::kind_of;
@@ -24,43 +24,43 @@ use sparse_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
 fn refused(e: ArrowError) -> Error {
-    Error::corrupt("decoded cells are no Arrow array").with_source(e)
+    Error::corrupt("the decoded cells do not make an Arrow array").with_source(e)
 }
 
-/// Arrays in the making.
+/// State while the arrays of a block are built.
 pub(super) struct Builder<'a> {
-    /// Bytes that nulls may still take beyond what is stored of them.
+    /// Bytes left that nulls may take in Arrow arrays beyond their stored size.
     fill: u64,
-    /// Whether an array could not hold that many rows; fewer may fit.
+    /// Set when an array could not hold all rows; fewer may fit.
     crowded: bool,
-    /// Dictionaries that go on from batch to batch.
+    /// Dictionaries that batches continue.
     dictionaries: Option<&'a mut Dictionaries>,
 }
 
 impl Builder<'_> {
     fn too_many(&mut self, what: &str) -> Error {
         self.crowded = true;
-        Error::new(ErrorKind::LimitExceeded, format!("{what} do not fit an Arrow array"))
+        Error::new(ErrorKind::LimitExceeded, format!("{what} do not fit into one Arrow array"))
     }
 
-    /// Draws what `n` nulls of a column take.
+    /// Spends the bytes of `n` nulls of a column.
     fn spend(&mut self, column: &Column, n: usize) -> Result<()> {
         let each = column.kind.width().unwrap_or(4) as u64 + 1;
         let left = self.fill.checked_sub(each.saturating_mul(n as u64));
         self.fill = left.ok_or_else(|| {
             let text = format!(
-                "nulls of a row group that take more than {MAX_FILL_BYTES} bytes in nested cells"
+                "nulls in nested cells of a row group take more than {MAX_FILL_BYTES} bytes"
             );
             Error::new(ErrorKind::LimitExceeded, text)
         })?;
         Ok(())
     }
 
-    /// Appends the field or item of a parent that is null: nothing, or where that may not be, an
-    /// empty value.
+    /// Appends the field or item of a parent that is null: a null, or an empty value if the field
+    /// is not nullable.
     fn push_absent(&mut self, column: &mut Column, field: &Field) -> Result<()> {
-        // The null of a nested value is masked by its parent's, and there is no empty one of each
-        // type.
+        // The null of a nested value is masked by that of its parent, and not every type has an
+        // empty value.
         if field.is_nullable() || field.data_type().is_nested() {
             column.push(None)
         } else {
@@ -88,7 +88,7 @@ fn ends<O: OffsetSizeTrait>(b: &mut Builder<'_>, column: &Column) -> Result<Offs
     offsets(b, column.ends.iter().map(|&e| e as usize))
 }
 
-/// Takes cells of lists apart: how many items each row has, and the items.
+/// Splits cells of lists into the number of items of each row, and the items.
 fn items(b: &mut Builder<'_>, column: &Column, item: &DataType) -> Result<(Vec<usize>, Column)> {
     let mut out = Column::new(kind_of(item)?);
     let mut counts = Vec::with_capacity(column.rows());
@@ -120,7 +120,7 @@ fn read_item(b: &mut Builder<'_>, input: &mut Input<'_>, out: &mut Column) -> Re
             };
             out.push(Some(bytes))
         }
-        other => Err(Error::corrupt(format!("a nested cell has the mark {other}"))),
+        other => Err(Error::corrupt(format!("a nested cell has the unknown mark {other}"))),
     }
 }
 
@@ -209,7 +209,7 @@ fn dictionary_parts(
         let (keys, distinct) = distinct(column)?;
         return Ok((keys, to_array(b, values, &distinct)?));
     };
-    // Taken out, because dictionaries inside its values come after it.
+    // Taken first: dictionaries inside its values come after it.
     let slot = dictionaries.next();
     let mut dictionary = dictionaries.take(slot);
     let parts =
@@ -229,7 +229,7 @@ fn dictionary<K: ArrowDictionaryKeyType>(
         .iter()
         .map(|k| match k {
             None => Some(None),
-            // `from_usize` wraps for some types, so look back.
+            // `from_usize` wraps for some types, so convert back and compare.
             Some(k) => K::Native::from_usize(*k).filter(|n| n.to_usize() == Some(*k)).map(Some),
         })
         .collect();
@@ -264,7 +264,7 @@ fn run_ends(
                 stops.iter().map(|&s| <$native>::try_from(s).ok()).collect();
             let stops = <$array>::from(stops.ok_or_else(|| b.too_many("runs"))?);
             let array = RunArray::<$t>::try_new(&stops, &array).map_err(refused)?;
-            // The names of the fields inside are the schema's.
+            // Names of inner fields come from the schema.
             let data = array
                 .into_data()
                 .into_builder()
@@ -279,7 +279,7 @@ fn run_ends(
     })
 }
 
-/// Returns an array of type `dtype` of the column's cells.
+/// Builds an array of type `dtype` from the cells of a column.
 fn to_array(b: &mut Builder<'_>, dtype: &DataType, column: &Column) -> Result<ArrayRef> {
     let rows = column.rows();
     let nulls = nulls_of(column);
@@ -331,7 +331,7 @@ fn to_array(b: &mut Builder<'_>, dtype: &DataType, column: &Column) -> Result<Ar
                 if column.get(i).is_some() {
                     if count != width {
                         return Err(Error::corrupt(format!(
-                            "a list of {count} items instead of {width}"
+                            "a list has {count} items instead of {width}"
                         )));
                     }
                     child.extend(&found, at, count)?;
@@ -347,7 +347,7 @@ fn to_array(b: &mut Builder<'_>, dtype: &DataType, column: &Column) -> Result<Ar
         }
         DataType::Map(f, sorted) => {
             let DataType::Struct(fields) = f.data_type() else {
-                return Err(Error::corrupt("the entries of a map are no structs"));
+                return Err(Error::corrupt("the entries of a map are not structs"));
             };
             let (counts, child) = items(b, column, f.data_type())?;
             let entries = structure(b, &child, fields)?;
@@ -391,9 +391,10 @@ fn build(
     let mut b = Builder { fill: MAX_FILL_BYTES, crowded: false, dictionaries };
     let mut columns = Vec::with_capacity(block.columns.len());
     for (f, c) in schema.fields().iter().zip(&block.columns) {
-        let made = guard(ErrorKind::Corrupt, "decoded cells are no Arrow array", || {
-            to_array(&mut b, f.data_type(), c)
-        });
+        let made =
+            guard(ErrorKind::Corrupt, "the decoded cells do not make an Arrow array", || {
+                to_array(&mut b, f.data_type(), c)
+            });
         match made {
             Ok(array) => columns.push(array),
             Err(e) => {
@@ -406,12 +407,13 @@ fn build(
     (false, RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(refused))
 }
 
-/// Makes batches of the block's rows: one, or several where a type cannot hold so many rows in one
-/// array, because its keys or its run ends are short. With `dictionaries`, the values of
-/// dictionaries go on from batch to batch.
+/// Turns the rows of a block into batches.
+///
+/// There is one batch, or several if the type of dictionary keys or run ends is too narrow for all
+/// rows. With `dictionaries`, each batch continues the dictionaries of the one before.
 ///
 /// # Errors
-/// `Corrupt` when cells are none of their types, `LimitExceeded`.
+/// `Corrupt` when cells do not have their types, `LimitExceeded`.
 pub(crate) fn to_batches(
     schema: &SchemaRef,
     block: &Block,

@@ -5,7 +5,7 @@ use arrow_schema::{DataType, Schema};
 use sparse_core::Result;
 use std::collections::HashMap;
 
-/// Returns distinct cells, and which of them each row has.
+/// Returns for each row the number of its cell among the distinct ones, and the distinct cells.
 pub(super) fn distinct(column: &Column) -> Result<(Vec<Option<usize>>, Column)> {
     let mut seen: HashMap<&[u8], usize> = HashMap::new();
     let mut values = Column::new(column.kind);
@@ -34,7 +34,8 @@ pub(super) struct Dictionary {
 }
 
 impl Dictionary {
-    /// Adds the column's cells; returns which of the values each row has, and all values so far.
+    /// Adds the cells of a column; returns for each row the number of its value, and all values so
+    /// far.
     pub(super) fn add(&mut self, column: &Column) -> Result<(Vec<Option<usize>>, &Column)> {
         let values = self.values.get_or_insert_with(|| Column::new(column.kind));
         let mut keys = Vec::with_capacity(column.rows());
@@ -59,8 +60,8 @@ impl Dictionary {
 
 /// The dictionaries of a schema, in the order in which its types are visited.
 ///
-/// An Arrow file has one dictionary for each column, whatever the number of its batches: what a
-/// later batch adds comes behind what earlier ones had.
+/// An Arrow file has one dictionary for each column and all batches: a later batch appends its
+/// values to those of earlier ones.
 #[derive(Default)]
 pub(crate) struct Dictionaries {
     all: Vec<Dictionary>,
@@ -68,7 +69,7 @@ pub(crate) struct Dictionaries {
 }
 
 impl Dictionaries {
-    /// Returns whether there is a dictionary in the schema.
+    /// Returns true if a type of the schema has a dictionary.
     pub(crate) fn are_in(schema: &Schema) -> bool {
         fn has(dtype: &DataType) -> bool {
             match dtype {

@@ -1,4 +1,4 @@
-//! Between Arrow and our columns.
+//! Conversion between Arrow arrays and columns of this crate.
 
 mod build;
 mod dictionary;

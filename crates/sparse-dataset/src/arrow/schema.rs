@@ -1,4 +1,4 @@
-//! Schemas: what kind of cells a type has, and schemas in bytes.
+//! Schemas: the kind of cells of each type, and the encoding of schemas.
 
 use crate::limits::{MAX_DEPTH, Tally, check_type};
 use crate::table::Kind;
@@ -8,10 +8,10 @@ use sparse_core::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Returns what the cells of a type are to us.
+/// Returns the kind of the cells of a type.
 ///
 /// # Errors
-/// `InvalidInput` for types that are not handled: unions.
+/// `InvalidInput` for types that are not supported: unions.
 pub(crate) fn kind_of(dtype: &DataType) -> Result<Kind> {
     let int = |width, signed| Kind::Int { width, signed };
     Ok(match dtype {
@@ -42,7 +42,7 @@ pub(crate) fn kind_of(dtype: &DataType) -> Result<Kind> {
         DataType::Decimal256(..) => Kind::Fixed { width: 32 },
         DataType::FixedSizeBinary(n) => Kind::Fixed {
             width: u32::try_from(*n).map_err(|_| {
-                Error::new(ErrorKind::InvalidInput, format!("binary cells of {n} bytes"))
+                Error::new(ErrorKind::InvalidInput, format!("binary cells cannot have {n} bytes"))
             })?,
         },
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Kind::Text,
@@ -65,7 +65,7 @@ pub(crate) fn kind_of(dtype: &DataType) -> Result<Kind> {
         DataType::Union(..) => {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "columns of type union are not handled",
+                "columns of type union are not supported",
             ));
         }
     })
@@ -82,7 +82,7 @@ pub(crate) fn kinds_of(schema: &Schema) -> Result<Vec<Kind>> {
         .iter()
         .map(|f| {
             if !seen.insert(f.name()) {
-                let text = format!("two columns are called {:?}: rename one of them", f.name());
+                let text = format!("two columns have the name {:?}: rename one of them", f.name());
                 return Err(Error::new(ErrorKind::InvalidInput, text));
             }
             check_type(f.data_type()).and_then(|()| kind_of(f.data_type())).map_err(|e| {
@@ -178,7 +178,7 @@ fn write_type(dtype: &DataType, out: &mut Vec<u8>) -> Result<()> {
         other => {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                format!("columns of type {other} are not handled"),
+                format!("columns of type {other} are not supported"),
             ));
         }
     }
@@ -208,7 +208,7 @@ fn read_metadata(input: &mut Input<'_>, tally: &mut Tally) -> Result<HashMap<Str
 
 fn write_field(field: &Field, out: &mut Vec<u8>) -> Result<()> {
     put_bytes(out, field.name().as_bytes());
-    // One byte says what most fields have not.
+    // Flags of properties that most fields lack.
     let metadata = !field.metadata().is_empty();
     let ordered = field.dict_is_ordered().unwrap_or(false);
     out.push(u8::from(!field.is_nullable()) | u8::from(metadata) << 1 | u8::from(ordered) << 2);
@@ -221,7 +221,7 @@ fn write_field(field: &Field, out: &mut Vec<u8>) -> Result<()> {
 /// Appends a schema, metadata included.
 ///
 /// # Errors
-/// `InvalidInput` for types that are not handled.
+/// `InvalidInput` for types that are not supported.
 pub(crate) fn write_schema(schema: &Schema, out: &mut Vec<u8>) -> Result<()> {
     put_uint(out, schema.fields().len() as u64);
     schema.fields().iter().try_for_each(|f| write_field(f, out))?;
@@ -288,7 +288,10 @@ fn read_type(input: &mut Input<'_>, tally: &mut Tally, depth: u32) -> Result<Dat
         49 => {
             let keys = read_type(input, tally, depth)?;
             if !keys.is_dictionary_key_type() {
-                return Err(Error::corrupt("a dictionary of the schema has odd keys"));
+                return Err(Error::corrupt(
+                    "a dictionary of the schema has keys of an unknown \
+                    type",
+                ));
             }
             DataType::Dictionary(Box::new(keys), Box::new(read_type(input, tally, depth)?))
         }

@@ -1,4 +1,4 @@
-//! Arrow arrays to columns.
+//! Turns Arrow arrays into columns.
 //!
 //! A nested value becomes bytes: a list is the number of its items and the items; a struct is its
 //! fields; an item or field is a byte, 0 for null or 1, and its value; a value of a type without
@@ -45,7 +45,7 @@ enum View<'a> {
 }
 
 fn unhandled(dtype: &DataType) -> Error {
-    Error::new(ErrorKind::InvalidInput, format!("columns of type {dtype} are not handled"))
+    Error::new(ErrorKind::InvalidInput, format!("columns of type {dtype} are not supported"))
 }
 
 fn is_fixed(dtype: &DataType) -> Result<bool> {
@@ -233,12 +233,12 @@ const MAX_CELL_BYTES: usize = 64 << 20;
 const SLICE_ROWS: usize = 1 << 14;
 const SLICE_BYTES: usize = 32 << 20;
 
-/// Longest row that is converted, in bytes: more than one cell of the longest, far less than a
+/// Longest row that is converted, in bytes: several cells of the greatest length, far less than a
 /// machine's memory.
 const MAX_ROW_BYTES: usize = 512 << 20;
 
 impl View<'_> {
-    /// Returns the bytes that the cell of row `i` takes, counted until they are too many.
+    /// Returns the size of the cell of row `i` in bytes; stops counting above the limit.
     fn cell_bytes(&self, i: usize) -> usize {
         let mut sum = 0;
         match self {
@@ -249,11 +249,11 @@ impl View<'_> {
         sum
     }
 
-    /// Adds the bytes of the value of row `i`, which is not null, to `sum`, and stops soon beyond
+    /// Adds the size of the value of row `i`, which is not null, to `sum`; stops soon above
     /// `limit`.
     ///
-    /// Dictionaries, run ends, views and lists of nulls repeat values at no cost: a few bytes may
-    /// stand for any number.
+    /// Dictionaries, run ends, views and lists of nulls repeat values for free: a few bytes may
+    /// expand to any number.
     fn measure(&self, i: usize, sum: &mut usize, limit: usize) {
         match self {
             View::Null => {}
@@ -328,7 +328,7 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// Returns how many rows from `start` on make a block.
+    /// Returns the number of rows, from `start` on, that make a block.
     ///
     /// # Errors
     /// `LimitExceeded` for a cell or row that is too long.
@@ -341,7 +341,7 @@ impl<'a> Rows<'a> {
                 let cell = view.cell_bytes(start + k);
                 if cell > MAX_CELL_BYTES {
                     let text =
-                        format!("column {name:?}: a cell of more than {MAX_CELL_BYTES} bytes");
+                        format!("column {name:?}: a cell has more than {MAX_CELL_BYTES} bytes");
                     return Err(Error::new(ErrorKind::LimitExceeded, text));
                 }
                 *in_row = in_row.saturating_add(cell + 1);
@@ -354,7 +354,7 @@ impl<'a> Rows<'a> {
             bytes.truncate(fit);
         }
         if bytes.first().is_some_and(|&b| b > MAX_ROW_BYTES) {
-            let text = format!("a row of more than {MAX_ROW_BYTES} bytes");
+            let text = format!("a row has more than {MAX_ROW_BYTES} bytes");
             return Err(Error::new(ErrorKind::LimitExceeded, text));
         }
         let mut sum = 0usize;
@@ -411,16 +411,16 @@ impl View<'_> {
     }
 }
 
-/// Hands on the rows of a batch as blocks of bounded size.
+/// Passes the rows of a batch to `each` as blocks of bounded size.
 ///
 /// # Errors
-/// `InvalidInput` for types that are not handled, with the column's name, and for what Arrow's
-/// accessors panic at; `LimitExceeded` for a cell or row that is too long; what `each` returns.
+/// `InvalidInput` for types that are not supported, with the column's name, and for arrays at which
+/// Arrow's accessors panic; `LimitExceeded` for a cell or row that is too long; those of `each`.
 pub(crate) fn to_blocks(
     batch: &RecordBatch,
     mut each: impl FnMut(Block) -> Result<()>,
 ) -> Result<()> {
-    const MALFORMED: &str = "malformed arrays";
+    const MALFORMED: &str = "its arrays are malformed";
     let rows = guard(ErrorKind::InvalidInput, MALFORMED, || Rows::new(batch))?;
     let mut start = 0;
     while start < rows.rows {

@@ -1,28 +1,28 @@
-//! Bytes of cells, one after the other, each predicted by what came before in its cell, its column
-//! and its row.
+//! Coding of the bytes of cells, each predicted from earlier bytes of its cell, its column and its
+//! row.
 
 use crate::cm::{COLUMNS, Coder, Model, Predictions, Streams, mix};
 use sparse_core::{Error, ErrorKind, Result};
 
-/// What a cell is coded in the light of.
+/// Context in which a cell is coded.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Setting<'a> {
     /// Number of the column.
     pub(crate) column: u64,
-    /// Hashes of cells of the same row that tell most about this one.
+    /// Hashes of the cells of the same row that predict this one best.
     pub(crate) parents: [u64; 2],
-    /// What the cell is expected to resemble: its counterpart in the base.
+    /// Counterpart of the cell in the base.
     pub(crate) aligned: Option<&'a [u8]>,
     /// The cell above, in the same column.
     pub(crate) above: Option<&'a [u8]>,
-    /// Whether long values go to the bulk, which a faster compressor takes.
+    /// Whether long values go to the bulk, for the faster compressor.
     pub(crate) bulk: bool,
 }
 
-/// Cells this long or longer go to the bulk, where there is one.
+/// Length from which cells go to the bulk, in bytes.
 const BULK_FROM: usize = 24;
 
-/// Bytes that the search for repetitions hashes.
+/// Bytes that are hashed to find repetitions.
 const MATCH_MIN: usize = 5;
 const MATCH_BITS: u32 = 18;
 
@@ -32,18 +32,18 @@ const BYTES_LEN: usize = 63;
 /// Codes cells, and remembers them.
 pub(crate) struct CellCoder {
     pub(crate) model: Model,
-    /// Everything so far, each cell followed by a zero.
+    /// All cells so far, each followed by a zero byte.
     history: Vec<u8>,
-    /// Where a hash of the last bytes was seen.
+    /// Last place of each hash of `MATCH_MIN` bytes.
     last_seen: Vec<u32>,
-    /// Where the longest repetition goes on, if there is one, and how long it is.
+    /// Continuation of the longest repetition in `history`, and its length so far.
     repeat: Option<(usize, u32)>,
-    /// Long values, for the faster compressor; when decoding, those to come.
+    /// Long values for the faster compressor; when decoding, those that are left.
     pub(crate) bulk: Vec<u8>,
     bulk_at: usize,
-    /// Bytes that may still come out: what bounds memory on garbage.
+    /// Bytes that decoding may still produce, which bounds memory on garbage.
     pub(crate) allowance: usize,
-    /// Bytes of finished cells that may still come, as they are stored in columns.
+    /// Bytes of finished cells that decoding may still produce, as stored in columns.
     pub(crate) room: usize,
 }
 
@@ -72,7 +72,7 @@ impl CellCoder {
         }
     }
 
-    /// Returns a coder that writes everything to streams, or reads it from them.
+    /// Returns a coder that writes all values to streams, or reads them from there.
     pub(crate) fn plain(streams: Streams, allowance: usize) -> CellCoder {
         CellCoder {
             model: Model::plain(streams),
@@ -86,14 +86,14 @@ impl CellCoder {
         }
     }
 
-    /// Returns the bytes of a cell, to a column's stream or from it.
+    /// Writes the bytes of a cell to the stream of its column, or reads them from there.
     ///
     /// # Errors
     /// When decoding, `Corrupt` or `LimitExceeded`.
     pub(crate) fn plain_bytes<C: Coder>(&mut self, column: u64, value: &[u8]) -> Result<Vec<u8>> {
         let key = COLUMNS + column as usize;
         let Some(streams) = &mut self.model.streams else {
-            return Err(Error::invalid_argument("no streams"));
+            return Err(Error::invalid_argument("the layout has no streams"));
         };
         if !C::DECODES {
             streams.put_uint(BYTES_LEN, value.len() as u64);
@@ -107,14 +107,18 @@ impl CellCoder {
         Ok(cell)
     }
 
-    /// Returns whether the bulk was used up.
+    /// Returns true if no byte of the bulk is left.
     pub(crate) fn bulk_is_used(&self) -> bool {
         self.bulk_at == self.bulk.len()
     }
 
     fn spend(&mut self, bytes: usize) -> Result<()> {
         self.allowance = self.allowance.checked_sub(bytes).ok_or_else(|| {
-            Error::new(ErrorKind::LimitExceeded, "a row group decodes to more than it may")
+            Error::new(
+                ErrorKind::LimitExceeded,
+                "a row group decodes to more bytes than it may \
+                take",
+            )
         })?;
         Ok(())
     }
@@ -155,8 +159,7 @@ impl CellCoder {
         Ok(cell)
     }
 
-    /// Codes bytes up to their end. A zero byte stands for the end, or if a flag says so for
-    /// itself.
+    /// Codes bytes up to their end. A zero byte is the end, or itself if a flag says so.
     fn bytes<C: Coder>(&mut self, coder: &mut C, s: &Setting<'_>, value: &[u8]) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         let mut line = Line::new(s);
@@ -232,7 +235,7 @@ impl CellCoder {
     }
 }
 
-/// The cell so far.
+/// State within a cell.
 struct Line {
     at: usize,
     last: [u8; 6],
@@ -241,7 +244,7 @@ struct Line {
     word_before: u64,
     above: u64,
     like_above: bool,
-    /// Where in the counterpart the cell is taken to be, and how many bytes agreed up to here.
+    /// Assumed position in the counterpart, and the number of bytes that agreed up to here.
     pointer: usize,
     agreed: u64,
 }
@@ -261,8 +264,7 @@ impl Line {
         }
     }
 
-    /// Returns the byte that the counterpart suggests (256: nothing), and how far it is to be
-    /// trusted.
+    /// Returns the byte that the counterpart suggests (256 for none), and the confidence in it.
     fn aligned(&self, s: &Setting<'_>) -> (u64, u64) {
         match s.aligned {
             None => (256, 0),
@@ -281,7 +283,7 @@ impl Line {
                 self.pointer += 1;
             } else {
                 self.agreed = 1;
-                // Look a little ahead: something may have been left out.
+                // Search up to 8 bytes ahead: something may have been deleted.
                 let ahead = a.iter().skip(self.pointer + 1).take(8).position(|&b| b == byte);
                 self.pointer += match ahead {
                     Some(skip) if byte.is_ascii_alphanumeric() => skip + 2,

@@ -3,7 +3,7 @@
 use crate::cm::mix;
 use std::collections::HashMap;
 
-/// Cuts text into words, single white space, and other single bytes. Returns where each ends.
+/// Cuts text into words, single white space, and other single bytes. Returns the end of each.
 pub(crate) fn tokens(text: &[u8]) -> Vec<usize> {
     let mut ends = Vec::with_capacity(text.len() / 3 + 1);
     let mut at = 0;
@@ -55,14 +55,15 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// Differences that are looked for before giving up.
+/// Longest edit script that is searched for.
 const MAX_DISTANCE: usize = 400;
 
 /// Finds tokens that two texts share, in order: pairs of (place in `a`, place in `b`), both
 /// ascending.
 ///
-/// The shortest edit script after Myers (1986) where it is short; else anchors, tokens that occur
-/// once in both (Cohen's patience difference), with the gaps between them treated likewise.
+/// Uses the shortest edit script after Myers (1986) if it is short. Otherwise it takes tokens that
+/// occur once in both as anchors (Cohen's patience difference), and treats the gaps between them
+/// likewise.
 pub(crate) fn common(a: &[u64], b: &[u64]) -> Vec<(usize, usize)> {
     let mut out = Vec::new();
     gap(a, b, 0, 0, 0, &mut out);
@@ -97,7 +98,7 @@ fn gap(a: &[u64], b: &[u64], a0: usize, b0: usize, depth: u32, out: &mut Vec<(us
     out.extend((0..suffix).map(|i| (a1 + ma.len() + i, b1 + mb.len() + i)));
 }
 
-/// Returns how many tokens [`common`] finds, without saying which.
+/// Returns the number of tokens that [`common`] finds.
 pub(crate) fn shared(a: &[u64], b: &[u64]) -> usize {
     let prefix = a.iter().zip(b).take_while(|(x, y)| x == y).count();
     let (ra, rb) = (&a[prefix..], &b[prefix..]);
@@ -116,7 +117,7 @@ pub(crate) fn shared(a: &[u64], b: &[u64]) -> usize {
 ///
 /// `None` if that is longer than [`MAX_DISTANCE`].
 fn myers(a: &[u64], b: &[u64]) -> Option<Vec<(usize, usize)>> {
-    // What a step back looks at: of step d the diagonals -d..=d, from d^2 on.
+    // Diagonals of each step for tracing back: those of step d, -d..=d, begin at d^2.
     let mut trace: Vec<i32> = Vec::new();
     distance(a, b, |diagonals| trace.extend_from_slice(diagonals))?;
     Some(walk_back(&trace, a.len() as isize, b.len() as isize))
@@ -181,7 +182,7 @@ fn walk_back(trace: &[i32], n: isize, m: isize) -> Vec<(usize, usize)> {
     pairs
 }
 
-/// Returns tokens that occur once in both, in the longest order that is ascending in both.
+/// Returns tokens that occur once in both, as the longest sequence that ascends in both.
 fn anchors(a: &[u64], b: &[u64]) -> Vec<(usize, usize)> {
     let mut seen: HashMap<u64, [(u32, usize); 2]> = HashMap::new();
     for (side, tokens) in [a, b].into_iter().enumerate() {

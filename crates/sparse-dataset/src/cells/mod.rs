@@ -1,4 +1,4 @@
-//! Cells: what predicts them, and how what is left is coded.
+//! Cells: their prediction, and the coding of the rest.
 
 mod bytes;
 mod diff;

@@ -1,22 +1,24 @@
-//! Text as a patch of its counterpart in the base: which tokens go, which stay, what is put between
-//! them.
+//! Text as a patch of its counterpart in the base: tokens that are deleted, tokens that stay, and
+//! text inserted between them.
 
 use super::bytes::{CellCoder, Setting};
 use super::diff::{Tokens, common, shared};
 use crate::cm::{Coder, mix};
 use sparse_core::{Error, Result};
 
-/// Texts this short are not patched; their bytes are coded with the counterpart in sight.
+/// Shortest text that is patched, in bytes; shorter ones are coded byte by byte with the
+/// counterpart as context.
 const PATCH_FROM: usize = 20;
 
-/// Returns how many tokens of the shorter text the longer one has, in order, in 1/256.
+/// Returns the share of the shorter text's tokens that the longer one has in the same order, in
+/// 1/256.
 pub(crate) fn similarity(a: &[u8], b: &[u8]) -> u32 {
     let (a, b) = (Tokens::new(a), Tokens::new(b));
     (256 * shared(&a.hashes, &b.hashes) / a.len().max(b.len()).max(1)) as u32
 }
 
-/// Returns what a model codes of `to`, given `from`, in bytes that take as long: those that are put
-/// in, and a flag for each token.
+/// Estimates the time for a model to code `to` given `from`, in bytes that take as long: inserted
+/// bytes, and a flag for each token.
 pub(crate) fn patch_len(from: &[u8], to: &[u8]) -> usize {
     if from == to {
         return 0;
@@ -28,12 +30,12 @@ pub(crate) fn patch_len(from: &[u8], to: &[u8]) -> usize {
     }
 }
 
-/// What happens to the tokens of a counterpart.
+/// Edit script from a counterpart to a text.
 #[derive(Debug, Default)]
 struct Script {
-    /// Per token: whether it stays.
+    /// Whether each token stays.
     keeps: Vec<bool>,
-    /// Per token that stays, and for the end: what comes before it.
+    /// Text inserted before each token that stays, and before the end.
     inserts: Vec<Vec<u8>>,
 }
 
@@ -63,7 +65,7 @@ impl Script {
     }
 }
 
-/// A part of a patch: tokens that go, bytes that are put in, tokens that stay.
+/// Part of a patch: tokens deleted, bytes inserted, tokens that stay.
 #[derive(Clone, Copy, Debug, Default)]
 struct Run<'a> {
     gone: usize,
@@ -95,7 +97,7 @@ impl Script {
     }
 }
 
-/// What the decisions on a token are made in the light of.
+/// Context of the decisions on a token.
 struct Trail {
     history: u64,
     before: [u64; 2],
@@ -138,7 +140,7 @@ impl CellCoder {
         let mut out = Vec::new();
         let mut trail = Trail { history: 0, before: [0; 2], edits: 0 };
         let mut inserts = script.inserts.iter();
-        // Where the tokens begin that went since the last one that stayed.
+        // First token deleted since the last one that stayed.
         let mut gone = 0;
         for (j, &token) in base.hashes.iter().enumerate() {
             let next = base.hashes.get(j + 1).copied().unwrap_or(0);
@@ -165,7 +167,7 @@ impl CellCoder {
         Ok(out)
     }
 
-    /// Returns a patch as runs: how many tokens go, what is put in, how many tokens stay.
+    /// Codes a patch as runs: number of tokens deleted, text inserted, number of tokens that stay.
     fn plain_patch<C: Coder>(
         &mut self,
         coder: &mut C,
@@ -189,7 +191,7 @@ impl CellCoder {
                 let start = add(at, gone).filter(|&e| e <= base.len());
                 let end = start.and_then(|s| add(s, stays)).filter(|&e| e <= base.len());
                 let (Some(start), Some(end)) = (start, end) else {
-                    return Err(Error::corrupt("a patch leaves its text"));
+                    return Err(Error::corrupt("a patch refers to bytes outside its text"));
                 };
                 let kept = base.slice(start, end);
                 self.allow(kept.len() + 1)?;
@@ -242,12 +244,12 @@ impl CellCoder {
         Ok(())
     }
 
-    /// Counts bytes that came out of the base.
+    /// Counts bytes copied from the base.
     fn allow(&mut self, bytes: usize) -> Result<()> {
         self.allowance = self.allowance.checked_sub(bytes).ok_or_else(|| {
             sparse_core::Error::new(
                 sparse_core::ErrorKind::LimitExceeded,
-                "a row group decodes to more than it may",
+                "a row group decodes to more bytes than it may take",
             )
         })?;
         Ok(())

@@ -3,10 +3,10 @@
 use crate::table::Form;
 use sparse_core::{Error, Result};
 
-/// How a cell follows from its source. Cells that do not follow are exceptions, and coded.
+/// Rule by which a cell follows from its source. Cells that do not are exceptions, and coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Rule {
-    /// The same text: also a cast from one type to another.
+    /// The same text, as after a cast to another type.
     Same,
     /// Without white space at both ends.
     Trim,
@@ -14,9 +14,9 @@ pub(crate) enum Rule {
     Lower,
     /// ASCII letters in upper case.
     Upper,
-    /// What follows the last such byte (everything, if there is none).
+    /// Text after the last such byte; all of it if there is none.
     AfterLast(u8),
-    /// What precedes the first such byte (everything, if there is none).
+    /// Text before the first such byte; all of it if there is none.
     BeforeFirst(u8),
     /// A decimal rounded to this number of places, without zeros at its end.
     Round(u8),
@@ -41,7 +41,7 @@ impl Rule {
         all
     }
 
-    /// Returns three bytes that stand for the rule.
+    /// Encodes the rule in three bytes.
     pub(crate) fn code(self) -> [u8; 3] {
         match self {
             Rule::Same => [0, 0, 0],
@@ -75,7 +75,7 @@ impl Rule {
         })
     }
 
-    /// Writes what follows from `source` to `out`, which is cleared first.
+    /// Applies the rule to `source`; writes to `out`, which is cleared first.
     pub(crate) fn apply(self, source: &[u8], out: &mut Form) {
         out.clear();
         match self {

@@ -1,23 +1,23 @@
 //! A binary arithmetic coder: one decision at a time, each with its probability.
 //!
-//! Carry-less, with 32-bit bounds and 16-bit probabilities, after the coder of Mahoney's PAQ
-//! (2002). All code that models something is written once, against [`Coder`]: an encoder is told
-//! the decision, a decoder says what it was.
+//! It has no carries, 32-bit bounds and 16-bit probabilities, after the coder of Mahoney's PAQ
+//! (2002). Code that models something is written once, over [`Coder`]: an encoder takes the
+//! decision, a decoder returns it.
 
 use sparse_core::{Error, Result};
 
 /// Probabilities are multiples of `2^-16`.
 pub(crate) const PROB_BITS: u32 = 16;
 
-/// How many zeros an encoder leaves out at the end.
+/// Most zeros that an encoder leaves out at the end.
 const SPARED_ZEROS: usize = 16;
 
 /// One side of the coder.
 pub(crate) trait Coder {
-    /// Whether values come out of this coder (instead of going in).
+    /// True for a decoder, from which values come.
     const DECODES: bool;
 
-    /// Whether anything is coded at all.
+    /// False if nothing is coded.
     const CODES: bool = true;
 
     /// Codes a decision, given the probability of `true` (1 to 65535). A decoder ignores `bit`.
@@ -37,8 +37,7 @@ impl Encoder {
         Encoder { low: 0, high: u32::MAX, out: Vec::new() }
     }
 
-    /// Returns all that was coded. A few zeros at the end are left out: a decoder reads zeros past
-    /// the end.
+    /// Returns the coded bytes. Zeros at the end are left out: a decoder reads zeros past the end.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         // The shortest value in low..=high.
         for bytes in 0..=4u32 {
@@ -110,11 +109,11 @@ impl<'a> Decoder<'a> {
         byte.into()
     }
 
-    /// Fails when more was read than an encoder can have meant: garbage then decodes without end.
+    /// Fails when more was read than an encoder writes; garbage would decode without end.
     pub(crate) fn check(&self) -> Result<()> {
         // Four bytes are read ahead.
         if self.next > self.bytes.len().saturating_add(SPARED_ZEROS + 8) {
-            return Err(Error::corrupt("coded data ends too early"));
+            return Err(Error::corrupt("the coded data end too early"));
         }
         Ok(())
     }

@@ -1,28 +1,28 @@
 //! Predictions that an encoder made, kept so that a proof decodes without predicting again.
 //!
-//! What a model predicts follows from the contexts and the decisions before, by code that is the
-//! same for encoders and decoders and computes in integers only. A decoder that is given the
-//! predictions, comes upon the same contexts in the same order and reads the same decisions is
-//! therefore a decoder that predicts for itself: the proof runs all of its code but the prediction,
-//! and compares contexts and decisions by a hash of them.
+//! The predictions of a model follow from the contexts and decisions before, by code that encoders
+//! and decoders share and that computes in integers only. A decoder that is given the predictions,
+//! meets the same contexts in the same order and reads the same decisions is therefore as good as
+//! one that predicts: the proof runs all of its code except the prediction, and compares a hash of
+//! contexts and decisions.
 
 use sparse_core::{Error, Result};
 
-/// Most predictions that are kept, which takes 64 MiB; what needs more is decoded in full.
+/// Most predictions that are kept, which takes 64 MiB; row groups with more are decoded in full.
 const MAX_PREDICTIONS: usize = 1 << 25;
 
-/// What a model does with its predictions.
+/// Use of a model's predictions.
 #[derive(Debug)]
 pub(super) enum Memory {
-    /// Uses them.
+    /// Predictions are made and not kept.
     Off,
-    /// Uses them, and keeps them.
+    /// Predictions are made and kept.
     Keeps(Predictions),
-    /// Takes them from what was kept, in this order.
+    /// Predictions are taken from kept ones, in order.
     Recalls { kept: Predictions, next: usize, trace: Trace },
 }
 
-/// Predictions of an encoder, and a hash of what they were made for.
+/// Predictions of an encoder, and a hash of their contexts and decisions.
 #[derive(Debug, Default)]
 pub(crate) struct Predictions {
     probabilities: Vec<u16>,
@@ -31,7 +31,7 @@ pub(crate) struct Predictions {
 }
 
 impl Predictions {
-    /// Returns whether all were kept.
+    /// Returns true if all predictions were kept.
     pub(crate) fn are_complete(&self) -> bool {
         !self.too_many
     }
@@ -41,13 +41,13 @@ impl Predictions {
             self.probabilities.push(p as u16);
         } else if !self.too_many {
             self.too_many = true;
-            // At the limit, nothing of them is of use.
+            // Above the limit, none of them is of use.
             self.probabilities = Vec::new();
         }
     }
 }
 
-/// A hash of contexts and decisions, in order. It is to find mistakes, not forgeries.
+/// Hash of contexts and decisions, in order. It finds mistakes, not forgeries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Trace {
     contexts: [u64; 4],
@@ -55,7 +55,7 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    /// Hashes contexts in four lanes, which a processor works on at once.
+    /// Hashes contexts in four lanes, which a processor runs in parallel.
     #[inline]
     fn contexts(&mut self, contexts: &[u64], selector: u64) {
         let step = |h: u64, c: u64| (h.rotate_left(23) ^ c).wrapping_mul(0x9fb2_1c65_1e98_df25);
@@ -89,7 +89,7 @@ impl Memory {
         }
     }
 
-    /// Notes what the next predictions are made for.
+    /// Records the contexts of the next predictions.
     #[inline]
     pub(super) fn contexts(&mut self, contexts: &[u64], selector: usize) {
         if let Some(trace) = self.trace() {
@@ -97,7 +97,7 @@ impl Memory {
         }
     }
 
-    /// Notes a decision.
+    /// Records a decision.
     #[inline]
     pub(super) fn decision(&mut self, bit: bool) {
         if let Some(trace) = self.trace() {
@@ -105,7 +105,7 @@ impl Memory {
         }
     }
 
-    /// Keeps a prediction that a decision was coded by.
+    /// Keeps the prediction by which a decision was coded.
     #[inline]
     pub(super) fn predicted(&mut self, p: u32) {
         if let Memory::Keeps(kept) = self {
@@ -127,7 +127,7 @@ impl Memory {
         Some(p.into())
     }
 
-    /// Hands over what was kept.
+    /// Takes the kept predictions out.
     pub(super) fn take(&mut self) -> Option<Predictions> {
         match std::mem::replace(self, Memory::Off) {
             Memory::Keeps(kept) if kept.are_complete() => Some(kept),
@@ -135,7 +135,7 @@ impl Memory {
         }
     }
 
-    /// Checks that what was recalled is what was kept, and for the same contexts and decisions.
+    /// Checks that all kept predictions were recalled, for the same contexts and decisions.
     ///
     /// # Errors
     /// `Corrupt` when it differs.
@@ -145,7 +145,7 @@ impl Memory {
                 if *next != kept.probabilities.len() || *trace != kept.trace =>
             {
                 Err(Error::corrupt(
-                    "a row group is not decoded in the contexts in which it was coded",
+                    "a row group was decoded in other contexts than it was coded in",
                 ))
             }
             _ => Ok(()),
@@ -178,7 +178,7 @@ mod tests {
         (coder.finish(), model.take_predictions().unwrap())
     }
 
-    /// Returns what comes out, when the contexts of one byte differ, if any do.
+    /// Decodes with kept predictions; the contexts of one byte may differ.
     fn recalled(
         bytes: &[u8],
         kept: Predictions,

@@ -1,7 +1,7 @@
 //! The entropy coder of table deltas: binary decisions, predicted by mixing contexts.
 //!
-//! Encoders, decoders and what learns from the base run the same code, over [`Coder`]. To prove
-//! that a row group decodes, the predictions of its encoder are kept and recalled: see [`memory`].
+//! Encoding, decoding and learning from the base run the same code, over [`Coder`]. To prove that a
+//! row group decodes, the predictions of its encoder are kept and recalled: see [`memory`].
 
 mod coder;
 mod memory;

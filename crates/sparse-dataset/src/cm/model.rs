@@ -1,4 +1,4 @@
-//! Mixing of predictions: what makes a decision likely.
+//! Prediction of decisions by mixing.
 //!
 //! Each context has an adaptive probability in a hash table; a small neural network (a weight for
 //! each input, one set for each selector) mixes them in the logistic domain and learns from each
@@ -11,25 +11,25 @@ use super::streams::Streams;
 use sparse_core::Result;
 use std::sync::OnceLock;
 
-/// The most contexts of one decision.
+/// Most contexts of one decision.
 pub(crate) const MAX_CONTEXTS: usize = 16;
 
 /// Largest logarithm of odds, in units of 1/256.
 const MAX_STRETCH: i32 = 2815;
 
-/// How many decisions an adaptive probability remembers.
+/// Number of decisions that an adaptive probability remembers.
 const MAX_COUNT: u32 = 60;
 
 struct Tables {
     /// `65536 / (1 + exp(-i / 256))`, from `-MAX_STRETCH` on.
     squash: Vec<u16>,
-    /// Its inverse, of probabilities below 4096.
+    /// The inverse of `squash`, of probabilities below 4096.
     stretch_low: Vec<i16>,
-    /// ... and of multiples of 16.
+    /// The inverse of `squash`, of multiples of 16.
     stretch: Vec<i16>,
     /// `65536 / (n + 1.5)`.
     rate: [u32; MAX_COUNT as usize + 1],
-    /// How much an input counts after n decisions, of 16.
+    /// Weight of an input after n decisions, in 1/16.
     trust: [i32; MAX_COUNT as usize + 1],
 }
 
@@ -91,7 +91,7 @@ impl Tables {
     }
 }
 
-/// An adaptive probability: 16 bits of probability, 6 of count, 10 that tell contexts apart.
+/// Adaptive probability: 16 bits of probability, 6 of count, 10 of the context's hash.
 type Slot = u32;
 
 const EMPTY: Slot = 32768 << 16;
@@ -104,18 +104,18 @@ struct Weights {
     seen: u32,
 }
 
-/// What is known so far: probabilities by context, weights by selector.
+/// Model of decisions: probabilities by context, weights by selector.
 pub(crate) struct Model {
     tables: &'static Tables,
     slots: Vec<Slot>,
     shift: u32,
     sets: Vec<Weights>,
-    /// Where decisions go instead, if nothing is modelled.
+    /// Streams for the decisions, if nothing is modelled.
     pub(crate) streams: Option<Streams>,
     pub(super) memory: Memory,
 }
 
-/// Selectors are below this.
+/// Number of selectors.
 pub(crate) const SELECTORS: usize = 2048;
 
 /// Sizes of the table of contexts, as powers of two.
@@ -141,17 +141,17 @@ impl Model {
         self.memory = Memory::Keeps(Predictions::default());
     }
 
-    /// Hands over the predictions that were kept, unless they were too many.
+    /// Takes the kept predictions out, unless there were too many.
     pub(crate) fn take_predictions(&mut self) -> Option<Predictions> {
         self.memory.take()
     }
 
-    /// Returns a model that predicts what another one did.
+    /// Returns a model that recalls the predictions of another one.
     pub(crate) fn recalling(kept: Predictions) -> Model {
         Model { memory: Memory::of(kept), streams: None, ..Model::plain(Streams::default()) }
     }
 
-    /// Returns whether predictions are those of another model.
+    /// Returns true if predictions are recalled.
     pub(super) fn recalls(&self) -> bool {
         matches!(self.memory, Memory::Recalls { .. })
     }
@@ -256,7 +256,7 @@ impl Model {
         bit
     }
 
-    /// Returns the count of the slot of one context: how often it was seen (up to a limit).
+    /// Returns the number of times that a context was seen, up to a limit.
     #[inline]
     pub(super) fn seen(&self, context: u64) -> u32 {
         let h = context.wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -1,5 +1,5 @@
-//! What a model would code, as plain bytes, sorted by what they mean: for a fast compressor, where
-//! there is much.
+//! Decisions and values as plain bytes, sorted by meaning, for a fast compressor where there is too
+//! much to model.
 
 use crate::wire::{Input, put_bytes, put_uint};
 use sparse_core::{Error, Result};
@@ -8,15 +8,15 @@ use std::ops::Range;
 /// Streams of bytes: flags, integers, and the bytes of cells by column.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    /// Those that are written.
+    /// Streams being written.
     streams: Vec<Vec<u8>>,
-    /// Where those that are read go on and end in `source`.
+    /// For streams being read: the range of `source` that is left.
     places: Vec<Range<usize>>,
     source: Vec<u8>,
     failed: bool,
 }
 
-/// Streams below this are of kinds of decisions, those from here on of columns.
+/// First stream of columns; streams before it are of kinds of decisions.
 pub(crate) const COLUMNS: usize = 64;
 
 impl Streams {
@@ -37,7 +37,7 @@ impl Streams {
         put_uint(self.stream(key), value);
     }
 
-    /// Returns the next `len` bytes; none, and a failure, if there are fewer.
+    /// Returns the next `len` bytes; if there are fewer, returns none and records the failure.
     pub(crate) fn take(&mut self, key: usize, len: usize) -> &[u8] {
         let taken = self.places.get_mut(key).and_then(|place| {
             let at = place.start.checked_add(len).filter(|&at| at <= place.end)?;
@@ -53,7 +53,7 @@ impl Streams {
         }
     }
 
-    /// Returns the next integer; zero, and a failure, if there is none.
+    /// Returns the next integer; if there is none, returns zero and records the failure.
     pub(crate) fn take_uint(&mut self, key: usize) -> u64 {
         let taken = self.places.get_mut(key).and_then(|place| {
             let mut input = Input(self.source.get(place.clone())?);
@@ -67,7 +67,7 @@ impl Streams {
         })
     }
 
-    /// Fails when more was taken than there was.
+    /// Fails when more was taken than the streams had.
     ///
     /// # Errors
     /// `Corrupt`.
@@ -79,7 +79,7 @@ impl Streams {
         }
     }
 
-    /// Fails when something is left, too.
+    /// Fails as [`check`](Self::check) does, and when bytes are left.
     ///
     /// # Errors
     /// `Corrupt`.
@@ -91,7 +91,7 @@ impl Streams {
         }
     }
 
-    /// Returns all streams in bytes.
+    /// Encodes all streams.
     pub(crate) fn write(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_uint(&mut out, self.streams.len() as u64);
@@ -108,7 +108,7 @@ impl Streams {
         let n = input.count()?;
         if n > COLUMNS.saturating_add(columns) {
             return Err(Error::corrupt(format!(
-                "{n} streams for {columns} columns in a row group"
+                "a row group has {n} streams for {columns} columns"
             )));
         }
         let mut places = Vec::with_capacity(n);

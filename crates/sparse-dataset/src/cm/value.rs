@@ -1,10 +1,9 @@
-//! Integers and choices by decisions.
+//! Integers and choices, coded as decisions.
 
 use super::coder::Coder;
 use super::model::{MAX_CONTEXTS, Model, mix};
 
-/// Where the decisions of integers and choices select their weights; bytes of cells take those from
-/// [`CELL_SELECTORS`] on.
+/// First selector of integers and choices; bytes of cells have those from [`CELL_SELECTORS`] on.
 const VALUE_SELECTORS: usize = 64;
 
 /// First selector of cells.
@@ -35,8 +34,7 @@ impl Model {
         self.bit(coder, &hashes[..n], [s, s + 1], bit)
     }
 
-    /// Codes an integer, small ones cheaply: its bit length, then its bits, the first two of them
-    /// modelled.
+    /// Codes an integer: its bit length, then its bits, of which the first two are modelled.
     pub(crate) fn uint<C: Coder>(
         &mut self,
         coder: &mut C,
@@ -75,9 +73,9 @@ impl Model {
         out
     }
 
-    /// Codes a byte of a cell, from its highest bit on; each is decided in all contexts and what
-    /// the byte has so far. `state` (a multiple of 4 below 64) and how many of the contexts three
-    /// to five are known select weights.
+    /// Codes a byte of a cell, from its highest bit on, in all contexts joined with the bits so
+    /// far. The weights are selected by `state` (a multiple of 4 below 64) and by the number of
+    /// contexts three to five that are known.
     pub(crate) fn byte<C: Coder>(
         &mut self,
         coder: &mut C,
@@ -94,7 +92,7 @@ impl Model {
         let mut tree = 1u64;
         let mut hashes = [0u64; 15];
         for i in (0..8).rev() {
-            // Nobody predicts by them otherwise.
+            // They are used only for predictions.
             if !recalls {
                 for (h, &c) in hashes.iter_mut().zip(contexts) {
                     *h = node(c, tree);
@@ -116,7 +114,7 @@ fn node(context: u64, tree: u64) -> u64 {
 pub(crate) fn uniform<C: Coder>(coder: &mut C, value: u64, count: u64) -> u64 {
     let (mut low, mut high) = (0u64, count.max(1));
     while high - low > 1 {
-        // Halves of unequal size get their exact share.
+        // Each half gets its exact share, even if they differ in size.
         let mid = low + (high - low) / 2;
         let share = (u128::from(high - mid) << 16) / u128::from(high - low);
         if coder.code(value >= mid, (share as u32).clamp(1, 65535)) {

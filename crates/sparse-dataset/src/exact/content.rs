@@ -4,7 +4,7 @@ use sparse_container::{ContentHash, FileHasher};
 use sparse_core::{Error, ErrorKind, Result};
 use std::io::Write;
 
-/// The attribute of the whole that holds the [`ContentHash`] of what is restored, as in deltas of
+/// Attribute of the index that holds the [`ContentHash`] of the restored files, as in deltas of
 /// models.
 pub(crate) const CONTENT: u16 = 5;
 
@@ -45,11 +45,10 @@ pub(crate) struct ContentWatch {
 }
 
 impl ContentWatch {
-    /// Creates a watch if a hash is expected, or if the delta carries one and `exact` files are
-    /// restored.
+    /// Creates a watch if a hash is expected, or if the delta records one and files are `exact`.
     ///
     /// # Errors
-    /// `InvalidArgument` when a hash is expected of what is not exact.
+    /// `InvalidArgument` when a hash is expected, but files are not exact.
     pub(crate) fn new(
         carried: Option<ContentHash>,
         exact: bool,
@@ -58,8 +57,8 @@ impl ContentWatch {
         if !exact {
             return match expected {
                 Some(_) => Err(Error::invalid_argument(
-                    "only rows are restored, in files that have no recorded SHA-256: those of a \
-                        delta made with --exact have one, in their own format",
+                    "the SHA-256 cannot be compared, because files are written anew from rows: \
+                        this takes a delta made with --exact, restored in its own format",
                 )),
                 None => Ok(None),
             };
@@ -71,7 +70,7 @@ impl ContentWatch {
     /// Restores the file at `path` by `restore`, to `out`.
     ///
     /// # Errors
-    /// What `restore` returns.
+    /// Those of `restore`.
     pub(crate) fn file(
         &mut self,
         path: &str,
@@ -84,22 +83,22 @@ impl ContentWatch {
         Ok(())
     }
 
-    /// Computes the hash of all files, and compares it with what is expected and carried.
+    /// Computes the hash of all files, and compares it with the expected and the recorded one.
     ///
     /// # Errors
-    /// `InvalidInput` when it is not the expected one, `Corrupt` when it is not the carried one.
+    /// `InvalidInput` when it is not the expected one, `Corrupt` when it is not the recorded one.
     pub(crate) fn finish(self, single: bool) -> Result<ContentHash> {
         let found = content_of(&self.files, single);
         if let Some(expected) = self.expected.filter(|e| *e != found) {
             let message = format!(
-                "what comes back has the SHA-256 {found}, expected was {expected}: the base or \
-                    the delta is not the one that this number was published for"
+                "the restored content has SHA-256 {found}, but {expected} was expected: the \
+                    base or the delta is not the one for which that number was published"
             );
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         match self.carried.filter(|c| *c != found) {
             Some(carried) => Err(Error::corrupt(format!(
-                "what comes back has the SHA-256 {found}, the delta records {carried}"
+                "the restored content has SHA-256 {found}, but the delta records {carried}"
             ))),
             None => Ok(found),
         }

@@ -16,24 +16,24 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-/// A file to be kept byte by byte.
+/// A file to be stored bit for bit.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     pub(crate) path: PathBuf,
-    /// Its path in the dataset's folder.
+    /// Path in the dataset's folder.
     pub(crate) relative: String,
-    /// What this program writes in its place, and in which style.
+    /// The file that this program writes in its place, and the style.
     pub(crate) written: Option<(PathBuf, Style)>,
 }
 
-/// What is read of a text file to tell its style.
+/// Bytes of a text file that are read to find its style.
 const HEAD: u64 = 64 << 10;
 
-/// Files this large are compressed as well as it goes, larger ones by effort.
+/// Largest file that is compressed at the highest level; larger ones are compressed by effort.
 const SMALL: u64 = 4 * CHUNK;
 
-/// Files of a delta that is not exact are stored by themselves up to this length: the page that
-/// describes a dataset changes more often than its rows, and must not keep them from coming back.
+/// Longest file that a delta that is not exact stores without a reference: the card of a dataset
+/// changes more often than its rows, and must not keep these from being restored.
 const ALONE: u64 = 256 << 10;
 
 fn style_of(path: &Path, format: Format) -> Result<Style> {
@@ -71,7 +71,7 @@ pub(crate) fn regenerate(
     Ok(styles)
 }
 
-/// Returns the file of the base that has a file's place, and its path in the base.
+/// Finds the counterpart of a file in the base: its place on disk, and its path in the base.
 fn counterpart(base: &Dataset, relative: &str) -> Option<(PathBuf, String)> {
     if base.path().is_file() {
         let name = base.path().file_name()?.to_string_lossy().into_owned();
@@ -89,8 +89,8 @@ fn level(effort: Effort, len: u64) -> i32 {
     }
 }
 
-/// Returns the bytes that files take in a delta that is not exact, if they are stored by
-/// themselves.
+/// Returns the size of the files in a delta that is not exact, if they are stored without
+/// references.
 ///
 /// # Errors
 /// `Cancelled`, `Io`.
@@ -109,8 +109,8 @@ pub(crate) fn alone_size(files: &[(PathBuf, String)], settings: &Settings) -> Re
     Ok(sum)
 }
 
-/// Stores files as patches: one entry each. Returns their records, and by path the SHA-256 of each
-/// if that is asked for.
+/// Stores files as patches, with one entry each. Returns their records, and the SHA-256 of each by
+/// path if asked for.
 ///
 /// # Errors
 /// `Cancelled`, `Io`.
@@ -134,7 +134,7 @@ pub(crate) fn keep<W: Write>(
         let by_itself = !settings.exact && source.byte_len() <= ALONE;
         if let Some((path, name)) = counterpart(base, &file.relative).filter(|_| !by_itself) {
             let source = open(&path)?;
-            // The digest is taken if the file is used.
+            // The digest is computed once the file is used.
             let reference =
                 Reference::Base { path: name, len: source.byte_len(), digest: Digest([0; 16]) };
             references.push((reference, Some(source)));
@@ -147,7 +147,7 @@ pub(crate) fn keep<W: Write>(
                 prefix(from.as_ref().map(|f| f as &dyn ByteSource), at, source.byte_len(), window)?;
             crate::pack::compress(&chunk, &from, level)
         };
-        // A chunk from the middle tells which reference is best.
+        // The best reference is that of a chunk from the middle.
         let middle = source.byte_len() / CHUNK / 2 * CHUNK;
         let mut best: Option<(Vec<u8>, usize)> = None;
         for (i, (_, from)) in references.iter().enumerate().filter(|_| source.byte_len() > 0) {
@@ -188,8 +188,8 @@ pub(crate) fn keep<W: Write>(
         let digest = digest_of(&source, hasher.as_mut())?;
         hashes.extend(hasher.map(|h| (file.relative.clone(), h.finish())));
         if settings.proof && restored.finish() != digest {
-            let text = "its patch does not restore it: the file changed while it was read, or \
-                this is a fault to report";
+            let text = "its patch does not restore it: try again when nothing writes to it, and \
+                report this if it happens again";
             let place = file.path.display().to_string();
             return Err(Error::new(ErrorKind::InvalidInput, text).in_file(place));
         }

@@ -1,5 +1,5 @@
-//! Files that come back byte by byte: each is stored as a patch against what this program writes,
-//! against a file of the base, or against nothing, whichever is smallest.
+//! Files that are restored bit for bit: each is stored as a patch against the file that this
+//! program writes, against a file of the base, or against nothing, whichever is smallest.
 
 mod content;
 mod keep;
@@ -20,10 +20,10 @@ use sparse_core::{CodecId, Digest, Error, Result, check_output_path, check_path}
 /// The codec of patches, as the container knows it.
 pub(crate) const PATCH_CODEC: CodecId = CodecId(17);
 
-/// What a file is a patch against.
+/// Reference of a patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reference {
-    /// Nothing.
+    /// No reference.
     Nothing,
     /// The file that this program writes from the rows, in a style.
     Written(Style),
@@ -31,12 +31,13 @@ pub(crate) enum Reference {
     Base { path: String, len: u64, digest: Digest },
 }
 
-/// A file that comes back byte by byte. Its length and digest are in the container's entry.
+/// Record of a file that is restored bit for bit. Its length and digest are in the container's
+/// entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ExactFile {
     pub(crate) path: String,
     pub(crate) reference: Reference,
-    /// How much of the reference a patch sees at once, as a power of two.
+    /// Base-2 logarithm of the bytes of the reference that each chunk of a patch sees.
     pub(crate) window: u8,
 }
 
@@ -68,7 +69,10 @@ impl ExactFile {
         check_output_path(&path)?;
         let window = input.byte()?;
         if !WINDOWS.contains(&window) {
-            return Err(Error::corrupt(format!("a patch sees 2^{window} bytes")));
+            return Err(Error::corrupt(format!(
+                "a patch has a window of 2^{window} bytes, which \
+                is not supported"
+            )));
         }
         let reference = match input.byte()? {
             0 => Reference::Nothing,
@@ -78,7 +82,12 @@ impl ExactFile {
                 check_path(&path)?;
                 Reference::Base { path, len: input.uint()?, digest: Digest(input.array()?) }
             }
-            other => return Err(Error::corrupt(format!("unknown reference {other} of a file"))),
+            other => {
+                return Err(Error::corrupt(format!(
+                    "unknown kind {other} of a reference of \
+                a patch"
+                )));
+            }
         };
         Ok(ExactFile { path, reference, window })
     }

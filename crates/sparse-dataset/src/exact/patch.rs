@@ -1,4 +1,5 @@
-//! Patches: a file in chunks, each compressed after the part of a reference that lies about there.
+//! Patches: a file in chunks, each compressed with the part of a reference near its place as
+//! prefix.
 
 use sparse_container::{Digester, FileHasher};
 use sparse_core::open_file;
@@ -17,7 +18,7 @@ pub(super) fn window(offset: u64, len: u64, reference: u64, window: u8) -> (u64,
     (start, size as usize)
 }
 
-/// Reads what a chunk sees of its reference.
+/// Reads the part of the reference that a chunk sees.
 ///
 /// # Errors
 /// `Io`; `LimitExceeded` when memory does not suffice.
@@ -44,13 +45,13 @@ pub(crate) fn prefix(
 /// Opens a file; errors name it.
 ///
 /// # Errors
-/// `NotFound`, `Io`; `InvalidInput` for what is no file.
+/// `NotFound`, `Io`; `InvalidInput` when it is not a file.
 pub(super) fn open(path: &Path) -> Result<FileSource> {
     let place = || path.display().to_string();
     open_file(path).and_then(FileSource::new).map_err(|e| e.in_file(place()))
 }
 
-/// Digests all of a source, for `hasher` too if there is one.
+/// Computes the digest of a source; feeds `hasher` as well if there is one.
 ///
 /// # Errors
 /// `Io`.

@@ -10,15 +10,16 @@ use sparse_output::{AtomicDir, Overwrite, ScratchDir};
 use std::collections::BTreeMap;
 use std::io::Write;
 
-/// Restores files byte by byte.
+/// Restores files bit for bit.
 pub(crate) struct ExactFiles<'a> {
     data: &'a DeltaDataset<'a>,
-    /// What this program writes, where a patch needs it. The folder goes with this.
+    /// Files that this program writes as references of patches. The folder is removed when this is
+    /// dropped.
     written: Option<(AtomicDir, ScratchDir)>,
 }
 
 impl<'a> ExactFiles<'a> {
-    /// Writes what patches need.
+    /// Writes the files that are references of patches.
     ///
     /// # Errors
     /// As writing the dataset.
@@ -41,16 +42,16 @@ impl<'a> ExactFiles<'a> {
         Ok(ExactFiles { data, written })
     }
 
-    /// Returns whether the rows of all splits were written, and so decoded.
+    /// Returns true if the rows of all splits were written, and so decoded.
     pub(crate) fn has_rows(&self) -> bool {
         self.written.is_some()
     }
 
-    /// Returns what file `file` is a patch against, checked.
+    /// Opens the reference of `file`'s patch, and checks it.
     fn reference(&self, file: &ExactFile) -> Result<Option<FileSource>> {
         match (&file.reference, &self.written) {
             (Reference::Nothing, _) => Ok(None),
-            (Reference::Written(_), None) => Err(Error::corrupt("a patch against nothing")),
+            (Reference::Written(_), None) => Err(Error::corrupt("a patch has no reference")),
             (Reference::Written(_), Some((folder, _))) => {
                 open(&folder.temporary_path().join(&file.path)).map(Some)
             }
@@ -59,8 +60,8 @@ impl<'a> ExactFiles<'a> {
                 let path = if base.is_file() { base.to_path_buf() } else { base.join(path) };
                 let source = open(&path)?;
                 if source.byte_len() != *len || digest_of(&source, None)? != *digest {
-                    let text =
-                        "this file of the base has other bytes than the delta was made against";
+                    let text = "this file of the base does not have the bytes that the delta \
+                            was made against";
                     return Err(Error::new(ErrorKind::BaseMismatch, text)
                         .in_file(path.display().to_string()));
                 }
@@ -75,15 +76,18 @@ impl<'a> ExactFiles<'a> {
     /// `BaseMismatch`, `Corrupt`, `LimitExceeded`, `Io`.
     pub(crate) fn restore(&self, i: usize, out: &mut dyn Write) -> Result<u64> {
         let delta = self.data.delta;
-        let file =
-            delta.manifest.exact.get(i).ok_or_else(|| Error::invalid_argument("no such file"))?;
-        let entry =
-            delta.exact_entry(i).ok_or_else(|| Error::corrupt("a file without its entry"))?;
+        let file = delta.manifest.exact.get(i).ok_or_else(|| {
+            Error::invalid_argument(
+                "there is no such \
+                file",
+            )
+        })?;
+        let entry = delta.exact_entry(i).ok_or_else(|| Error::corrupt("a file has no entry"))?;
         self.patch(file, entry, out)
             .map_err(|e| if e.file().is_some() { e } else { e.in_file(file.path.clone()) })
     }
 
-    /// Restores as [`restore`](Self::restore) does, seen by a watch if there is one.
+    /// Restores as [`restore`](Self::restore) does, and feeds a watch if there is one.
     ///
     /// # Errors
     /// As [`restore`](Self::restore).
@@ -112,11 +116,15 @@ impl<'a> ExactFiles<'a> {
             if codec != PATCH_CODEC {
                 return Err(Error::new(
                     ErrorKind::UnknownCodec,
-                    format!("a patch has codec {}", codec.0),
+                    format!("a patch has the unknown codec {}", codec.0),
                 ));
             }
             if piece.len > CHUNK {
-                return Err(Error::corrupt(format!("a patch makes {} bytes", piece.len)));
+                return Err(Error::corrupt(format!(
+                    "a patch makes {} bytes, more than one may \
+                    make",
+                    piece.len
+                )));
             }
             let packed =
                 self.data.delta.read_blob(&blob, self.data.settings.limits.max_chunk_bytes)?;
@@ -128,7 +136,7 @@ impl<'a> ExactFiles<'a> {
             at += piece.len;
         }
         if at != len || digester.finish() != entry.digest {
-            return Err(Error::corrupt("its bytes are not those that were stored"));
+            return Err(Error::corrupt("its bytes do not have the recorded digest"));
         }
         Ok(at)
     }

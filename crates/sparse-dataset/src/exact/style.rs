@@ -1,16 +1,16 @@
-//! Styles of text files: what programs do differently when they write the same values.
+//! Styles of text files: differences between programs that write the same values.
 
 use sparse_core::{Error, Result};
 use std::io::{self, Write};
 
-/// How a text file differs from what this program writes.
+/// Differences of a text file from the one that this program writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Style {
     /// JSON: a space after each comma.
     pub(crate) comma_space: bool,
     /// JSON: a space after each colon.
     pub(crate) colon_space: bool,
-    /// JSON: characters outside of ASCII as `\uXXXX`.
+    /// JSON: characters outside ASCII are written as `\uXXXX`.
     pub(crate) ascii: bool,
     /// JSON: nulls are written.
     pub(crate) nulls: bool,
@@ -24,7 +24,7 @@ impl Style {
         flags.iter().enumerate().fold(0, |code, (i, &f)| code | u8::from(f) << i)
     }
 
-    /// Returns the style of a code.
+    /// Decodes a style.
     ///
     /// # Errors
     /// `Corrupt` when the code has no meaning.
@@ -56,13 +56,13 @@ impl Style {
     }
 }
 
-/// Writes in a style what is given in this program's.
+/// Converts text from this program's style to another.
 pub(crate) struct Restyle<W> {
     inner: W,
     style: Style,
     in_string: bool,
     escaped: bool,
-    /// The beginning of a character.
+    /// First bytes of a character that is not complete.
     partial: Vec<u8>,
     out: Vec<u8>,
 }
@@ -81,7 +81,7 @@ impl<W: Write> Restyle<W> {
 
     fn byte(&mut self, b: u8) {
         if self.style.crlf {
-            // A quote in a field is doubled, which this sees as the end of the field and its
+            // A quote in a field is doubled, which reads as the end of the field and a new
             // beginning.
             self.in_string ^= b == b'"';
             if b == b'\n' && !self.in_string {
@@ -127,7 +127,7 @@ impl<W: Write> Restyle<W> {
 
 impl<W: Write> Write for Restyle<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Nulls are the writer's choice.
+        // Whether nulls are written is decided by the writer.
         if (Style { nulls: false, ..self.style }) == Style::default() {
             return self.inner.write(bytes);
         }

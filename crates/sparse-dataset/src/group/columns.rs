@@ -8,7 +8,7 @@ use crate::rows::Op;
 use crate::table::{Block, Column, Form, cell_hash, parse, to_form};
 use sparse_core::{Error, ErrorKind, Result};
 
-/// What the columns of a row group are coded in the light of.
+/// Context in which the columns of a row group are coded.
 pub(crate) struct Columns<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) ops: &'a [Op],
@@ -16,7 +16,7 @@ pub(crate) struct Columns<'a> {
     pub(crate) prime: &'a Block,
 }
 
-/// Buffers that are used again for each cell.
+/// Buffers that are reused for each cell.
 #[derive(Default)]
 struct Scratch {
     form: Form,
@@ -26,11 +26,11 @@ struct Scratch {
     hint: Form,
 }
 
-/// A row in the making.
+/// State of a row.
 #[derive(Clone, Copy)]
 struct Row {
     index: usize,
-    /// Its counterpart among the gathered rows.
+    /// Counterpart among the gathered rows.
     base: Option<usize>,
 }
 
@@ -44,7 +44,7 @@ impl Columns<'_> {
         input: Option<&Block>,
     ) -> Result<Block> {
         let mut made = Block::new(self.plan.kinds.iter().copied());
-        // Which columns of each row differ from what was expected.
+        // For each row, a bit for each column whose cell was not as expected.
         let mut surprises = vec![0u64; rows];
         let mut scratch = Scratch::default();
         for &c in &self.plan.order {
@@ -107,8 +107,7 @@ impl Columns<'_> {
         surprises: &mut [u64],
         scratch: &mut Scratch,
     ) -> Result<Column> {
-        let kind =
-            *self.plan.kinds.get(c).ok_or_else(|| Error::corrupt("a column without a type"))?;
+        let kind = *self.plan.kinds.get(c).ok_or_else(|| Error::corrupt("a column has no type"))?;
         let exact = self.plan.exact(c);
         let base_column = exact.and_then(|b| self.gathered.block.columns.get(b));
         let mut out = Column::new(kind);
@@ -154,8 +153,7 @@ impl Columns<'_> {
         Ok(out)
     }
 
-    /// Codes one cell. `tables` are the input, the columns made so far, and the column in the
-    /// making.
+    /// Codes one cell. `tables` are the input, the columns decoded so far, and the current column.
     #[allow(clippy::too_many_arguments)]
     fn cell<C: Coder>(
         &self,
@@ -171,10 +169,10 @@ impl Columns<'_> {
     ) -> Result<Option<Vec<u8>>> {
         let (input, made, own) = tables;
         let plan =
-            self.plan.columns.get(c).ok_or_else(|| Error::corrupt("a column without a plan"))?;
+            self.plan.columns.get(c).ok_or_else(|| Error::corrupt("a column has no plan"))?;
         let sibling = |s: usize| input.unwrap_or(made).columns.get(s);
         let column = c as u64;
-        // What is expected: nothing, a null, or a text.
+        // The expected cell: none, a null, or a text.
         let source = match plan.source {
             Source::None => None,
             Source::Base(b) => {
@@ -190,8 +188,9 @@ impl Columns<'_> {
         if let Some(cell) = cell {
             to_form(state.kind, cell, &mut scratch.form);
         }
-        let surprise =
-            surprises.get_mut(row.index).ok_or_else(|| Error::corrupt("a row past the end"))?;
+        let surprise = surprises
+            .get_mut(row.index)
+            .ok_or_else(|| Error::corrupt("a row lies past the end"))?;
         if let Some(expected) = &expected {
             let same = match (expected, cell) {
                 (None, None) => true,
@@ -283,14 +282,14 @@ fn short_hash(form: &[u8]) -> u64 {
 /// Counts bytes of finished cells.
 fn store(cells: &mut CellCoder, bytes: usize) -> Result<()> {
     cells.room = cells.room.checked_sub(bytes).ok_or_else(|| {
-        Error::new(ErrorKind::LimitExceeded, "a row group decodes to more bytes than it says")
+        Error::new(ErrorKind::LimitExceeded, "a row group decodes to more bytes than it declares")
     })?;
     Ok(())
 }
 
 fn spend(cells: &mut CellCoder, bytes: usize) -> Result<()> {
     cells.allowance = cells.allowance.checked_sub(bytes).ok_or_else(|| {
-        Error::new(ErrorKind::LimitExceeded, "a row group decodes to more than it may")
+        Error::new(ErrorKind::LimitExceeded, "a row group decodes to more bytes than it may take")
     })?;
     Ok(())
 }

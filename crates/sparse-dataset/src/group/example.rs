@@ -48,7 +48,7 @@ pub(crate) struct Case {
     pub(crate) plan: Plan,
     pub(crate) learned: Learned,
     pub(crate) encoded: Vec<u8>,
-    /// By which it was coded, if they were kept.
+    /// Predictions of the coding, if they were kept.
     #[cfg_attr(not(test), expect(dead_code, reason = "only tests prove"))]
     pub(crate) predictions: Option<Predictions>,
     pub(crate) rows: u64,
@@ -62,7 +62,7 @@ pub(crate) struct Cases {
 }
 
 impl Cases {
-    /// Codes the row group in every way.
+    /// Codes the row group under every plan.
     ///
     /// # Errors
     /// As coding.
@@ -80,7 +80,7 @@ impl Cases {
         let [b, d] = [&base, &derivative].map(|store| Table { names: &names, store });
         let cancel = CancelToken::new();
         let found = analyse(b, d, &tuning, Workers { cancel: &cancel, executor: &Inline })?;
-        // Hardly anything is learned from the base, so that a case is quick.
+        // Models learn little from the base, so that a case is fast.
         let mut plan = found.plan;
         plan.prime_rows = plan.prime_rows.min(2);
         let (mut bulk, mut plain) = (plan.clone(), plan.clone());
@@ -95,7 +95,7 @@ impl Cases {
             let gathered = coder.check_copies(&block, &mut origins)?;
             let ops = ops_of(&origins);
             let allowance = 2 * Digesting::of(&block).1 as usize + 2000;
-            // What is chosen, and all that could have been.
+            // The layout that is chosen, and all others.
             let mut all = vec![coder.encode(&block, &ops, &gathered, 12, false)?];
             all.extend(coder.layouts(&block, &ops, &gathered, 3, true)?);
             for Encoded { bytes: encoded, predictions } in all {
@@ -125,7 +125,7 @@ mod tests {
             let limits = Limits::default();
             let mut predictions = case.predictions.take();
             for _ in 0..2 {
-                // By predictions that were kept, if they were, and without.
+                // With kept predictions, if there are any, and without.
                 let mut coded = Encoded { bytes: case.encoded.clone(), predictions };
                 prove_group(&coder, &mut coded, &block, digest, &limits).unwrap();
                 predictions = None;

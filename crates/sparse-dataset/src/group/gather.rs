@@ -6,10 +6,10 @@ use crate::store::Store;
 use crate::table::Block;
 use sparse_core::{Error, Result};
 
-/// Rows of the base, and where each range of them lies.
+/// Rows of the base, and the place of each range of them.
 ///
-/// Only columns that something is taken from have cells. So rows take about as much memory as the
-/// rows that are made of them, which are bounded, however long the other cells of the base are.
+/// Only columns that the plan uses have cells. The rows then take about as much memory as the rows
+/// made of them, which is bounded, however long other cells of the base are.
 pub(crate) struct Gathered {
     pub(crate) block: Block,
     /// (first row in the base, rows, first row in the block), ascending.
@@ -17,10 +17,10 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    /// Reads what `ops` refer to, in the columns that `plan` takes something from.
+    /// Reads the rows that `ops` refer to, in the columns that `plan` uses.
     ///
     /// # Errors
-    /// `Corrupt` when they leave the base; `Io`.
+    /// `Corrupt` when they reach past the base; `Io`.
     pub(crate) fn new(base: &Store, plan: &Plan, ops: &[Op]) -> Result<Gathered> {
         let mut used = vec![false; base.kinds().len()];
         for column in &plan.columns {
@@ -49,7 +49,7 @@ impl Gathered {
         Ok(Gathered { block, ranges })
     }
 
-    /// Returns where rows `start..start + len` of the base are.
+    /// Returns the place of rows `start..start + len` of the base.
     ///
     /// # Errors
     /// `Corrupt` when they were not gathered.
@@ -58,7 +58,7 @@ impl Gathered {
         i.and_then(|i| self.ranges.get(i))
             .filter(|r| start.saturating_add(len) <= r.0.saturating_add(r.1))
             .map(|r| r.2 + (start - r.0) as usize)
-            .ok_or_else(|| Error::corrupt("a row of the base that was not asked for"))
+            .ok_or_else(|| Error::corrupt("a row of the base was not gathered"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Row groups: the unit in which a split is coded; each is decoded on its own.
+//! Row groups: the unit in which a split is coded. Each is decoded alone.
 
 mod columns;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -20,32 +20,33 @@ use crate::wire::{Input, put_bytes};
 use columns::Columns;
 use sparse_core::{Error, ErrorKind, Result};
 
-/// Most bytes that the text of a row group's long values has: what a decompressor is allowed.
+/// Most bytes of a row group's long values, which a decompressor may produce.
 const MAX_BULK: usize = 256 << 20;
 
 /// Most bytes of the base that models learn from.
 const MAX_PRIME: usize = 64 << 20;
 
-/// Rows of the base that are taken at once for that.
+/// Rows of the base that are read at once for learning.
 const PRIME_ROWS: u64 = 256;
 
-/// Cells of no width that a row group may have: its length does not bound them.
+/// Most cells of zero width in a row group, which its length does not bound.
 const MAX_EMPTY_CELLS: usize = 1 << 24;
 
-/// Bytes of the base that long values are compressed after.
+/// Most bytes of the base that are the prefix of long values.
 const MAX_PREFIX: usize = 1 << 20;
 
-/// Layouts of a row group: modelled; what Zstandard takes in a frame before it, long values or, if
-/// the plan models nothing, all streams; all streams in that frame although the plan has models.
+/// Layout of a row group that is modelled, without a Zstandard frame.
 const MODELLED: u8 = 0;
+/// Layout with a Zstandard frame first: long values, or all streams if the plan models nothing.
 const WITH_FRAME: u8 = 1;
+/// Layout with all streams in a Zstandard frame, although the plan has models.
 const IN_STREAMS: u8 = 2;
 
-/// Streams beside models are compressed hard up to this length.
+/// Longest streams that are compressed at a high level to compete with models, in bytes.
 const TRY_HARD: usize = 4 << 20;
 const HARD_LEVEL: i32 = 19;
 
-/// What models and the fast compressor learn from: rows of the base.
+/// Rows of the base that models and the fast compressor learn from.
 #[derive(Debug, Default)]
 pub(crate) struct Learned {
     prime: Block,
@@ -53,7 +54,7 @@ pub(crate) struct Learned {
 }
 
 impl Learned {
-    /// Collects what a plan asks for.
+    /// Collects the rows that a plan asks for.
     ///
     /// # Errors
     /// `Corrupt` when the base has no such rows; `Io`.
@@ -68,7 +69,10 @@ impl Learned {
             if prime.bytes() > MAX_PRIME {
                 return Err(Error::new(
                     ErrorKind::LimitExceeded,
-                    format!("models are to learn from more than {MAX_PRIME} bytes of the base"),
+                    format!(
+                        "the plan lets models learn from more than {MAX_PRIME} bytes of the \
+                        base"
+                    ),
                 ));
             }
             taken += n;
@@ -89,7 +93,7 @@ impl Learned {
 #[derive(Debug, Default)]
 pub(crate) struct Encoded {
     pub(crate) bytes: Vec<u8>,
-    /// By which it is decoded quickly, if they were kept.
+    /// Predictions, with which it is decoded fast, if they were kept.
     pub(crate) predictions: Option<Predictions>,
 }
 
@@ -102,12 +106,12 @@ pub(crate) struct GroupCoder<'a> {
 }
 
 impl GroupCoder<'_> {
-    /// Compares rows that were found equal by their hashes.
+    /// Compares rows whose hashes are equal.
     ///
-    /// Those that differ after all have changes. Returns the rows of the base.
+    /// Rows that differ become edits. Returns the rows of the base.
     ///
     /// # Errors
-    /// `Corrupt` when origins leave the base; `Io`.
+    /// `Corrupt` when origins reach past the base; `Io`.
     pub(crate) fn check_copies(&self, block: &Block, origins: &mut [Origin]) -> Result<Gathered> {
         let gathered = Gathered::new(self.base, self.plan, &ops_of(origins))?;
         let pairs: Vec<_> = (0..self.plan.columns.len())
@@ -129,8 +133,8 @@ impl GroupCoder<'_> {
         Ok(gathered)
     }
 
-    /// Codes the rows of `block`, which come from where `ops` say, given the rows of the base that
-    /// they refer to. With `keep`, predictions come along, for a proof.
+    /// Codes the rows of `block` by their origins `ops`, given the rows of the base that these
+    /// refer to. With `keep`, predictions are kept for a proof.
     ///
     /// # Errors
     /// `InvalidArgument` when the two do not fit; `Io`.
@@ -146,7 +150,7 @@ impl GroupCoder<'_> {
         Ok(layouts.into_iter().min_by_key(|e| e.bytes.len()).unwrap_or_default())
     }
 
-    /// Returns the row group in each layout that the plan allows, the modelled one first.
+    /// Codes the row group in each layout that the plan allows, the modelled one first.
     fn layouts(
         &self,
         block: &Block,
@@ -159,7 +163,7 @@ impl GroupCoder<'_> {
         let mut cells = CellCoder::plain(Streams::default(), 0);
         let tail = self.code(&mut cells, block, ops, gathered)?;
         let streams = cells.model.streams.as_ref().map(Streams::write).unwrap_or_default();
-        // Models see what Zstandard does not, and the other way round: long repetitions.
+        // Models find what Zstandard does not; Zstandard finds long repetitions.
         let hard = !plain && streams.len() <= TRY_HARD;
         let level = if hard { level.max(HARD_LEVEL.min(2 * level)) } else { level };
         let mut all = Vec::new();
@@ -183,7 +187,7 @@ impl GroupCoder<'_> {
         Ok(all)
     }
 
-    /// Codes everything with `cells`; returns what the arithmetic coder made.
+    /// Codes everything with `cells`; returns the bytes of the arithmetic coder.
     fn code(
         &self,
         cells: &mut CellCoder,
@@ -198,7 +202,7 @@ impl GroupCoder<'_> {
         Ok(coder.finish())
     }
 
-    /// Appends bytes that Zstandard takes.
+    /// Appends bytes compressed by Zstandard.
     fn pack(&self, bytes: &[u8], level: i32, out: &mut Vec<u8>) -> Result<()> {
         crate::wire::put_uint(out, bytes.len() as u64);
         put_bytes(out, &crate::pack::compress(bytes, &self.learned.prefix, level)?);
@@ -213,12 +217,12 @@ impl GroupCoder<'_> {
         self.decode_by(encoded, None, rows, len)
     }
 
-    /// Decodes by the predictions that the encoder made, if they were kept.
+    /// Decodes with the encoder's predictions, if they were kept.
     ///
     /// Else as [`decode`](Self::decode); see [`cm`](crate::cm).
     ///
     /// # Errors
-    /// As [`decode`](Self::decode); `Corrupt` when they were made for something else.
+    /// As [`decode`](Self::decode); `Corrupt` when the predictions belong to another row group.
     pub(crate) fn decode_by(
         &self,
         encoded: &[u8],
@@ -235,7 +239,7 @@ impl GroupCoder<'_> {
                 let bulk = usize::try_from(input.uint()?).unwrap_or(usize::MAX);
                 if bulk > MAX_BULK.min(allowance) {
                     return Err(Error::corrupt(format!(
-                        "long values of {bulk} bytes in a row group"
+                        "a row group has {bulk} bytes of long values, more than it may take"
                     )));
                 }
                 crate::pack::decompress(input.blob()?, &self.learned.prefix, bulk)?
@@ -262,14 +266,14 @@ impl GroupCoder<'_> {
         cells.model.streams.as_ref().map_or(Ok(()), Streams::check_end)?;
         cells.model.check_recalled()?;
         if !cells.bulk_is_used() {
-            return Err(Error::corrupt("a row group has long values left over"));
+            return Err(Error::corrupt("a row group has long values that no cell uses"));
         }
         Ok(block)
     }
 
-    /// Refuses more rows than a row group has, or than its cells can be. Returns their number, and
-    /// the bytes that the group may take in the making: numbers are coded as text, and every cell
-    /// has flags.
+    /// Refuses more rows than a row group may have, or than its bytes can encode. Returns the
+    /// number of rows, and the bytes that decoding may produce: numbers are coded as text, and
+    /// every cell has flags.
     fn check_size(&self, rows: u64, len: usize) -> Result<(usize, usize)> {
         let rows = usize::try_from(rows).unwrap_or(usize::MAX);
         check_count("rows of a row group", rows, MAX_GROUP_ROWS)?;
@@ -277,7 +281,7 @@ impl GroupCoder<'_> {
         for kind in &self.plan.kinds {
             least = least.saturating_add(kind.width().unwrap_or(4));
             most = most.saturating_add(match kind {
-                // Twice what the longest number of this width takes as text, and more.
+                // More than twice the longest text of a number of this width.
                 Kind::Bool | Kind::Int { .. } | Kind::Float { .. } => {
                     32 + 6 * kind.width().unwrap_or(0)
                 }
@@ -289,7 +293,10 @@ impl GroupCoder<'_> {
             || cells > len.saturating_mul(8).saturating_add(MAX_EMPTY_CELLS)
         {
             let columns = self.plan.kinds.len();
-            let text = format!("{rows} rows of {columns} columns in a row group of {len} bytes");
+            let text = format!(
+                "{rows} rows of {columns} columns do not fit into a row group of \
+                {len} bytes"
+            );
             return Err(Error::corrupt(text));
         }
         let overhead = rows.saturating_mul(most).saturating_add(1 << 12);

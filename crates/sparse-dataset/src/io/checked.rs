@@ -4,24 +4,24 @@ use super::text::{Json, TextFound};
 use sparse_core::{Error, ErrorKind};
 use std::io::{self, BufRead, Read};
 
-/// Reads JSON Lines and checks them on the way: a byte beyond a limit does not get through.
+/// Reads JSON Lines and checks them on the way: a byte beyond a limit is an error.
 pub(super) struct Checked<R> {
     input: R,
     json: Json,
     /// Bytes in the buffer of `input` that have been checked.
     ahead: usize,
-    /// What was found when the file was read before.
+    /// Findings of an earlier reading of the file.
     known: Option<TextFound>,
 }
 
 impl<R: BufRead> Checked<R> {
-    /// Reads a file for the first time, or again, with what was found then: a longer line is an
+    /// Reads a file for the first time, or again with the findings of then: a longer line is an
     /// error.
     pub(super) fn new(input: R, known: Option<TextFound>) -> Checked<R> {
         Checked { input, json: Json::default(), ahead: 0, known }
     }
 
-    /// Tells what has been found so far.
+    /// Returns the findings so far.
     pub(super) fn found(&self) -> TextFound {
         self.json.found()
     }
@@ -34,7 +34,7 @@ impl<R: BufRead> BufRead for Checked<R> {
         new.iter().try_for_each(|&b| self.json.byte(b)).map_err(io::Error::other)?;
         self.ahead = bytes.len();
         if self.known.is_some_and(|known| self.json.found().longest_line > known.longest_line) {
-            let text = "a line is longer than it was: the file changed while it was read";
+            let text = "a line is longer than before: the file changed while it was read";
             return Err(io::Error::other(Error::new(ErrorKind::InvalidInput, text)));
         }
         Ok(bytes)
@@ -54,7 +54,7 @@ impl<R: BufRead> Read for Checked<R> {
     }
 }
 
-/// Takes an error of ours out of one of reading.
+/// Recovers an error of this crate from one of reading.
 pub(super) fn of_reading(error: io::Error) -> Error {
     error.downcast::<Error>().unwrap_or_else(|e| Error::io("cannot read", e))
 }

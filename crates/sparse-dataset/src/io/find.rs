@@ -1,4 +1,4 @@
-//! Which files a dataset has, and which splits they belong to.
+//! Finding the files of a dataset, and their splits.
 
 use super::checked::Checked;
 use super::hub::is_cache;
@@ -16,10 +16,10 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The name of the only split, where files do not say.
+/// Name of the split of files whose names say none.
 const DEFAULT: &str = "default";
 
-/// How deep folders are searched.
+/// Most levels of folders that are searched.
 const MAX_DEPTH: usize = 8;
 
 /// Parts of file and folder names that name splits, as Hugging Face `datasets` understands them.
@@ -35,7 +35,7 @@ const SPLITS: [(&str, &str); 9] = [
     ("eval", "test"),
 ];
 
-/// Returns the format of a file, by its first bytes, or its name where text says nothing.
+/// Returns the format of a file, by its first bytes, or by its name if it is text.
 fn format_of(path: &Path) -> Result<Option<Format>> {
     let extension =
         path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
@@ -46,7 +46,7 @@ fn format_of(path: &Path) -> Result<Option<Format>> {
     }
     let place = |e: Error| e.in_file(path.display().to_string());
     let error = |e| place(Error::io("cannot read", e));
-    // Unlike a single `read`, this goes on after an interruption.
+    // Unlike a single `read`, this continues after an interruption.
     open_file(path).map_err(place)?.take(9).read_to_end(&mut magic).map_err(error)?;
     let magic = magic.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&magic);
     Ok(match (&*extension, magic) {
@@ -55,24 +55,24 @@ fn format_of(path: &Path) -> Result<Option<Format>> {
         ("parquet", _) => Some(Format::Parquet),
         ("arrow" | "ipc" | "feather" | "arrows", _) => Some(Format::ArrowStream),
         ("csv", _) => Some(Format::Csv),
-        // An indented JSON document is no data file; configuration looks like that.
+        // An indented JSON document is not a data file, but configuration.
         ("json", [b'{', second, ..]) if *second == b'\n' || *second == b'\r' => None,
         ("json", [b'[', ..]) => None,
         _ => Some(Format::JsonLines),
     })
 }
 
-/// What a dataset consists of.
+/// Files of a dataset, by split.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) splits: Vec<FoundSplit>,
-    /// Files without rows that are kept: where they are, and their paths in the folder.
+    /// Files without rows that are kept: each with its place on disk and its path in the folder.
     pub(crate) sidecars: Vec<(PathBuf, String)>,
-    /// What is left out, and what else is worth knowing.
+    /// Notes for the user: files that are left out, and more.
     pub(crate) notes: Vec<String>,
 }
 
-/// By which rules JSON Lines are read.
+/// Rules by which JSON Lines are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JsonRules {
     /// Values exactly, keys in the order of the file.
@@ -84,8 +84,8 @@ pub(crate) enum JsonRules {
 /// Returns the files and splits of the dataset at `path`, a file or a folder.
 ///
 /// # Errors
-/// `NotFound` when there is nothing, `InvalidInput` when there is no data file, or files of a split
-/// differ in columns.
+/// `NotFound` when `path` does not exist, `InvalidInput` when there is no data file, or files of a
+/// split differ in columns.
 pub(crate) fn find(path: &Path, rules: JsonRules) -> Result<Found> {
     let place = path.display().to_string();
     let meta = std::fs::metadata(path)
@@ -100,14 +100,15 @@ pub(crate) fn find(path: &Path, rules: JsonRules) -> Result<Found> {
         }
     } else {
         let format = format_of(path)?.ok_or_else(|| {
-            let text = "not a data file: parquet, arrow, jsonl and csv are understood";
+            let text = "it is not a data file: give a parquet, arrow, jsonl or csv file";
             Error::new(ErrorKind::InvalidInput, text).in_file(&*place)
         })?;
         let relative = name_of(path.file_name().unwrap_or_default(), path)?;
         files.insert(DEFAULT.into(), vec![DataFile::new(path.to_path_buf(), relative, format)]);
     }
     if files.is_empty() {
-        let text = "no data files in this folder: parquet, arrow, jsonl and csv are understood";
+        let text = "there are no data files in this folder: give a folder of parquet, arrow, \
+            jsonl or csv files";
         return Err(Error::new(ErrorKind::InvalidInput, text).in_file(place));
     }
     let mut notes = Vec::new();
@@ -123,7 +124,7 @@ const MAX_SIDECAR: u64 = 1 << 20;
 const MAX_SIDECARS: u64 = 16 << 20;
 const MAX_SIDECAR_COUNT: usize = 1000;
 
-/// Names that a note has at most.
+/// Most names in a note.
 const NAMES: usize = 5;
 
 /// What was found in a folder.
@@ -131,7 +132,7 @@ const NAMES: usize = 5;
 struct Folder {
     data: Vec<DataFile>,
     sidecars: Vec<(PathBuf, String)>,
-    /// Folders that nobody looked into, and empty ones.
+    /// Folders that are not searched, and empty ones.
     left_out: Vec<String>,
 }
 
@@ -140,8 +141,8 @@ impl Folder {
         let place = || folder.display().to_string();
         let error = |e| Error::io("cannot list", e).in_file(place());
         if depth > 0 && is_cache(folder) {
-            let text = "a folder of the Hugging Face cache inside a dataset: name one of its \
-                snapshots instead";
+            let text = "it is a folder of the Hugging Face cache inside a dataset: give one of \
+                its snapshots instead";
             return Err(Error::new(ErrorKind::InvalidInput, text).in_file(place()));
         }
         refuse_loop(folder, depth)?;
@@ -200,8 +201,8 @@ impl Folder {
             names.truncate(NAMES);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             notes.push(format!(
-                "left out, for they hold no rows that are read and are not small files: {}{more}; \
-                    --exact keeps all files but those of folders whose names begin with a dot",
+                "left out, because they are neither data files nor small: {}{more}; --exact \
+                    keeps all files, except in folders whose names begin with a dot",
                 names.join(", ")
             ));
         }
@@ -209,7 +210,7 @@ impl Folder {
     }
 }
 
-/// Returns a name as text.
+/// Returns a name as text, or an error if it is not UTF-8.
 fn name_of(name: &OsStr, place: &Path) -> Result<String> {
     name.to_str().map(str::to_owned).ok_or_else(|| {
         Error::new(ErrorKind::InvalidInput, "the file name is not UTF-8: rename the file")
@@ -217,7 +218,7 @@ fn name_of(name: &OsStr, place: &Path) -> Result<String> {
     })
 }
 
-/// Refuses a link to a folder that leads back to one that it lies in.
+/// Refuses a link to a folder that contains the link.
 fn refuse_loop(folder: &Path, depth: usize) -> Result<()> {
     if !folder.is_symlink() {
         return Ok(());
@@ -228,7 +229,7 @@ fn refuse_loop(folder: &Path, depth: usize) -> Result<()> {
     let target = real(folder)?;
     for above in folder.ancestors().skip(1).take(depth) {
         if real(above)?.starts_with(&target) {
-            let text = "a link to a folder that it lies in: remove the link";
+            let text = "it is a link to a folder that contains it: remove the link";
             return Err(Error::new(ErrorKind::InvalidInput, text).in_file(place()));
         }
     }
@@ -308,7 +309,7 @@ fn split_name(relative: &str) -> String {
     let mut path: Vec<&str> =
         folders.split('/').filter(|f| !f.is_empty() && *f != "data").collect();
     if let Some(split) = words(file) {
-        // A folder of that name says the same again.
+        // A folder of the same name repeats the split.
         if path.last().and_then(|f| words(f)) == Some(split) {
             path.pop();
         }
@@ -320,7 +321,7 @@ fn split_name(relative: &str) -> String {
     if path.is_empty() { DEFAULT.to_owned() } else { path.join("/") }
 }
 
-/// Returns a split of files with the columns of the first, in whatever order.
+/// Makes a split of files that all have the columns of the first, in any order.
 fn split(
     name: String,
     mut files: Vec<DataFile>,
@@ -332,14 +333,19 @@ fn split(
     let mut read = Vec::new();
     for file in &files {
         let (mut own, mut said, lost) = read_schema(file)?;
-        notes.extend(lost.map(|what| {
-            format!("{}: it has {what}, which are not kept without --exact", file.relative)
-        }));
+        notes.extend(
+            lost.map(|what| format!("{}: it has {what}, which only --exact keeps", file.relative)),
+        );
         if let (Some(s), Some(all)) = (scanned.get(&file.relative), &file.shape) {
             let order: Vec<usize> =
                 all.order_of(&s.shape).iter().filter_map(|name| own.index_of(name).ok()).collect();
-            own =
-                own.project(&order).map_err(|e| Error::corrupt("keys of a file").with_source(e))?;
+            own = own.project(&order).map_err(|e| {
+                Error::corrupt(
+                    "cannot order the columns by the \
+                    keys of the file",
+                )
+                .with_source(e)
+            })?;
             said.keys = all.keys_of(&s.shape);
             said.flags |= if s.mark { BYTE_ORDER_MARK } else { 0 };
         }
@@ -365,7 +371,7 @@ fn split(
     Ok(FoundSplit { name, files, schema: Arc::new(schema), details })
 }
 
-/// Learns the shapes of all files of JSON Lines, and gives each what they have in common.
+/// Learns the shapes of all files of JSON Lines, and gives each file their common shape.
 fn scan_json(files: &mut [DataFile], notes: &mut Vec<String>) -> Result<BTreeMap<String, Scanned>> {
     let mut all = Shape::default();
     let mut scanned = BTreeMap::new();
@@ -377,8 +383,8 @@ fn scan_json(files: &mut [DataFile], notes: &mut Vec<String>) -> Result<BTreeMap
         file.text = Some(input.found());
         if found.disordered > 0 {
             notes.push(format!(
-                "{}: {} objects have their keys in another order than the others; the order is \
-                    not kept without --exact",
+                "{}: {} objects have their keys in another order than the others, which only \
+                    --exact keeps",
                 file.relative, found.disordered
             ));
         }
@@ -392,12 +398,12 @@ fn scan_json(files: &mut [DataFile], notes: &mut Vec<String>) -> Result<BTreeMap
     Ok(scanned)
 }
 
-/// Returns the schema that stands for all files: that of the first, without metadata; what may be
-/// null in one may be here.
+/// Returns the common schema of all files: that of the first, without metadata; a field is nullable
+/// if it is in any file.
 fn common_schema(files: &[DataFile], read: &[(Schema, FileDetails)]) -> Result<Schema> {
     let mut schemas = files.iter().zip(read).map(|(f, (s, _))| (f, s));
     let Some((_, first)) = schemas.next() else {
-        return Err(Error::new(ErrorKind::InvalidInput, "a split without files"));
+        return Err(Error::new(ErrorKind::InvalidInput, "a split has no files"));
     };
     let mut fields: Vec<Field> = first.fields().iter().map(|f| f.as_ref().clone()).collect();
     for (file, schema) in schemas {
@@ -411,7 +417,7 @@ fn common_schema(files: &[DataFile], read: &[(Schema, FileDetails)]) -> Result<S
                 }
                 Some(g) => {
                     return refused(format!(
-                        "column {:?} is {} here, but {} in the first file",
+                        "column {:?} has type {} here, but {} in the first file of the split",
                         f.name(),
                         f.data_type(),
                         g.data_type()
@@ -426,7 +432,7 @@ fn common_schema(files: &[DataFile], read: &[(Schema, FileDetails)]) -> Result<S
             }
         }
         if schema.fields().len() != fields.len() {
-            return refused("columns of the split's first file are missing here".into());
+            return refused("columns of the first file of the split are missing here".into());
         }
     }
     Ok(Schema::new(fields))

@@ -1,5 +1,5 @@
-//! Flatbuffers of Arrow, verified before its reader unfolds them: tables that are shared count as
-//! often as they are used.
+//! Flatbuffers of Arrow, verified before Arrow's reader expands them: shared tables count as often
+//! as they are used.
 
 use super::limits::MAX_FIELDS;
 use arrow_ipc::{Footer, Message, root_as_footer_with_opts, root_as_message_with_opts};
@@ -18,7 +18,7 @@ fn options(bytes: &[u8]) -> VerifierOptions {
 /// Reads a message.
 ///
 /// # Errors
-/// `InvalidInput` when the bytes are no message, or unfold to too much.
+/// `InvalidInput` when the bytes are not a message, or expand to too much.
 pub(super) fn message(bytes: &[u8]) -> Result<Message<'_>> {
     root_as_message_with_opts(&options(bytes), bytes).map_err(|e| {
         Error::new(
@@ -31,7 +31,7 @@ pub(super) fn message(bytes: &[u8]) -> Result<Message<'_>> {
 /// Reads a footer.
 ///
 /// # Errors
-/// `InvalidInput` when the bytes are no footer, or unfold to too much.
+/// `InvalidInput` when the bytes are not a footer, or expand to too much.
 pub(super) fn footer(bytes: &[u8]) -> Result<Footer<'_>> {
     root_as_footer_with_opts(&options(bytes), bytes).map_err(|e| {
         Error::new(
@@ -41,7 +41,7 @@ pub(super) fn footer(bytes: &[u8]) -> Result<Footer<'_>> {
     })
 }
 
-/// Keeps the first line of what the verifier says about a place.
+/// Returns the first line of the verifier's message.
 fn one_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default().trim_end_matches('.')
 }
@@ -49,7 +49,7 @@ fn one_line(text: &str) -> &str {
 /// Checks the Arrow schema that Parquet files carry in their metadata, in base64.
 ///
 /// # Errors
-/// `InvalidInput` as for a message. What is no base64 is left to the reader.
+/// `InvalidInput` as for a message. Text that is not base64 is left to the reader.
 pub(super) fn check_hint(text: &str) -> Result<()> {
     let Some(bytes) = base64(text) else { return Ok(()) };
     // A message in a stream has its length before it.

@@ -1,5 +1,5 @@
-//! What the footer of a Parquet file and the headers of its pages look like, and a check of the
-//! footer before its reader sees it: the reader allocates by declared counts, and calls itself for
+//! Structure of the footer of a Parquet file and of the headers of its pages. The footer is checked
+//! before its reader sees it, because the reader allocates by declared counts, and recurses for
 //! each level of the schema.
 
 use super::limits::{MAX_FIELDS, MAX_NESTING, check_columns, exceeded};
@@ -7,8 +7,7 @@ use super::thrift::Shape::{Any, Binary, Bool, Byte, Double, Int, List};
 use super::thrift::{Event, Shape, Struct, walk};
 use sparse_core::{ByteSource, Error, ErrorKind, Result};
 
-/// Longest footer, in bytes: those of tables with thousands of columns and row groups have some
-/// tens of millions.
+/// Longest footer, in bytes. Tables with thousands of columns and row groups have tens of millions.
 const MAX_FOOTER_BYTES: u64 = 256 << 20;
 
 /// Most column chunks of a file, in all row groups; each takes about half a kilobyte of memory.
@@ -167,7 +166,7 @@ static FILE_METADATA: Struct = Struct {
         (9, Binary),
     ],
 };
-/// The header of a page of data, and that of a newer one, and of a dictionary.
+/// Names of the headers of pages: of data, of data in version 2, and of a dictionary.
 pub(super) const DATA: &str = "the header of a page";
 pub(super) const DATA_2: &str = "the header of a page of version 2";
 pub(super) const DICTIONARY: &str = "the header of a dictionary";
@@ -212,24 +211,24 @@ fn malformed(what: &str) -> Error {
 /// Reads the footer of a Parquet file, and checks it.
 ///
 /// # Errors
-/// `InvalidInput` when it is malformed or encrypted; `LimitExceeded` for more than a reader should
-/// take; `Io`.
+/// `InvalidInput` when it is malformed or encrypted; `LimitExceeded` when a count exceeds its
+/// limit; `Io`.
 pub(super) fn read_footer(file: &dyn ByteSource) -> Result<Vec<u8>> {
     let tail = file.byte_len().checked_sub(8).filter(|&at| at >= 4);
-    let tail = tail.ok_or_else(|| malformed("too short for Parquet"))?;
+    let tail = tail.ok_or_else(|| malformed("it is too short for a Parquet file"))?;
     let bytes = file.bytes_at(tail, 8)?;
     let (len, magic) = bytes.split_at_checked(4).unwrap_or_default();
     match magic {
         b"PAR1" => {}
         b"PARE" => return Err(encrypted()),
-        _ => return Err(malformed("it does not end as Parquet does")),
+        _ => return Err(malformed("it does not end like a Parquet file")),
     }
     let len = len.as_chunks::<4>().0.first().map_or(0, |b| u64::from(u32::from_le_bytes(*b)));
     let start = tail.checked_sub(len).filter(|&at| at >= 4);
     let start =
         start.ok_or_else(|| malformed("its footer is longer than the file").at_offset(tail))?;
     if len > MAX_FOOTER_BYTES {
-        return Err(exceeded(format!("a footer of {len} bytes, limit {MAX_FOOTER_BYTES}")));
+        return Err(exceeded(format!("its footer has {len} bytes, limit {MAX_FOOTER_BYTES}")));
     }
     let footer = file.bytes_at(start, len as usize)?.into_owned();
     check(&footer).map_err(|e| match e.kind() {
@@ -242,7 +241,7 @@ pub(super) fn read_footer(file: &dyn ByteSource) -> Result<Vec<u8>> {
 }
 
 fn encrypted() -> Error {
-    Error::new(ErrorKind::InvalidInput, "encrypted Parquet: decrypt it first")
+    Error::new(ErrorKind::InvalidInput, "it is encrypted: decrypt it first")
 }
 
 fn check(footer: &[u8]) -> Result<()> {
@@ -276,18 +275,18 @@ fn check(footer: &[u8]) -> Result<()> {
 
 fn at_most(what: &str, count: usize, limit: usize) -> Result<()> {
     if count > limit {
-        return Err(exceeded(format!("{count} {what}, limit {limit}")));
+        return Err(exceeded(format!("it has {count} {what}, limit {limit}")));
     }
     Ok(())
 }
 
-/// Checks that the numbers of children, from the root on and depth first, make one tree that is not
-/// too deep.
+/// Checks that the numbers of children, depth first from the root, make one tree that is not too
+/// deep.
 fn check_tree(children: &[i64]) -> Result<()> {
     let mut open: Vec<usize> = Vec::new();
     for (i, &n) in children.iter().enumerate() {
         let n = usize::try_from(n)
-            .map_err(|_| malformed("a schema element with fewer than no children"))?;
+            .map_err(|_| malformed("a schema element has a negative number of children"))?;
         if i == 0 {
             check_columns(n)?;
         }
@@ -304,9 +303,7 @@ fn check_tree(children: &[i64]) -> Result<()> {
         }
         open.push(n);
         if open.len() > MAX_DEPTH {
-            return Err(exceeded(format!(
-                "columns nest more than {MAX_DEPTH} deep, which is the limit"
-            )));
+            return Err(exceeded(format!("columns nest more than {MAX_DEPTH} deep")));
         }
     }
     match open.iter().all(|&left| left == 0) {
@@ -329,7 +326,7 @@ mod tests {
             (&[2, 0][..], "more children"),
             (&[i32::MAX.into(), 0][..], "limit 10000"),
             (&[1, i32::MAX.into()][..], "more children"),
-            (&[1, -1][..], "fewer than no"),
+            (&[1, -1][..], "negative number"),
             (&[1, 0, 0][..], "more than one root"),
             (&[1; 1000][..], "nest more than 130 deep"),
         ] {

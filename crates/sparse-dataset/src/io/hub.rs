@@ -1,4 +1,4 @@
-//! Folders of the Hugging Face cache: which of its snapshots one stands for.
+//! Folders of the Hugging Face cache, and the snapshot that each means.
 
 use sparse_core::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 /// Longest text of a ref, in bytes; a commit has 40.
 const MAX_REF_BYTES: u64 = 256;
 
-/// Tells whether `path` is a folder of the cache for one repository.
+/// Returns true if `path` is the folder of a repository in the cache.
 pub(super) fn is_cache(path: &Path) -> bool {
     path.join("snapshots").is_dir() && (path.join("refs").is_dir() || path.join("blobs").is_dir())
 }
 
-/// Returns the snapshot that `path` stands for: itself, unless it is a folder of the cache for one
-/// repository. Then it is the snapshot that `refs/main` names, or the only one.
+/// Returns the snapshot that `path` means.
+///
+/// That is `path` itself, unless it is the folder of a repository in the cache; then it is the
+/// snapshot that `refs/main` names, or the only one.
 ///
 /// # Errors
-/// `InvalidInput` when it is not clear which; `Io`.
+/// `InvalidInput` when there are several snapshots and no valid `refs/main`; `Io`.
 pub(crate) fn snapshot(path: &Path) -> Result<PathBuf> {
     if !is_cache(path) {
         return Ok(path.to_path_buf());
@@ -33,7 +35,7 @@ pub(crate) fn snapshot(path: &Path) -> Result<PathBuf> {
     let main = path.join("refs").join("main");
     let refused = |what: String| {
         let text =
-            format!("{what}: name the folder of one of its snapshots ({})", names.join(", "));
+            format!("{what}: give the folder of one of its snapshots ({})", names.join(", "));
         Err(Error::new(ErrorKind::InvalidInput, text).in_file(place()))
     };
     match std::fs::metadata(&main) {
@@ -44,18 +46,18 @@ pub(crate) fn snapshot(path: &Path) -> Result<PathBuf> {
             if names.iter().any(|n| n == name) {
                 Ok(path.join("snapshots").join(name))
             } else {
-                refused(format!("refs/main names {name:?}, which is no snapshot here"))
+                refused(format!("refs/main names {name:?}, but there is no such snapshot"))
             }
         }
         Ok(_) => refused("refs/main is not the name of a commit".into()),
         Err(_) => match &names[..] {
             [] => Err(Error::new(
                 ErrorKind::InvalidInput,
-                "a folder of the Hugging Face cache without snapshots",
+                "this folder of the Hugging Face cache has no snapshots",
             )
             .in_file(place())),
             [only] => Ok(path.join("snapshots").join(only)),
-            _ => refused("a folder of the Hugging Face cache without refs/main".into()),
+            _ => refused("this folder of the Hugging Face cache has no refs/main".into()),
         },
     }
 }

@@ -1,5 +1,5 @@
-//! What lies inside the pages of a Parquet column that its reader would believe unseen: the longest
-//! text of a dictionary, numbers of lengths, and the longest row of nested values.
+//! Checks inside the pages of a Parquet column of what its reader trusts: the longest text of a
+//! dictionary, numbers of lengths, and the longest row of nested values.
 
 use parquet::basic::{Encoding, Type};
 use parquet::column::page::{Page, PageReader};
@@ -13,23 +13,23 @@ fn malformed(what: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("malformed: {what}"))
 }
 
-/// How far to look; each includes those before it.
+/// Depth of the check; each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Look {
-    /// At the dictionary.
+    /// The dictionary.
     Dictionary,
-    /// At all pages, for numbers of lengths.
+    /// All pages, for numbers of lengths.
     Lengths,
-    /// At all pages, also for the longest row.
+    /// All pages, for numbers of lengths and the longest row.
     Levels,
 }
 
-/// What was found.
+/// Findings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Inside {
     /// Bytes of the longest entry of the dictionary.
     pub(super) longest_entry: u64,
-    /// Values of the longest row; only if levels were looked at.
+    /// Values of the longest row; zero unless levels were checked.
     pub(super) longest_row: u64,
 }
 
@@ -83,14 +83,14 @@ pub(super) fn look_inside(
     Ok(inside)
 }
 
-/// Returns the bits of a level.
+/// Returns the number of bits of a level up to `max`.
 fn bits(max: i16) -> u32 {
     u32::from(max.unsigned_abs()).checked_ilog2().map_or(0, |n| n + 1)
 }
 
-/// How repetition levels are encoded.
+/// Encoding of repetition levels.
 enum Levels<'a> {
-    /// Runs, of one level or of packed ones.
+    /// Runs, each of one level or of packed levels.
     Runs(&'a [u8]),
     /// Packed, the highest bit first, as old writers did.
     Packed(&'a [u8]),
@@ -129,13 +129,13 @@ fn take(bytes: &[u8], len: u64) -> Result<(&[u8], &[u8])> {
         .ok_or_else(|| malformed("a part of a page lies past its end"))
 }
 
-/// Returns a length of four bytes, and what follows.
+/// Reads a length of four bytes; returns it and the rest.
 fn length(bytes: &[u8]) -> Result<(u64, &[u8])> {
     let (len, rest) = take(bytes, 4)?;
     Ok((len.as_chunks::<4>().0.first().map_or(0, |b| u64::from(u32::from_le_bytes(*b))), rest))
 }
 
-/// Returns the longest of texts behind their lengths.
+/// Returns the length of the longest of the texts, each of which follows its length.
 fn longest_text(mut bytes: &[u8]) -> Result<u64> {
     let mut longest = 0;
     while !bytes.is_empty() {
@@ -156,23 +156,20 @@ fn varint(bytes: &mut &[u8]) -> Result<u64> {
             return Ok(value);
         }
     }
-    Err(malformed("a number in a page does not end"))
+    Err(malformed("a number in a page has no end"))
 }
 
-/// Passes over numbers in blocks of differences, of which there may be `most`; returns what
-/// follows.
+/// Skips numbers in blocks of differences, at most `most` of them; returns the rest.
 fn check_delta(mut bytes: &[u8], most: u64) -> Result<&[u8]> {
     let block = varint(&mut bytes)?;
     let parts = varint(&mut bytes)?;
     let count = varint(&mut bytes)?;
     varint(&mut bytes)?;
     if count > most {
-        return Err(malformed(&format!(
-            "a page of {most} values says that it has {count} lengths"
-        )));
+        return Err(malformed(&format!("a page of {most} values declares {count} lengths")));
     }
     if parts == 0 || block % parts != 0 {
-        return Err(malformed("lengths in blocks of odd sizes"));
+        return Err(malformed("lengths come in blocks of sizes that are not possible"));
     }
     let in_part = block / parts;
     // The first number is in the header.
@@ -182,22 +179,31 @@ fn check_delta(mut bytes: &[u8], most: u64) -> Result<&[u8]> {
         let (widths, rest) = take(bytes, parts)?;
         bytes = rest;
         for &width in widths {
-            // The parts behind the last number have no bytes, whatever is said of them.
+            // Parts after the last number have no bytes, whatever their width says.
             if left == 0 {
                 break;
             }
             let len = (u64::from(width)).checked_mul(in_part).map(|bits| bits / 8);
-            bytes = take(bytes, len.ok_or_else(|| malformed("lengths in blocks of odd sizes"))?)?.1;
+            bytes = take(
+                bytes,
+                len.ok_or_else(|| {
+                    malformed(
+                        "lengths come in blocks of sizes \
+                that are not possible",
+                    )
+                })?,
+            )?
+            .1;
             left = left.saturating_sub(in_part);
         }
         if in_part == 0 {
-            return Err(malformed("lengths in blocks of odd sizes"));
+            return Err(malformed("lengths come in blocks of sizes that are not possible"));
         }
     }
     Ok(bytes)
 }
 
-/// Follows repetition levels of `values` values: a level of zero begins a row.
+/// Counts the values of each row by the repetition levels of `values` values: level 0 begins a row.
 fn rows_of(
     levels: Levels<'_>,
     bits: u32,
@@ -230,7 +236,7 @@ fn rows_of(
                     let times = (head >> 1).min(left);
                     level(value, times);
                     left -= times;
-                    // A run of none takes bytes, so this ends.
+                    // Even an empty run takes bytes, so this ends.
                 } else {
                     let groups = head >> 1;
                     let all = take(bytes, groups.saturating_mul(bits.into()));
@@ -242,7 +248,7 @@ fn rows_of(
                         .min(left)
                         .min(run.len() as u64 * 8 / u64::from(bits));
                     if times == 0 {
-                        return Err(malformed("levels of a page end early"));
+                        return Err(malformed("the levels of a page end early"));
                     }
                     (0..times).for_each(|i| level(packed(run, i, bits, false), 1));
                     left -= times;
@@ -253,7 +259,7 @@ fn rows_of(
     Ok(())
 }
 
-/// Returns the number `i` of packed numbers of `bits` bits, up to 16.
+/// Returns number `i` of packed numbers of `bits` bits, at most 16.
 fn packed(bytes: &[u8], i: u64, bits: u32, high_first: bool) -> u64 {
     let start = i * u64::from(bits);
     let bit = |k: u64| {

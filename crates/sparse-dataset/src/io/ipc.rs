@@ -1,5 +1,5 @@
-//! What Arrow IPC files declare, compared with what is there: their reader allocates whatever a
-//! length says, and a program that cannot allocate is at an end.
+//! Checks of the lengths that Arrow IPC files declare: their reader allocates any declared length,
+//! and a program that cannot allocate aborts.
 
 use super::flat;
 use super::limits::exceeded;
@@ -9,19 +9,19 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-/// What any compressed buffer may become, in bytes; beyond it, this many times its length, or what
-/// LZ4 can make of it.
+/// Bytes to which any compressed buffer may decompress. Above it the limit is `MAX_RATIO` times its
+/// length, or `LZ4_RATIO` for LZ4.
 const HARMLESS_BUFFER: u64 = 64 << 20;
 const MAX_RATIO: u64 = 1000;
 const LZ4_RATIO: u64 = 255;
 
-/// The compressed buffers of a batch may become this much in all, or this many times as long as
-/// they are.
+/// Bytes to which the compressed buffers of a batch may decompress, in addition to `BATCH_RATIO`
+/// times their length.
 const HARMLESS_BATCH: u64 = 512 << 20;
 const BATCH_RATIO: u64 = 20;
 
-/// Bytes that may be copied to put dictionaries together from their parts: each part copies all
-/// before it.
+/// Bytes that joining the parts of a dictionary may copy in any case: each part copies all before
+/// it.
 const HARMLESS_COPIES: u64 = 1 << 30;
 
 fn malformed(what: &str) -> Error {
@@ -34,13 +34,14 @@ struct Checked<'a> {
     len: u64,
     /// Bytes of each dictionary so far, and bytes that were copied for it.
     dictionaries: HashMap<i64, (u64, u64)>,
-    /// Messages with metadata of their own.
+    /// Number of messages with metadata of their own.
     told: u64,
 }
 
-/// Compares the lengths that a file or stream declares with the file's. Returns how many of its
-/// messages, which are mostly record batches, have metadata of their own: nothing that is written
-/// keeps those.
+/// Compares the lengths that a file or stream declares with the length of the file.
+///
+/// Returns the number of messages, mostly record batches, with metadata of their own, which are
+/// lost when the file is written anew.
 ///
 /// # Errors
 /// `InvalidInput` when they do not fit; `Io`.
@@ -71,7 +72,7 @@ impl Checked<'_> {
 
     fn stream(&mut self) -> Result<()> {
         let mut at = 0;
-        // A stream may end without its mark.
+        // A stream may end without an end mark.
         while at + 4 <= self.len {
             let (start, len) = self.message_start(at)?;
             if len == 0 {
@@ -82,19 +83,24 @@ impl Checked<'_> {
         Ok(())
     }
 
-    /// Returns where a message's metadata begins, behind a mark that old files do not have, and its
-    /// length.
+    /// Returns the place and length of a message's metadata, after a mark that old files lack.
     fn message_start(&mut self, at: u64) -> Result<(u64, u64)> {
         let (start, len) = match self.length(at)? {
             -1 => (at + 8, self.length(at + 4)?),
             len => (at + 4, len),
         };
-        Ok((start, u64::try_from(len).map_err(|_| malformed("a negative length"))?))
+        Ok((start, u64::try_from(len).map_err(|_| malformed("a length is negative"))?))
     }
 
     fn footer(&mut self) -> Result<()> {
-        let end = self.len.checked_sub(10).ok_or_else(|| malformed("too short"))?;
-        let len = u64::try_from(self.length(end)?).map_err(|_| malformed("a negative length"))?;
+        let end = self.len.checked_sub(10).ok_or_else(|| {
+            malformed(
+                "it is too short for an \
+            Arrow file",
+            )
+        })?;
+        let len =
+            u64::try_from(self.length(end)?).map_err(|_| malformed("a length is negative"))?;
         let start =
             end.checked_sub(len).ok_or_else(|| malformed("its footer is longer than the file"))?;
         let bytes = self.bytes(start, len)?;
@@ -105,7 +111,7 @@ impl Checked<'_> {
         {
             let [at, len, body] =
                 [block.offset(), block.metaDataLength().into(), block.bodyLength()]
-                    .map(|n| u64::try_from(n).map_err(|_| malformed("a negative length")));
+                    .map(|n| u64::try_from(n).map_err(|_| malformed("a length is negative")));
             let (at, len, body) = (at?, len?, body?);
             if at
                 .checked_add(len)
@@ -115,7 +121,7 @@ impl Checked<'_> {
                 return Err(malformed("a part of it lies past its end"));
             }
             let (start, own) = self.message_start(at)?;
-            // The reader believes the footer: both must say where the body begins.
+            // The reader trusts the footer: both must agree on where the body begins.
             if start + own != at + len {
                 return Err(malformed("its footer and a message differ"));
             }
@@ -125,17 +131,17 @@ impl Checked<'_> {
         // Each part is read as often as it is listed.
         parts.sort_unstable();
         if parts.iter().zip(parts.iter().skip(1)).any(|(a, b)| b.0 < a.1) {
-            return Err(malformed("two parts of it have the same bytes"));
+            return Err(malformed("two parts of it overlap"));
         }
         Ok(())
     }
 
-    /// Checks a message; returns where it ends.
+    /// Checks a message; returns its end.
     fn message(&mut self, start: u64, len: u64) -> Result<u64> {
         let bytes = self.bytes(start, len)?;
         let message = flat::message(&bytes)?;
         let body =
-            u64::try_from(message.bodyLength()).map_err(|_| malformed("a negative length"))?;
+            u64::try_from(message.bodyLength()).map_err(|_| malformed("a length is negative"))?;
         let at = start + len;
         let end = at.checked_add(body).filter(|&end| end <= self.len);
         let end = end.ok_or_else(|| malformed("a part of it lies past its end"))?;
@@ -145,8 +151,7 @@ impl Checked<'_> {
         Ok(end)
     }
 
-    /// Checks that the parts of a dictionary are not so many that putting them together takes for
-    /// ever.
+    /// Checks that joining the parts of a dictionary does not copy too many bytes.
     fn dictionary(&mut self, message: &Message<'_>, body: u64) -> Result<()> {
         let Some(batch) = message.header_as_dictionary_batch() else { return Ok(()) };
         let (bytes, copied) = self.dictionaries.entry(batch.id()).or_default();
@@ -155,7 +160,8 @@ impl Checked<'_> {
         let limit = self.len.saturating_mul(BATCH_RATIO).max(HARMLESS_COPIES);
         if *copied > limit {
             return Err(exceeded(format!(
-                "a dictionary in so many parts that {limit} bytes would be copied: write it in one"
+                "a dictionary has many parts, and joining them would copy more than {limit} \
+                    bytes: write it in one part"
             )));
         }
         Ok(())
@@ -179,7 +185,7 @@ impl Checked<'_> {
             let at = u64::try_from(buffer.offset()).ok().and_then(|o| body.checked_add(o));
             let at = at
                 .filter(|&a| a.saturating_add(8) <= end)
-                .ok_or_else(|| malformed("a buffer past its end"))?;
+                .ok_or_else(|| malformed("a buffer lies past its end"))?;
             let declared = self.bytes(at, 8)?;
             let declared =
                 declared.as_chunks::<8>().0.first().map_or(0, |b| i64::from_le_bytes(*b));
@@ -187,14 +193,21 @@ impl Checked<'_> {
             let declared = u64::try_from(declared.max(0)).unwrap_or(0);
             let len = u64::try_from(buffer.length()).unwrap_or(0);
             if declared > len.saturating_mul(ratio).max(HARMLESS_BUFFER) {
-                let text = format!("a buffer of {len} bytes says that it becomes {declared}");
+                let text = format!(
+                    "a buffer of {len} bytes declares that it decompresses to \
+                    {declared}"
+                );
                 return Err(malformed(&text).at_offset(at));
             }
             sum = sum.saturating_add(declared);
             packed = packed.saturating_add(len);
         }
         if sum > packed.saturating_mul(BATCH_RATIO).saturating_add(HARMLESS_BATCH) {
-            return Err(exceeded(format!("buffers of {packed} bytes become {sum}")).at_offset(body));
+            return Err(exceeded(format!(
+                "buffers of {packed} bytes decompress to {sum}, more \
+                than is taken in one batch"
+            ))
+            .at_offset(body));
         }
         Ok(())
     }

@@ -1,26 +1,25 @@
-//! How much of everything a data file may have.
+//! Limits of data files.
 
 use arrow_schema::{DataType, Schema};
 use sparse_core::{Error, ErrorKind, Result};
 
-/// Most columns of a table, and most keys of an object: far more than tables have that people look
-/// at.
+/// Most columns of a table, and most keys of an object: far more than real tables have.
 pub(super) const MAX_COLUMNS: usize = 10_000;
 
 /// Most fields of a schema, nested ones included.
 pub(super) const MAX_FIELDS: usize = 4 * MAX_COLUMNS;
 
-/// How deep the values of a file may nest.
+/// Most levels that the values of a file may nest.
 pub(super) const MAX_NESTING: usize = crate::limits::MAX_DEPTH as usize;
 
 /// Longest line of a text file, in bytes: longer than the longest cell that can be stored.
 pub(super) const MAX_LINE_BYTES: u64 = 64 << 20;
 
-/// A file may become this many times its length as rows, or `HARMLESS_BYTES`: a column of one value
-/// shrinks to nothing.
+/// Most bytes of rows for each byte of a file, above `HARMLESS_BYTES`: a column of one value is
+/// compressed to nearly nothing.
 pub(super) const MAX_EXPANSION: u64 = 1000;
 
-/// What a file of any length may become, in bytes.
+/// Bytes of rows to which a file of any length may expand.
 pub(super) const HARMLESS_BYTES: u64 = 256 << 20;
 
 /// Makes the error of a file that exceeds one of these limits.
@@ -28,15 +27,15 @@ pub(super) fn exceeded(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::LimitExceeded, what.into())
 }
 
-/// Refuses a number of columns that is no table's.
+/// Refuses more than `MAX_COLUMNS` columns.
 ///
 /// # Errors
 /// `LimitExceeded` with the number and the limit.
 pub(super) fn check_columns(columns: usize) -> Result<()> {
     if columns > MAX_COLUMNS {
         return Err(exceeded(format!(
-            "{columns} columns, limit {MAX_COLUMNS}: split the table, or nest columns that belong \
-                together"
+            "it has {columns} columns, limit {MAX_COLUMNS}: split the table, or nest columns \
+                that belong together"
         )));
     }
     Ok(())
@@ -53,7 +52,10 @@ pub(super) fn check_schema(schema: &Schema) -> Result<()> {
     while let Some(dtype) = open.pop() {
         fields += 1;
         if fields > MAX_FIELDS {
-            return Err(exceeded(format!("more than {MAX_FIELDS} fields, nested ones included")));
+            return Err(exceeded(format!(
+                "it has more than {MAX_FIELDS} fields, nested ones \
+                included"
+            )));
         }
         match dtype {
             DataType::Dictionary(_, values) => open.push(values),
@@ -71,10 +73,10 @@ pub(super) fn check_schema(schema: &Schema) -> Result<()> {
     Ok(())
 }
 
-/// Memory of a batch whose cells are null, in bytes; a null of a fixed size takes its room.
+/// Most memory of a batch of nulls, in bytes; a null of a fixed size takes that size.
 const NULL_BATCH_BYTES: u64 = 256 << 20;
 
-/// Returns how many rows of nulls can be read at once.
+/// Returns the number of rows of nulls that can be read at once.
 ///
 /// # Errors
 /// `LimitExceeded` when a single row takes too much.
@@ -89,7 +91,7 @@ pub(super) fn rows_with_nulls(schema: &Schema) -> Result<usize> {
     Ok(usize::try_from(NULL_BATCH_BYTES / row.max(1)).unwrap_or(usize::MAX))
 }
 
-/// Returns the bytes of a null.
+/// Returns the size of a null in bytes.
 fn null_bytes(dtype: &DataType) -> u64 {
     match dtype {
         DataType::FixedSizeBinary(n) => u64::try_from(*n).unwrap_or(0),
@@ -104,7 +106,7 @@ fn null_bytes(dtype: &DataType) -> u64 {
     }
 }
 
-/// What the rows of a file may take in all, which follows from the file's length.
+/// Budget of bytes for the rows of a file, by the length of the file.
 #[derive(Debug)]
 pub(super) struct Expansion {
     file_bytes: u64,
@@ -119,14 +121,15 @@ impl Expansion {
     /// Counts bytes that were read from the file.
     ///
     /// # Errors
-    /// `LimitExceeded` when the file has become too much.
+    /// `LimitExceeded` when the file expands to too much.
     pub(super) fn take(&mut self, bytes: usize) -> Result<()> {
         self.taken = self.taken.saturating_add(bytes as u64);
         let limit = self.file_bytes.saturating_mul(MAX_EXPANSION).max(HARMLESS_BYTES);
         if self.taken > limit {
             return Err(exceeded(format!(
-                "its {} bytes become more than {limit} as rows, {MAX_EXPANSION} times as much: a \
-                    bomb, or a table of hardly more than one value",
+                "its {} bytes expand to more than {limit} bytes of rows, more than \
+                    {MAX_EXPANSION} times as much: it is a decompression bomb, or a table that \
+                    repeats one value",
                 self.file_bytes
             )));
         }

@@ -1,9 +1,9 @@
 //! Data files: finding them, reading them, writing them.
 //!
 //! Readers and writers of the formats are those of arrow-rs. Files are not trusted: `footer`,
-//! `pages`, `ipc` and `text` check what a file declares before its reader sees it, within the
-//! bounds of `limits`; `writable` tries a schema's types on the writer of a format; and what panics
-//! nevertheless is caught (see `foreign`).
+//! `pages`, `ipc` and `text` check what a file declares, within the bounds of `limits`, before its
+//! reader sees it; `writable` tries the types of a schema on the writer of a format; remaining
+//! panics are caught (see `foreign`).
 
 mod checked;
 mod failed;
@@ -64,7 +64,7 @@ pub enum Format {
     ArrowFile,
     /// An Arrow IPC stream, as Hugging Face `datasets` writes.
     ArrowStream,
-    /// A JSON object a line.
+    /// JSON Lines: an object on each line.
     JsonLines,
     /// Comma-separated text with a header; every column is text.
     Csv,
@@ -81,7 +81,7 @@ impl Format {
         }
     }
 
-    /// Returns what people call it.
+    /// Returns the usual name of the format.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Format::Parquet => "Parquet",
@@ -109,7 +109,7 @@ pub(crate) struct DataFile {
     /// JSON Lines: the shape of all lines of the split, unless they are read as before layout 3 of
     /// the manifest.
     pub(crate) shape: Option<Arc<Shape>>,
-    /// What was found when the shape was learned.
+    /// Findings from when the shape was learned.
     text: Option<TextFound>,
 }
 
@@ -125,6 +125,6 @@ pub(crate) struct FoundSplit {
     pub(crate) name: String,
     pub(crate) files: Vec<DataFile>,
     pub(crate) schema: SchemaRef,
-    /// What each file says besides its rows.
+    /// Details of each file.
     pub(crate) details: Vec<FileDetails>,
 }

@@ -1,10 +1,10 @@
 //! The pages of a Parquet file, walked through by their headers before the reader sees them.
 //!
 //! The reader allocates what a header declares, holds a page of each column at a time, and decodes
-//! a batch of rows at once. A few bytes may stand for any number of values (one run of a
-//! dictionary's entry) or bytes (a compressed page of zeros). So declared sizes are compared with
-//! what the compression can make of the bytes that are there, and the number of rows read at once
-//! is such that a batch fits in memory, however the values are encoded.
+//! a batch of rows at once. A few bytes may expand to any number of values (one run of a
+//! dictionary's entry) or bytes (a compressed page of zeros). Declared sizes are therefore compared
+//! with the highest ratio of the compression, and the number of rows read at once is chosen so that
+//! a batch fits in memory, however the values are encoded.
 
 use super::footer::{DATA, DATA_2, DICTIONARY, PAGE, PAGE_HEADER};
 use super::inside::{Inside, Look, look_inside};
@@ -15,32 +15,32 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Result};
 use std::fs::File;
 
-/// What any page may become, in bytes; beyond it, `MAX_RATIO` holds for compressions without a
+/// Bytes to which any page may decompress. Above it, `MAX_RATIO` limits compressions without a
 /// ratio of their own.
 const HARMLESS_PAGE: u64 = 256 << 20;
 const MAX_RATIO: u64 = 1000;
 
-/// Values that any page may have; beyond them, `VALUES_PER_BYTE`. Writers make groups of up to 2^26
-/// rows, and a page of nothing but one value has all of them.
+/// Values that any page may have; above it, `VALUES_PER_BYTE` is the limit. Writers make groups of
+/// up to 2^26 rows, and a page that repeats one value has all of them.
 const HARMLESS_VALUES: u64 = 1 << 26;
 const VALUES_PER_BYTE: u64 = 64;
 
-/// Pages of all columns that are held at once may take this much, and this many times what is there
-/// of them.
+/// Bytes that the pages held at once may take, in addition to `HELD_RATIO` times their length in
+/// the file.
 const HELD_BYTES: u64 = 512 << 20;
 const HELD_RATIO: u64 = 20;
 
-/// Memory of a batch of rows.
+/// Memory of a batch of rows, in bytes.
 const BATCH_BYTES: u64 = 256 << 20;
 
-/// Memory of one row.
+/// Most memory of one row, in bytes.
 const MAX_ROW_BYTES: u64 = 512 << 20;
 
-/// Memory of a value beside its bytes: levels, offsets, a validity.
+/// Memory of a value besides its bytes: levels, offset, validity.
 const VALUE_BYTES: u64 = 12;
 
-/// A chunk of nested values that takes more than this is looked into for its longest row, unless it
-/// is about as long in the file.
+/// Memory of a chunk of nested values from which its longest row is looked for, unless the chunk is
+/// about as long in the file.
 const UNSUSPICIOUS_BYTES: u64 = 128 << 20;
 const UNSUSPICIOUS_RATIO: u64 = 8;
 
@@ -48,7 +48,7 @@ fn malformed(what: String) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("malformed: {what}"))
 }
 
-/// Checks all pages; returns how many rows can be read at once, at most `most`.
+/// Checks all pages; returns the number of rows that can be read at once, at most `most`.
 ///
 /// # Errors
 /// `InvalidInput` with column, row group and offset when pages are malformed; `LimitExceeded` when
@@ -58,7 +58,7 @@ pub(super) fn check_pages(file: &File, metadata: &ParquetMetaData, most: usize) 
     let (mut rows_at_once, mut declared, mut chunks) = (most as u64, 0u64, 0u64);
     for (g, group) in metadata.row_groups().iter().enumerate() {
         let rows = u64::try_from(group.num_rows())
-            .map_err(|_| malformed(format!("row group {g} has fewer than no rows")))?;
+            .map_err(|_| malformed(format!("row group {g} has a negative number of rows")))?;
         let mut sum = Found::default();
         for column in group.columns() {
             let place = |e: Error| {
@@ -82,7 +82,11 @@ pub(super) fn check_pages(file: &File, metadata: &ParquetMetaData, most: usize) 
             chunks += 1;
         }
         if sum.held > HELD_BYTES.saturating_add(sum.packed.saturating_mul(HELD_RATIO)) {
-            let text = format!("row group {g}: pages of {} bytes become {}", sum.packed, sum.held);
+            let text = format!(
+                "row group {g}: pages of {} bytes decompress to {}, more than is \
+                taken at once",
+                sum.packed, sum.held
+            );
             return Err(exceeded(text));
         }
         if rows > 0 && sum.row_bytes > MAX_ROW_BYTES {
@@ -97,19 +101,19 @@ pub(super) fn check_pages(file: &File, metadata: &ParquetMetaData, most: usize) 
     // No two chunks share their bytes; some writers count the head of a dictionary twice.
     if declared > source.byte_len().saturating_add(chunks.saturating_mul(128)) {
         return Err(malformed(format!(
-            "its columns have {declared} bytes, and the file {}",
+            "its columns declare {declared} bytes, but the file has {}",
             source.byte_len()
         )));
     }
     Ok(usize::try_from(rows_at_once).unwrap_or(most).clamp(1, most.max(1)))
 }
 
-/// What a column, or all columns of a row group, take in memory.
+/// Memory of a column, or of all columns of a row group, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Found {
-    /// Of a row at most, or of an average row where all rows together are harmless.
+    /// Of the largest row, or of an average row if all rows together are harmless.
     row_bytes: u64,
-    /// Of the pages that are held at once, and what these are in the file.
+    /// Of the pages that are held at once; `packed` is their length in the file.
     held: u64,
     packed: u64,
 }
@@ -176,13 +180,13 @@ fn header(bytes: &[u8]) -> Result<Page> {
         Ok(())
     })?;
     if negative {
-        return Err(malformed("a page with a size that is none".into()));
+        return Err(malformed("a page has a negative size".into()));
     }
     page.head = head as u64;
     Ok(page)
 }
 
-/// Returns what a compression can make of `packed` bytes at most.
+/// Returns the most bytes to which `packed` bytes of a compression can decompress.
 fn most_of(compression: Compression, packed: u64) -> u64 {
     let times = |n: u64| packed.saturating_mul(n).saturating_add(64);
     match compression {
@@ -197,8 +201,7 @@ fn most_of(compression: Compression, packed: u64) -> u64 {
     }
 }
 
-/// Returns the bytes of a value of a type in a dictionary, at least; and in memory, if all have the
-/// same.
+/// Returns the least size of a value in a dictionary, and the size in memory if it is fixed.
 fn widths(column: &ColumnChunkMetaData) -> Result<(u64, Option<u64>)> {
     let descr = column.column_descr();
     Ok(match descr.physical_type() {
@@ -209,13 +212,13 @@ fn widths(column: &ColumnChunkMetaData) -> Result<(u64, Option<u64>)> {
         Type::BYTE_ARRAY => (4, None),
         Type::FIXED_LEN_BYTE_ARRAY => {
             let len = u64::try_from(descr.type_length())
-                .map_err(|_| malformed("a type of fewer than no bytes".into()))?;
+                .map_err(|_| malformed("a type has a negative number of bytes".into()))?;
             (len, Some(len.max(16)))
         }
     })
 }
 
-/// Looks at the pages of a column chunk.
+/// Checks the pages of a column chunk.
 fn check_chunk(
     source: &FileSource,
     file: &File,
@@ -225,7 +228,7 @@ fn check_chunk(
     let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
     let bounds = [start, column.compressed_size(), column.num_values()].map(u64::try_from);
     let [Ok(start), Ok(len), Ok(declared)] = bounds else {
-        return Err(malformed("an offset, length or number of values below zero".into()));
+        return Err(malformed("an offset, a length or a number of values is negative".into()));
     };
     let end = start.checked_add(len).filter(|&end| end <= source.byte_len());
     let end = end.ok_or_else(|| {
@@ -243,11 +246,11 @@ fn check_chunk(
         at = body + page.packed;
     }
     let flat = column.column_descr().max_rep_level() == 0;
-    // What is the same to the reader: it takes values page by page, and rows as the row group has
-    // them.
+    // The reader takes either: values page by page, and rows by the row group.
     let most = if flat { declared.max(rows) } else { declared };
     if chunk.values > most {
-        let text = format!("its pages have {} values, and its metadata says {most}", chunk.values);
+        let text =
+            format!("its pages have {} values, but its metadata declare {most}", chunk.values);
         return Err(malformed(text).at_offset(start));
     }
     chunk.found(file, column, rows, flat, len)
@@ -260,13 +263,13 @@ fn check_page(
     in_dictionary: u64,
 ) -> Result<()> {
     if page.packed > left {
-        return Err(malformed(format!("a page of {} bytes where {left} are left", page.packed)));
+        return Err(malformed(format!("a page has {} bytes, but {left} are left", page.packed)));
     }
     let most = most_of(column.compression(), page.packed).max(page.packed);
-    // Levels of newer pages are not compressed; pages that are not at all say the same size twice.
+    // Levels of pages of version 2 are not compressed; uncompressed pages give the same size twice.
     if page.plain > most {
         return Err(malformed(format!(
-            "a page of {} bytes says that it becomes {}, more than {:?} can make of it",
+            "a page of {} bytes declares that it decompresses to {}, more than {:?} can",
             page.packed,
             page.plain,
             column.compression()
@@ -277,7 +280,7 @@ fn check_page(
         DATA_PAGE | DATA_PAGE_2 => {
             if page.values > HARMLESS_VALUES.max(bytes.saturating_mul(VALUES_PER_BYTE)) {
                 return Err(exceeded(format!(
-                    "a page of {bytes} bytes says that it has {} values",
+                    "a page of {bytes} bytes declares {} values",
                     page.values
                 )));
             }
@@ -285,32 +288,32 @@ fn check_page(
         DICTIONARY_PAGE => {
             if page.values.saturating_mul(in_dictionary) > bytes || page.values > HARMLESS_VALUES {
                 return Err(malformed(format!(
-                    "a dictionary of {bytes} bytes says that it has {} values",
+                    "a dictionary of {bytes} bytes declares {} values",
                     page.values
                 )));
             }
         }
         INDEX_PAGE => {}
-        other => return Err(malformed(format!("a page of the unknown kind {other}"))),
+        other => return Err(malformed(format!("a page has the unknown kind {other}"))),
     }
     Ok(())
 }
 
-/// What the pages of a column chunk have in common.
+/// Totals over the pages of a column chunk.
 #[derive(Clone, Copy, Debug, Default)]
 struct Chunk {
     width: Option<u64>,
     values: u64,
-    /// Bytes of the longest page, as it becomes and as it is.
+    /// Bytes of the longest page, decompressed and in the file.
     plain: u64,
     packed: u64,
     dictionary: u64,
-    /// Bytes of a value where they are in the page, on the average of the page where that is most.
+    /// Bytes of a value that are in the page: the mean of the page with the highest mean.
     density: u64,
-    /// The longest page of values that repeat the beginning of the one before.
+    /// Bytes of the longest page of values that share a prefix with the one before.
     front_coded: u64,
     uses_dictionary: bool,
-    /// Lengths of values are in a page, behind a number of them that the reader believes.
+    /// Whether a page has lengths of values, after their number, which the reader trusts.
     counted: bool,
 }
 

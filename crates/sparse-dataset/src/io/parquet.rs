@@ -1,7 +1,7 @@
 //! Parquet files, several columns written at once.
 //!
-//! The writer of columns is not ours: each thread that runs it is guarded. The threads are those of
-//! the executor, but for one with a large stack where columns are nested deep.
+//! The writer of columns is that of the parquet crate, so each thread that runs it is guarded. The
+//! threads are those of the executor, except one with a large stack for deeply nested columns.
 
 use super::Format;
 use super::failed::{failed, gave_up};
@@ -27,24 +27,24 @@ use std::sync::{Arc, Mutex};
 /// Rows in a row group.
 const GROUP_ROWS: usize = 1 << 18;
 
-/// Nesting whose columns any thread has the stack to begin.
+/// Levels of nesting for whose columns the stack of any thread is large enough.
 const SHALLOW: u32 = 12;
 
-/// A Parquet file in the making: the bytes are those of an [`ArrowWriter`].
+/// Writer of a Parquet file, with the same bytes as an [`ArrowWriter`].
 pub(crate) struct ParquetWriter<W: Write + Send> {
     file: SerializedFileWriter<W>,
     factory: ArrowRowGroupWriterFactory,
     executor: Arc<dyn Executor>,
     schema: SchemaRef,
     group_rows: usize,
-    /// The row group in the making: its columns, nested ones as leaves, until they are closed.
+    /// Columns of the open row group, nested ones as leaves, until they are closed.
     columns: Vec<Mutex<Option<ArrowColumnWriter>>>,
     rows: usize,
     groups: usize,
 }
 
 impl<W: Write + Send> ParquetWriter<W> {
-    /// Begins a file; it says what `details` have, if any.
+    /// Begins a file, with the metadata of `details`, if any.
     pub(crate) fn new(
         out: W,
         schema: &SchemaRef,

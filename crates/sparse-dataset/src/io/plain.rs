@@ -15,7 +15,7 @@ use arrow_schema::SchemaRef;
 use sparse_core::{ErrorKind, Result};
 use std::io::Write;
 
-/// A writer of one of the formats, as it is.
+/// A writer of one of the formats.
 pub(super) struct Plain<W: Write + Send> {
     inner: Inner<W>,
     format: Format,
@@ -27,7 +27,7 @@ enum Inner<W: Write + Send> {
     ArrowStream(Box<StreamWriter<W>>),
     JsonLines(LineDelimitedWriter<W>),
     OwnJson(Box<JsonWriter<W>>),
-    /// Also the schema, until rows were written: without rows, the header is written at the end.
+    /// With the schema, until rows are written: without rows, the header is written at the end.
     Csv(Box<arrow_csv::Writer<W>>, Option<SchemaRef>),
 }
 
@@ -35,7 +35,7 @@ impl<W: Write + Send> Plain<W> {
     /// Begins a file.
     ///
     /// # Errors
-    /// `Io`; `InvalidArgument` when the format cannot hold the schema.
+    /// `Io`; `InvalidArgument` when the format cannot store the schema.
     pub(super) fn new(out: W, format: Format, schema: &SchemaRef, how: &How<'_>) -> Result<Self> {
         let (details, nulls) = match how.said {
             Said::Old { nulls } => (None, nulls),
@@ -48,7 +48,7 @@ impl<W: Write + Send> Plain<W> {
                     Inner::Parquet(Box::new(ParquetWriter::new(out, schema, details, how)?))
                 }
                 Format::ArrowFile => {
-                    // A file has one dictionary for each column: later batches add to it.
+                    // A file has one dictionary for each column, to which later batches add.
                     let options = IpcWriteOptions::default()
                         .with_dictionary_handling(DictionaryHandling::Delta);
                     let mut writer =
@@ -84,7 +84,7 @@ impl<W: Write + Send> Plain<W> {
     /// Writes a batch.
     ///
     /// # Errors
-    /// `Io`; `InvalidArgument` when the format cannot hold the values.
+    /// `Io`; `InvalidArgument` when the format cannot store the values.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let format = self.format;
         if let Inner::Parquet(w) = &mut self.inner {
@@ -108,7 +108,7 @@ impl<W: Write + Send> Plain<W> {
     /// Ends the file.
     ///
     /// # Errors
-    /// `Io`; `InvalidArgument` when the format cannot hold the values.
+    /// `Io`; `InvalidArgument` when the format cannot store the values.
     pub(super) fn finish(self) -> Result<()> {
         let format = self.format;
         let inner = match self.inner {
@@ -122,7 +122,7 @@ impl<W: Write + Send> Plain<W> {
             Inner::JsonLines(mut w) => w.finish().map_err(|e| failed(format, e)),
             Inner::OwnJson(w) => w.finish(),
             Inner::Csv(mut w, schema) => {
-                // A file without rows has a header, too, unless it has no columns.
+                // A file without rows has a header as well, unless it has no columns.
                 if let Some(schema) = schema.filter(|s| !s.fields().is_empty()) {
                     w.write(&RecordBatch::new_empty(schema)).map_err(|e| failed(format, e))?;
                 }

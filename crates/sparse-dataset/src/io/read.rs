@@ -1,7 +1,7 @@
 //! Reading data files as record batches.
 //!
-//! The readers are not ours, and damaged files can make them panic: that is caught and reported as
-//! a malformed file.
+//! The readers are those of arrow-rs, and damaged files can make them panic: a panic is caught and
+//! reported as a malformed file.
 
 use super::checked::{Checked, of_reading};
 use super::flat::check_hint;
@@ -32,13 +32,13 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::sync::Arc;
 
-/// Rows that are read at once.
+/// Most rows that are read at once.
 const BATCH_ROWS: usize = 4096;
 
-/// Cells that are read at once, of fields nested or not.
+/// Most cells that are read at once, of all fields.
 const BATCH_CELLS: usize = 1 << 20;
 
-/// Returns the rows that are read at once of a table with many columns.
+/// Returns the number of rows that are read at once: fewer for tables with many columns.
 fn batch_rows(schema: &Schema) -> usize {
     (BATCH_CELLS / schema.flattened_fields().len().max(1)).clamp(1, BATCH_ROWS)
 }
@@ -49,8 +49,8 @@ fn malformed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::InvalidInput, "malformed").with_source(e)
 }
 
-/// Makes an error of what a reader reports: ours if one passed through it, else that of a malformed
-/// file.
+/// Converts the error of a reader: one of this crate that passed through it, else that of a
+/// malformed file.
 fn unreadable(e: ArrowError) -> Error {
     match e {
         ArrowError::IoError(what, e) => {
@@ -62,7 +62,7 @@ fn unreadable(e: ArrowError) -> Error {
 
 /// Runs a reader that may panic.
 fn isolate<T>(file: &DataFile, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    guard(ErrorKind::InvalidInput, "malformed: its reader gave up", f)
+    guard(ErrorKind::InvalidInput, "malformed: the reader of this format failed", f)
         .map_err(|e| e.in_file(file.path.display().to_string()))
 }
 
@@ -70,13 +70,13 @@ fn open(file: &DataFile) -> Result<File> {
     open_file(&file.path)
 }
 
-/// A reader, and what the file says besides its rows.
+/// A reader, and the details of its file.
 struct Opened {
     batches: Batches,
-    /// That of the reader may lack metadata.
+    /// Schema of the file; that of the reader may lack metadata.
     schema: Schema,
     said: FileDetails,
-    /// What it says besides and nothing keeps.
+    /// Names what is lost when the file is written anew.
     lost: Option<String>,
 }
 
@@ -87,7 +87,7 @@ fn reader(file: &DataFile) -> Result<Opened> {
     let mut lost = None;
     if matches!(file.format, Format::ArrowFile | Format::ArrowStream) {
         let told = check_lengths(&mut f, file.format == Format::ArrowStream)?;
-        lost = (told > 0).then(|| format!("metadata of {told} record batches of their own"));
+        lost = (told > 0).then(|| format!("metadata of {told} record batches"));
     }
     let batches: Batches = match file.format {
         Format::Parquet => {
@@ -148,7 +148,7 @@ fn json_reader(file: &DataFile, f: BufReader<Steady<File>>) -> Result<Batches> {
     Ok(Box::new(builder.build(f).map_err(malformed)?))
 }
 
-/// Returns what a Parquet file says besides its rows.
+/// Returns the details of a Parquet file.
 fn parquet_details(builder: &ParquetRecordBatchReaderBuilder<File>) -> FileDetails {
     let meta = builder.metadata().file_metadata();
     let pairs = meta.key_value_metadata().map_or(&[][..], |p| p);
@@ -157,7 +157,7 @@ fn parquet_details(builder: &ParquetRecordBatchReaderBuilder<File>) -> FileDetai
     if !pairs.iter().any(|p| is_schema(&p.key)) {
         flags |= NO_ARROW_SCHEMA;
     }
-    // How many columns are declared as our writer would.
+    // Number of columns whose declaration is that of our writer.
     let alike = |coerce: bool| {
         let converter = ArrowSchemaConverter::new().with_coerce_types(coerce);
         converter.convert(builder.schema()).map_or(0, |ours| {
@@ -178,8 +178,8 @@ fn parquet_details(builder: &ParquetRecordBatchReaderBuilder<File>) -> FileDetai
     }
 }
 
-/// Opens a Parquet file whose footer and pages have been checked; also tells how many rows to read
-/// at once.
+/// Opens a Parquet file and checks its footer and pages; also returns the number of rows to read at
+/// once.
 ///
 /// # Errors
 /// `InvalidInput` when the file is malformed, `LimitExceeded` when it would take too much memory,
@@ -205,7 +205,7 @@ fn file_len(file: &DataFile) -> Result<u64> {
     Ok(open(file)?.metadata().map_err(|e| Error::io("cannot read", e))?.len())
 }
 
-/// Returns the names of the header; every column is text, so that nothing of it is lost.
+/// Reads the header of a CSV file; every column is text, so that nothing is lost.
 fn csv_schema(file: &DataFile) -> Result<Schema> {
     // A header is short.
     let head = BufReader::new(Steady(open(file)?).take(1 << 20));
@@ -218,7 +218,7 @@ fn csv_schema(file: &DataFile) -> Result<Schema> {
     Ok(Schema::new(fields))
 }
 
-/// Returns the schema of a file, what it says besides its rows, and what of that nothing keeps.
+/// Returns the schema of a file, its details, and the name of what is lost, if anything.
 ///
 /// # Errors
 /// `InvalidInput` when it is malformed, `NotFound`, `Io`.
@@ -240,7 +240,7 @@ pub(crate) fn read_schema(file: &DataFile) -> Result<(Schema, FileDetails, Optio
 /// Reads a file, block by block, with its columns in the order of `schema`.
 ///
 /// # Errors
-/// `InvalidInput` when it is malformed, `NotFound`, `Io`, and what `each` returns.
+/// `InvalidInput` when it is malformed, `NotFound`, `Io`, and those of `each`.
 pub(crate) fn read_file(
     file: &DataFile,
     schema: &Schema,
@@ -261,7 +261,7 @@ pub(crate) fn read_file(
     while let Some(batch) = isolate(file, || batches.next().transpose().map_err(unreadable))? {
         let batch = if in_order { batch } else { batch.project(&order).map_err(malformed)? };
         to_blocks(&batch, |block| {
-            // A row takes a byte, if only to be counted.
+            // Each row counts as a byte, even if it has no cells.
             expansion.take(block.bytes().saturating_add(block.rows))?;
             each(block)
         })

@@ -1,4 +1,4 @@
-//! Reading that goes on after an interruption.
+//! Reading that continues after an interruption.
 
 use std::io::{ErrorKind, Read, Result, Seek, SeekFrom};
 

@@ -1,8 +1,8 @@
-//! What JSON Lines and CSV files hold, counted before their readers see them: columns, nesting,
-//! lengths of lines.
+//! Counts of columns, nesting and lengths of lines in JSON Lines and CSV files, before their
+//! readers see them.
 //!
-//! One pass over the bytes with a few words of state. Whether the text is well formed is the
-//! readers' affair.
+//! One pass over the bytes, with a few words of state. The readers check that the text is well
+//! formed.
 
 use super::limits::{
     MAX_COLUMNS, MAX_FIELDS, MAX_LINE_BYTES, MAX_NESTING, check_columns, exceeded,
@@ -12,18 +12,18 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io::BufRead;
 
-/// What was found in a text file.
+/// Findings in a text file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct TextFound {
     /// Bytes of the longest line, or of the longest record of CSV.
     pub(super) longest_line: u64,
 }
 
-/// Bytes of lines that a reader may hold at once.
+/// Most bytes of lines that a reader may hold at once.
 const BATCH_BYTES: u64 = 32 << 20;
 
 impl TextFound {
-    /// Returns the rows that may be read at once, at most `most`.
+    /// Returns the number of rows that may be read at once, at most `most`.
     pub(super) fn batch_rows(&self, most: usize) -> usize {
         let fit = BATCH_BYTES / self.longest_line.max(1);
         usize::try_from(fit).unwrap_or(usize::MAX).clamp(1, most)
@@ -46,7 +46,7 @@ fn each_byte(file: &mut impl BufRead, mut each: impl FnMut(u8) -> Result<()>) ->
 /// Counts lines, and bytes in them.
 #[derive(Debug, Default)]
 struct Lines {
-    /// Lines that are over.
+    /// Number of complete lines.
     ended: u64,
     /// Bytes of the open line or record.
     open: u64,
@@ -57,8 +57,7 @@ impl Lines {
     fn byte(&mut self) -> Result<()> {
         self.open += 1;
         if self.open > MAX_LINE_BYTES {
-            return Err(self
-                .exceeded(format!("it has more than {MAX_LINE_BYTES} bytes, which is the limit")));
+            return Err(self.exceeded(format!("it has more than {MAX_LINE_BYTES} bytes")));
         }
         Ok(())
     }
@@ -73,17 +72,17 @@ impl Lines {
     }
 }
 
-/// Memory that a reader takes for a value, and for an object on top of that, roughly and in bytes.
+/// Approximate memory that a reader takes for a value, and for an object besides, in bytes.
 const VALUE_BYTES: u64 = 64;
 const OBJECT_BYTES: u64 = 640;
 
-/// Memory that the values of one line may take, in bytes.
+/// Most memory that the values of one line may take, in bytes.
 const MAX_LINE_MEMORY: u64 = 1 << 30;
 
-/// What is open in a line of JSON.
+/// An open list or object in a line of JSON.
 struct Open {
     object: bool,
-    /// Stands for the keys that lead here.
+    /// Hash of the keys that lead here.
     path: u64,
     keys: usize,
 }
@@ -101,7 +100,7 @@ pub(super) fn check_json(file: &mut impl BufRead) -> Result<TextFound> {
 /// The path of the lines themselves.
 const ROOT: u64 = 0;
 
-/// Counts what JSON Lines hold, byte by byte.
+/// Counts in JSON Lines, byte by byte.
 #[derive(Default)]
 pub(super) struct Json {
     lines: Lines,
@@ -115,7 +114,7 @@ pub(super) struct Json {
     /// Paths of all keys so far.
     paths: HashSet<u64>,
     columns: usize,
-    /// What the line takes in memory.
+    /// Approximate memory of the line, in bytes.
     memory: u64,
     hasher: RandomState,
 }
@@ -133,8 +132,7 @@ impl Json {
     pub(super) fn byte(&mut self, b: u8) -> Result<()> {
         self.lines.byte()?;
         if b == b'\n' {
-            // Strings have no line ends of their own, so a damaged string does not hide the lines
-            // behind it.
+            // A string has no line ends, so a damaged string does not hide the lines after it.
             self.string = false;
             self.escaped = false;
             self.lines.ended += 1;
@@ -183,7 +181,7 @@ impl Json {
     fn begin(&mut self, object: bool) -> Result<()> {
         self.take(VALUE_BYTES + if object { OBJECT_BYTES } else { 0 })?;
         if self.open.len() >= MAX_NESTING {
-            let text = format!("values nest more than {MAX_NESTING} deep, which is the limit");
+            let text = format!("values nest more than {MAX_NESTING} deep");
             return Err(self.lines.exceeded(text));
         }
         self.open.push(Open { object, path: self.path, keys: 0 });
@@ -197,23 +195,21 @@ impl Json {
         };
         open.keys += 1;
         if open.keys > MAX_COLUMNS {
-            let text = format!("an object has more than {MAX_COLUMNS} keys, which is the limit");
+            let text = format!("an object has more than {MAX_COLUMNS} keys");
             return Err(self.lines.exceeded(text));
         }
-        // Zero is the root's.
+        // Zero is the path of the root.
         self.path = self.hasher.hash_one((open.path, &key)) | 1;
         let (of_row, new) = (open.path == ROOT, self.paths.insert(self.path));
         self.columns += usize::from(of_row && new);
         if self.columns > MAX_COLUMNS {
-            let text = format!(
-                "with it, rows have more than {MAX_COLUMNS} different keys, which is the limit"
-            );
+            let text = format!("up to this line, rows have more than {MAX_COLUMNS} different keys");
             return Err(self.lines.exceeded(text));
         }
         if self.paths.len() > MAX_FIELDS {
             let text = format!(
-                "with it, there are more than {MAX_FIELDS} keys, nested ones included, which is \
-                    the limit"
+                "up to this line, there are more than {MAX_FIELDS} different keys, nested ones \
+                    included"
             );
             return Err(self.lines.exceeded(text));
         }
@@ -230,13 +226,13 @@ impl Json {
     }
 }
 
-/// Where a reader of CSV is in a field.
+/// State of a reader of CSV within a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Field {
     Start,
     Plain,
     Quoted,
-    /// Behind a quote in a quoted field: the field's end, or a quote of its own.
+    /// After a quote in a quoted field: its end, or half of a doubled quote.
     Quote,
 }
 
@@ -300,7 +296,7 @@ mod tests {
         assert_eq!(json(text.as_bytes()).unwrap().longest_line, 40);
         assert_eq!(json(b"").unwrap().longest_line, 0);
         json(object(MAX_COLUMNS, "k").as_bytes()).unwrap();
-        // The same keys again are no new ones.
+        // The same keys again do not count as new.
         json(object(MAX_COLUMNS, "k").repeat(3).as_bytes()).unwrap();
     }
 
@@ -311,11 +307,17 @@ mod tests {
             "line 1: an object has more than 10000 keys",
         );
         let two = object(6000, "k") + "{\"a\": 1}\n" + &object(6000, "l");
-        refused(json(two.as_bytes()), "line 3: with it, rows have more than 10000 different keys");
+        refused(
+            json(two.as_bytes()),
+            "line 3: up to this line, rows have more than 10000 different keys",
+        );
         let nested: String = (0..9)
             .map(|i| format!("{{\"x\": {{\"{i}\": {}}}}}\n", object(5000, "k").trim()))
             .collect();
-        refused(json(nested.as_bytes()), "line 4: with it, there are more than 40000 keys");
+        refused(
+            json(nested.as_bytes()),
+            "line 4: up to this line, there are more than 40000 different keys",
+        );
     }
 
     #[test]
@@ -351,7 +353,7 @@ mod tests {
         csv(&format!("a{}\n", ",b".repeat(MAX_COLUMNS - 1))).unwrap();
         refused(
             csv(&format!("a{}\n", ",b".repeat(MAX_COLUMNS))),
-            "line 1: 10001 columns, limit 10000",
+            "line 1: it has 10001 columns, limit 10000",
         );
     }
 }

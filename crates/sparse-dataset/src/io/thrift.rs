@@ -1,36 +1,35 @@
-//! Thrift's compact protocol, checked against a description of what is expected before anybody
-//! believes it.
+//! Thrift's compact protocol, checked against a description before a parser reads it.
 //!
-//! Nothing is built: a reader that allocates by declared counts, or calls itself for each level,
-//! may follow once the bytes have been walked here. The walk needs no recursion, ends with the
-//! bytes, and refuses what parsers could understand in different ways: fields of other types than
-//! described, a field given twice, lists of booleans, sets and maps, none of which Parquet uses.
+//! Nothing is built: a parser that allocates by declared counts, or recurses for each level, may
+//! follow after this walk. The walk needs no recursion, ends with the bytes, and refuses what
+//! parsers could read in different ways: fields of other types than described, a field given twice,
+//! lists of booleans, sets and maps, none of which Parquet uses.
 
 use sparse_core::{Error, ErrorKind, Result};
 
-/// What a value is.
+/// Expected type of a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shape {
     Bool,
     Byte,
-    /// 16, 32 or 64 bits: all are written alike.
+    /// An integer of 16, 32 or 64 bits, which are encoded alike.
     Int,
     Double,
     Binary,
     Struct(&'static Struct),
     List(&'static Shape),
-    /// A field that is not described: whatever is there is passed over.
+    /// A field that is not described; any value is skipped.
     Any,
 }
 
-/// What a struct has.
+/// Description of a struct.
 #[derive(Debug)]
 pub(super) struct Struct {
     pub(super) name: &'static str,
     pub(super) fields: &'static [(i16, Shape)],
 }
 
-/// What the walk comes by.
+/// Event of the walk.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     /// A field of a described struct begins.
@@ -39,18 +38,18 @@ pub(super) enum Event {
     Int { of: &'static str, id: i16, value: i64 },
     /// A list of this many elements.
     List { of: &'static str, id: i16, count: usize },
-    /// A described struct is over.
+    /// A described struct ends.
     End { of: &'static str },
 }
 
-/// Structs and lists in one another; Parquet has eight levels.
+/// Most levels of structs and lists; Parquet has eight.
 const MAX_DEPTH: usize = 32;
 
 fn malformed(what: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("malformed: {what}"))
 }
 
-/// Bytes, and where in them.
+/// Reader of bytes.
 struct Compact<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -64,7 +63,7 @@ impl Compact<'_> {
     fn byte(&mut self) -> Result<u8> {
         let byte = self.bytes.get(self.at).copied();
         self.at += usize::from(byte.is_some());
-        byte.ok_or_else(|| Error::truncated("metadata ends early"))
+        byte.ok_or_else(|| Error::truncated("the metadata end early"))
     }
 
     fn varint(&mut self) -> Result<u64> {
@@ -80,7 +79,7 @@ impl Compact<'_> {
                 return Ok(value);
             }
         }
-        Err(malformed("a number of more than 64 bits in metadata"))
+        Err(malformed("a number in the metadata has more than 64 bits"))
     }
 
     fn int(&mut self) -> Result<i64> {
@@ -90,11 +89,11 @@ impl Compact<'_> {
 
     fn skip(&mut self, len: u64) -> Result<()> {
         let len = usize::try_from(len).ok().filter(|&n| n <= self.left());
-        self.at += len.ok_or_else(|| Error::truncated("metadata ends early"))?;
+        self.at += len.ok_or_else(|| Error::truncated("the metadata end early"))?;
         Ok(())
     }
 
-    /// Passes over a value that has no values inside; tells an integer.
+    /// Skips a value without inner values; returns it if it is an integer.
     fn plain(&mut self, wire: u8) -> Result<Option<i64>> {
         match wire {
             // A boolean field's value is its type.
@@ -107,13 +106,13 @@ impl Compact<'_> {
                 self.skip(len)?;
             }
             wire::UUID => self.skip(16)?,
-            _ => return Err(malformed("metadata of an unknown type")),
+            _ => return Err(malformed("the metadata have a value of an unknown type")),
         }
         Ok(None)
     }
 }
 
-/// Types as they are written.
+/// Codes of types.
 mod wire {
     pub(super) const TRUE: u8 = 1;
     pub(super) const FALSE: u8 = 2;
@@ -143,7 +142,7 @@ impl Shape {
     }
 }
 
-/// What is being walked through.
+/// A struct or list that the walk is in.
 enum Frame {
     Struct { described: Option<&'static Struct>, last: i16, seen: u64 },
     List { shape: Shape, wire: u8, left: usize },
@@ -154,12 +153,11 @@ fn frame(shape: Shape) -> Frame {
     Frame::Struct { described, last: 0, seen: 0 }
 }
 
-/// Walks through a struct at the start of `bytes`, and tells `each` what it comes by; returns the
-/// struct's length.
+/// Walks through a struct at the start of `bytes` and passes events to `each`; returns the struct's
+/// length.
 ///
 /// # Errors
-/// `InvalidInput` when it is not as described, `Truncated` when it does not end; what `each`
-/// returns.
+/// `InvalidInput` when it is not as described, `Truncated` when it does not end; those of `each`.
 pub(super) fn walk(
     bytes: &[u8],
     root: &'static Struct,
@@ -182,7 +180,7 @@ pub(super) fn walk(
         match next {
             Step::Within => {}
             Step::Into(frame) if open.len() < MAX_DEPTH => open.push(frame),
-            Step::Into(_) => return Err(malformed("metadata nests too deeply")),
+            Step::Into(_) => return Err(malformed("the metadata nest too deeply")),
             Step::End => {
                 open.pop();
             }
@@ -216,7 +214,7 @@ fn field(
     };
     let id = id
         .filter(|id| *id >= 0)
-        .ok_or_else(|| malformed("a field of metadata without a number"))?;
+        .ok_or_else(|| malformed("a field of the metadata has a number out of range"))?;
     *last = id;
     let Some(described) = described else {
         return value(input, Shape::Any, wire, &mut |_, _| Ok(()));
@@ -227,7 +225,7 @@ fn field(
     }
     if id < 64 {
         if *seen & 1 << id != 0 {
-            return Err(malformed(&format!("field {id} of {} is there twice", described.name)));
+            return Err(malformed(&format!("field {id} of {} occurs twice", described.name)));
         }
         *seen |= 1 << id;
     }
@@ -240,7 +238,7 @@ fn field(
     })
 }
 
-/// Walks over a value, or to the first of those inside it.
+/// Skips a value, or steps to the first of its inner values.
 fn value(
     input: &mut Compact<'_>,
     shape: Shape,
@@ -253,15 +251,15 @@ fn value(
             let head = input.byte()?;
             let (wire, count) = (head & 0x0f, u64::from(head >> 4));
             let count = if count == 15 { input.varint()? } else { count };
-            // Every element takes a byte at least.
+            // Every element takes at least a byte.
             let count = usize::try_from(count).ok().filter(|&n| n <= input.left());
             let count =
-                count.ok_or_else(|| Error::truncated("a list is longer than what is there"))?;
+                count.ok_or_else(|| Error::truncated("a list is longer than the metadata"))?;
             tell(None, Some(count))?;
             let element = if let Shape::List(element) = shape { *element } else { Shape::Any };
             // Some writers give an empty list no type.
             if count > 0 && (!element.fits(wire) || matches!(wire, wire::TRUE | wire::FALSE)) {
-                return Err(malformed("a list of metadata has elements of another type"));
+                return Err(malformed("a list of the metadata has elements of another type"));
             }
             Ok(Step::Into(Frame::List { shape: element, wire, left: count }))
         }
@@ -326,10 +324,7 @@ mod tests {
         for (bytes, says) in [
             (&[0x18, 0x01, b'a', 0][..], "another type"),
             (&[0x15, 0x02, 0x05, 0x02, 0x02, 0][..], "twice"),
-            (
-                &[0x19 + 0x10, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0][..],
-                "longer than what is there",
-            ),
+            (&[0x19 + 0x10, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0][..], "longer than the metadata"),
             (&[0x19 + 0x10, 0x15, 0x02, 0][..], "elements of another type"),
             (&[0x99, 0x12, 0x01, 0][..], "elements of another type"),
             (&[0x9b, 0x01, 0x55, 0x02, 0x02, 0][..], "unknown type"),
@@ -337,13 +332,13 @@ mod tests {
                 &[0x15, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0][..],
                 "more than 64 bits",
             ),
-            (&[0x05, 0x01, 0x02, 0][..], "without a number"),
+            (&[0x05, 0x01, 0x02, 0][..], "number out of range"),
         ] {
             let error = check(bytes).unwrap_err();
             assert!(error.message().contains(says), "{bytes:x?}: {}", error.message());
         }
         let error = check(&[0x9c; 100]).unwrap_err();
-        assert!(error.message().contains("nests too deeply"), "{}", error.message());
+        assert!(error.message().contains("nest too deeply"), "{}", error.message());
         assert!(check(&[0x99; 100]).is_err());
     }
 }

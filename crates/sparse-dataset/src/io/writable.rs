@@ -1,9 +1,9 @@
-//! Which types a format's writer takes, found out by writing a sample before any row is written.
+//! Types that a format's writer takes, found by writing a sample before any row is written.
 //!
-//! A list of types by hand would go stale with each version of the writers. Instead one batch of
-//! the schema, an ordinary value and a null per column, is written to nowhere; what the writer
-//! refuses or panics at is refused by the column's name, unless another type with the same values
-//! is taken.
+//! A hand-written list of types would be outdated with each version of the writers. Instead one
+//! batch of the schema, with an ordinary value and a null in each column, is written and discarded.
+//! If the writer refuses a column or panics at it, another type with the same values is tried; else
+//! the column is refused by name.
 
 use super::Format;
 use super::how::How;
@@ -15,11 +15,11 @@ use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use sparse_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
-/// Finds the schema under which `format` takes rows of `schema`: the same values, and the same
-/// types where they are taken.
+/// Finds the schema with which `format` takes rows of `schema`: the same values, and the same types
+/// if the format takes them.
 ///
 /// # Errors
-/// `InvalidArgument` naming the column whose type the format cannot hold.
+/// `InvalidArgument` naming the column whose type the format cannot store.
 pub(super) fn writable(format: Format, schema: &SchemaRef) -> Result<SchemaRef> {
     let Err(whole) = probe(format, schema) else { return Ok(schema.clone()) };
     let mut fields = Vec::with_capacity(schema.fields().len());
@@ -27,10 +27,10 @@ pub(super) fn writable(format: Format, schema: &SchemaRef) -> Result<SchemaRef> 
         fields.push(taken(format, schema, field)?);
     }
     let changed = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
-    // Each column by itself is taken: then it is the schema as a whole.
+    // Each column alone is taken, so the whole schema is at fault.
     probe(format, &changed).map(|()| changed).map_err(|_| {
         let text = format!(
-            "{} cannot hold this schema ({}): choose arrow as the format",
+            "{} cannot store this schema ({}): choose arrow as the format",
             format.name(),
             whole
         );
@@ -38,7 +38,7 @@ pub(super) fn writable(format: Format, schema: &SchemaRef) -> Result<SchemaRef> 
     })
 }
 
-/// Returns the field, or one of a type with the same values, that the format takes.
+/// Returns the field, or one with the same values in another type, that the format takes.
 fn taken(format: Format, schema: &Schema, field: &FieldRef) -> Result<FieldRef> {
     let alone = |field: &FieldRef| {
         Arc::new(Schema::new_with_metadata(vec![field.clone()], schema.metadata().clone()))
@@ -51,7 +51,7 @@ fn taken(format: Format, schema: &Schema, field: &FieldRef) -> Result<FieldRef> 
         }
     }
     let text = format!(
-        "column {:?} has type {}, which {} cannot hold ({}): choose arrow as the format",
+        "column {:?} has type {}, which {} cannot store ({}): choose arrow as the format",
         field.name(),
         field.data_type(),
         format.name(),
@@ -83,7 +83,7 @@ fn simple(dtype: &DataType, keep: bool) -> DataType {
     }
 }
 
-/// Returns the type with `change` applied to the types inside it.
+/// Applies `change` to the inner types of a type.
 fn with_inner(dtype: &DataType, change: &dyn Fn(&DataType) -> DataType) -> DataType {
     let inner = |f: &FieldRef| Arc::new(f.as_ref().clone().with_data_type(change(f.data_type())));
     match dtype {
@@ -104,7 +104,7 @@ fn with_inner(dtype: &DataType, change: &dyn Fn(&DataType) -> DataType) -> DataT
     }
 }
 
-/// Returns the type with short lists and binaries for those of a fixed size: no writer minds the
+/// Replaces lists and binaries of a fixed size by short ones, because no writer depends on the
 /// size.
 fn narrow(dtype: &DataType) -> DataType {
     match with_inner(dtype, &narrow) {
@@ -114,7 +114,7 @@ fn narrow(dtype: &DataType) -> DataType {
     }
 }
 
-/// Writes a sample of the schema's types to nowhere.
+/// Writes a sample of the schema's types, and discards it.
 fn probe(format: Format, schema: &Schema) -> Result<()> {
     let fields =
         schema.fields().iter().map(|f| f.as_ref().clone().with_data_type(narrow(f.data_type())));

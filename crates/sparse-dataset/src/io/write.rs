@@ -1,7 +1,7 @@
 //! Writing record batches as data files.
 //!
-//! The writers are not ours, and types or values that they were not made for can make them panic:
-//! types are tried before a row is written (see [`writable`]), and a panic is an error.
+//! The writers are those of arrow-rs, and can panic at types or values that they do not support:
+//! types are tried before a row is written (see [`writable`]), and a panic becomes an error.
 
 use super::Format;
 use super::how::How;
@@ -13,21 +13,21 @@ use arrow_schema::SchemaRef;
 use sparse_core::Result;
 use std::io::Write;
 
-/// A data file in the making.
+/// Writer of a data file.
 pub(crate) struct FileWriter<W: Write + Send> {
     writer: Plain<W>,
-    /// The schema that is written, where the format does not take the given one.
+    /// Schema that is written, if the format does not take the given one.
     changed: Option<SchemaRef>,
 }
 
 impl<W: Write + Send> FileWriter<W> {
     /// Begins a file.
     ///
-    /// A type that the format cannot hold is replaced where another one has the same values: a
-    /// dictionary of string views is written to Parquet as a dictionary of strings.
+    /// A type that the format cannot store is replaced by one with the same values, if there is
+    /// one: a dictionary of string views is written to Parquet as a dictionary of strings.
     ///
     /// # Errors
-    /// `Io`; `InvalidArgument` naming the column when the format cannot hold its type.
+    /// `Io`; `InvalidArgument` naming the column when the format cannot store its type.
     pub(crate) fn new(out: W, format: Format, schema: &SchemaRef, how: &How<'_>) -> Result<Self> {
         let taken = writable(format, schema)?;
         let writer = Plain::new(out, format, &taken, how)?;
@@ -37,7 +37,7 @@ impl<W: Write + Send> FileWriter<W> {
     /// Appends rows.
     ///
     /// # Errors
-    /// `Io`; `InvalidArgument` when the format cannot hold the values.
+    /// `Io`; `InvalidArgument` when the format cannot store the values.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         match &self.changed {
             None => self.writer.write(batch),

@@ -103,7 +103,7 @@ fn types() {
         Field::new("c", DataType::Int8, true),
         Field::new("c", DataType::Int8, true),
     ]);
-    corrupt(|m| m.splits[0].schema = Arc::new(twice), "two columns are called \"c\"");
+    corrupt(|m| m.splits[0].schema = Arc::new(twice), "two columns have the name \"c\"");
 }
 
 #[test]
@@ -114,16 +114,16 @@ fn numbers() {
     for (rows, stride) in
         [(1 << 63, 0), (2, 0), (1, 0), (11, 1), (6, 2), (2, u64::MAX), (u64::MAX, u64::MAX)]
     {
-        corrupt(|m| plan(m, rows, stride), "models are to learn from");
+        corrupt(|m| plan(m, rows, stride), "models learn from");
     }
-    corrupt(|m| m.splits[0].plan.bits = 99, "size of its models");
-    corrupt(|m| m.splits[0].groups = vec![0, 7], "a row group of 0 rows");
+    corrupt(|m| m.splits[0].plan.bits = 99, "the size of its models");
+    corrupt(|m| m.splits[0].groups = vec![0, 7], "has 0 rows");
     corrupt(
         |m| {
             m.splits[0].groups = vec![1 << 40];
             m.splits[0].files[1].rows = (1 << 40) - 2;
         },
-        "a row group of 1099511627776 rows",
+        "has 1099511627776 rows",
     );
     corrupt(|m| m.splits[0].files[0].rows = 3, "do not add up");
     corrupt(|m| m.splits[0].files[0].rows = u64::MAX, "do not add up");
@@ -132,16 +132,16 @@ fn numbers() {
         Kind::Float { width: 2 },
         Kind::Int { width: 0, signed: false },
     ] {
-        corrupt(|m| m.base.kinds[0] = kind, "bytes in a column of the base");
+        corrupt(|m| m.base.kinds[0] = kind, "a column of the base has numbers");
     }
 }
 
 #[test]
 fn files() {
-    corrupt(|m| m.splits[1].name = "train".into(), "two splits are called \"train\"");
+    corrupt(|m| m.splits[1].name = "train".into(), "two splits have the name \"train\"");
     corrupt(|m| m.splits[1].files[0].path = "train/0.parquet".into(), "is listed twice");
     corrupt(|m| m.splits[1].files[0].path = "train/0.parquet/x".into(), "is also the folder of");
-    corrupt(|m| m.single = true, "a single file that is 4 files");
+    corrupt(|m| m.single = true, "a single file is recorded as 4 files");
     let exact = |path: &str, reference| ExactFile { path: path.into(), reference, window: 16 };
     corrupt(
         |m| m.exact = vec![exact("a", Reference::Nothing), exact("a/b", Reference::Nothing)],

@@ -5,17 +5,17 @@ use crate::numbers::Numbers;
 use crate::store::Spill;
 use sparse_core::{Executor, Result};
 
-/// Stands for no row.
+/// Value that means no row.
 pub(crate) const NONE: u64 = u64::MAX;
 
 /// Memory of one entry while a part of the base's rows is looked up, in bytes.
 const ENTRY: u64 = 16;
 
-/// Finds a row of the base that is equal to each row of the derivative, by hashes.
+/// Finds for each row of the derivative an equal row of the base, by hashes.
 ///
-/// Where there are several, the successor of the row before is preferred, so that runs stay long;
-/// then the predecessor of the row after. Equal hashes are believed to be equal rows here: the
-/// caller compares the cells.
+/// If there are several, it prefers the successor of the row before, so that runs stay long, then
+/// the predecessor of the row after. Rows of equal hashes count as equal here: the caller compares
+/// the cells.
 ///
 /// Rows are looked up part by part of the hash space, so that no more than `budget` bytes are taken
 /// beyond the input and the result.
@@ -80,7 +80,7 @@ pub(crate) fn match_exact(
         if after == NONE || here == NONE || here == wanted || !same(wanted, hash.get(i - 1)?)? {
             continue;
         }
-        // Not at the price of a run that is there already.
+        // But not if that breaks a run.
         let runs_on = i >= 2 && {
             let earlier = found.get(i - 2)?;
             earlier != NONE && earlier.wrapping_add(1) == here
@@ -93,7 +93,8 @@ pub(crate) fn match_exact(
     Ok(result)
 }
 
-/// Sorted (hash, row), and where each range of hashes begins, so that a look-up touches few places.
+/// Sorted pairs of hash and row, and the start of each range of hashes, so that a look-up touches
+/// few places.
 struct Table<'a> {
     rows: &'a [(u64, u64)],
     starts: Vec<u32>,

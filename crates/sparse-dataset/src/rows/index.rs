@@ -1,4 +1,4 @@
-//! Looking up hashes.
+//! Maps and filters of hashes.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// A map whose keys are hashes already.
 pub(crate) type Index<V> = HashMap<u64, V, BuildHasherDefault<Ready>>;
 
-/// Takes a number for its hash.
+/// Uses a number as its own hash.
 #[derive(Default)]
 pub(crate) struct Ready(u64);
 
@@ -25,13 +25,13 @@ impl Hasher for Ready {
         self.0 = n;
     }
 
-    // Numbers that are no hashes.
+    // For numbers that are not hashes.
     fn write_u32(&mut self, n: u32) {
         self.0 = u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 
-/// Says of most hashes at once that they are not in a set.
+/// Filter that rules out most hashes that are not in a set.
 pub(crate) struct Filter {
     bits: Vec<u64>,
     mask: usize,
@@ -57,7 +57,7 @@ impl Filter {
         ((hash >> 20) as usize & self.mask, 1 << (hash >> 8 & 63))
     }
 
-    /// Returns whether the set may have `hash`: surely, if it has it.
+    /// Returns false only if `hash` is not in the set.
     #[inline]
     pub(crate) fn may_have(&self, hash: u64) -> bool {
         let (word, bit) = self.place(hash);

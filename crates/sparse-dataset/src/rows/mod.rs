@@ -1,4 +1,4 @@
-//! Rows: which row of the base each row of the derivative comes from, and how that is written down.
+//! Rows: the row of the base from which each row of the derivative comes, and the coding of that.
 
 mod exact;
 mod index;
@@ -17,13 +17,13 @@ pub(crate) use origins::{OriginCursor, Origins, spread};
 pub(crate) use pair::Similar;
 pub(crate) use similar::match_similar;
 
-/// Where a row comes from.
+/// Origin of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// A row of the base, equal in all columns that are taken over.
+    /// A row of the base, equal in all columns that are copied.
     Copy(u64),
     /// A row of the base with changes.
     Edit(u64),
-    /// None.
+    /// No row of the base.
     New,
 }

@@ -7,23 +7,23 @@ use sparse_core::{Error, Result};
 /// A run of rows of the derivative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
-    /// Rows of the base from `start` on, equal in all columns that are taken over.
+    /// Rows of the base from `start` on, equal in all columns that are copied.
     Copy {
         /// First row of the base.
         start: u64,
-        /// Rows.
+        /// Number of rows.
         len: u64,
     },
     /// Rows of the base from `start` on, with changes.
     Edit {
         /// First row of the base.
         start: u64,
-        /// Rows.
+        /// Number of rows.
         len: u64,
     },
-    /// Rows that come from nowhere.
+    /// Rows without a counterpart in the base.
     New {
-        /// Rows.
+        /// Number of rows.
         len: u64,
     },
 }
@@ -75,16 +75,16 @@ pub(crate) fn ops_of(origins: &[Origin]) -> Vec<Op> {
     ops
 }
 
-/// Rows of the base that were referred to, so that a permutation costs no more than it must: the
-/// next row is one of those that are left.
+/// Rows of the base that were not referred to yet. A permutation costs no more than its entropy,
+/// because each row is one of those that are left.
 struct Unused {
-    /// A Fenwick tree over counts of rows that are left.
+    /// Fenwick tree over the numbers of rows that are left.
     tree: Vec<u32>,
     used: Vec<bool>,
     left: u64,
 }
 
-/// Bases larger than this are addressed by plain row numbers.
+/// Rows of the base above which rows are addressed by plain numbers.
 const UNUSED_LIMIT: u64 = 1 << 20;
 
 impl Unused {
@@ -105,7 +105,7 @@ impl Unused {
         }
     }
 
-    /// Returns how many rows before `row` are left.
+    /// Returns the number of rows before `row` that are left.
     fn rank(&self, row: u64) -> u64 {
         let (mut i, mut sum) = (row as usize, 0);
         while i > 0 {
@@ -132,11 +132,11 @@ impl Unused {
     }
 }
 
-/// Codes the runs that make up `rows` rows, which refer to a base of `base_rows`. A decoder ignores
+/// Codes the runs of `rows` rows, which refer to a base of `base_rows` rows. A decoder ignores
 /// `ops`.
 ///
 /// # Errors
-/// `Corrupt` when decoded runs leave the base or are too long.
+/// `Corrupt` when decoded runs reach past the base or are too long.
 pub(crate) fn code_ops<C: Coder>(
     model: &mut Model,
     coder: &mut C,
@@ -149,7 +149,7 @@ pub(crate) fn code_ops<C: Coder>(
     let mut done = 0;
     let (mut kinds, mut expected) = (0u64, 0u64);
     let (mut last_len, mut last_gap) = ([0u64; 3], 0u64);
-    // A base that is hardly referred to by number is not worth the tree.
+    // The tree is not worth it if few rows are referred to by number.
     let jumps = ops.iter().filter(|o| o.start().is_some()).count() as u64;
     let ranked = model.flag(coder, 20, &[0], base_rows <= UNUSED_LIMIT && jumps > 64);
     let mut unused = (ranked && base_rows <= UNUSED_LIMIT).then(|| Unused::new(base_rows));
@@ -185,7 +185,7 @@ pub(crate) fn code_ops<C: Coder>(
         let end = start.checked_add(len).filter(|&e| kind == 2 || e <= base_rows);
         done = match (end, done.checked_add(len).filter(|&d| d <= rows && len > 0)) {
             (Some(_), Some(d)) => d,
-            _ => return Err(Error::corrupt("a run of rows leaves its table")),
+            _ => return Err(Error::corrupt("a run of rows reaches past its table")),
         };
         if let Some(unused) = unused.as_mut().filter(|_| kind < 2) {
             (start..start + len).for_each(|r| unused.take(r));
@@ -230,19 +230,19 @@ fn jump<C: Coder>(
             if forward { expected.checked_add(distance) } else { expected.checked_sub(distance) };
         return start
             .filter(|&s| s < base_rows)
-            .ok_or_else(|| Error::corrupt("a run of rows leaves the base"));
+            .ok_or_else(|| Error::corrupt("a run of rows reaches past the base"));
     }
     if let Some(unused) = unused {
         let fresh = !unused.used.get(start as usize).copied().unwrap_or(true);
         if model.flag(coder, 35, &[0], fresh && unused.left > 0) {
             return match unused.left {
-                0 => Err(Error::corrupt("a row of the base is none that is left")),
+                0 => Err(Error::corrupt("no unused row of the base is left")),
                 left => Ok(unused.row(uniform(coder, unused.rank(start), left))),
             };
         }
     }
     match base_rows {
-        0 => Err(Error::corrupt("a row of an empty base")),
+        0 => Err(Error::corrupt("a row refers to an empty base")),
         n => Ok(uniform(coder, start, n)),
     }
 }

@@ -1,4 +1,4 @@
-//! Where each row of a table comes from, for tables of any length.
+//! Origins of the rows of a table of any length.
 
 use super::Origin;
 use crate::numbers::{Cursor, Numbers, Reader};
@@ -25,7 +25,7 @@ fn unpack(number: u64) -> Origin {
 }
 
 impl Origins {
-    /// Returns the rows that all are new.
+    /// Creates the origins of `rows` rows that all are new.
     ///
     /// # Errors
     /// `Io` when a temporary file cannot be written.
@@ -33,22 +33,22 @@ impl Origins {
         Ok(Origins(Numbers::new(rows, pack(Origin::New), spill)?))
     }
 
-    /// Returns how many rows there are.
+    /// Returns the number of rows.
     pub(crate) fn len(&self) -> u64 {
         self.0.len()
     }
 
-    /// Reads them, best in order.
+    /// Returns a reader; reading in order is fastest.
     pub(crate) fn reader(&self) -> OriginReader<'_> {
         OriginReader(self.0.reader())
     }
 
-    /// Reads and changes them, best in order.
+    /// Returns a cursor that reads and changes origins, fastest in order.
     pub(crate) fn cursor(&mut self) -> OriginCursor<'_> {
         OriginCursor(self.0.cursor())
     }
 
-    /// Returns those of rows `from..to`.
+    /// Returns the origins of rows `from..to`.
     ///
     /// # Errors
     /// `InvalidArgument` when there are no such rows, `Io`.
@@ -68,7 +68,7 @@ impl Origins {
         Ok(())
     }
 
-    /// Returns how many there are of which `is` holds.
+    /// Counts the origins for which `is` returns true.
     ///
     /// # Errors
     /// `Io`.
@@ -78,7 +78,7 @@ impl Origins {
         Ok(n)
     }
 
-    /// Returns at most `n` of the rows of which `is` holds, evenly spread.
+    /// Returns up to `n` rows for whose origin `is` returns true, evenly spread.
     ///
     /// # Errors
     /// `Io`.
@@ -99,7 +99,7 @@ impl Origins {
     }
 }
 
-/// Returns at most `n` of the numbers below `all`, evenly spread.
+/// Returns up to `n` of the numbers below `all`, evenly spread.
 pub(crate) fn spread(all: u64, n: usize) -> Vec<u64> {
     let n = n as u64;
     if all <= n {
@@ -125,7 +125,7 @@ impl OriginReader<'_> {
 pub(crate) struct OriginCursor<'a>(Cursor<'a>);
 
 impl OriginCursor<'_> {
-    /// Returns how many rows there are.
+    /// Returns the number of rows.
     pub(crate) fn len(&self) -> u64 {
         self.0.len()
     }
@@ -146,7 +146,7 @@ impl OriginCursor<'_> {
         self.0.set(i, pack(origin))
     }
 
-    /// Writes down what was changed.
+    /// Stores all changes.
     ///
     /// # Errors
     /// `Io`.

@@ -1,27 +1,27 @@
-//! Base and derivative, while counterparts of rows are looked for.
+//! Base and derivative during the search for counterparts of rows.
 
 use crate::store::Store;
 use sparse_core::{Result, Workers};
 
-/// What is compared.
+/// Base and derivative, their corresponding columns, and the memory for the search.
 pub(crate) struct Similar<'a> {
     pub(crate) base: &'a Store,
     pub(crate) derivative: &'a Store,
     /// Columns that correspond, of equal kind: (of the derivative, of the base).
     pub(crate) pairs: &'a [(usize, usize)],
-    /// Memory for indices, in bytes, roughly.
+    /// Approximate memory for indices, in bytes.
     pub(crate) budget: usize,
     pub(crate) workers: Workers<'a>,
 }
 
-/// The most rows that are looked for at once.
+/// Most rows that are looked up at once.
 pub(super) const ROWS_AT_ONCE: u64 = 400_000;
 
-/// Cells this long are worth finding on their own.
+/// Length from which a cell alone identifies a row, in bytes.
 pub(super) const LONG: usize = 24;
 
 impl Similar<'_> {
-    /// Returns the bytes of an average cell of a column of the derivative.
+    /// Returns the mean length of the cells of a column of the derivative, in bytes.
     pub(super) fn mean_len(&self, column: usize) -> Result<f64> {
         if self.derivative.blocks() == 0 {
             return Ok(0.0);

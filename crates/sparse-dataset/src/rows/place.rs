@@ -1,20 +1,20 @@
-//! Rows of a store that are looked at here and there.
+//! Rows of a store, read in any order.
 
 use crate::store::Store;
 use crate::table::{Block, Column};
 use sparse_core::Result;
 use std::sync::Arc;
 
-/// Reading a single row takes about as long as reading this many bytes at once.
+/// Bytes whose sequential reading takes about as long as reading a single row.
 const ROW_COST: usize = 1 << 15;
 
-/// Reads rows of a store in some columns: cell by cell where few rows of a block are asked for,
-/// else the whole block, which is kept.
+/// Reads rows of a store in some columns: cell by cell if few rows of a block are asked for, else
+/// the whole block, which is kept.
 pub(super) struct Place<'a> {
     store: &'a Store,
     columns: Vec<usize>,
     held: Option<(usize, Arc<Block>)>,
-    /// The block of the last row, and how many of its rows were read.
+    /// The block of the last row, and the number of its rows that were read.
     near: (usize, usize),
     one: Vec<Column>,
     buffer: Vec<u8>,
@@ -23,8 +23,7 @@ pub(super) struct Place<'a> {
 /// A row's cells in the columns of its [`Place`].
 pub(super) struct Row<'a> {
     block: &'a [Column],
-    /// Which of the columns they are, and which row; if none, the columns are those of this row
-    /// alone.
+    /// Columns of the place, and the row in its block; `None` if the columns hold this row alone.
     place: Option<(&'a [usize], usize)>,
 }
 
@@ -60,7 +59,7 @@ impl<'a> Place<'a> {
     /// Returns a row.
     ///
     /// # Errors
-    /// `InvalidArgument` when there is none, `Io`.
+    /// `InvalidArgument` when there is no such row, `Io`.
     pub(super) fn row(&mut self, row: u64) -> Result<Row<'_>> {
         let is_here = |i: usize| (self.store.start(i)..self.store.start(i + 1)).contains(&row);
         let i = match &self.held {
@@ -70,7 +69,7 @@ impl<'a> Place<'a> {
         };
         let read = if self.near.0 == i { self.near.1 + 1 } else { 1 };
         self.near = (i, read);
-        // A block of which so much was read is likely to be asked for more.
+        // A block of which this much was read is likely to be read more.
         self.expect(i, read)?;
         let at = (row - self.store.start(i)) as usize;
         match &self.held {
@@ -112,7 +111,7 @@ mod tests {
         });
         for store in [&memory, &file] {
             let mut place = Place::new(store, [1, 0].into_iter());
-            // Here and there, then one after the other.
+            // In leaps, then in order.
             for row in (0..900).step_by(401).chain((0..900).rev()) {
                 let r = place.row(row).unwrap();
                 assert_eq!(r.get(0), (row % 5 > 0).then_some(cell(row).as_bytes()));

@@ -6,20 +6,20 @@ use super::{Origin, OriginCursor};
 use crate::store::Store;
 use sparse_core::Result;
 
-/// Rows of the base that are remembered for a cell; cells in more rows say little.
+/// Most rows of the base that are remembered for a cell; cells in more rows say little.
 const MAX_ROWS: usize = 48;
 
-/// Returns the memory for each row that is looked for, roughly.
+/// Returns the approximate memory for each row that is looked up, in bytes.
 pub(super) fn memory_of_a_row(s: &Similar<'_>) -> usize {
     8 + s.pairs.len() * 64
 }
 
-/// The rows of the base that have one of the cells that are looked for, of one column.
+/// Rows of the base that have one of the cells that are looked up, in one column.
 struct Cells {
     numbers: Index<u32>,
-    /// How many rows have it.
+    /// Number of rows that have each cell.
     counts: Vec<u32>,
-    /// (cell, row), ascending; only some of the rows of cells that have too many.
+    /// Pairs of cell and row, ascending; for cells in too many rows, only some of them.
     rows: Vec<(u32, u32)>,
 }
 
@@ -52,7 +52,7 @@ impl Cells {
         Ok(Cells { numbers, counts, rows: found })
     }
 
-    /// Returns the rows that have a cell; none if there are too many.
+    /// Returns the rows that have a cell; empty if there are too many.
     fn of(&self, hash: u64) -> &[(u32, u32)] {
         let Some(&n) = self.numbers.get(&hash) else { return &[] };
         let count = self.counts.get(n as usize).copied().unwrap_or(0) as usize;
@@ -64,7 +64,8 @@ impl Cells {
     }
 }
 
-/// Gives the (ascending) rows the row of the base that shares most with them, if it shares enough.
+/// Assigns to each of the (ascending) rows the row of the base that shares most with it, if it
+/// shares enough.
 pub(super) fn match_cells(
     s: &Similar<'_>,
     rows: &[u64],

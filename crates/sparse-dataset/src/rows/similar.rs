@@ -1,5 +1,5 @@
-//! Rows that resemble one of the base: the successor of the row before, rows with rare cells in
-//! common, rows with similar text, and last the row at the same place.
+//! Rows that resemble one of the base: the successor of the row before, rows that share rare cells,
+//! rows with similar text, and last the row at the same place.
 
 use super::pair::{LONG, ROWS_AT_ONCE, Similar};
 use super::place::{Place, Row};
@@ -8,8 +8,7 @@ use crate::cells::similarity;
 use crate::cm::mix;
 use sparse_core::Result;
 
-/// Of the rows that are looked for first, one in this many must be found, or the others are not
-/// looked for.
+/// One in this many of the first rows must be found, or the search ends.
 const WORTHWHILE: u64 = 100;
 
 /// Finds counterparts for rows that have none.
@@ -17,7 +16,7 @@ const WORTHWHILE: u64 = 100;
 /// # Errors
 /// `Cancelled`; `Io` from the stores.
 pub(crate) fn match_similar(s: &Similar<'_>, origins: &mut Origins) -> Result<()> {
-    // Rows of the base are kept as 32 bits each here.
+    // Row numbers of the base have 32 bits here.
     if s.base.rows() == 0 || s.base.rows() > u32::MAX.into() || s.pairs.is_empty() {
         return Ok(());
     }
@@ -39,7 +38,7 @@ fn row_of(origin: Origin) -> Option<u64> {
     }
 }
 
-/// Returns whether two texts have hardly a word in common.
+/// Returns true if two texts share hardly any words.
 fn hopeless(a: &[u8], b: &[u8]) -> bool {
     let words = |text: &[u8], f: &mut dyn FnMut(usize)| {
         for word in text.split(|c| !c.is_ascii_alphanumeric() && *c < 0x80).filter(|w| w.len() >= 3)
@@ -59,9 +58,9 @@ fn hopeless(a: &[u8], b: &[u8]) -> bool {
 }
 
 impl Similar<'_> {
-    /// Looks for the new rows, so many at once that an index takes no more than the budget at
-    /// `memory` bytes a row. Each time it is rows from everywhere: if hardly one of them is found,
-    /// the others are not looked for.
+    /// Searches for counterparts of the new rows in passes. Each pass has as many rows as an index
+    /// of `memory` bytes a row has room for in the budget, spread over the table; if hardly any of
+    /// them is found, the search ends.
     fn in_parts(
         &self,
         origins: &mut Origins,
@@ -96,10 +95,10 @@ impl Similar<'_> {
         Ok(())
     }
 
-    /// Returns whether a row of the derivative is worth being coded against one of the base.
+    /// Returns true if a row of the derivative is worth coding against one of the base.
     fn alike(&self, d: &Row<'_>, b: &Row<'_>) -> bool {
         let (mut same, mut all) = (0, 0);
-        // Of large tables, texts are compared at a glance first.
+        // In large tables, a quick comparison of texts comes first.
         let many = self.derivative.blocks() > 1;
         for (x, y) in (0..self.pairs.len()).map(|c| (d.get(c), b.get(c))) {
             let weight = |c: Option<&[u8]>| c.map_or(1, |c| 4 + c.len().min(2000));
@@ -118,7 +117,7 @@ impl Similar<'_> {
         same * 10 >= all * 4
     }
 
-    /// Returns rows of both tables, in the columns that correspond.
+    /// Returns readers of rows of both tables, in the corresponding columns.
     fn places(&self) -> (Place<'_>, Place<'_>) {
         let d = Place::new(self.derivative, self.pairs.iter().map(|p| p.0));
         (d, Place::new(self.base, self.pairs.iter().map(|p| p.1)))
@@ -151,7 +150,7 @@ impl Similar<'_> {
         first_time: bool,
     ) -> Result<Vec<(u64, u64)>> {
         let (start, end) = (self.derivative.start(block), self.derivative.start(block + 1));
-        // With the neighbours.
+        // Including the neighbours.
         let first = start.saturating_sub(1);
         let mut here = origins.range(first, self.derivative.rows().min(end + 1))?;
         if !here.contains(&Origin::New) {
@@ -161,8 +160,8 @@ impl Similar<'_> {
         let mut check = |i: usize, row: u64| -> Result<bool> {
             Ok(self.alike(&d.row(first + i as u64)?, &b.row(row)?))
         };
-        // In a large table, a row whose neighbour's successor is taken by the row on its other side
-        // was put in between.
+        // In a large table, a row was inserted if the successor of its neighbour's counterpart
+        // belongs to the row on its other side.
         let many = self.derivative.blocks() > 1;
         let taken = |row: u64, other: Option<&Origin>| many && other == Some(&Origin::Copy(row));
         let near = |o: Origin| row_of(o).filter(|_| first_time || !matches!(o, Origin::Copy(_)));
@@ -191,7 +190,7 @@ impl Similar<'_> {
         Ok(found)
     }
 
-    /// Tries the row at the same place, where the tables are equally long.
+    /// Tries the row at the same place, if the tables have the same length.
     fn by_place(&self, origins: &mut Origins) -> Result<()> {
         if self.base.rows() != self.derivative.rows() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Rows with text like that of a row of the base.
+//! Rows with text similar to that of a row of the base.
 
 use super::index::{Filter, Ready};
 use super::pair::{LONG, ROWS_AT_ONCE, Similar};
@@ -12,19 +12,20 @@ use sparse_core::{Executor, Result};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
-/// Counts by the number of a row.
+/// Counts by row number.
 type Index32 = HashMap<u32, u32, BuildHasherDefault<Ready>>;
 
-/// Rows that are remembered for a shingle.
+/// Most rows that are remembered for a shingle.
 const MAX_ROWS: usize = 48;
 
 /// Smallest similarity, in 1/256, that makes two long texts counterparts.
 const MIN_SIMILARITY: u32 = 70;
 
-/// Shingles (runs of three words) by which a text is known.
+/// Number of shingles (runs of three words) that represent a text.
 const SHINGLES: usize = 8;
 
-/// Bytes of base text that are searched for similar text, if not all of its rows are free.
+/// Bytes of the base up to which all of its rows are searched; above, only those that are not
+/// counterparts already.
 const ALL_TEXT: u64 = 128 << 20;
 
 /// Returns the pairs of columns with long text.
@@ -42,26 +43,27 @@ fn texts(s: &Similar<'_>) -> Result<Vec<(usize, usize)>> {
 /// Memory for the best counterpart of a row, in bytes: each thread that searches has its own.
 const BEST: usize = 16;
 
-/// Threads whose memory is part of that of a row. A fixed number, whatever the executor has: how
-/// many rows are looked for at once must not depend on it, for the delta does.
+/// Threads whose memory counts as part of that of a row. The number is fixed, because it decides
+/// how many rows are looked up at once, on which the delta depends; the delta must not depend on
+/// the executor.
 const COUNTED: usize = 2;
 
-/// Returns the memory for each row that is looked for, in bytes, roughly.
+/// Returns the approximate memory for each row that is looked up, in bytes.
 ///
-/// Zero if there is no text to look for.
+/// Zero if there are no columns of text.
 pub(super) fn memory_of_a_row(s: &Similar<'_>) -> Result<usize> {
     let memory = texts(s)?.len() * SHINGLES * 10;
     Ok(if memory == 0 { 0 } else { memory + 24 + BEST * (1 + COUNTED) })
 }
 
-/// Returns how many threads search for this many rows: more than [`COUNTED`] if the budget has
-/// room.
+/// Returns the number of threads that search for this many rows: more than [`COUNTED`] if the
+/// budget has room.
 fn searchers(s: &Similar<'_>, rows: usize) -> Result<usize> {
     let spare = s.budget.saturating_sub(rows.saturating_mul(memory_of_a_row(s)?));
     Ok(s.workers.executor.width().clamp(1, COUNTED + spare / (BEST * rows.max(1))))
 }
 
-/// Calls `f` with [`PART`] rows after the other, several at once, and returns the results in order.
+/// Calls `f` with each part of [`PART`] rows, several at once, and returns the results in order.
 fn in_parts<R: Sync, T: Send>(
     executor: &dyn Executor,
     rows: &[R],
@@ -71,7 +73,8 @@ fn in_parts<R: Sync, T: Send>(
     executor.try_map(parts.len(), |i| f(parts[i]))
 }
 
-/// Returns which rows of the base have a counterpart, one bit each; empty if all are searched.
+/// Returns one bit for each row of the base, set if it has a counterpart; empty if all rows are
+/// searched.
 fn claimed(s: &Similar<'_>, origins: &mut OriginCursor<'_>) -> Result<Vec<u64>> {
     let mut out = Vec::new();
     if s.base.blocks() > 0 && s.base.block(0)?.bytes() as u64 * s.base.blocks() as u64 > ALL_TEXT {
@@ -104,7 +107,7 @@ impl Shingled {
         Shingled { entries, filter }
     }
 
-    /// Returns what is known of a shingle of column `column`.
+    /// Returns the hash of a shingle of column `column`.
     fn key(shingle: u64, column: usize) -> u64 {
         mix(shingle, column as u64) >> ROW_BITS << ROW_BITS
     }
@@ -114,7 +117,7 @@ impl Shingled {
         (entry >> ROW_BITS << ROW_BITS).rotate_right(ROW_BITS - 8)
     }
 
-    /// Returns the rows that have a shingle, as far as they are remembered.
+    /// Returns the remembered rows that have a shingle.
     fn rows(&self, key: u64) -> impl Iterator<Item = u32> {
         let found = self.filter.may_have(Shingled::spread(key));
         let start =
@@ -128,8 +131,8 @@ impl Shingled {
 /// Rows that a thread takes at once.
 const PART: usize = 1 << 12;
 
-/// Gives the (ascending) rows the row of the base that has most in common with them, if it has
-/// enough.
+/// Assigns to each of the (ascending) rows the row of the base whose text is most similar, if it is
+/// similar enough.
 pub(super) fn match_text(
     s: &Similar<'_>,
     rows: &[u64],
@@ -160,7 +163,7 @@ pub(super) fn match_text(
     }
     let index = Shingled::new(entries, executor);
     let claimed = claimed(s, origins)?;
-    // The base row with the most shingles in common, for each row that is looked for.
+    // For each row, the row of the base that shares the most shingles.
     let search = |place: &mut Place<'_>, best: &mut Vec<(u32, u64)>, i: usize| -> Result<()> {
         s.workers.cancel.check()?;
         let free =
@@ -193,7 +196,7 @@ pub(super) fn match_text(
         (t..s.base.blocks()).step_by(threads).try_for_each(|i| search(&mut place, &mut best, i))?;
         Ok(best)
     })?;
-    // As if the base was searched from its first row to its last.
+    // The result is that of a search from the first row of the base to the last.
     let mut best: Vec<(u32, u64)> = vec![(0, 0); rows.len()];
     for part in parts {
         for (a, b) in best.iter_mut().zip(part) {
@@ -230,7 +233,7 @@ pub(super) fn match_text(
 
 /// Returns the smallest hashes of runs of three tokens.
 fn shingles(text: &[u8]) -> Vec<u64> {
-    // Long texts are known by their beginning.
+    // Only the first 4096 bytes of a text are used.
     let text = text.get(..4096).unwrap_or(text);
     let mut words = Vec::new();
     let mut start = 0;

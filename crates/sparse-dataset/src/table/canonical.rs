@@ -1,15 +1,15 @@
-//! What identifies cells and blocks: hashes over an encoding that is ours.
+//! Hashes of cells and blocks, over a canonical encoding.
 
 use super::{Block, Column};
 use sparse_container::Digester;
 use sparse_core::Digest;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Tells a null from all cells.
+/// Hash of a null.
 const NULL_HASH: u64 = 0x6e75_6c6c_6365_6c6c;
 
-/// Returns the hash of a cell: equal cells of columns of one kind have equal hashes. Only a hint;
-/// cells are compared before they are believed.
+/// Returns the hash of a cell: equal cells of columns of one kind have equal hashes. Cells of equal
+/// hashes are compared before they count as equal.
 #[inline]
 pub(crate) fn cell_hash(cell: Option<&[u8]>) -> u64 {
     cell.map_or(NULL_HASH, |c| xxh3_64_with_seed(c, 0))

@@ -1,8 +1,8 @@
-//! Cells as text: what they are predicted and coded as.
+//! Cells as text, the form in which they are predicted and coded.
 //!
-//! Numbers in decimal are shorter and more alike than their bits where people typed them, and a
-//! cast from one type to another costs nothing. A cell whose text would not lead back to the same
-//! bits is written as its bytes behind a mark.
+//! Numbers that people typed are shorter and more alike in decimal than in bits, and a cast to
+//! another type then costs nothing. A cell whose text does not lead back to the same bits is
+//! written as a mark and its bytes.
 
 use super::Kind;
 use sparse_core::{Error, Result};
@@ -60,7 +60,7 @@ fn read_int(kind: (u8, bool), text: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// Returns the shortest decimal that leads back to the same bits, if one does.
+/// Writes the shortest decimal that leads back to the same bits, if there is one.
 fn write_float(width: u8, cell: &[u8], out: &mut Form) -> Option<()> {
     macro_rules! write_as {
         ($t:ty) => {{
@@ -118,10 +118,10 @@ pub(crate) fn to_form(kind: Kind, cell: &[u8], out: &mut Form) {
     }
 }
 
-/// Returns the cell that `form` is the text of.
+/// Parses the text of a cell.
 ///
 /// # Errors
-/// `Corrupt` when it is none of this kind.
+/// `Corrupt` when it is not the text of a cell of this kind.
 pub(crate) fn parse(kind: Kind, form: &[u8]) -> Result<Vec<u8>> {
     let bad = || Error::corrupt(format!("a cell is not of type {kind:?}"));
     let text = || std::str::from_utf8(form).map_err(|_| bad());

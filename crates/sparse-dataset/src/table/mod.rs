@@ -12,26 +12,26 @@ pub(crate) use form::{Form, parse, to_form};
 
 use sparse_core::{Error, ErrorKind, Result};
 
-/// What the cells of a column are.
+/// Kind of the cells of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// One byte, 0 or 1.
     Bool,
     /// An integer of 1, 2, 4, 8 or 16 bytes.
     Int {
-        /// Bytes.
+        /// Width in bytes.
         width: u8,
         /// Two's complement.
         signed: bool,
     },
     /// An IEEE float of 4 or 8 bytes.
     Float {
-        /// Bytes.
+        /// Width in bytes.
         width: u8,
     },
     /// Bytes of a fixed width without further meaning.
     Fixed {
-        /// Bytes.
+        /// Width in bytes.
         width: u32,
     },
     /// UTF-8 of any length.
@@ -41,7 +41,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Returns the bytes of every cell; `None` if cells differ in length.
+    /// Returns the width of every cell in bytes; `None` if widths vary.
     pub(crate) fn width(self) -> Option<usize> {
         match self {
             Kind::Bool => Some(1),
@@ -56,17 +56,16 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Column {
     pub(crate) kind: Kind,
-    /// All cells' bytes, one after the other. A null of a fixed-width column is zeros; else it is
-    /// empty.
+    /// Bytes of all cells in order. A null of a fixed-width column is zeros; else it is empty.
     pub(crate) data: Vec<u8>,
-    /// Where each cell ends; empty for fixed-width columns.
+    /// End of each cell in `data`; empty for fixed-width columns.
     pub(crate) ends: Vec<u32>,
-    /// Which cells are null; empty if none is.
+    /// Whether each cell is null; empty if none is.
     pub(crate) nulls: Vec<bool>,
     rows: usize,
 }
 
-/// Most bytes of one column in a block: what an offset can reach, with room to spare.
+/// Most bytes of one column in a block, well below the largest offset.
 pub(crate) const MAX_COLUMN_BYTES: usize = 1 << 30;
 
 impl Column {
@@ -74,7 +73,7 @@ impl Column {
         Column { kind, data: Vec::new(), ends: Vec::new(), nulls: Vec::new(), rows: 0 }
     }
 
-    /// Returns a column of cells that are laid out already.
+    /// Creates a column from its parts.
     ///
     /// # Errors
     /// `InvalidArgument` when the parts do not fit together.
@@ -103,7 +102,7 @@ impl Column {
         self.rows
     }
 
-    /// Returns where row `i` lies in the data.
+    /// Returns the range of row `i` in `data`.
     fn span(&self, i: usize) -> (usize, usize) {
         match self.kind.width() {
             Some(w) => (i * w, (i + 1) * w),
@@ -132,7 +131,7 @@ impl Column {
     pub(crate) fn push(&mut self, cell: Option<&[u8]>) -> Result<()> {
         match (self.kind.width(), cell) {
             (Some(w), Some(c)) if c.len() != w => {
-                return Err(Error::corrupt(format!("a cell of {} bytes instead of {w}", c.len())));
+                return Err(Error::corrupt(format!("a cell has {} bytes instead of {w}", c.len())));
             }
             (Some(w), None) => {
                 self.reserve(w)?;
@@ -152,7 +151,7 @@ impl Column {
         Ok(())
     }
 
-    /// Appends a cell that is not null: zeros, or an empty one.
+    /// Appends an empty cell that is not null: zeros for a fixed width.
     ///
     /// # Errors
     /// `LimitExceeded` when the column becomes too long.
@@ -167,7 +166,7 @@ impl Column {
         Ok(())
     }
 
-    /// Takes memory for `n` more bytes of cells.
+    /// Reserves memory for `n` more bytes of cells.
     ///
     /// # Errors
     /// `LimitExceeded` when the column becomes too long, or memory does not suffice.
@@ -175,7 +174,7 @@ impl Column {
         if self.data.len().saturating_add(n) > MAX_COLUMN_BYTES {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
-                format!("more than {MAX_COLUMN_BYTES} bytes of one column in a block"),
+                format!("a column has more than {MAX_COLUMN_BYTES} bytes in one block"),
             ));
         }
         self.data.try_reserve(n).map_err(|_| {
@@ -202,7 +201,7 @@ impl Column {
             return Ok(());
         }
         if from.kind != self.kind || start.checked_add(len).is_none_or(|end| end > from.rows) {
-            return Err(Error::corrupt("rows of a column that are not there"));
+            return Err(Error::corrupt("rows of a column are out of range"));
         }
         let (first, last) = (from.span(start).0, from.span(start + len - 1).1);
         self.reserve(last.saturating_sub(first))?;
@@ -234,7 +233,7 @@ impl Column {
         self.rows = 0;
     }
 
-    /// Returns the memory taken, roughly.
+    /// Returns the approximate memory taken, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.data.len() + 4 * self.ends.len() + self.nulls.len()
     }
@@ -264,7 +263,7 @@ impl Block {
         Ok(())
     }
 
-    /// Returns the memory taken, roughly.
+    /// Returns the approximate memory taken, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.columns.iter().map(Column::bytes).sum()
     }

@@ -4,7 +4,7 @@ use super::fault::Fault;
 use half::{bf16, f16};
 use sparse_core::{Dtype, Result};
 
-/// Returns whether [`to_f32`] takes this type.
+/// Returns true if [`to_f32`] takes this type.
 pub(super) fn is_float(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16)
 }

@@ -54,7 +54,7 @@ pub enum Counterpart {
 /// ```
 /// use sparse_model::{Counterpart, RenameEvidence};
 ///
-/// /// Returns whether a match rests on the tensors' bytes alone.
+/// /// Returns true if a match rests on the tensors' bytes alone.
 /// fn is_by_bytes(found: Counterpart) -> bool {
 ///     use RenameEvidence::{Content, Similarity};
 ///     matches!(found, Counterpart::Renamed { evidence: Content | Similarity, .. })

@@ -24,8 +24,12 @@ impl Sampler {
     /// All of a tensor of up to 64 KiB; of a larger one 64 windows of 1 KiB, evenly spaced, both
     /// ends included.
     pub(super) fn sample(&mut self, source: &dyn TensorSource, index: usize) -> Result<&[u8]> {
-        let entry =
-            source.tensors().get(index).ok_or_else(|| Error::invalid_argument("no such tensor"))?;
+        let entry = source.tensors().get(index).ok_or_else(|| {
+            Error::invalid_argument(
+                "there is no such \
+                tensor",
+            )
+        })?;
         let len = entry.spec.byte_len();
         self.0.clear();
         self.0.resize(len.min(WINDOWS * WINDOW_BYTES) as usize, 0);
@@ -126,7 +130,7 @@ impl Symbols {
     }
 }
 
-/// Returns whether two tensors of one source and length have the same bytes.
+/// Returns true if two tensors of one source and length have the same bytes.
 pub(super) fn windows_equal(
     source: &dyn TensorSource,
     a: usize,
@@ -138,7 +142,7 @@ pub(super) fn windows_equal(
     while at < len {
         cancel.check()?;
         let n = usize::try_from(COMPARE_BYTES.min(len - at)).map_err(|_| {
-            Error::new(ErrorKind::LimitExceeded, "window exceeds the address space")
+            Error::new(ErrorKind::LimitExceeded, "a window is larger than the address space")
         })?;
         if source.range(a, at, n)? != source.range(b, at, n)? {
             return Ok(false);

@@ -86,7 +86,7 @@ impl Builder {
             for shard in &shards {
                 let shard = &**shard;
                 if check_path(shard).is_err() {
-                    warn(format!("names a shard outside of its folder: {shard}"));
+                    warn(format!("names a shard outside its folder: {shard}"));
                     continue;
                 }
                 let path = match file.path.rsplit_once('/') {
@@ -175,7 +175,8 @@ impl Builder {
             if !changed {
                 return Err(Error::new(
                     ErrorKind::InvalidInput,
-                    "files and tensors are named so that two tensors cannot be told apart",
+                    "two tensors cannot be told apart by file and name: rename one of their \
+                        files",
                 ));
             }
         }

@@ -243,7 +243,10 @@ struct Linear {
 fn export_adapter(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportReport> {
     let AdapterExporter { base, target, ref settings, observer, .. } = *export;
     if matches!(export.rank, AdapterRank::Fixed(0)) {
-        return Err(Error::invalid_argument("an adapter of rank 0 changes nothing"));
+        return Err(Error::invalid_argument(
+            "an adapter of rank 0 changes nothing: give a rank \
+            of at least 1",
+        ));
     }
     let inputs = Inputs::default().and("the base", base).and("the fine-tuned model", target);
     let (linears, mut left_out) =
@@ -252,13 +255,13 @@ fn export_adapter(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportRepo
         if let Some(odd) = left_out.iter().find(|l| l.reason == NOT_FINITE) {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "weights are NaN or infinite, in the fine-tuned model or in the base, so there is \
-                    no change that an adapter could bring",
+                "there is no change to export: weights are NaN or infinite in the fine-tuned \
+                    model or in the base",
             )
             .in_tensor(&*odd.tensor));
         }
         return Err(Error::invalid_argument(
-            "no linear weight changed, so there is nothing that an adapter could bring",
+            "there is no change to export: all weights of linear layers are those of the base",
         ));
     }
     let bytes_of = |l: &Linear| base.tensors()[l.base].spec.byte_len();
@@ -341,7 +344,7 @@ fn export_adapter(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportRepo
             if l.changed {
                 left_out.push(LeftOut {
                     tensor: weight(&l.path),
-                    reason: "no direction of it was worth its bytes",
+                    reason: "its directions do not fit into the size",
                     energy: energy(base, target, l)?,
                     share: 0.0,
                 });
@@ -398,7 +401,7 @@ fn export_adapter(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportRepo
 }
 
 /// Why a tensor with such weights is left out.
-const NOT_FINITE: &str = "it holds NaN or infinities, in the fine-tuned model or in the base";
+const NOT_FINITE: &str = "it has NaN or infinities, in the fine-tuned model or in the base";
 
 fn weight(path: &str) -> String {
     format!("{path}.weight")
@@ -408,7 +411,7 @@ fn last(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }
 
-/// Returns whether a matrix of this name is the weight of an embedding.
+/// Returns true if a matrix of this name is the weight of an embedding.
 ///
 /// Portable adapters leave those alone.
 fn is_embedding(path: &str) -> bool {
@@ -438,7 +441,7 @@ fn sort_out(
         };
         let spec = &base.tensors()[of_base].spec;
         if *spec != entry.spec {
-            let reason = "it has another type or shape in the base";
+            let reason = "its type or shape is not that in the base";
             left_out.push(LeftOut {
                 tensor: entry.name.clone(),
                 reason,

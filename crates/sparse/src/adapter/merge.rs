@@ -218,9 +218,17 @@ pub(crate) fn reconstruct_merged(
 ) -> Result<RestoreReport> {
     let Restoring { base, delta, settings } = *job;
     if !delta.is_adapter() {
-        return Err(Error::invalid_argument("the delta restores a model, not an adapter to merge"));
+        return Err(Error::invalid_argument(
+            "the delta restores a model, not an adapter: restore \
+            it without merging",
+        ));
     }
-    let base = base.ok_or_else(|| Error::invalid_argument("an adapter is merged into a base"))?;
+    let base = base.ok_or_else(|| {
+        Error::invalid_argument(
+            "merging an adapter needs a base, and \
+        none was given",
+        )
+    })?;
     let mut notes = Vec::new();
     if delta.index().bases.is_empty() {
         notes.push(UNNAMED.to_owned());
@@ -242,8 +250,8 @@ pub(crate) fn reconstruct_merged(
 }
 
 /// What is said of a delta without digests of the base.
-const UNNAMED: &str = "the delta does not say which base its adapter is for (an earlier version \
-    made it, or it was made without the base), so whether this is the one was not checked";
+const UNNAMED: &str = "the base was not checked, because the delta does not record which base \
+    its adapter is for: it was made by an earlier version, or without the base";
 
 /// A folder for a moment; adapters are small.
 struct Scratch(PathBuf);
@@ -275,8 +283,7 @@ fn changes(base: &dyn Checkpoint, adapter: &Adapter) -> Result<BTreeMap<usize, C
         let name = base.location(tensor).map_or(&*entry.name, |l| l.name);
         let Some(module) = adapter.find(name, &entry.spec) else { continue };
         if module.magnitude.is_some() {
-            let message = "the adapter is a DoRA: its weights are scaled anew after the sum; \
-                merge it with PEFT";
+            let message = "the adapter is a DoRA, which is not merged here: merge it with PEFT";
             return Err(invalid(message.to_owned()).in_tensor(&*module.path));
         }
         changes.insert(tensor, Change::Product(adapter.factors(module)?));
@@ -285,7 +292,7 @@ fn changes(base: &dyn Checkpoint, adapter: &Adapter) -> Result<BTreeMap<usize, C
             let path = name.strip_suffix(".weight").unwrap_or(name);
             let place = base.find(&format!("{path}.bias"));
             let place = place.ok_or_else(|| {
-                invalid(format!("the adapter has a bias for {path}, and the base has none"))
+                invalid(format!("the adapter has a bias for {path}, but the base has none"))
                     .in_tensor(&*module.path)
             })?;
             let spec = &adapter.model().tensors()[bias].spec;
@@ -340,7 +347,7 @@ fn apply(
     if !is_float(dtype) {
         return Err(Error::new(
             ErrorKind::InvalidInput,
-            format!("weights of {dtype} cannot be merged into"),
+            format!("cannot merge into weights of {dtype}"),
         ));
     }
     let bytes = base.bytes(tensor)?;

@@ -64,8 +64,10 @@ pub(super) fn weights(modules: &[Stored], dtype: Dtype) -> Result<Vec<u8>> {
             sparse_codecs::values::put(dtype, f64::from(x), &mut out);
         }
         if count_not_finite(dtype, out.get(start..).unwrap_or_default()) > 0 {
-            let message =
-                format!("a factor exceeds the range of {dtype}; ask for factors of another type");
+            let message = format!(
+                "a factor exceeds the range of {dtype}: choose another type for the \
+                    factors"
+            );
             return Err(Error::invalid_argument(message).in_tensor(&**name));
         }
     }

@@ -123,12 +123,12 @@ pub(super) fn choose(
         let entry = &pair.target.tensors()[tried.tensor];
         let policy = settings.policy.of(&entry.name);
         let reason = match policy {
-            _ if tried.trials.len() == 1 => "the only one that the policy has for it",
-            _ if budget.is_some() => "the most error saved per byte within the budget",
-            Policy::Lossless => "the smallest that loses nothing",
-            _ if is_default => "nothing allowed is smaller",
-            Policy::Fixed(_) => "asked for",
-            _ => "the smallest that keeps the bound",
+            _ if tried.trials.len() == 1 => "the only candidate that the policy allows",
+            _ if budget.is_some() => "it saves the most error per byte within the budget",
+            Policy::Lossless => "the smallest lossless candidate",
+            _ if is_default => "no allowed candidate is smaller",
+            Policy::Fixed(_) => "the codec that was asked for",
+            _ => "the smallest candidate within the bound",
         };
         reports.push(ChoiceReport {
             tensor: entry.name.clone(),

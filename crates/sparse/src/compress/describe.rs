@@ -163,7 +163,7 @@ fn base_helps(bench: Bench<'_>, run: Run<'_>) -> Result<bool> {
     bench.contexts.with(|cx| Ok(bits(Some((base_dtype, base)), cx)? <= bits(None, cx)?))
 }
 
-/// Returns whether the differences of floats are so short that the base helps.
+/// Returns true if the differences of floats are so short that the base helps.
 ///
 /// No estimate is needed then. They are shorter than the mantissas, which coding without a base
 /// would leave, unless many of those end in zeros.

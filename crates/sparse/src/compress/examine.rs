@@ -30,7 +30,7 @@ pub(crate) struct Pair<'a> {
 impl Pair<'_> {
     /// Describes a tensor of the base as a delta refers to it.
     pub(crate) fn base_entry(&self, tensor: usize) -> Result<BaseEntry> {
-        let unknown = || Error::invalid_argument(format!("no tensor {tensor} in the base"));
+        let unknown = || Error::invalid_argument(format!("the base has no tensor {tensor}"));
         let model = self.base.ok_or_else(unknown)?;
         let digest = self.base_digests.get(&tensor).copied().unwrap_or(Digest([0; 16]));
         entry_of(model, tensor, digest).ok_or_else(unknown)
@@ -115,7 +115,7 @@ impl TensorSource for Nothing {
     }
 
     fn read_range_into(&self, index: usize, _offset: u64, _out: &mut [u8]) -> Result<()> {
-        Err(Error::invalid_argument(format!("no tensor with index {index}")))
+        Err(Error::invalid_argument(format!("there is no tensor with index {index}")))
     }
 }
 
@@ -224,7 +224,7 @@ fn range<'a>(
     Ok(out)
 }
 
-/// Returns whether the first `len` bytes of two tensors are equal.
+/// Returns true if the first `len` bytes of two tensors are equal.
 pub(super) fn equal_prefix(
     a: (&dyn Checkpoint, usize),
     b: (&dyn Checkpoint, usize),

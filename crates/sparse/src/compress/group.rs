@@ -121,8 +121,9 @@ impl Builder<'_> {
         if let Some(&number) = self.base_index.get(&tensor) {
             return Ok(number);
         }
-        let number = u32::try_from(self.bases.len())
-            .map_err(|_| Error::new(ErrorKind::LimitExceeded, "more than 2^32 tensors"))?;
+        let number = u32::try_from(self.bases.len()).map_err(|_| {
+            Error::new(ErrorKind::LimitExceeded, "there are more than 2^32 tensors")
+        })?;
         self.bases.push(self.pair.base_entry(tensor)?);
         self.base_index.insert(tensor, number);
         Ok(number)

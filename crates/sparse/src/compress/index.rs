@@ -165,7 +165,7 @@ pub(crate) fn not_finite_note(
     let entry = model.tensors().get(tensor)?;
     let others = match some.count() {
         0 => String::new(),
-        n => format!(", and some of {n} more"),
+        n => format!(", and so are weights of {n} other tensors"),
     };
     let (all, name) = (entry.spec.storage_len(), &entry.name);
     Some(format!("{count} of {all} weights of {name} are NaN or infinite{others}"))
@@ -186,8 +186,8 @@ fn notes(pair: &Pair<'_>, plan: &Plan, settings: &Settings) -> Vec<String> {
     let instead = all.clone().filter(|c| asked(c) != Some(name(&c.codec))).count();
     if instead > 0 {
         notes.push(format!(
-            "{instead} of {} tensors are coded without loss and not by the codec that was asked \
-             for, which takes more, or loses more than the change, or does not take their type",
+            "{instead} of {} tensors are coded losslessly: the codec that was asked for takes \
+                more bytes, loses more than the change, or does not support their type",
             all.count()
         ));
     }
@@ -195,10 +195,10 @@ fn notes(pair: &Pair<'_>, plan: &Plan, settings: &Settings) -> Vec<String> {
         let (modules, explained) = (adapter.modules().len(), plan.summary.explained);
         notes.push(match (explained, adapter.config().dora) {
             (0, true) => {
-                "the adapter is a DoRA, whose merge is no sum: it was of no use".to_owned()
+                "the adapter was of no use: it is a DoRA, whose merge is not a sum".to_owned()
             }
-            (0, false) => "the adapter explains no difference between the models and was of no \
-                           use: was it merged into this base?"
+            (0, false) => "the adapter was of no use: it explains no difference between the \
+                models (was it merged into another base?)"
                 .to_owned(),
             _ => format!(
                 "the adapter ({modules} modules) explains how {explained} tensors differ from the \
@@ -213,7 +213,10 @@ fn notes(pair: &Pair<'_>, plan: &Plan, settings: &Settings) -> Vec<String> {
                 notes.push(format!("{} is coded against {}", entry.name, base_name(base)));
             }
             Counterpart::Rows { rows, .. } => {
-                notes.push(format!("{} has {rows} rows in common with the base's", entry.name));
+                notes.push(format!(
+                    "{} shares {rows} rows with its counterpart in the base",
+                    entry.name
+                ));
             }
             _ => {}
         }

@@ -45,7 +45,7 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Returns whether it is a unit of its own by its size.
+    /// Returns true if it is a unit of its own by its size.
     pub(super) fn is_large(&self) -> bool {
         self.segment.len() >= OWN_UNIT
     }

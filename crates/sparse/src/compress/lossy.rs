@@ -68,8 +68,8 @@ pub(super) fn compress<W: Write + Send>(
     let tried = Described::new(&pair, settings)?;
     if let Some(wanted) = wanted.filter(|&n| overhead + tried.least_bytes() > n) {
         return Err(Error::invalid_argument(format!(
-            "a delta of {wanted} bytes cannot be made: at their coarsest the weights take about \
-                {} bytes, and all else about {overhead}",
+            "a delta of {wanted} bytes is too small: the weights take about {} bytes at their \
+                coarsest, and all else about {overhead}",
             tried.least_bytes()
         )));
     }
@@ -127,9 +127,9 @@ pub(super) fn compress<W: Write + Send>(
     }
     Err(Error::invalid_argument(match wanted {
         Some(wanted) => {
-            format!("a delta of {wanted} bytes cannot be made; try a few per cent more")
+            format!("no delta of {wanted} bytes was found: try a size a few per cent larger")
         }
-        None => "the bound cannot be kept".to_owned(),
+        None => "no coding keeps the bound: choose a looser bound or lossless coding".to_owned(),
     }))
 }
 
@@ -145,7 +145,7 @@ fn next(bar: Bar, settings: &Settings) -> Bar {
 }
 
 /// Bars what broke its bound on a whole tensor: the policy's, or losing more than the change.
-/// Returns whether there was something.
+/// Returns true if there was something.
 fn bar_broken(pair: &Pair<'_>, measured: &Measured, settings: &Settings, bars: &mut [Bar]) -> bool {
     let mut broken = false;
     for (tensor, certificate) in measured.originals.iter().zip(&measured.certificates) {
@@ -166,7 +166,7 @@ fn bar_broken(pair: &Pair<'_>, measured: &Measured, settings: &Settings, bars: &
     broken
 }
 
-/// Returns whether lossy coding saves so little that lossless may be smaller.
+/// Returns true if lossy coding saves so little that lossless may be smaller.
 ///
 /// That is where a policy chose codecs that lose something, not for a size, and tables,
 /// certificates and units that are not shared might take more than they save.

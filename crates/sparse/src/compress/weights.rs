@@ -51,7 +51,12 @@ impl Weights for Run<'_> {
     }
 
     fn read_base(&self, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
-        let none = || Error::invalid_argument("there is no base");
+        let none = || {
+            Error::invalid_argument(
+                "weights of the base were asked for, but there is \
+            no base",
+            )
+        };
         let (tensor, model) = self.base.zip(self.pair.base).ok_or_else(none)?;
         let width = self.base_dtype().ok_or_else(none)?.storage_bytes() as u64;
         model.read_range_into(tensor, (self.start + elements.start) * width, out)

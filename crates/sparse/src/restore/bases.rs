@@ -104,7 +104,7 @@ pub(crate) fn check_base(
         None => Ok(()),
         Some(record) => {
             let why =
-                format!("its content differs, expected digest {}, found {found}", record.digest);
+                format!("its content differs: expected digest {}, found {found}", record.digest);
             Err(mismatch(index, record, &why))
         }
     }
@@ -336,10 +336,10 @@ impl<'a> Finder<'a> {
             self.index,
             base,
             &match (found, fitting.len()) {
-                (None, _) => format!("it has no such tensor, expected {wanted}"),
+                (None, _) => format!("it lacks this tensor, expected {wanted}"),
                 (Some(found), 0) => format!("expected {wanted}, found {}", spec(&found.spec)),
                 (_, n) => {
-                    format!("{n} of its files have such a tensor, but not the file where it was")
+                    format!("{n} of its files have such a tensor, but the recorded file has not")
                 }
             },
         ))

@@ -19,9 +19,10 @@ impl ContentWatch {
     pub(super) fn new(delta: &Delta, settings: &Settings) -> Result<Option<Self>> {
         if settings.layers == Some(1) {
             return match settings.expected_content {
-                Some(_) => {
-                    Err(Error::invalid_argument("what one layer restores has no recorded SHA-256"))
-                }
+                Some(_) => Err(Error::invalid_argument(
+                    "a SHA-256 cannot be compared when only one \
+                        layer is restored",
+                )),
                 None => Ok(None),
             };
         }
@@ -58,14 +59,16 @@ impl ContentWatch {
         };
         if let Some(expected) = settings.expected_content.filter(|e| *e != found) {
             let message = format!(
-                "what comes back has the SHA-256 {found}, expected was {expected}: the base or \
-                    the delta is not the one that this number was published for"
+                "the restored content has SHA-256 {found}, but {expected} was expected: the \
+                    base or the delta is not the one for which that number was published"
             );
             return Err(delta.place(Error::new(sparse_core::ErrorKind::InvalidInput, message)));
         }
         if let Some(carried) = delta.content_hash()?.filter(|c| compare && *c != found) {
-            let message =
-                format!("what comes back has the SHA-256 {found}, the delta records {carried}");
+            let message = format!(
+                "the restored content has SHA-256 {found}, but the delta records \
+                    {carried}"
+            );
             return Err(delta.place(Error::corrupt(message)));
         }
         Ok(found)

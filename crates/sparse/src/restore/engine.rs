@@ -210,8 +210,12 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
         let delta = self.engine.inputs.delta;
         let index = delta.index();
         let made = made.map_err(|failure| self.explain(task, failure))?;
-        let file =
-            index.files.get(task.file).ok_or_else(|| Error::invalid_argument("no such file"))?;
+        let file = index.files.get(task.file).ok_or_else(|| {
+            Error::invalid_argument(
+                "there is no such \
+                file",
+            )
+        })?;
         // A file of one entry has that entry's digest, the reader made sure.
         let hash_file = file.parts.len() > 1;
         let file_len = index.file_len(file);
@@ -248,7 +252,8 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
                     if compare && found != file.digest {
                         // All its parts are right, so the base is not to blame.
                         return Err(delta.place(Error::corrupt(format!(
-                            "the parts of {:?} have the recorded digests, the file has not",
+                            "the digest of file {:?} does not match the recorded one, though \
+                                those of its parts do",
                             file.path
                         ))));
                     }
@@ -281,7 +286,7 @@ impl<'e, 'a, 'w> Checks<'e, 'a, 'w> {
         if alone || index.entries.get(entry as usize).is_some_and(|e| e.digest == found) {
             return Ok(());
         }
-        let e = Error::corrupt("what was restored does not have the recorded digest");
+        let e = Error::corrupt("the digest of what was restored does not match the recorded one");
         let e = place(self.engine.inputs.delta, index, file, entry, e);
         Err(diagnose(self.engine.inputs, [entry], e))
     }

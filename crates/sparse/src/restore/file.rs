@@ -82,7 +82,7 @@ impl<'a> RestoredFile<'a> {
         cancel: CancelToken,
     ) -> Result<Self> {
         let index = delta.index();
-        let missing = || Error::new(ErrorKind::NotFound, format!("it restores no file {path:?}"));
+        let missing = || Error::new(ErrorKind::NotFound, format!("it has no file {path:?}"));
         let file = index.files.iter().find(|f| f.path == path);
         let file = file.ok_or_else(missing).map_err(|e| delta.place(e))?;
         check_codecs(delta, file.parts.iter().copied())?;
@@ -167,7 +167,13 @@ impl Seek for RestoredFile<'_> {
             SeekFrom::End(by) => self.len.checked_add_signed(by),
             SeekFrom::Current(by) => self.at.checked_add_signed(by),
         };
-        let before = || io::Error::new(io::ErrorKind::InvalidInput, "a place before the start");
+        let before = || {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "cannot seek to before the \
+            start",
+            )
+        };
         self.at = at.ok_or_else(before)?;
         Ok(self.at)
     }

@@ -43,7 +43,7 @@ fn numbers<const N: usize>(mut bytes: &[u8], what: &str) -> Result<[u64; N]> {
     if bytes.is_empty() {
         Ok(out)
     } else {
-        Err(Error::corrupt(format!("a {what} is longer than it is")))
+        Err(Error::corrupt(format!("the {what} is longer than it should be")))
     }
 }
 
@@ -66,8 +66,12 @@ impl Recorded {
     pub(crate) fn read(index: &Index, entry: &Entry) -> Result<Option<Recorded>> {
         let Some(bytes) = entry.attributes.get(&REFERENCE) else { return Ok(None) };
         let [base, len] = numbers(bytes, "reference")?;
-        let wrong =
-            || Error::corrupt(format!("its change is relative to {len} elements of base {base}"));
+        let wrong = || {
+            Error::corrupt(format!(
+                "its certificate is relative to {len} elements of base \
+                {base}, which are not there"
+            ))
+        };
         let number = u32::try_from(base).map_err(|_| wrong())?;
         let spec = index.bases.get(number as usize).map(|b| &b.spec).ok_or_else(wrong)?;
         if len > spec.storage_len() || len > entry.spec.storage_len() {
@@ -85,7 +89,7 @@ impl Recorded {
         attributes.insert(REFERENCE, bytes);
     }
 
-    /// Returns whether the pieces of an entry are coded against `reference`.
+    /// Returns true if the pieces of an entry are coded against `reference`.
     ///
     /// Element by element; against nothing if that is `None`.
     pub(crate) fn is_coded(index: &Index, entry: &Entry, reference: Option<Recorded>) -> bool {
@@ -267,8 +271,8 @@ impl<'a> Measure<'a> {
             return Ok(());
         }
         Err(Error::corrupt(format!(
-            "its certificate cannot be true: it gives a restored change of {:e}, which is {:e}, \
-             or contradicts itself",
+            "its certificate cannot be true: it contradicts itself, or gives a restored change \
+                of {:e} where {:e} was found",
             stored.restored, found.restored
         )))
     }
@@ -284,9 +288,7 @@ fn find(model: &dyn Checkpoint, index: &Index, file: usize, entry: &Entry) -> Re
         found.ok_or_else(|| Error::invalid_argument("the fine-tuned model has no such tensor"))?;
     let have = model.tensors().get(tensor).map(|t| &t.spec);
     if have != Some(&entry.spec) {
-        return Err(Error::invalid_argument(
-            "the fine-tuned model has it in another type or shape",
-        ));
+        return Err(Error::invalid_argument("its type or shape differs in the fine-tuned model"));
     }
     Ok(tensor)
 }

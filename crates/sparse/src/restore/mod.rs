@@ -189,7 +189,7 @@ fn verify_loose(job: &Restoring<'_>) -> Result<()> {
         if digester.finish() == record.digest {
             return Ok(());
         }
-        let e = Error::corrupt("what was restored does not have the recorded digest");
+        let e = Error::corrupt("the digest of what was restored does not match the recorded one");
         Err(diagnose(inputs, [entry], delta.place_in(e, record)))
     };
     settings.executor().try_map(loose.len(), check).map(|_| ())
@@ -291,7 +291,7 @@ impl<'a> Restoring<'a> {
         for file in index.files.iter().filter(|f| index.file_len(f) == 0) {
             if file.digest != digest(&[]) {
                 return Err(delta.place(Error::corrupt(format!(
-                    "file {:?} is empty, but not its digest",
+                    "file {:?} is empty, but its digest is not that of an empty file",
                     file.path
                 ))));
             }
@@ -305,7 +305,12 @@ impl<'a> Restoring<'a> {
                 check_bases(&bases, index, layered, settings)
                     .map_err(|e| Watched::new(base, None, Some(delta)).explain(e))?;
             }
-            Some(0) => return Err(Error::invalid_argument("there is no model without any layer")),
+            Some(0) => {
+                return Err(Error::invalid_argument(
+                    "no layers restore no model: give at \
+                least 1",
+                ));
+            }
         }
         Ok(bases)
     }

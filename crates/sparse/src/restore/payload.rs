@@ -97,7 +97,7 @@ impl PayloadDecoder {
             cx.cancel.clone_from(cancel);
             let reader = delta.reader();
             let bound = self.cache.unit(unit, || -> Result<_> {
-                let missing = || Error::invalid_argument(format!("no unit {unit}"));
+                let missing = || Error::invalid_argument(format!("there is no unit {unit}"));
                 let record = delta.index().units.get(unit as usize).ok_or_else(missing)?;
                 let spec = reader.unit(unit as usize).ok_or_else(missing)?;
                 let decoder = delta.codecs().decoder(record.codec)?;
@@ -235,7 +235,7 @@ fn base_of_chunk<'a>(
     chunk: u64,
     scratch: &'a mut Vec<u8>,
 ) -> Result<Option<&'a [u8]>> {
-    let missing = || Error::invalid_argument(format!("no unit {unit}"));
+    let missing = || Error::invalid_argument(format!("there is no unit {unit}"));
     let spec = delta.reader().unit(unit as usize).ok_or_else(missing)?;
     let record = delta.index().units.get(unit as usize).ok_or_else(missing)?;
     let Some(width) = spec.base_dtype().map(|d| d.storage_bytes()) else { return Ok(None) };
@@ -277,7 +277,11 @@ fn byte_range(delta: &Delta, range: BaseRange) -> Result<(u64, usize)> {
     let width =
         delta.index().bases.get(range.base as usize).map_or(1, |b| b.spec.dtype().storage_bytes());
     let len = usize::try_from(range.len.saturating_mul(width as u64)).map_err(|_| {
-        Error::new(ErrorKind::LimitExceeded, "prefix of a blob exceeds the address space")
+        Error::new(
+            ErrorKind::LimitExceeded,
+            "the prefix of a blob is larger than the address \
+            space",
+        )
     })?;
     Ok((range.offset.saturating_mul(width as u64), len))
 }
@@ -304,7 +308,8 @@ pub(crate) fn check_codecs(delta: &Delta, entries: impl Iterator<Item = u32>) ->
                 },
                 _ => Err(Error::new(
                     ErrorKind::UnsupportedVersion,
-                    "a part is stored in a way that this version does not know",
+                    "a part is stored in a way that this version does not know: use a newer \
+                        version",
                 )),
             }
             .map_err(|e| delta.place_in(e, entry))?;

@@ -115,7 +115,7 @@ impl Iterator for Fragments<'_> {
     }
 }
 
-/// Returns whether an entry comes from a unit of two layers.
+/// Returns true if an entry comes from a unit of two layers.
 pub(crate) fn is_layered(index: &Index, entry: u32) -> bool {
     let pieces = index.entries.get(entry as usize).map_or(&[][..], |e| &e.pieces);
     pieces.iter().any(|p| match p.source {
@@ -150,7 +150,7 @@ pub(super) struct Part {
 }
 
 impl Task {
-    /// Returns whether the parts are all that the work makes, in order.
+    /// Returns true if the parts are all that the work makes, in order.
     pub(super) fn is_whole(&self) -> bool {
         let mut next = 0;
         self.parts.iter().all(|p| std::mem::replace(&mut next, p.range.end) == p.range.start)

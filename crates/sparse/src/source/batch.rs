@@ -22,7 +22,7 @@ pub(super) struct Part<'a> {
 }
 
 impl Job<'_> {
-    /// Returns whether every byte that the work makes is wanted by some read.
+    /// Returns true if every byte that the work makes is wanted by some read.
     pub(super) fn is_covered(&self) -> bool {
         if let [part] = &*self.parts {
             return part.range.len() == self.work.byte_len();

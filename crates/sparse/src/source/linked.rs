@@ -89,7 +89,7 @@ fn find(source: &dyn TensorSource, index: &Index, base: &BaseEntry) -> Result<us
         return Err(mismatch(
             index,
             base,
-            "a tensor depends on a file, but the base has only tensors here",
+            "a tensor depends on a file of the base, but this base has only tensors",
         ));
     };
     let tensors = source.tensors();
@@ -114,7 +114,7 @@ fn find(source: &dyn TensorSource, index: &Index, base: &BaseEntry) -> Result<us
     let found = candidates.into_iter().flatten().next().and_then(spec_of);
     let why = match found {
         Some(found) => format!("expected {wanted}, found {} {:?}", found.dtype(), found.shape()),
-        None => format!("it has no such tensor, expected {wanted}"),
+        None => format!("it lacks this tensor, expected {wanted}"),
     };
     Err(mismatch(index, base, &why))
 }

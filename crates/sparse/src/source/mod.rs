@@ -299,7 +299,7 @@ impl DeltaModel {
     }
 
     fn entry(&self, index: usize) -> Result<(u32, &Entry)> {
-        let missing = || Error::invalid_argument(format!("no tensor with index {index}"));
+        let missing = || Error::invalid_argument(format!("there is no tensor with index {index}"));
         let id = *self.linked.ids.get(index).ok_or_else(missing)?;
         Ok((id, self.delta().index().entries.get(id as usize).ok_or_else(missing)?))
     }
@@ -442,7 +442,10 @@ impl TensorSource for DeltaModel {
             if alone || digest(read.out) == entry.digest {
                 return Ok(());
             }
-            let error = Error::corrupt("what was restored does not have the recorded digest");
+            let error = Error::corrupt(
+                "the digest of what was restored does not match the \
+                recorded one",
+            );
             Err(Failure { error, suspect_base: true })
         });
         verified.map_err(|(i, failure)| {

@@ -51,7 +51,7 @@ pub(super) fn names(index: &Index) -> Result<Vec<(String, u32)>> {
             }
         }
         if !changed {
-            return Err(Error::corrupt("two tensors cannot be told apart by name and file"));
+            return Err(Error::corrupt("two tensors have the same name and file"));
         }
     }
     let mut names: Vec<(String, u32)> =

@@ -24,15 +24,15 @@ pub trait ReadAs: TensorSource {
     ///
     /// [`half::bf16`]: https://docs.rs/half
     fn read_as<T: Element>(&self, index: usize) -> Result<Vec<T>> {
-        let missing = || Error::invalid_argument(format!("no tensor with index {index}"));
+        let missing = || Error::invalid_argument(format!("there is no tensor with index {index}"));
         let tensor = self.tensors().get(index).ok_or_else(missing)?;
         let found = tensor.spec.dtype();
         if found != T::DTYPE {
-            let message = format!("it is of {found}, {} was asked for", T::DTYPE);
+            let message = format!("its type is {found}, but {} was asked for", T::DTYPE);
             return Err(Error::invalid_argument(message).in_tensor(&*tensor.name));
         }
         let len = usize::try_from(tensor.spec.storage_len()).map_err(|_| {
-            Error::new(ErrorKind::LimitExceeded, "tensor is larger than the address space")
+            Error::new(ErrorKind::LimitExceeded, "the tensor is larger than the address space")
         })?;
         T::filled(len, |bytes| self.read_range_into(index, 0, bytes))
     }

@@ -14,10 +14,10 @@ pub(in crate::lossless) fn class_maps(model: &Model, classes: &[u8]) -> Vec<[u8;
     model.profiles.iter().map(|profile| std::array::from_fn(|key| class(&profile[key]))).collect()
 }
 
-/// What decoding positions needs of a unit.
+/// Parameters of a unit for decoding positions.
 #[derive(Debug)]
 pub(in crate::lossless) struct PositionDecoder {
-    /// From key to class, per profile.
+    /// Class of each key, by profile.
     pub(in crate::lossless) class_maps: Vec<[u8; KEYS]>,
     coding: Vec<Class>,
     tables: DecodeTables,
@@ -42,7 +42,7 @@ pub(in crate::lossless) struct PositionWork {
 }
 
 impl PositionDecoder {
-    /// Returns how many bytes of memory its tables hold.
+    /// Returns the memory of its tables, in bytes.
     pub(in crate::lossless) fn memory_bytes(&self) -> usize {
         size_of_val(&*self.class_maps)
             + size_of_val(&*self.coding)
@@ -72,7 +72,7 @@ impl PositionDecoder {
         }
     }
 
-    /// Returns whether all elements are of one class.
+    /// Returns true if all elements are of one class.
     ///
     /// Then `classes` need not be filled in.
     pub(in crate::lossless) fn is_plain(&self) -> bool {
@@ -104,7 +104,7 @@ impl PositionDecoder {
             let n = take_count(&mut raw, class.order)?;
             left = left
                 .checked_sub(n as usize)
-                .ok_or_else(|| Error::corrupt("more changes than elements"))?;
+                .ok_or_else(|| Error::corrupt("there are more changes than elements"))?;
             counts.push(n);
             contexts.resize(contexts.len() + n as usize, class.gaps);
             contexts.resize(contexts.len() + n as usize, class.values);
@@ -122,12 +122,12 @@ impl PositionDecoder {
             let shift = u32::from(coding.shift);
             places.extend(gaps.iter().map(|&t| {
                 let (bits, value) = self.gaps[usize::from(t)];
-                // What does not fit is behind the end of any chunk.
+                // A gap that does not fit lies past the end of any chunk.
                 let gap = (u64::from(value) << shift) + raw.take(bits + shift);
                 u32::try_from(gap).unwrap_or(u32::MAX)
             }));
             if !self.place(class, len, classes, places) {
-                return Err(Error::corrupt("a change lies behind the end of its chunk"));
+                return Err(Error::corrupt("a change lies past the end of its chunk"));
             }
             for (&place, &token) in places.iter().zip(values) {
                 let (bits, value) =

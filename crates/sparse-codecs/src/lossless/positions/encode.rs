@@ -15,8 +15,8 @@ use crate::simd::{self, Simd};
 /// Classes that the encoder makes at most: each costs the decoder one more look at a chunk.
 const CLASSES: usize = 12;
 
-/// What a class costs beside its changes, in bits: its parameters, and for each chunk the number of
-/// changes. And a look at the whole chunk, which is time and no bits, but has its price here.
+/// Cost of a class besides its changes, in bits: its parameters, and for each chunk the number of
+/// changes. The time for a pass over the whole chunk is included as bits.
 const CLASS_BITS: f64 = 24.0;
 const CLASS_BITS_PER_CHUNK: f64 = 24.0;
 const CLASS_BITS_PER_CHANGE: f64 = 1.0 / 256.0;
@@ -26,7 +26,7 @@ const CLASS_BITS_PER_CHANGE: f64 = 1.0 / 256.0;
 pub(in crate::lossless) struct Located {
     gaps: Vec<u32>,
     places: Vec<u32>,
-    /// Where each class ends in these.
+    /// End of each class in these.
     ends: Vec<usize>,
     changed: Vec<u64>,
     members: Vec<u64>,
@@ -84,16 +84,16 @@ impl Located {
     }
 }
 
-/// How many shifts of gaps are tried, around the expected one.
+/// Number of shifts of gaps that are tried, around the expected one.
 const SHIFTS: usize = 5;
 
 /// Mean gap over `2^shift`, at least: then the low bits of gaps are as good as uniform.
 const MEAN_TOKEN: f64 = 4.0;
 
-/// What the chunks of one pass add up to.
+/// Sums over the chunks of one pass.
 #[derive(Clone, Debug)]
 pub(in crate::lossless) struct PositionCounts {
-    /// From frequency table to class.
+    /// Class of each frequency table.
     classes: Vec<u8>,
     sums: Vec<ClassCounts>,
     /// Raw bits of changes.
@@ -266,7 +266,7 @@ impl PositionCounts {
     }
 }
 
-/// Returns how many elements a table coded, and how many of these had changed.
+/// Returns the number of elements that a table coded, and the number of these that changed.
 fn share(counts: &[u64]) -> (u64, u64) {
     let all = counts.iter().sum::<u64>();
     (all, all - counts.first().copied().unwrap_or(0))
@@ -313,8 +313,8 @@ fn classify(tables: &[(u64, u64)], chunks: u64) -> Vec<u8> {
     let changes: u64 = tables.iter().map(|t| t.1).sum();
     let class_bits =
         CLASS_BITS + CLASS_BITS_PER_CHUNK * chunks as f64 + CLASS_BITS_PER_CHANGE * changes as f64;
-    // The least bits for the first tables, by their number and that of classes, and where the
-    // last class begins.
+    // Least bits for the first tables, by their number and that of classes, and the first table of
+    // the last class.
     let mut best: Vec<Vec<(f64, usize)>> = vec![vec![(0.0, 0)]];
     for end in 1..=order.len() {
         let mut by_count = vec![(f64::INFINITY, 0); CLASSES.min(end) + 1];
@@ -346,7 +346,7 @@ fn classify(tables: &[(u64, u64)], chunks: u64) -> Vec<u8> {
     classes
 }
 
-/// What encoding positions needs of a unit.
+/// Parameters of a unit for encoding positions.
 #[derive(Debug)]
 pub(in crate::lossless) struct PositionEncoder {
     /// From key to class, per profile.
@@ -375,8 +375,9 @@ impl PositionEncoder {
 
     /// Appends the changes to `out`, and their raw bits to `raw`.
     ///
-    /// `out` gets numbers of words, states and words. `value` has the raw bits of the element at a
-    /// place, and their number. Returns whether all changes have a code; else `out` is as it was.
+    /// `out` gets the number of words, states and words. `value` returns the raw bits of the
+    /// element at a place, and their number. Returns true if all changes have a code; else `out` is
+    /// unchanged.
     #[allow(clippy::too_many_arguments)]
     pub(in crate::lossless) fn encode(
         &self,

@@ -1,4 +1,5 @@
-//! Chunks that hardly change: where the changes are, instead of a token for every element.
+//! Chunks in which few elements change: positions of the changes, instead of a token for every
+//! element.
 //!
 //! Elements belong to *classes* of about equal probability of change; a class is a set of frequency
 //! tables, so an element's class follows from its key and its row's profile, as its table does.
@@ -25,7 +26,7 @@ use sparse_core::{Error, Result};
 /// Largest number of classes.
 pub(super) const MAX_CLASSES: usize = 16;
 
-/// How gaps are split.
+/// Token scheme of gaps.
 pub(super) const GAPS: TokenScheme = TokenScheme::Hybrid { msb: 2 };
 
 /// Width of a gap: chunks have fewer elements than `2^32`.
@@ -37,17 +38,17 @@ const MAX_ORDER: u8 = 31;
 /// Most low bits of a gap that go raw.
 const MAX_SHIFT: u8 = 31;
 
-/// What a parameter block says about positions.
+/// Positions in a parameter block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Positions {
-    /// From frequency table to class.
+    /// Class of each frequency table.
     pub(super) classes: Vec<u8>,
     pub(super) coding: Vec<Class>,
-    /// Of gaps and of the tokens of changes.
+    /// Tables of gaps and of the tokens of changes.
     pub(super) tables: Vec<FreqTable>,
 }
 
-/// How a class is coded.
+/// Coding of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Class {
     /// Order of the exponential Golomb code of the number of changes in a chunk.

@@ -1,9 +1,9 @@
-//! JSON Lines, read and written so that values come back: integers exactly, keys in their order,
-//! nulls as nulls.
+//! JSON Lines, read and written without loss: integers exactly, keys in their order, nulls as
+//! nulls.
 //!
 //! `scan` reads a file once and learns its `shape`, from which the schema follows. Values that no
-//! type holds (a key of two types, integers beyond 64 bits) make their column text: `raw` turns
-//! them to text for the reader of Arrow, and `write` back to what they were.
+//! type can store (a key of two types, integers beyond 64 bits) make their column text: `raw` turns
+//! them into text for Arrow's reader, and `write` turns them back.
 
 mod raw;
 mod scan;

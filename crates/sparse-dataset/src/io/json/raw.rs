@@ -1,7 +1,7 @@
-//! Values that no type holds, as text for the reader of Arrow.
+//! Values that no type can store, as text for Arrow's reader.
 //!
-//! The cell of such a value is the value as it stands in the file; of a string, what it says,
-//! unless that is JSON. So a cell that is JSON is a value, and any other is a string.
+//! The cell of such a value is its JSON text. The cell of a string is its content, unless that is
+//! JSON itself. A cell that is JSON is therefore a value, and any other is a string.
 
 use super::scan::{Records, objects};
 use super::shape::Shape;
@@ -9,7 +9,7 @@ use super::text::{Fault, Text, is_json, quote};
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
-/// Reads a file of JSON Lines of a shape with all values as strings that the shape says are text.
+/// Reads a file of JSON Lines, with all values as strings where the shape says text.
 pub(crate) struct Rewritten<R> {
     records: Records<R>,
     shape: Arc<Shape>,
@@ -53,12 +53,12 @@ impl<R: BufRead> Read for Rewritten<R> {
     }
 }
 
-/// Returns the bytes that were taken since `start`.
+/// Returns the bytes that were read since `start`.
 fn since<'a>(text: &Text<'a>, start: usize) -> &'a [u8] {
     text.bytes.get(start..text.at).unwrap_or_default()
 }
 
-/// Takes a value off a text and appends it.
+/// Reads a value from a text and appends it.
 fn rewrite(
     text: &mut Text<'_>,
     shape: &Shape,

@@ -9,23 +9,23 @@ use std::io::BufRead;
 /// The byte order mark of UTF-8.
 pub(super) const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Lines of one object at most.
+/// Most lines of one object.
 const MAX_LINES: u64 = 10_000;
 
-/// What a file of JSON Lines is like.
+/// Findings in a file of JSON Lines.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scanned {
     pub(crate) shape: Shape,
     /// Whether it begins with a byte order mark.
     pub(crate) mark: bool,
-    /// Objects whose keys have another order than the others'.
+    /// Number of objects whose keys are in another order than in the others.
     pub(crate) disordered: u64,
 }
 
-/// Objects of a file with the space around them: mostly a line each.
+/// Reader of the objects of a file with the space around them, mostly a line each.
 pub(super) struct Records<R> {
     input: R,
-    /// Lines that were taken, the open ones included.
+    /// Lines that were read, including those of the open object.
     lines: u64,
     first: bool,
     pub(super) mark: bool,
@@ -36,11 +36,11 @@ impl<R: BufRead> Records<R> {
         Records { input, lines: 0, first: true, mark: false }
     }
 
-    /// Puts the next lines that are whole objects into `out`, each of which `each` takes off the
-    /// text's front; false at the end of the file.
+    /// Reads the next lines that are whole objects into `out`; `each` reads an object from the
+    /// front of the text. Returns false at the end of the file.
     ///
     /// # Errors
-    /// `InvalidInput` with the line where it is no JSON; `Io`.
+    /// `InvalidInput` with the line where it is not JSON; `Io`.
     pub(super) fn next(
         &mut self,
         out: &mut Vec<u8>,
@@ -69,7 +69,7 @@ impl<R: BufRead> Records<R> {
         }
     }
 
-    /// Appends a line; false at the end of the file.
+    /// Appends a line; returns false at the end of the file.
     fn line(&mut self, out: &mut Vec<u8>) -> Result<bool> {
         let n = self.input.read_until(b'\n', out).map_err(of_reading)?;
         self.lines += u64::from(n > 0);
@@ -84,21 +84,21 @@ impl<R: BufRead> Records<R> {
     }
 }
 
-/// Takes all objects of a text, after a look at whether they are whole.
+/// Reads all objects of a text, if they are whole.
 fn whole(
     text: &[u8],
     each: &mut impl FnMut(&mut Text<'_>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let lines = text.iter().filter(|&&b| b == b'\n').count();
-    // A line alone is an object in nearly all files; what is taken of a broken one is of no use,
-    // for it is refused.
+    // In nearly all files each line is an object; a broken one is refused, so that reading a part
+    // of it does no harm.
     if lines > 1 || !text.trim_ascii_end().ends_with(b"}") {
         objects(text, |text| text.value(0))?;
     }
     objects(text, each)
 }
 
-/// Takes all objects of a text one by one.
+/// Reads all objects of a text one by one.
 pub(super) fn objects(
     bytes: &[u8],
     mut each: impl FnMut(&mut Text<'_>) -> Result<(), Fault>,
@@ -110,7 +110,7 @@ pub(super) fn objects(
             None => return Ok(()),
             Some(b'{') => each(&mut text)?,
             Some(_) => {
-                return text.fault("an object is expected, as each line of JSON Lines is one");
+                return text.fault("an object is expected: each line of JSON Lines is one");
             }
         }
     }
@@ -121,7 +121,7 @@ fn refused(text: &[u8], first: u64, fault: &Fault) -> Error {
     let before = text.get(..fault.at.min(text.len())).unwrap_or_default();
     let line = first + before.iter().filter(|&&b| b == b'\n').count() as u64;
     let column = before.len() - before.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1) + 1;
-    // The end of a file is behind its last line.
+    // The end of a file comes after its last line.
     let (line, column) = if column == 1 && fault.incomplete && line > first {
         (line - 1, 1)
     } else {
@@ -136,7 +136,7 @@ fn refused(text: &[u8], first: u64, fault: &Fault) -> Error {
 /// Learns the shape of a file.
 ///
 /// # Errors
-/// `InvalidInput` with the line where it is no JSON, or a line is no object; `Io`.
+/// `InvalidInput` with the line where it is not JSON, or not an object; `Io`.
 pub(crate) fn scan(input: impl BufRead) -> Result<Scanned> {
     let mut records = Records::new(input);
     let mut shape = Shape::default();

@@ -1,12 +1,12 @@
-//! The shape of JSON values: what kinds there are at each place, and what type holds them all
-//! exactly.
+//! The shape of JSON values: the kinds of values at each place, and the type that stores all of
+//! them exactly.
 
 use super::text::{Fault, MAX_DEPTH, Text};
 use arrow_schema::{DataType, Field, Fields, Schema};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What there is at a place.
+/// Kinds of values at a place, as flags.
 const NULL: u16 = 1;
 const BOOL: u16 = 1 << 1;
 const TEXT: u16 = 1 << 2;
@@ -14,34 +14,34 @@ const LIST: u16 = 1 << 3;
 const OBJECT: u16 = 1 << 4;
 const INTEGER: u16 = 1 << 5;
 const NEGATIVE: u16 = 1 << 6;
-/// An integer that floating point may not hold: of more than 53 bits.
+/// An integer of more than 53 bits, which floating point may not store.
 const LONG: u16 = 1 << 7;
-/// An integer of 64 bits without sign.
+/// An integer that needs 64 bits without sign.
 const BIG: u16 = 1 << 8;
 /// A number with a point or an exponent, or minus zero.
 const FRACTION: u16 = 1 << 9;
-/// One of these with an integral value.
+/// A number of `FRACTION` with an integral value.
 const WHOLE: u16 = 1 << 10;
-/// Something that no type of Arrow holds.
+/// A value that no type of Arrow can store.
 const RAW: u16 = 1 << 11;
 /// A key that some objects lack.
 const MISSING: u16 = 1 << 12;
 
-/// What the writer must know of a key: nulls are written.
+/// Flag of a key for the writer: nulls are written.
 pub(super) const NULLS: u8 = 1;
-/// Floating point with integral values is written without a point.
+/// Flag of a key for the writer: integral values of floating point are written without a point.
 pub(super) const PLAIN: u8 = 2;
-/// Text that is JSON is written as it is.
+/// Flag of a key for the writer: text that is JSON is written without quotes.
 pub(super) const AS_IS: u8 = 4;
 
-/// How deep types nest; values below are text.
+/// Most levels of types; values below are text.
 const MAX_TYPE_DEPTH: usize = 24;
 
-/// Keys of an object that become columns; with more, the object is text. Lines have no such limit
-/// here.
+/// Most keys of an object that become columns; with more, the object is text. Lines have no such
+/// limit here.
 const MAX_KEYS: usize = 1000;
 
-/// What there is at a place, in all rows.
+/// Values at a place, in all rows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shape {
     flags: u16,
@@ -49,7 +49,7 @@ pub(crate) struct Shape {
     object: Option<Box<Object>>,
 }
 
-/// Keys, in an order that all objects have, if there is one.
+/// Keys of objects, in an order that all objects share if there is one.
 #[derive(Clone, Debug, Default)]
 struct Object {
     keys: Vec<Key>,
@@ -58,7 +58,7 @@ struct Object {
     order: Vec<usize>,
     rank: Vec<usize>,
     objects: u64,
-    /// Objects whose keys have another order.
+    /// Number of objects whose keys are in another order.
     disordered: u64,
 }
 
@@ -67,12 +67,12 @@ struct Key {
     name: String,
     shape: Shape,
     present: u64,
-    /// The last object that has it.
+    /// The last object that has the key.
     last: u64,
 }
 
 impl Object {
-    /// Returns the number of a key, and whether it is new; new ones come behind `previous`.
+    /// Returns the number of a key; a new key is inserted after `previous`.
     fn find(&mut self, name: &str, previous: Option<usize>) -> usize {
         let next = previous.map_or(0, |p| self.rank.get(p).map_or(0, |r| r + 1));
         if let Some(&guess) = self.order.get(next)
@@ -102,7 +102,7 @@ impl Object {
 }
 
 impl Shape {
-    /// Takes a value off a text and adds it.
+    /// Reads a value from a text and adds it.
     pub(super) fn read(&mut self, text: &mut Text<'_>, depth: usize) -> Result<(), Fault> {
         match text.peek() {
             Some(b'n') => {
@@ -177,7 +177,7 @@ impl Shape {
         Ok(())
     }
 
-    /// Ends a file: finds out which keys some of its objects lack.
+    /// Ends a file: finds the keys that some of its objects lack.
     pub(super) fn end(&mut self) {
         if let Some(items) = &mut self.items {
             items.end();
@@ -186,7 +186,7 @@ impl Shape {
         for key in &mut object.keys {
             if key.present < object.objects {
                 key.shape.flags |= MISSING;
-                // A null and nothing at all are one to Arrow.
+                // Arrow cannot tell a null from a missing key.
                 key.shape.flags |= if key.shape.flags & NULL != 0 { RAW } else { 0 };
             }
             key.shape.end();
@@ -224,7 +224,7 @@ impl Shape {
         }
     }
 
-    /// Returns whether values here are kept as text.
+    /// Returns true if values here are kept as text.
     pub(super) fn is_raw(&self) -> bool {
         let has = |flag: u16| self.flags & flag != 0;
         let kinds =
@@ -237,7 +237,7 @@ impl Shape {
             || (has(OBJECT) && (keys == 0 || keys > MAX_KEYS))
     }
 
-    /// Returns whether values here or below are kept as text.
+    /// Returns true if values here or below are kept as text.
     pub(crate) fn has_raw(&self) -> bool {
         self.is_raw()
             || self.items.as_ref().is_some_and(|i| i.has_raw())
@@ -276,8 +276,7 @@ impl Shape {
         Schema::new(self.fields())
     }
 
-    /// Returns the keys of all lines in the order of those of one file, and then those that it
-    /// lacks.
+    /// Returns the keys of all lines: those of one file in its order, then those that it lacks.
     pub(crate) fn order_of(&self, file: &Shape) -> Vec<&str> {
         let own = file.object.iter().flat_map(|o| o.in_order());
         let own = own
@@ -287,7 +286,7 @@ impl Shape {
         own.chain(rest.filter(|name| file.key(name).is_none())).collect()
     }
 
-    /// Returns what the writer must know of the keys of a file, in the order of
+    /// Returns the writer's flags for the keys of a file, in the order of
     /// [`order_of`](Self::order_of).
     pub(crate) fn keys_of(&self, file: &Shape) -> Vec<u8> {
         let mut out = Vec::new();
@@ -302,7 +301,7 @@ impl Shape {
         out
     }
 
-    /// Appends the bytes of this place and those below; `own` is what the file has there.
+    /// Appends the flags of this place and those below; `own` is the shape of the file there.
     fn add_key(&self, own: Option<&Shape>, may_lack: bool, out: &mut Vec<u8>) {
         if self.is_raw() {
             out.push(AS_IS);

@@ -3,19 +3,19 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Where a text is no JSON, and why.
+/// Place where a text is not JSON, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) at: usize,
     pub(super) what: Cow<'static, str>,
-    /// Whether the text only ends too early.
+    /// Whether the only fault is that the text ends too early.
     pub(super) incomplete: bool,
 }
 
-/// A string as it stands in a text.
+/// A string in a text, with its escapes.
 #[derive(Clone, Debug)]
 pub(super) struct Quoted {
-    /// What is between the quotes.
+    /// Range between the quotes.
     pub(super) inside: Range<usize>,
     /// Whether it has escapes.
     pub(super) escaped: bool,
@@ -30,7 +30,7 @@ pub(super) struct Text<'a> {
     pub(super) at: usize,
 }
 
-/// How deep values may nest.
+/// Most levels that values may nest.
 pub(super) const MAX_DEPTH: usize = 64;
 
 impl<'a> Text<'a> {
@@ -60,21 +60,21 @@ impl<'a> Text<'a> {
         Ok(())
     }
 
-    /// Takes `null`, `true` or `false`.
+    /// Reads `null`, `true` or `false`.
     pub(super) fn word(&mut self, word: &'static str) -> Result<(), Fault> {
         for b in word.bytes() {
-            self.take(b, "neither null, true nor false")?;
+            self.take(b, "null, true or false is expected")?;
         }
         Ok(())
     }
 
-    /// Takes a string with its quotes.
+    /// Reads a string with its quotes.
     pub(super) fn string(&mut self) -> Result<Quoted, Fault> {
         self.take(b'"', "a string is expected")?;
         let start = self.at;
         let (mut escaped, mut lone, mut high) = (false, false, false);
         loop {
-            let Some(b) = self.peek() else { return self.fault("a string does not end") };
+            let Some(b) = self.peek() else { return self.fault("a string has no end") };
             let was_high = std::mem::take(&mut high);
             let mut low = false;
             match b {
@@ -118,7 +118,7 @@ impl<'a> Text<'a> {
         Ok(unit)
     }
 
-    /// Takes a number; tells whether it is an integer by its form.
+    /// Reads a number; also returns whether it has the form of an integer.
     pub(super) fn number(&mut self) -> Result<(&'a str, bool), Fault> {
         let start = self.at;
         let digits = |text: &mut Self| {
@@ -159,7 +159,7 @@ impl<'a> Text<'a> {
         Ok((std::str::from_utf8(bytes).unwrap_or_default(), integer))
     }
 
-    /// Takes any value.
+    /// Reads any value.
     pub(super) fn value(&mut self, depth: usize) -> Result<(), Fault> {
         match self.peek() {
             Some(b'n') => self.word("null"),
@@ -172,7 +172,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Takes a list whose items `item` takes.
+    /// Reads a list; `item` reads each item.
     pub(super) fn list(
         &mut self,
         depth: usize,
@@ -198,7 +198,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Takes an object whose values `value` takes.
+    /// Reads an object; `value` reads each value.
     pub(super) fn object(
         &mut self,
         depth: usize,
@@ -231,7 +231,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Takes the bracket that opens a list or object.
+    /// Reads the bracket that opens a list or object.
     fn nest(&mut self, depth: usize) -> Result<(), Fault> {
         if depth >= MAX_DEPTH {
             let what = format!("values nest more than {MAX_DEPTH} deep, which is the limit").into();
@@ -242,7 +242,7 @@ impl<'a> Text<'a> {
         Ok(())
     }
 
-    /// Returns what a string says.
+    /// Returns the content of a string, its escapes resolved.
     pub(super) fn content(&self, quoted: &Quoted) -> Cow<'a, str> {
         let bytes = self.bytes.get(quoted.inside.clone()).unwrap_or_default();
         let text = std::str::from_utf8(bytes).unwrap_or_default();
@@ -287,7 +287,7 @@ fn unescape(text: &str) -> String {
     out
 }
 
-/// Tells whether a text is one JSON value and nothing else.
+/// Returns true if a text is one JSON value and nothing else.
 pub(super) fn is_json(text: &[u8]) -> bool {
     let mut text = Text::new(text);
     text.value(0).is_ok() && text.at == text.bytes.len()

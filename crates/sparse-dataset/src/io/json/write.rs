@@ -1,4 +1,4 @@
-//! Writing JSON Lines with nulls, numbers and odd values as a file had them.
+//! Writing JSON Lines with nulls, numbers and values of mixed types as in the original file.
 
 use super::scan::MARK;
 use super::shape::{AS_IS, NULLS, PLAIN};
@@ -14,18 +14,17 @@ use std::io::Write;
 /// Writes a file of JSON Lines.
 pub(crate) struct JsonWriter<W> {
     out: W,
-    /// A byte for each field, see `shape`; none if all are 0.
+    /// Flags of each field, see `shape`; empty if all are 0.
     keys: Vec<u8>,
     mark: bool,
     options: EncoderOptions,
 }
 
-/// Integers that floating point holds have at most 53 bits.
+/// Integers below this are exact in floating point.
 const EXACT: f64 = (1u64 << 53) as f64;
 
 impl<W: Write> JsonWriter<W> {
-    /// Begins a file; `keys` says how values are written, `mark` whether it begins with a byte
-    /// order mark.
+    /// Begins a file; `keys` has the flags of its fields, `mark` adds a byte order mark.
     pub(crate) fn new(out: W, keys: Vec<u8>, mark: bool) -> JsonWriter<W> {
         JsonWriter { out, keys, mark, options: EncoderOptions::default() }
     }
@@ -39,9 +38,9 @@ impl<W: Write> JsonWriter<W> {
         let mut how = How { keys, options: &self.options };
         let mut fields = how
             .fields(batch.schema_ref().fields(), batch.columns())
-            .map_err(|e| Error::corrupt("rows that JSON cannot hold").with_source(e))?;
+            .map_err(|e| Error::corrupt("JSON cannot store these rows").with_source(e))?;
         if how.keys.is_some_and(|k| !k.is_empty()) {
-            return Err(Error::corrupt("more keys than the rows have"));
+            return Err(Error::corrupt("there are more keys than the rows have"));
         }
         let mut line = Vec::new();
         for i in 0..batch.num_rows() {
@@ -74,9 +73,9 @@ fn failed(e: std::io::Error) -> Error {
     Error::io("cannot write the dataset", e)
 }
 
-/// Values of an array.
+/// Values of an array, by the way they are written.
 enum Values<'a> {
-    /// Text that is JSON as it is, other text as a string.
+    /// Text that is JSON without quotes, other text as a string.
     AsIs(&'a StringArray),
     /// Integral values without a point.
     Plain(&'a Float64Array, NullableEncoder<'a>),
@@ -92,7 +91,7 @@ struct Member<'a> {
     values: Values<'a>,
 }
 
-/// Takes the bytes of the keys, field by field.
+/// Reads the flags of keys, field by field.
 struct How<'k, 'a> {
     keys: Option<&'k [u8]>,
     options: &'a EncoderOptions,
@@ -101,9 +100,9 @@ struct How<'k, 'a> {
 impl<'a> How<'_, 'a> {
     fn next(&mut self) -> std::result::Result<u8, ArrowError> {
         let Some(keys) = &mut self.keys else { return Ok(0) };
-        let (first, rest) = keys
-            .split_first()
-            .ok_or_else(|| ArrowError::InvalidArgumentError("fewer keys than fields".into()))?;
+        let (first, rest) = keys.split_first().ok_or_else(|| {
+            ArrowError::InvalidArgumentError("there are fewer keys than fields".into())
+        })?;
         *keys = rest;
         Ok(*first)
     }
