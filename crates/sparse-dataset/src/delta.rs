@@ -588,8 +588,7 @@ impl RecordBatchReader for Batches<'_> {
 
 /// Recovers the error inside one that passed through Arrow.
 ///
-/// Errors of [`Batches`] pass through Arrow when they are read as a `RecordBatchReader`. Any other
-/// error of Arrow becomes `Corrupt`.
+/// Errors of [`Batches`] pass through Arrow as `RecordBatchReader`. Others become `Corrupt`.
 pub fn from_arrow(error: ArrowError) -> Error {
     match error {
         ArrowError::ExternalError(e) => match e.downcast::<Error>() {
