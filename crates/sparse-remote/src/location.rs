@@ -72,7 +72,7 @@ impl HubName {
             Some((id, revision)) => (id, Some(revision.to_owned())),
             None => (text, None),
         };
-        let revision_is_good = revision.as_deref().is_none_or(|r| check_path(r).is_ok());
+        let revision_is_good = revision.as_deref().is_none_or(is_revision);
         (HubCache::is_id(id) && revision_is_good).then(|| HubName {
             kind,
             id: id.to_owned(),
@@ -95,12 +95,14 @@ impl HubName {
             _ => (kind, text),
         };
         // A revision with slashes is written with %2F, as the Python client has it.
-        let mut parts = text.splitn(3, '/');
-        let (org, name, file) = (parts.next()?, parts.next(), parts.next());
-        let id = name.map_or(org.to_owned(), |name| format!("{org}/{name}"));
-        let mut found = HubName::parse(&id, kind)?;
+        // An id of one part ends with its revision.
+        let first = text.split('/').next().unwrap_or_default();
+        let parts = if first.contains('@') { 1 } else { 2 };
+        let end = text.match_indices('/').nth(parts - 1).map_or(text.len(), |(at, _)| at);
+        let (id, file) = (text.get(..end)?, text.get(end + 1..));
+        let mut found = HubName::parse(id, kind)?;
         found.revision = match found.revision.map(|r| decoded(&r)) {
-            Some(Some(revision)) if check_path(&revision).is_ok() => Some(revision),
+            Some(Some(revision)) if is_revision(&revision) => Some(revision),
             Some(_) => return None,
             None => None,
         };
@@ -126,8 +128,8 @@ impl HubName {
             let rest = parts.get(at + 1..)?;
             let len = if rest.first() == Some(&"refs") { 3 } else { 1 };
             let revision = rest.get(..len)?.join("/");
-            check_path(&revision).ok()?;
-            found.revision = Some(revision);
+            found.revision = Some(revision).filter(|r| is_revision(r));
+            found.revision.as_ref()?;
             let file = rest.get(len..)?.join("/");
             found = found.with_file(Some(&file).filter(|f| !f.is_empty()).map(String::as_str))?;
         }
@@ -147,13 +149,18 @@ impl fmt::Display for HubName {
         let kind = if self.kind == RepoKind::Dataset { "datasets/" } else { "" };
         write!(f, "hf://{kind}{}", self.id)?;
         if let Some(revision) = &self.revision {
-            write!(f, "@{}", revision.replace('/', "%2F"))?;
+            write!(f, "@{}", revision.replace('%', "%25").replace('/', "%2F"))?;
         }
         if let Some(file) = &self.file {
             write!(f, "/{file}")?;
         }
         Ok(())
     }
+}
+
+/// Returns whether a branch, tag or commit may be called so.
+fn is_revision(text: &str) -> bool {
+    check_path(text).is_ok() && !text.contains(char::is_control)
 }
 
 /// Object, or folder of objects, in a store.
@@ -349,6 +356,7 @@ mod tests {
         assert_eq!(hub("org/name@refs/pr/1"), "hf://org/name@refs%2Fpr%2F1");
         assert_eq!(hub("hf://org/name"), "hf://org/name");
         assert_eq!(hub("hf://datasets/squad_v2"), "hf://datasets/squad_v2");
+        assert_eq!(hub("hf://gpt2@main/a/config.json"), "hf://gpt2@main/a/config.json");
         assert_eq!(
             hub("hf://datasets/o/n@refs%2Fconvert%2Fparquet/a/b.parquet"),
             "hf://datasets/o/n@refs%2Fconvert%2Fparquet/a/b.parquet"
