@@ -25,14 +25,14 @@ const _: () = assert!(align_of::<ArrowArray>() == align_of::<FFI_ArrowArray>());
 const _: () = assert!(align_of::<ArrowSchema>() == align_of::<FFI_ArrowSchema>());
 
 fn refused(name: &str, why: &str) -> Error {
-    Error::new(ErrorKind::InvalidInput, format!("column {name:?} does not pass: {why}"))
+    Error::new(ErrorKind::InvalidInput, format!("column {name:?} cannot be passed on: {why}"))
 }
 
 fn refused_by_arrow(name: &str) -> impl Fn(ArrowError) -> Error + '_ {
     move |e| refused(name, "arrow-rs refuses it").with_source(e)
 }
 
-/// Returns whether arrow2 reads this type as it is meant. It does not look at the width of
+/// Returns true if arrow2 reads this type as it is meant. It does not look at the width of
 /// decimals, for one, and would take those of 32 bits for 128: what it knows is therefore listed.
 fn passes(data_type: &Known) -> bool {
     use Known::*;
@@ -54,7 +54,7 @@ fn passes(data_type: &Known) -> bool {
 
 /// Runs code of arrow2, which gives up by panics here and there.
 fn without_panic<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(refused(name, "arrow2 gave up")))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(refused(name, "arrow2 panicked")))
 }
 
 fn exported_field(field: &Field) -> FFI_ArrowSchema {
@@ -62,7 +62,7 @@ fn exported_field(field: &Field) -> FFI_ArrowSchema {
     unsafe { transmute::<ArrowSchema, FFI_ArrowSchema>(export_field_to_c(field)) }
 }
 
-/// Returns whether arrow2 can export this type.
+/// Returns true if arrow2 can export this type.
 fn exports(data_type: &DataType) -> bool {
     use DataType::*;
     match data_type {
@@ -102,7 +102,7 @@ pub(crate) fn field_from_arrow(field: &arrow_schema::Field) -> Result<Field> {
     })
 }
 
-/// Returns whether slices of this type are exported wrongly: arrow2 gives the offset of the
+/// Returns true if slices of this type are exported wrongly: arrow2 gives the offset of the
 /// validity bitmap as that of the members, too.
 fn is_sliced_wrongly(data_type: &DataType) -> bool {
     use DataType::*;
@@ -143,7 +143,7 @@ pub(crate) fn array_from_arrow(
 ) -> Result<Box<dyn Array>> {
     let known = field_from_arrow(field)?;
     if array.data_type() != field.data_type() {
-        return Err(refused(field.name(), "it is of another type than its field"));
+        return Err(refused(field.name(), "its type is not that of its field"));
     }
     if known.data_type.to_physical_type() == PhysicalType::Null {
         return Ok(NullArray::new(known.data_type, array.len()).boxed());

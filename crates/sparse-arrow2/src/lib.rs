@@ -1,9 +1,8 @@
-//! Batches of [arrow2] arrays as base and derivative of [`sparse_dataset`], and out of what it
-//! restores.
+//! Batches of [arrow2] arrays as base and derivative of [`sparse_dataset`], and as restored rows.
 //!
-//! `sparse-dataset` speaks arrow-rs. Here arrays pass from one to the other by the [C data
-//! interface]: nothing is copied but structs and fixed-size lists of arrow2 (whose slices it
-//! exports wrongly), and what arrives is validated in full. arrow2 has been unmaintained since
+//! `sparse-dataset` uses arrow-rs. Arrays pass from one to the other by the [C data interface]:
+//! only structs and fixed-size lists of arrow2 are copied (it exports their slices wrongly), and
+//! all arrays are validated in full. arrow2 has been unmaintained since
 //! January 2024 and has an open advisory ([RUSTSEC-2025-0038]); this crate is for programs that
 //! have its arrays today. It uses none of arrow2's readers.
 //!
@@ -32,9 +31,9 @@
 //! # }
 //! ```
 //!
-//! What cannot pass is refused by name: types that arrow2 does not know (views of strings, of
-//! binary and of lists, run-end encoding, 32- and 64-bit decimals), intervals of months, days and
-//! nanoseconds, which it cannot export, and unions, which deltas do not have.
+//! Columns that cannot pass are refused by name: types that arrow2 does not know (views of strings,
+//! of binary and of lists, run-end encoding, 32- and 64-bit decimals), intervals of months, days
+//! and nanoseconds, which it cannot export, and unions, which deltas do not have.
 //!
 //! [C data interface]: https://arrow.apache.org/docs/format/CDataInterface.html
 //! [RUSTSEC-2025-0038]: https://rustsec.org/advisories/RUSTSEC-2025-0038.html
@@ -52,7 +51,17 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The columns of some rows.
+/// Columns of some rows, as arrays of arrow2.
+///
+/// # Examples
+///
+/// ```
+/// use arrow2::{array::Utf8Array, chunk::Chunk};
+/// use sparse_arrow2::Batch;
+///
+/// let batch: Batch = Chunk::new(vec![Utf8Array::<i32>::from_slice(["one", "two"]).boxed()]);
+/// assert_eq!(batch.len(), 2);
+/// ```
 pub type Batch = Chunk<Box<dyn Array>>;
 
 /// Returns arrow-rs' schema for arrow2's, metadata included.
@@ -76,20 +85,20 @@ pub fn schema_from_arrow(schema: &arrow_schema::Schema) -> Result<Schema> {
     Ok(Schema { fields, metadata })
 }
 
-/// Returns an arrow-rs record batch of a batch of arrow2.
+/// Converts a batch of arrow2 to a record batch of arrow-rs.
 ///
-/// Its columns are those of `schema`. Buffers are shared, but for those of structs and fixed-size
+/// Its columns are those of `schema`. Buffers are shared, except those of structs and fixed-size
 /// lists.
 ///
 /// # Errors
-/// `InvalidInput` when the columns do not fit the schema or do not pass.
+/// `InvalidInput` when the columns do not fit the schema, or cannot be passed on.
 pub fn to_arrow(schema: &Schema, batch: &Batch) -> Result<RecordBatch> {
     let converted = Arc::new(schema_to_arrow(schema)?);
     if schema.fields.len() != batch.arrays().len() {
         return Err(Error::new(
             ErrorKind::InvalidInput,
             format!(
-                "a batch of {} columns under a schema of {}",
+                "a batch has {} columns, but its schema has {}",
                 batch.arrays().len(),
                 schema.fields.len()
             ),
@@ -98,7 +107,7 @@ pub fn to_arrow(schema: &Schema, batch: &Batch) -> Result<RecordBatch> {
     let columns = schema.fields.iter().zip(batch.arrays()).map(|(field, array)| {
         if field.data_type() != array.data_type() {
             let what = format!(
-                "column {:?} is {:?}, not {:?}",
+                "column {:?} has type {:?}, but its field has {:?}",
                 field.name,
                 array.data_type(),
                 field.data_type()
@@ -112,7 +121,7 @@ pub fn to_arrow(schema: &Schema, batch: &Batch) -> Result<RecordBatch> {
     RecordBatch::try_new_with_options(converted, columns, &rows).map_err(refused)
 }
 
-/// Returns a batch of arrow2 of an arrow-rs record batch. Buffers are shared.
+/// Converts a record batch of arrow-rs to a batch of arrow2. Buffers are shared.
 ///
 /// # Errors
 /// `InvalidInput` for a type that arrow2 does not know.
@@ -120,7 +129,7 @@ pub fn from_arrow(batch: &RecordBatch) -> Result<Batch> {
     let columns = batch.schema_ref().fields().iter().zip(batch.columns());
     let columns = columns.map(|(field, array)| ffi::array_from_arrow(field, array));
     Chunk::try_new(columns.collect::<Result<Vec<_>>>()?).map_err(|e| {
-        Error::new(ErrorKind::InvalidInput, "columns of unlike lengths").with_source(e)
+        Error::new(ErrorKind::InvalidInput, "the columns have different lengths").with_source(e)
     })
 }
 
@@ -128,8 +137,22 @@ fn refused(e: arrow_schema::ArrowError) -> Error {
     Error::new(ErrorKind::InvalidInput, "arrow-rs refuses what arrow2 has").with_source(e)
 }
 
-/// Batches that were stored for `sparse-dataset`, which may read a table more than once: in a
-/// temporary Arrow file, which goes with this.
+/// Batches stored as a [`Dataset`], in a temporary Arrow file.
+///
+/// `sparse-dataset` may read a table more than once. The file is removed when this is dropped.
+///
+/// # Examples
+///
+/// ```
+/// use arrow2::{array::Utf8Array, chunk::Chunk, datatypes::{DataType, Field, Schema}};
+/// use sparse_arrow2::Stored;
+///
+/// let schema = Schema::from(vec![Field::new("text", DataType::Utf8, true)]);
+/// let batch = Chunk::new(vec![Utf8Array::<i32>::from_slice(["one", "two"]).boxed()]);
+/// let stored = Stored::new(&schema, [batch], None)?;
+/// assert_eq!(stored.dataset().splits().collect::<Vec<_>>(), ["default"]);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Stored {
     dataset: Dataset,
@@ -140,7 +163,8 @@ impl Stored {
     /// Stores batches in `folder`, or in the system's folder for temporary files.
     ///
     /// # Errors
-    /// `InvalidInput` when a batch does not fit the schema or has a type that is not handled; `Io`.
+    /// `InvalidInput` when a batch does not fit the schema or has a type that is not supported;
+    /// `Io`.
     pub fn new(
         schema: &Schema,
         batches: impl IntoIterator<Item = Batch>,
@@ -171,12 +195,12 @@ impl Stored {
     }
 }
 
-/// Returns rows of a split of what base and delta restore, as batches of arrow2.
+/// Returns restored rows of a split, as batches of arrow2.
 ///
-/// One for each row group, or the part of it that is asked for.
+/// There is one batch for each row group, or the part of it that is asked for.
 ///
 /// # Errors
-/// As [`DeltaDataset::batches`]; the items, as reading them, and `InvalidInput` for a type that
+/// As [`DeltaDataset::batches`]. Items are errors of reading, and `InvalidInput` for a type that
 /// arrow2 does not know.
 pub fn chunks<'a, 'b>(
     data: &'a DeltaDataset<'b>,

@@ -8,7 +8,25 @@ use sparse_core::{TensorEntry, TensorRead, TensorSource};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Where a `VarBuilder` gets its tensors from: any [`TensorSource`].
+/// Backend of a `VarBuilder` whose tensors come from any [`TensorSource`].
+///
+/// # Examples
+///
+/// ```no_run
+/// use candle_core::{DType, Device};
+/// use candle_nn::var_builder::SimpleBackend;
+/// use sparse::DeltaModel;
+/// use sparse_candle::SourceBackend;
+/// use std::sync::Arc;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let backend = SourceBackend::new(Arc::new(DeltaModel::open("base/", "my.sparse")?));
+/// assert!(backend.contains_tensor("pooler.dense.bias"));
+/// let bias = backend.get_unchecked("pooler.dense.bias", DType::F32, &Device::Cpu)?;
+/// assert_eq!(bias.dims(), [384]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct SourceBackend {
     source: Arc<dyn TensorSource>,
@@ -77,7 +95,7 @@ impl SimpleBackend for SourceBackend {
 
 /// Returns a `VarBuilder` whose tensors come from `source`, cast to `dtype`.
 ///
-/// Each when it is asked for.
+/// Each tensor is read when the model asks for it.
 pub fn var_builder(
     source: Arc<dyn TensorSource>,
     dtype: DType,
@@ -88,7 +106,7 @@ pub fn var_builder(
 
 /// Returns the tensors called `names`, in the types in which they are stored.
 ///
-/// They are read all at once: in parallel where the source has threads. The result is itself a
+/// They are read in one batch, in parallel if the source has threads. The result is itself a
 /// backend, see `VarBuilder::from_tensors`.
 ///
 /// # Errors

@@ -118,6 +118,9 @@ fn dtype(dtype: Dtype) -> Result<safetensors::Dtype> {
         Dtype::F6E3M2 => safetensors::Dtype::F6_E3M2,
         Dtype::F4 => safetensors::Dtype::F4,
         Dtype::C64 => safetensors::Dtype::C64,
-        other => candle_core::bail!("candle has no element type {other}"),
+        other => candle_core::bail!(
+            "candle has no element type {other}: convert the tensor \
+            first"
+        ),
     })
 }

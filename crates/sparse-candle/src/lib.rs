@@ -1,6 +1,6 @@
 //! A base and a Sparse delta in [candle](https://docs.rs/candle-core).
 //!
-//! [`var_builder`] makes the `VarBuilder` from which candle's models load, out of any
+//! [`var_builder`] makes the `VarBuilder` from which candle's models load, of any
 //! [`TensorSource`](sparse_core::TensorSource): a base joined with a delta, or a model on disk. The
 //! model's code does not change.
 //!
@@ -18,13 +18,13 @@
 //! ```
 //!
 //! * Each tensor is decoded when the model asks for it, straight into the memory that candle keeps.
-//!   What the delta leaves as it is in the base is taken from the base's mapping, if that was
-//!   opened with `OpenOptions::mapped()`.
+//!   Unchanged tensors come from the base's mapping, if the base was opened with
+//!   `OpenOptions::mapped()`.
 //! * [`sharded_var_builder`] gives each rank of a tensor-parallel group its part, and reads little
 //!   else.
-//! * [`load_tensors`] loads many tensors at once, on all threads that the source was given.
+//! * [`load_tensors`] loads many tensors at once, on all threads of the source.
 //!
-//! The bits are the same as from a safetensors file, for the conversions are candle's own.
+//! The bits are the same as from a safetensors file, because the conversions are candle's own.
 
 mod backend;
 mod buffer;
@@ -34,4 +34,4 @@ pub use backend::{SourceBackend, load_tensors, var_builder};
 pub use sharded::{ShardedBackend, ShardedVarBuilder, sharded_var_builder};
 
 #[cfg(target_endian = "big")]
-compile_error!("weights are little-endian, and candle takes them as the machine has them");
+compile_error!("candle takes weights in the machine's byte order, but they are little-endian");

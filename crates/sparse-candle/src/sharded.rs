@@ -7,15 +7,54 @@ use candle_nn::var_builder::{Backend, Shard, VarBuilderArgs};
 use sparse_core::{TensorEntry, TensorSource};
 use std::sync::Arc;
 
-/// What candle's `ShardedSafeTensors` is for files: `Shard` says which part of a tensor is wanted.
-/// Any dimension can be split.
+/// Backend of parts of tensors, like candle's `ShardedSafeTensors` of files.
 ///
-/// Along the first dimension, only the rank's rows are read, and only the chunks that hold them are
-/// decoded. Along others, all rows are decoded, a few megabytes at a time.
+/// A [`Shard`] selects the part; any dimension can be split. Along the first dimension, only the
+/// rank's rows are read, and only the chunks that hold them are decoded. Along others, all rows are
+/// decoded, a few megabytes at a time.
+///
+/// # Examples
+///
+/// ```no_run
+/// use candle_core::{DType, Device};
+/// use candle_nn::var_builder::{Backend, Shard};
+/// use sparse::DeltaModel;
+/// use sparse_candle::ShardedBackend;
+/// use std::sync::Arc;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let backend = ShardedBackend::new(Arc::new(DeltaModel::open("base/", "my.sparse")?));
+/// let second_half = Shard { dim: 0, rank: 1, world_size: 2 };
+/// let name = "encoder.layer.0.attention.self.query.weight";
+/// let rows = backend.get((192, 384).into(), name, second_half, DType::F32, &Device::Cpu)?;
+/// assert_eq!(rows.dims(), [192, 384]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ShardedBackend(SourceBackend);
 
-/// A `VarBuilder` with [`Shard`]s as hints.
+/// A `VarBuilder` with [`Shard`]s as hints; see [`sharded_var_builder`].
+///
+/// # Examples
+///
+/// ```no_run
+/// use candle_core::{DType, Device};
+/// use candle_nn::var_builder::Shard;
+/// use sparse::DeltaModel;
+/// use sparse_candle::{ShardedVarBuilder, sharded_var_builder};
+/// use std::sync::Arc;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let model = Arc::new(DeltaModel::open("base/", "my.sparse")?);
+/// let vb: ShardedVarBuilder = sharded_var_builder(model, DType::F32, &Device::Cpu);
+/// let vb = vb.pp("encoder.layer.0.attention.self.query");
+/// let first_half = Shard { dim: 0, rank: 0, world_size: 2 };
+/// let rows = vb.get_with_hints((192, 384), "weight", first_half)?;
+/// assert_eq!(rows.dims(), [192, 384]);
+/// # Ok(())
+/// # }
+/// ```
 pub type ShardedVarBuilder = VarBuilderArgs<'static, ShardedBackend>;
 
 impl ShardedBackend {
@@ -27,7 +66,7 @@ impl ShardedBackend {
 
 /// Returns a `VarBuilder` whose tensors are parts of those of `source`.
 ///
-/// Cast to `dtype`: `get_with_hints(shape, name, shard)`.
+/// They are cast to `dtype`. A model reads a part by `get_with_hints(shape, name, shard)`.
 pub fn sharded_var_builder(
     source: Arc<dyn TensorSource>,
     dtype: DType,
@@ -49,7 +88,7 @@ impl Backend for ShardedBackend {
         let (index, TensorEntry { spec, .. }) = self.0.find(name)?;
         let whole = buffer::shape(spec)?;
         let Some(&extent) = whole.get(dim) else {
-            candle_core::bail!("dimension {dim} of {name}, whose shape is {whole:?}");
+            candle_core::bail!("there is no dimension {dim}: {name} has shape {whole:?}");
         };
         if world_size == 0 || extent % world_size != 0 {
             return Err(Error::ShapeMismatchSplit {
@@ -60,7 +99,7 @@ impl Backend for ShardedBackend {
             .bt());
         }
         if rank >= world_size {
-            candle_core::bail!("rank {rank} of {world_size}");
+            candle_core::bail!("there is no rank {rank} among {world_size}");
         }
         let block = (extent / world_size) as u64;
         let start = rank as u64 * block;
