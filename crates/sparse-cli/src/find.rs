@@ -19,11 +19,20 @@ pub(crate) enum Wanted {
     Dataset,
 }
 
+/// File or folder on this machine.
+pub(crate) struct Local {
+    pub(crate) path: PathBuf,
+    /// What to record as its name, where that is not the path.
+    pub(crate) name: Option<String>,
+    /// Files of the folder that are no part of it.
+    pub(crate) exclude: Vec<String>,
+}
+
 /// Input that was found.
 #[cfg_attr(not(any(feature = "hub", feature = "object-store")), allow(dead_code))]
 pub(crate) enum Found {
-    /// File or folder on this machine, and what to record as its name, where that is not the path.
-    Local { path: PathBuf, name: Option<String> },
+    /// Something on this machine.
+    Local(Local),
     /// File elsewhere.
     File(Box<dyn ByteSource>),
     /// Files elsewhere, by their paths below the folder.
@@ -51,7 +60,10 @@ impl Session {
     pub(crate) fn find(&self, location: &Location, wanted: Wanted) -> Result<Found, Failure> {
         let _ = wanted;
         match location {
-            Location::Path(path) => Ok(Found::Local { path: path.clone(), name: None }),
+            Location::Path(path) => {
+                let (path, name, exclude) = (path.clone(), None, Vec::new());
+                Ok(Found::Local(Local { path, name, exclude }))
+            }
             #[cfg(feature = "http")]
             Location::Http(url) => {
                 let source = sparse_remote::HttpSource::open(self.client()?, url)?;
@@ -100,7 +112,10 @@ impl Session {
                 _ => fetched.path().to_owned(),
             };
             let pinned = name.at(fetched.commit());
-            Ok(Found::Local { path, name: Some(pinned.to_string()) })
+            // What others fetched of the snapshot does not belong to what was asked for.
+            let exclude = fetched.others()?;
+            let name = Some(pinned.to_string());
+            Ok(Found::Local(Local { path, name, exclude }))
         };
         looked().map_err(|e| self.also_no_path(name, e).into())
     }

@@ -1,11 +1,11 @@
 //! Inputs as commands open them, wherever they are.
 
 use crate::failure::Failure;
-use crate::find::{Found, Wanted};
+use crate::find::{Found, Local, Wanted};
 use crate::human::plain;
 use crate::progress::eprint;
 use crate::session::Session;
-use sparse::{Adapter, Codecs, Delta, Error, Model};
+use sparse::{Adapter, Codecs, Delta, Error, Model, OpenOptions};
 use sparse_core::{ByteSource, FileSource};
 #[cfg(feature = "dataset")]
 use sparse_dataset::{Dataset, DatasetDelta};
@@ -58,7 +58,7 @@ impl Session {
         };
         let found = self.find(&location, Wanted::Model)?;
         let delta = match &found {
-            Found::Local { path, .. } if path.is_file() => {
+            Found::Local(Local { path, .. }) if path.is_file() => {
                 let file = sparse_core::open_file(path).and_then(FileSource::new);
                 file.is_ok_and(|file| is_delta(&file))
             }
@@ -75,7 +75,7 @@ impl Session {
     pub(crate) fn open_adapter(&self, name: &Path) -> Result<Adapter, Failure> {
         let location = self.locate("adapter", name, RepoKind::Model)?;
         match self.find(&location, Wanted::Adapter)? {
-            Found::Local { path, .. } => Ok(Adapter::open(path)?),
+            Found::Local(Local { path, .. }) => Ok(Adapter::open(path)?),
             found => {
                 let model = model_from(found, &location)?;
                 Ok(Adapter::from_model(model).map_err(|e| e.in_file(location.to_string()))?)
@@ -92,7 +92,7 @@ impl Session {
     fn delta_from(&self, found: Found, location: &Location) -> Result<Delta, Failure> {
         let place = location.to_string();
         let source = match found {
-            Found::Local { path, .. } => {
+            Found::Local(Local { path, .. }) => {
                 return Ok(Delta::open_with(path, Codecs::default(), &self.limits())?);
             }
             Found::File(source) => source,
@@ -108,7 +108,7 @@ impl Session {
         let location = self.locate("delta", name, RepoKind::Model)?;
         let limits = self.limits();
         match self.find(&location, Wanted::Delta)? {
-            Found::Local { path, .. } if DatasetDelta::is_one(&path, &limits) => {
+            Found::Local(Local { path, .. }) if DatasetDelta::is_one(&path, &limits) => {
                 Ok(AnyDelta::Dataset(DatasetDelta::open_with(path, &limits)?))
             }
             Found::File(source) => {
@@ -131,7 +131,7 @@ impl Session {
     pub(crate) fn open_dataset_delta(&self, name: &Path) -> Result<DatasetDelta, Failure> {
         let location = self.locate("delta", name, RepoKind::Dataset)?;
         match self.find(&location, Wanted::Delta)? {
-            Found::Local { path, .. } => Ok(DatasetDelta::open_with(path, &self.limits())?),
+            Found::Local(Local { path, .. }) => Ok(DatasetDelta::open_with(path, &self.limits())?),
             Found::File(source) => {
                 let delta = DatasetDelta::from_source(source, &self.limits());
                 Ok(delta.map_err(|e| e.in_file(location.to_string()))?)
@@ -145,7 +145,7 @@ impl Session {
     pub(crate) fn open_dataset(&self, role: &str, name: &Path) -> Result<Dataset, Failure> {
         let location = self.locate(role, name, RepoKind::Dataset)?;
         let (path, name) = match self.find(&location, Wanted::Dataset)? {
-            Found::Local { path, name } => (path, name),
+            Found::Local(Local { path, name, .. }) => (path, name),
             Found::File(source) => {
                 let name = file_name(&location);
                 (self.download(vec![(name, source)])?.1, Some(location.to_string()))
@@ -197,8 +197,10 @@ impl Session {
 fn model_from(found: Found, location: &Location) -> Result<Model, Failure> {
     let place = location.to_string();
     let model = match found {
-        Found::Local { path, name } => {
-            let model = Model::open(path)?;
+        Found::Local(Local { path, name, exclude }) => {
+            let mut options = OpenOptions::default();
+            options.exclude = exclude;
+            let model = options.open(path)?;
             return Ok(match name {
                 Some(name) => model.named(name),
                 None => model,

@@ -86,6 +86,23 @@ fn a_base_named_by_its_id() {
     }
 }
 
+/// What the Python client fetched besides into the same snapshot is no part of the model.
+#[test]
+fn other_files_of_a_snapshot_are_left_out() {
+    let room = Room::new();
+    let (tuned, one, two) = (room.pair.arg("finetuned"), room.pair.arg("1"), room.pair.arg("2"));
+    room.run(&["compress", "org/base", &tuned, "-o", &one]).succeeded();
+    let snapshots = room.cached("models--org--base/snapshots");
+    let snapshot = fs::read_dir(snapshots).unwrap().next().unwrap().unwrap().path();
+    fs::write(snapshot.join("pytorch_model.bin"), "not needed").unwrap();
+    room.run(&["compress", "org/base", &tuned, "-o", &two]).succeeded();
+    assert!(fs::read(one).unwrap() == fs::read(two).unwrap());
+    let alone = room.pair.arg("3");
+    room.run(&["compress", "--no-base", "org/base", "-o", &alone]).succeeded();
+    room.run(&["reconstruct", &alone, "-o", &room.pair.arg("out")]).succeeded();
+    assert!(!room.pair.path("out/pytorch_model.bin").exists());
+}
+
 #[test]
 fn datasets_named_by_their_ids() {
     let room = Room::new();
