@@ -140,8 +140,8 @@ impl Session {
     fn find_in_store(&self, name: &sparse_remote::ObjectName) -> Result<Found, Failure> {
         let bucket = sparse_remote::Bucket::open(name)?.with_cancel(self.cancel_token());
         match bucket.source(&name.key) {
-            Ok(source) => return Ok(Found::File(Box::new(source))),
-            Err(e) if e.kind() != sparse::ErrorKind::NotFound => return Err(e.into()),
+            Ok(source) => Ok(Found::File(Box::new(source))),
+            Err(e) if e.kind() != sparse::ErrorKind::NotFound => Err(e.into()),
             Err(e) => {
                 let prefix = format!("{}/", name.key);
                 let objects = bucket.list(&name.key)?;
