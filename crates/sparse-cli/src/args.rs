@@ -2,6 +2,8 @@
 
 #[cfg(feature = "dataset")]
 mod dataset;
+#[cfg(feature = "hub")]
+mod push;
 
 use crate::human::byte_size;
 use crate::policy::PolicyArgs;
@@ -11,6 +13,8 @@ use std::path::PathBuf;
 
 #[cfg(feature = "dataset")]
 pub(crate) use dataset::{DatasetCompress, DatasetEstimate, DatasetReconstruct};
+#[cfg(feature = "hub")]
+pub(crate) use push::{OldCard, Push, is_licence};
 
 /// Exit codes, for `--help`; docs/cli.md has the same table.
 const EXIT_CODES: &str = "\
@@ -122,6 +126,10 @@ pub(crate) enum Command {
                                 sparse estimate [OPTIONS] --no-base <MODEL>")]
     Estimate(Estimate),
 
+    /// Publish a delta on the Hub, with a card, or in an object store
+    #[cfg(feature = "hub")]
+    Push(Push),
+
     /// Store a derived dataset as a delta against its base
     #[cfg(feature = "dataset")]
     DatasetCompress(DatasetCompress),
@@ -147,6 +155,8 @@ impl Command {
             Command::ExportAdapter(_) => "export-adapter",
             Command::CompressAdapter(_) => "compress-adapter",
             Command::Estimate(_) => "estimate",
+            #[cfg(feature = "hub")]
+            Command::Push(_) => "push",
             #[cfg(feature = "dataset")]
             Command::DatasetCompress(_) => "dataset-compress",
             #[cfg(feature = "dataset")]

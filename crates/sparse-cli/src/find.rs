@@ -93,6 +93,9 @@ impl Session {
             let is_range = wanted == Wanted::Delta || (wanted == Wanted::Model && self.streams());
             if is_range && !offline && repo.cached(&selection).is_err() {
                 let mut files = repo.sources(&selection, &self.progress)?;
+                if wanted == Wanted::Delta && files.len() > 1 {
+                    files.retain(|file| is_delta(&file.0));
+                }
                 let is_one = wanted == Wanted::Delta || name.file.is_some();
                 return match files.len() {
                     1 if is_one => Ok(Found::File(Box::new(files.remove(0).1))),
@@ -105,10 +108,15 @@ impl Session {
             let fetched = repo.fetch(&selection, &self.progress);
             sparse::Observer::end(&self.progress);
             let fetched = fetched?;
-            // Of a delta, the file; of all else what was named.
-            let path = match (wanted, fetched.files()) {
+            // Of a delta, the file, with a card beside it or not; of all else what was named.
+            let all = fetched.files();
+            let deltas: Vec<&str> = match all {
+                [only] => vec![only],
+                all => all.iter().map(|file| &**file).filter(|file| is_delta(file)).collect(),
+            };
+            let path = match (wanted, deltas.as_slice()) {
                 (Wanted::Delta, [only]) => fetched.folder().join(only),
-                (Wanted::Delta, all) => return Err(several(name, all.iter().map(|f| &**f))),
+                (Wanted::Delta, all) => return Err(several(name, all.iter().copied())),
                 _ => fetched.path().to_owned(),
             };
             let pinned = name.at(fetched.commit());
@@ -163,6 +171,12 @@ impl Session {
 #[cfg(feature = "hub")]
 fn boxed(files: Vec<(String, sparse_remote::HttpSource)>) -> Vec<(String, Box<dyn ByteSource>)> {
     files.into_iter().map(|(path, source)| (path, Box::new(source) as _)).collect()
+}
+
+/// Returns whether a file of a repository is a delta, by its name.
+#[cfg(feature = "hub")]
+fn is_delta(file: &str) -> bool {
+    file.ends_with(".sparse")
 }
 
 /// Returns the error of a repository with several deltas.

@@ -6,6 +6,8 @@ mod compress;
 mod dataset;
 mod estimate;
 mod info;
+#[cfg(feature = "hub")]
+mod push;
 mod quality;
 #[cfg(feature = "dataset")]
 mod recorded;
@@ -29,6 +31,8 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
         Command::ExportAdapter(args) => adapter::export(session, &args),
         Command::CompressAdapter(args) => adapter::compress(session, &args),
         Command::Estimate(args) => estimate::estimate(session, args),
+        #[cfg(feature = "hub")]
+        Command::Push(args) => push::push(session, &args),
         #[cfg(feature = "dataset")]
         Command::DatasetCompress(args) => dataset::compress(session, args),
         #[cfg(feature = "dataset")]

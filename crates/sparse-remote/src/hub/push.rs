@@ -20,6 +20,8 @@ use std::sync::{Mutex, PoisonError};
 const SAMPLE: u64 = 512;
 /// Files that one request asks about.
 const MOST_ASKED: usize = 100;
+/// How often a content is sent by a new plan after the first one failed.
+const MOST_PLANS: usize = 3;
 /// Longest file that becomes part of the commit itself, in bytes.
 const MOST_INLINE: u64 = 16 << 20;
 
@@ -37,12 +39,19 @@ const MOST_INLINE: u64 = 16 << 20;
 pub struct PushFile<'a> {
     path: String,
     source: &'a dyn ByteSource,
+    replaces: bool,
 }
 
 impl<'a> PushFile<'a> {
     /// Gives bytes a path below the root of the repository, with `/`.
     pub fn new(path: impl Into<String>, source: &'a dyn ByteSource) -> PushFile<'a> {
-        PushFile { path: path.into(), source }
+        PushFile { path: path.into(), source, replaces: false }
+    }
+
+    /// Lets this file replace one that is there, whatever holds for the others.
+    #[must_use]
+    pub fn replacing(self) -> PushFile<'a> {
+        PushFile { replaces: true, ..self }
     }
 }
 
@@ -86,7 +95,7 @@ impl HubRepo {
         match answer.status() {
             409 => Ok(false),
             _ if answer.is_success() => Ok(true),
-            _ => Err(self.asked().refused(answer).into()),
+            _ => Err(self.asked().refused_write(answer)),
         }
     }
 
@@ -115,7 +124,7 @@ impl HubRepo {
             let new = self.hash(file).map_err(|e| e.in_file(file.path.clone()))?;
             match there.iter().find(|old| old.path == file.path) {
                 Some(old) if new.is(old) => {}
-                Some(_) if overwrite == Overwrite::Refuse => {
+                Some(_) if overwrite == Overwrite::Refuse && !file.replaces => {
                     let e = "the repository has a file of this name with another content: ask to \
                         replace it, or push to another branch";
                     return Err(Error::new(ErrorKind::AlreadyExists, e).in_file(&*file.path));
@@ -211,20 +220,11 @@ impl HubRepo {
     /// Uploads the contents of large files that the Hub does not have.
     fn upload(&self, files: &[Hashed<'_>], progress: &dyn FetchProgress) -> Result<()> {
         let large: Vec<_> = files.iter().filter(|file| file.is_large).collect();
-        let url = self.address().batch()?;
         let mut uploads = Vec::new();
         for files in large.chunks(MOST_ASKED) {
-            let objects = files.iter().map(|f| json!({ "oid": f.sha256, "size": f.size }));
-            let body = json!({
-                "operation": "upload", "transfers": ["basic", "multipart"], "hash_algo": "sha256",
-                "objects": objects.collect::<Vec<_>>(), "ref": { "name": self.asked().revision },
-            });
-            let answer = json_of(self.success(self.post(&url, &body)?)?)?;
-            for file in files {
-                let upload = Upload::of(&answer, &file.sha256, file.size);
-                let upload = upload.map_err(|e| e.in_file(url.to_string()))?;
-                uploads.extend(upload.map(|upload| (file, upload)));
-            }
+            let plans = self.ask_where(files)?;
+            let missing = files.iter().zip(plans).filter_map(|(file, plan)| Some((*file, plan?)));
+            uploads.extend(missing);
         }
         progress.plan(uploads.len(), uploads.iter().map(|(file, _)| file.size).sum());
         let failed: Mutex<Option<Error>> = Mutex::new(None);
@@ -238,12 +238,46 @@ impl HubRepo {
             let path = &file.file.path;
             progress.begin(path, file.size, 0);
             let counted = Counted::new(file.file.source, path, progress);
-            match upload.send(self.client(), &counted) {
+            match self.send(file, upload, &counted) {
                 Ok(()) => progress.end(path),
                 Err(e) => drop(lock().get_or_insert(e)),
             }
         });
         failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    /// Asks where contents are to be put; `None` for those that the Hub has.
+    fn ask_where(&self, files: &[&Hashed<'_>]) -> Result<Vec<Option<Upload>>> {
+        let url = self.address().batch()?;
+        let objects = files.iter().map(|f| json!({ "oid": f.sha256, "size": f.size }));
+        let body = json!({
+            "operation": "upload", "transfers": ["basic", "multipart"], "hash_algo": "sha256",
+            "objects": objects.collect::<Vec<_>>(), "ref": { "name": self.asked().revision },
+        });
+        let answer = json_of(self.success(self.post(&url, &body)?)?)?;
+        let plan = |file: &&Hashed<'_>| {
+            let plan = Upload::of(&answer, (&file.sha256, file.size), &url);
+            plan.map_err(|e| e.in_file(url.to_string()))
+        };
+        files.iter().map(plan).collect()
+    }
+
+    /// Sends a content, by a new plan where the old one is no longer good.
+    fn send(&self, file: &Hashed<'_>, plan: &Upload, source: &Counted<'_>) -> Result<()> {
+        let mut sent = plan.send(self.client(), source);
+        for _ in 0..MOST_PLANS {
+            match &sent {
+                Ok(()) => break,
+                Err(e) if !is_worth_a_plan(e) => break,
+                Err(_) => {}
+            }
+            // It may have come though the answer got lost; addresses are good for a while only.
+            match self.ask_where(&[file])?.pop().flatten() {
+                Some(plan) => sent = plan.send(self.client(), source),
+                None => sent = Ok(()),
+            }
+        }
+        sent
     }
 
     fn make_commit(
@@ -265,13 +299,21 @@ impl HubRepo {
         let url = self.address().api("commit", self.asked().revision)?;
         let call = Call::new(Method::Post, &url).header("content-type", "application/x-ndjson");
         let call = call.bytes(lines.as_bytes());
-        self.client().retry(|| match self.try_commit(&call) {
-            // The answer may be lost, and the commit made.
-            Err(Attempt::Again(e, wait)) => match self.head() {
-                Ok((Some(head), there)) if files.iter().all(|file| file.is_in(&there)) => Ok(head),
-                _ => Err(Attempt::Again(e, wait)),
-            },
-            made => made,
+        let mut is_unsure = false;
+        self.client().retry(|| {
+            let failed = match self.try_commit(&call) {
+                Ok(commit) => return Ok(commit),
+                Err(failed) => failed,
+            };
+            // The answer may be lost, or one before, and the commit made.
+            is_unsure |= matches!(failed, Attempt::Again(..));
+            if is_unsure
+                && let Ok((Some(head), there)) = self.head()
+                && files.iter().all(|file| file.is_in(&there))
+            {
+                return Ok(head);
+            }
+            Err(failed)
         })
     }
 
@@ -297,8 +339,13 @@ impl HubRepo {
     }
 
     fn success(&self, answer: Answer) -> Result<Answer> {
-        if answer.is_success() { Ok(answer) } else { Err(self.asked().refused(answer).into()) }
+        if answer.is_success() { Ok(answer) } else { Err(self.asked().refused_write(answer)) }
     }
+}
+
+/// Returns whether another plan of the Hub may help against a failure.
+fn is_worth_a_plan(e: &Error) -> bool {
+    !matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::LimitExceeded | ErrorKind::InvalidInput)
 }
 
 impl Hashed<'_> {

@@ -92,7 +92,8 @@ fn a_new_repository() {
     assert_eq!(e.kind(), ErrorKind::NotFound);
     assert!(repo.create(false).unwrap() && !repo.create(false).unwrap());
     push(&repo, 1, Overwrite::Refuse).unwrap();
-    assert_eq!(repo.files().unwrap().len(), 2);
+    // Beside what every repository begins with.
+    assert_eq!(repo.files().unwrap().len(), 3);
 }
 
 #[test]

@@ -89,6 +89,28 @@ impl Asked<'_> {
         let is_gone = matches!(&*code, "RevisionNotFound" | "EntryNotFound");
         Failure { error: Error::new(error, text).in_file(place), is_gone }
     }
+
+    /// Turns the refusal to write into an error that says what to do.
+    pub(super) fn refused_write(&self, answer: Answer) -> Error {
+        let place = answer.url().to_string();
+        let id = self.address.id;
+        let says = answer.header("x-error-message").map(clean).filter(|text| !text.is_empty());
+        let says = says.map(|text| format!(" ({text})")).unwrap_or_default();
+        let (kind, text) = match answer.status() {
+            301 | 302 | 303 | 307 | 308 => {
+                (ErrorKind::NotFound, format!("{id} has another name now: give that"))
+            }
+            403 => {
+                let page = self.address.endpoint.with_path(["settings", "tokens"]);
+                let e = format!("this token may not write to {id}{says}");
+                (ErrorKind::AccessDenied, format!("{e}: make one that may, at {page}"))
+            }
+            413 => (ErrorKind::LimitExceeded, format!("the Hub takes nothing so large{says}")),
+            400 | 409 | 422 => (ErrorKind::Io, format!("the Hub refuses what was sent{says}")),
+            _ => return self.refused(answer).into(),
+        };
+        Error::new(kind, text).in_file(place)
+    }
 }
 
 /// Returns a message of a server as part of a line.

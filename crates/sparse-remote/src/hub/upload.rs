@@ -27,7 +27,13 @@ struct Parts {
 
 impl Upload {
     /// Reads what the Hub answers about a content; `None` when it has that.
-    pub(super) fn of(answer: &Value, sha256: &str, size: u64) -> Result<Option<Upload>> {
+    ///
+    /// `from` is who answered: where that is encrypted, no address is followed that is not.
+    pub(super) fn of(
+        answer: &Value,
+        (sha256, size): (&str, u64),
+        from: &Url,
+    ) -> Result<Option<Upload>> {
         let objects = answer.get("objects").and_then(Value::as_array);
         let is_it = |object: &&Value| object.get("oid").and_then(Value::as_str) == Some(sha256);
         let object = objects.and_then(|objects| objects.iter().find(is_it));
@@ -44,7 +50,7 @@ impl Upload {
         let Some(upload) = actions.get("upload") else { return Ok(None) };
         let header = upload.get("header").and_then(Value::as_object).cloned().unwrap_or_default();
         let parts = match header.get("chunk_size") {
-            Some(len) => Some(Parts::of(&header, len, size)?),
+            Some(len) => Some(Parts::of(&header, (len, size), from)?),
             None => None,
         };
         let given = header.iter().filter(|_| parts.is_none());
@@ -52,10 +58,10 @@ impl Upload {
         Ok(Some(Upload {
             sha256: sha256.to_owned(),
             size,
-            to: href(upload)?,
+            to: href(upload, from)?,
             headers: given.collect(),
             parts,
-            verify: actions.get("verify").map(href).transpose()?,
+            verify: actions.get("verify").map(|verify| href(verify, from)).transpose()?,
         }))
     }
 
@@ -104,13 +110,19 @@ impl Upload {
 }
 
 impl Parts {
-    fn of(header: &serde_json::Map<String, Value>, len: &Value, size: u64) -> Result<Parts> {
+    fn of(
+        header: &serde_json::Map<String, Value>,
+        (len, size): (&Value, u64),
+        from: &Url,
+    ) -> Result<Parts> {
         let len = len.as_u64().or_else(|| len.as_str()?.parse().ok()).filter(|len| *len > 0);
         let len = len.ok_or_else(|| strange("the length of a part"))?;
-        let numbered = header.iter().filter_map(|(name, url)| {
-            Some((name.parse::<u64>().ok()?, Url::parse(url.as_str()?).ok()?))
-        });
-        let to: BTreeMap<u64, Url> = numbered.collect();
+        let mut to = BTreeMap::new();
+        for (name, url) in header {
+            if let Ok(number) = name.parse::<u64>() {
+                to.insert(number, link(url.as_str(), from)?);
+            }
+        }
         if !to.keys().copied().eq(1..=size.div_ceil(len)) {
             return Err(strange("a place for each part"));
         }
@@ -118,9 +130,18 @@ impl Parts {
     }
 }
 
-fn href(action: &Value) -> Result<Url> {
-    let href = action.get("href").and_then(Value::as_str);
-    Url::parse(href.ok_or_else(|| strange("a place for a large file"))?)
+fn href(action: &Value, from: &Url) -> Result<Url> {
+    link(action.get("href").and_then(Value::as_str), from)
+}
+
+/// Reads an address that the server at `from` gave.
+fn link(href: Option<&str>, from: &Url) -> Result<Url> {
+    let url = from.join(href.ok_or_else(|| strange("a place for a large file"))?)?;
+    if from.is_encrypted() && !url.is_encrypted() {
+        let e = format!("the server leads from HTTPS to HTTP, to {url}: not followed");
+        return Err(Error::new(ErrorKind::Io, e));
+    }
+    Ok(url)
 }
 
 /// Source that tells how far it was read.

@@ -22,6 +22,8 @@ pub enum Fault {
     Status(u16),
     /// The connection is closed before the answer.
     Close,
+    /// Nothing for as long as [`Faults::stall`] says, then the connection is closed.
+    Stall,
     /// Half of the body, then the connection is closed.
     CutBody,
     /// Half of the body, then nothing for as long as [`Faults::stall`] says.

@@ -153,8 +153,11 @@ impl Shared {
             let mut faults = lock(&self.faults);
             (faults.next(&request.target), faults.stall_time())
         };
-        if fault == Some(Fault::Close) {
+        if matches!(fault, Some(Fault::Close | Fault::Stall)) {
             self.record(request, 0, 0);
+            if fault == Some(Fault::Stall) {
+                self.wait(stall);
+            }
             return Ok(false);
         }
         let answer = routes::answer(&mut lock(&self.site), request, self.address.port());

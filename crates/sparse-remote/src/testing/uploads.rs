@@ -2,7 +2,7 @@
 
 use super::answer::Answer;
 use super::blobs::{BLOB_HOST, signature};
-use super::site::{Content, Repo, RepoFile, Site};
+use super::site::{Access, Content, Repo, RepoFile, Site};
 use super::wire::Incoming;
 use serde_json::{Value, json};
 
@@ -60,7 +60,11 @@ pub(super) fn create(site: &mut Site, request: &Incoming) -> Result<Answer, Answ
         answer.status = 409;
         return Ok(answer);
     }
-    site.repos.push(if dataset { Repo::dataset(&id) } else { Repo::model(&id) });
+    let repo = if dataset { Repo::dataset(&id) } else { Repo::model(&id) };
+    let private = body.get("private").and_then(Value::as_bool).unwrap_or(false);
+    let access = if private { Access::Private } else { Access::Open };
+    // The Hub begins each with a commit.
+    site.repos.push(repo.with_access(access).with_file(".gitattributes", "*.bin filter=lfs\n"));
     Ok(answer)
 }
 

@@ -1,0 +1,165 @@
+//! To a repository of the Hub.
+
+use super::Body;
+use super::card::{Card, Fate};
+use super::licence;
+use super::opened::Opened;
+use crate::args::{OldCard, Push};
+use crate::failure::Failure;
+use crate::progress::Progress;
+use crate::session::Session;
+use sparse::{Error, ErrorKind, Observer, Overwrite};
+use sparse_remote::{FetchProgress, HubFile, HubName, HubRepo, PushFile, RepoKind};
+
+/// Path of the card.
+const CARD: &str = "README.md";
+
+/// Publishes a delta and its card in one commit.
+pub(super) fn push(
+    session: &Session,
+    args: &Push,
+    mut name: HubName,
+    opened: &Opened,
+) -> Result<(), Failure> {
+    let file = path_in(name.file.take(), &opened.name)?;
+    name.revision = Some(branch(name.revision.take(), args)?);
+    let whole = {
+        let mut whole = name.clone();
+        whole.revision = whole.revision.filter(|branch| branch != "main");
+        whole.file = Some(file.clone());
+        whole
+    };
+    let mut body = Body::new(opened, whole.to_string(), args);
+    let licence = licence::find(session, args, &opened.facts, &mut body.notes)?;
+    let hub = session.hub()?;
+    let endpoint = &hub.settings().endpoint;
+    body.license = licence.ids.clone();
+    body.url = Some(match name.kind {
+        RepoKind::Model => endpoint.with_path([&*name.id]).to_string(),
+        RepoKind::Dataset => endpoint.with_path(["datasets", &*name.id]).to_string(),
+    });
+    body.file = Some(file.clone());
+    let repo = hub.named(&name);
+    let there = match args.dry_run {
+        true => Vec::new(),
+        false => files_of(&repo, args, &mut body)?,
+    };
+    let is_other = |old: &HubFile| old.path().ends_with(".sparse") && old.path() != file;
+    let is_only = !there.iter().any(is_other);
+    let (facts, licence) = (&opened.facts, &licence);
+    let card = Card { facts, licence, name: &name, file: &file, is_only, endpoint }.text();
+    if args.dry_run {
+        body.card_text = Some(card);
+        return body.tell(session);
+    }
+    let before = if body.created { None } else { repo.commit().ok() };
+    body.card = fate(&repo, &there, card.as_bytes(), args.card)?;
+    let card = card.into_bytes();
+    let mut files = vec![PushFile::new(&*file, &*opened.source)];
+    match body.card {
+        Fate::Created => files.push(PushFile::new(CARD, &card)),
+        Fate::Replaced => files.push(PushFile::new(CARD, &card).replacing()),
+        Fate::None | Fate::Kept | Fate::Unchanged => {}
+    }
+    let message = args.message.clone().unwrap_or_else(|| format!("Add {file} with sparse"));
+    let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
+    let pushed = repo.push(&files, &message, overwrite, &Sending(&session.progress));
+    Observer::end(&session.progress);
+    let commit = pushed?;
+    body.changed = before.as_ref() != Some(&commit);
+    body.commit = Some(commit);
+    body.tell(session)
+}
+
+/// Returns where the delta goes: the file that was named, or the folder.
+fn path_in(given: Option<String>, name: &str) -> Result<String, Failure> {
+    let path = match given {
+        Some(file) if file.ends_with(".sparse") => file,
+        Some(folder) => format!("{folder}/{name}"),
+        None => name.to_owned(),
+    };
+    sparse_core::check_path(&path)?;
+    Ok(path)
+}
+
+/// Returns the branch, which may be named in two places.
+fn branch(named: Option<String>, args: &Push) -> Result<String, Failure> {
+    match (named, &args.revision) {
+        (Some(named), Some(given)) if named != *given => {
+            let e = format!("two branches are named, {named} and {given}: name one");
+            Err(Failure::Usage(e))
+        }
+        (Some(named), _) => Ok(named),
+        (None, Some(given)) => Ok(given.clone()),
+        (None, None) => Ok("main".to_owned()),
+    }
+}
+
+/// Lists what the branch has; creates the repository where it is missing.
+fn files_of(repo: &HubRepo, args: &Push, body: &mut Body) -> Result<Vec<HubFile>, Failure> {
+    let missing = match repo.files() {
+        Ok(files) => {
+            if args.private {
+                let e = "the repository was there before: --private changes nothing";
+                body.notes.push(e.to_owned());
+            }
+            return Ok(files);
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => e,
+        Err(e) => return Err(e.into()),
+    };
+    body.created = repo.create(args.private)?;
+    let is_main = args.revision.as_deref().is_none_or(|branch| branch == "main")
+        && !args.destination.contains('@');
+    match is_main {
+        // Without a commit yet, or with the first one of a new repository.
+        true => Ok(Vec::new()),
+        false => Err(missing.into()),
+    }
+}
+
+/// Decides about the card.
+fn fate(repo: &HubRepo, there: &[HubFile], card: &[u8], old: OldCard) -> Result<Fate, Error> {
+    if !there.iter().any(|file| file.path() == CARD) {
+        return Ok(Fate::Created);
+    }
+    let has = super::licence::text_of(&repo.open(CARD)?)?;
+    Ok(match old {
+        _ if has.as_bytes() == card => Fate::Unchanged,
+        OldCard::Keep => Fate::Kept,
+        OldCard::Replace => Fate::Replaced,
+    })
+}
+
+/// Progress of what is sent.
+struct Sending<'a>(&'a Progress);
+
+impl FetchProgress for Sending<'_> {
+    fn plan(&self, files: usize, bytes: u64) {
+        if files > 0 {
+            Observer::begin(self.0, "uploading", bytes);
+        }
+    }
+
+    fn advance(&self, _file: &str, bytes: u64) {
+        Observer::advance(self.0, bytes);
+    }
+
+    fn note(&self, text: &str) {
+        self.0.note(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let path = |given: Option<&str>| path_in(given.map(str::to_owned), "my.sparse").unwrap();
+        assert_eq!(path(None), "my.sparse");
+        assert_eq!(path(Some("a/b.sparse")), "a/b.sparse");
+        assert_eq!(path(Some("a/b")), "a/b/my.sparse");
+        assert!(path_in(Some("..".to_owned()), "my.sparse").is_err());
+    }
+}

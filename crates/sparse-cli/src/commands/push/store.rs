@@ -1,0 +1,33 @@
+//! To a store of objects: the delta alone, for there are no cards.
+
+use super::Body;
+use super::opened::Opened;
+use crate::args::Push;
+use crate::failure::Failure;
+use crate::session::Session;
+use sparse::Error;
+use sparse_remote::ObjectName;
+use std::path::Path;
+
+/// Publishes a delta as an object, which appears whole or not at all.
+pub(super) fn push(session: &Session, args: &Push, name: &ObjectName) -> Result<(), Failure> {
+    // First, so that a build without stores, or an object that is there, is told before the work.
+    let output = match args.dry_run {
+        true => None,
+        false => Some(session.output(Path::new(&args.destination), args.force)?),
+    };
+    let opened = Opened::open(session, &args.delta)?;
+    let mut body = Body::new(&opened, name.to_string(), args);
+    body.notes.push("a store has no cards: only the delta is published there".to_owned());
+    if let Some(output) = output {
+        let place = |e: Error| e.in_file(output.path().display().to_string());
+        let made = std::fs::File::create_new(output.path());
+        let mut file = made.map_err(|e| place(Error::io("cannot write", e)))?;
+        let phase = ("copying", &session.cancel_token());
+        sparse_remote::copy(&*opened.source, &mut file, phase, &session.progress).map_err(place)?;
+        drop(file);
+        output.finish(session)?;
+        body.changed = true;
+    }
+    body.tell(session)
+}
