@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """The cache of the Hub is shared with huggingface_hub: what one fetched, the other reads without a network.
 
-    check_hub.py HUB_SERVER HUB_FETCH HUB_PUSH
+    check_hub.py HUB_SERVER HUB_FETCH HUB_PUSH SPARSE
 
-The programs are examples of sparse-remote: a server on loopback, and our client, which also pushes. Needs huggingface_hub 2.4, which has
-its own client and its own idea of the cache. `./check hub` calls it.
+The first three are examples of sparse-remote: a server on loopback, and our client, which also pushes; the last is the
+command. Needs huggingface_hub 2.4, which has its own client and its own idea of the cache. `./check hub` calls it.
 """
-import contextlib, fcntl, os, pathlib, shutil, signal, subprocess, sys, tempfile, threading, time
+import contextlib, fcntl, json, os, pathlib, shutil, signal, subprocess, sys, tempfile, threading, time
 
-SERVER, FETCH, PUSH = sys.argv[1:]
+SERVER, FETCH, PUSH, SPARSE = sys.argv[1:]
+PAIR = pathlib.Path(__file__).resolve().parent.parent / "fixtures/minilm-bf16"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 NEEDED = {"README.md", "config.json", "tokenizer/merges.txt", "model.safetensors.index.json", *SHARDS}
 TOKEN = "hf_of_the_check"
@@ -34,7 +35,11 @@ def write_repositories(root):
     lines.mkdir()
     (lines / "train.csv").write_text("a\n1\n")
     (tables / "default/train/0000.parquet").write_bytes(os.urandom(100_000))
+    base = root / "base"
+    shutil.copytree(PAIR / "base", base)
+    (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A base\n")
     return [
+        f"model:org/base={base}",
         f"model:org/name={model}",
         f"gated-model:org/gated={model}",
         f"model:org/big={big}",
@@ -212,7 +217,8 @@ def pushed(root):
     run = subprocess.run([PUSH, "org/pushed", *files], env=env, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     info = hub.model_info("org/pushed")
-    assert info.sha == run.stdout.strip() and {s.rfilename for s in info.siblings} == {f.name for f in files}
+    there = {s.rfilename for s in info.siblings} - {".gitattributes"}
+    assert info.sha == run.stdout.strip() and there == {f.name for f in files}
     for file in files:
         path = hub.hf_hub_download("org/pushed", file.name, cache_dir=root / "pushed")
         assert pathlib.Path(path).read_bytes() == file.read_bytes()
@@ -223,7 +229,37 @@ def pushed(root):
     assert names == NEEDED
     for name in NEEDED:
         same(folder, name, root / "model")
+    path = root / "model" / SHARDS[1]
+    hub.upload_file(path_or_fileobj=path, path_in_repo="a/b.safetensors", repo_id="org/python", token=TOKEN)
+    back = hub.hf_hub_download("org/python", "a/b.safetensors", cache_dir=root / "python2")
+    assert pathlib.Path(back).read_bytes() == path.read_bytes()
     print("what we push is read by Python")
+
+
+def published(root):
+    """`sparse push`: its card is one to Python, and the delta comes back through either client."""
+    env = {"HF_ENDPOINT": ENDPOINT, "HF_HOME": str(root / "published"), "HF_TOKEN": TOKEN}
+    delta = root / "minilm.sparse"
+
+    def sparse(*args):
+        run = subprocess.run([SPARSE, *map(str, args)], env=env, capture_output=True, text=True, timeout=120)
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    sparse("compress", "org/base", PAIR / "finetuned", "-o", delta)
+    told = json.loads(sparse("push", delta, "org/minilm", "--json"))
+    card = hub.ModelCard.load("org/minilm")
+    assert card.data.base_model == "org/base" and card.data.license == "apache-2.0", card.data
+    assert card.data.library_name == "sparse" and card.data.tags == ["sparse", "delta"], card.data
+    assert card.data.to_dict()["base_model_relation"] == "finetune" and told["sha256"] in card.text
+    card.validate()
+    path = hub.hf_hub_download("org/minilm", "minilm.sparse", cache_dir=root / "published/python")
+    assert pathlib.Path(path).read_bytes() == delta.read_bytes()
+    out = root / "restored"
+    sparse("reconstruct", "org/minilm", "-o", out)
+    for file in (PAIR / "finetuned").iterdir():
+        same(out, file.name, PAIR / "finetuned")
+    print("what `sparse push` publishes is a model card to Python")
 
 
 def offline_opens_no_socket(root):
@@ -269,6 +305,7 @@ with tempfile.TemporaryDirectory() as folder:
             killed_and_resumed,
             tokens,
             pushed,
+            published,
             offline_opens_no_socket,
         ):
             check(ROOT)

@@ -60,8 +60,8 @@ impl Card<'_> {
         if let Some(certificate) = &facts.certificate {
             let _ = write!(
                 out,
-                "\nSomething is lost, within what the delta certifies: {certificate}. ULP are units \
-                 in the last place of a weight.\n"
+                "\nSomething is lost, within what the delta certifies: {certificate}. ULP are \
+                 units in the last place of a weight.\n"
             );
         }
         let whole = if facts.is_dataset { "the dataset, decoded" } else { "the full model" };
@@ -75,8 +75,8 @@ impl Card<'_> {
         );
         let _ = write!(
             out,
-            "\n## Restore\n\n```sh\n{}\n```\n\nEvery checksum is compared on the way, and a wrong base \
-             is refused.\n",
+            "\n## Restore\n\n```sh\n{}\n```\n\nEvery checksum is compared on the way, and a wrong \
+             base is refused.\n",
             self.lines().join("\n"),
         );
         let _ = write!(
@@ -167,7 +167,7 @@ impl Card<'_> {
 
     fn how_well(&self) -> &'static str {
         match (self.facts.certificate.is_some(), self.facts.is_exact) {
-            (true, _) => "",
+            (true, _) => " as nearly as the delta certifies",
             (false, true) => " bit for bit",
             (false, false) => " with the same values in every row",
         }

@@ -1,9 +1,9 @@
 //! To a repository of the Hub.
 
-use super::Body;
 use super::card::{Card, Fate};
 use super::licence;
 use super::opened::Opened;
+use super::report::Body;
 use crate::args::{OldCard, Push};
 use crate::failure::Failure;
 use crate::progress::Progress;

@@ -52,7 +52,7 @@ impl Opened {
         let location = session.locate("delta", name, RepoKind::Model)?;
         let place = |e: Error| e.in_file(shown(name));
         let source: Arc<dyn ByteSource> = match session.find(&location, Wanted::Delta)? {
-            Found::Local { path, .. } => Arc::new(open_file(&path).and_then(FileSource::new)?),
+            Found::Local(local) => Arc::new(open_file(&local.path).and_then(FileSource::new)?),
             Found::File(source) => Arc::from(source),
             Found::Folder(_) => {
                 let e = Error::invalid_argument("a folder: name the delta file in it");

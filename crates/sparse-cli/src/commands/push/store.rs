@@ -1,7 +1,7 @@
 //! To a store of objects: the delta alone, for there are no cards.
 
-use super::Body;
 use super::opened::Opened;
+use super::report::Body;
 use crate::args::Push;
 use crate::failure::Failure;
 use crate::session::Session;
