@@ -122,6 +122,21 @@ fn answers_that_are_lost_do_not_make_two_commits() {
 }
 
 #[test]
+fn what_a_store_no_longer_takes_goes_by_a_new_plan() {
+    for (part, only) in [(0, "/uploads/"), (100_000, "/complete"), (100_000, "/2?")] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = TestServer::start(site().with_part(part)).unwrap();
+        let repo = hub(&server, dir.path(), "hf_full").repo(RepoKind::Model, "org/delta");
+        // An address that expired; then one that took the content, and its answer got lost.
+        for (seed, status) in [(1, 403), (2, 500)] {
+            server.set_faults(Faults::script([Some(Fault::Status(status))]).only(only));
+            push(&repo, seed, Overwrite::Replace).unwrap();
+            assert_eq!(seed_of(&server), Some(seed), "{only} {status}");
+        }
+    }
+}
+
+#[test]
 fn a_tenth_of_all_requests_may_fail() {
     for seed in 0..30u8 {
         let dir = tempfile::tempdir().unwrap();
