@@ -111,8 +111,7 @@ impl Bucket {
 
     /// Creates an empty bucket in memory, for tests.
     ///
-    /// Unlike a store, it does not look once more for another object when a large upload is
-    /// completed.
+    /// Unlike S3, it takes no condition when an upload in parts is completed.
     ///
     /// # Errors
     /// `InvalidArgument` when `name` is none of a bucket; `Io` when no thread can be started.

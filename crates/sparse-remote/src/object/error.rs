@@ -5,6 +5,9 @@ use sparse_core::{Error, ErrorKind};
 
 /// Longest part of a store's message that is shown, in bytes.
 const MOST_MESSAGE: usize = 200;
+/// Why a request is not sent.
+pub(super) const PLAIN_HTTP: &str =
+    "plain HTTP would show what is sent: use https, or allow it (AWS_ALLOW_HTTP=true)";
 const NOT_FOUND: &str = "there is no such object, or no such bucket";
 const REFUSED: &str = "the store refuses: check the credentials and their rights";
 
@@ -59,6 +62,7 @@ fn unclear(e: &object_store::Error, text: &str, said: &str) -> Error {
         // Its text is ours, see `transport`.
         let why = std::error::Error::source(http).map(|e| format!(": {e}")).unwrap_or_default();
         return match http.kind() {
+            _ if why.ends_with(PLAIN_HTTP) => Error::invalid_argument(PLAIN_HTTP),
             HttpErrorKind::Unknown | HttpErrorKind::Decode => {
                 new(ErrorKind::Io, format!("the request failed{why}"))
             }

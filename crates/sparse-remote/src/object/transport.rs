@@ -3,6 +3,7 @@
 //! ureq blocks, so that each request runs on one of the runtime's threads. Answers are collected:
 //! they are ranges that somebody asked for, or pages of a list.
 
+use super::error::PLAIN_HTTP;
 use super::kind::StoreKind;
 use crate::http::tls;
 use http_body_util::BodyExt;
@@ -116,13 +117,10 @@ impl HttpService for Transport {
 
 impl Transport {
     /// Sends one request and reads the answer.
-    fn exchange(&self, mut parts: Parts, payload: &[u8]) -> Result<HttpResponse, HttpError> {
+    fn exchange(&self, parts: Parts, payload: &[u8]) -> Result<HttpResponse, HttpError> {
         let place = Place::of(&parts.uri);
         if parts.uri.scheme_str() != Some("https") && place == Place::Network && !self.allow_http {
-            return Err(failure(
-                HttpErrorKind::Unknown,
-                "plain HTTP would show what is sent: use https, or allow it (AWS_ALLOW_HTTP=true)",
-            ));
+            return Err(failure(HttpErrorKind::Unknown, PLAIN_HTTP));
         }
         let most = match (&parts.method, range_len(&parts.headers)) {
             (&Method::HEAD, _) => 0,
@@ -133,8 +131,6 @@ impl Transport {
         let answer = if matches!(parts.method, Method::PUT | Method::POST) {
             self.run(Request::from_parts(parts, payload), place)
         } else {
-            // Azure's have a length of 0, which its signature leaves out.
-            parts.headers.remove(header::CONTENT_LENGTH);
             self.run(Request::from_parts(parts, ()), place)
         };
         let (mut parts, mut body) = answer.map_err(|e| unsent(e, place))?.into_parts();
