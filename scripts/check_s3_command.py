@@ -72,6 +72,13 @@ class Check:
         assert files(out) == files(tuned), "what comes back is the model"
         self.run("compress", remote_base, tuned, "-o", self.folder / "again.sparse")
 
+        pushed = f"s3://{BOX}/pushed.sparse"
+        told = self.run("push", local, pushed)
+        assert (told["destination"], told["card"], told["changed"]) == (pushed, "none", True), told
+        assert self.s3.get_object(Bucket=BOX, Key="pushed.sparse")["Body"].read() == local.read_bytes()
+        self.run("push", local, pushed, code=6)
+        self.run("push", local, pushed, "--force")
+
         before = self.keys()
         refused = self.run("reconstruct", base, delta, "-o", f"s3://{BOX}/restored", code=2)
         assert "folder" in refused["error"]["message"], refused

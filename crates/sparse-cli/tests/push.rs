@@ -165,6 +165,7 @@ fn what_is_there_is_kept_unless_asked() {
     assert!(kept["notes"][0].as_str().unwrap().contains("--license"), "{kept}");
     let replaced = room.push(&["me/old", "--card", "replace", "--json"]).succeeded().json();
     assert_eq!(replaced["card"], "replaced");
+    room.push(&["hf://me/newer@main"]).succeeded();
     // Elsewhere in the repository, and on a branch.
     fs::write(&room.delta, first).unwrap();
     room.push(&["hf://me/old/more/other.sparse"]).succeeded();
@@ -247,7 +248,7 @@ fn a_push_that_is_killed_leaves_nothing_visible() {
         assert!(!room.has("me/new", "my.sparse") && !room.has("me/new", "README.md"), "{part}");
     }
     room.server.set_faults(Faults::none());
-    room.push(&["me/new"]).succeeded();
+    room.push(&["me/new@main"]).succeeded();
     assert!(room.has("me/new", "my.sparse") && room.has("me/new", "README.md"));
 }
 

@@ -42,7 +42,10 @@ pub(super) fn push(
     let repo = hub.named(&name);
     let there = match args.dry_run {
         true => Vec::new(),
-        false => files_of(&repo, args, &mut body)?,
+        false => {
+            let is_main = name.revision.as_deref() == Some("main");
+            files_of((&repo, is_main), args.private, &mut body)?
+        }
     };
     let is_other = |old: &HubFile| old.path().ends_with(".sparse") && old.path() != file;
     let is_only = !there.iter().any(is_other);
@@ -96,10 +99,14 @@ fn branch(named: Option<String>, args: &Push) -> Result<String, Failure> {
 }
 
 /// Lists what the branch has; creates the repository where it is missing.
-fn files_of(repo: &HubRepo, args: &Push, body: &mut Body) -> Result<Vec<HubFile>, Failure> {
+fn files_of(
+    (repo, is_main): (&HubRepo, bool),
+    private: bool,
+    body: &mut Body,
+) -> Result<Vec<HubFile>, Failure> {
     let missing = match repo.files() {
         Ok(files) => {
-            if args.private {
+            if private {
                 let e = "the repository was there before: --private changes nothing";
                 body.notes.push(e.to_owned());
             }
@@ -108,9 +115,7 @@ fn files_of(repo: &HubRepo, args: &Push, body: &mut Body) -> Result<Vec<HubFile>
         Err(e) if e.kind() == ErrorKind::NotFound => e,
         Err(e) => return Err(e.into()),
     };
-    body.created = repo.create(args.private)?;
-    let is_main = args.revision.as_deref().is_none_or(|branch| branch == "main")
-        && !args.destination.contains('@');
+    body.created = repo.create(private)?;
     match is_main {
         // Without a commit yet, or with the first one of a new repository.
         true => Ok(Vec::new()),
