@@ -49,7 +49,10 @@ impl Session {
     ) -> Result<Location, Failure> {
         let Some(text) = name.to_str() else { return Ok(Location::Path(name.to_owned())) };
         let location = Location::parse(text, kind)?;
-        if self.explains_inputs() && location.path().is_none() {
+        let is_path = location.path().is_some();
+        // Of a path, only where the name could have been something else.
+        let tells = !is_path || sparse_remote::HubName::parse(text, kind).is_some();
+        if self.explains_inputs() && tells {
             let text = format!("{role}: {location} is {}", location.explain());
             eprint(&format!("{}\n", plain(&text)));
         }

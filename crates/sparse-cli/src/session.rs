@@ -2,6 +2,8 @@
 
 use crate::args::Common;
 use crate::failure::{ErrorJson, Failure};
+#[cfg(feature = "http")]
+use crate::human::plain;
 use crate::human::plain_json;
 use crate::progress::{Progress, eprint};
 use crate::signals::{Signals, tell};
@@ -147,8 +149,18 @@ impl Session {
         }
         let mut options = sparse_remote::ClientOptions::default();
         options.cancel = self.cancel_token();
+        options.notice = self.notice();
         let client = sparse_remote::Client::new(options)?;
         Ok(self.client.get_or_init(|| client))
+    }
+
+    /// Returns who is told why a server is waited for.
+    #[cfg(feature = "http")]
+    fn notice(&self) -> sparse_remote::Notice {
+        if self.common.quiet || self.common.json {
+            return sparse_remote::Notice::default();
+        }
+        sparse_remote::Notice::new(|text| eprint(&format!("note: {}\n", plain(text))))
     }
 
     /// Returns the Hub, as the environment says, made when it is first wanted.
@@ -162,6 +174,7 @@ impl Session {
         }
         let mut settings = sparse_remote::HubSettings::from_env()?;
         settings.client.cancel = self.cancel_token();
+        settings.client.notice = self.notice();
         let hub = sparse_remote::Hub::new(settings)?;
         Ok(self.hub.get_or_init(|| hub))
     }

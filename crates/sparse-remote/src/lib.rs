@@ -30,7 +30,7 @@ mod url;
 
 pub use copy::copy;
 #[cfg(feature = "http")]
-pub use http::{Answer, Call, Client, ClientOptions, HttpSource, Method, Retry, Token};
+pub use http::{Answer, Call, Client, ClientOptions, HttpSource, Method, Notice, Retry, Token};
 #[cfg(feature = "hub")]
 pub use hub::{FetchProgress, Fetched, Hub, HubFile, HubRepo, HubSettings, PushFile, Selection};
 pub use location::{HubName, Location, ObjectName, RepoKind};

@@ -112,14 +112,15 @@ impl HubName {
     /// Parses the path of a page of the Hub: `/org/name`, `/datasets/org/name`, and either with
     /// `/tree/revision`, `/blob/revision/file` or `/resolve/revision/file`.
     fn parse_page(path: &str) -> Option<HubName> {
-        let path = decoded(path)?;
         let path = path.trim_matches('/');
         let (kind, path) = match path.split_once('/') {
             Some(("datasets", rest)) => (RepoKind::Dataset, rest),
             _ => (RepoKind::Model, path),
         };
         let words = ["tree", "blob", "resolve"];
-        let parts: Vec<&str> = path.split('/').collect();
+        // A slash in the name of a branch is written as %2F.
+        let parts: Vec<String> = path.split('/').map(decoded).collect::<Option<_>>()?;
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let at = parts.iter().skip(1).position(|part| words.contains(part)).map(|i| i + 1);
         let id = parts.get(..at.unwrap_or(parts.len()))?.join("/");
         let mut found = HubName::parse(&id, kind)?;
@@ -158,7 +159,21 @@ impl fmt::Display for HubName {
     }
 }
 
-/// Returns whether a branch, tag or commit may be called so.
+/// Returns a name that could not be read, without what may be secret in it.
+fn hidden(text: &str) -> String {
+    let (text, query) = match text.split_once('?') {
+        Some((text, _)) => (text, "?…"),
+        None => (text, ""),
+    };
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let rest = match rest.rsplit_once('@') {
+        Some((user, rest)) if user.contains(':') => rest,
+        _ => rest,
+    };
+    format!("{scheme}://{rest}{query}")
+}
+
+/// Returns true if a branch, tag or commit may be called so.
 fn is_revision(text: &str) -> bool {
     check_path(text).is_ok() && !text.contains(char::is_control)
 }
@@ -267,24 +282,32 @@ impl Location {
         if Path::new(text).symlink_metadata().is_ok() {
             return Ok(Location::Path(text.into()));
         }
-        let Some((scheme, rest)) = text.split_once("://") else {
+        let scheme =
+            text.split_once("://").map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest));
+        let Some((scheme, rest)) = scheme else {
             let hub = if is_path(text) { None } else { HubName::parse(text, kind) };
             return Ok(hub.map_or_else(|| Location::Path(text.into()), Location::Hub));
         };
-        match scheme {
+        match scheme.as_str() {
             "file" => match rest.strip_prefix("localhost").unwrap_or(rest) {
                 path if path.starts_with('/') => {
                     let path = decoded(path).unwrap_or_else(|| path.to_owned());
                     Ok(Location::Path(path.into()))
                 }
-                _ => Err(Error::invalid_argument(format!("{text}: write file:///path/to/it"))),
+                _ => Err(Error::invalid_argument(format!(
+                    "{}: write file:///path/to/it",
+                    hidden(text)
+                ))),
             },
             "hf" => HubName::parse_full(rest, kind).map(Location::Hub).ok_or_else(|| {
                 let forms = "hf://org/name, hf://datasets/org/name or hf://org/name@revision/file";
-                Error::invalid_argument(format!("{text} is no name on the Hub: write {forms}"))
+                Error::invalid_argument(format!(
+                    "{} is no name on the Hub: write {forms}",
+                    hidden(text)
+                ))
             }),
             "http" | "https" => Url::parse(text).map(Location::of_url),
-            "s3" | "gs" | "az" => ObjectName::parse(scheme, rest).map(Location::Object),
+            "s3" | "gs" | "az" => ObjectName::parse(&scheme, rest).map(Location::Object),
             _ => Err(Error::invalid_argument(format!(
                 "{scheme}:// is not a scheme that is read: hf, https, http, s3, gs, az and file are"
             ))),
@@ -310,7 +333,7 @@ impl Location {
     /// Says what kind of name it is, and what was not there.
     pub fn explain(&self) -> &'static str {
         match self {
-            Location::Path(_) => "a path",
+            Location::Path(_) => "a path, which exists and so wins",
             Location::Hub(_) => "a repository of the Hub, for there is no such path",
             Location::Http(_) => "a file on a web server",
             Location::Object(_) => "an object in a store",

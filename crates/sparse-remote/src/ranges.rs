@@ -8,6 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 const DIRECT: u64 = 4 << 20;
 /// Gap between two reads that still counts as going on: fetching it costs less than a request.
 const NEAR: u64 = 1 << 20;
+/// Smallest read-ahead, once two reads followed one another: less is not worth waiting for.
+const LEAST_AHEAD: u64 = 128 << 10;
 /// Largest read-ahead.
 const MOST_AHEAD: u64 = 8 << 20;
 /// Sequences of reads that are followed at once: about one a thread.
@@ -28,8 +30,8 @@ pub(crate) trait Fetch: Send + Sync {
 
 /// Remote file as a [`ByteSource`].
 ///
-/// A read that begins where another ended, or near it, also fetches what comes next: as much as
-/// was read in that sequence so far, up to 8 MiB. So a file that is read from front to back takes
+/// A read that begins where another ended, or near it, also fetches what comes next: 128 KiB, then
+/// as much as was read in that sequence so far, up to 8 MiB. So a file that is read from front to back takes
 /// few requests, and of a file of which little is read, little more is fetched. Threads that want
 /// the same bytes wait for one request.
 pub(crate) struct Ranges<F> {
@@ -101,7 +103,9 @@ impl State {
         let goes_on = |s: &Stream| start >= s.end && start - s.end <= NEAR;
         let found = self.streams.iter().rposition(goes_on);
         let ahead = match found.map(|i| self.streams.remove(i)) {
-            Some(stream) => (stream.ahead.saturating_mul(2)).clamp(end - start, MOST_AHEAD),
+            Some(stream) => {
+                stream.ahead.saturating_mul(2).max(end - start).clamp(LEAST_AHEAD, MOST_AHEAD)
+            }
             None => 0,
         };
         let stop = end.saturating_add(ahead).min(len);

@@ -3,6 +3,9 @@
 use sparse_core::{Error, Result};
 use std::fmt;
 
+/// Values of a query that are shorter than this are in many texts by chance.
+const SHORTEST_SECRET: usize = 5;
+
 /// `http` or `https` URL.
 ///
 /// `Display` and `Debug` leave out what may be secret: a password, and the query, which of signed
@@ -162,6 +165,16 @@ impl Url {
             _ => &self.host,
         };
         host == "localhost" || host == "[::1]" || host.starts_with("127.")
+    }
+
+    /// Adds what must not be shown of the URL: user, password, and values of the query.
+    pub(crate) fn secrets(&self, out: &mut Vec<String>) {
+        let user = self.user.iter().flat_map(|user| user.split(':'));
+        let query = self.query.iter().flat_map(|query| query.split(['&', '=']));
+        for text in user.chain(query).filter(|text| text.len() >= SHORTEST_SECRET) {
+            out.push(text.to_owned());
+            out.extend(decoded(text).filter(|plain| plain != text));
+        }
     }
 
     /// Returns `user:password` with its percent-encoding undone, if the URL has that.

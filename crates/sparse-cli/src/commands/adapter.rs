@@ -8,8 +8,8 @@ use crate::session::Session;
 use crate::sources::{Tuned, shown};
 use serde::Serialize;
 use sparse::{
-    Adapter, AdapterExporter, AdapterRank, CompressReport, Compressor, DeltaModel, Dtype,
-    ExportReport, Profile, TensorSource,
+    AdapterExporter, AdapterRank, CompressReport, Compressor, DeltaModel, Dtype, ExportReport,
+    Profile, TensorSource,
 };
 use std::fmt::Write;
 use std::sync::Arc;
@@ -122,7 +122,7 @@ pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), 
     };
     let output = session.output(&args.output, args.force)?;
     let base = session.open("base", base_path)?;
-    let adapter = Adapter::open(adapter_path)?;
+    let adapter = session.open_adapter(adapter_path)?;
     let job = Compressor::of_adapter(&adapter, &base).effort(args.effort);
     let job = job.content_hash(args.sha256).proof(!args.no_verify).limits(session.limits());
     let job = job.cancel(session.cancel_token()).observer(&session.progress);

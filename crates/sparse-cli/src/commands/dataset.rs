@@ -148,7 +148,7 @@ pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result
         let sha256 = done.content.map(|s| format!("SHA-256: {s}\n")).unwrap_or_default();
         format!(
             "{}: {} in {}{} ({}, all checksums match)\n{sha256}",
-            human::plain(&name.to_string_lossy()),
+            human::plain(&shown(&name)),
             human::count(done.rows, "row"),
             human::count(done.files, "file"),
             if done.exact { ", bit for bit" } else { "" },
@@ -183,7 +183,7 @@ pub(crate) fn verify(
     session.report(&body, || {
         format!(
             "{} is intact: {} come back with the same values{} ({})\n",
-            human::plain(&path.to_string_lossy()),
+            human::plain(&shown(path)),
             human::count(done.rows, "row"),
             if done.exact { ", and the files bit for bit" } else { "" },
             human::duration(time),

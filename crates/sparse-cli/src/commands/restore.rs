@@ -152,6 +152,6 @@ pub(crate) fn verify(session: &Session, args: Verify) -> Result<(), Failure> {
     let job = session.verifier(&inputs.delta).base(inputs.base.as_ref());
     let done = job.expect_content(args.expect_sha256).verify()?;
     inputs.report(session, &done, None, || {
-        format!("{} is intact", human::plain(&inputs.delta_path.to_string_lossy()))
+        format!("{} is intact", human::plain(&shown(&inputs.delta_path)))
     })
 }

@@ -29,6 +29,8 @@ pub struct Answer {
     pub(super) headers: HeaderMap,
     pub(super) url: Url,
     pub(super) body: Box<dyn Read + Send>,
+    /// What of the request must not be repeated, though the server may say it.
+    pub(super) secrets: Vec<String>,
 }
 
 impl Answer {
@@ -108,19 +110,58 @@ impl Answer {
         Error::new(kind, format!("{what} (status {status}{reason})")).in_file(url)
     }
 
-    /// Returns what the server says in a line of text.
-    fn reason(self) -> Option<String> {
-        let from_header = self.header("x-error-message").map(str::to_owned);
-        let is_text = self.header("content-type").is_some_and(|t| t.starts_with("text/plain"));
-        let from_body = || {
-            let mut text = Vec::new();
-            self.body.take(MOST_REASON).read_to_end(&mut text).ok()?;
-            String::from_utf8(text).ok()
-        };
-        let text = from_header.or_else(|| if is_text { from_body() } else { None })?;
+    /// Returns what the server says in the header for that, as part of a line.
+    ///
+    /// Nothing where it repeats a secret of the request.
+    pub(crate) fn message(&self) -> Option<String> {
+        self.said(self.header("x-error-message")?)
+    }
+
+    fn said(&self, text: &str) -> Option<String> {
         let line = text.lines().next()?.trim();
         let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
-        (!line.is_empty()).then_some(line)
+        let repeats = self.secrets.iter().any(|secret| text.contains(secret.as_str()));
+        (!line.is_empty() && !repeats).then_some(line)
+    }
+
+    /// Returns what the server says in a line of text.
+    fn reason(mut self) -> Option<String> {
+        if self.header("x-error-message").is_some() {
+            return self.message();
+        }
+        let is_text = self.header("content-type").is_some_and(|t| t.starts_with("text/plain"));
+        if !is_text {
+            return None;
+        }
+        let mut text = Vec::new();
+        (&mut self.body).take(MOST_REASON).read_to_end(&mut text).ok()?;
+        self.said(&String::from_utf8(text).ok()?)
+    }
+
+    /// Reads the body, of at most `most` bytes, into memory.
+    pub(super) fn read_whole(self, most: u64) -> Result<Answer, Attempt> {
+        let (place, is_success) = (self.url.to_string(), self.is_success());
+        let mut bytes = Vec::new();
+        let Answer { status, headers, url, mut body, secrets } = self;
+        let read = (&mut body).take(most.saturating_add(1)).read_to_end(&mut bytes);
+        match read {
+            Err(e) if is_success => return Err(Attempt::Again(broken(e).in_file(place), None)),
+            // Whatever came of a reason is enough.
+            _ => {}
+        }
+        if bytes.len() as u64 > most {
+            let e = format!("the answer is longer than {most} bytes");
+            return Err(Error::new(ErrorKind::LimitExceeded, e).in_file(place).into());
+        }
+        Ok(Answer { status, headers, url, body: Box::new(std::io::Cursor::new(bytes)), secrets })
+    }
+
+    /// Reads the body, of at most `most` bytes, to its end.
+    pub(super) fn read_to_end(&mut self, most: u64) -> Result<Vec<u8>, Attempt> {
+        let mut bytes = Vec::new();
+        let read = (&mut self.body).take(most.saturating_add(1)).read_to_end(&mut bytes);
+        read.map_err(|e| Attempt::Again(broken(e).in_file(self.url.to_string()), None))?;
+        Ok(bytes)
     }
 
     /// Returns the failure of an attempt, if the status is one that may go away.
@@ -134,18 +175,23 @@ impl Answer {
         }
     }
 
-    /// Fills `out` with the start of the body.
-    pub(super) fn read_exact(
+    /// Fills `out` from byte `done` on with the start of the body, and counts what came in `done`.
+    pub(super) fn read_into(
         &mut self,
         out: &mut [u8],
+        done: &mut usize,
         cancel: &CancelToken,
     ) -> Result<(), Attempt> {
-        // In pieces, so that cancelling is noticed.
-        for piece in out.chunks_mut(256 << 10) {
+        let place = self.url.to_string();
+        let lost = |e| Attempt::Again(broken(e).in_file(place.clone()), None);
+        while let Some(rest) = out.get_mut(*done..).filter(|rest| !rest.is_empty()) {
             cancel.check()?;
-            self.body
-                .read_exact(piece)
-                .map_err(|e| Attempt::Again(broken(e).in_file(self.url.to_string()), None))?;
+            match self.body.read(rest) {
+                Ok(0) => return Err(lost(std::io::ErrorKind::UnexpectedEof.into())),
+                Ok(n) => *done += n,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(lost(e)),
+            }
         }
         Ok(())
     }

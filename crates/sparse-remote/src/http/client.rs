@@ -2,6 +2,8 @@
 
 use super::answer::Answer;
 use super::credential::{Credential, Token};
+use super::notice::Notice;
+use super::paced::Paced;
 use super::retry::{Attempt, Retry};
 use super::tls;
 use crate::Url;
@@ -38,6 +40,8 @@ pub struct ClientOptions {
     pub stall: Duration,
     /// Stops requests and waits.
     pub cancel: CancelToken,
+    /// Is told of waits that a person would notice. Nobody by default.
+    pub notice: Notice,
 }
 
 impl Default for ClientOptions {
@@ -46,6 +50,7 @@ impl Default for ClientOptions {
             retry: Retry::default(),
             stall: Duration::from_secs(30),
             cancel: CancelToken::new(),
+            notice: Notice::default(),
         }
     }
 }
@@ -233,22 +238,36 @@ impl Client {
         self.retry(|| self.try_send(call))
     }
 
+    /// Sends a request and reads its answer whole, again where that may help.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); `LimitExceeded` when the body is longer than `most` bytes.
+    pub fn send_whole(&self, call: &Call<'_>, most: u64) -> Result<Answer> {
+        self.retry(|| self.try_send(call)?.read_whole(most))
+    }
+
     /// Does `attempt` as often as this client tries a request.
     pub(crate) fn retry<T>(&self, attempt: impl FnMut() -> Result<T, Attempt>) -> Result<T> {
-        self.options.retry.run(&self.options.cancel, attempt)
+        self.options.retry.run(&self.options.cancel, &self.options.notice, attempt)
     }
 
     /// Sends a request once.
     pub(crate) fn try_send(&self, call: &Call<'_>) -> Result<Answer, Attempt> {
         let mut url = call.url.clone();
+        let mut secrets = Vec::new();
         for _ in 0..=MOST_REDIRECTS {
-            let answer = self.exchange(call, &url)?;
+            url.secrets(&mut secrets);
+            let mut answer = self.exchange(call, &url, &mut secrets)?;
+            answer.secrets.clone_from(&secrets);
             let target = match answer.status() {
                 301 | 302 | 303 | 307 | 308 => answer.header("location"),
                 _ => None,
             };
             let Some(target) = target else { return answer.check_transient() };
-            let next = url.join(target).map_err(|e| e.in_file(url.to_string()))?;
+            let next = url.join(target).map_err(|_| {
+                let e = "the server redirects to something that is no web server";
+                Error::new(ErrorKind::Io, e).in_file(url.to_string())
+            })?;
             let reads = matches!(call.method, Method::Get | Method::Head);
             if !reads || (call.same_origin && next.origin() != url.origin()) {
                 return Ok(answer);
@@ -264,7 +283,14 @@ impl Client {
     }
 
     /// Sends a request to `url` and waits for the head of the answer.
-    fn exchange(&self, call: &Call<'_>, url: &Url) -> Result<Answer, Attempt> {
+    ///
+    /// What must not be repeated of it is added to `secrets`.
+    fn exchange(
+        &self,
+        call: &Call<'_>,
+        url: &Url,
+        secrets: &mut Vec<String>,
+    ) -> Result<Answer, Attempt> {
         let mut request = Request::builder().uri(url.request_text()).method(match call.method {
             Method::Head => "HEAD",
             Method::Get => "GET",
@@ -277,6 +303,7 @@ impl Client {
             request = request.header(*name, value);
         }
         if let Some(credential) = Credential::header_for(&self.credentials, url) {
+            secrets.extend(credential.split(' ').skip(1).map(str::to_owned));
             request = request.header(header::AUTHORIZATION, credential);
         }
         let place = |e: Error| e.in_file(url.to_string());
@@ -298,17 +325,18 @@ impl Client {
                 self.agent.run(request)
             }
         };
-        answer.map(|a| answered(a, url)).map_err(|e| unreachable(e, url))
+        answer.map(|a| answered(a, url, self.options.stall)).map_err(|e| unreachable(e, url))
     }
 }
 
-fn answered(answer: Response<Body>, url: &Url) -> Answer {
+fn answered(answer: Response<Body>, url: &Url, stall: Duration) -> Answer {
     let (parts, body) = answer.into_parts();
     Answer {
         status: parts.status.as_u16(),
         headers: parts.headers,
         url: url.clone(),
-        body: Box::new(body.into_reader()),
+        body: Box::new(Paced::new(body.into_reader(), stall)),
+        secrets: Vec::new(),
     }
 }
 

@@ -28,6 +28,14 @@ impl Token {
     }
 }
 
+impl Token {
+    /// Returns true if it can stand in a header.
+    #[cfg(feature = "hub")]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.0.bytes().all(|b| b.is_ascii_graphic())
+    }
+}
+
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")

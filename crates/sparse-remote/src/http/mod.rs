@@ -7,6 +7,8 @@
 mod answer;
 mod client;
 mod credential;
+mod notice;
+mod paced;
 mod retry;
 mod source;
 pub(crate) mod tls;
@@ -16,6 +18,7 @@ pub use client::{Call, Client, ClientOptions, Method};
 pub use credential::Token;
 #[cfg(feature = "hub")]
 pub(crate) use credential::base64;
+pub use notice::Notice;
 #[cfg(feature = "hub")]
 pub(crate) use retry::Attempt;
 pub use retry::Retry;

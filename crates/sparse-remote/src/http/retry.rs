@@ -1,8 +1,12 @@
 //! Trying again, after a while.
 
+use super::notice::Notice;
 use sparse_core::{CancelToken, Result};
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
+
+/// Time after which a person wonders what is going on.
+const NOTICED: Duration = Duration::from_secs(5);
 
 /// How often, and how soon, a request is made again.
 ///
@@ -58,8 +62,10 @@ impl Retry {
     pub(crate) fn run<T>(
         &self,
         cancel: &CancelToken,
+        notice: &Notice,
         mut attempt: impl FnMut() -> Result<T, Attempt>,
     ) -> Result<T> {
+        let begin = Instant::now();
         let mut wait = self.first;
         let mut left = self.attempts;
         loop {
@@ -73,7 +79,13 @@ impl Retry {
             if left == 0 || asked > self.longest {
                 return Err(error);
             }
-            sleep(wait.min(self.longest).mul_f64(1.0 + by_chance() / 4.0).max(asked), cancel)?;
+            let now = wait.min(self.longest).mul_f64(1.0 + by_chance() / 4.0).max(asked);
+            if begin.elapsed() + now > NOTICED {
+                let (next, all) = (self.attempts - left + 1, self.attempts);
+                let seconds = now.as_secs_f64().ceil();
+                notice.tell(&format!("{error}; attempt {next} of {all} follows in {seconds} s"));
+            }
+            sleep(now, cancel)?;
             wait = wait.saturating_mul(2);
         }
     }
@@ -113,7 +125,7 @@ mod tests {
         let mut calls = 0;
         let mut again = |until: u32| {
             calls = 0;
-            quick(4).run(&CancelToken::new(), || {
+            quick(4).run(&CancelToken::new(), &Notice::default(), || {
                 calls += 1;
                 let busy = Error::new(ErrorKind::Unavailable, "busy");
                 if calls < until { Err(Attempt::Again(busy, None)) } else { Ok(calls) }
@@ -122,7 +134,10 @@ mod tests {
         assert_eq!(again(4).unwrap(), 4);
         assert_eq!(again(5).unwrap_err().kind(), ErrorKind::Unavailable);
         let fail = || Err::<(), _>(Attempt::Fail(Error::corrupt("no")));
-        assert_eq!(quick(9).run(&CancelToken::new(), fail).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(
+            quick(9).run(&CancelToken::new(), &Notice::default(), fail).unwrap_err().kind(),
+            ErrorKind::Corrupt
+        );
     }
 
     #[test]
@@ -132,7 +147,7 @@ mod tests {
             let e = Error::new(ErrorKind::Unavailable, "busy");
             Err::<(), _>(Attempt::Again(e, Some(Duration::from_secs(3600))))
         };
-        assert!(quick(5).run(&CancelToken::new(), busy).is_err());
+        assert!(quick(5).run(&CancelToken::new(), &Notice::default(), busy).is_err());
         assert!(start.elapsed() < Duration::from_secs(60));
     }
 
@@ -140,7 +155,7 @@ mod tests {
     fn cancelling_ends_the_wait() {
         let cancel = CancelToken::new();
         let wait = Retry { first: Duration::from_secs(3600), longest: Duration::MAX, attempts: 2 };
-        let e = wait.run(&cancel, || {
+        let e = wait.run(&cancel, &Notice::default(), || {
             cancel.cancel();
             Err::<(), _>(Attempt::Again(Error::corrupt("x"), None))
         });

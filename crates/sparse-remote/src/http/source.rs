@@ -11,6 +11,12 @@ use std::sync::{Mutex, PoisonError};
 
 /// Bytes of the first request, which also tells the length: heads of files are small.
 const FIRST: u64 = 16 << 10;
+/// Ranges of a file that are asked for at once, where much is wanted.
+const MOST_AT_ONCE: usize = 4;
+/// Smallest range that is worth a request of its own.
+const PART: usize = 1 << 20;
+/// Bytes after which a broken connection is a new one, with all attempts left.
+const FAR: usize = 256 << 10;
 /// Longest file that is taken whole from a server without ranges.
 const MOST_WHOLE: u64 = 64 << 20;
 
@@ -143,20 +149,23 @@ fn first(client: &Client, url: &Url) -> Result<(RangeFetcher, Vec<u8>), Attempt>
         // No range can be had of an empty file.
         416 if answer.header("content-range").is_some_and(|r| r.trim() == "bytes */0") => (0, 0),
         200 => {
-            let len = answer.number("content-length").unwrap_or(u64::MAX);
-            if len > MOST_WHOLE {
+            let stated = answer.number("content-length");
+            let whole = match stated.unwrap_or(0) {
+                len if len <= MOST_WHOLE => answer.read_to_end(MOST_WHOLE)?,
+                _ => Vec::new(),
+            };
+            let len = whole.len() as u64;
+            if stated.unwrap_or(len) > MOST_WHOLE || len > MOST_WHOLE {
                 let e = "the server does not serve parts of files: download the file first";
                 return Err(Error::new(ErrorKind::Io, e).into());
             }
-            (len, len)
+            return Ok((RangeFetcher::new(client, url, &answer, len), whole));
         }
         _ => return Err(answer.into_error().into()),
     };
     let mut start = sparse_core::zeros(usize::try_from(bytes).unwrap_or(usize::MAX))?;
-    answer.read_exact(&mut start, client.cancel())?;
-    let at = Mutex::new(answer.url().clone());
-    let version = Version::of(&answer, len);
-    Ok((RangeFetcher { client: client.clone(), url: url.clone(), at, version }, start))
+    answer.read_into(&mut start, &mut 0, client.cancel())?;
+    Ok((RangeFetcher::new(client, url, &answer, len), start))
 }
 
 impl Fetch for RangeFetcher {
@@ -165,17 +174,55 @@ impl Fetch for RangeFetcher {
     }
 
     fn fetch(&self, start: u64, out: &mut [u8]) -> Result<()> {
-        self.client.retry(|| self.fetch_once(start, out))
+        let part = out.len().div_ceil(MOST_AT_ONCE).max(PART);
+        if out.len() <= part {
+            return self.fetch_part(start, out);
+        }
+        // The connections' own speed adds up, and only the first wait counts.
+        let starts = (start..).step_by(part);
+        std::thread::scope(|scope| {
+            let fetch = |(start, out)| scope.spawn(move || self.fetch_part(start, out));
+            let parts: Vec<_> = starts.zip(out.chunks_mut(part)).map(fetch).collect();
+            let joined = parts.into_iter().map(|part| {
+                let lost = |_| Err(Error::new(ErrorKind::Internal, "a thread panicked"));
+                part.join().unwrap_or_else(lost)
+            });
+            joined.fold(Ok(()), Result::and)
+        })
     }
 }
 
 impl RangeFetcher {
-    fn fetch_once(&self, start: u64, out: &mut [u8]) -> Result<(), Attempt> {
+    fn new(client: &Client, url: &Url, answer: &Answer, len: u64) -> RangeFetcher {
+        RangeFetcher {
+            client: client.clone(),
+            url: url.clone(),
+            at: Mutex::new(answer.url().clone()),
+            version: Version::of(answer, len),
+        }
+    }
+
+    /// Fetches a range; what came before a connection broke is not fetched again.
+    fn fetch_part(&self, start: u64, out: &mut [u8]) -> Result<()> {
+        let mut done = 0;
+        while done < out.len() {
+            let before = done;
+            self.client.retry(|| self.fetch_once(start, out, &mut done)).or_else(|e| {
+                let goes_on = e.kind() == ErrorKind::Unavailable && done - before >= FAR;
+                if goes_on { Ok(()) } else { Err(e) }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn fetch_once(&self, from: u64, out: &mut [u8], done: &mut usize) -> Result<(), Attempt> {
+        let (start, end) = (from + *done as u64, from + out.len() as u64);
+        let len = out.len() - *done;
         let at = self.at.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut answer = self.ask(&at, start, out.len())?;
+        let mut answer = self.ask(&at, start, len)?;
         let expired = matches!(answer.status(), 400 | 401 | 403 | 404 | 410);
         if expired && at != self.url {
-            answer = self.ask(&self.url, start, out.len())?;
+            answer = self.ask(&self.url, start, len)?;
             *self.at.lock().unwrap_or_else(PoisonError::into_inner) = answer.url().clone();
         }
         match answer.status() {
@@ -189,10 +236,13 @@ impl RangeFetcher {
         }
         let range = ContentRange::of(&answer)?;
         self.version.check(&Version::of(&answer, range.total))?;
-        if range.start != start || range.end != start + out.len() as u64 {
+        // Less than was asked for is allowed; the rest is asked for next.
+        if range.start != start || range.end > end {
             return Err(wrong_range().into());
         }
-        answer.read_exact(out, self.client.cancel())
+        let stop = usize::try_from(range.end - from).unwrap_or(usize::MAX);
+        let out = out.get_mut(..stop).unwrap_or_default();
+        answer.read_into(out, done, self.client.cancel())
     }
 
     fn ask(&self, at: &Url, start: u64, len: usize) -> Result<Answer, Attempt> {

@@ -33,8 +33,10 @@ impl HubRepo {
         let read = |name: &str| read_small(&folder.join(name));
         let files = self.choose(rule, &all, &read)?;
         let files = files.ok_or_else(|| Error::new(ErrorKind::NotFound, "there are no tables"))?;
-        let lacks = files.iter().find(|file| present.binary_search(file).is_err());
-        if let Some(file) = lacks {
+        let (files, missing): (Vec<String>, Vec<String>) =
+            files.into_iter().partition(|file| present.binary_search(file).is_ok());
+        // Who fetched with a choice of their own may have left out what nobody computes with.
+        if let Some(file) = missing.iter().find(|file| !is_prose(file)) {
             let e = format!("the snapshot lacks {file}: its download was interrupted");
             return Err(Error::new(ErrorKind::NotFound, e));
         }
@@ -144,4 +146,11 @@ fn read_small(path: &Path) -> Result<Vec<u8>> {
         return Err(Error::new(ErrorKind::LimitExceeded, e).in_file(place()));
     }
     std::fs::read(path).map_err(failed)
+}
+
+/// Returns true if a file is for people to read, and nothing depends on it.
+fn is_prose(file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let starts = ["license", "licence", "notice", "use_policy", "readme", ".git"];
+    name.ends_with(".md") || starts.iter().any(|start| name.starts_with(start))
 }

@@ -13,7 +13,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes after which a broken connection is a new one, with all attempts left.
-const FAR: u64 = 16 << 20;
+const FAR: u64 = 256 << 10;
 /// How often a file is fetched from its begin before its digest is believed to be wrong.
 const MOST_WRONG: u32 = 3;
 

@@ -46,7 +46,7 @@ impl Asked<'_> {
     pub(super) fn refused(&self, answer: Answer) -> Failure {
         let place = answer.url().to_string();
         let header = |name| answer.header(name).unwrap_or_default().to_owned();
-        let (code, message) = (header("x-error-code"), header("x-error-message"));
+        let (code, message) = (header("x-error-code"), answer.message().unwrap_or_default());
         let (id, page) = (self.address.id, self.address.page());
         let kind = match self.address.kind {
             RepoKind::Model => "model",
@@ -82,7 +82,7 @@ impl Asked<'_> {
                 (ErrorKind::NotFound, e)
             }
             (403, _) if !message.is_empty() => {
-                (denied, format!("the Hub refuses access to {id}: {}", clean(&message)))
+                (denied, format!("the Hub refuses access to {id}: {}", message))
             }
             _ => return answer.into_error().into(),
         };
@@ -94,7 +94,7 @@ impl Asked<'_> {
     pub(super) fn refused_write(&self, answer: Answer) -> Error {
         let place = answer.url().to_string();
         let id = self.address.id;
-        let says = answer.header("x-error-message").map(clean).filter(|text| !text.is_empty());
+        let says = answer.message();
         let says = says.map(|text| format!(" ({text})")).unwrap_or_default();
         let (kind, text) = match answer.status() {
             301 | 302 | 303 | 307 | 308 => {
@@ -111,9 +111,4 @@ impl Asked<'_> {
         };
         Error::new(kind, text).in_file(place)
     }
-}
-
-/// Returns a message of a server as part of a line.
-fn clean(message: &str) -> String {
-    message.chars().filter(|c| !c.is_control()).take(200).collect()
 }

@@ -12,7 +12,7 @@ use super::settings::HubSettings;
 use crate::{
     Answer, Call, Client, ClientOptions, HttpSource, HubName, Method, RepoKind, Retry, Url,
 };
-use sparse_core::{Error, ErrorKind, Executor, Result};
+use sparse_core::{ByteSource, Error, ErrorKind, Executor, Result};
 use sparse_model::HubCache;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,10 @@ use std::time::Duration;
 
 /// Pages of a list that are asked for at most: a million files.
 const MOST_PAGES: usize = 1000;
+/// Longest page of a list, in bytes; the Hub's own are a tenth of that.
+const MOST_PAGE: u64 = 8 << 20;
+/// Files of a repository, at most: more would take more memory than is worth it.
+const MOST_FILES: usize = 200_000;
 /// How long the Hub may say nothing where the cache could answer as well.
 const QUICK: Duration = Duration::from_secs(10);
 
@@ -181,7 +185,18 @@ impl HubRepo {
     /// # Errors
     /// As [`commit`](Self::commit) and [`HttpSource::open`].
     pub fn open(&self, file: &str) -> Result<HttpSource> {
-        HttpSource::open(&self.hub.client, &self.url(file)?)
+        let (client, url) = (&self.hub.client, self.url(file)?);
+        HttpSource::open(client, &url).map_err(|e| {
+            if e.kind() != ErrorKind::AccessDenied && e.kind() != ErrorKind::NotFound {
+                return e;
+            }
+            // The Hub says why in an answer of its own, which leads nowhere else.
+            let call = Call::new(Method::Head, &url).stay_at_origin();
+            match client.send(&call) {
+                Ok(answer) if answer.status() >= 400 => self.asked().refused(answer).error,
+                _ => e,
+            }
+        })
     }
 
     /// Opens the selected files to be read by ranges, without copies in the cache.
@@ -198,12 +213,19 @@ impl HubRepo {
     ) -> Result<Vec<(String, HttpSource)>> {
         let (repo, plan) = self.plan(selection, &self.hub.client, progress)?;
         let folder = self.path.as_ref().map(|path| format!("{path}/"));
-        let open = |file: HubFile| {
+        let open = |i: usize| {
+            let Some(file) = plan.files.get(i) else { return Ok(None) };
             let source = repo.open(&file.path)?;
+            if source.byte_len() != file.size {
+                let (have, listed) = (source.byte_len(), file.size);
+                let e = format!("the file has {have} bytes, and the Hub lists {listed}");
+                return Err(Error::corrupt(e).in_file(source.url().to_string()));
+            }
             let below = folder.as_deref().and_then(|folder| file.path.strip_prefix(folder));
-            Ok((below.unwrap_or(&file.path).to_owned(), source))
+            Ok(Some((below.unwrap_or(&file.path).to_owned(), source)))
         };
-        plan.files.into_iter().map(open).collect()
+        let opened = self.hub.settings.executor.try_map(plan.files.len(), open)?;
+        Ok(opened.into_iter().flatten().collect())
     }
 
     /// Brings the selected files into the cache, and returns where they are.
@@ -365,6 +387,11 @@ impl HubRepo {
                     .into());
             }
             next = page_of(self.get(client, &url)?, &mut files)?;
+            if files.len() > MOST_FILES {
+                let e = format!("the repository has more than {MOST_FILES} files");
+                let e = Error::new(ErrorKind::LimitExceeded, e).in_file(url.to_string());
+                return Err(e.into());
+            }
         }
         Ok(files)
     }
@@ -376,7 +403,7 @@ impl HubRepo {
             let e = "HF_HUB_OFFLINE is set, and the cache alone does not say: unset it";
             return Err(Error::new(ErrorKind::NotFound, e).in_file(url.to_string()).into());
         }
-        let answer = client.send(&Call::new(Method::Get, url))?;
+        let answer = client.send_whole(&Call::new(Method::Get, url), MOST_PAGE)?;
         if answer.is_success() { Ok(answer) } else { Err(self.asked().refused(answer)) }
     }
 }

@@ -97,6 +97,10 @@ impl HubSettings {
             (None, None) => None,
         }
         .filter(|token| !token.is_empty());
+        if settings.token.as_ref().is_some_and(|token| !token.is_plain()) {
+            let e = "the token of the Hub has characters that no token has: set HF_TOKEN anew";
+            return Err(Error::invalid_argument(e));
+        }
         Ok(settings)
     }
 }
