@@ -125,6 +125,10 @@ impl Session {
             let pinned = name.at(fetched.commit());
             // What others fetched of the snapshot does not belong to what was asked for.
             let exclude = fetched.others()?;
+            if self.explains_inputs() && !exclude.is_empty() {
+                let text = format!("{name}: no part of it: {}", exclude.join(", "));
+                eprint(&format!("{}\n", plain(&text)));
+            }
             let name = Some(pinned.to_string());
             Ok(Found::Local(Local { path, name, exclude }))
         };

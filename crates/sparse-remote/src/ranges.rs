@@ -31,9 +31,9 @@ pub(crate) trait Fetch: Send + Sync {
 /// Remote file as a [`ByteSource`].
 ///
 /// A read that begins where another ended, or near it, also fetches what comes next: 128 KiB, then
-/// as much as was read in that sequence so far, up to 8 MiB. So a file that is read from front to back takes
-/// few requests, and of a file of which little is read, little more is fetched. Threads that want
-/// the same bytes wait for one request.
+/// as much as was read in that sequence so far, up to 8 MiB. So a file that is read from front to
+/// back takes few requests, and of a file of which little is read, little more is fetched. Threads
+/// that want the same bytes wait for one request.
 pub(crate) struct Ranges<F> {
     fetcher: F,
     state: Mutex<State>,
@@ -104,7 +104,9 @@ impl State {
         let found = self.streams.iter().rposition(goes_on);
         let ahead = match found.map(|i| self.streams.remove(i)) {
             Some(stream) => {
-                stream.ahead.saturating_mul(2).max(end - start).clamp(LEAST_AHEAD, MOST_AHEAD)
+                let gap = start - stream.end;
+                let least = if gap <= LEAST_AHEAD { LEAST_AHEAD } else { 0 };
+                stream.ahead.saturating_mul(2).max(end - start).max(least).min(MOST_AHEAD)
             }
             None => 0,
         };

@@ -11,6 +11,8 @@ mod notice;
 mod paced;
 mod retry;
 mod source;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tls;
 
 pub use answer::Answer;
