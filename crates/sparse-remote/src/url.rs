@@ -4,6 +4,7 @@ use sparse_core::{Error, Result};
 use std::fmt;
 
 /// Values of a query that are shorter than this are in many texts by chance.
+#[cfg(feature = "http")]
 const SHORTEST_SECRET: usize = 5;
 
 /// `http` or `https` URL.
@@ -168,6 +169,7 @@ impl Url {
     }
 
     /// Adds what must not be shown of the URL: user, password, and values of the query.
+    #[cfg(feature = "http")]
     pub(crate) fn secrets(&self, out: &mut Vec<String>) {
         let user = self.user.iter().flat_map(|user| user.split(':'));
         let query = self.query.iter().flat_map(|query| query.split(['&', '=']));
