@@ -110,7 +110,10 @@ def pythons_is_read_by_us(root):
     assert "HF_HUB_OFFLINE" in refused(cache, "model", "org/name", **offline)
     # A part of a model is not taken for the whole.
     hub.snapshot_download("org/name", cache_dir=cache, allow_patterns=["*.json"])
-    assert "README.md" in refused(cache, "model", "org/name", **offline)
+    assert "the snapshot lacks " in refused(cache, "model", "org/name", **offline)
+    # What is for people to read may be left out.
+    hub.snapshot_download("org/name", cache_dir=cache, ignore_patterns=["README.md"])
+    assert fetch(cache, "model", "org/name", **offline)[1] == NEEDED - {"README.md"}
     folder = hub.snapshot_download("org/name", cache_dir=cache)
     assert fetch(cache, "model", "org/name", **offline) == (folder, NEEDED)
     assert fetch(cache, "model", f"org/name@{os.path.basename(folder)}", **offline)[0] == folder
