@@ -348,6 +348,9 @@ fn unreachable(e: ureq::Error, url: &Url) -> Attempt {
             (format!("there is no host {host}: check the name, and the network"), true)
         }
         ureq::Error::Timeout(_) => (format!("{host} does not answer: try again later"), true),
+        // That is how rustls refuses a certificate, or what is not TLS.
+        ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => (no_tls(host), false),
+        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => (no_tls(host), false),
         ureq::Error::Io(_) | ureq::Error::ConnectionFailed => {
             (format!("cannot reach {host}: check the network"), true)
         }
@@ -369,6 +372,12 @@ fn unreachable(e: ureq::Error, url: &Url) -> Attempt {
         None => error,
     };
     if again { Attempt::Again(error, None) } else { Attempt::Fail(error) }
+}
+
+fn no_tls(host: &str) -> String {
+    format!(
+        "no safe connection to {host}: if its certificate is your own, name it in SSL_CERT_FILE"
+    )
 }
 
 /// Part of a source as a stream.

@@ -19,6 +19,10 @@ fn serve(answers: Vec<Vec<u8>>) -> String {
             while !request.windows(4).any(|w| w == b"\r\n\r\n") {
                 let Ok(n @ 1..) = stream.read(&mut block) else { break };
                 request.extend(&block[..n]);
+                // The first byte of a client that speaks TLS.
+                if request[0] == 0x16 {
+                    break;
+                }
             }
             let text = String::from_utf8_lossy(&request).into_owned();
             let line = |name: &str| {
@@ -115,6 +119,16 @@ fn only_web_servers_are_redirected_to() {
         assert_eq!(e.kind(), ErrorKind::Io);
         assert!(e.message().contains("redirects"), "{e}");
     }
+}
+
+/// A server that speaks no TLS is not tried again, and the error says what could be wrong.
+#[test]
+fn a_connection_that_is_not_safe_is_no_network_fault() {
+    let server = serve(vec![answer("400 Bad", "plain"), answer("200 OK", "")]);
+    let url = Url::parse(&server.replace("http://", "https://")).unwrap();
+    let e = client().send(&Call::new(Method::Get, &url)).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Io, "{e}");
+    assert!(e.message().contains("SSL_CERT_FILE"), "{e}");
 }
 
 #[test]

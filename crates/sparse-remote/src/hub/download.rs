@@ -9,11 +9,15 @@ use super::refusal::Asked;
 use crate::http::Attempt;
 use crate::{Answer, Call, Client, Method, Url};
 use sparse_core::{Error, ErrorKind, Result};
+use std::cell::Cell;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Bytes after which a broken connection is a new one, with all attempts left.
 const FAR: u64 = 256 << 10;
+/// Time after which a person wonders what is going on.
+const NOTICED: Duration = Duration::from_secs(5);
 /// How often a file is fetched from its begin before its digest is believed to be wrong.
 const MOST_WRONG: u32 = 3;
 
@@ -46,7 +50,14 @@ impl Downloads<'_> {
         let url = &self.asked.address.file(self.commit, &file.path)?;
         let digest = file.digest.text();
         self.layout.create()?;
-        let _lock = Lock::take(&self.layout.lock(digest), || self.check())?;
+        let (begin, told) = (Instant::now(), Cell::new(false));
+        let waiting = || {
+            if begin.elapsed() > NOTICED && !told.replace(true) {
+                self.progress.note(&format!("another program fetches {}: waiting", file.path));
+            }
+            self.check()
+        };
+        let _lock = Lock::take(&self.layout.lock(digest), waiting)?;
         if is_there(self.layout, file) {
             // Another program has fetched it meanwhile.
             self.progress.begin(&file.path, file.size, file.size);
