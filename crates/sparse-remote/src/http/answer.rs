@@ -70,15 +70,8 @@ impl Answer {
     /// `LimitExceeded` when it is longer; `Unavailable` when the connection breaks.
     pub fn into_bytes(self, most: u64) -> Result<Vec<u8>> {
         let url = self.url;
-        let mut bytes = Vec::new();
-        self.body
-            .take(most.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|e| broken(e).in_file(url.to_string()))?;
-        if bytes.len() as u64 > most {
-            let e = format!("the answer is longer than {most} bytes");
-            return Err(Error::new(ErrorKind::LimitExceeded, e).in_file(url.to_string()));
-        }
+        let bytes = up_to(self.body, most).map_err(|e| broken(e).in_file(url.to_string()))?;
+        fits(&bytes, most).map_err(|e| e.in_file(url.to_string()))?;
         Ok(bytes)
     }
 
@@ -142,26 +135,20 @@ impl Answer {
     pub(super) fn read_whole(self, most: u64) -> Result<Answer, Attempt> {
         let (place, is_success) = (self.url.to_string(), self.is_success());
         let mut bytes = Vec::new();
-        let Answer { status, headers, url, mut body, secrets } = self;
-        let read = (&mut body).take(most.saturating_add(1)).read_to_end(&mut bytes);
-        match read {
+        let Answer { status, headers, url, body, secrets } = self;
+        match body.take(most.saturating_add(1)).read_to_end(&mut bytes) {
             Err(e) if is_success => return Err(Attempt::Again(broken(e).in_file(place), None)),
             // Whatever came of a reason is enough.
             _ => {}
         }
-        if bytes.len() as u64 > most {
-            let e = format!("the answer is longer than {most} bytes");
-            return Err(Error::new(ErrorKind::LimitExceeded, e).in_file(place).into());
-        }
+        fits(&bytes, most).map_err(|e| e.in_file(place))?;
         Ok(Answer { status, headers, url, body: Box::new(std::io::Cursor::new(bytes)), secrets })
     }
 
     /// Reads the body, of at most `most` bytes, to its end.
     pub(super) fn read_to_end(&mut self, most: u64) -> Result<Vec<u8>, Attempt> {
-        let mut bytes = Vec::new();
-        let read = (&mut self.body).take(most.saturating_add(1)).read_to_end(&mut bytes);
-        read.map_err(|e| Attempt::Again(broken(e).in_file(self.url.to_string()), None))?;
-        Ok(bytes)
+        let read = up_to(&mut self.body, most);
+        read.map_err(|e| Attempt::Again(broken(e).in_file(self.url.to_string()), None))
     }
 
     /// Returns the failure of an attempt, if the status is one that may go away.
@@ -205,6 +192,22 @@ impl fmt::Debug for Answer {
             .field("url", &self.url)
             .finish_non_exhaustive()
     }
+}
+
+/// Reads a body to its end, or to the first byte beyond `most`.
+fn up_to(body: impl Read, most: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    body.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Refuses a body of more than `most` bytes.
+fn fits(bytes: &[u8], most: u64) -> Result<()> {
+    if bytes.len() as u64 > most {
+        let e = format!("the answer is longer than {most} bytes");
+        return Err(Error::new(ErrorKind::LimitExceeded, e));
+    }
+    Ok(())
 }
 
 /// Returns the error of a body that ends too early.

@@ -1,11 +1,11 @@
 //! Requests, redirects, and who is told the token.
 
+use super::agent::agent;
 use super::answer::Answer;
 use super::credential::{Credential, Token};
 use super::notice::Notice;
 use super::paced::Paced;
 use super::retry::{Attempt, Retry};
-use super::tls;
 use crate::Url;
 use sparse_core::{ByteSource, CancelToken, Error, ErrorKind, Result};
 use std::fmt;
@@ -194,20 +194,7 @@ impl Client {
     /// # Errors
     /// What reading the certificates reports that the environment names.
     pub fn new(options: ClientOptions) -> Result<Client> {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("sparse/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls::from_environment()?)
-            .timeout_resolve(Some(options.stall))
-            .timeout_connect(Some(options.stall))
-            .timeout_recv_response(Some(options.stall))
-            .timeout_per_read(Some(options.stall))
-            .timeout_per_write(Some(options.stall))
-            .max_idle_connections_per_host(16)
-            .build()
-            .new_agent();
+        let agent = agent(options.stall, options.stall)?;
         Ok(Client { agent, options: Arc::new(options), credentials: Arc::default() })
     }
 

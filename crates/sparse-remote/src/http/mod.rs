@@ -4,6 +4,7 @@
 //! gives a token to the host that it is for and to no other. An [`HttpSource`] is a file on a
 //! server, read by ranges.
 
+mod agent;
 mod answer;
 mod client;
 mod credential;
@@ -13,8 +14,10 @@ mod retry;
 mod source;
 #[cfg(test)]
 mod tests;
-pub(crate) mod tls;
+mod tls;
 
+#[cfg(feature = "object-store")]
+pub(crate) use agent::agent;
 pub use answer::Answer;
 pub use client::{Call, Client, ClientOptions, Method};
 pub use credential::Token;

@@ -5,7 +5,7 @@
 
 use super::error::PLAIN_HTTP;
 use super::kind::StoreKind;
-use crate::http::tls;
+use crate::http::agent;
 use http_body_util::BodyExt;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
@@ -43,20 +43,7 @@ impl Connector {
     /// # Errors
     /// What reading the certificates reports that the environment names.
     pub(super) fn new() -> sparse_core::Result<Connector> {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("sparse/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls::from_environment()?)
-            .timeout_resolve(Some(STALL))
-            .timeout_connect(Some(STALL))
-            .timeout_recv_response(Some(ANSWER))
-            .timeout_per_read(Some(STALL))
-            .timeout_per_write(Some(STALL))
-            .max_idle_connections_per_host(16)
-            .build()
-            .new_agent();
+        let agent = agent(STALL, ANSWER)?;
         Ok(Connector { agent, create_only: None })
     }
 
