@@ -36,3 +36,4 @@ pub mod roundtrip;
 pub mod rows;
 pub mod synth;
 pub mod tables;
+pub mod tensors;

@@ -7,7 +7,7 @@ use sparse_bench::pair::Pair;
 use sparse_bench::roundtrip::{RoundTrip, round_trip};
 use sparse_bench::{
     ablate, adapters, alone, cut, decompose, disk, estimates, first_tensor, ladder, ours, peers,
-    proof, synth, tables,
+    proof, synth, tables, tensors,
 };
 use sparse_core::{Dtype, Error, Result};
 use std::path::{Path, PathBuf};
@@ -49,6 +49,7 @@ sparse-bench disk BASE FINETUNED                         restoring to files besi
                                                          one thread and more
     --threads N  --effort fast|default|max  --runs 5
     --work DIR      where files are written (a temporary folder)
+sparse-bench tensors BASE DELTA [--runs N]               all tensors, one after another
 sparse-bench first-tensor BASE DELTA [BASE DELTA ...]    how long a reader takes until it has its
                                                          first weights
     --runs N        times it starts, the median counts (7)
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         Some("proof") => proof_cost(args),
         Some("disk") => on_disk(args),
         Some("first-tensor") => first_weights(args),
+        Some("tensors") => all_tensors(args),
         #[cfg(feature = "remote")]
         Some("remote") => fetched(args),
         Some("svd") => svd(args),
@@ -291,6 +293,19 @@ fn on_disk(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let (threads, runs) = (args.parsed("threads", machine.cores)?, args.parsed("runs", 5)?);
     let measured = disk::disk(Path::new(base), Path::new(target), &work, effort, threads, runs)?;
     println!("{machine}; wall time, median of {runs}; MB = 10^6 bytes\n\n{}", measured.markdown());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn all_tensors(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args = Args::parse(args, &["runs"])?;
+    let [base, delta] = args.positional.as_slice() else {
+        return Err(Error::invalid_argument("wanted: BASE DELTA"));
+    };
+    let runs = args.parsed("runs", 5)?;
+    let (bytes, mut times) = tensors::tensors(base.as_ref(), delta.as_ref(), runs)?;
+    times.sort_unstable();
+    let median = times.get(times.len() / 2).map_or(0.0, |time| time.as_secs_f64());
+    println!("{}; {bytes} bytes in {median:.3} s, median of {runs}", Machine::describe());
     Ok(ExitCode::SUCCESS)
 }
 

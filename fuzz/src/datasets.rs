@@ -73,13 +73,31 @@ pub(crate) fn limits() -> Limits {
 /// Memory to work with.
 pub(crate) const MEMORY: usize = 64 << 20;
 
+/// The golden deltas of every layout.
+const GOLDEN: [&str; 6] = ["v1", "v1-streams", "v2-exact", "v3", "v4-template", "v4-patch"];
+
+/// Lines made of the text and the kind of those of [`BASE`], in a prompt and in messages.
+fn wrapped() -> String {
+    let base = String::from_utf8_lossy(BASE);
+    let cell = |line: &str, key: &str| {
+        let (_, rest) = line.split_once(&format!("\"{key}\":\""))?;
+        Some(rest.split('"').next()?.to_owned())
+    };
+    let lines = base.lines().filter_map(|line| {
+        let (text, kind) = (cell(line, "text")?, cell(line, "kind")?);
+        let prompt = format!(r#""prompt":"Of kind {kind}: {text}.""#);
+        Some(format!(r#"{{{prompt},"messages":[{{"role":"user","content":"{text}"}}]}}"#))
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Deltas: golden ones, of other bases, and those of several datasets against [`BASE`].
 pub(crate) fn deltas() -> Vec<Seed> {
     let golden = |name: &str| {
         let file = tests().join("golden").join(format!("{name}.sparse"));
         (name.to_owned(), std::fs::read(file).expect("a golden file"))
     };
-    let mut out: Vec<Seed> = ["v1", "v1-streams", "v2-exact"].map(golden).into();
+    let mut out: Vec<Seed> = GOLDEN.map(golden).into();
     let open = |name: &str| Dataset::open(tests().join("fixtures").join(name)).expect("a fixture");
     let base = open("polars-base.jsonl");
     for (name, exact) in [
@@ -95,6 +113,12 @@ pub(crate) fn deltas() -> Vec<Seed> {
         let (file, _) = job.exact(exact).write_to(Vec::new()).expect("it can be coded");
         out.push((format!("{name}{}", if exact { "-exact" } else { "" }), file));
     }
+    let path = room("wrapped").join("wrapped.jsonl");
+    fs::write(&path, wrapped()).expect("files can be written");
+    let target = Dataset::open(path).expect("it was written well");
+    let job = Compressor::new(&target).base(&base).memory(MEMORY).limits(limits());
+    let (file, _) = job.write_to(Vec::new()).expect("it can be coded");
+    out.push(("wrapped".into(), file));
     out
 }
 

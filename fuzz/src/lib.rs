@@ -41,6 +41,7 @@ pub mod packed_tensor;
 pub mod quantised_chunk;
 pub mod remote_names;
 mod room;
+pub mod routing_files;
 pub mod safetensors_header;
 pub mod shard_index;
 pub mod svd_chunk;
@@ -100,6 +101,7 @@ pub const TARGETS: &[Target] = &[
     target("packed_tensor", packed_tensor::run, packed_tensor::seeds),
     target("quantised_chunk", quantised_chunk::run, quantised_chunk::seeds),
     target("remote_names", remote_names::run, remote_names::seeds),
+    target("routing_files", routing_files::run, routing_files::seeds),
     target("safetensors_header", safetensors_header::run, safetensors_header::seeds),
     target("shard_index", shard_index::run, shard_index::seeds),
     target("svd_chunk", svd_chunk::run, svd_chunk::seeds),

@@ -144,6 +144,11 @@ fn remote_names() {
 }
 
 #[test]
+fn routing_files() {
+    replay("routing_files");
+}
+
+#[test]
 fn safetensors_header() {
     replay("safetensors_header");
 }

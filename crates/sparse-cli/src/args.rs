@@ -1,20 +1,30 @@
 //! Arguments and help texts of the command line.
 
+mod cache;
 #[cfg(feature = "dataset")]
 mod dataset;
+mod evaluation;
 #[cfg(feature = "hub")]
 mod push;
+mod route;
+mod savings;
 
 use crate::human::byte_size;
 use crate::policy::PolicyArgs;
 use clap::{ArgAction, Args, Parser, Subcommand};
-use sparse::{ContentHash, Effort};
+use sparse::{ContentHash, Effort, Limits, Profile};
 use std::path::PathBuf;
 
+pub(crate) use cache::{Cache, CacheAction, CachePath, CachePrune};
 #[cfg(feature = "dataset")]
 pub(crate) use dataset::{DatasetCompress, DatasetEstimate, DatasetReconstruct};
+pub(crate) use evaluation::{Eval, OnText, Optimize, OptimizeLimits, Prompts};
 #[cfg(feature = "hub")]
 pub(crate) use push::{OldCard, Push, is_licence};
+#[cfg(feature = "dataset")]
+pub(crate) use route::{LabelColumns, RouteEval, RouteTrain};
+pub(crate) use route::{Route, RouteAction, RouteRequest, RouteReview};
+pub(crate) use savings::Savings;
 
 /// Exit codes, for `--help`; docs/cli.md has the same table.
 const EXIT_CODES: &str = "\
@@ -68,13 +78,33 @@ pub(crate) struct Common {
     #[arg(long, global = true)]
     pub(crate) stream: bool,
 
-    /// Print only errors, and the answers of info, quality and estimate
+    /// Print only errors, and the answers of info, quality, estimate, eval, optimize,
+    /// route and savings
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 
     /// Print more detail, and the time of each phase to standard error
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
+}
+
+impl Common {
+    /// Returns the limits that `--max-memory` and `--max-output` set.
+    pub(crate) fn limits(&self) -> Limits {
+        let mut limits = self.max_memory.map_or_else(Limits::default, Limits::for_memory);
+        if let Some(bytes) = self.max_output {
+            limits.max_output_bytes = bytes;
+        }
+        limits
+    }
+
+    /// Returns whether models of the Hub are read by ranges.
+    pub(crate) fn streams(&self) -> bool {
+        #[cfg(feature = "hub")]
+        return self.stream;
+        #[cfg(not(feature = "hub"))]
+        false
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -126,6 +156,29 @@ pub(crate) enum Command {
                                 sparse estimate [OPTIONS] --no-base <MODEL>")]
     Estimate(Estimate),
 
+    /// Measure how well a model, or what a delta restores, predicts a text
+    #[command(after_help = "Evaluating takes the program sparse-eval: cargo install --path \
+        crates/sparse-eval")]
+    Eval(Box<Eval>),
+
+    /// Measure cheaper forms of a model, and choose the best that keeps to limits
+    #[command(after_help = "Evaluating takes the program sparse-eval: cargo install --path \
+        crates/sparse-eval")]
+    Optimize(Box<Optimize>),
+
+    /// Keep restored models on disk, for all programs: list, path, prune, clear, verify
+    Cache(Cache),
+
+    /// Choose the cheapest model that suffices for a request; train and evaluate such choices
+    #[command(
+        override_usage = "sparse route [OPTIONS] <MODEL> <PROMPT> --catalogue <FILE>\n       \
+                          sparse route <train | eval | review> …"
+    )]
+    Route(Box<Route>),
+
+    /// Reckon up what deltas would save for a list of models: storage and transfer in a year
+    Savings(Savings),
+
     /// Publish a delta on the Hub, with a card, or in an object store
     #[cfg(feature = "hub")]
     Push(Push),
@@ -155,6 +208,11 @@ impl Command {
             Command::ExportAdapter(_) => "export-adapter",
             Command::CompressAdapter(_) => "compress-adapter",
             Command::Estimate(_) => "estimate",
+            Command::Eval(_) => "eval",
+            Command::Optimize(_) => "optimize",
+            Command::Cache(cache) => cache.action.name(),
+            Command::Route(route) => route.name(),
+            Command::Savings(_) => "savings",
             #[cfg(feature = "hub")]
             Command::Push(_) => "push",
             #[cfg(feature = "dataset")]
@@ -265,6 +323,21 @@ pub(crate) struct Quality {
     /// The delta was made without a base
     #[arg(long)]
     pub(crate) no_base: bool,
+
+    #[command(flatten, next_help_heading = "Answers to prompts")]
+    pub(crate) prompts: Prompts,
+
+    /// Most divergence from the fine-tuned model, in nats in the mean [default: 0.01]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) max_kl: Option<f64>,
+
+    /// Least share of positions at which both prefer the same token [default: 0.95]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub(crate) min_top1: Option<f64>,
+
+    /// Most that the perplexity may rise, at the upper end of its interval
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) max_ppl_delta: Option<f64>,
 }
 
 #[derive(Args, Debug)]
@@ -272,8 +345,8 @@ pub(crate) struct Info {
     /// The delta to look at
     pub(crate) delta: PathBuf,
 
-    /// Show only tensors whose name contains PATTERN, in which * stands for any text and ? for one
-    /// character
+    /// Show only tensors (of a dataset: columns) whose name contains PATTERN, in which * stands for
+    /// any text and ? for one character
     #[arg(long, value_name = "PATTERN")]
     pub(crate) tensors: Option<String>,
 
@@ -311,8 +384,8 @@ pub(crate) struct ExportAdapter {
 
     /// Loaders to write for: portable (any loader; one rank, linear layers only) or peft (PEFT
     /// alone; a rank for each module)
-    #[arg(long, default_value = "portable", value_parser = ["portable", "peft"])]
-    pub(crate) profile: String,
+    #[arg(long, default_value_t, value_name = "PROFILE")]
+    pub(crate) profile: Profile,
 
     /// Type of the factors: bf16, f16 or f32 [default: that of the weights]
     #[arg(long, value_name = "TYPE")]

@@ -78,26 +78,7 @@ impl Failure {
             Failure::Fault(_) => "fault",
             Failure::Stopped(_) => "cancelled",
             Failure::Told(_) => "other",
-            Failure::Sparse(error) => match error.kind() {
-                ErrorKind::UnknownCodec => "unknown_codec",
-                ErrorKind::CodecDisabled => "codec_disabled",
-                ErrorKind::UnsupportedVersion => "unsupported_version",
-                ErrorKind::NotThisFormat => "not_this_format",
-                ErrorKind::Corrupt => "corrupt",
-                ErrorKind::Truncated => "truncated",
-                ErrorKind::BaseMismatch => "base_mismatch",
-                ErrorKind::InvalidArgument => "invalid_argument",
-                ErrorKind::InvalidInput => "invalid_input",
-                ErrorKind::NotFound => "not_found",
-                ErrorKind::AlreadyExists => "already_exists",
-                ErrorKind::LimitExceeded => "limit_exceeded",
-                ErrorKind::AccessDenied => "access_denied",
-                ErrorKind::Unavailable => "unavailable",
-                ErrorKind::Cancelled => "cancelled",
-                ErrorKind::Io => "io",
-                ErrorKind::Internal => "fault",
-                _ => "other",
-            },
+            Failure::Sparse(error) => error.kind().name(),
         }
     }
 

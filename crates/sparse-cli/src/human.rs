@@ -42,6 +42,11 @@ pub(crate) fn duration(time: Duration) -> String {
     }
 }
 
+/// Formats the name that a delta records for its base or target.
+pub(crate) fn named(id: &str) -> String {
+    if id.is_empty() { "not named".to_owned() } else { plain(id).into_owned() }
+}
+
 /// Formats a rate, `n` bytes in `time`: `812 MB/s`.
 pub(crate) fn rate(n: u64, time: Duration) -> String {
     format!("{}/s", bytes(per_second(n, time).round() as u64))
@@ -63,6 +68,18 @@ pub(crate) fn ratio_text(ratio: Option<f64>) -> String {
         None => "-".to_owned(),
         Some(r) if r < 99.95 => format!("{r:.2}x"),
         Some(r) => format!("{r:.0}x"),
+    }
+}
+
+/// Formats an amount of money, with three digits where it is small: `1250`, `14.8`, `0.10`,
+/// `0.0042`.
+pub(crate) fn amount(amount: f64) -> String {
+    match amount {
+        a if a >= 99.95 => format!("{a:.0}"),
+        a if a >= 9.995 => format!("{a:.1}"),
+        a if a >= 0.0995 || a == 0.0 => format!("{a:.2}"),
+        a if a >= 1e-4 => format!("{a:.4}"),
+        a => format!("{a:.2e}"),
     }
 }
 
@@ -209,6 +226,13 @@ mod tests {
             ("7.88x".into(), "-".into())
         );
         assert_eq!(ratio_text(Some(855.3)), "855x");
+    }
+
+    #[test]
+    fn amounts() {
+        let shown = [0.0, 2e-5, 0.0042, 0.0994, 0.1, 3.456, 14.76, 1250.4].map(amount);
+        let want = ["0.00", "2.00e-5", "0.0042", "0.0994", "0.10", "3.46", "14.8", "1250"];
+        assert_eq!(shown, want);
     }
 
     #[test]

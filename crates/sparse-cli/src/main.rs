@@ -9,7 +9,6 @@ mod aliases;
 mod args;
 mod commands;
 mod failure;
-mod find;
 mod human;
 mod outputs;
 mod panic;
@@ -17,7 +16,7 @@ mod policy;
 mod progress;
 mod session;
 mod signals;
-mod sources;
+mod text_file;
 
 use args::Cli;
 use clap::Parser;

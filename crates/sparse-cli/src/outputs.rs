@@ -50,7 +50,7 @@ impl Session {
     pub(crate) fn output(&self, name: &Path, force: bool) -> Result<Output, Failure> {
         let refuse = |what: &str| {
             let e = Error::new(ErrorKind::InvalidArgument, what.to_owned());
-            Err(e.in_file(crate::sources::shown(name)).into())
+            Err(e.in_file(sparse_open::shown(name)).into())
         };
         let location = match name.to_str() {
             // A bare name is a path here, whatever it could be elsewhere.
@@ -65,6 +65,9 @@ impl Session {
                 let overwrite = if force { Overwrite::Replace } else { Overwrite::Refuse };
                 Ok(Output { path, overwrite, upload: None })
             }
+            Location::Object(_) if name.to_string_lossy().ends_with('/') => {
+                refuse("that would be a folder: name the object, as s3://bucket/folder/my.sparse")
+            }
             Location::Object(name) => self.object_output(name, force),
             Location::Hub(_) => refuse("write to a path, then publish that with `sparse push`"),
             _ => refuse("nothing is written there: give a path or an object of a store (s3://)"),
@@ -76,7 +79,7 @@ impl Session {
         let bucket = sparse_remote::Bucket::open(&name)?.with_cancel(self.cancel_token());
         let options = sparse_remote::WriteOptions::new().overwrite(force);
         let writer = bucket.write(&name.key, options)?;
-        let path = self.scratch()?.join(name.file_name());
+        let path = self.opener().scratch()?.join(name.file_name());
         let upload = Some(Upload { name, writer });
         Ok(Output { path, overwrite: Overwrite::Refuse, upload })
     }
@@ -125,8 +128,7 @@ impl Upload {
     fn send(mut self, path: &Path, session: &Session) -> Result<(), Failure> {
         let source = sparse_core::FileSource::new(sparse_core::open_file(path)?)?;
         let phase = ("uploading", &session.cancel_token());
-        let copied = sparse_remote::copy(&source, &mut self.writer, phase, &session.progress);
-        // The error of the store is inside of the one of writing.
+        let copied = sparse_remote::copy(&source, &mut self.writer, phase, &*session.progress);
         copied.map_err(|e| e.in_file(self.name.to_string()))?;
         self.writer.commit()?;
         let removed = std::fs::remove_file(path);

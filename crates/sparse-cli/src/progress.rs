@@ -3,6 +3,7 @@
 use crate::human;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sparse::Observer;
+use sparse_open::OpenObserver;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +13,6 @@ pub(crate) struct Progress {
     bars: bool,
     lines: bool,
     /// Whether what is worth knowing is told, on a terminal or not.
-    #[cfg_attr(not(feature = "hub"), expect(dead_code))]
     notes: bool,
     done: AtomicU64,
     phase: Mutex<Option<Phase>>,
@@ -90,29 +90,23 @@ impl Observer for Progress {
     }
 }
 
-#[cfg(feature = "hub")]
-impl sparse_remote::FetchProgress for Progress {
-    fn plan(&self, files: usize, bytes: u64) {
-        if files > 0 {
-            Observer::begin(self, "downloading", bytes);
-        }
-    }
-
-    fn begin(&self, file: &str, total: u64, done: u64) {
-        Observer::advance(self, done);
+impl OpenObserver for Progress {
+    fn explain(&self, role: &str, text: &str) {
         if self.lines {
-            eprint(&format!("downloading {}: {}\n", human::plain(file), human::bytes(total)));
+            eprint(&format!("{}\n", human::plain(&format!("{role}: {text}"))));
         }
-    }
-
-    fn advance(&self, _file: &str, bytes: u64) {
-        Observer::advance(self, bytes);
     }
 
     fn note(&self, text: &str) {
         if self.notes {
             self.clear();
             eprint(&format!("note: {}\n", human::plain(text)));
+        }
+    }
+
+    fn download(&self, file: &str, bytes: u64) {
+        if self.lines {
+            eprint(&format!("downloading {}: {}\n", human::plain(file), human::bytes(bytes)));
         }
     }
 }

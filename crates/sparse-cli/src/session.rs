@@ -2,22 +2,14 @@
 
 use crate::args::Common;
 use crate::failure::{ErrorJson, Failure};
-#[cfg(feature = "http")]
-use crate::human::plain;
 use crate::human::plain_json;
 use crate::progress::{Progress, eprint};
 use crate::signals::{Signals, tell};
 use serde::Serialize;
 use sparse::{CancelToken, Compressor, Delta, Error, ErrorKind, Limits, Model, Restorer, Verifier};
-#[cfg(any(feature = "dataset", feature = "object-store"))]
-use sparse_output::ScratchDir;
+use sparse_open::Opener;
 use std::io::{self, Write};
-#[cfg(any(feature = "dataset", feature = "object-store"))]
-use std::path::PathBuf;
-#[cfg(feature = "http")]
-use std::sync::OnceLock;
-#[cfg(any(feature = "dataset", feature = "object-store"))]
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The version of the JSON schema; it grows by fields without a new number.
@@ -30,13 +22,8 @@ pub(crate) struct Session {
     common: Common,
     signals: Signals,
     pool: rayon::ThreadPool,
-    pub(crate) progress: Progress,
-    #[cfg(feature = "http")]
-    client: OnceLock<sparse_remote::Client>,
-    #[cfg(feature = "hub")]
-    hub: OnceLock<sparse_remote::Hub>,
-    #[cfg(any(feature = "dataset", feature = "object-store"))]
-    scratch: Mutex<Vec<ScratchDir>>,
+    opener: Opener,
+    pub(crate) progress: Arc<Progress>,
 }
 
 #[derive(Serialize)]
@@ -60,20 +47,10 @@ impl Session {
             Error::new(ErrorKind::Io, format!("cannot start {threads} threads")).with_source(e)
         })?;
         let progress = Progress::new(!common.quiet && !common.json, common.verbose && !common.json);
-        Ok(Session {
-            name,
-            start: Instant::now(),
-            common,
-            signals,
-            pool,
-            progress,
-            #[cfg(feature = "http")]
-            client: OnceLock::new(),
-            #[cfg(feature = "hub")]
-            hub: OnceLock::new(),
-            #[cfg(any(feature = "dataset", feature = "object-store"))]
-            scratch: Mutex::default(),
-        })
+        let progress = Arc::new(progress);
+        let opener = Opener::new().with_cancel(signals.token()).with_limits(common.limits());
+        let opener = opener.with_observer(progress.clone()).with_streaming(common.streams());
+        Ok(Session { name, start: Instant::now(), common, signals, pool, opener, progress })
     }
 
     /// Runs `command` on this session's threads.
@@ -103,29 +80,25 @@ impl Session {
 
     /// Returns the limits that `--max-memory` and `--max-output` set.
     pub(crate) fn limits(&self) -> Limits {
-        let mut limits = self.common.max_memory.map_or_else(Limits::default, Limits::for_memory);
-        if let Some(bytes) = self.common.max_output {
-            limits.max_output_bytes = bytes;
-        }
-        limits
+        self.common.limits()
     }
 
     /// Prepares to compress `target` in this run.
     pub(crate) fn compressor<'a>(&'a self, target: &'a Model) -> Compressor<'a> {
         let job = Compressor::new(target).limits(self.limits());
-        job.cancel(self.cancel_token()).observer(&self.progress)
+        job.cancel(self.cancel_token()).observer(&*self.progress)
     }
 
     /// Prepares to restore `delta` in this run.
     pub(crate) fn restorer<'a>(&'a self, delta: &'a Delta) -> Restorer<'a> {
         let job = Restorer::new(delta).limits(self.limits());
-        job.cancel(self.cancel_token()).observer(&self.progress)
+        job.cancel(self.cancel_token()).observer(&*self.progress)
     }
 
     /// Prepares to check `delta` in this run.
     pub(crate) fn verifier<'a>(&'a self, delta: &'a Delta) -> Verifier<'a> {
         let job = Verifier::new(delta).limits(self.limits());
-        job.cancel(self.cancel_token()).observer(&self.progress)
+        job.cancel(self.cancel_token()).observer(&*self.progress)
     }
 
     /// Returns when the session began.
@@ -133,68 +106,9 @@ impl Session {
         self.start
     }
 
-    /// Returns whether inputs are to be explained on standard error.
-    pub(crate) fn explains_inputs(&self) -> bool {
-        self.common.verbose && !self.common.json
-    }
-
-    /// Returns the client for web servers, made when it is first wanted.
-    ///
-    /// # Errors
-    /// What reading certificates reports that the environment names.
-    #[cfg(feature = "http")]
-    pub(crate) fn client(&self) -> Result<&sparse_remote::Client, Failure> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        let mut options = sparse_remote::ClientOptions::default();
-        options.cancel = self.cancel_token();
-        options.notice = self.notice();
-        let client = sparse_remote::Client::new(options)?;
-        Ok(self.client.get_or_init(|| client))
-    }
-
-    /// Returns who is told why a server is waited for.
-    #[cfg(feature = "http")]
-    fn notice(&self) -> sparse_remote::Notice {
-        if self.common.quiet || self.common.json {
-            return sparse_remote::Notice::default();
-        }
-        sparse_remote::Notice::new(|text| eprint(&format!("note: {}\n", plain(text))))
-    }
-
-    /// Returns the Hub, as the environment says, made when it is first wanted.
-    ///
-    /// # Errors
-    /// As [`sparse_remote::Hub::from_env`].
-    #[cfg(feature = "hub")]
-    pub(crate) fn hub(&self) -> Result<&sparse_remote::Hub, Failure> {
-        if let Some(hub) = self.hub.get() {
-            return Ok(hub);
-        }
-        let mut settings = sparse_remote::HubSettings::from_env()?;
-        settings.client.cancel = self.cancel_token();
-        settings.client.notice = self.notice();
-        let hub = sparse_remote::Hub::new(settings)?;
-        Ok(self.hub.get_or_init(|| hub))
-    }
-
-    /// Returns whether models of the Hub are read by ranges, and not into the cache.
-    #[cfg(feature = "hub")]
-    pub(crate) fn streams(&self) -> bool {
-        self.common.stream
-    }
-
-    /// Creates a private folder, which goes with the session.
-    ///
-    /// # Errors
-    /// `Io` when it cannot be made.
-    #[cfg(any(feature = "dataset", feature = "object-store"))]
-    pub(crate) fn scratch(&self) -> Result<PathBuf, Failure> {
-        let folder = ScratchDir::create(std::env::temp_dir(), "sparse-download")?;
-        let path = folder.path().to_owned();
-        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
-        Ok(path)
+    /// Returns what opens the inputs of this run, by name.
+    pub(crate) fn opener(&self) -> &Opener {
+        &self.opener
     }
 
     /// Returns true with `-v`.

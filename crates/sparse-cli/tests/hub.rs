@@ -4,7 +4,7 @@
 
 mod support;
 
-use sparse_remote::testing::{Access, Faults, Repo, Site, TestServer};
+use sparse_remote::testing::{Access, Content, Faults, Repo, Site, TestServer};
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -129,6 +129,36 @@ fn datasets_named_by_their_ids() {
 }
 
 #[test]
+fn adapters_named_by_their_ids() {
+    let room = Room::new();
+    let (tuned, adapter) = (room.pair.arg("finetuned"), room.pair.arg("adapter"));
+    let (delta, out) = (room.pair.arg("d.sparse"), room.pair.arg("out"));
+    room.run(&["export-adapter", "org/base", &tuned, "-o", &adapter, "--rank", "8"]).succeeded();
+    fs::write(room.pair.path("adapter/README.md"), "# An adapter\n").unwrap();
+    let repo = Repo::model("org/adapter").with_folder(Path::new(&adapter)).unwrap();
+    let repo = repo.with_large_file("optimizer.pt", *b"not needed");
+    room.server.update(|site| *site = std::mem::take(site).with_repo(repo));
+    for fetches in [true, false] {
+        room.server.clear_log();
+        let compress = ["compress-adapter", "org/base", "org/adapter", "-o", &delta, "-f"];
+        room.run(&compress).succeeded();
+        let asked = room.server.log();
+        assert_eq!(asked.count("GET", "org/adapter/resolve/") > 0, fetches);
+        assert_eq!(asked.count("GET", "optimizer.pt"), 0, "what is not needed is not fetched");
+    }
+    let told = room.run(&["info", &delta, "--json"]).succeeded().json();
+    let base = told["base_id"].as_str().unwrap();
+    assert!(base.starts_with("hf://org/base@") && base.len() > 50, "{told}");
+    assert!(room.run(&["info", &delta]).succeeded().stdout.contains("the adapter is for hf://"));
+    room.run(&["reconstruct", &delta, "-o", &out]).succeeded();
+    assert_same(&room.pair.path("adapter"), &room.pair.path("out"));
+    let merged = room.run(&["reconstruct", "org/base", &delta, "-o", &room.pair.arg("merged")]);
+    assert!(merged.succeeded().stdout.contains("with the adapter merged"));
+    let hint = ["compress", "org/base", &tuned, "--adapter", "org/adapter", "-o"];
+    room.run(&[&hint[..], &[&room.pair.arg("hint.sparse")]].concat()).succeeded();
+}
+
+#[test]
 fn a_path_that_exists_wins() {
     let room = Room::new();
     let here = tempfile::tempdir().unwrap();
@@ -146,6 +176,27 @@ fn a_path_that_exists_wins() {
     );
     made.succeeded();
     assert_eq!(room.server.log().connections(), 0);
+}
+
+/// The base may have moved on when the delta is restored.
+#[test]
+fn a_streamed_base_is_recorded_with_its_commit() {
+    let room = Room::new();
+    let (tuned, delta, out) =
+        (room.pair.arg("finetuned"), room.pair.arg("d.sparse"), room.pair.arg("out"));
+    for name in ["org/base", "hf://org/base@main"] {
+        room.run(&["compress", "--stream", name, &tuned, "-o", &delta, "-f"]).succeeded();
+        let told = room.run(&["info", &delta, "--json"]).succeeded().json();
+        let base = told["base_id"].as_str().unwrap();
+        let commit = base.strip_prefix("hf://org/base@").unwrap();
+        assert!(commit.len() == 40 && !commit.contains("main"), "{told}");
+    }
+    room.server.update(|site| {
+        let repo = site.repo("org/base").unwrap();
+        repo.put("config.json", Content::new(b"{}".to_vec()), false);
+    });
+    room.run(&["reconstruct", "--stream", &delta, "-o", &out]).succeeded();
+    assert_same(&room.pair.path("finetuned"), &room.pair.path("out"));
 }
 
 #[test]

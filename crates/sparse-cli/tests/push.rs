@@ -148,6 +148,43 @@ fn a_dataset_goes_to_a_dataset() {
 }
 
 #[test]
+fn an_adapter_names_its_base() {
+    let room = Room::new();
+    let (tuned, adapter) = (room.pair.arg("finetuned"), room.pair.arg("adapter"));
+    let delta = room.pair.arg("a.sparse");
+    room.run(&["export-adapter", "org/base", &tuned, "-o", &adapter, "--rank", "8"]).succeeded();
+    room.run(&["compress-adapter", "org/base", &adapter, "-o", &delta]).succeeded();
+    let told = room.run(&["push", &delta, "me/adapter", "--json"]).succeeded().json();
+    assert_eq!(told["base_model"], "org/base", "{told}");
+    assert_eq!(told["license"], serde_json::json!(["llama3.1"]), "{told}");
+    room.forget();
+    let (out, merged) = (room.pair.arg("out"), room.pair.arg("merged"));
+    room.run(&["reconstruct", "me/adapter", "-o", &out]).succeeded();
+    assert_same(&room.pair.path("adapter"), &room.pair.path("out"));
+    room.run(&["reconstruct", "org/base", "me/adapter", "-o", &merged]).succeeded();
+}
+
+#[test]
+fn a_delta_keeps_its_name_from_one_repository_to_the_next() {
+    let room = Room::new();
+    room.push(&["me/old"]).succeeded();
+    let told = room.run(&["push", "me/old", "me/copy", "--json"]).succeeded().json();
+    assert_eq!(told["file"], "my.sparse", "{told}");
+    assert!(room.has("me/copy", "my.sparse"));
+}
+
+/// What the card says of the licence is what the base's card says, or nothing is published.
+#[test]
+fn a_licence_is_not_lost_because_a_server_fails() {
+    let room = Room::new();
+    room.server.set_faults(Faults::script([Some(Fault::TooMany(600))]).only("org/base/"));
+    let told = room.push(&["me/old"]);
+    assert!(told.code == Some(7) && told.stderr.contains("--license"), "{told:?}");
+    assert!(!room.has("me/old", "my.sparse"));
+    room.push(&["me/old", "--license", "MIT"]).succeeded();
+}
+
+#[test]
 fn what_is_there_is_kept_unless_asked() {
     let room = Room::new();
     room.push(&["me/old"]).succeeded();
@@ -159,7 +196,9 @@ fn what_is_there_is_kept_unless_asked() {
     room.run(&["compress", "--no-base", &tuned, "-o", &room.delta, "-f"]).succeeded();
     let refused = room.push(&["me/old"]);
     assert_eq!(refused.code, Some(6), "{refused:?}");
-    assert!(refused.stderr.contains("my.sparse") && refused.stderr.contains("--force"));
+    for part in ["my.sparse", "/me/old", "--force"] {
+        assert!(refused.stderr.contains(part), "{refused:?}");
+    }
     let kept = room.push(&["me/old", "--force", "--json"]).succeeded().json();
     assert_eq!((&kept["changed"], &kept["card"]), (&true.into(), &"kept".into()), "{kept}");
     assert!(kept["notes"][0].as_str().unwrap().contains("--license"), "{kept}");
@@ -169,7 +208,9 @@ fn what_is_there_is_kept_unless_asked() {
     // Elsewhere in the repository, and on a branch.
     fs::write(&room.delta, first).unwrap();
     room.push(&["hf://me/old/more/other.sparse"]).succeeded();
-    room.push(&["me/old/more"]).succeeded();
+    let told = room.push(&["me/old/more", "--json"]).succeeded().json();
+    let notes = told["notes"].to_string();
+    assert!(notes.contains("this one is hf://me/old/more/my.sparse"), "{told}");
     assert!(room.has("me/old", "more/other.sparse") && room.has("me/old", "more/my.sparse"));
     let branch = room.push(&["me/old@dev"]);
     assert!(branch.code == Some(1) && branch.stderr.contains("no revision dev"), "{branch:?}");
@@ -200,8 +241,18 @@ fn who_may_not_write_is_told() {
     room.server.set_faults(large);
     let told = room.push(&["me/old"]);
     assert!(told.code == Some(4) && told.stderr.contains("so large"), "{told:?}");
-    let told = room.push(&["./elsewhere"]);
-    assert_eq!(told.code, Some(2), "{told:?}");
+    for wrong in [&["./elsewhere"][..], &["me/old", "--revision", ""]] {
+        assert_eq!(room.push(wrong).code, Some(2), "{wrong:?}");
+    }
+    // Under another name than the one that was asked for, nothing is created.
+    let told = room.push(&["mine"]);
+    assert!(told.code == Some(2) && told.stderr.contains("you/mine"), "{told:?}");
+    assert_eq!(room.server.log().count("POST", "/repos/create"), 1, "that of the guest");
+    for (name, code) in [("nowhere.sparse", 1), ("finetuned", 4)] {
+        let name = room.pair.arg(name);
+        let told = room.run(&["push", &name, "me/old"]);
+        assert!(told.code == Some(code) && told.stderr.contains(&name), "{told:?}");
+    }
     if cfg!(not(feature = "object-store")) {
         let told = room.push(&["s3://bucket/my.sparse"]);
         assert!(told.code == Some(2) && told.stderr.contains("object-store"), "{told:?}");

@@ -1,7 +1,7 @@
 //! The codecs and their settings, by type instead of by name.
 
 use crate::Rank;
-use crate::settings::{rank, relative, ulps};
+use crate::settings::{relative, ulps};
 use sparse_core::{Error, Result};
 use sparse_select::Setting;
 use std::fmt;
@@ -89,8 +89,8 @@ impl TryFrom<Setting> for Choice {
                 None => Err(Error::invalid_argument("it needs a bound, such as `=0.1`")),
             },
             "ulp-bounded" => ulps(value).map(Choice::UlpBounded),
-            "svd" => rank(value).map(Choice::Svd),
-            "layered" => rank(value).map(Choice::Layered),
+            "svd" => Rank::of_setting(value).map(Choice::Svd),
+            "layered" => Rank::of_setting(value).map(Choice::Layered),
             _ => return Ok(Choice::Foreign(setting)),
         };
         choice.map_err(|e| Error::invalid_argument(format!("{}: {}", setting.codec, e.message())))
@@ -108,8 +108,8 @@ impl From<Choice> for Setting {
             Choice::SparseInt8(x) => ("sparse-int8", Some(x)),
             Choice::SparseInt8Absolute(x) => ("sparse-int8-absolute", Some(x)),
             Choice::UlpBounded(k) => ("ulp-bounded", Some(f64::from(k))),
-            Choice::Svd(rank) => ("svd", Some(number(rank))),
-            Choice::Layered(rank) => ("layered", Some(number(rank))),
+            Choice::Svd(rank) => ("svd", Some(rank.number())),
+            Choice::Layered(rank) => ("layered", Some(rank.number())),
             Choice::Foreign(setting) => return setting,
         };
         Setting { codec: codec.to_owned(), value }
@@ -119,13 +119,6 @@ impl From<Choice> for Setting {
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Setting::from(self.clone()).fmt(f)
-    }
-}
-
-fn number(rank: Rank) -> f64 {
-    match rank {
-        Rank::Fixed(rank) => f64::from(rank),
-        Rank::Energy(share) => share,
     }
 }
 

@@ -68,6 +68,47 @@ pub enum ErrorKind {
     Internal,
 }
 
+impl ErrorKind {
+    const NAMES: [(ErrorKind, &str); 17] = [
+        (ErrorKind::UnknownCodec, "unknown_codec"),
+        (ErrorKind::CodecDisabled, "codec_disabled"),
+        (ErrorKind::UnsupportedVersion, "unsupported_version"),
+        (ErrorKind::NotThisFormat, "not_this_format"),
+        (ErrorKind::Corrupt, "corrupt"),
+        (ErrorKind::Truncated, "truncated"),
+        (ErrorKind::BaseMismatch, "base_mismatch"),
+        (ErrorKind::InvalidArgument, "invalid_argument"),
+        (ErrorKind::InvalidInput, "invalid_input"),
+        (ErrorKind::NotFound, "not_found"),
+        (ErrorKind::AlreadyExists, "already_exists"),
+        (ErrorKind::LimitExceeded, "limit_exceeded"),
+        (ErrorKind::AccessDenied, "access_denied"),
+        (ErrorKind::Unavailable, "unavailable"),
+        (ErrorKind::Cancelled, "cancelled"),
+        (ErrorKind::Io, "io"),
+        (ErrorKind::Internal, "fault"),
+    ];
+
+    /// Returns the name of the kind in reports and in other languages. Names do not change.
+    ///
+    /// # Examples
+    /// ```
+    /// use sparse_core::ErrorKind;
+    ///
+    /// assert_eq!(ErrorKind::BaseMismatch.name(), "base_mismatch");
+    /// assert_eq!(ErrorKind::from_name("io"), Some(ErrorKind::Io));
+    /// ```
+    pub fn name(self) -> &'static str {
+        let found = ErrorKind::NAMES.iter().find(|(kind, _)| *kind == self);
+        found.map_or("fault", |(_, name)| name)
+    }
+
+    /// Returns the kind of that name.
+    pub fn from_name(name: &str) -> Option<ErrorKind> {
+        ErrorKind::NAMES.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+    }
+}
+
 /// Error of all layers: a [kind](ErrorKind), a sentence, and where it happened.
 ///
 /// One word wide, so that `Result<T>` stays small. The place (file, tensor, byte offset) is added

@@ -21,7 +21,16 @@ use std::sync::Arc;
 #[derive(Clone, Default)]
 pub struct Registry {
     decoders: BTreeMap<CodecId, Arc<dyn DeltaDecoder>>,
-    disabled: BTreeMap<CodecId, &'static str>,
+    disabled: BTreeMap<CodecId, Disabled>,
+}
+
+/// Why there is no decoder.
+#[derive(Clone, Copy)]
+enum Disabled {
+    /// The build lacks this feature.
+    Feature(&'static str),
+    /// The program removed the codec of this name.
+    Removed(&'static str),
 }
 
 impl Registry {
@@ -53,17 +62,19 @@ impl Registry {
     /// The error about it can then name the feature to enable.
     pub fn add_disabled(&mut self, id: CodecId, feature: &'static str) -> &mut Self {
         if !self.decoders.contains_key(&id) {
-            self.disabled.insert(id, feature);
+            self.disabled.insert(id, Disabled::Feature(feature));
         }
         self
     }
 
-    /// Removes the decoder called `name`, and notes that it was left out.
+    /// Removes the decoder called `name`.
+    ///
+    /// The error about it says that the program did.
     pub fn disable(&mut self, name: &str) -> &mut Self {
         let found = self.decoders.iter().find(|(_, d)| d.info().name == name);
         if let Some((id, name)) = found.map(|(id, d)| (*id, d.info().name)) {
             self.decoders.remove(&id);
-            self.disabled.insert(id, name);
+            self.disabled.insert(id, Disabled::Removed(name));
         }
         self
     }
@@ -71,18 +82,34 @@ impl Registry {
     /// Returns the decoder with this id.
     ///
     /// # Errors
-    /// `CodecDisabled` when this build leaves it out, `UnknownCodec` when nobody here has heard of
-    /// it.
+    /// `CodecDisabled` when this build or program leaves it out, `UnknownCodec` when nobody here
+    /// has heard of it.
     pub fn decoder(&self, id: CodecId) -> Result<&Arc<dyn DeltaDecoder>> {
-        self.decoders.get(&id).ok_or_else(|| match self.disabled.get(&id) {
-            Some(feature) => Error::new(
-                ErrorKind::CodecDisabled,
-                format!("codec {id} was left out of this build: enable the feature `{feature}`"),
-            ),
-            None => Error::new(
-                ErrorKind::UnknownCodec,
-                format!("codec {id} is unknown to this version"),
-            ),
+        self.decoders.get(&id).ok_or_else(|| {
+            let (kind, message) = match self.disabled.get(&id) {
+                Some(Disabled::Feature(feature)) => (
+                    ErrorKind::CodecDisabled,
+                    format!(
+                        "codec {id} was left out of this build: enable the feature `{feature}`"
+                    ),
+                ),
+                Some(Disabled::Removed(name)) => (
+                    ErrorKind::CodecDisabled,
+                    format!("codec {id} ({name}) is disabled in this program"),
+                ),
+                None if id >= CodecId::FIRST_FOREIGN => (
+                    ErrorKind::UnknownCodec,
+                    format!(
+                        "codec {id} is from outside the project: only a program that has it can \
+                            read this"
+                    ),
+                ),
+                None => {
+                    let message = format!("codec {id} is unknown to this version: a newer one may");
+                    (ErrorKind::UnknownCodec, message + " have it")
+                }
+            };
+            Error::new(kind, message)
         })
     }
 

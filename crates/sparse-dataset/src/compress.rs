@@ -6,7 +6,7 @@ use crate::details::{StoredDetails, write_details};
 use crate::exact::{CONTENT, Kept, Style, content_of, keep, regenerate};
 use crate::executor::lock;
 use crate::files::{Target, Writing};
-use crate::group::{GroupCoder, Learned};
+use crate::group::{GroupCoder, Learned, is_patch};
 use crate::io::FoundSplit;
 use crate::manifest::{ATTRIBUTE, BaseRecord, FileRows, Manifest, SplitRecord, TABLE_CODEC};
 use crate::plan::{Plan, Source};
@@ -17,9 +17,11 @@ use crate::store::temporary_folder;
 use crate::table::Digesting;
 use sparse_container::{ContentHash, Entry, Index, Piece, PieceSource, Provenance, Writer};
 use sparse_core::{
-    Digest, Effort, Error, Executor, Limits, Observer, Result, Workers, check_target_path,
+    Digest, Effort, Error, ErrorKind, Executor, Limits, Observer, Result, Workers,
+    check_target_path,
 };
 use sparse_output::{AtomicDir, AtomicFile, Overwrite, ScratchDir, refuse_inside};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -141,6 +143,33 @@ pub(crate) fn to_path(
     overwrite: Overwrite,
 ) -> Result<CompressReport> {
     refuse_inside(out, &[job.base.path(), job.target.path()])?;
+    let error = match to_file(job, out, overwrite) {
+        Err(e) if job.settings.exact && rows_may_be_at_fault(&e, job) => e,
+        done => return done,
+    };
+    // An exact delta takes any file: if rows cannot be stored, its files are bytes.
+    let bytes = || -> Result<CompressReport> {
+        let target = job.target.without_rows(error.message())?;
+        // Stamps of the target are those from when it was opened first.
+        job.target.check_unchanged()?;
+        to_file(&Compressing { target: &target, ..*job }, out, overwrite)
+    };
+    bytes().map_err(|_| error)
+}
+
+/// Returns true if a delta without rows may succeed where one with rows failed: not if the inputs
+/// changed meanwhile.
+fn rows_may_be_at_fault(e: &Error, job: &Compressing<'_>) -> bool {
+    let about_rows = match e.kind() {
+        ErrorKind::InvalidInput | ErrorKind::LimitExceeded => true,
+        // Of a format that cannot store the rows; or of a key that is no column.
+        ErrorKind::InvalidArgument => job.settings.key.is_empty(),
+        _ => false,
+    };
+    about_rows && [job.base, job.target].iter().all(|d| d.check_unchanged().is_ok())
+}
+
+fn to_file(job: &Compressing<'_>, out: &Path, overwrite: Overwrite) -> Result<CompressReport> {
     let file = AtomicFile::create(out, overwrite)?;
     let to = BufWriter::with_capacity(1 << 18, &file);
     let (to, report, manifest) = or_changed(make(job, to), &[job.base, job.target])?;
@@ -163,7 +192,9 @@ fn make<W: Write>(job: &Compressing<'_>, out: W) -> Result<(W, CompressReport, M
     let mut writer = Writer::new(out)?;
     let mut report =
         CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
-    let (loaded, mut first) = load_both(base, derivative, settings, observer)?;
+    let Read { base, derivative, loaded, mut first } =
+        load_both(base, derivative, settings, observer)?;
+    let (base, derivative) = (&*base, &*derivative);
     let mut index = Index::default();
     index.provenance = Provenance::new(
         concat!("sparse ", env!("CARGO_PKG_VERSION")),
@@ -187,13 +218,16 @@ fn make<W: Write>(job: &Compressing<'_>, out: W) -> Result<(W, CompressReport, M
         all_exact: settings.exact,
         details: StoredDetails::of(details, &base.details()?)?,
         old_json: false,
+        templates: false,
+        recent: base.is_recent(),
     };
     let mut exact = settings.exact.then(|| Exact::new(settings)).transpose()?;
     for split in derivative.found() {
         let to = (&mut writer, &mut index, &mut report);
         let analysed = analyse_split(&loaded, split, first.take(), settings, observer)?;
-        let record =
+        let (record, patched) =
             compress_split(&loaded, split, analysed, to, exact.as_mut(), settings, observer)?;
+        manifest.templates |= patched || !record.plan.templates.is_empty();
         manifest.splits.push(record);
     }
     let files: Vec<Kept> = match &exact {
@@ -235,20 +269,60 @@ fn check_names(derivative: &Dataset, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Loads the base, and at the same time the derivative's first split.
-pub(crate) fn load_both(
-    base: &Dataset,
-    derivative: &Dataset,
+/// Base and derivative as they were read.
+pub(crate) struct Read<'a> {
+    pub(crate) base: Cow<'a, Dataset>,
+    pub(crate) derivative: Cow<'a, Dataset>,
+    /// The rows of the base.
+    pub(crate) loaded: Loaded,
+    /// The rows of the derivative's first split.
+    pub(crate) first: Option<Loaded>,
+}
+
+/// Loads the base, and at the same time the derivative's first split. For an exact delta, files
+/// that cannot be read as rows have none.
+pub(crate) fn load_both<'a>(
+    base: &'a Dataset,
+    derivative: &'a Dataset,
     settings: &Settings,
     observer: &dyn Observer,
-) -> Result<(Loaded, Option<Loaded>)> {
+) -> Result<Read<'a>> {
     observer.begin("read both", 0);
-    let (base, first) = settings.executor().both(
-        || load(base.found(), BASE_BLOCK, settings.spill(4), true, settings, observer),
-        || derivative.found().first().map(|s| load_split(s, settings, observer)).transpose(),
-    );
+    let either = |dataset: &'a Dataset| match settings.exact {
+        true => dataset.leniently(),
+        false => dataset.refuse_unread().map(|()| Cow::Borrowed(dataset)),
+    };
+    let (mut base, mut derivative) = (either(base)?, either(derivative)?);
+    if settings.exact && derivative.found().is_empty() {
+        base = Cow::Owned(base.without_rows("not needed")?);
+    }
+    if settings.exact {
+        // Later splits are read when the delta has begun.
+        if derivative.found().len() > 1
+            && let Some(fewer) = derivative.without_bad_files(settings)?
+        {
+            derivative = Cow::Owned(fewer);
+        }
+    }
+    let read = |base: Cow<'a, Dataset>, derivative: Cow<'a, Dataset>| {
+        settings.executor().both(
+            || {
+                Dataset::without_unreadable(base, settings, |base| {
+                    load(base.found(), BASE_BLOCK, settings.spill(4), true, settings, observer)
+                })
+            },
+            || {
+                Dataset::without_unreadable(derivative, settings, |derivative| {
+                    let first = derivative.found().first();
+                    first.map(|s| load_split(s, settings, observer)).transpose()
+                })
+            },
+        )
+    };
+    let (base, derivative) = read(base, derivative);
     observer.end();
-    Ok((base?, first?))
+    let ((base, loaded), (derivative, first)) = (base?, derivative?);
+    Ok(Read { base, derivative, loaded, first })
 }
 
 fn load_split(split: &FoundSplit, settings: &Settings, observer: &dyn Observer) -> Result<Loaded> {
@@ -281,7 +355,8 @@ pub(crate) fn analyse_split(
         }
     };
     observer.begin("match rows", 0);
-    let tables = [base, &loaded].map(|l| Table { names: &l.names, store: &l.store });
+    let tables =
+        [base, &loaded].map(|l| Table { names: &l.names, store: &l.store, shapes: &l.shapes });
     let executor = settings.executor();
     let workers = Workers { cancel: &settings.cancel, executor: &*executor };
     let Analysis { plan, origins } = analyse(tables[0], tables[1], &tuning(settings), workers)?;
@@ -306,6 +381,9 @@ pub(crate) struct Coding<'a> {
     pub(crate) files: Option<FilesProof<'a>>,
 }
 
+/// Row groups up to which each is tried as a patch.
+const FEW: usize = 4;
+
 /// Least number of row groups that are coded before they are handed on: with hardly more row groups
 /// than threads, threads would often wait for the last one.
 const ROUND: usize = 8;
@@ -322,8 +400,9 @@ impl Analysed {
         let Coding { settings, observer, prove, files } = coding;
         let store = &self.loaded.store;
         let learned = Learned::new(&self.plan, &base.store)?;
-        let coder = GroupCoder { plan: &self.plan, base: &base.store, learned: &learned };
-        let encode = |g: usize| -> Result<Coded> {
+        let coder =
+            GroupCoder { plan: &self.plan, base: &base.store, learned: &learned, patches: true };
+        let encode = |coder: &GroupCoder<'_>, g: usize, prove: bool| -> Result<Coded> {
             settings.cancel.check()?;
             let block = store.block(g)?;
             let mut origins = self.origins.range(store.start(g), store.start(g + 1))?;
@@ -332,10 +411,20 @@ impl Analysed {
                 coder.encode(&block, &ops_of(&origins), &gathered, level(settings), prove)?;
             let (digest, len) = Digesting::of(&block);
             if prove {
-                prove_group(&coder, &mut coded, &block, (digest, len), &Limits::default())?;
+                prove_group(coder, &mut coded, &block, (digest, len), &Limits::default())?;
             }
-            observer.advance(block.bytes() as u64);
             Ok(Coded { bytes: coded.bytes, digest, len })
+        };
+        // A patch takes long to find, so that of many row groups one shows whether to look.
+        let patches = match groups.get(groups.len() / 2) {
+            Some(&middle) if groups.len() > FEW => is_patch(&encode(&coder, middle, false)?.bytes),
+            _ => true,
+        };
+        let coder = GroupCoder { patches, ..coder };
+        let encode = |g: usize| {
+            let coded = encode(&coder, g, prove)?;
+            observer.advance(store.block_bytes(g) as u64);
+            Ok::<_, Error>(coded)
         };
         let (executor, files) = (settings.executor(), Mutex::new(files));
         for part in groups.chunks(executor.width().max(ROUND)) {
@@ -367,7 +456,7 @@ fn compress_split<W: Write>(
     exact: Option<&mut Exact>,
     settings: &Settings,
     observer: &dyn Observer,
-) -> Result<SplitRecord> {
+) -> Result<(SplitRecord, bool)> {
     count(&analysed.origins, split, &analysed.plan, report)?;
     let groups: Vec<usize> = (0..analysed.loaded.store.blocks()).collect();
     let store = &analysed.loaded.store;
@@ -385,7 +474,9 @@ fn compress_split<W: Write>(
         files: files.collect(),
     };
     observer.begin("encode", analysed.loaded.bytes);
+    let mut patched = false;
     let each = |coded: Coded| {
+        patched |= is_patch(&coded.bytes);
         let mut pieces = Vec::new();
         if coded.len > 0 {
             let blob = writer.append(&coded.bytes)?;
@@ -405,7 +496,7 @@ fn compress_split<W: Write>(
     if let Some(exact) = exact {
         exact.regenerate(&analysed.loaded, split, &record, settings.executor())?;
     }
-    Ok(record)
+    Ok((record, patched))
 }
 
 /// Files that are written anew, to find what turns them into the original files.

@@ -1,14 +1,18 @@
 //! Datasets on disk, and loading them as rows of our own.
 
-use crate::arrow::{kind_of, kinds_of};
+use crate::arrow::{kind_of, kinds_of, shape_of};
 use crate::details::write_details;
 use crate::executor::pipeline;
 use crate::inputs::Inputs;
-use crate::io::{Format, Found, FoundSplit, JsonRules, all_files, find, read_file, snapshot};
+use crate::io::{
+    Format, Found, FoundSplit, Rules, Search, Unread, all_files, find, read_file, snapshot,
+    unreadable_files,
+};
 use crate::limits::{MAX_GROUP_ROWS, rows_by_fill};
 use crate::settings::Settings;
 use crate::store::{Spill, Store};
 use crate::table::{Block, Column, Kind};
+use crate::template::Shape;
 use arrow_schema::Schema;
 use sparse_container::{Digester, digest};
 use sparse_core::{Digest, Error, ErrorKind, Observer, Result};
@@ -34,6 +38,7 @@ pub struct Dataset {
     /// What deltas record as its name.
     name: String,
     found: Found,
+    search: Search,
     inputs: Inputs,
 }
 
@@ -47,13 +52,58 @@ impl Dataset {
     /// `NotFound`; `InvalidInput` when there is no data file, one is malformed, files of a split
     /// differ in schema, a name is given to two columns, or a type is not handled; `Io`.
     pub fn open(path: impl AsRef<Path>) -> Result<Dataset> {
-        let path = snapshot(path.as_ref())?;
-        let found = find(&path, JsonRules::Own)?;
-        let data = found.splits.iter().flat_map(|s| &s.files).map(|f| f.path.as_path());
-        let sidecars = found.sidecars.iter().map(|(path, _)| path.as_path());
-        let inputs = Inputs::of(data.chain(sidecars));
+        Dataset::search(path.as_ref(), Search::default())
+    }
+
+    /// Opens a folder or any file, for an exact delta or as the base of one.
+    ///
+    /// A file that cannot be read as rows counts as one without rows, and is no error:
+    /// [`notes`](Self::notes) names it with the reason.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidInput` for names that are not UTF-8; `Io`.
+    ///
+    /// # Examples
+    /// ```
+    /// use sparse_dataset::Dataset;
+    ///
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("notes.jsonl");
+    /// std::fs::write(&path, "{\"a\": 1}\nno JSON\n").unwrap();
+    /// assert!(Dataset::open(&path).is_err());
+    /// assert_eq!(Dataset::open_any(&path)?.notes().len(), 1);
+    /// # Ok::<(), sparse_core::Error>(())
+    /// ```
+    pub fn open_any(path: impl AsRef<Path>) -> Result<Dataset> {
+        Dataset::search(path.as_ref(), Search { lenient: true, ..Search::default() })
+    }
+
+    fn search(path: &Path, search: Search) -> Result<Dataset> {
+        let path = snapshot(path)?;
+        let found = find(&path, &search)?;
+        let inputs = inputs_of(&path, &found, search.lenient)?;
         let name = path.to_string_lossy().into_owned();
-        Ok(Dataset { path, name, found, inputs })
+        Ok(with_notes(Dataset { path, name, found, search, inputs }))
+    }
+
+    /// Returns the same dataset, searched otherwise.
+    fn again(&self, search: Search) -> Result<Dataset> {
+        let found = find(&self.path, &search)?;
+        Ok(with_notes(Dataset { found, search, ..self.clone() }))
+    }
+
+    /// Returns the same dataset as the base or the target of an exact delta: files that cannot be
+    /// read as rows have none.
+    ///
+    /// # Errors
+    /// As [`open_any`](Self::open_any).
+    pub(crate) fn leniently(&self) -> Result<Cow<'_, Dataset>> {
+        if self.search.lenient {
+            return Ok(Cow::Borrowed(self));
+        }
+        let mut dataset = self.again(Search { lenient: true, ..self.search.clone() })?;
+        dataset.inputs = inputs_of(&dataset.path, &dataset.found, true)?;
+        Ok(Cow::Owned(dataset))
     }
 
     /// Returns the dataset with `name` as what deltas record as its name.
@@ -69,16 +119,97 @@ impl Dataset {
         &self.name
     }
 
-    /// Returns the same dataset with JSON Lines read as deltas before layout 3 were made.
-    pub(crate) fn with_old_json(&self) -> Result<Cow<'_, Dataset>> {
+    /// Refuses files that cannot be read as rows.
+    ///
+    /// # Errors
+    /// `InvalidInput`, naming the first such file.
+    pub(crate) fn refuse_unread(&self) -> Result<()> {
+        match self.found.unread.first() {
+            None => Ok(()),
+            Some(unread) => {
+                let text = format!("{}: only an exact delta (--exact) can store it", unread.reason);
+                let place = self.path.join(&unread.relative).display().to_string();
+                Err(Error::new(ErrorKind::InvalidInput, text).in_file(place))
+            }
+        }
+    }
+
+    /// Returns true if rules of today find rows in it that earlier ones do not.
+    pub(crate) fn is_recent(&self) -> bool {
+        self.found.fewer || self.found.splits.iter().flat_map(|s| &s.files).any(|f| f.recent)
+    }
+
+    /// Returns the same dataset as the base of a delta that was made by these rules, and is exact
+    /// if `lenient`.
+    ///
+    /// # Errors
+    /// As opening it.
+    pub(crate) fn by_rules(&self, rules: Rules, lenient: bool) -> Result<Cow<'_, Dataset>> {
         let json =
             self.found.splits.iter().flat_map(|s| &s.files).any(|f| f.format == Format::JsonLines);
-        Ok(if json {
-            let found = find(&self.path, JsonRules::Old)?;
-            Cow::Owned(Dataset { found, ..self.clone() })
-        } else {
-            Cow::Borrowed(self)
-        })
+        let same = match rules {
+            Rules::Old => !json && !self.is_recent(),
+            Rules::Layout3 => !self.is_recent(),
+            Rules::Current => true,
+        };
+        let dataset = if lenient { self.leniently()? } else { Cow::Borrowed(self) };
+        if same {
+            return Ok(dataset);
+        }
+        let search = Search { rules, ..dataset.search.clone() };
+        dataset.again(search).map(Cow::Owned)
+    }
+
+    /// Runs `work` on the dataset; if files turn out not to be readable as rows, once more without
+    /// them. Returns the dataset as it was read.
+    ///
+    /// # Errors
+    /// Those of `work`, and of reading files.
+    pub(crate) fn without_unreadable<'a, T>(
+        dataset: Cow<'a, Dataset>,
+        settings: &Settings,
+        mut work: impl FnMut(&Dataset) -> Result<T>,
+    ) -> Result<(Cow<'a, Dataset>, T)> {
+        let mut dataset = dataset;
+        loop {
+            let error = match work(&dataset) {
+                Ok(done) => return Ok((dataset, done)),
+                Err(e) if !dataset.search.lenient => return Err(e),
+                Err(e) => e,
+            };
+            let Some(fewer) = dataset.without_bad_files(settings)? else { return Err(error) };
+            dataset = Cow::Owned(fewer);
+        }
+    }
+
+    /// Returns the same dataset without rows, for an exact delta whose rows cannot be stored.
+    ///
+    /// # Errors
+    /// As [`open_any`](Self::open_any).
+    pub(crate) fn without_rows(&self, reason: &str) -> Result<Dataset> {
+        let dataset = self.leniently()?;
+        let mut search = dataset.search.clone();
+        let files = dataset.found.splits.iter().flat_map(|s| &s.files);
+        search.excluded.extend(files.map(|f| (f.path.clone(), reason.to_owned())));
+        dataset.again(search)
+    }
+
+    /// Reads all data files, and returns the dataset without those that cannot be read as rows;
+    /// `None` if all can.
+    ///
+    /// # Errors
+    /// `Cancelled`, `Io`.
+    pub(crate) fn without_bad_files(&self, settings: &Settings) -> Result<Option<Dataset>> {
+        let bad = unreadable_files(&self.found.splits, |_, block| {
+            settings.cancel.check()?;
+            check_cells(block)
+        })?;
+        if bad.is_empty() {
+            return Ok(None);
+        }
+        let mut search = self.search.clone();
+        search.excluded.extend(bad);
+        self.again(search).map(Some)
     }
 
     /// Returns the path.
@@ -99,6 +230,12 @@ impl Dataset {
     /// Returns the names of its splits.
     pub fn splits(&self) -> impl Iterator<Item = &str> {
         self.found.splits.iter().map(|s| &*s.name)
+    }
+
+    /// Returns the names of the columns of its first split.
+    pub fn column_names(&self) -> impl Iterator<Item = &str> {
+        let schema = self.found.splits.first().map(|split| &split.schema);
+        schema.into_iter().flat_map(|schema| schema.fields()).map(|field| field.name().as_str())
     }
 
     /// Returns notes for the user: what a delta leaves out.
@@ -155,6 +292,41 @@ impl Dataset {
     }
 }
 
+/// Returns the stamps of all files that are read.
+fn inputs_of(path: &Path, found: &Found, all: bool) -> Result<Inputs> {
+    if all {
+        let files = all_files(path)?;
+        return Ok(Inputs::of(files.iter().map(|(path, _)| path.as_path())));
+    }
+    let data = found.splits.iter().flat_map(|s| &s.files).map(|f| f.path.as_path());
+    Ok(Inputs::of(data.chain(found.sidecars.iter().map(|(path, _)| path.as_path()))))
+}
+
+/// Longest cell that a delta stores, in bytes.
+const MAX_CELL: usize = 48_000_000;
+
+/// Refuses cells that a delta cannot store.
+fn check_cells(block: &Block) -> Result<()> {
+    let longest = |c: &Column| (0..c.rows()).filter_map(|i| c.get(i)).map(<[u8]>::len).max();
+    match block.columns.iter().filter_map(longest).max() {
+        Some(n) if n > MAX_CELL => {
+            let text = format!("a cell has {n} bytes, limit {MAX_CELL}");
+            Err(Error::new(ErrorKind::LimitExceeded, text))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Adds a note for each file that is not read as rows.
+fn with_notes(mut dataset: Dataset) -> Dataset {
+    let note = |u: &Unread| {
+        format!("{}: kept as bytes, without rows, because it is {}", u.relative, u.reason)
+    };
+    let notes: Vec<String> = dataset.found.unread.iter().map(note).collect();
+    dataset.found.notes.extend(notes);
+    dataset
+}
+
 /// Reports a file that changed meanwhile instead of `result`, be it a success or an error.
 ///
 /// # Errors
@@ -192,6 +364,8 @@ pub(crate) fn row_group(settings: &Settings, schema: &Schema) -> Result<BlockSiz
 pub(crate) struct Loaded {
     pub(crate) store: Store,
     pub(crate) names: Vec<String>,
+    /// What the bytes of each column's cells are.
+    pub(crate) shapes: Vec<Shape>,
     /// Rows of each file, split by split.
     pub(crate) file_rows: Vec<Vec<u64>>,
     /// Approximate size of all cells, in bytes.
@@ -223,11 +397,13 @@ pub(crate) fn load(
     observer: &dyn Observer,
 ) -> Result<Loaded> {
     let mut columns: Vec<(String, Kind)> = Vec::new();
+    let mut shapes = Vec::new();
     let mut seen = HashSet::new();
     for split in splits {
         for (f, kind) in split.schema.fields().iter().zip(kinds_of(&split.schema)?) {
             if seen.insert((f.name(), kind)) {
                 columns.push((f.name().clone(), kind));
+                shapes.push(shape_of(f.data_type())?);
             }
         }
     }
@@ -283,7 +459,8 @@ pub(crate) fn load(
         filler.digesters.iter().for_each(|d| all.update(&d.finish().0));
         all.finish()
     });
-    Ok(Loaded { store: filler.store, names, file_rows, bytes: filler.bytes, fingerprint })
+    let store = filler.store;
+    Ok(Loaded { store, names, shapes, file_rows, bytes: filler.bytes, fingerprint })
 }
 
 /// Collects rows into blocks.

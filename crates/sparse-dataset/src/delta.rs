@@ -1,6 +1,5 @@
 //! Reading deltas, and restoring from them.
 
-use crate::arrow::to_batches;
 use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load, or_changed};
 use crate::details::{FileDetails, read_details};
 use crate::exact::CONTENT;
@@ -9,15 +8,13 @@ use crate::io::Format;
 use crate::manifest::{ATTRIBUTE, Manifest, SplitRecord, TABLE_CODEC};
 use crate::settings::Settings;
 use crate::table::{Block, Digesting};
-use arrow_array::{RecordBatch, RecordBatchReader};
-use arrow_schema::{ArrowError, Schema, SchemaRef};
+use arrow_schema::{ArrowError, SchemaRef};
 use sparse_container::{BlobRef, ContentHash, Entry, PieceSource, Reader};
 use sparse_core::open_file;
 use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Limits, Observer, Result};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,9 +34,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// assert!(delta.is_single_file() && !delta.is_exact());
 /// # Ok::<(), sparse_core::Error>(())
 /// ```
+#[derive(Clone)]
 pub struct DatasetDelta {
-    reader: Reader<Box<dyn ByteSource>>,
-    pub(crate) manifest: Manifest,
+    reader: Arc<Reader<Box<dyn ByteSource>>>,
+    pub(crate) manifest: Arc<Manifest>,
 }
 
 impl fmt::Debug for DatasetDelta {
@@ -117,7 +115,7 @@ impl DatasetDelta {
         if groups.saturating_add(manifest.exact.len()) != reader.index().entries.len() {
             return Err(Error::corrupt("the manifest of a dataset does not fit its row groups"));
         }
-        Ok(DatasetDelta { reader, manifest })
+        Ok(DatasetDelta { reader: Arc::new(reader), manifest: Arc::new(manifest) })
     }
 
     /// Returns the name that its base had when the delta was made.
@@ -162,6 +160,11 @@ impl DatasetDelta {
     /// Returns the entry of an exact file.
     pub(crate) fn exact_entry(&self, file: usize) -> Option<&Entry> {
         self.reader.index().entries.get(self.groups().checked_add(file)?)
+    }
+
+    /// Returns entry `i` of the index: row groups first.
+    pub(crate) fn entry(&self, i: usize) -> Option<&Entry> {
+        self.reader.index().entries.get(i)
     }
 
     pub(crate) fn read_blob(&self, blob: &BlobRef, max: u64) -> Result<Cow<'_, [u8]>> {
@@ -232,9 +235,9 @@ fn resolve(manifest: &Manifest, base: &Dataset) -> Result<Vec<Vec<FileDetails>>>
 /// # Ok::<(), sparse_core::Error>(())
 /// ```
 pub struct DeltaDataset<'a> {
-    pub(crate) delta: &'a DatasetDelta,
+    pub(crate) delta: DatasetDelta,
     base: Loaded,
-    pub(crate) dataset: Cow<'a, Dataset>,
+    pub(crate) dataset: Dataset,
     pub(crate) settings: Settings,
     pub(crate) observer: &'a dyn Observer,
     /// Models' training data of the splits that were read last.
@@ -258,17 +261,22 @@ const LEARNED_SPLITS: usize = 4;
 impl<'a> DeltaDataset<'a> {
     /// Implements [`Restorer::open`](crate::Restorer::open).
     pub(crate) fn new(
-        delta: &'a DatasetDelta,
-        base: &'a Dataset,
+        delta: &DatasetDelta,
+        base: &Dataset,
         settings: Settings,
         observer: &'a dyn Observer,
     ) -> Result<DeltaDataset<'a>> {
         observer.begin("read the base", 0);
-        let dataset =
-            if delta.manifest.old_json { base.with_old_json()? } else { Cow::Borrowed(base) };
-        let loaded =
-            load(dataset.found(), BASE_BLOCK, settings.spill(4), false, &settings, observer);
-        let loaded = or_changed(loaded, &[base])?;
+        let searched = match delta.manifest.splits.is_empty() {
+            // Files alone: rows of the base are not needed, and need not be readable.
+            true => Cow::Owned(base.without_rows("not needed")?),
+            false => base.by_rules(delta.manifest.rules(), delta.is_exact())?,
+        };
+        let loaded = Dataset::without_unreadable(searched, &settings, |dataset| {
+            load(dataset.found(), BASE_BLOCK, settings.spill(4), false, &settings, observer)
+        });
+        let (dataset, loaded) = or_changed(loaded, &[base])?;
+        let dataset = dataset.into_owned();
         observer.end();
         let record = &delta.manifest.base;
         let mismatch = |what: String| {
@@ -280,15 +288,18 @@ impl<'a> DeltaDataset<'a> {
             .in_file(base.path().display().to_string()))
         };
         let (rows, kinds) = (loaded.store.rows(), loaded.store.kinds());
-        if kinds != record.kinds || columns_digest(&loaded.names, kinds) != record.columns {
+        let needed = !delta.manifest.splits.is_empty();
+        if needed
+            && (kinds != record.kinds || columns_digest(&loaded.names, kinds) != record.columns)
+        {
             return mismatch("the base has other columns than expected".into());
         }
-        if rows != record.rows {
+        if needed && rows != record.rows {
             return mismatch(format!("the base has {rows} rows instead of {}", record.rows));
         }
         let details = resolve(&delta.manifest, &dataset)?;
         Ok(DeltaDataset {
-            delta,
+            delta: delta.clone(),
             base: loaded,
             dataset,
             settings,
@@ -296,6 +307,13 @@ impl<'a> DeltaDataset<'a> {
             learned: Mutex::default(),
             details,
         })
+    }
+
+    /// Lets go of the observer, so that this outlives the builder.
+    pub fn unobserved(self) -> DeltaDataset<'static> {
+        let DeltaDataset { delta, base, dataset, settings, learned, details, .. } = self;
+        let observer = &sparse_core::Unobserved;
+        DeltaDataset { delta, base, dataset, settings, observer, learned, details }
     }
 
     /// Returns the rows of the base that the models of a split learn from.
@@ -313,7 +331,7 @@ impl<'a> DeltaDataset<'a> {
         Ok(learned)
     }
 
-    fn split(&self, name: &str) -> Result<usize> {
+    pub(crate) fn split(&self, name: &str) -> Result<usize> {
         self.delta.manifest.splits.iter().position(|s| s.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.delta.manifest.splits.iter().map(|s| &*s.name).collect();
             Error::new(
@@ -329,7 +347,7 @@ impl<'a> DeltaDataset<'a> {
     }
 
     /// Decodes a row group and compares it with its digest.
-    fn group(&self, split: usize, group: usize) -> Result<Block> {
+    pub(crate) fn group(&self, split: usize, group: usize) -> Result<Block> {
         let record = self.delta.manifest.splits.get(split);
         let record = record.ok_or_else(|| {
             Error::invalid_argument(format!(
@@ -396,44 +414,9 @@ impl<'a> DeltaDataset<'a> {
             ));
         }
         let bytes = self.delta.reader.read_blob(&blob, max)?;
-        let coder = GroupCoder { plan: &record.plan, base: &self.base.store, learned };
+        let coder =
+            GroupCoder { plan: &record.plan, base: &self.base.store, learned, patches: false };
         coder.decode(&bytes, rows, usize::try_from(len).unwrap_or(usize::MAX))
-    }
-
-    /// Returns rows `rows` of split `split` as record batches.
-    ///
-    /// Each row group, or the part of it that is asked for, is one batch; it is several where the
-    /// type of dictionary keys or run ends is too narrow for all of its rows.
-    ///
-    /// # Errors
-    /// `NotFound` when there is no such split, `InvalidArgument` when it has no such rows.
-    pub fn batches(&self, split: &str, rows: Range<u64>) -> Result<Batches<'_>> {
-        let split = self.split(split)?;
-        let record = self
-            .delta
-            .manifest
-            .splits
-            .get(split)
-            .ok_or_else(|| Error::invalid_argument("there is no such split"))?;
-        if rows.start > rows.end || rows.end > record.rows() {
-            return Err(Error::invalid_argument(format!(
-                "rows {}..{} are out of range: split {:?} has {}",
-                rows.start,
-                rows.end,
-                record.name,
-                record.rows()
-            )));
-        }
-        let (mut group, mut start) = (0, 0);
-        while let Some(&n) = record.groups.get(group).filter(|&&n| start + n <= rows.start) {
-            start += n;
-            group += 1;
-        }
-        let first = self.details.get(split).and_then(|files| files.first());
-        let mut metadata = record.schema.metadata().clone();
-        metadata.extend(first.map(FileDetails::schema_metadata).unwrap_or_default());
-        let schema = Arc::new(Schema::new_with_metadata(record.schema.fields().clone(), metadata));
-        Ok(Batches { data: self, split, group, start, rows, schema, ready: VecDeque::new() })
     }
 
     /// Decodes the row groups of a split, several at once, and hands them on in order. The next
@@ -471,7 +454,7 @@ impl<'a> DeltaDataset<'a> {
     }
 
     /// Turns an error of decoding into `BaseMismatch` if the base's content differs.
-    fn blame(&self, error: Error) -> Error {
+    pub(crate) fn blame(&self, error: Error) -> Error {
         if !matches!(
             error.kind(),
             ErrorKind::Corrupt | ErrorKind::Truncated | ErrorKind::LimitExceeded
@@ -501,94 +484,10 @@ impl<'a> DeltaDataset<'a> {
     }
 }
 
-/// Record batches of a range of rows, see [`DeltaDataset::batches`]. Each row group is decoded when
-/// it is reached, and compared with its digest before any of its rows is handed out.
-///
-/// # Examples
-/// ```
-/// use sparse_dataset::{Compressor, Dataset, DatasetDelta, Restorer, from_arrow};
-///
-/// # let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
-/// # let open = |name: &str| Dataset::open(format!("{fixtures}/{name}"));
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let path = folder.path().join("d.sparse");
-/// let (base, target) = (open("polars-base.jsonl")?, open("polars-derivative.jsonl")?);
-/// Compressor::new(&target).base(&base).write(&path)?;
-/// let delta = DatasetDelta::open(&path)?;
-/// let data = Restorer::new(&delta).base(&base).open()?;
-/// let mut rows = 0;
-/// for batch in data.batches(&delta.splits()[0].name, 1..3)? {
-///     rows += batch.map_err(from_arrow)?.num_rows();
-/// }
-/// assert_eq!(rows, 2);
-/// # Ok::<(), sparse_core::Error>(())
-/// ```
-pub struct Batches<'a> {
-    data: &'a DeltaDataset<'a>,
-    split: usize,
-    group: usize,
-    /// First row of the next row group.
-    start: u64,
-    rows: Range<u64>,
-    schema: SchemaRef,
-    /// Batches of the last row group that were not handed out yet.
-    ready: VecDeque<RecordBatch>,
-}
-
-impl std::fmt::Debug for Batches<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Batches")
-            .field("split", &self.split)
-            .field("rows", &self.rows)
-            .field("schema", &self.schema)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Batches<'_> {
-    fn read(&mut self) -> Result<Option<RecordBatch>> {
-        if let Some(batch) = self.ready.pop_front() {
-            return Ok(Some(batch));
-        }
-        let groups = self.data.delta.manifest.splits.get(self.split).map_or(&[][..], |s| &s.groups);
-        let Some(&n) = groups.get(self.group).filter(|_| self.start < self.rows.end) else {
-            return Ok(None);
-        };
-        let block = self.data.group(self.split, self.group).map_err(|e| self.data.blame(e))?;
-        let from = self.rows.start.saturating_sub(self.start) as usize;
-        let to = (self.rows.end - self.start).min(n) as usize;
-        let mut at = 0;
-        for batch in to_batches(&self.schema, &block, None)? {
-            let end = at + batch.num_rows();
-            let (first, last) = (from.max(at), to.min(end));
-            if first < last {
-                self.ready.push_back(batch.slice(first - at, last - first));
-            }
-            at = end;
-        }
-        self.group += 1;
-        self.start += n;
-        Ok(self.ready.pop_front())
-    }
-}
-
-impl Iterator for Batches<'_> {
-    type Item = std::result::Result<RecordBatch, ArrowError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.read().map_err(|e| ArrowError::ExternalError(Box::new(e))).transpose()
-    }
-}
-
-impl RecordBatchReader for Batches<'_> {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-}
-
 /// Recovers the error inside one that passed through Arrow.
 ///
-/// Errors of [`Batches`] pass through Arrow as `RecordBatchReader`. Others become `Corrupt`.
+/// Errors of [`Batches`](crate::Batches) pass through Arrow as `RecordBatchReader`. Others become
+/// `Corrupt`.
 pub fn from_arrow(error: ArrowError) -> Error {
     match error {
         ArrowError::ExternalError(e) => match e.downcast::<Error>() {

@@ -7,6 +7,7 @@
 use crate::arrow::{read_schema, write_schema};
 use crate::limits::Tally;
 use crate::pack;
+use crate::text_form::TextForm;
 use crate::wire::{Input, put_bytes, put_uint};
 use arrow_schema::{DataType, Fields, Schema, SchemaRef};
 use sparse_container::digest;
@@ -23,6 +24,9 @@ pub(crate) const NO_ARROW_SCHEMA: u8 = 1;
 pub(crate) const COERCED: u8 = 2;
 /// JSON Lines: the file begins with a byte order mark.
 pub(crate) const BYTE_ORDER_MARK: u8 = 4;
+/// Text: the file has a form of its own, which follows the flags. It is set when details are
+/// written.
+const TEXT_FORM: u8 = 8;
 
 /// Difference of a file's schema from that of its split.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,6 +44,7 @@ pub(crate) enum Form {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct FileDetails {
     pub(crate) flags: u8,
+    pub(crate) text: TextForm,
     /// Key-value metadata of the file in its order, without `ARROW:schema`.
     pub(crate) pairs: Vec<(String, Option<String>)>,
     /// Metadata of the schema that are not among the pairs, sorted by key.
@@ -101,7 +106,11 @@ impl FileDetails {
     }
 
     fn write(&self, out: &mut Vec<u8>) -> Result<()> {
-        out.push(self.flags);
+        let plain = self.text == TextForm::default();
+        out.push(self.flags | if plain { 0 } else { TEXT_FORM });
+        if !plain {
+            self.text.write(out);
+        }
         put_uint(out, self.pairs.len() as u64);
         for (k, v) in &self.pairs {
             put_bytes(out, k.as_bytes());
@@ -137,9 +146,12 @@ impl FileDetails {
 
     fn read(input: &mut Input<'_>, split: &Schema) -> Result<FileDetails> {
         let flags = input.byte()?;
-        if flags & !(NO_ARROW_SCHEMA | COERCED | BYTE_ORDER_MARK) != 0 {
+        if flags & !(NO_ARROW_SCHEMA | COERCED | BYTE_ORDER_MARK | TEXT_FORM) != 0 {
             return Err(Error::corrupt(format!("unknown flags {flags} of a data file")));
         }
+        let text =
+            if flags & TEXT_FORM != 0 { TextForm::read(input)? } else { TextForm::default() };
+        let flags = flags & !TEXT_FORM;
         let pair = |input: &mut Input<'_>| -> Result<(String, Option<String>)> {
             let key = input.string()?;
             Ok((key, if input.byte()? != 0 { Some(input.string()?) } else { None }))
@@ -168,7 +180,7 @@ impl FileDetails {
             }
             other => return Err(Error::corrupt(format!("unknown form {other} of a data file"))),
         };
-        Ok(FileDetails { flags, pairs, metadata, keys, form })
+        Ok(FileDetails { flags, text, pairs, metadata, keys, form })
     }
 }
 
@@ -420,6 +432,7 @@ mod tests {
             "{\"info\": {\"features\": {\"a\": \"int64\", \"b\": \"string\"}}, \"rows\": 17}";
         let first = FileDetails {
             flags: NO_ARROW_SCHEMA,
+            text: TextForm { delimiter: b';', ..TextForm::default() },
             pairs: vec![("huggingface".into(), Some(text.into())), ("empty".into(), None)],
             metadata: vec![("x".into(), "y".into())],
             keys: vec![0, 1],

@@ -1,7 +1,7 @@
 //! How large a delta would be, without coding all of it.
 
 use crate::arrow::write_schema;
-use crate::compress::{Coding, Compressing, analyse_split, count, load_both};
+use crate::compress::{Coding, Compressing, Read, analyse_split, count, load_both};
 use crate::exact::alone_size;
 use crate::{CompressReport, RowCounts};
 use sparse_core::Result;
@@ -56,7 +56,8 @@ pub(crate) fn estimate(job: &Compressing<'_>, share: f64) -> Result<Estimate> {
     let Compressing { base, target: derivative, settings, observer } = *job;
     let mut report =
         CompressReport { target_bytes: derivative.byte_len()?, ..CompressReport::default() };
-    let (loaded, mut first) = load_both(base, derivative, settings, observer)?;
+    let Read { derivative, loaded, mut first, .. } =
+        load_both(base, derivative, settings, observer)?;
     let (mut bytes, mut variance) = (FRAME as f64, 0.0);
     let (mut coded, mut all) = (0u64, 0u64);
     let mut certain = true;

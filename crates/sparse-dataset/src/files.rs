@@ -6,7 +6,7 @@ use crate::details::FileDetails;
 use crate::exact::{Restyle, Style};
 use crate::executor::lock;
 use crate::form::WrittenForm;
-use crate::io::{FileWriter, Format, How, Purpose, Said};
+use crate::io::{FileWriter, Format, How, Packer, Packing, Purpose, Said};
 use crate::manifest::{FileRows, SplitRecord};
 use crate::table::Block;
 use sparse_core::{Error, ErrorKind, Executor, Result};
@@ -67,6 +67,8 @@ pub(crate) struct Writing<'a> {
     executor: Arc<dyn Executor>,
     /// Limit of the bytes of all files together.
     room: Option<&'a Room>,
+    /// Whether text is compressed as the file's details say.
+    packed: bool,
 }
 
 static NO_STYLES: BTreeMap<String, Style> = BTreeMap::new();
@@ -74,7 +76,15 @@ static NO_STYLES: BTreeMap<String, Style> = BTreeMap::new();
 impl<'a> Writing<'a> {
     /// Writes in each file's own format, text in this program's style.
     pub(crate) fn new(target: &'a Target<'a>, executor: Arc<dyn Executor>) -> Writing<'a> {
-        Writing { target, format: None, styles: &NO_STYLES, old_json: false, executor, room: None }
+        Writing {
+            target,
+            format: None,
+            styles: &NO_STYLES,
+            old_json: false,
+            executor,
+            room: None,
+            packed: true,
+        }
     }
 
     /// Writes all files in this format, if there is one.
@@ -87,9 +97,9 @@ impl<'a> Writing<'a> {
         Writing { room: Some(room), ..self }
     }
 
-    /// Writes text files in these styles, by path.
+    /// Writes text files in these styles, by path, and without compression.
     pub(crate) fn styled(self, styles: &'a BTreeMap<String, Style>) -> Writing<'a> {
-        Writing { styles, ..self }
+        Writing { styles, packed: false, ..self }
     }
 }
 
@@ -173,11 +183,20 @@ impl DeltaDataset<'_> {
 /// A file in the making.
 struct OpenFile<'a> {
     writer: FileWriter<Box<dyn Write + Send + 'a>>,
+    /// Compression below the writer, if the file has one.
+    packer: Option<Packer<'a>>,
     /// Rows that are still to come.
     left: u64,
     form: WrittenForm,
     /// Dictionaries that batches continue, in formats with one dictionary for all batches.
     dictionaries: Option<Dictionaries>,
+}
+
+impl OpenFile<'_> {
+    fn finish(self) -> Result<()> {
+        self.writer.finish()?;
+        self.packer.map_or(Ok(()), Packer::finish)
+    }
 }
 
 /// The files of a split, one after the other.
@@ -207,7 +226,7 @@ impl<'a> Files<'a> {
                     self.open = Some(open);
                     return Ok(());
                 }
-                Some(open) => open.writer.finish()?,
+                Some(open) => open.finish()?,
                 None => {}
             }
             let Some(file) = self.split.files.get(self.next) else { return Ok(()) };
@@ -216,7 +235,14 @@ impl<'a> Files<'a> {
             self.written.files += 1;
             let format = self.writing.format.unwrap_or(file.format);
             let style = self.writing.styles.get(&file.path).copied().unwrap_or_default();
-            let out = Box::new(Restyle::new(self.create(file, format)?, style));
+            let mut out = self.create(file, details.text.packing)?;
+            let mut packer = None;
+            if self.packs() && details.text.packing != Packing::None {
+                let compressed = Packer::new(out, details.text.packing)?;
+                out = Box::new(compressed.clone());
+                packer = Some(compressed);
+            }
+            let out = Box::new(Restyle::new(out, style));
             let form = WrittenForm::new(&self.split.schema, &details, format)?;
             let said = if self.writing.old_json {
                 Said::Old { nulls: style.nulls }
@@ -228,12 +254,22 @@ impl<'a> Files<'a> {
             let writer = FileWriter::new(out as _, format, form.schema(), &how)?;
             let go_on = format == Format::ArrowFile && Dictionaries::are_in(form.schema());
             let dictionaries = go_on.then(Dictionaries::default);
-            self.open = Some(OpenFile { writer, left: file.rows, form, dictionaries });
+            self.open = Some(OpenFile { writer, packer, left: file.rows, form, dictionaries });
         }
     }
 
-    fn create(&self, file: &FileRows, format: Format) -> Result<Box<dyn Write + Send + 'a>> {
+    /// Returns true if text is compressed: not for a trial, nor in a format that was asked for.
+    fn packs(&self) -> bool {
+        let Writing { target, format, packed, .. } = &self.writing;
+        *packed && format.is_none() && target.purpose() == Purpose::Use
+    }
+
+    fn create(&self, file: &FileRows, packing: Packing) -> Result<Box<dyn Write + Send + 'a>> {
         let mut relative = file.path.clone();
+        let format = self.writing.format.unwrap_or(file.format);
+        if self.writing.format.is_some() && packing != Packing::None {
+            relative = Packing::of_name(&relative).0.to_owned();
+        }
         if format != file.format {
             let stem = relative.rsplit_once('.').map_or(&*relative, |s| s.0);
             relative = format!("{stem}.{}", format.extension());
@@ -268,7 +304,7 @@ impl<'a> Files<'a> {
     pub(crate) fn end(mut self) -> Result<Written> {
         self.advance()?;
         match self.open.take() {
-            Some(open) if open.left == 0 => open.writer.finish()?,
+            Some(open) if open.left == 0 => open.finish()?,
             None => {}
             Some(_) => return Err(Error::corrupt("there are fewer rows than the files have")),
         }

@@ -15,6 +15,7 @@ use crate::manifest::Manifest;
 use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::table::Block;
+use crate::template::Templates;
 use crate::wire::{Input, put_bytes};
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
@@ -177,7 +178,7 @@ pub fn example_details(path: &Path) -> Result<(Vec<u8>, usize, Vec<u8>)> {
 /// A row group.
 #[derive(Clone, Debug)]
 pub struct RowGroup {
-    /// The plan that it was coded by.
+    /// The templates and the plan that it was coded by.
     pub plan: Vec<u8>,
     /// The encoded bytes.
     pub encoded: Vec<u8>,
@@ -209,6 +210,7 @@ impl RowGroups {
     pub fn all(&self) -> Vec<RowGroup> {
         let of = |c: &Case| {
             let (mut plan, encoded) = (Vec::new(), c.encoded.clone());
+            c.plan.templates.put(&mut plan);
             c.plan.write(&mut plan);
             RowGroup { plan, encoded, rows: c.rows, allowance: c.allowance }
         };
@@ -236,7 +238,10 @@ impl RowGroups {
     /// # Errors
     /// As restoring.
     pub fn decode_with(&self, plan: &[u8], group: &RowGroup) -> Result<(u64, usize)> {
-        let plan = Plan::read(&mut Input(plan), KINDS.to_vec(), KINDS.into(), self.0.base.rows())?;
+        let mut input = Input(plan);
+        let templates = Templates::take(&mut input, KINDS.len())?;
+        let base = (&KINDS.into(), self.0.base.rows());
+        let plan = Plan::read(&mut input, KINDS.to_vec(), base, templates)?;
         let learned = Learned::new(&plan, &self.0.base)?;
         self.decode_by(&plan, &learned, &group.encoded, group.rows, group.allowance)
     }
@@ -249,8 +254,8 @@ impl RowGroups {
         rows: u64,
         allowance: usize,
     ) -> Result<(u64, usize)> {
-        let block =
-            GroupCoder { plan, base: &self.0.base, learned }.decode(coded, rows, allowance)?;
+        let block = GroupCoder { plan, base: &self.0.base, learned, patches: false }
+            .decode(coded, rows, allowance)?;
         Ok((block.rows as u64, block.bytes()))
     }
 

@@ -31,11 +31,13 @@
 
 mod analysis;
 mod arrow;
+mod batches;
 mod cells;
 mod cm;
 mod compress;
 mod compressor;
 mod dataset;
+mod deflate;
 mod delta;
 mod details;
 mod estimate;
@@ -59,23 +61,30 @@ mod proof;
 mod restore;
 mod restorer;
 mod rows;
+mod scalars;
 #[cfg(feature = "serde")]
 mod serialise;
 mod settings;
 mod store;
+mod summary;
 mod table;
+mod template;
+mod text_form;
 mod wire;
 
+pub use batches::{Batches, OwnedBatches};
 pub use compress::{CompressReport, RowCounts};
 pub use compressor::Compressor;
 pub use dataset::Dataset;
-pub use delta::{Batches, DatasetDelta, DeltaDataset, SplitInfo, from_arrow};
+pub use delta::{DatasetDelta, DeltaDataset, SplitInfo, from_arrow};
 pub use estimate::Estimate;
 pub use foreign::in_foreign_code;
 pub use io::Format;
 pub use restore::RestoreReport;
 pub use restorer::{Restorer, Verifier};
+pub use scalars::Scalar;
 pub use store::remove_leftovers;
+pub use summary::{ColumnSummary, DatasetSummary, SplitSummary};
 
 #[doc(no_inline)]
 pub use sparse_container::ContentHash;

@@ -6,10 +6,11 @@
 use crate::arrow::{kinds_of, read_schema, write_schema};
 use crate::details::StoredDetails;
 use crate::exact::{ExactFile, Reference};
-use crate::io::Format;
+use crate::io::{Format, Rules};
 use crate::limits::{MAX_FIELDS, MAX_FILES, MAX_GROUP_ROWS, MAX_SPLITS, Tally, check_count};
 use crate::plan::Plan;
-use crate::table::Kind;
+use crate::table::{Kind, read_kind, write_kind};
+use crate::template::Templates;
 use crate::wire::{Input, put_bytes, put_uint};
 use arrow_schema::{Schema, SchemaRef};
 use sparse_container::check_distinct;
@@ -33,11 +34,18 @@ const EXACT_VERSION: u8 = 2;
 /// JSON Lines are read by this program's own rules.
 const DETAILS_VERSION: u8 = 3;
 
-/// Flags of layout 3; the form of the details is above them.
+/// The layout with templates, and with row groups that are patches. It is written only where there
+/// are some.
+const TEMPLATES_VERSION: u8 = 4;
+
+/// Flags since layout 3; the form of the details is above them.
 const SINGLE: u8 = 1;
 const ALL_EXACT: u8 = 2;
 const SOME_EXACT: u8 = 4;
 const DETAILS_SHIFT: u32 = 3;
+const DETAILS_FORMS: u8 = 3;
+/// The base has files that only the rules after the first builds of layout 3 read as its rows.
+const RECENT: u8 = 32;
 
 /// A file of a split.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,45 +98,11 @@ pub(crate) struct Manifest {
     pub(crate) details: StoredDetails,
     /// Whether JSON Lines of the base are read as before layout 3.
     pub(crate) old_json: bool,
-}
-
-fn write_kind(kind: Kind, out: &mut Vec<u8>) {
-    match kind {
-        Kind::Bool => out.push(0),
-        Kind::Int { width, signed } => out.extend([1 + u8::from(signed), width]),
-        Kind::Float { width } => out.extend([3, width]),
-        Kind::Text => out.push(4),
-        Kind::Bytes => out.push(5),
-        Kind::Fixed { width } => {
-            out.push(6);
-            put_uint(out, width.into());
-        }
-    }
-}
-
-fn read_kind(input: &mut Input<'_>) -> Result<Kind> {
-    let tag = input.byte()?;
-    let kind = match tag {
-        0 => Kind::Bool,
-        1 | 2 => Kind::Int { width: input.byte()?, signed: tag == 2 },
-        3 => Kind::Float { width: input.byte()? },
-        4 => Kind::Text,
-        5 => Kind::Bytes,
-        6 => Kind::Fixed {
-            width: u32::try_from(input.uint()?)
-                .map_err(|_| Error::corrupt("a cell of the base is too wide"))?,
-        },
-        other => {
-            return Err(Error::corrupt(format!("unknown kind {other} of a column of the base")));
-        }
-    };
-    match kind {
-        Kind::Int { width: 1 | 2 | 4 | 8 | 16, .. } | Kind::Float { width: 4 | 8 } => Ok(kind),
-        Kind::Int { width, .. } | Kind::Float { width } => {
-            Err(Error::corrupt(format!("a column of the base has numbers of {width} bytes")))
-        }
-        _ => Ok(kind),
-    }
+    /// Whether there may be templates and patches: layout 4.
+    pub(crate) templates: bool,
+    /// Whether the base is read by the rules of today: compressed text, lists of JSON, CSV with any
+    /// delimiter.
+    pub(crate) recent: bool,
 }
 
 impl Manifest {
@@ -145,6 +119,7 @@ impl Manifest {
             ),
             _ => e,
         })?;
+        // What an older layout says is written as today.
         if (Manifest { old_json: self.old_json, ..back }) != *self {
             return Err(Error::invalid_argument(
                 "the manifest was not written: it would not be read back unchanged",
@@ -159,10 +134,12 @@ impl Manifest {
             (SINGLE, self.single),
             (ALL_EXACT, self.all_exact),
             (SOME_EXACT, !self.exact.is_empty()),
+            (RECENT, self.recent),
         ] {
             flags |= if set { flag } else { 0 };
         }
-        let mut out = vec![DETAILS_VERSION, flags];
+        let version = if self.templates { TEMPLATES_VERSION } else { DETAILS_VERSION };
+        let mut out = vec![version, flags];
         put_uint(&mut out, self.base.rows);
         put_uint(&mut out, self.base.kinds.len() as u64);
         self.base.kinds.iter().for_each(|k| write_kind(*k, &mut out));
@@ -171,6 +148,9 @@ impl Manifest {
             put_bytes(&mut out, s.name.as_bytes());
             // Metadata are in the details of files.
             write_schema(&Schema::new(s.schema.fields().clone()), &mut out)?;
+            if self.templates {
+                s.plan.templates.put(&mut out);
+            }
             s.plan.write(&mut out);
             put_uint(&mut out, s.groups.len() as u64);
             s.groups.iter().for_each(|g| put_uint(&mut out, *g));
@@ -200,21 +180,24 @@ impl Manifest {
     pub(crate) fn read(bytes: &[u8], entries: usize) -> Result<Manifest> {
         let mut input = Input(bytes);
         let version = input.byte()?;
-        if !(VERSION..=DETAILS_VERSION).contains(&version) {
+        if !(VERSION..=TEMPLATES_VERSION).contains(&version) {
             return Err(Error::new(
                 ErrorKind::UnsupportedVersion,
                 format!(
                     "the dataset has layout {version}, but this program reads {VERSION} to \
-                        {DETAILS_VERSION}: update Sparse"
+                        {TEMPLATES_VERSION}: update Sparse"
                 ),
             ));
         }
         let flags = input.byte()?;
-        let old_json = version < DETAILS_VERSION;
+        let (old_json, templates) = (version < DETAILS_VERSION, version >= TEMPLATES_VERSION);
         if old_json && flags > SINGLE {
             return Err(Error::corrupt(format!("unknown flags {flags} of a dataset")));
         }
-        let single = flags & SINGLE != 0;
+        if flags >> DETAILS_SHIFT & !DETAILS_FORMS & !(RECENT >> DETAILS_SHIFT) != 0 {
+            return Err(Error::corrupt(format!("unknown flags {flags} of a dataset")));
+        }
+        let (single, recent) = (flags & SINGLE != 0, flags & RECENT != 0);
         let rows = input.uint()?;
         let n = input.count()?;
         check_count("columns of the base", n, MAX_FIELDS)?;
@@ -225,7 +208,7 @@ impl Manifest {
         check_count("splits", n, MAX_SPLITS)?;
         let mut splits = Vec::with_capacity(n);
         for _ in 0..n {
-            splits.push(read_split(&mut input, &base_kinds, rows, &mut left)?);
+            splits.push(read_split(&mut input, (&base_kinds, rows), templates, &mut left)?);
         }
         let mut exact = Vec::new();
         if version == EXACT_VERSION || flags & SOME_EXACT != 0 {
@@ -234,7 +217,7 @@ impl Manifest {
             exact = (0..n).map(|_| ExactFile::read(&mut input)).collect::<Result<_>>()?;
         }
         let all_exact = flags & ALL_EXACT != 0 || (version == EXACT_VERSION && !exact.is_empty());
-        let details = StoredDetails::read(flags >> DETAILS_SHIFT, &mut input)?;
+        let details = StoredDetails::read(flags >> DETAILS_SHIFT & DETAILS_FORMS, &mut input)?;
         let base = BaseRecord {
             rows,
             columns: Digest(input.array()?),
@@ -242,9 +225,28 @@ impl Manifest {
             kinds,
         };
         input.end()?;
-        let manifest = Manifest { base, splits, single, exact, all_exact, details, old_json };
+        let manifest = Manifest {
+            base,
+            splits,
+            single,
+            exact,
+            all_exact,
+            details,
+            old_json,
+            templates,
+            recent,
+        };
         manifest.check_files()?;
         Ok(manifest)
+    }
+
+    /// Returns the rules by which the base is read.
+    pub(crate) fn rules(&self) -> Rules {
+        match (self.old_json, self.recent) {
+            (true, _) => Rules::Old,
+            (false, false) => Rules::Layout3,
+            (false, true) => Rules::Current,
+        }
     }
 
     /// Checks that all files can be written side by side, and that patches are against files that
@@ -257,7 +259,12 @@ impl Manifest {
         let paths: Vec<&str> =
             self.splits.iter().flat_map(|s| &s.files).map(|f| &*f.path).collect();
         let written: HashSet<&str> = paths.iter().copied().collect();
-        if self.single && (paths.len() != 1 || self.exact.len() > 1) {
+        let files = match (paths.len(), self.all_exact) {
+            // A file without rows.
+            (0, true) => self.exact.len(),
+            (data, _) => data,
+        };
+        if self.single && (files != 1 || self.exact.len() > 1) {
             return Err(Error::corrupt(format!(
                 "a single file is recorded as {} files",
                 paths.len()
@@ -303,14 +310,18 @@ impl Left {
 
 fn read_split(
     input: &mut Input<'_>,
-    base_kinds: &Arc<[Kind]>,
-    base_rows: u64,
+    base: (&Arc<[Kind]>, u64),
+    templates: bool,
     left: &mut Left,
 ) -> Result<SplitRecord> {
     let name = input.string()?;
     let schema: Schema = read_schema(input, &mut left.tally)?;
     let kinds = kinds_of(&schema).map_err(|e| Error::corrupt(e.message().to_owned()))?;
-    let plan = Plan::read(input, kinds, base_kinds.clone(), base_rows)?;
+    let templates = match templates {
+        true => Templates::take(input, base.0.len())?,
+        false => Templates::default(),
+    };
+    let plan = Plan::read(input, kinds, (base.0, base.1), templates)?;
     let n = input.count()?;
     left.entries(n)?;
     let groups: Vec<u64> = (0..n).map(|_| input.uint()).collect::<Result<_>>()?;

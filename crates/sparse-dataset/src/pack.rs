@@ -6,11 +6,35 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, compress_bound, get_er
 /// Window that covers the longest bulk and its prefix.
 const WINDOW_LOG: u32 = 27;
 
+/// How thoroughly repetitions are searched for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Search {
+    /// At a level of Zstandard.
+    Level(i32),
+    /// Fast, above all for long ones.
+    Quick,
+}
+
+/// Level of a quick search.
+const QUICK_LEVEL: i32 = 4;
+
 /// Compresses `bytes` after `prefix`.
 ///
 /// # Errors
 /// `InvalidArgument` when zstd refuses.
 pub(crate) fn compress(bytes: &[u8], prefix: &[u8], level: i32) -> Result<Vec<u8>> {
+    compress_by(bytes, prefix, Search::Level(level))
+}
+
+/// Compresses `bytes` after `prefix`, as [`compress`].
+///
+/// # Errors
+/// `InvalidArgument` when zstd refuses.
+pub(crate) fn compress_by(bytes: &[u8], prefix: &[u8], search: Search) -> Result<Vec<u8>> {
+    let (level, long) = match search {
+        Search::Level(level) => (level, false),
+        Search::Quick => (QUICK_LEVEL, true),
+    };
     let refused = |code| Error::invalid_argument(format!("zstd: {}", get_error_name(code)));
     let mut context = CCtx::create();
     let span = (bytes.len() + prefix.len()).max(1);
@@ -19,6 +43,7 @@ pub(crate) fn compress(bytes: &[u8], prefix: &[u8], level: i32) -> Result<Vec<u8
         CParameter::ContentSizeFlag(false),
         CParameter::ChecksumFlag(false),
         CParameter::WindowLog((span.ilog2() + 1).clamp(10, WINDOW_LOG)),
+        CParameter::EnableLongDistanceMatching(long),
     ] {
         context.set_parameter(p).map_err(refused)?;
     }

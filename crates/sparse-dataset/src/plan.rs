@@ -3,6 +3,7 @@
 use crate::cells::Rule;
 use crate::cm::{MAX_BITS, MIN_BITS};
 use crate::table::Kind;
+use crate::template::Templates;
 use crate::wire::{Input, put_uint};
 use sparse_core::{Error, Result};
 use std::sync::Arc;
@@ -50,8 +51,9 @@ impl ColumnPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) kinds: Vec<Kind>,
-    /// Kinds of the base's columns, shared by all splits.
+    /// Kinds of the base's columns, and of those that templates make of them.
     pub(crate) base_kinds: Arc<[Kind]>,
+    pub(crate) templates: Templates,
     pub(crate) columns: Vec<ColumnPlan>,
     /// Columns in the order of coding.
     pub(crate) order: Vec<usize>,
@@ -80,7 +82,25 @@ impl Plan {
         }
     }
 
-    /// Appends the encoded plan; kinds follow from the schemas.
+    /// Removes templates that no column uses.
+    pub(crate) fn prune(&mut self) {
+        let columns = self.base_kinds.len() - self.templates.derived.len();
+        let uses = |b: usize| self.columns.iter().any(|c| c.source == Source::Base(b));
+        let used: Vec<bool> = (columns..self.base_kinds.len()).map(uses).collect();
+        // Columns behind one that goes move forward.
+        for column in &mut self.columns {
+            if let Source::Base(b) = &mut column.source
+                && let Some(made) = b.checked_sub(columns)
+            {
+                *b -= used.iter().take(made).filter(|&&used| !used).count();
+            }
+        }
+        self.templates.retain(&used);
+        let made = self.templates.kinds();
+        self.base_kinds = self.base_kinds.iter().take(columns).copied().chain(made).collect();
+    }
+
+    /// Appends the encoded plan; kinds follow from the schemas, templates stand before it.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.push(self.bits);
         put_uint(out, self.prime_rows);
@@ -110,10 +130,18 @@ impl Plan {
     pub(crate) fn read(
         input: &mut Input<'_>,
         kinds: Vec<Kind>,
-        base_kinds: Arc<[Kind]>,
-        base_rows: u64,
+        (base_kinds, base_rows): (&Arc<[Kind]>, u64),
+        templates: Templates,
     ) -> Result<Plan> {
         let bad = |what: &str| Error::corrupt(format!("plan of a split: {what}"));
+        // So that made cells take no more memory than those of the split.
+        if templates.kinds().any(|kind| !kinds.contains(&kind)) {
+            return Err(bad("a template makes cells that no column has"));
+        }
+        let base_kinds: Arc<[Kind]> = match templates.is_empty() {
+            true => base_kinds.clone(),
+            false => base_kinds.iter().copied().chain(templates.kinds()).collect(),
+        };
         let n = kinds.len();
         let bits = input.byte()?;
         let (prime_rows, prime_stride) = (input.uint()?, input.uint()?);
@@ -171,6 +199,6 @@ impl Plan {
                 primed: tag & 8 != 0,
             });
         }
-        Ok(Plan { kinds, base_kinds, columns, order, bits, prime_rows, prime_stride })
+        Ok(Plan { kinds, base_kinds, templates, columns, order, bits, prime_rows, prime_stride })
     }
 }

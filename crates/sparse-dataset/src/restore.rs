@@ -83,8 +83,9 @@ impl DeltaDataset<'_> {
         let limit = self.settings.limits.max_output_bytes;
         Limits::check("the restored dataset", self.delta.output_bytes(), limit)?;
         observer.begin("write the derivative", self.delta.decoded_bytes());
-        let single =
-            self.delta.is_single_file() && splits.iter().map(|s| s.files.len()).sum::<usize>() == 1;
+        let data_files = splits.iter().map(|s| s.files.len()).sum::<usize>();
+        // A file without rows comes back in an exact delta only.
+        let single = self.delta.is_single_file() && (data_files == 1 || format.is_none());
         let report = if single {
             let file = AtomicFile::create(out, overwrite)?;
             let report = or_changed(self.write_to(&Target::File(&file), format), &[&self.dataset])?;

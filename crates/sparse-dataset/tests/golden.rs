@@ -1,7 +1,7 @@
 //! Deltas that an earlier build wrote are read: the format does not change unnoticed.
 //!
-//! `cargo test -p sparse-dataset --test golden -- --ignored` writes them anew, which only a change
-//! of layout justifies.
+//! `cargo test -p sparse-dataset --test golden -- --ignored` writes those that are missing: a
+//! change of layout adds some. Those that are there are never written again.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,6 +26,12 @@ fn batch(from: i64, to: i64) -> RecordBatch {
     ])
 }
 
+/// Returns words that depend on a number.
+fn sentence(n: i64) -> String {
+    let word = |k: i64| format!("w{:x}", (n * 7919 + k * k * 104_729 + n * k * 31) % 65_521);
+    (0..20).map(word).collect::<Vec<_>>().join(" ")
+}
+
 /// Name of the delta, base, derivative. The two of `rows` are made by the test.
 fn cases(folder: &Path) -> Vec<(&'static str, PathBuf, PathBuf)> {
     let rows = |name: &str, from, to| {
@@ -33,11 +39,33 @@ fn cases(folder: &Path) -> Vec<(&'static str, PathBuf, PathBuf)> {
         write_parquet(&path, &batch(from, to));
         path
     };
+    let pair = |i: i64| (sentence(i), sentence(i + 1000));
+    let lines = |name: &str, lines: Vec<String>| {
+        let path = folder.join(name);
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        path
+    };
+    let pairs = lines(
+        "pairs.jsonl",
+        (0..150)
+            .map(pair)
+            .map(|(q, a)| format!(r#"{{"question":"{q}","answer":"{a}"}}"#))
+            .collect(),
+    );
+    let prompts = (0..150).map(pair).map(|(q, a)| format!(r#"{{"text":"Q: {q}\nA: {a}"}}"#));
+    let prompts = lines("prompts.jsonl", prompts.collect());
+    let four = |i: i64| (4 * i..4 * i + 4).map(|i| sentence(i + 1000)).collect::<Vec<_>>();
+    let packed = (0..30).map(|i| format!(r#"{{"text":"{}"}}"#, four(i).join("<eos>"))).collect();
+    let packed = lines("packed.jsonl", packed);
     let fixture = |name: &str| at("fixtures").join(name);
     vec![
         ("v1", fixture("pyarrow-v2-base.parquet"), fixture("pyarrow-v2-derivative.parquet")),
         ("v1-streams", rows("base.parquet", 0, 300), rows("derivative.parquet", 100, 4000)),
         ("v2-exact", fixture("python-base.jsonl"), fixture("python-derivative.jsonl")),
+        ("v3", fixture("pyarrow-v2-base.parquet"), fixture("pyarrow-v2-derivative.parquet")),
+        ("v3-jsonl", fixture("python-base.jsonl"), fixture("python-derivative.jsonl")),
+        ("v4-template", pairs.clone(), prompts),
+        ("v4-patch", pairs, packed),
     ]
 }
 
@@ -87,7 +115,10 @@ fn write_golden_files() {
             Dataset::open(here).unwrap()
         });
         let out = at("golden").join(format!("{name}.sparse"));
-        let job = Compressor::new(&derivative).base(&base).overwrite(Overwrite::Replace);
+        if out.exists() {
+            continue;
+        }
+        let job = Compressor::new(&derivative).base(&base).overwrite(Overwrite::Refuse);
         let told = match name {
             "v1-streams" => job.group_rows(1000),
             "v2-exact" => job.exact(true),

@@ -2,7 +2,7 @@
 
 use sparse_core::{ByteSource, Error, Result, TensorSource};
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// File of a [`Checkpoint`].
 ///
@@ -183,6 +183,12 @@ pub trait Checkpoint: TensorSource {
     /// Returns the name of `file` for errors: its whole path, if it has one.
     fn file_place(&self, file: &ModelFile) -> String {
         file.path.clone()
+    }
+
+    /// Returns where file `file` lies on this machine's disk, if it does.
+    fn file_path(&self, file: usize) -> Option<&Path> {
+        let _ = file;
+        None
     }
 
     /// Lists the paths that hold the model, links resolved.

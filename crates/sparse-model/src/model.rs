@@ -357,6 +357,10 @@ impl Checkpoint for Model {
         path.display().to_string()
     }
 
+    fn file_path(&self, file: usize) -> Option<&Path> {
+        self.parts.sources.get(file)?.path()
+    }
+
     fn input_paths(&self) -> Result<Vec<PathBuf>> {
         let real = |path: &Path| {
             std::fs::canonicalize(path).map_err(|e| {

@@ -29,11 +29,12 @@ const NAME: &str = "model.safetensors";
 /// let bytes = serialize([("w", view)], None).unwrap();
 ///
 /// let tensors = SafeTensorsSource::new(&SafeTensors::deserialize(&bytes).unwrap())?;
-/// let file = TensorFile::new(&tensors)?;
+/// let file = TensorFile::new(&tensors)?.named("step-7");
 /// assert_eq!(*file.file_source(0)?.bytes_at(0, bytes.len())?, bytes);
 /// # Ok::<(), sparse_core::Error>(())
 /// ```
 pub struct TensorFile<'a> {
+    name: String,
     tensors: &'a dyn TensorSource,
     head: Vec<u8>,
     /// First byte in the file of each tensor, by index.
@@ -87,7 +88,25 @@ impl<'a> TensorFile<'a> {
         }
         let kind = FileKind::Safetensors { head_len, tensors: order };
         let files = [ModelFile { path: NAME.to_owned(), len, kind }];
-        Ok(TensorFile { tensors, head, offsets, files })
+        Ok(TensorFile { name: String::new(), tensors, head, offsets, files })
+    }
+
+    /// Gives the tensors a name: what a delta says of its base and its target.
+    ///
+    /// Without one, it says nothing.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Says of which file and tensor an error of the source is.
+    fn place(&self, index: usize, e: Error) -> Error {
+        let e = match self.tensors.tensors().get(index) {
+            Some(entry) => e.in_tensor(&*entry.name),
+            None => e,
+        };
+        e.in_file(if self.name.is_empty() { NAME } else { &*self.name })
     }
 
     /// Returns the tensors that end after `offset` of the file.
@@ -120,7 +139,7 @@ impl TensorSource for TensorFile<'_> {
     }
 
     fn read_range_into(&self, index: usize, offset: u64, out: &mut [u8]) -> Result<()> {
-        self.tensors.read_range_into(index, offset, out)
+        self.tensors.read_range_into(index, offset, out).map_err(|e| self.place(index, e))
     }
 
     fn slice(&self, index: usize, offset: u64, len: usize) -> Option<&[u8]> {
@@ -128,7 +147,7 @@ impl TensorSource for TensorFile<'_> {
     }
 
     fn read_many(&self, reads: &mut [TensorRead<'_>]) -> Result<()> {
-        self.tensors.read_many(reads)
+        self.tensors.read_many(reads).map_err(|e| self.place(usize::MAX, e))
     }
 
     fn check_unchanged(&self) -> Result<()> {
@@ -162,7 +181,7 @@ impl ByteSource for TensorFile<'_> {
         for (tensor, bytes) in self.after(offset).take_while(|(_, bytes)| bytes.start < end) {
             match part(&bytes) {
                 (_, []) => {}
-                (from, out) => self.tensors.read_range_into(tensor, from, out)?,
+                (from, out) => TensorSource::read_range_into(self, tensor, from, out)?,
             }
         }
         Ok(())
@@ -185,7 +204,7 @@ impl ByteSource for TensorFile<'_> {
 
 impl Checkpoint for TensorFile<'_> {
     fn name(&self) -> String {
-        String::new()
+        self.name.clone()
     }
 
     fn is_file(&self) -> bool {
@@ -368,6 +387,35 @@ mod tests {
         assert!(file.read_exact_at(expected.len() as u64, &mut [0]).is_err());
         assert!(file.file_source(1).is_err() && file.location(99).is_none());
         assert_eq!(*file.file_head(0).unwrap(), expected[..file.head.len()]);
+    }
+
+    /// A source whose tensors cannot be read.
+    struct Gone([TensorEntry; 1]);
+
+    impl TensorSource for Gone {
+        fn tensors(&self) -> &[TensorEntry] {
+            &self.0
+        }
+
+        fn read_range_into(&self, _: usize, _: u64, _: &mut [u8]) -> Result<()> {
+            Err(Error::io("the store is gone", std::io::ErrorKind::NotFound.into()))
+        }
+    }
+
+    #[test]
+    fn errors_of_the_source_say_where() {
+        let spec = TensorSpec::new(Dtype::U8, [1]).unwrap();
+        let gone = Gone([TensorEntry { name: "w".to_owned(), spec }]);
+        let file = TensorFile::new(&gone).unwrap();
+        assert_eq!(Checkpoint::name(&file), "");
+        let (read, end) = (TensorSource::read_range_into(&file, 0, 0, &mut [0]), file.byte_len());
+        for e in [read.unwrap_err(), file.read_exact_at(end - 1, &mut [0]).unwrap_err()] {
+            assert_eq!((e.file(), e.tensor()), (Some("model.safetensors"), Some("w")));
+        }
+        let file = file.named("step-7");
+        assert_eq!(Checkpoint::name(&file), "step-7");
+        let e = TensorSource::read_many(&file, &mut [TensorRead::new(0, 0, &mut [0])]).unwrap_err();
+        assert_eq!(e.file(), Some("step-7"));
     }
 
     #[test]

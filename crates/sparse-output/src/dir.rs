@@ -82,6 +82,13 @@ impl AtomicDir {
     /// `InvalidInput` when the path leads outside or is the same as another's (also where only case
     /// differs and the file system does not tell); `Io`, for instance when the disk is full.
     pub fn create_file(&self, relative: &str, len: u64) -> Result<OutputFile> {
+        let (file, _) = self.create_new(relative)?;
+        file.set_len(len).map_err(|e| self.clash(e).in_file(relative))?;
+        Ok(OutputFile { file, len, relative: relative.to_owned() })
+    }
+
+    /// Creates an empty file, and the folders it lies in.
+    pub(super) fn create_new(&self, relative: &str) -> Result<(File, PathBuf)> {
         let path = self.inside(relative)?;
         let error = |e: io::Error| self.clash(e).in_file(relative);
         if let Some(parent) = path.parent() {
@@ -89,8 +96,7 @@ impl AtomicDir {
         }
         let file =
             File::options().read(true).write(true).create_new(true).open(&path).map_err(error)?;
-        file.set_len(len).map_err(error)?;
-        Ok(OutputFile { file, len, relative: relative.to_owned() })
+        Ok((file, path))
     }
 
     /// Creates the folder `relative`, and those it lies in.
@@ -284,8 +290,9 @@ fn sync_tree(path: &Path) -> io::Result<()> {
         if entry.file_type()?.is_dir() {
             sync_tree(&entry.path())?;
         } else {
-            // For writing, as Windows flushes only then.
-            File::options().write(true).open(entry.path())?.sync_all()?;
+            // For writing, as Windows flushes only then. Elsewhere a file may be another's, which
+            // cannot be written to.
+            File::options().read(true).write(cfg!(windows)).open(entry.path())?.sync_all()?;
         }
     }
     sync_folder(path)

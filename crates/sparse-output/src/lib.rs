@@ -4,6 +4,8 @@
 //!   (`.<name>.<pid>.<random>.partial`), flush it to the disk, and rename it. A crash leaves the
 //!   temporary behind, never half a result under the final name.
 //! * [`ScratchDir`] is a private folder for intermediate files.
+//! * [`ensure_own_folder`] and [`open_unfollowed`] are for folders that programs share with nobody
+//!   but their user; [`AtomicDir::share_file`] makes a file of another without copying it.
 //! * [`refuse_inside`] keeps outputs away from inputs; [`abandon_outputs`] removes every temporary
 //!   of a process that is about to end.
 //!
@@ -33,14 +35,18 @@ mod dir;
 mod file;
 mod living;
 mod mode;
+mod own;
 mod remove;
 mod scratch;
+mod share;
 mod temp;
 
 pub use dir::{AtomicDir, OutputFile};
 pub use file::AtomicFile;
 pub use living::abandon_outputs;
+pub use own::{ensure_own_folder, open_unfollowed};
 pub use scratch::ScratchDir;
+pub use share::Sharing;
 
 use sparse_core::{Error, ErrorKind, Result};
 use std::fs::File;

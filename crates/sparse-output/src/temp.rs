@@ -2,6 +2,7 @@
 
 use crate::living::{Listed, living};
 use crate::mode::{Usual, private_file, private_folder};
+use crate::own::open_itself;
 use crate::remove::remove;
 use sparse_core::{Error, ErrorKind, Result};
 use std::ffi::{OsStr, OsString};
@@ -99,7 +100,12 @@ impl Target {
         for _ in 0..ATTEMPTS {
             let mut builder = Builder::new();
             builder.prefix(&prefix).suffix(SUFFIX).rand_bytes(RANDOM);
-            let (made, usual) = make(&mut builder, &self.folder).map_err(failed)?;
+            let (made, usual) = match make(&mut builder, &self.folder) {
+                Ok(made) => made,
+                // A cleaner removed it before it had its permissions.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && self.folder.is_dir() => continue,
+                Err(e) => return Err(failed(e)),
+            };
             let path = made.as_ref();
             let lock_file = File::open(path).ok();
             if lock_file.as_ref().is_none_or(|file| lock(file, path)) {
@@ -150,27 +156,14 @@ impl Target {
             }
             let path = entry.path();
             if entry.file_type().is_ok_and(|t| t.is_dir() || t.is_file())
-                && let Ok(file) = open_unfollowed(&path)
+                // In a folder that others write to, it may have become a link or a pipe by now.
+                && let Ok(file) = open_itself(File::options().read(true), &path)
                 && file.try_lock().is_ok()
             {
                 let _ = remove(&path);
             }
         }
     }
-}
-
-/// Opens a file or folder to lock it. In a folder that others write to, it may have become a link
-/// or a pipe by now.
-fn open_unfollowed(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use rustix::fs::OFlags;
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits().cast_signed());
-    }
-    options.open(path)
 }
 
 /// Locks a temporary just made. `false` when a cleaner was quicker, and removed it between its
@@ -198,6 +191,27 @@ fn lock(file: &File, path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Makes a folder at the second attempt: before, somebody removes it at once.
+    fn make_late(builder: &mut Builder<'_, '_>, folder: &Path) -> io::Result<(TempDir, Usual)> {
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
+        if CALLS.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        private_folder(builder, folder)
+    }
+
+    #[test]
+    fn a_cleaner_may_be_quicker() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target::new(&dir.path().join("out")).unwrap();
+        let made = target.temp(make_late).unwrap().made;
+        assert!(made.path().is_dir());
+        // Without the folder there is nothing to try again.
+        let gone = Target { folder: dir.path().join("gone"), ..target };
+        assert!(gone.temp(private_folder).is_err());
+    }
 
     #[test]
     fn names() {

@@ -10,6 +10,9 @@ use std::str::FromStr;
 /// Host of the Hub, whose pages are names of repositories.
 const HUB_HOSTS: [&str; 3] = ["huggingface.co", "www.huggingface.co", "hf.co"];
 
+/// First parts of names and pages that say what a repository is, and so name no organisation.
+const KINDS: [&str; 3] = ["models", "datasets", "spaces"];
+
 /// Kind of a repository on the Hub.
 ///
 /// # Examples
@@ -72,8 +75,14 @@ impl HubName {
             Some((id, revision)) => (id, Some(revision.to_owned())),
             None => (text, None),
         };
+        HubName::new(id, revision, kind)
+    }
+
+    /// Checks the parts of a name.
+    fn new(id: &str, revision: Option<String>, kind: RepoKind) -> Option<HubName> {
         let revision_is_good = revision.as_deref().is_none_or(is_revision);
-        (HubCache::is_id(id) && revision_is_good).then(|| HubName {
+        let is_kind = id.split_once('/').is_some_and(|(first, _)| KINDS.contains(&first));
+        (HubCache::is_id(id) && !is_kind && revision_is_good).then(|| HubName {
             kind,
             id: id.to_owned(),
             revision,
@@ -100,13 +109,11 @@ impl HubName {
         let parts = if first.contains('@') { 1 } else { 2 };
         let end = text.match_indices('/').nth(parts - 1).map_or(text.len(), |(at, _)| at);
         let (id, file) = (text.get(..end)?, text.get(end + 1..));
-        let mut found = HubName::parse(id, kind)?;
-        found.revision = match found.revision.map(|r| decoded(&r)) {
-            Some(Some(revision)) if is_revision(&revision) => Some(revision),
-            Some(_) => return None,
-            None => None,
+        let (id, revision) = match id.split_once('@') {
+            Some((id, revision)) => (id, Some(decoded(revision)?)),
+            None => (id, None),
         };
-        found.with_file(file)
+        HubName::new(id, revision, kind)?.with_file(file)
     }
 
     /// Parses the path of a page of the Hub: `/org/name`, `/datasets/org/name`, and either with
@@ -390,6 +397,13 @@ mod tests {
             hub("https://huggingface.co/datasets/o/n/tree/refs%2Fconvert%2Fparquet/default"),
             "hf://datasets/o/n@refs%2Fconvert%2Fparquet/default"
         );
+        // A space is no model, and no organisation is called as a kind is.
+        for text in ["models/x", "datasets/x", "https://hf.co/spaces/org", "https://hf.co/models/x"]
+        {
+            assert!(HubName::parse(text, RepoKind::Dataset).is_none(), "{text}");
+            assert!(!hub(text).starts_with("hf://"), "{text}");
+        }
+        assert_eq!(hub("hf://models/datasets"), "hf://datasets");
         // What is written is read back as the same.
         for text in ["hf://org/name@refs%2Fpr%2F1/f", "hf://datasets/a/b"] {
             assert_eq!(hub(text), text);

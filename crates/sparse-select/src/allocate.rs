@@ -28,7 +28,10 @@ pub struct RatePoint {
 /// that saves the most error per byte is taken next (along the lower convex hull of each list), as
 /// long as bytes are left. This is within one step of the best there is.
 ///
-/// `None` when even the smallest points exceed the budget, or a list is empty.
+/// Points whose size is not a finite number, or whose error is NaN, are never taken; one of
+/// infinite error is taken where nothing better fits.
+///
+/// `None` when even the smallest points exceed the budget, or a list has no point to take.
 pub fn allocate_budget(lists: &[Vec<RatePoint>], budget: f64) -> Option<Vec<usize>> {
     let hulls: Vec<Vec<usize>> = lists.iter().map(|points| hull(points)).collect();
     let mut at = vec![0; lists.len()];
@@ -39,10 +42,10 @@ pub fn allocate_budget(lists: &[Vec<RatePoint>], budget: f64) -> Option<Vec<usiz
         spent += points.get(*hull.first()?)?.bytes;
         for (place, pair) in hull.windows(2).enumerate() {
             let (a, b) = (points[pair[0]], points[pair[1]]);
-            steps.push(((a.error - b.error) / (b.bytes - a.bytes), list, place + 1));
+            steps.push((rate(a, b), list, place + 1));
         }
     }
-    if spent > budget {
+    if budget.is_nan() || spent > budget {
         return None;
     }
     // Along a hull the rate falls, so the steps of a list come in order.
@@ -62,11 +65,19 @@ pub fn allocate_budget(lists: &[Vec<RatePoint>], budget: f64) -> Option<Vec<usiz
     Some(hulls.iter().zip(at).map(|(hull, at)| hull[at]).collect())
 }
 
+/// Returns the error that is saved per byte by going from `a` to the larger `b`.
+fn rate(a: RatePoint, b: RatePoint) -> f64 {
+    (a.error - b.error) / (b.bytes - a.bytes)
+}
+
 /// Returns the points on the lower convex hull.
 ///
-/// From the smallest to the one with the least error.
+/// From the smallest to the one with the least error. Points between two others of the hull are on
+/// it, so that a budget that ends among them is used.
 fn hull(points: &[RatePoint]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..points.len()).collect();
+    let is_number = |p: &RatePoint| p.bytes.is_finite() && !p.error.is_nan();
+    let mut order: Vec<usize> =
+        (0..points.len()).filter(|&i| points.get(i).is_some_and(is_number)).collect();
     order.sort_by(|&a, &b| {
         let (x, y) = (points[a], points[b]);
         x.bytes.total_cmp(&y.bytes).then(x.error.total_cmp(&y.error)).then(a.cmp(&b))
@@ -79,9 +90,7 @@ fn hull(points: &[RatePoint]) -> Vec<usize> {
         }
         while let [.., a, b] = *hull {
             let (a, b) = (points[a], points[b]);
-            let before = (a.error - b.error) / (b.bytes - a.bytes);
-            let after = (b.error - o.error) / (o.bytes - b.bytes);
-            if before > after {
+            if rate(a, b) >= rate(b, o) {
                 break;
             }
             hull.pop();
@@ -152,5 +161,32 @@ mod tests {
         assert_eq!(allocate_budget(&lists, 25.0), Some(vec![1, 1]));
         assert_eq!(allocate_budget(&lists, -1.0), None);
         assert_eq!(allocate_budget(&[Vec::new()], 1.0), None);
+    }
+
+    #[test]
+    fn a_budget_that_ends_between_equal_steps_is_used() {
+        let points = (0..4).map(|i| RatePoint { bytes: f64::from(i), error: f64::from(3 - i) });
+        assert_eq!(allocate_budget(&[points.collect()], 2.0), Some(vec![2]));
+    }
+
+    #[test]
+    fn what_is_no_number_is_never_taken() {
+        const NAN: f64 = f64::NAN;
+        const INFINITE: f64 = f64::INFINITY;
+        let choose = |points: &[(f64, f64)], budget: f64| {
+            let points = points.iter().map(|&(bytes, error)| RatePoint { bytes, error });
+            allocate_budget(&[points.collect()], budget).map(|taken| taken[0])
+        };
+        for nan in [NAN, -NAN] {
+            assert_eq!(choose(&[(10.0, 5.0), (20.0, nan), (30.0, 0.0)], 25.0), Some(0));
+            assert_eq!(choose(&[(10.0, nan), (20.0, 1.0)], 25.0), Some(1));
+            assert_eq!(choose(&[(nan, 0.0), (20.0, 1.0)], 25.0), Some(1));
+            assert_eq!(choose(&[(nan, nan)], 25.0), None);
+            assert_eq!(choose(&[(1.0, 1.0)], nan), None);
+        }
+        assert_eq!(choose(&[(1.0, 1.0), (INFINITE, 0.0)], INFINITE), Some(0));
+        // An infinite error is an error still, and the first to go.
+        assert_eq!(choose(&[(1.0, INFINITE), (2.0, INFINITE)], 5.0), Some(0));
+        assert_eq!(choose(&[(1.0, INFINITE), (3.0, 7.0), (4.0, 0.0)], 3.5), Some(1));
     }
 }

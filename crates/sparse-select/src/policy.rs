@@ -37,14 +37,12 @@ impl FromStr for Bound {
     /// # Errors
     /// `InvalidArgument` for any other text.
     fn from_str(text: &str) -> Result<Bound> {
-        let number = |value: &str| {
-            value
-                .parse::<f64>()
-                .map_err(|_| Error::invalid_argument(format!("{value:?} is not a number")))
+        let bound = |value: &str| {
+            value.parse().ok().filter(|&x| is_bound(x)).ok_or_else(|| no_bound(value))
         };
         match text.split_once('=') {
-            Some(("max-error", x)) => number(x).map(Bound::Relative),
-            Some(("max-abs-error", x)) => number(x).map(Bound::Absolute),
+            Some(("max-error", x)) => bound(x).map(Bound::Relative),
+            Some(("max-abs-error", x)) => bound(x).map(Bound::Absolute),
             Some(("max-ulps", k)) => k
                 .parse()
                 .map(Bound::Ulps)
@@ -54,6 +52,17 @@ impl FromStr for Bound {
             ))),
         }
     }
+}
+
+/// Returns true if an error can be held against the number.
+pub(crate) fn is_bound(x: f64) -> bool {
+    x.is_finite() && x >= 0.0
+}
+
+pub(crate) fn no_bound(value: impl fmt::Display) -> Error {
+    Error::invalid_argument(format!(
+        "{value} is not a bound of an error: give a number of at least 0"
+    ))
 }
 
 impl fmt::Display for Bound {
@@ -91,7 +100,7 @@ impl FromStr for Setting {
     /// Parses `name` or `name=value`.
     ///
     /// # Errors
-    /// `InvalidArgument` when the value is not a number of at least 0.
+    /// `InvalidArgument` when there is no name, or the value is not a number of at least 0.
     fn from_str(text: &str) -> Result<Setting> {
         let (codec, value) = match text.split_once('=') {
             None => (text, None),
@@ -107,6 +116,10 @@ impl FromStr for Setting {
                 (codec, Some(number.ok_or_else(wrong)?))
             }
         };
+        if codec.is_empty() {
+            let message = format!("{text:?} names no codec: give one, such as `int8` or `svd=16`");
+            return Err(Error::invalid_argument(message));
+        }
         Ok(Setting { codec: codec.to_owned(), value })
     }
 }
@@ -122,7 +135,8 @@ impl fmt::Display for Setting {
 
 /// Policy for some tensors.
 ///
-/// As text: `PATTERN:POLICY`, or a policy for all.
+/// As text: `PATTERN:POLICY`, or a policy for all. The pattern may have a `:` of its own, as names
+/// of tensors do; where they have a `;`, it has a `?`.
 ///
 /// # Examples
 ///
@@ -150,7 +164,7 @@ impl FromStr for Rule {
     /// `InvalidArgument` when it is not one, or is `target-size`, which is for all tensors
     /// together.
     fn from_str(text: &str) -> Result<Rule> {
-        let (pattern, policy) = text.split_once(':').unwrap_or(("*", text));
+        let (pattern, policy) = text.rsplit_once(':').unwrap_or(("*", text));
         match policy.parse()? {
             Policy::TargetSize(_) => Err(Error::invalid_argument(
                 "target-size applies to all tensors: give it \
@@ -237,6 +251,7 @@ impl fmt::Display for Policy {
             Policy::Within(bound) => bound.fmt(f),
             Policy::TargetSize(bytes) => write!(f, "target-size={bytes}"),
             Policy::Fixed(setting) => setting.fmt(f),
+            Policy::PerTensor(rules) if rules.is_empty() => f.write_str("lossless"),
             Policy::PerTensor(rules) => rules.iter().enumerate().try_for_each(|(i, rule)| {
                 if i > 0 {
                     f.write_str(";")?;
@@ -308,6 +323,7 @@ mod tests {
             "int8",
             "sparse-int8=0.05",
             "*.bias:lossless;*:svd=16",
+            "kernel:0:int8;a/b:*:max-error=0.5;*:lossless",
         ] {
             let policy: Policy = text.parse().unwrap();
             assert_eq!(policy.to_string(), text);
@@ -315,6 +331,7 @@ mod tests {
         }
         let size: Policy = "target-size=1.5M".parse().unwrap();
         assert_eq!(size, Policy::TargetSize(1_500_000));
+        assert_eq!(Policy::PerTensor(Vec::new()).to_string(), "lossless");
         for wrong in [
             "max-error=x",
             "max-ulps=0.5",
@@ -323,6 +340,15 @@ mod tests {
             "target-size=0",
             "int8=x",
             "a=NaN",
+            "max-error=-1",
+            "max-error=NaN",
+            "max-abs-error=inf",
+            "max-error=",
+            "*:max-error=-0.5",
+            "",
+            "=4",
+            "x:",
+            "int8;",
             "*:max-error",
         ] {
             let parsed: Result<Policy> = wrong.parse();

@@ -2,8 +2,8 @@
 
 use crate::weights::{Measured, Sample, Weights};
 use sparse_core::{
-    CodecContext, DeltaEncoder, Effort, EncodedUnit, ErrorKind, Result, UnitSpec, decode_unit,
-    encode_unit,
+    CodecContext, DeltaEncoder, Effort, EncodedUnit, Error, ErrorKind, Fidelity, Result, UnitSpec,
+    decode_unit, encode_unit, zeros,
 };
 
 /// Access to weights that a scheme has before trials.
@@ -108,6 +108,8 @@ impl Probe<'_> {
 }
 
 /// Codes a sample, decodes it, and measures. `None` if the codec does not take such weights.
+///
+/// A codec that says it loses nothing and does is broken, and not another candidate.
 pub(crate) fn round_trip(
     weights: &dyn Weights,
     sample: &Sample,
@@ -120,8 +122,17 @@ pub(crate) fn round_trip(
         Err(e) if e.kind() == ErrorKind::InvalidArgument => return Ok(None),
         other => other?,
     };
-    let mut restored = vec![0; sample.target.len()];
+    let mut restored = zeros(sample.target.len())?;
     decode_unit(encoder, &sample.unit, &encoded, base, &mut restored, cx)?;
+    let info = encoder.info();
+    if info.fidelity == Fidelity::Lossless && restored != sample.target {
+        let message = format!(
+            "the codec {} says that it loses nothing, but what it decodes differs from what it \
+                encoded: disable it, and report this to whoever made it",
+            info.name
+        );
+        return Err(Error::new(ErrorKind::Internal, message));
+    }
     let measured = weights.measure(sample, &restored)?;
     Ok(Some((encoded, measured)))
 }

@@ -49,8 +49,9 @@ impl Sampler {
 
     /// Picks runs of elements that make up about `share` of `segment`.
     ///
-    /// From 1.0 on, that is all of it. Runs ascend and have one length: whole rows, or blocks of
-    /// long rows and vectors. Returns the shape of the sample, too.
+    /// From 1.0 on, that is all of it; a share of 0 or less, or NaN, picks one run. Runs ascend and
+    /// have one length: whole rows, or blocks of long rows and vectors. Returns the shape of the
+    /// sample, too.
     pub fn pick(&mut self, segment: Segment, share: f64) -> (Segment, Vec<Range<u64>>) {
         let block = if segment.rows == 1 { VECTOR_BLOCK } else { BLOCK }.min(segment.row_len);
         self.pick_blocks(segment, share, block)
@@ -73,9 +74,10 @@ impl Sampler {
         if len == 0 || share >= 1.0 {
             return (segment, Some(0..len).filter(|all| !all.is_empty()).into_iter().collect());
         }
-        // Blocks do not cross rows; what is left over at the end of a row is never picked.
+        // Blocks do not cross rows; what is left over at the end of a row is never picked, nor are
+        // rows beyond 64 bits.
         let per_row = segment.row_len / block;
-        let blocks = segment.rows * per_row;
+        let blocks = segment.rows.min(u64::MAX / segment.row_len) * per_row;
         let count = ((len as f64 * share / block as f64).ceil() as u64).clamp(1, blocks);
         let runs = (0..count)
             .map(|i| {
@@ -109,6 +111,19 @@ mod tests {
             prop_assert_eq!(Sampler::new(seed).pick(segment, share).1, runs);
             let (shape, rows) = Sampler::new(seed).pick_rows(segment, share);
             prop_assert!(rows.is_empty() || shape.row_len == row_len);
+        }
+    }
+
+    #[test]
+    fn any_segment_and_any_share_give_runs() {
+        for rows in [1, 10, u64::MAX] {
+            for row_len in [1, 3, 5000, u64::MAX] {
+                for share in [f64::NAN, -1.0, 0.0, 1e-300, 1e-19] {
+                    let segment = Segment { rows, row_len };
+                    let (_, runs) = Sampler::new(1).pick(segment, share);
+                    assert!(!runs.is_empty() && runs.iter().all(|r| r.start < r.end));
+                }
+            }
         }
     }
 

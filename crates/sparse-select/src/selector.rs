@@ -1,7 +1,7 @@
 //! The selector: what is tried for weights, and what is taken.
 
 use crate::allocate::{RatePoint, allocate_budget};
-use crate::policy::{Bound, Policy};
+use crate::policy::{Bound, Policy, is_bound, no_bound};
 use crate::probe::Probe;
 use crate::scheme::{Goal, Look, Scheme, Subject, find};
 use crate::trial::{Attempt, Layout, Trial, attempt};
@@ -177,7 +177,13 @@ impl<'a> Selector<'a> {
             }
         }
         let mut candidates = candidates.into_iter();
-        let none = || Error::invalid_argument("no lossless codec takes these weights");
+        let none = || {
+            let (dtype, schemes) = (subject.dtype, self.schemes.len());
+            Error::invalid_argument(format!(
+                "none of the {schemes} schemes codes {dtype} weights without loss: add one that \
+                    does"
+            ))
+        };
         let default = candidates.next().ok_or_else(none)?;
         Ok(LosslessSchemes { default, others: candidates.collect() })
     }
@@ -305,7 +311,8 @@ impl<'a> Selector<'a> {
     /// that leave the least error within it. `bars` are by list.
     ///
     /// # Errors
-    /// `InvalidArgument` when even the smallest exceed the budget.
+    /// `InvalidArgument` when a list has none that is allowed, or even the smallest exceed the
+    /// budget.
     pub fn choose(lists: &[&[Trial]], bars: &[Bar], budget: Option<u64>) -> Result<Vec<usize>> {
         // The trials of each list that may be taken.
         let free = |(list, trials): (usize, &&[Trial])| -> Vec<usize> {
@@ -313,6 +320,12 @@ impl<'a> Selector<'a> {
             (0..trials.len()).filter(|&i| trials.get(i).is_some_and(|t| bar.allows(t))).collect()
         };
         let free: Vec<Vec<usize>> = lists.iter().enumerate().map(free).collect();
+        if let Some(list) = free.iter().position(Vec::is_empty) {
+            return Err(Error::invalid_argument(format!(
+                "none of the trials of weights number {list} is allowed by the policy: allow a \
+                    larger error, or a codec that loses nothing"
+            )));
+        }
         let Some(budget) = budget else {
             return Ok(lists.iter().zip(&free).map(|(t, free)| smallest(t, free)).collect());
         };
@@ -402,13 +415,8 @@ fn check(schemes: &[Arc<dyn Scheme>], policy: &Policy) -> Result<()> {
             scheme.encoder(setting.value).map(|_| ()).map_err(placed)
         }
         Policy::PerTensor(rules) => rules.iter().try_for_each(|r| check(schemes, &r.policy)),
-        Policy::Within(Bound::Relative(x) | Bound::Absolute(x))
-            if !(x.is_finite() && *x >= 0.0) =>
-        {
-            Err(Error::invalid_argument(format!(
-                "{x} is not a bound of an error: give a number \
-                of at least 0"
-            )))
+        Policy::Within(Bound::Relative(x) | Bound::Absolute(x)) if !is_bound(*x) => {
+            Err(no_bound(x))
         }
         _ => Ok(()),
     }

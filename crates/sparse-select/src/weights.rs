@@ -1,7 +1,7 @@
 //! Weights that a selector looks at, and samples of them.
 
 use crate::sample::Sampler;
-use sparse_core::{DEFAULT_CHUNK_LEN, Dtype, Effort, Error, Result, Segment, UnitSpec};
+use sparse_core::{DEFAULT_CHUNK_LEN, Dtype, Effort, Error, Result, Segment, UnitSpec, zeros};
 use std::ops::Range;
 
 /// Error that restoring a sample left, and the change that it is relative to: squared Frobenius
@@ -267,9 +267,9 @@ impl Sample {
     /// Reads about `elements` elements, drawn by strata; whole rows if `by_rows`.
     ///
     /// # Errors
-    /// What reading reports.
+    /// What reading reports; `LimitExceeded` when memory does not hold the sample.
     pub fn draw(weights: &dyn Weights, elements: u64, by_rows: bool) -> Result<Sample> {
-        let segment = weights.segment();
+        let segment = segment_of(weights)?;
         let share = elements as f64 / segment.len().max(1) as f64;
         let mut sampler = Sampler::new(weights.seed());
         let (shape, runs) =
@@ -280,20 +280,23 @@ impl Sample {
     /// Reads up to `count` rows, evenly spread.
     ///
     /// # Errors
-    /// What reading reports.
+    /// What reading reports; `LimitExceeded` when memory does not hold the rows.
     pub fn rows(weights: &dyn Weights, count: u64) -> Result<Sample> {
-        let Segment { rows, row_len } = weights.segment();
+        let Segment { rows, row_len } = segment_of(weights)?;
         let count = count.min(rows);
-        let start = |i: u64| (i * rows).checked_div(count).unwrap_or(0) * row_len;
+        let row = |i: u64| u128::from(i) * u128::from(rows) / u128::from(count.max(1));
+        let start = |i: u64| row(i) as u64 * row_len;
         let runs = (0..count).map(|i| start(i)..start(i) + row_len).collect();
         Sample::read(weights, Segment { rows: count, row_len }, runs)
     }
 
     fn read(weights: &dyn Weights, shape: Segment, runs: Vec<Range<u64>>) -> Result<Sample> {
         type Read<'a> = &'a dyn Fn(Range<u64>, &mut [u8]) -> Result<()>;
+        let unit =
+            UnitSpec::new(weights.dtype(), weights.base_dtype(), DEFAULT_CHUNK_LEN, [shape])?;
         let all = |dtype: Dtype, read: Read<'_>| -> Result<Vec<u8>> {
             let width = dtype.storage_bytes();
-            let mut out = vec![0; shape.len() as usize * width];
+            let mut out = zeros(shape.len() as usize * width)?;
             let mut rest = &mut out[..];
             for run in &runs {
                 let len = (run.end - run.start) as usize * width;
@@ -303,12 +306,11 @@ impl Sample {
             }
             Ok(out)
         };
-        let dtype = weights.dtype();
-        let target = all(dtype, &|elements, out| weights.read_target(elements, out))?;
-        let base = weights.base_dtype();
+        let target = all(unit.dtype(), &|elements, out| weights.read_target(elements, out))?;
+        let base = unit.base_dtype();
         let of_base = base.map(|d| all(d, &|elements, out| weights.read_base(elements, out)));
         Ok(Sample {
-            unit: UnitSpec::new(dtype, base, DEFAULT_CHUNK_LEN, [shape])?,
+            unit,
             target,
             base: of_base.transpose()?,
             scale: weights.segment().len() as f64 / shape.len().max(1) as f64,
@@ -322,5 +324,58 @@ impl Sample {
         let base = self.base.as_deref().filter(|_| self.unit.base_dtype() == Some(dtype))?;
         let row_len = self.unit.segments().first()?.row_len as usize;
         Some(Rows { dtype, row_len, target: &self.target, base, effort })
+    }
+}
+
+/// Returns the shape of weights whose size fits 64 bits.
+fn segment_of(weights: &dyn Weights) -> Result<Segment> {
+    let segment = weights.segment();
+    UnitSpec::new(weights.dtype(), weights.base_dtype(), DEFAULT_CHUNK_LEN, [segment])?;
+    Ok(segment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sparse_core::ErrorKind;
+
+    /// Weights of any size, all 7.
+    struct Sevens(Segment);
+
+    impl Weights for Sevens {
+        fn dtype(&self) -> Dtype {
+            Dtype::U8
+        }
+
+        fn base_dtype(&self) -> Option<Dtype> {
+            None
+        }
+
+        fn segment(&self) -> Segment {
+            self.0
+        }
+
+        fn read_target(&self, _: Range<u64>, out: &mut [u8]) -> Result<()> {
+            out.fill(7);
+            Ok(())
+        }
+
+        fn read_base(&self, _: Range<u64>, _: &mut [u8]) -> Result<()> {
+            Err(Error::invalid_argument("there is no base"))
+        }
+    }
+
+    #[test]
+    fn weights_of_any_size_are_sampled_or_refused() {
+        let many = Sevens(Segment { rows: 1 << 50, row_len: 2 });
+        let sample = Sample::rows(&many, 1 << 15).unwrap();
+        assert_eq!((sample.target.len(), sample.runs[1].start), (1 << 16, 1 << 36));
+        assert_eq!(Sample::draw(&many, 1 << 15, false).unwrap().target.len(), 1 << 15);
+        let long = Sevens(Segment { rows: 2, row_len: 1 << 56 });
+        assert_eq!(Sample::rows(&long, 1).unwrap_err().kind(), ErrorKind::LimitExceeded);
+        let beyond = Sevens(Segment { rows: 1 << 40, row_len: 1 << 40 });
+        for refused in [Sample::rows(&beyond, 1), Sample::draw(&beyond, 1, true)] {
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The codecs that a program has.
 
-use sparse_core::{CodecId, DeltaDecoder, Registry, Result};
+use sparse_core::{CodecId, CodecInfo, DeltaDecoder, Error, Registry, Result};
 #[cfg(feature = "encode")]
 use sparse_select::Scheme;
 use std::fmt;
@@ -30,17 +30,17 @@ pub struct Codecs {
     schemes: Vec<Arc<dyn Scheme>>,
 }
 
-/// Names and numbers of all codecs of this project, with the features that they are behind.
-const OURS: [(CodecId, &str); 9] = [
-    (CodecId(0), "raw"),
-    (CodecId(1), "lossless"),
-    (CodecId(3), "low-rank"),
-    (CodecId(4), "sparse-codec"),
-    (CodecId(5), "int8"),
-    (CodecId(6), "sparse-int8"),
-    (CodecId(7), "sign"),
-    (CodecId(8), "ulp-bounded"),
-    (CodecId(9), "svd"),
+/// Numbers and names of all codecs of this project, with the features that they are behind.
+const OURS: [(CodecId, &str, &str); 9] = [
+    (CodecId(0), "raw", "raw"),
+    (CodecId(1), "lossless", "lossless"),
+    (CodecId(3), "low-rank", "low-rank"),
+    (CodecId(4), "sparse", "sparse-codec"),
+    (CodecId(5), "int8", "int8"),
+    (CodecId(6), "sparse-int8", "sparse-int8"),
+    (CodecId(7), "sign", "sign"),
+    (CodecId(8), "ulp-bounded", "ulp-bounded"),
+    (CodecId(9), "svd", "svd"),
 ];
 
 impl Default for Codecs {
@@ -64,7 +64,7 @@ impl Default for Codecs {
             Arc::new(sparse_codecs::svd::Svd::default()),
         ];
         let mut codecs = Codecs::none();
-        for (id, feature) in OURS {
+        for (id, _, feature) in OURS {
             codecs.registry.add_disabled(id, feature);
         }
         for decoder in decoders {
@@ -95,12 +95,15 @@ impl Codecs {
     /// Adds a scheme, and with it the decoder of what its encoders write.
     ///
     /// # Errors
-    /// `AlreadyExists` when there is a scheme of that name, or another codec of that number.
+    /// `AlreadyExists` when there is a scheme of that name, or another codec of that number;
+    /// `InvalidArgument` when the number is this project's, or no policy can be written with the
+    /// name.
     #[cfg(feature = "encode")]
     pub fn with(mut self, scheme: Arc<dyn Scheme>) -> Result<Codecs> {
+        check_name(scheme.name())?;
         if self.schemes.iter().any(|s| s.name() == scheme.name()) {
             let message = format!("there is a scheme called {} already", scheme.name());
-            return Err(sparse_core::Error::new(sparse_core::ErrorKind::AlreadyExists, message));
+            return Err(Error::new(sparse_core::ErrorKind::AlreadyExists, message));
         }
         self = self.with_decoder(scheme.decoder())?;
         self.schemes.push(scheme);
@@ -110,9 +113,11 @@ impl Codecs {
     /// Adds a decoder alone: for programs that only read.
     ///
     /// # Errors
-    /// `AlreadyExists` when there is another codec of that number.
+    /// `AlreadyExists` when there is another codec of that number; `InvalidArgument` when the
+    /// number is this project's.
     pub fn with_decoder(mut self, decoder: Arc<dyn DeltaDecoder>) -> Result<Codecs> {
         let info = decoder.info();
+        check_number(info)?;
         match self.registry.decoder(info.id) {
             // Several schemes may share a codec.
             Ok(other) if other.info().name == info.name => {}
@@ -152,6 +157,31 @@ impl Codecs {
     pub fn schemes(&self) -> &[Arc<dyn Scheme>] {
         &self.schemes
     }
+}
+
+/// Checks that a codec has a number of its own: others would read its deltas as something else.
+fn check_number(info: &CodecInfo) -> Result<()> {
+    let (id, name) = (info.id, info.name);
+    if id >= CodecId::FIRST_FOREIGN || OURS.iter().any(|ours| (ours.0, ours.1) == (id, name)) {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!(
+        "codec {name} has number {id}, but numbers below {} are for codecs of Sparse: give it one \
+            from CodecId::FIRST_FOREIGN on",
+        CodecId::FIRST_FOREIGN
+    )))
+}
+
+/// Checks that a policy can be written with the name.
+#[cfg(feature = "encode")]
+fn check_name(name: &str) -> Result<()> {
+    if !name.is_empty() && !name.contains([':', ';', '=']) {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!(
+        "{name:?} cannot be the name of a scheme: give at least one character, and none of `:`, \
+            `;` and `=`"
+    )))
 }
 
 impl fmt::Debug for Codecs {

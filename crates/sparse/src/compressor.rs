@@ -196,6 +196,7 @@ impl<'a> Compressor<'a> {
     fn settled(mut self) -> Result<Self> {
         if let Some((adapter, base)) = self.packaged {
             self.settings.touched = crate::adapter::touched(adapter, base, &self.settings)?;
+            self.settings.adapted = base.name();
         }
         Ok(self)
     }

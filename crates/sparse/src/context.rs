@@ -49,6 +49,11 @@ impl Contexts {
 
 /// Returns how many pieces of work to have in flight at a time: enough to keep all threads busy,
 /// few enough to bound memory.
+///
+/// Executors of others may claim any width.
 pub(crate) fn batch(executor: &dyn Executor) -> usize {
-    2 * executor.width()
+    2 * executor.width().clamp(1, MAX_WIDTH)
 }
+
+/// Most pieces of work that are taken to run at the same time.
+const MAX_WIDTH: usize = 1 << 10;

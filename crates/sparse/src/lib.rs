@@ -19,6 +19,8 @@ mod compressor;
 mod content;
 mod context;
 mod delta;
+#[cfg(feature = "cache")]
+mod delta_cache;
 #[cfg(feature = "encode")]
 mod estimate;
 #[cfg(feature = "parallel")]
@@ -29,9 +31,12 @@ mod quality;
 mod reference;
 mod restore;
 mod restorer;
+mod savings;
 #[cfg(feature = "serde")]
 mod serialise;
 mod settings;
+#[cfg(feature = "cache")]
+mod share;
 mod source;
 
 #[cfg(feature = "low-rank-encode")]
@@ -48,6 +53,11 @@ pub use compressor::Compressor;
 #[cfg(feature = "sha256")]
 pub use content::content_hash;
 pub use delta::Delta;
+#[cfg(feature = "cache")]
+pub use delta_cache::{
+    CacheCheck, CacheCleanup, CacheEntry, CachedKind, CachedModel, DamagedEntry, DeltaCache,
+    Prefetch, PrefetchJob, PrefetchProgress, PrefetchState,
+};
 #[cfg(feature = "encode")]
 pub use estimate::{Estimate, TensorEstimate};
 #[cfg(feature = "parallel")]
@@ -58,6 +68,7 @@ pub use restore::{RestoreReport, RestoredFile};
 #[cfg(feature = "output")]
 pub use restorer::Restorer;
 pub use restorer::Verifier;
+pub use savings::{CollectionModel, DeltaSize, Saved, Savings, SavingsTerms};
 #[cfg(feature = "typed")]
 pub use source::ReadAs;
 pub use source::{BaseCheck, DeltaModel, ModelMemory, SharedBase};

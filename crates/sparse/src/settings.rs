@@ -36,6 +36,9 @@ pub(crate) struct Settings {
     /// The tensors that a packaged adapter changes in its base.
     #[cfg(feature = "encode")]
     pub(crate) touched: Vec<sparse_container::BaseEntry>,
+    /// Name of the base of a packaged adapter.
+    #[cfg(feature = "encode")]
+    pub(crate) adapted: String,
     pub(crate) cancel: CancelToken,
 }
 
@@ -63,6 +66,8 @@ impl Default for Settings {
             any_base: false,
             #[cfg(feature = "encode")]
             touched: Vec::new(),
+            #[cfg(feature = "encode")]
+            adapted: String::new(),
             cancel: CancelToken::new(),
         }
     }

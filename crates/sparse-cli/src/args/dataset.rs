@@ -1,9 +1,9 @@
 //! Arguments of the commands on datasets.
 
 use super::{memory_size, share};
-use clap::{Args, ValueEnum};
-use sparse::ContentHash;
-use sparse::Effort;
+use clap::Args;
+use sparse::{ContentHash, Effort};
+use sparse_dataset::Format;
 use std::path::PathBuf;
 
 /// Options that the commands on datasets share.
@@ -85,8 +85,8 @@ pub(crate) struct DatasetReconstruct {
     pub(crate) output: Option<PathBuf>,
 
     /// Write this format: parquet, arrow, arrow-stream, jsonl or csv [default: the original's]
-    #[arg(long, value_enum, hide_possible_values = true)]
-    pub(crate) format: Option<FormatArg>,
+    #[arg(long)]
+    pub(crate) format: Option<Format>,
 
     /// Fail unless the restored files have this SHA-256, which you got from somebody you trust
     #[arg(long, value_name = "HEX", conflicts_with = "format")]
@@ -118,26 +118,4 @@ pub(crate) struct DatasetEstimate {
 
     #[command(flatten)]
     pub(crate) memory: Memory,
-}
-
-/// `--format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FormatArg {
-    Parquet,
-    Arrow,
-    ArrowStream,
-    Jsonl,
-    Csv,
-}
-
-impl From<FormatArg> for sparse_dataset::Format {
-    fn from(format: FormatArg) -> Self {
-        match format {
-            FormatArg::Parquet => sparse_dataset::Format::Parquet,
-            FormatArg::Arrow => sparse_dataset::Format::ArrowFile,
-            FormatArg::ArrowStream => sparse_dataset::Format::ArrowStream,
-            FormatArg::Jsonl => sparse_dataset::Format::JsonLines,
-            FormatArg::Csv => sparse_dataset::Format::Csv,
-        }
-    }
 }

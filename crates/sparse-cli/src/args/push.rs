@@ -1,5 +1,6 @@
 //! Arguments of `sparse push`.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -26,7 +27,7 @@ pub(crate) struct Push {
     pub(crate) message: Option<String>,
 
     /// Branch to publish on [default: main]
-    #[arg(long, value_name = "BRANCH")]
+    #[arg(long, value_name = "BRANCH", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) revision: Option<String>,
 
     /// What becomes of a model card (README.md) that is there with other content
@@ -53,7 +54,8 @@ pub(crate) enum OldCard {
 
 fn licence(text: &str) -> Result<String, String> {
     if is_licence(text) {
-        return Ok(text.to_owned());
+        // As the Hub has them all.
+        return Ok(text.to_ascii_lowercase());
     }
     Err("give a licence as the Hub abbreviates it, such as apache-2.0".to_owned())
 }

@@ -5,12 +5,12 @@ use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};
 use crate::policy::size;
 use crate::session::Session;
-use crate::sources::{Tuned, shown};
 use serde::Serialize;
 use sparse::{
     AdapterExporter, AdapterRank, CompressReport, Compressor, DeltaModel, Dtype, ExportReport,
-    Profile, TensorSource,
+    TensorSource,
 };
+use sparse_open::{Tuned, shown};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,7 +35,6 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
         (None, Some(text)) => AdapterRank::Bytes(size(text).map_err(Failure::Usage)?),
         (None, None) => AdapterRank::Fixed(args.rank),
     };
-    let profile = if args.profile == "peft" { Profile::Peft } else { Profile::Portable };
     let dtype = match args.dtype.as_deref() {
         None => None,
         Some(name) => match Dtype::from_name(&name.to_uppercase()) {
@@ -46,18 +45,18 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
     let start = Instant::now();
     let output = session.output(&args.output, args.force)?;
     output.expect_file(false)?;
-    let base = Arc::new(session.open("base", base_path)?);
-    let target: Box<dyn TensorSource> = match session.open_tuned(target_path)? {
+    let base = Arc::new(session.opener().model("base", base_path)?);
+    let target: Box<dyn TensorSource> = match session.opener().tuned(target_path)? {
         Tuned::Model(model) => model,
         Tuned::Delta(delta) => {
             let model = DeltaModel::new(Some(base.clone()), Arc::from(delta))?;
             Box::new(model.with_limits(session.limits()).with_cancel(session.cancel_token()))
         }
     };
-    let job = AdapterExporter::new(&*base, &*target).rank(rank).profile(profile).dtype(dtype);
+    let job = AdapterExporter::new(&*base, &*target).rank(rank).profile(args.profile).dtype(dtype);
     let job = job.fan_in_fan_out(args.fan_in_fan_out).effort(args.effort);
     let job = job.base_name(args.base_name.clone().unwrap_or_else(|| shown(base_path)));
-    let job = job.cancel(session.cancel_token()).observer(&session.progress);
+    let job = job.cancel(session.cancel_token()).observer(&*session.progress);
     let report = job.overwrite(output.overwrite()).write(output.path())?;
     output.finish(session)?;
     let body = Exported {
@@ -121,11 +120,11 @@ pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), 
         ));
     };
     let output = session.output(&args.output, args.force)?;
-    let base = session.open("base", base_path)?;
-    let adapter = session.open_adapter(adapter_path)?;
+    let base = session.opener().model("base", base_path)?;
+    let adapter = session.opener().adapter(adapter_path)?;
     let job = Compressor::of_adapter(&adapter, &base).effort(args.effort);
     let job = job.content_hash(args.sha256).proof(!args.no_verify).limits(session.limits());
-    let job = job.cancel(session.cancel_token()).observer(&session.progress);
+    let job = job.cancel(session.cancel_token()).observer(&*session.progress);
     let report = job.overwrite(output.overwrite()).write(output.path())?;
     output.finish(session)?;
     let body = Packed {

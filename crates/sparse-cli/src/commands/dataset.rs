@@ -1,18 +1,17 @@
 //! `sparse dataset-compress`, `dataset-reconstruct` and `dataset-estimate`; `sparse verify` of such
 //! a delta.
 
-use super::recorded::recorded_base;
 use crate::args::{DatasetCompress, DatasetEstimate, DatasetReconstruct};
 use crate::failure::Failure;
 use crate::human;
 use crate::outputs::restored_name;
 use crate::session::Session;
-use crate::sources::shown;
 use serde::Serialize;
 use sparse_dataset::{
-    CompressReport, Compressor, ContentHash, DatasetDelta, Estimate, RestoreReport, Restorer,
-    RowCounts, Verifier,
+    CompressReport, Compressor, ContentHash, Dataset, DatasetDelta, Estimate, RestoreReport,
+    Restorer, RowCounts, Verifier,
 };
+use sparse_open::{recorded_dataset, shown};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -43,18 +42,24 @@ struct CompressBody<'a> {
     bytes_per_second: f64,
 }
 
+/// Opens a dataset for a delta that is exact, or is not.
+fn open_for(session: &Session, role: &str, path: &Path, exact: bool) -> Result<Dataset, Failure> {
+    Ok(match exact {
+        true => session.opener().any_dataset(role, path)?,
+        false => session.opener().dataset(role, path)?,
+    })
+}
+
 pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), Failure> {
     let start = Instant::now();
     let output = session.output(&args.output, args.force)?;
-    let (base, derivative) = (
-        session.open_dataset("base", &args.base)?,
-        session.open_dataset("derivative", &args.derivative)?,
-    );
+    let open = |role: &str, path: &Path| open_for(session, role, path, args.exact);
+    let (base, derivative) = (open("base", &args.base)?, open("derivative", &args.derivative)?);
     let job = Compressor::new(&derivative).base(&base).effort(args.effort);
     let job = job.exact(args.exact).content_hash(args.sha256).proof(!args.no_verify).key(args.key);
     let job = job.memory(args.memory.bytes()).temporary(args.memory.folder());
     let job = job.limits(session.limits()).cancel(session.cancel_token());
-    let job = job.observer(&session.progress).overwrite(output.overwrite());
+    let job = job.observer(&*session.progress).overwrite(output.overwrite());
     let report = job.write(output.path())?;
     output.finish(session)?;
     let time = start.elapsed();
@@ -114,25 +119,36 @@ fn base_path(
     path: &Path,
     how: &str,
 ) -> Result<PathBuf, Failure> {
-    given.map_or_else(|| recorded_base(delta.base_id(), path, how), Ok)
+    match given {
+        Some(given) => Ok(given),
+        None => Ok(recorded_dataset(delta.base_id(), path, how)?),
+    }
 }
 
 pub(crate) fn reconstruct(session: &Session, args: DatasetReconstruct) -> Result<(), Failure> {
     let start = Instant::now();
-    let delta = session.open_dataset_delta(&args.delta)?;
+    let delta = session.opener().dataset_delta(&args.delta)?;
+    let chosen = args.output.is_some();
     let name = restored_name(args.output, delta.target_id())?;
     let output = session.output(&name, args.force)?;
     output.expect_file(delta.is_single_file())?;
-    let base_path = base_path(args.base, &delta, &args.delta, "`--base <BASE>`")?;
-    let base = session.open_dataset("base", &base_path)?;
+    let how = match chosen {
+        true => "`--base <BASE>`".to_owned(),
+        false => format!(
+            "`--base <BASE>`; it is restored to {} unless `-o` says otherwise",
+            shown(&name)
+        ),
+    };
+    let base_path = base_path(args.base, &delta, &args.delta, &how)?;
+    let base = open_for(session, "base", &base_path, delta.is_exact())?;
     let inputs = [base_path.as_path(), &args.delta];
     let inputs: Vec<&Path> = inputs.into_iter().filter(|path| path.exists()).collect();
     sparse_dataset::refuse_inside(output.path(), &inputs)?;
     let job = Restorer::new(&delta).base(&base).expect_content(args.expect_sha256);
     let job = job.memory(args.memory.bytes()).temporary(args.memory.folder());
     let job = job.limits(session.limits()).cancel(session.cancel_token());
-    let job = job.observer(&session.progress).overwrite(output.overwrite());
-    let done = job.format(args.format.map(Into::into)).write(output.path())?;
+    let job = job.observer(&*session.progress).overwrite(output.overwrite());
+    let done = job.format(args.format).write(output.path())?;
     output.finish(session)?;
     let time = start.elapsed();
     let body = RestoreBody {
@@ -166,10 +182,10 @@ pub(crate) fn verify(
 ) -> Result<(), Failure> {
     let start = session.start();
     let base_path = base_path(base, &delta, path, "`sparse verify <BASE> <DELTA>`")?;
-    let base = session.open_dataset("base", &base_path)?;
+    let base = open_for(session, "base", &base_path, delta.is_exact())?;
     let job = Verifier::new(&delta).base(&base).expect_content(expected);
     let job = job.limits(session.limits()).cancel(session.cancel_token());
-    let done = job.observer(&session.progress).verify()?;
+    let done = job.observer(&*session.progress).verify()?;
     let time = start.elapsed();
     let body = RestoreBody {
         base: shown(&base_path),
@@ -206,13 +222,13 @@ struct EstimateBody<'a> {
 pub(crate) fn estimate(session: &Session, args: DatasetEstimate) -> Result<(), Failure> {
     let start = Instant::now();
     let (base, derivative) = (
-        session.open_dataset("base", &args.base)?,
-        session.open_dataset("derivative", &args.derivative)?,
+        session.opener().dataset("base", &args.base)?,
+        session.opener().dataset("derivative", &args.derivative)?,
     );
     let job = Compressor::new(&derivative).base(&base).effort(args.effort);
     let job = job.memory(args.memory.bytes()).temporary(args.memory.folder());
     let job = job.limits(session.limits()).cancel(session.cancel_token());
-    let e = job.observer(&session.progress).estimate(args.share)?;
+    let e = job.observer(&*session.progress).estimate(args.share)?;
     let time = start.elapsed();
     let body = EstimateBody {
         base: shown(&args.base),

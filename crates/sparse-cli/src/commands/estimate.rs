@@ -4,9 +4,9 @@ use crate::args::{self, split_inputs};
 use crate::failure::Failure;
 use crate::human;
 use crate::session::Session;
-use crate::sources::shown;
 use serde::Serialize;
 use sparse::{Estimate, TensorEstimate};
+use sparse_open::shown;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,9 +27,9 @@ pub(crate) fn estimate(session: &Session, args: args::Estimate) -> Result<(), Fa
         split_inputs(args.models, args.no_base, true, "the fine-tuned model")
             .map_err(Failure::Usage)?;
     let start = Instant::now();
-    let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
-    let target = session.open("fine-tuned", &target_path)?;
-    let adapter = args.adapter.as_deref().map(|p| session.open_adapter(p)).transpose()?;
+    let base = base_path.as_deref().map(|p| session.opener().model("base", p)).transpose()?;
+    let target = session.opener().model("fine-tuned", &target_path)?;
+    let adapter = args.adapter.as_deref().map(|p| session.opener().adapter(p)).transpose()?;
     let job = session.compressor(&target).base(base.as_ref()).adapter(adapter.map(Arc::new));
     let found = job.effort(args.effort).estimate(args.share)?;
     let time = start.elapsed();

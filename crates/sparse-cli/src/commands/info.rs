@@ -4,9 +4,11 @@ use crate::args;
 use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};
 use crate::session::Session;
-use crate::sources::shown;
 use serde::Serialize;
 use sparse::{EntrySummary, Summary};
+#[cfg(feature = "dataset")]
+use sparse_open::AnyDelta;
+use sparse_open::shown;
 use std::fmt::Write;
 
 #[derive(Serialize)]
@@ -19,7 +21,14 @@ struct Body<'a> {
 }
 
 pub(crate) fn info(session: &Session, args: &args::Info) -> Result<(), Failure> {
-    let all = sparse::inspect(&session.open_delta(&args.delta)?);
+    #[cfg(not(feature = "dataset"))]
+    let delta = session.opener().delta(&args.delta)?;
+    #[cfg(feature = "dataset")]
+    let delta = match session.opener().any_delta(&args.delta)? {
+        AnyDelta::Model(delta) => delta,
+        AnyDelta::Dataset(delta) => return super::info_dataset::info(session, args, &delta),
+    };
+    let all = sparse::inspect(&delta);
     let mut part = all.clone();
     let wanted = |e: &EntrySummary| {
         args.tensors.as_deref().is_none_or(|pattern| human::matches(pattern, &e.name))
@@ -62,8 +71,12 @@ fn text(body: &Body<'_>, summary: &Summary, args: &args::Info) -> String {
     if let Some(content) = &summary.content {
         let _ = writeln!(out, "SHA-256 of what is restored, as recorded: {content}");
     }
-    let base = if summary.needs_base { named(&summary.base_id) } else { "none needed".to_owned() };
-    let _ = writeln!(out, "base: {base}\nfine-tuned: {}\n", named(&summary.target_id));
+    let base = match (summary.needs_base, summary.base_id.as_str()) {
+        (true, id) => human::named(id),
+        (false, "") => "none needed".to_owned(),
+        (false, id) => format!("none needed; the adapter is for {}", human::named(id)),
+    };
+    let _ = writeln!(out, "base: {base}\nfine-tuned: {}\n", human::named(&summary.target_id));
     out.push_str(&tensor_table(&body.summary.tensors));
     let _ = writeln!(out, "\n{}", totals(body, summary, args.tensors.is_some()));
     if args.files {
@@ -78,10 +91,6 @@ fn text(body: &Body<'_>, summary: &Summary, args: &args::Info) -> String {
         }
     }
     out
-}
-
-fn named(id: &str) -> String {
-    if id.is_empty() { "not named".to_owned() } else { human::plain(id).into_owned() }
 }
 
 fn tensor_table(tensors: &[EntrySummary]) -> String {

@@ -1,17 +1,26 @@
 //! One module per command.
 
 mod adapter;
+mod cache;
 mod compress;
 #[cfg(feature = "dataset")]
 mod dataset;
 mod estimate;
+mod evaluation;
 mod info;
+#[cfg(feature = "dataset")]
+mod info_dataset;
+#[cfg(feature = "dataset")]
+mod labels;
+mod optimize;
 #[cfg(feature = "hub")]
 mod push;
 mod quality;
-#[cfg(feature = "dataset")]
-mod recorded;
 mod restore;
+mod route;
+mod route_log;
+mod router_file;
+mod savings;
 
 use crate::args::Command;
 use crate::failure::Failure;
@@ -31,6 +40,11 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
         Command::ExportAdapter(args) => adapter::export(session, &args),
         Command::CompressAdapter(args) => adapter::compress(session, &args),
         Command::Estimate(args) => estimate::estimate(session, args),
+        Command::Eval(args) => evaluation::eval(session, &args),
+        Command::Optimize(args) => optimize::optimize(session, &args),
+        Command::Cache(args) => cache::cache(session, args),
+        Command::Route(args) => route::route(session, *args),
+        Command::Savings(args) => savings::savings(session, &args),
         #[cfg(feature = "hub")]
         Command::Push(args) => push::push(session, &args),
         #[cfg(feature = "dataset")]

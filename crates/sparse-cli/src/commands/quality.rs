@@ -1,13 +1,21 @@
 //! `sparse quality`.
 
+use super::evaluation;
 use crate::args;
 use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};
 use crate::session::Session;
-use crate::sources::shown;
 use serde::Serialize;
 use sparse::{Certificate, Error, ErrorKind};
-use std::path::PathBuf;
+use sparse_open::shown;
+use sparse_optimize::{
+    EvaluationRequest, Evaluator, JointComparison, PromptEvaluation, Thresholds,
+};
+use std::path::{Path, PathBuf};
+
+/// Thresholds where none are given.
+const MAX_KL: f64 = 0.01;
+const MIN_TOP1: f64 = 0.95;
 
 /// Describes a certificate in words.
 pub(super) fn sentence(c: &Certificate) -> String {
@@ -34,8 +42,80 @@ struct Body<'a> {
     agrees: bool,
     #[serde(flatten)]
     found: &'a sparse::Quality,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers: Option<&'a Answers>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
+}
+
+/// How near the answers to prompts are.
+#[derive(Serialize)]
+struct Answers {
+    #[serde(flatten)]
+    joint: JointComparison,
+    thresholds: Thresholds,
+    /// Thresholds that are not kept.
+    misses: Vec<String>,
+    prompts: Vec<PromptEvaluation>,
+}
+
+/// Compares what the delta restores with the fine-tuned model, prompt by prompt.
+fn answers(
+    session: &Session,
+    args: &args::Quality,
+    [base, finetuned, delta]: [&Path; 3],
+) -> Result<Option<Answers>, Failure> {
+    let prompts = evaluation::prompts(&args.prompts)?;
+    if prompts.is_empty() {
+        if args.max_kl.or(args.min_top1).or(args.max_ppl_delta).is_some() {
+            let what =
+                "thresholds are for answers to prompts: give --prompts FILE or --prompt TEXT";
+            return Err(Failure::Usage(what.to_owned()));
+        }
+        return Ok(None);
+    }
+    if args.no_base {
+        let what = "prompts are compared for deltas with a base";
+        return Err(Failure::Usage(what.to_owned()));
+    }
+    let restored = evaluation::model(session, ("base", base), Some(delta))?;
+    let mut request = EvaluationRequest::new(restored);
+    request.against = Some(evaluation::model(session, ("fine-tuned", finetuned), None)?);
+    request.prompts = prompts;
+    request.threads = u32::try_from(session.threads()).ok();
+    let thresholds = Thresholds {
+        max_kl_mean: Some(args.max_kl.unwrap_or(MAX_KL)),
+        min_top1: Some(args.min_top1.unwrap_or(MIN_TOP1)),
+        max_ppl_delta: args.max_ppl_delta,
+    };
+    thresholds.check()?;
+    let evaluator = Evaluator::find()?;
+    let found = evaluator.evaluate(&request, &session.cancel_token(), &*session.progress)?;
+    let joint = JointComparison::of(&found.prompts)?;
+    let misses = joint.misses(&thresholds);
+    Ok(Some(Answers { joint, thresholds, misses, prompts: found.prompts }))
+}
+
+impl Answers {
+    fn sentence(&self) -> String {
+        let JointComparison { prompts, positions, kl_mean, top1, .. } = self.joint;
+        let interval = self.joint.perplexity_difference_interval;
+        let interval = interval
+            .map_or_else(String::new, |[low, high]| format!(" (95 %: {low:+.4} to {high:+.4})"));
+        let verdict = if self.misses.is_empty() {
+            "within the thresholds".to_owned()
+        } else {
+            self.misses.join(", ")
+        };
+        format!(
+            "answers to {} ({}): KL {kl_mean:.3e}, the same first token at {:.2} %, perplexity \
+                {:+.4}{interval}: {verdict}\n",
+            human::count(prompts as u64, "prompt"),
+            human::count(positions, "position"),
+            100.0 * top1,
+            self.joint.perplexity_difference,
+        )
+    }
 }
 
 /// Notes tensors whose certificates are relative to something else than their change.
@@ -53,7 +133,8 @@ fn other_change(found: &sparse::Quality) -> Vec<String> {
 }
 
 pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Failure> {
-    let paths: [PathBuf; 3] = match (<[PathBuf; 3]>::try_from(args.inputs), args.no_base) {
+    let inputs = args.inputs.clone();
+    let paths: [PathBuf; 3] = match (<[PathBuf; 3]>::try_from(inputs), args.no_base) {
         (Ok(three), false) => three,
         (Err(two), true) if two.len() == 2 => {
             let mut two = two.into_iter();
@@ -66,11 +147,13 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
         }
     };
     let [base_path, finetuned_path, delta_path] = paths;
-    let delta = session.open_delta(&delta_path)?;
-    let base = if args.no_base { None } else { Some(session.open("base", &base_path)?) };
-    let finetuned = session.open("fine-tuned", &finetuned_path)?;
+    let delta = session.opener().delta(&delta_path)?;
+    let base = if args.no_base { None } else { Some(session.opener().model("base", &base_path)?) };
+    let finetuned = session.opener().model("fine-tuned", &finetuned_path)?;
     let found = session.verifier(&delta).base(base.as_ref()).quality(&finetuned)?;
+    let answers = answers(session, &args, [&base_path, &finetuned_path, &delta_path])?;
     let body = Body {
+        answers: answers.as_ref(),
         delta: shown(&delta_path),
         agrees: found.agrees(),
         found: &found,
@@ -105,8 +188,14 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
             ("max", Right),
         ];
         let table = if rows.is_empty() { String::new() } else { human::table(head, &rows) };
-        format!("{table}{}\n{}", sentence(&found.total), human::notes(&body.notes))
+        let answers = answers.as_ref().map_or_else(String::new, Answers::sentence);
+        format!("{table}{}\n{answers}{}", sentence(&found.total), human::notes(&body.notes))
     };
+    if let Some(answers) = answers.as_ref().filter(|a| found.agrees() && !a.misses.is_empty()) {
+        let e = format!("answers to prompts are too far away: {}", answers.misses.join(", "));
+        let e = Error::new(ErrorKind::LimitExceeded, e).in_file(shown(&delta_path));
+        return session.answer_and_fail(&body, text, e.into());
+    }
     if found.agrees() {
         return session.answer(&body, text);
     }

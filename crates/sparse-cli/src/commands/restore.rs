@@ -2,15 +2,14 @@
 
 use crate::args::{Reconstruct, Verify, split_inputs};
 use crate::failure::Failure;
-use crate::find::is_on_hub;
 use crate::human;
 use crate::outputs::restored_name;
 use crate::session::Session;
-#[cfg(feature = "dataset")]
-use crate::sources::AnyDelta;
-use crate::sources::shown;
 use serde::Serialize;
 use sparse::{Checkpoint, Delta, Error, ErrorKind, Model, RestoreReport};
+#[cfg(feature = "dataset")]
+use sparse_open::AnyDelta;
+use sparse_open::{recorded_model, shown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -41,7 +40,7 @@ impl Inputs {
         let (base_path, delta_path) =
             split_inputs(inputs, no_base, false, "the delta").map_err(Failure::Usage)?;
         // The delta first: that is quick, and fails when the two are given in the wrong order.
-        let delta = session.open_delta(&delta_path)?;
+        let delta = session.opener().delta(&delta_path)?;
         Inputs::with(session, base_path, delta_path, delta)
     }
 
@@ -51,12 +50,8 @@ impl Inputs {
         delta_path: PathBuf,
         delta: Delta,
     ) -> Result<Inputs, Failure> {
-        let recorded = &delta.index().provenance.base_id;
-        let base_path = base_path.or_else(|| {
-            let wanted = is_on_hub(recorded) && sparse::inspect(&delta).needs_base;
-            wanted.then(|| recorded.into())
-        });
-        let base = base_path.as_deref().map(|p| session.open("base", p)).transpose()?;
+        let base_path = base_path.or_else(|| recorded_model(&delta));
+        let base = base_path.as_deref().map(|p| session.opener().model("base", p)).transpose()?;
         Ok(Inputs { start: session.start(), base_path, delta_path, base, delta })
     }
 
@@ -139,12 +134,12 @@ pub(crate) fn verify(session: &Session, args: Verify) -> Result<(), Failure> {
     let inputs = {
         let (base, name) =
             split_inputs(args.inputs, args.no_base, false, "the delta").map_err(Failure::Usage)?;
-        match session.open_any_delta(&name)? {
+        match session.opener().any_delta(&name)? {
             AnyDelta::Dataset(delta) => {
                 let expected = args.expect_sha256;
                 return super::dataset::verify(session, base, &name, (delta, expected));
             }
-            AnyDelta::Model(delta) => Inputs::with(session, base, name, delta)?,
+            AnyDelta::Model(delta) => Inputs::with(session, base, name, *delta)?,
         }
     };
     #[cfg(not(feature = "dataset"))]

@@ -25,3 +25,14 @@ pub(crate) enum Goal {
     /// Within this number of units in the last place.
     UlpBounded(u32),
 }
+
+impl Goal {
+    /// Returns the error that the caller named, relative or absolute.
+    pub(super) fn bound(self) -> Option<f64> {
+        match self {
+            Goal::Sparse { error } => Some(error),
+            Goal::SparseInt8 { error, bound } => error.or(bound),
+            Goal::Int8 | Goal::Sign | Goal::UlpBounded(_) => None,
+        }
+    }
+}

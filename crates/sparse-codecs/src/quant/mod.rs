@@ -86,6 +86,10 @@ pub(crate) fn analyze(
     effort: Effort,
 ) -> Result<Box<dyn UnitAnalysis>> {
     check_unit(name, unit)?;
+    if let Some(bound) = goal.bound().filter(|b| !(b.is_finite() && *b >= 0.0)) {
+        let message = format!("{name}: {bound} is not a bound of an error: give at least 0");
+        return Err(Error::invalid_argument(message));
+    }
     Ok(Box::new(Analysis::new(unit, goal, effort)?))
 }
 

@@ -3,7 +3,7 @@
 #[cfg(any(feature = "sparse", feature = "sparse-int8"))]
 use crate::settings::relative;
 #[cfg(feature = "ulp-bounded")]
-use crate::settings::ulps;
+use crate::settings::{MAX_ULPS, ulps};
 use sparse_core::{DeltaDecoder, DeltaEncoder, Dtype, Error, Result, Segment, UnitSpec};
 use sparse_select::{Bound, Goal, ParamsCost, Scheme, Subject};
 use std::sync::Arc;
@@ -121,6 +121,9 @@ impl Scheme for SparseInt8AbsoluteScheme {
     fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> {
         let none = || Error::invalid_argument("it needs a bound, such as `=0.1`");
         let bound = value.ok_or_else(none)?;
+        if !(bound.is_finite() && bound >= 0.0) {
+            return Err(Error::invalid_argument("give a bound of at least 0, such as `=0.1`"));
+        }
         Ok(Arc::new(crate::sparse_int8::SparseInt8::within_absolute(bound)))
     }
 
@@ -299,7 +302,7 @@ impl Scheme for UlpBoundedScheme {
 
     fn offers(&self, goal: Goal, _subject: &Subject) -> Vec<Option<f64>> {
         match goal {
-            Goal::Within(Bound::Ulps(k)) if k > 0 => vec![Some(f64::from(k))],
+            Goal::Within(Bound::Ulps(k)) if k > 0 => vec![Some(f64::from(k.min(MAX_ULPS)))],
             _ => Vec::new(),
         }
     }

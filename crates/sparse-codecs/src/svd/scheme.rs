@@ -1,7 +1,6 @@
 //! Schemes of the codec `svd`, alone and with a second layer.
 
 use super::{Rank, Svd};
-use crate::settings::rank;
 use sparse_core::{CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Result, Segment, UnitSpec};
 use sparse_select::{Bound, CLEAR, Goal, Look, ParamsCost, Probe, Scheme, Subject};
 use std::sync::Arc;
@@ -59,7 +58,7 @@ impl Scheme for SvdScheme {
     }
 
     fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> {
-        Ok(Arc::new(Svd::new(rank(value)?)))
+        Ok(Arc::new(Svd::new(Rank::of_setting(value)?)))
     }
 
     fn offers(&self, goal: Goal, subject: &Subject) -> Vec<Option<f64>> {
@@ -120,7 +119,7 @@ impl Scheme for LayeredScheme {
     }
 
     fn encoder(&self, value: Option<f64>) -> Result<Arc<dyn DeltaEncoder>> {
-        Ok(Arc::new(Svd::layered(rank(value)?)))
+        Ok(Arc::new(Svd::layered(Rank::of_setting(value)?)))
     }
 
     /// Offers nothing: layers cost more than they save, and are for callers who ask for them.

@@ -82,6 +82,9 @@ fn castable(a: Kind, b: Kind) -> bool {
     !matches!(a, Kind::Bytes | Kind::Fixed { .. }) && !matches!(b, Kind::Bytes | Kind::Fixed { .. })
 }
 
+/// Distinct values from which a column of another name is taken that shares them.
+const MANY: usize = 128;
+
 /// Number of pairs of columns above which only columns of one name are compared.
 const PAIRS: usize = 1 << 16;
 
@@ -137,12 +140,16 @@ pub(crate) fn map(named: &Named<'_>) -> Result<Vec<Option<Mapping>>> {
         let kind = kinds[d];
         // Fewer than 8 values may be shared by chance.
         let weight = if sketches[d].len() < 8 { 0.25 } else { 1.0 };
+        // Many are not, and a name says little if its column shares none.
+        let namesake = base.names.iter().position(|n| n == name).filter(|&b| base_kinds[b] == kind);
+        let strange = sketches[d].len() >= MANY && namesake.is_some_and(|b| shares[b][d] < 0.1);
+        let name_weight = if strange { 0.45 } else { 1.2 };
         let mut best: Option<(f64, Mapping)> = None;
         for (b, base_name) in base.names.iter().enumerate() {
             let same_kind = base_kinds[b] == kind;
             let by_name = match () {
-                () if base_name == name => 1.2,
-                () if names_alike(base_name, name) => 1.0,
+                () if base_name == name => name_weight,
+                () if names_alike(base_name, name) => name_weight - 0.1,
                 () => 0.0,
             };
             let shared = if same_kind { shares[b][d] } else { 0.0 };

@@ -2,6 +2,7 @@
 //! predicts what.
 
 mod effort;
+mod made;
 mod mapping;
 mod parents;
 mod sources;
@@ -15,6 +16,7 @@ use crate::plan::{ColumnPlan, PLAIN, Plan, Source};
 use crate::rows::{NONE, Origin, Origins, Similar, match_exact, match_similar};
 use crate::store::{Spill, Store};
 use crate::table::Kind;
+use crate::template::Templates;
 use mapping::Mapping;
 use sparse_core::{Error, Result, Workers};
 use tables::Named;
@@ -55,12 +57,32 @@ pub(crate) fn analyse(
 ) -> Result<Analysis> {
     let named = Named { base, derivative, workers };
     let mapping = mapping::map(&named)?;
+    let made = made::make(&named, &mapping, &tuning.spill)?;
+    let Some(made) = made else { return analyse_mapped(&named, &mapping, tuning) };
+    let with_made = Named { base: made.table(), ..named };
+    let mut found = analyse_mapped(&with_made, &mapping::map(&with_made)?, tuning)?;
+    found.plan.templates = made.templates;
+    found.plan.prune();
+    // What was made for nothing must not change what is chosen.
+    if found.plan.templates.is_empty() {
+        analyse_mapped(&named, &mapping, tuning)
+    } else {
+        Ok(found)
+    }
+}
+
+fn analyse_mapped(
+    named: &Named<'_>,
+    mapping: &[Option<Mapping>],
+    tuning: &Tuning,
+) -> Result<Analysis> {
+    let Named { base, derivative, workers } = *named;
     let exact: Vec<(usize, usize)> = mapping
         .iter()
         .enumerate()
         .filter_map(|(d, m)| m.as_ref().filter(|m| m.same_kind).map(|m| (d, m.base)))
         .collect();
-    let mut origins = match_rows(&named, &mapping, &exact, tuning)?;
+    let mut origins = match_rows(named, mapping, &exact, tuning)?;
     let similar = Similar {
         base: base.store,
         derivative: derivative.store,
@@ -79,16 +101,17 @@ pub(crate) fn analyse(
         order: (0..kinds.len()).collect(),
         kinds,
         base_kinds,
+        templates: Templates::default(),
         columns,
         bits: MIN_BITS,
         prime_rows: 0,
         prime_stride: 1,
     };
-    sources::choose(&named, &origins, &mut plan)?;
-    demote(&named, &exact, &plan, tuning, &mut origins)?;
-    let new = parents::choose(&named, &origins, &mut plan)?;
-    let edits = effort::edits(&named, &origins, &plan)?;
-    size(&named, tuning, &new, edits, &mut plan)?;
+    sources::choose(named, &origins, &mut plan)?;
+    demote(named, &exact, &plan, tuning, &mut origins)?;
+    let new = parents::choose(named, &origins, &mut plan)?;
+    let edits = effort::edits(named, &origins, &plan)?;
+    size(named, tuning, &new, edits, &mut plan)?;
     Ok(Analysis { plan, origins })
 }
 

@@ -1,6 +1,7 @@
 //! The tables that are analysed, and which of their columns are compared.
 
 use crate::store::Store;
+use crate::template::Shape;
 use sparse_core::Workers;
 
 /// A table to be analysed.
@@ -8,6 +9,8 @@ use sparse_core::Workers;
 pub(crate) struct Table<'a> {
     pub(crate) names: &'a [String],
     pub(crate) store: &'a Store,
+    /// What the bytes of each column's cells are.
+    pub(crate) shapes: &'a [Shape],
 }
 
 /// Two tables, and the threads that analyse them.

@@ -6,6 +6,6 @@ mod patch;
 mod rule;
 
 pub(crate) use bytes::{CellCoder, Setting};
-pub(crate) use diff::tokens;
+pub(crate) use diff::{Tokens, tokens};
 pub(crate) use patch::{patch_len, similarity};
 pub(crate) use rule::Rule;

@@ -24,6 +24,10 @@ pub(crate) enum Rule {
     IsoDate,
     /// All such bytes replaced by another.
     Replace(u8, u8),
+    /// As it stands between the quotes of a JSON string.
+    Json,
+    /// As [`Json`](Self::Json), with all that is not ASCII escaped, too.
+    JsonAscii,
 }
 
 impl Rule {
@@ -41,6 +45,23 @@ impl Rule {
         all
     }
 
+    /// Says what it does; nothing for a text that stays as it is.
+    pub(crate) fn words(self) -> String {
+        let shown = |byte: u8| format!("{:?}", char::from(byte));
+        match self {
+            Rule::Same => String::new(),
+            Rule::Trim => "without white space around it".into(),
+            Rule::Lower => "in lower case".into(),
+            Rule::Upper => "in upper case".into(),
+            Rule::AfterLast(d) => format!("after the last {}", shown(d)),
+            Rule::BeforeFirst(d) => format!("before the first {}", shown(d)),
+            Rule::Round(n) => format!("rounded to {n} places"),
+            Rule::IsoDate => "as an ISO date".into(),
+            Rule::Replace(a, b) => format!("{} instead of {}", shown(b), shown(a)),
+            Rule::Json | Rule::JsonAscii => "escaped as in JSON".into(),
+        }
+    }
+
     /// Encodes the rule in three bytes.
     pub(crate) fn code(self) -> [u8; 3] {
         match self {
@@ -53,6 +74,8 @@ impl Rule {
             Rule::Round(n) => [6, n, 0],
             Rule::IsoDate => [7, 0, 0],
             Rule::Replace(a, b) => [8, a, b],
+            Rule::Json => [9, 0, 0],
+            Rule::JsonAscii => [9, 1, 0],
         }
     }
 
@@ -71,6 +94,8 @@ impl Rule {
             [6, n, 0] => Rule::Round(n),
             [7, 0, 0] => Rule::IsoDate,
             [8, a, b] => Rule::Replace(a, b),
+            [9, 0, 0] => Rule::Json,
+            [9, 1, 0] => Rule::JsonAscii,
             _ => return Err(Error::corrupt(format!("unknown column rule {code:?}"))),
         })
     }
@@ -93,6 +118,31 @@ impl Rule {
             Rule::Round(n) => round(source, n.into(), out),
             Rule::IsoDate => iso_date(source, out),
             Rule::Replace(a, b) => out.extend(source.iter().map(|&c| if c == a { b } else { c })),
+            Rule::Json => json(source, false, out),
+            Rule::JsonAscii => json(source, true, out),
+        }
+    }
+}
+
+/// Writes a text as it stands in a JSON string, as Python's and most other writers do; what is not
+/// UTF-8 stays as it is.
+fn json(source: &[u8], ascii: bool, out: &mut Form) {
+    let Ok(text) = std::str::from_utf8(source) else { return out.extend_from_slice(source) };
+    let escaped = |unit: u32, out: &mut Form| out.extend(format!("\\u{unit:04x}").bytes());
+    for c in text.chars() {
+        match c {
+            '"' => out.extend(b"\\\""),
+            '\\' => out.extend(b"\\\\"),
+            '\n' => out.extend(b"\\n"),
+            '\r' => out.extend(b"\\r"),
+            '\t' => out.extend(b"\\t"),
+            '\u{8}' => out.extend(b"\\b"),
+            '\u{c}' => out.extend(b"\\f"),
+            c if (c as u32) < 0x20 => escaped(c.into(), out),
+            c if ascii && !c.is_ascii() => {
+                c.encode_utf16(&mut [0; 2]).iter().for_each(|&unit| escaped(unit.into(), out));
+            }
+            c => out.extend(c.encode_utf8(&mut [0; 4]).bytes()),
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Patches: a file in chunks, each compressed with the part of a reference near its place as
 //! prefix.
 
+use crate::io::{Packing, of_reading, open_text};
+use crate::store::temporary_file;
 use sparse_container::{Digester, FileHasher};
 use sparse_core::open_file;
 use sparse_core::{ByteSource, Digest, Error, FileSource, Result};
+use std::io::{Read, Write};
 use std::path::Path;
 
 /// Bytes of a file that are compressed at once.
@@ -49,6 +52,36 @@ pub(crate) fn prefix(
 pub(super) fn open(path: &Path) -> Result<FileSource> {
     let place = || path.display().to_string();
     open_file(path).and_then(FileSource::new).map_err(|e| e.in_file(place()))
+}
+
+/// Opens a file, or the text in a compressed one, which is written to a temporary file.
+///
+/// # Errors
+/// As [`open`]; `InvalidInput` when the file is damaged.
+pub(super) fn open_text_of(
+    path: &Path,
+    packing: Packing,
+    folder: Option<&Path>,
+) -> Result<FileSource> {
+    if packing == Packing::None {
+        return open(path);
+    }
+    let place = |e: Error| e.in_file(path.display().to_string());
+    let copy = || -> Result<FileSource> {
+        let mut text = open_text(path, packing)?;
+        let mut file = temporary_file(folder)?;
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let n = text.read(&mut buffer).map_err(of_reading)?;
+            if n == 0 {
+                break;
+            }
+            let bytes = buffer.get(..n).unwrap_or_default();
+            file.write_all(bytes).map_err(|e| Error::io("cannot write a temporary file", e))?;
+        }
+        FileSource::new(file)
+    };
+    copy().map_err(place)
 }
 
 /// Computes the digest of a source; feeds `hasher` as well if there is one.

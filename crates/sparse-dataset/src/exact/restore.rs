@@ -1,9 +1,10 @@
 //! Applying patches.
 
-use super::patch::{CHUNK, digest_of, open, prefix};
-use super::{ContentWatch, ExactFile, PATCH_CODEC, Reference};
+use super::patch::{CHUNK, digest_of, open, open_text_of, prefix};
+use super::{ContentWatch, ExactFile, PATCH_CODEC, Packed, Reference};
 use crate::delta::DeltaDataset;
 use crate::files::{Target, Writing};
+use crate::io::Packing;
 use sparse_container::{Digester, Entry, PieceSource};
 use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Result};
 use sparse_output::{AtomicDir, Overwrite, ScratchDir};
@@ -55,7 +56,7 @@ impl<'a> ExactFiles<'a> {
             (Reference::Written(_), Some((folder, _))) => {
                 open(&folder.temporary_path().join(&file.path)).map(Some)
             }
-            (Reference::Base { path, len, digest }, _) => {
+            (Reference::Base { path, len, digest, packing }, _) => {
                 let base = self.data.dataset.path();
                 let path = if base.is_file() { base.to_path_buf() } else { base.join(path) };
                 let source = open(&path)?;
@@ -65,7 +66,11 @@ impl<'a> ExactFiles<'a> {
                     return Err(Error::new(ErrorKind::BaseMismatch, text)
                         .in_file(path.display().to_string()));
                 }
-                Ok(Some(source))
+                if *packing == Packing::None {
+                    return Ok(Some(source));
+                }
+                let folder = self.data.settings.temporary.as_deref();
+                open_text_of(&path, *packing, folder).map(Some)
             }
         }
     }
@@ -75,7 +80,7 @@ impl<'a> ExactFiles<'a> {
     /// # Errors
     /// `BaseMismatch`, `Corrupt`, `LimitExceeded`, `Io`.
     pub(crate) fn restore(&self, i: usize, out: &mut dyn Write) -> Result<u64> {
-        let delta = self.data.delta;
+        let delta = &self.data.delta;
         let file = delta.manifest.exact.get(i).ok_or_else(|| {
             Error::invalid_argument(
                 "there is no such \
@@ -83,8 +88,31 @@ impl<'a> ExactFiles<'a> {
             )
         })?;
         let entry = delta.exact_entry(i).ok_or_else(|| Error::corrupt("a file has no entry"))?;
-        self.patch(file, entry, out)
-            .map_err(|e| if e.file().is_some() { e } else { e.in_file(file.path.clone()) })
+        let restored = match &file.packed {
+            None => self.patch(file, entry, out),
+            Some(packed) => self.compress(packed, file, entry, out),
+        };
+        restored.map_err(|e| if e.file().is_some() { e } else { e.in_file(file.path.clone()) })
+    }
+
+    /// Restores the text of a compressed file, and compresses it.
+    fn compress(
+        &self,
+        packed: &Packed,
+        file: &ExactFile,
+        entry: &Entry,
+        out: &mut dyn Write,
+    ) -> Result<u64> {
+        let mut counted = Counted { out, len: 0, digester: Digester::new() };
+        let mut text = packed.recipe.begin(&mut counted, entry.spec.byte_len())?;
+        self.patch(file, entry, &mut text)?;
+        text.finish().map_err(|e| Error::io("cannot write", e))?;
+        if counted.len != packed.len || counted.digester.finish() != packed.digest {
+            let why = packed.recipe.why_not();
+            let text = why.unwrap_or_else(|| "its bytes do not have the recorded digest".into());
+            return Err(Error::corrupt(text));
+        }
+        Ok(packed.len)
     }
 
     /// Restores as [`restore`](Self::restore) does, and feeds a watch if there is one.
@@ -139,5 +167,25 @@ impl<'a> ExactFiles<'a> {
             return Err(Error::corrupt("its bytes do not have the recorded digest"));
         }
         Ok(at)
+    }
+}
+
+/// Passes bytes on, counts them and computes their digest.
+struct Counted<'a> {
+    out: &'a mut dyn Write,
+    len: u64,
+    digester: Digester,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.len += n as u64;
+        self.digester.update(bytes.get(..n).unwrap_or_default());
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
     }
 }

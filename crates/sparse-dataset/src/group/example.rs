@@ -7,6 +7,7 @@ use crate::plan::{PLAIN, Plan};
 use crate::rows::ops_of;
 use crate::store::{Spill, Store};
 use crate::table::{Block, Digesting, Kind};
+use crate::template::Shape;
 use sparse_core::{CancelToken, Inline, Result, Workers};
 
 /// Columns of the base, and of the rows.
@@ -77,7 +78,9 @@ impl Cases {
             key: Vec::new(),
             spill: spill(),
         };
-        let [b, d] = [&base, &derivative].map(|store| Table { names: &names, store });
+        let shapes = KINDS.map(Shape::Leaf);
+        let [b, d] =
+            [&base, &derivative].map(|store| Table { names: &names, store, shapes: &shapes });
         let cancel = CancelToken::new();
         let found = analyse(b, d, &tuning, Workers { cancel: &cancel, executor: &Inline })?;
         // Models learn little from the base, so that a case is fast.
@@ -90,7 +93,7 @@ impl Cases {
         for plan in [plan, bulk, plain] {
             let learned = Learned::new(&plan, &base)?;
             let block = derivative.block(0)?;
-            let coder = GroupCoder { plan: &plan, base: &base, learned: &learned };
+            let coder = GroupCoder { plan: &plan, base: &base, learned: &learned, patches: true };
             let mut origins = found.origins.range(0, ROWS)?;
             let gathered = coder.check_copies(&block, &mut origins)?;
             let ops = ops_of(&origins);
@@ -121,7 +124,8 @@ mod tests {
         let digest = Digesting::of(&block);
         assert!(cases.iter().any(|case| case.predictions.is_some()));
         for case in &mut cases {
-            let coder = GroupCoder { plan: &case.plan, base: &base, learned: &case.learned };
+            let coder =
+                GroupCoder { plan: &case.plan, base: &base, learned: &case.learned, patches: true };
             let limits = Limits::default();
             let mut predictions = case.predictions.take();
             for _ in 0..2 {

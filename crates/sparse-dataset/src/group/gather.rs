@@ -22,7 +22,7 @@ impl Gathered {
     /// # Errors
     /// `Corrupt` when they reach past the base; `Io`.
     pub(crate) fn new(base: &Store, plan: &Plan, ops: &[Op]) -> Result<Gathered> {
-        let mut used = vec![false; base.kinds().len()];
+        let mut used = vec![false; base.kinds().len() + plan.templates.derived.len()];
         for column in &plan.columns {
             if let Source::Base(b) = column.source
                 && let Some(used) = used.get_mut(b)
@@ -30,10 +30,19 @@ impl Gathered {
                 *used = true;
             }
         }
+        let columns = base.kinds().len();
+        for made in 0..plan.templates.derived.len() {
+            if used.get(columns + made) == Some(&true) {
+                for c in plan.templates.uses(made) {
+                    used.get_mut(c).into_iter().for_each(|used| *used = true);
+                }
+            }
+        }
         let mut wanted: Vec<(u64, u64)> =
             ops.iter().filter_map(|o| o.start().map(|s| (s, s.saturating_add(o.len())))).collect();
         wanted.sort_unstable();
-        let mut block = Block::new(base.kinds().iter().copied());
+        let kinds = base.kinds().iter().copied().chain(plan.templates.kinds());
+        let mut block = Block::new(kinds);
         let mut ranges: Vec<(u64, u64, usize)> = Vec::new();
         let mut merged: Vec<(u64, u64)> = Vec::new();
         for (from, to) in wanted {
@@ -46,6 +55,7 @@ impl Gathered {
             ranges.push((from, to - from, block.rows));
             base.copy_columns(from, to, |c| used.get(c) == Some(&true), &mut block)?;
         }
+        plan.templates.extend(&mut block, columns, |i| used.get(columns + i) == Some(&true))?;
         Ok(Gathered { block, ranges })
     }
 
@@ -68,6 +78,7 @@ mod tests {
     use crate::plan::ColumnPlan;
     use crate::store::Spill;
     use crate::table::Kind;
+    use crate::template::Templates;
 
     #[test]
     fn only_columns_that_are_used_take_memory() {
@@ -86,6 +97,7 @@ mod tests {
             order: vec![0],
             kinds: vec![Kind::Text],
             base_kinds: base.kinds().into(),
+            templates: Templates::default(),
             columns: vec![ColumnPlan::new(Source::Base(1))],
             bits: 14,
             prime_rows: 0,

@@ -6,6 +6,7 @@ use super::{GroupCoder, Learned};
 use crate::details::StoredDetails;
 use crate::manifest::{BaseRecord, FileRows, Manifest, SplitRecord};
 use crate::plan::Plan;
+use crate::template::Templates;
 use crate::wire::Input;
 use proptest::prelude::*;
 use sparse_core::Digest;
@@ -17,7 +18,8 @@ fn cases() -> &'static Cases {
 }
 
 fn decode(case: &Case, encoded: &[u8], rows: u64, allowance: usize) -> bool {
-    let coder = GroupCoder { plan: &case.plan, base: &cases().base, learned: &case.learned };
+    let coder =
+        GroupCoder { plan: &case.plan, base: &cases().base, learned: &case.learned, patches: true };
     match coder.decode(encoded, rows, allowance) {
         Ok(block) => {
             assert_eq!(block.rows as u64, rows);
@@ -70,6 +72,8 @@ fn manifest() -> Vec<u8> {
         all_exact: false,
         details: StoredDetails::None,
         old_json: false,
+        templates: true,
+        recent: false,
     }
     .write()
     .unwrap()
@@ -139,7 +143,7 @@ proptest! {
     }
 
     #[test]
-    fn manifests_of_random_bytes(version in 1u8..3, bytes: Vec<u8>) {
+    fn manifests_of_random_bytes(version in 1u8..5, bytes: Vec<u8>) {
         let _ = Manifest::read(&[vec![version], bytes].concat(), usize::MAX);
     }
 
@@ -149,8 +153,8 @@ proptest! {
         // Mostly with a beginning that is let through.
         for head in [vec![], [vec![bits, 2, 3], order.to_vec()].concat()] {
             let all = [head, bytes.clone()].concat();
-            let Ok(plan) = Plan::read(&mut Input(&all), KINDS.to_vec(), KINDS.into(), cases().base
-                .rows()) else { continue };
+            let Ok(plan) = Plan::read(&mut Input(&all), KINDS.to_vec(), (&KINDS.into(),
+                cases().base.rows()), Templates::default()) else { continue };
             // A plan that is let through codes nothing wrong, whatever it says.
             let Ok(learned) = Learned::new(&plan, &cases().base) else { continue };
             let other = &cases().cases[0];

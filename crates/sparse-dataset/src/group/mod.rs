@@ -6,6 +6,7 @@ pub(crate) mod example;
 mod gather;
 #[cfg(test)]
 mod hostile;
+mod patch;
 
 pub(crate) use gather::Gathered;
 
@@ -41,6 +42,15 @@ const MODELLED: u8 = 0;
 const WITH_FRAME: u8 = 1;
 /// Layout with all streams in a Zstandard frame, although the plan has models.
 const IN_STREAMS: u8 = 2;
+
+/// Layout that is one patch of rows of the base.
+const PATCHED: u8 = 3;
+
+/// A row group that streams code in less than this share of its bytes is small enough.
+const SMALL_SHARE: usize = 100;
+
+/// How many times smaller than streams a patch must be for models to be left out.
+const FAR: usize = 4;
 
 /// Longest streams that are compressed at a high level to compete with models, in bytes.
 const TRY_HARD: usize = 4 << 20;
@@ -103,6 +113,59 @@ pub(crate) struct GroupCoder<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) base: &'a Store,
     pub(crate) learned: &'a Learned,
+    /// Whether an encoder tries a patch of the base's rows.
+    pub(crate) patches: bool,
+}
+
+/// Returns true for a row group that is a patch: readers before layout 4 do not know it.
+pub(crate) fn is_patch(encoded: &[u8]) -> bool {
+    encoded.first() == Some(&PATCHED)
+}
+
+/// Returns the runs of an encoded row group; `None` where they are in a frame that needs the base.
+///
+/// # Errors
+/// `Corrupt`, `Truncated` or `LimitExceeded`.
+pub(crate) fn group_ops(
+    plan: &Plan,
+    base_rows: u64,
+    encoded: &[u8],
+    rows: u64,
+    len: usize,
+) -> Result<Option<Vec<Op>>> {
+    let mut input = Input(encoded);
+    let layout = input.byte()?;
+    let in_streams = plan.is_plain() || layout == IN_STREAMS;
+    let mut cells = match layout {
+        PATCHED => return Ok(None),
+        MODELLED => CellCoder::new(plan.bits, Vec::new(), len),
+        WITH_FRAME | IN_STREAMS => {
+            let bulk = usize::try_from(input.uint()?).unwrap_or(usize::MAX);
+            let packed = input.blob()?;
+            match (in_streams, plan.columns.iter().any(|c| c.bulk)) {
+                (true, true) => return Ok(None),
+                (true, false) => {
+                    check_count("bytes of streams", bulk, MAX_BULK)?;
+                    let bytes = crate::pack::decompress(packed, &[], bulk)?;
+                    CellCoder::plain(Streams::read(bytes, plan.columns.len())?, len)
+                }
+                (false, _) => CellCoder::new(plan.bits, Vec::new(), len),
+            }
+        }
+        other => return Err(Error::corrupt(format!("unknown layout {other} of a row group"))),
+    };
+    let mut coder = Decoder::new(input.0);
+    let ops = code_ops(&mut cells.model, &mut coder, rows, base_rows, &[])?;
+    coder.check()?;
+    Ok(Some(ops))
+}
+
+/// Returns about where in the base the rows of a row group come from, from 0 to 1.
+fn place(ops: &[Op], base: &Store) -> f64 {
+    let mut starts: Vec<u64> = ops.iter().filter_map(|op| op.start()).collect();
+    starts.sort_unstable();
+    let middle = starts.get(starts.len() / 2);
+    middle.map_or(0.5, |&row| row as f64 / base.rows().max(1) as f64)
 }
 
 impl GroupCoder<'_> {
@@ -150,7 +213,7 @@ impl GroupCoder<'_> {
         Ok(layouts.into_iter().min_by_key(|e| e.bytes.len()).unwrap_or_default())
     }
 
-    /// Codes the row group in each layout that the plan allows, the modelled one first.
+    /// Codes the row group in each layout that the plan allows and that may be the smallest.
     fn layouts(
         &self,
         block: &Block,
@@ -167,7 +230,23 @@ impl GroupCoder<'_> {
         let hard = !plain && streams.len() <= TRY_HARD;
         let level = if hard { level.max(HARD_LEVEL.min(2 * level)) } else { level };
         let mut all = Vec::new();
-        if !plain {
+        let mut out = vec![if plain { WITH_FRAME } else { IN_STREAMS }];
+        self.pack(&streams, level, &mut out)?;
+        out.extend(tail);
+        let in_streams = out.len();
+        let tried = in_streams > block.bytes() / SMALL_SHARE && self.patches;
+        let patched = match tried {
+            true => patch::encode(block, self.base, place(ops, self.base), level, in_streams)?,
+            false => None,
+        };
+        let far = patched.as_ref().is_some_and(|patched| patched.len() * FAR < in_streams);
+        if let Some(patched) = patched {
+            let mut bytes = vec![PATCHED];
+            bytes.extend(patched);
+            all.push(Encoded { bytes, predictions: None });
+        }
+        all.push(Encoded { bytes: out, predictions: None });
+        if !plain && !far {
             let mut cells = CellCoder::new(self.plan.bits, Vec::new(), 0);
             if keep {
                 cells.model.keep_predictions();
@@ -180,10 +259,6 @@ impl GroupCoder<'_> {
             out.extend(tail);
             all.push(Encoded { bytes: out, predictions: cells.model.take_predictions() });
         }
-        let mut out = vec![if plain { WITH_FRAME } else { IN_STREAMS }];
-        self.pack(&streams, level, &mut out)?;
-        out.extend(tail);
-        all.push(Encoded { bytes: out, predictions: None });
         Ok(all)
     }
 
@@ -244,6 +319,7 @@ impl GroupCoder<'_> {
                 }
                 crate::pack::decompress(input.blob()?, &self.learned.prefix, bulk)?
             }
+            PATCHED => return patch::decode(input.0, self.base, &self.plan.kinds, rows, len),
             other => return Err(Error::corrupt(format!("unknown layout {other} of a row group"))),
         };
         let mut cells = match self.plan.is_plain() || layout == IN_STREAMS {

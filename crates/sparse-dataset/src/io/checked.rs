@@ -54,15 +54,11 @@ impl<R: BufRead> Read for Checked<R> {
     }
 }
 
-/// Recovers an error of this crate from one of reading.
-pub(super) fn of_reading(error: io::Error) -> Error {
-    error.downcast::<Error>().unwrap_or_else(|e| Error::io("cannot read", e))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::io::limits::MAX_NESTING;
+    use crate::io::reading::of_reading;
     use std::io::BufReader;
 
     fn read(text: &str, known: Option<TextFound>) -> Result<(String, TextFound), Error> {

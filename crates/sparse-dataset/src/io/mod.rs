@@ -6,9 +6,11 @@
 //! panics are caught (see `foreign`).
 
 mod checked;
+mod delimiter;
 mod failed;
 mod find;
 mod flat;
+mod folder;
 mod footer;
 mod how;
 mod hub;
@@ -16,30 +18,46 @@ mod inside;
 mod ipc;
 mod json;
 mod limits;
+mod names;
+mod packing;
 mod pages;
 mod parquet;
 mod plain;
 mod read;
+mod reading;
+mod search;
+mod sniff;
 mod steady;
 mod text;
 mod thrift;
 mod writable;
 mod write;
 
-pub(crate) use find::{Found, JsonRules, all_files, find};
+pub(crate) use find::{Found, Unread, find, unreadable_files};
+pub(crate) use folder::all_files;
 pub(crate) use how::{How, Purpose, Said};
 pub(crate) use hub::snapshot;
+pub(crate) use packing::{Packer, Packing, open_buffered, open_text};
 pub(crate) use read::read_file;
+pub(crate) use reading::of_reading;
+pub(crate) use search::{Rules, Search};
 pub(crate) use write::FileWriter;
 
 use crate::details::FileDetails;
+use crate::text_form::TextForm;
 use arrow_schema::SchemaRef;
-use json::Shape;
+use json::{Items, Shape};
+use sparse_core::{Error, Result};
+use std::fmt;
+use std::io::BufRead;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use text::TextFound;
 
 /// Format of a data file.
+///
+/// As text: `parquet`, `arrow`, `arrow-stream`, `jsonl` or `csv`.
 ///
 /// # Examples
 /// ```
@@ -53,7 +71,8 @@ use text::TextFound;
 ///         _ => "jsonl",
 ///     }
 /// }
-/// assert_eq!(ending(Format::Parquet), "parquet");
+/// assert_eq!(ending("parquet".parse()?), "parquet");
+/// # Ok::<(), sparse_core::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -91,11 +110,39 @@ impl Format {
         }
     }
 
+    /// Returns the name by which people ask for it.
+    fn word(self) -> &'static str {
+        match self {
+            Format::Parquet => "parquet",
+            Format::ArrowFile => "arrow",
+            Format::ArrowStream => "arrow-stream",
+            Format::JsonLines => "jsonl",
+            Format::Csv => "csv",
+        }
+    }
+
     pub(crate) const ALL: [Format; 5] =
         [Format::Parquet, Format::ArrowFile, Format::ArrowStream, Format::JsonLines, Format::Csv];
 
     pub(crate) fn code(self) -> u8 {
         Format::ALL.iter().position(|f| *f == self).unwrap_or(0) as u8
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Format> {
+        Format::ALL.into_iter().find(|format| format.word() == text).ok_or_else(|| {
+            let known = Format::ALL.map(Format::word).join(", ");
+            Error::invalid_argument(format!("{text:?} is no format: there are {known}"))
+        })
     }
 }
 
@@ -111,11 +158,28 @@ pub(crate) struct DataFile {
     pub(crate) shape: Option<Arc<Shape>>,
     /// Findings from when the shape was learned.
     text: Option<TextFound>,
+    pub(crate) form: TextForm,
+    /// Whether it was no data file, or one of other rows, before compressed text and delimiters
+    /// were read.
+    pub(crate) recent: bool,
+    /// Whether a folder may hold it as something else than rows: then it is no error if it has
+    /// none.
+    pub(crate) doubtful: bool,
 }
 
 impl DataFile {
-    fn new(path: PathBuf, relative: String, format: Format) -> DataFile {
-        DataFile { path, relative, format, shape: None, text: None }
+    /// Opens a text file, decompressed.
+    fn open_text(&self) -> Result<packing::TextInput> {
+        open_buffered(&self.path, self.form.packing)
+    }
+
+    /// Opens a file of JSON as objects, one after the other.
+    fn open_rows(&self) -> Result<Box<dyn BufRead>> {
+        let text = self.open_text()?;
+        Ok(match self.form.array {
+            Some(_) => Box::new(Items::new(text)),
+            None => Box::new(text),
+        })
     }
 }
 

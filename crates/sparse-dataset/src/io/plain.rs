@@ -64,7 +64,8 @@ impl<W: Write + Send> Plain<W> {
                 Format::JsonLines if details.is_some() => {
                     let keys = details.map(|d| d.keys.clone()).unwrap_or_default();
                     let mark = details.is_some_and(|d| d.flags & BYTE_ORDER_MARK != 0);
-                    Inner::OwnJson(Box::new(JsonWriter::new(out, keys, mark)))
+                    let array = details.and_then(|d| d.text.array.clone());
+                    Inner::OwnJson(Box::new(JsonWriter::new(out, keys, mark, array)))
                 }
                 Format::JsonLines => Inner::JsonLines(
                     arrow_json::WriterBuilder::new()
@@ -72,7 +73,11 @@ impl<W: Write + Send> Plain<W> {
                         .build::<_, LineDelimited>(out),
                 ),
                 Format::Csv => {
-                    let writer = arrow_csv::WriterBuilder::new().with_header(true).build(out);
+                    let delimiter = details.map_or(b',', |d| d.text.delimiter);
+                    let writer = arrow_csv::WriterBuilder::new()
+                        .with_header(true)
+                        .with_delimiter(delimiter)
+                        .build(out);
                     Inner::Csv(Box::new(writer), Some(schema.clone()))
                 }
             })

@@ -3,13 +3,14 @@
 //! The readers are those of arrow-rs, and damaged files can make them panic: a panic is caught and
 //! reported as a malformed file.
 
-use super::checked::{Checked, of_reading};
+use super::checked::Checked;
 use super::flat::check_hint;
 use super::footer::read_footer;
 use super::ipc::check_lengths;
 use super::json::Rewritten;
 use super::limits::{Expansion, check_schema, rows_with_nulls};
 use super::pages::check_pages;
+use super::reading::of_reading;
 use super::steady::Steady;
 use super::text::{check_csv, check_json};
 use super::{DataFile, Format};
@@ -106,7 +107,7 @@ fn reader(file: &DataFile) -> Result<Opened> {
         Format::ArrowStream => {
             Box::new(StreamReader::try_new_buffered(f, None).map_err(malformed)?)
         }
-        Format::JsonLines if file.shape.is_some() => json_reader(file, BufReader::new(Steady(f)))?,
+        Format::JsonLines if file.shape.is_some() => json_reader(file)?,
         Format::JsonLines => {
             let mut f = BufReader::new(Steady(f));
             let found = check_json(&mut f)?;
@@ -118,14 +119,14 @@ fn reader(file: &DataFile) -> Result<Opened> {
             Box::new(builder.build(f).map_err(malformed)?)
         }
         Format::Csv => {
-            let mut f = Steady(f);
-            let found = check_csv(&mut BufReader::new(&mut f))?;
-            f.rewind().map_err(|e| Error::io("cannot read", e))?;
+            let found = check_csv(&mut file.open_text()?, file.form.delimiter)?;
             let schema = Arc::new(csv_schema(file)?);
             let rows = found.batch_rows(batch_rows(&schema));
-            let builder =
-                arrow_csv::ReaderBuilder::new(schema).with_header(true).with_batch_size(rows);
-            Box::new(builder.build(f).map_err(malformed)?)
+            let builder = arrow_csv::ReaderBuilder::new(schema)
+                .with_header(true)
+                .with_delimiter(file.form.delimiter)
+                .with_batch_size(rows);
+            Box::new(builder.build_buffered(file.open_text()?).map_err(malformed)?)
         }
     };
     let schema = own.unwrap_or_else(|| batches.schema()).as_ref().clone();
@@ -133,8 +134,8 @@ fn reader(file: &DataFile) -> Result<Opened> {
 }
 
 /// Reads JSON Lines of a known shape.
-fn json_reader(file: &DataFile, f: BufReader<Steady<File>>) -> Result<Batches> {
-    let mut f = Checked::new(f, file.text);
+fn json_reader(file: &DataFile) -> Result<Batches> {
+    let mut f = Checked::new(file.open_rows()?, file.text);
     let shape = file.shape.clone().unwrap_or_default();
     let schema = Arc::new(shape.schema());
     let rows = file.text.unwrap_or_default().batch_rows(batch_rows(&schema));
@@ -208,9 +209,10 @@ fn file_len(file: &DataFile) -> Result<u64> {
 /// Reads the header of a CSV file; every column is text, so that nothing is lost.
 fn csv_schema(file: &DataFile) -> Result<Schema> {
     // A header is short.
-    let head = BufReader::new(Steady(open(file)?).take(1 << 20));
+    let head = file.open_text()?.take(1 << 20);
     let (schema, _) = arrow_csv::reader::Format::default()
         .with_header(true)
+        .with_delimiter(file.form.delimiter)
         .infer_schema(head, Some(0))
         .map_err(malformed)?;
     let fields: Vec<Field> =

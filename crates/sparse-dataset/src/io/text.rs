@@ -7,6 +7,7 @@
 use super::limits::{
     MAX_COLUMNS, MAX_FIELDS, MAX_LINE_BYTES, MAX_NESTING, check_columns, exceeded,
 };
+use super::reading::of_reading;
 use sparse_core::{Error, ErrorKind, Result};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -33,7 +34,7 @@ impl TextFound {
 /// Feeds all bytes of a file to `each`.
 fn each_byte(file: &mut impl BufRead, mut each: impl FnMut(u8) -> Result<()>) -> Result<()> {
     loop {
-        let bytes = file.fill_buf().map_err(|e| Error::io("cannot read", e))?;
+        let bytes = file.fill_buf().map_err(of_reading)?;
         if bytes.is_empty() {
             return Ok(());
         }
@@ -240,7 +241,7 @@ enum Field {
 ///
 /// # Errors
 /// `LimitExceeded` with the line, the number and the limit; `Io`.
-pub(super) fn check_csv(file: &mut impl BufRead) -> Result<TextFound> {
+pub(super) fn check_csv(file: &mut impl BufRead, delimiter: u8) -> Result<TextFound> {
     let mut lines = Lines::default();
     let mut field = Field::Start;
     let (mut fields, mut header) = (1usize, true);
@@ -256,7 +257,7 @@ pub(super) fn check_csv(file: &mut impl BufRead) -> Result<TextFound> {
                 header &= fields == 1 && field == Field::Start;
                 Field::Start
             }
-            (_, b',') => {
+            (_, b) if b == delimiter => {
                 fields += usize::from(header);
                 Field::Start
             }
@@ -338,7 +339,7 @@ mod tests {
     fn lines_are_capped() {
         let long = vec![b' '; MAX_LINE_BYTES as usize + 1];
         refused(json(&long), "line 1: it has more than");
-        refused(check_csv(&mut &long[..]), "line 1: it has more than");
+        refused(check_csv(&mut &long[..], b','), "line 1: it has more than");
         // Small objects take many times their text.
         refused(json(&b"{},".repeat(2_000_000)), "bytes of memory");
         let found = TextFound { longest_line: 16 << 20 };
@@ -347,7 +348,7 @@ mod tests {
 
     #[test]
     fn columns_of_csv_are_counted_in_the_header() {
-        let csv = |text: &str| check_csv(&mut text.as_bytes());
+        let csv = |text: &str| check_csv(&mut text.as_bytes(), b',');
         assert_eq!(csv("a,b\n1,\"x\n\"\"y\"\n").unwrap().longest_line, 10);
         csv(&format!("\n\"a\n,\",b\n{}\n", ",".repeat(20_000))).unwrap();
         csv(&format!("a{}\n", ",b".repeat(MAX_COLUMNS - 1))).unwrap();

@@ -13,6 +13,7 @@ fn split(name: &str, dtype: DataType) -> SplitRecord {
     let plan = Plan {
         kinds,
         base_kinds: [INT].into(),
+        templates: Templates::default(),
         columns: vec![ColumnPlan::new(Source::None)],
         order: vec![0],
         bits: 12,
@@ -43,7 +44,8 @@ fn honest() -> Manifest {
     let splits = vec![split("train", DataType::Int64), split("test", DataType::Utf8)];
     let details = StoredDetails::default();
     let (single, all_exact, old_json, exact) = (false, false, false, Vec::new());
-    Manifest { base, splits, single, exact, all_exact, details, old_json }
+    let (templates, recent) = (false, false);
+    Manifest { base, splits, single, exact, all_exact, details, old_json, templates, recent }
 }
 
 /// Refused by a reader with this kind and sentence, and by a writer.
@@ -142,7 +144,10 @@ fn files() {
     corrupt(|m| m.splits[1].files[0].path = "train/0.parquet".into(), "is listed twice");
     corrupt(|m| m.splits[1].files[0].path = "train/0.parquet/x".into(), "is also the folder of");
     corrupt(|m| m.single = true, "a single file is recorded as 4 files");
-    let exact = |path: &str, reference| ExactFile { path: path.into(), reference, window: 16 };
+    let exact = |path: &str, reference| {
+        let path = path.to_owned();
+        ExactFile { path, packed: None, reference, window: 16 }
+    };
     corrupt(
         |m| m.exact = vec![exact("a", Reference::Nothing), exact("a/b", Reference::Nothing)],
         "is also the folder of",

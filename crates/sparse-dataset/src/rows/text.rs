@@ -131,6 +131,9 @@ impl Shingled {
 /// Rows that a thread takes at once.
 const PART: usize = 1 << 12;
 
+/// Most parts that are prepared at a time, whatever width an executor claims.
+const MAX_PARTS: usize = 1 << 10;
+
 /// Assigns to each of the (ascending) rows the row of the base whose text is most similar, if it is
 /// similar enough.
 pub(super) fn match_text(
@@ -156,7 +159,7 @@ pub(super) fn match_text(
     };
     let mut entries = Vec::with_capacity(rows.len() * texts.len() * SHINGLES);
     let executor = s.workers.executor;
-    let at_once = executor.width().max(1) * PART;
+    let at_once = executor.width().clamp(1, MAX_PARTS) * PART;
     for parts in numbered.chunks(at_once) {
         let found = in_parts(executor, parts, shingle)?;
         found.into_iter().for_each(|f| entries.extend(f));

@@ -6,9 +6,11 @@
 
 mod canonical;
 mod form;
+mod kind;
 
 pub(crate) use canonical::{Digesting, cell_hash};
 pub(crate) use form::{Form, parse, to_form};
+pub(crate) use kind::{read_kind, write_kind};
 
 use sparse_core::{Error, ErrorKind, Result};
 

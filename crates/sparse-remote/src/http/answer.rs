@@ -110,6 +110,22 @@ impl Answer {
         self.said(self.header("x-error-message")?)
     }
 
+    /// Returns what the server says, in the header for that or in a text or JSON.
+    #[cfg(feature = "hub")]
+    pub(crate) fn said_anywhere(mut self) -> Option<String> {
+        let is_json = |kind: &str| kind.starts_with("application/") && kind.contains("json");
+        if self.header("x-error-message").is_some()
+            || !self.header("content-type").is_some_and(is_json)
+        {
+            return self.reason();
+        }
+        let mut text = Vec::new();
+        (&mut self.body).take(MOST_REASON).read_to_end(&mut text).ok()?;
+        let answer: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        let line = answer.get("error")?.as_str()?.split_whitespace().collect::<Vec<_>>().join(" ");
+        self.said(&line)
+    }
+
     fn said(&self, text: &str) -> Option<String> {
         let line = text.lines().next()?.trim();
         let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();

@@ -64,6 +64,24 @@ fn secrets_that_a_server_repeats_are_not_shown() {
     assert!(second.contains("the reason"), "{second}");
 }
 
+/// The Hub gives the reason why it refuses a commit in the body alone.
+#[cfg(feature = "hub")]
+#[test]
+fn reasons_in_json() {
+    let json = "400 No\r\nContent-Type: application/json; charset=utf-8";
+    let secret = answer(json, r#"{"error": "AUTH is wrong"}"#);
+    let server = serve(vec![
+        answer(json, "{\"error\": \"Invalid metadata.\\n- \\\"license\\\" is unknown\"}"),
+        secret,
+        answer(json, "[1"),
+    ]);
+    let url = Url::parse(&server).unwrap();
+    let client = client().with_token(&url, &Token::new("hf_secret_of_tests"));
+    let said = || client.send(&Call::new(Method::Get, &url)).unwrap().said_anywhere();
+    assert_eq!(said().as_deref(), Some("Invalid metadata. - \"license\" is unknown"));
+    assert_eq!((said(), said()), (None, None));
+}
+
 #[test]
 fn an_answer_that_is_cut_is_asked_for_again() {
     let cut = answer("200 OK\r\nContent-Length: 100", "half");

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// Longest answer with a list of files, in bytes.
-const MOST_LIST: u64 = 8 << 20;
+pub(super) const MOST_LIST: u64 = 8 << 20;
 /// Deepest nesting of folders in a snapshot.
 const MOST_DEPTH: usize = 32;
 

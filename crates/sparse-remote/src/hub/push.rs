@@ -1,7 +1,7 @@
 //! Files into a repository: contents first, and then one commit of all.
 
 use super::address::Address;
-use super::listing::{Digest, HubFile, is_hex, json_of, strange};
+use super::listing::{Digest, HubFile, MOST_LIST, is_hex, json_of, strange};
 use super::progress::FetchProgress;
 use super::refusal::Failure;
 use super::repo::HubRepo;
@@ -76,13 +76,15 @@ impl HubRepo {
     /// Creates the repository, private or for everybody; returns whether it is new.
     ///
     /// # Errors
-    /// `AccessDenied` without a token that may write; `Unavailable`.
+    /// `InvalidArgument` for a name without its owner; `AccessDenied` without a token that may
+    /// write; `Unavailable`.
     pub fn create(&self, private: bool) -> Result<bool> {
         self.check_writable()?;
         let Address { endpoint, kind, id } = self.address();
-        let (organization, name) = match id.split_once('/') {
-            Some((organization, name)) => (Some(organization), name),
-            None => (None, id),
+        // The Hub would make it the account's, under another name than the one that was asked for.
+        let Some((organization, name)) = id.split_once('/') else {
+            let e = format!("there is no such repository: name its owner as well, as you/{id}");
+            return Err(Error::invalid_argument(e).in_file(self.address().page().to_string()));
         };
         let kind = if kind == RepoKind::Dataset { "dataset" } else { "model" };
         let mut body = json!({ "name": name, "organization": organization, "type": kind });
@@ -125,8 +127,10 @@ impl HubRepo {
             match there.iter().find(|old| old.path == file.path) {
                 Some(old) if new.is(old) => {}
                 Some(_) if overwrite == Overwrite::Refuse && !file.replaces => {
-                    let e = "the repository has a file of this name with another content: ask to \
-                        replace it, or push to another branch";
+                    let e = format!(
+                        "{} has it already, with another content, and replacing was not asked for",
+                        self.address().page()
+                    );
                     return Err(Error::new(ErrorKind::AlreadyExists, e).in_file(&*file.path));
                 }
                 _ => hashed.push(new),
@@ -203,7 +207,8 @@ impl HubRepo {
             let answer = self.success(self.post(&url, &json!({ "files": asked }))?)?;
             let answer = json_of(answer)?;
             let votes = answer.get("files").and_then(Value::as_array);
-            let votes = votes.ok_or_else(|| strange("how files are kept"))?;
+            let place = |e: Error| e.in_file(url.to_string());
+            let votes = votes.ok_or_else(|| place(strange("how files are kept")))?;
             for hashed in files {
                 let is_it = |vote: &&Value| text(vote, "path") == Some(&*hashed.file.path);
                 let vote = votes.iter().find(is_it).and_then(|vote| text(vote, "uploadMode"));
@@ -335,7 +340,8 @@ impl HubRepo {
     fn post(&self, url: &Url, body: &Value) -> Result<Answer> {
         let body = body.to_string();
         let call = Call::new(Method::Post, url).header("content-type", "application/json");
-        self.client().send(&call.header("accept", "application/json").bytes(body.as_bytes()))
+        let call = call.header("accept", "application/json").bytes(body.as_bytes());
+        self.client().send_whole(&call, MOST_LIST)
     }
 
     fn success(&self, answer: Answer) -> Result<Answer> {

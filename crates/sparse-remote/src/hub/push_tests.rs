@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{Fault, Faults, Repo, Site, TestServer};
-use crate::{RepoKind, Token, Url};
+use crate::{Call, Client, ClientOptions, Method, RepoKind, Token, Url};
 use sparse_core::{ErrorKind, Unobserved};
 use sparse_output::Overwrite;
 use std::fs;
@@ -91,6 +91,9 @@ fn a_new_repository() {
     let e = push(&repo, 1, Overwrite::Refuse).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound);
     assert!(repo.create(false).unwrap() && !repo.create(false).unwrap());
+    let nobodys = hub(&server, dir.path(), "hf_full").repo(RepoKind::Model, "new");
+    let e = nobodys.create(false).unwrap_err();
+    assert!(e.kind() == ErrorKind::InvalidArgument && e.to_string().contains("you/new"), "{e}");
     push(&repo, 1, Overwrite::Refuse).unwrap();
     // Beside what every repository begins with.
     assert_eq!(repo.files().unwrap().len(), 3);
@@ -119,6 +122,55 @@ fn answers_that_are_lost_do_not_make_two_commits() {
     assert_eq!(server.log().count("POST", "/commit/"), 1);
     assert_eq!(repo.commit().unwrap(), commit);
     assert_eq!(seed_of(&server), Some(1));
+}
+
+#[test]
+fn answers_that_are_cut_are_asked_for_again() {
+    for only in ["/preupload/", "/objects/batch"] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = TestServer::start(site()).unwrap();
+        let repo = hub(&server, dir.path(), "hf_full").repo(RepoKind::Model, "org/delta");
+        server.set_faults(Faults::script([Some(Fault::CutBody)]).only(only));
+        push(&repo, 1, Overwrite::Refuse).unwrap();
+        assert_eq!(server.log().count("POST", only), 2);
+    }
+}
+
+#[test]
+fn refusals_speak_of_what_was_sent() {
+    for (only, status, kind) in [
+        ("/preupload/", 412, ErrorKind::Io),
+        ("/objects/batch", 409, ErrorKind::Io),
+        ("/commit/", 400, ErrorKind::Io),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = TestServer::start(site()).unwrap();
+        let repo = hub(&server, dir.path(), "hf_full").repo(RepoKind::Model, "org/delta");
+        server.set_faults(Faults::script([Some(Fault::Status(status)); 9]).only(only));
+        let e = push(&repo, 1, Overwrite::Refuse).unwrap_err();
+        assert_eq!(e.kind(), kind, "{e}");
+        assert!(e.to_string().contains("refuses") || status == 413, "{e}");
+        assert!(!e.to_string().contains("replaced") && e.file().unwrap().contains("http"), "{e}");
+    }
+    // The host of large files, which sees no signature.
+    let server = TestServer::start(site()).unwrap();
+    let url = Url::parse(&server.endpoint()).unwrap().with_path(["uploads", "0123"]);
+    let client = Client::new(ClientOptions::default()).unwrap();
+    let answer = client.send(&Call::new(Method::Put, &url).bytes(b"x")).unwrap();
+    let e = super::refusal::refused_content(answer);
+    assert!(e.kind() == ErrorKind::AccessDenied && e.to_string().contains("status 403"), "{e}");
+    assert!(e.to_string().contains("host of large files"), "{e}");
+}
+
+#[test]
+fn a_repository_that_was_renamed_is_not_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = Repo::model("org/new").with_former_name("org/old").with_file(".gitattributes", "*");
+    let server = TestServer::start(site().with_repo(repo)).unwrap();
+    let repo = hub(&server, dir.path(), "hf_full").repo(RepoKind::Model, "org/old");
+    let e = push(&repo, 1, Overwrite::Refuse).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::NotFound, "{e}");
+    assert!(e.to_string().contains("another name now, org/new"), "{e}");
 }
 
 #[test]

@@ -94,21 +94,52 @@ impl Asked<'_> {
     pub(super) fn refused_write(&self, answer: Answer) -> Error {
         let place = answer.url().to_string();
         let id = self.address.id;
-        let says = answer.message();
+        let (status, name) = (answer.status(), new_name(&answer, id));
+        if !matches!(status, 301 | 302 | 303 | 307 | 308 | 400 | 403 | 409 | 412 | 413 | 422) {
+            return self.refused(answer).into();
+        }
+        let says = answer.said_anywhere();
         let says = says.map(|text| format!(" ({text})")).unwrap_or_default();
-        let (kind, text) = match answer.status() {
-            301 | 302 | 303 | 307 | 308 => {
-                (ErrorKind::NotFound, format!("{id} has another name now: give that"))
-            }
+        let (kind, text) = match status {
             403 => {
                 let page = self.address.endpoint.with_path(["settings", "tokens"]);
                 let e = format!("this token may not write to {id}{says}");
                 (ErrorKind::AccessDenied, format!("{e}: make one that may, at {page}"))
             }
             413 => (ErrorKind::LimitExceeded, format!("the Hub takes nothing so large{says}")),
-            400 | 409 | 422 => (ErrorKind::Io, format!("the Hub refuses what was sent{says}")),
-            _ => return self.refused(answer).into(),
+            400 | 409 | 412 | 422 => {
+                (ErrorKind::Io, format!("the Hub refuses what was sent (status {status}){says}"))
+            }
+            _ => {
+                let name = name.map(|name| format!(", {name}")).unwrap_or_default();
+                (ErrorKind::NotFound, format!("{id} has another name now{name}: give that"))
+            }
         };
         Error::new(kind, text).in_file(place)
     }
+}
+
+/// Returns the name that a repository has now, by where a request about `id` was redirected to.
+fn new_name(answer: &Answer, id: &str) -> Option<String> {
+    let to = answer.url().join(answer.header("location")?).ok()?;
+    let (before, after) = answer.url().path().split_once(id)?;
+    let name = to.path().strip_prefix(before)?.strip_suffix(after)?;
+    Some(name.to_owned()).filter(|name| !name.is_empty())
+}
+
+/// Returns the error of a content that the host of large files does not take.
+pub(super) fn refused_content(answer: Answer) -> Error {
+    if matches!(answer.status(), 408 | 429 | 500..=599) {
+        return answer.into_error();
+    }
+    let (status, place) = (answer.status(), answer.url().to_string());
+    let says = answer.said_anywhere().map(|text| format!(", {text}")).unwrap_or_default();
+    let kind = match status {
+        401 | 403 => ErrorKind::AccessDenied,
+        413 => ErrorKind::LimitExceeded,
+        _ => ErrorKind::Io,
+    };
+    let e =
+        format!("the host of large files refuses the content (status {status}{says}): try again");
+    Error::new(kind, e).in_file(place)
 }

@@ -2,6 +2,7 @@
 
 use super::listing::strange;
 use super::progress::FetchProgress;
+use super::refusal::refused_content;
 use crate::{Answer, Call, Client, Method, Url};
 use serde_json::{Value, json};
 use sparse_core::{ByteSource, Error, ErrorKind, Result};
@@ -77,7 +78,7 @@ impl Upload {
                 for (name, value) in &self.headers {
                     call = call.header(name, value.clone());
                 }
-                client.send(&call)?.succeed()?;
+                taken(client.send(&call)?)?;
             }
         }
         if let Some(verify) = &self.verify {
@@ -92,7 +93,7 @@ impl Upload {
         for (number, url) in (1..).zip(&parts.to) {
             let len = parts.len.min(self.size - start);
             let call = Call::new(Method::Put, url).part(source, start, len);
-            let answer = client.send(&call)?.succeed()?;
+            let answer = taken(client.send(&call)?)?;
             let etag = answer.header("etag").map(str::to_owned);
             let etag = etag.ok_or_else(|| strange("an ETag").in_file(url.to_string()))?;
             sent.push(json!({ "partNumber": number, "etag": etag }));
@@ -105,7 +106,7 @@ impl Upload {
         let body = body.to_string();
         let kind = "application/vnd.git-lfs+json";
         let call = Call::new(Method::Post, url).header("content-type", kind).header("accept", kind);
-        client.send(&call.bytes(body.as_bytes()))?.succeed()
+        taken(client.send(&call.bytes(body.as_bytes()))?)
     }
 }
 
@@ -128,6 +129,11 @@ impl Parts {
         }
         Ok(Parts { len, to: to.into_values().collect() })
     }
+}
+
+/// Returns the answer of a host that took what was sent.
+fn taken(answer: Answer) -> Result<Answer> {
+    if answer.is_success() { Ok(answer) } else { Err(refused_content(answer)) }
 }
 
 fn href(action: &Value, from: &Url) -> Result<Url> {

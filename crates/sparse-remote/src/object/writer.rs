@@ -397,8 +397,10 @@ fn copy(e: &Error) -> Error {
 impl Drop for ObjectWriter {
     fn drop(&mut self) {
         let Some(Upload { mut parts, pending, .. }) = self.upload.take() else { return };
-        // A part that arrives after the upload was given up may stay in the store.
-        let deadline = Instant::now() + GIVE_UP;
+        // A part that arrives after the upload was given up may stay in the store. Who cancels does
+        // not wait: parts on their way are cut off, and there is a second to give the upload up.
+        let is_cancelled = self.bucket.cancel().check().is_err();
+        let deadline = Instant::now() + if is_cancelled { Duration::ZERO } else { GIVE_UP };
         for part in pending {
             let _ = part.wait_until(deadline);
         }

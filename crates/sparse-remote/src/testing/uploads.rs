@@ -39,10 +39,19 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn repo<'a>(site: &'a mut Site, target: &Target<'_>) -> Result<&'a mut Repo, Answer> {
-    let same = |repo: &&mut Repo| repo.id == target.id && repo.dataset == target.dataset;
+/// Finds the repository; who asks for it by a name that it had is sent on.
+fn repo<'a>(
+    site: &'a mut Site,
+    request: &Incoming,
+    target: &Target<'_>,
+) -> Result<&'a mut Repo, Answer> {
+    let is_it = |name: &str, repo: &Repo| name == target.id && repo.dataset == target.dataset;
+    let had = |repo: &&Repo| repo.formerly.as_ref().is_some_and(|name| is_it(name, repo));
+    if let Some(repo) = site.repos.iter().find(had) {
+        return Err(Answer::redirect(307, request.target.replacen(&target.id, &repo.id, 1)));
+    }
     let missing = || Answer::refusal(404, "RepoNotFound", "Repository not found");
-    site.repos.iter_mut().find(same).ok_or_else(missing)
+    site.repos.iter_mut().find(|repo| is_it(&repo.id, repo)).ok_or_else(missing)
 }
 
 /// Creates a repository.
@@ -75,7 +84,7 @@ pub(super) fn preupload(
     target: &Target<'_>,
 ) -> Result<Answer, Answer> {
     check_rights(site, request)?;
-    repo(site, target)?;
+    repo(site, request, target)?;
     let body = body_of(request)?;
     let files = body.get("files").and_then(Value::as_array).cloned().unwrap_or_default();
     let vote = |file: &Value| {
@@ -97,7 +106,7 @@ pub(super) fn batch(
     port: u16,
 ) -> Result<Answer, Answer> {
     check_rights(site, request)?;
-    repo(site, target)?;
+    repo(site, request, target)?;
     let body = body_of(request)?;
     let objects = body.get("objects").and_then(Value::as_array).cloned().unwrap_or_default();
     let part = site.part;
@@ -219,7 +228,7 @@ pub(super) fn commit(
         }
     }
     let host = request.header("host").unwrap_or_default().to_owned();
-    let repo = repo(site, target)?;
+    let repo = repo(site, request, target)?;
     let head = repo.commit(target.revision).unwrap_or_default();
     if !parent.is_empty() && parent != head {
         let message = "A commit has happened since. Please refresh and try again.";

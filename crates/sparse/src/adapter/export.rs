@@ -1,5 +1,6 @@
 //! From a change to an adapter.
 
+use super::kind::{AdapterRank, Profile};
 use super::peft::{Config, ExportedModule, Stored, config, weights};
 use crate::context::Contexts;
 use crate::inputs::Inputs;
@@ -12,53 +13,6 @@ use sparse_core::{
 use sparse_output::{AtomicDir, Overwrite};
 use std::collections::BTreeSet;
 use std::path::Path;
-
-/// Which loaders an adapter is for.
-///
-/// # Examples
-/// ```
-/// use sparse::Profile;
-///
-/// assert_eq!(Profile::default(), Profile::Portable);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Profile {
-    /// Loads everywhere: one rank for all modules, filled up with zeros, attention and MLP linears
-    /// only.
-    #[default]
-    Portable,
-    /// For PEFT itself: each module has the rank that it needs.
-    Peft,
-}
-
-/// Number of directions that an adapter keeps.
-///
-/// # Examples
-/// ```
-/// use sparse::AdapterRank;
-///
-/// /// The most directions of a module that an adapter of this kind may have.
-/// fn most(rank: AdapterRank) -> u32 {
-///     match rank {
-///         AdapterRank::Fixed(rank) => rank,
-///         _ => 256,
-///     }
-/// }
-/// assert_eq!((most(AdapterRank::Fixed(16)), most(AdapterRank::Energy(0.9))), (16, 256));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum AdapterRank {
-    /// The same rank for every module, capped at what its matrix has.
-    Fixed(u32),
-    /// As many as keep this share of the energy (the squared Frobenius norm of the change) of each
-    /// module, up to 256.
-    Energy(f64),
-    /// As many as fit into this number of bytes of factors, where they save the most error per
-    /// byte.
-    Bytes(u64),
-}
 
 /// Writes the best adapter for the change from a base to a target as a PEFT folder. Each may be a
 /// model, or a base and a delta as one.

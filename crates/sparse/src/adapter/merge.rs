@@ -5,10 +5,14 @@ use crate::compress::{entry_of, hash_tensor, not_finite_note};
 use crate::inputs::Inputs;
 use crate::restore::{Restoring, check_named_bases, reconstruct};
 use crate::settings::{Settings, common_setters, debug_builder};
+#[cfg(feature = "cache")]
+use crate::share::SharedFiles;
 use sparse_codecs::certificate::count_not_finite;
 use sparse_codecs::values::{put, value};
 use sparse_container::BaseEntry;
 use sparse_core::{Dtype, Error, ErrorKind, Observer, Result, TensorSource, Unobserved};
+#[cfg(feature = "cache")]
+use sparse_model::ModelFile;
 use sparse_model::{Adapter, AdapterFactors, Checkpoint, FileKind};
 use sparse_output::{AtomicDir, Overwrite, refuse_inside};
 use std::collections::BTreeMap;
@@ -79,6 +83,8 @@ pub struct Merger<'a> {
     settings: Settings,
     observer: &'a dyn Observer,
     overwrite: Overwrite,
+    #[cfg(feature = "cache")]
+    shared: Option<&'a SharedFiles>,
 }
 
 debug_builder!(Merger);
@@ -92,6 +98,8 @@ impl<'a> Merger<'a> {
             settings: Settings::default(),
             observer: &Unobserved,
             overwrite: Overwrite::default(),
+            #[cfg(feature = "cache")]
+            shared: None,
         }
     }
 
@@ -151,6 +159,14 @@ impl<'a> Merger<'a> {
     fn write_files(&self, changes: &BTreeMap<usize, Change>, folder: &AtomicDir) -> Result<()> {
         let Merger { base, adapter, ref settings, observer, .. } = *self;
         for (number, file) in base.files().iter().enumerate() {
+            #[cfg(feature = "cache")]
+            if let (Some(shared), Some(path)) = (self.shared, base.file_path(number))
+                && !is_changed(file, changes)
+                && shared.share(folder, &file.path, path)?
+            {
+                observer.advance(file.len);
+                continue;
+            }
             let output = folder.create_file(&file.path, file.len)?;
             let source = base.file_source(number)?;
             let copy = |from: u64, to: u64| -> Result<()> {
@@ -189,6 +205,15 @@ impl<'a> Merger<'a> {
     }
 }
 
+/// Tells whether anything in `file` is changed.
+#[cfg(feature = "cache")]
+fn is_changed(file: &ModelFile, changes: &BTreeMap<usize, Change>) -> bool {
+    match &file.kind {
+        FileKind::Safetensors { tensors, .. } => tensors.iter().any(|t| changes.contains_key(t)),
+        _ => false,
+    }
+}
+
 /// Describes the tensors of `base` that `adapter` changes.
 ///
 /// As a delta of the adapter names them.
@@ -216,6 +241,27 @@ pub(crate) fn reconstruct_merged(
     overwrite: Overwrite,
     observer: &dyn Observer,
 ) -> Result<RestoreReport> {
+    merged(job, observer, |merger| merger.overwrite(overwrite).write(out))
+}
+
+/// Does the same into a new folder, where files that are in the base as they are share its bytes on
+/// the disk if they can.
+#[cfg(feature = "cache")]
+pub(crate) fn reconstruct_merged_sharing(
+    job: &Restoring<'_>,
+    out: &Path,
+    files: &SharedFiles,
+    observer: &dyn Observer,
+) -> Result<RestoreReport> {
+    merged(job, observer, |merger| Merger { shared: Some(files), ..merger }.write(out))
+}
+
+/// Restores an adapter, and merges it by `write`.
+fn merged<'a>(
+    job: &Restoring<'a>,
+    observer: &'a dyn Observer,
+    write: impl FnOnce(Merger<'_>) -> Result<MergeReport>,
+) -> Result<RestoreReport> {
     let Restoring { base, delta, settings } = *job;
     if !delta.is_adapter() {
         return Err(Error::invalid_argument(
@@ -240,7 +286,8 @@ pub(crate) fn reconstruct_merged(
     let mut report = reconstruct(&alone, &scratch.0, Overwrite::Refuse, &Unobserved)?;
     let adapter = Adapter::open(&scratch.0)?;
     let settings = settings.clone();
-    let merged = Merger { base, adapter: &adapter, settings, observer, overwrite }.write(out)?;
+    let merger = Merger { settings, observer, ..Merger::new(base, &adapter) };
+    let merged = write(merger)?;
     report.files = merged.files;
     report.bytes = merged.bytes;
     report.tensors = merged.merged + merged.replaced;

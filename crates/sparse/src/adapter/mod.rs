@@ -2,12 +2,18 @@
 
 #[cfg(feature = "low-rank-encode")]
 mod export;
+#[cfg(feature = "low-rank-encode")]
+mod kind;
 mod merge;
 #[cfg(feature = "low-rank-encode")]
 mod peft;
 
 #[cfg(feature = "low-rank-encode")]
-pub use export::{AdapterExporter, AdapterRank, ExportReport, LeftOut, Profile};
+pub use export::{AdapterExporter, ExportReport, LeftOut};
+#[cfg(feature = "low-rank-encode")]
+pub use kind::{AdapterRank, Profile};
+#[cfg(feature = "cache")]
+pub(crate) use merge::reconstruct_merged_sharing;
 pub use merge::{MergeReport, Merger};
 pub(crate) use merge::{reconstruct_merged, touched};
 #[cfg(feature = "low-rank-encode")]

@@ -102,12 +102,15 @@ pub(super) fn choose(
         let chosen = encoder.map(|encoder| Chosen { scheme: scheme.clone(), encoder });
         encoders.list.push(chosen);
     }
-    let lists: Vec<&[Trial]> = trials.0.iter().map(|t| &t.trials[..]).collect();
     let bar = |t: &Tried| bars.get(t.tensor).copied().unwrap_or_default();
-    let bars: Vec<Bar> = trials.0.iter().map(bar).collect();
+    // Where no trial may be taken, the job keeps the encoder that loses nothing.
+    let open = |t: &&Tried| t.trials.iter().any(|trial| bar(t).allows(trial));
+    let trials: Vec<&Tried> = trials.0.iter().filter(open).collect();
+    let lists: Vec<&[Trial]> = trials.iter().map(|t| &t.trials[..]).collect();
+    let bars: Vec<Bar> = trials.iter().map(|t| bar(t)).collect();
     let chosen = Selector::choose(&lists, &bars, budget)?;
     let mut reports = Vec::new();
-    for (tried, chosen) in trials.0.iter().zip(chosen) {
+    for (tried, chosen) in trials.iter().zip(chosen) {
         let part = parts.get_mut(tried.tensor).and_then(|parts| parts.get_mut(tried.part));
         let (Some(Part::Code(job)), Some(trial)) = (part, tried.trials.get(chosen)) else {
             continue;

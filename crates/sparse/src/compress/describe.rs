@@ -90,10 +90,15 @@ fn code(bench: Bench<'_>, run: Run<'_>, explained: Option<(usize, usize)>) -> Re
     let schemes = settings.codecs.schemes();
     let lossless = match explained {
         Some((default, _)) => LosslessSchemes { default, others: Vec::new() },
-        None => contexts.with(|cx| {
-            let selector = Selector::new(schemes, &Policy::Lossless)?;
-            selector.with_effort(settings.effort).lossless(&run, cx)
-        })?,
+        None => contexts
+            .with(|cx| {
+                let selector = Selector::new(schemes, &Policy::Lossless)?;
+                selector.with_effort(settings.effort).lossless(&run, cx)
+            })
+            .map_err(|e| match bench.pair.target.tensors().get(run.tensor) {
+                Some(tensor) => e.in_tensor(&*tensor.name),
+                None => e,
+            })?,
     };
     let Run { tensor, dtype, base, segment: Segment { rows, row_len }, .. } = run;
     let limit = schemes.get(lossless.default).and_then(|s| max_unit_len(&**s, dtype));

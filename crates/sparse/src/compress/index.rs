@@ -34,7 +34,7 @@ pub(super) fn write_delta<W: Write + Send>(
     let mut index = Index::default();
     index.provenance = Provenance::new(
         concat!("sparse ", env!("CARGO_PKG_VERSION")),
-        base.map_or_else(String::new, |b| b.name()),
+        base.map_or_else(|| settings.adapted.clone(), |b| b.name()),
         target.name(),
     );
     if target.is_file() {

@@ -5,6 +5,7 @@ use super::examine::{Pair, examine, windows};
 use super::index::{files_size, register, write_delta};
 use super::job::{Compressing, Plan};
 use super::plan::Described;
+use super::proof;
 use super::report::CompressReport;
 use super::spool::Spool;
 use crate::attributes::CONTENT;
@@ -13,8 +14,8 @@ use crate::inspect::coded_pieces;
 use crate::reference::References;
 use crate::restore::{self, Measured, Original, Recorded, certify, measure};
 use crate::settings::Settings;
-use sparse_container::{Index, Writer, digest};
-use sparse_core::{ByteSource, Error, Observer, Result, Unobserved};
+use sparse_container::{Index, PieceSource, Writer, digest};
+use sparse_core::{ByteSource, Error, ErrorKind, Fidelity, Observer, Result, Unobserved};
 use sparse_output::{AtomicFile, Overwrite};
 use sparse_select::{Bar, Bound, Policy};
 use std::io::{BufWriter, Write};
@@ -91,6 +92,8 @@ pub(super) fn compress<W: Write + Send>(
         let original = Original { model: target, references: &references };
         let restoring = restore::Restoring { base, delta: &delta, settings };
         let measured = measure(&restoring, original, false, observer)?;
+        check_lossless(&index, &measured, settings)
+            .map_err(|e| proof::explain(&pair, settings, e))?;
         if bar_broken(&pair, &measured, settings, &mut bars) {
             rounds += 1;
             if rounds >= ROUNDS {
@@ -164,6 +167,34 @@ fn bar_broken(pair: &Pair<'_>, measured: &Measured, settings: &Settings, bars: &
         }
     }
     broken
+}
+
+/// Checks that codecs which say that they lose nothing brought back every bit.
+///
+/// # Errors
+/// `Internal`, with the tensor.
+fn check_lossless(index: &Index, measured: &Measured, settings: &Settings) -> Result<()> {
+    for (entry, found) in index.entries.iter().zip(&measured.digests) {
+        if entry.digest == *found {
+            continue;
+        }
+        let units = entry.pieces.iter().filter_map(|piece| match piece.source {
+            PieceSource::Unit { unit, .. } => index.units.get(unit as usize),
+            _ => None,
+        });
+        let mut broken = "copying";
+        let mut may_lose = false;
+        for unit in units {
+            let info = settings.codecs.decoder(unit.codec)?.info();
+            may_lose |= info.fidelity != Fidelity::Lossless;
+            broken = info.name;
+        }
+        if !may_lose {
+            let message = format!("{broken} should lose nothing, but what it restores differs");
+            return Err(Error::new(ErrorKind::Internal, message).in_tensor(&*entry.name));
+        }
+    }
+    Ok(())
 }
 
 /// Returns true if lossy coding saves so little that lossless may be smaller.

@@ -87,7 +87,7 @@ pub(super) fn check_copy(
 }
 
 /// Says why the proof failed with `e`.
-fn explain(pair: &Pair<'_>, settings: &Settings, e: Error) -> Error {
+pub(super) fn explain(pair: &Pair<'_>, settings: &Settings, e: Error) -> Error {
     if matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::Io) {
         return e;
     }

@@ -1,6 +1,8 @@
 //! The base that a delta refers to, found in the model at hand.
 
 use super::plan::BASE_WINDOW;
+#[cfg(feature = "cache")]
+use sparse_container::FileRecord;
 use sparse_container::{BaseEntry, BaseKind, Digester, Index, PieceSource};
 use sparse_core::{ByteSource, CancelToken, Digest, Error, ErrorKind, Result};
 use sparse_model::{Checkpoint, FileKind, ModelFile};
@@ -248,6 +250,40 @@ impl<'a> ModelBases<'a> {
     /// Returns the bytes of all that is needed.
     pub(super) fn byte_len(&self) -> u64 {
         self.byte_len
+    }
+
+    /// Returns the model's file that a file of the target equals, byte for byte, if there is one.
+    ///
+    /// Equal as far as the index tells: what it takes from the base is yet to be compared.
+    #[cfg(feature = "cache")]
+    pub(super) fn same_file(&self, index: &Index, record: &FileRecord) -> Option<usize> {
+        let mut same = None;
+        let mut at = 0u64;
+        for entry in record.parts.iter().map(|&part| index.entries.get(part as usize)) {
+            let spec = &entry?.spec;
+            let width = spec.byte_len().checked_div(spec.storage_len()).unwrap_or(0);
+            for piece in &entry?.pieces {
+                let PieceSource::Base { base, offset } = piece.source else { return None };
+                let (file, start) = self.in_file(base)?;
+                let from = start.checked_add(offset.checked_mul(width)?)?;
+                if from != at || same.is_some_and(|same| same != file) {
+                    return None;
+                }
+                same = Some(file);
+                at = at.checked_add(piece.len.checked_mul(width)?)?;
+            }
+        }
+        let file = same?;
+        (self.model?.files().get(file)?.len == at).then_some(file)
+    }
+
+    /// Returns the file that a base lies in, and its first byte there.
+    #[cfg(feature = "cache")]
+    fn in_file(&self, base: u32) -> Option<(usize, u64)> {
+        match self.places.get(base as usize).copied().flatten()? {
+            Place::File(file) => Some((file, 0)),
+            Place::Tensor(tensor) => self.model?.location(tensor).map(|l| (l.file, l.offset)),
+        }
     }
 
     fn place(&self, base: u32) -> Result<(&'a dyn Checkpoint, Place)> {

@@ -31,12 +31,18 @@ use crate::cache::DecodeCache;
 use crate::context::batch;
 use crate::inputs::Inputs as Watched;
 use crate::settings::Settings;
+#[cfg(feature = "cache")]
+use crate::share::SharedFiles;
 use crate::{ContentHash, Delta};
 use bases::ModelBases;
 use engine::{Engine, Watch};
 use measure::Measure;
 use output::Output;
+#[cfg(feature = "cache")]
+use output::Shares;
 use payload::KEPT_UNITS;
+#[cfg(feature = "cache")]
+use sparse_container::FileRecord;
 use sparse_container::{Digester, EntryKind, Index, digest};
 #[cfg(feature = "output")]
 use sparse_core::Limits;
@@ -46,6 +52,8 @@ use sparse_model::Checkpoint;
 use sparse_output::Overwrite;
 #[cfg(feature = "output")]
 use std::path::Path;
+#[cfg(feature = "cache")]
+use std::sync::Arc;
 use std::sync::Mutex;
 
 /// Result of restoring or verifying.
@@ -113,6 +121,33 @@ pub(crate) fn reconstruct(
     Limits::check("the restored files", total, job.settings.limits.max_output_bytes)?;
     let bases = job.prepare()?;
     let output = Output::create(job.base, job.delta, out, overwrite)?;
+    let phase = Phase { name: "reconstructing", output, watch: None };
+    job.restore(&bases, phase, observer).map(|r| r.0)
+}
+
+/// Restores into the folder `out`, where files that are in the base as they are share its bytes on
+/// the disk if they can.
+///
+/// # Errors
+/// As [`reconstruct`].
+#[cfg(feature = "cache")]
+pub(crate) fn reconstruct_sharing(
+    job: &Restoring<'_>,
+    out: &Path,
+    files: &Arc<SharedFiles>,
+    observer: &dyn Observer,
+) -> Result<RestoreReport> {
+    let index = job.delta.index();
+    let total = restored_bytes(index);
+    Limits::check("the restored files", total, job.settings.limits.max_output_bytes)?;
+    let bases = job.prepare()?;
+    let source = |file: &FileRecord| {
+        let path = bases.model()?.file_path(bases.same_file(index, file)?)?;
+        Some((file.path.clone(), path.to_owned()))
+    };
+    let sources = index.files.iter().filter_map(source).collect();
+    let output = Output::create(job.base, job.delta, out, Overwrite::Refuse)?;
+    let output = output.sharing(Shares { sources, files: files.clone() });
     let phase = Phase { name: "reconstructing", output, watch: None };
     job.restore(&bases, phase, observer).map(|r| r.0)
 }
@@ -305,12 +340,7 @@ impl<'a> Restoring<'a> {
                 check_bases(&bases, index, layered, settings)
                     .map_err(|e| Watched::new(base, None, Some(delta)).explain(e))?;
             }
-            Some(0) => {
-                return Err(Error::invalid_argument(
-                    "no layers restore no model: give at \
-                least 1",
-                ));
-            }
+            Some(0) => return Err(no_layers()),
         }
         Ok(bases)
     }
@@ -352,4 +382,9 @@ impl<'a> Restoring<'a> {
         };
         Ok((report, measured))
     }
+}
+
+/// Says that somebody asked for no layer.
+pub(crate) fn no_layers() -> Error {
+    Error::invalid_argument("no layers restore no model: give at least 1")
 }

@@ -1,6 +1,10 @@
 //! Where restored bytes go.
 
+#[cfg(feature = "cache")]
+use crate::share::SharedFiles;
 use sparse_core::Result;
+#[cfg(feature = "cache")]
+use std::collections::BTreeMap;
 #[cfg(feature = "output")]
 use {
     crate::Delta,
@@ -18,10 +22,29 @@ pub(super) enum Output {
     Nowhere,
     /// Into a folder.
     #[cfg(feature = "output")]
-    Folder(AtomicDir),
+    Folder {
+        folder: AtomicDir,
+        #[cfg(feature = "cache")]
+        shared: Option<Shares>,
+    },
     /// The only file there is.
     #[cfg(feature = "output")]
     File(Arc<AtomicFile>),
+}
+
+/// Files that may share the bytes of a file of the base, by path.
+#[cfg(feature = "cache")]
+#[derive(Debug)]
+pub(super) struct Shares {
+    pub(super) sources: BTreeMap<String, PathBuf>,
+    pub(super) files: Arc<SharedFiles>,
+}
+
+#[cfg(feature = "cache")]
+impl Shares {
+    fn share(&self, folder: &AtomicDir, path: &str) -> Result<bool> {
+        self.sources.get(path).map_or(Ok(false), |from| self.files.share(folder, path, from))
+    }
 }
 
 /// Where one file goes.
@@ -54,7 +77,20 @@ impl Output {
         }
         let folder = AtomicDir::create(out, overwrite)?;
         index.folders.iter().try_for_each(|f| folder.create_folder(f))?;
-        Ok(Output::Folder(folder))
+        Ok(Output::Folder {
+            folder,
+            #[cfg(feature = "cache")]
+            shared: None,
+        })
+    }
+
+    /// Lets files that are in the base as they are share its bytes, where they can.
+    #[cfg(feature = "cache")]
+    pub(super) fn sharing(mut self, shares: Shares) -> Output {
+        if let Output::Folder { shared, .. } = &mut self {
+            *shared = Some(shares);
+        }
+        self
     }
 
     /// Begins to write a file.
@@ -63,7 +99,20 @@ impl Output {
         Ok(match self {
             Output::Nowhere => Sink::Nowhere,
             #[cfg(feature = "output")]
-            Output::Folder(folder) => Sink::Inside(Arc::new(folder.create_file(path, len)?)),
+            Output::Folder {
+                folder,
+                #[cfg(feature = "cache")]
+                shared,
+            } => {
+                #[cfg(feature = "cache")]
+                if let Some(shares) = shared
+                    && shares.share(folder, path)?
+                {
+                    // It is decoded and compared all the same.
+                    return Ok(Sink::Nowhere);
+                }
+                Sink::Inside(Arc::new(folder.create_file(path, len)?))
+            }
             #[cfg(feature = "output")]
             Output::File(file) => {
                 file.set_len(len)?;
@@ -77,7 +126,7 @@ impl Output {
         match self {
             Output::Nowhere => Ok(()),
             #[cfg(feature = "output")]
-            Output::Folder(folder) => folder.commit(),
+            Output::Folder { folder, .. } => folder.commit(),
             #[cfg(feature = "output")]
             Output::File(file) => match Arc::try_unwrap(file) {
                 Ok(file) => file.commit(),

@@ -16,7 +16,7 @@ pub use typed::ReadAs;
 use crate::cache::DecodeCache;
 use crate::restore::{
     Bases, Failure, Fragment, Inputs, PayloadDecoder, Work, check_base, check_codecs, diagnose,
-    is_layered,
+    is_layered, no_layers,
 };
 use crate::settings::Settings;
 use crate::{Delta, Executor, Inline, Model};
@@ -188,7 +188,7 @@ impl DeltaModel {
 
     /// Makes a handle that restores `layers` layers of tensors that were coded in two.
     ///
-    /// See `Restorer::layers`.
+    /// See `Restorer::layers`. With 0 layers, every read is the error `InvalidArgument`.
     #[must_use]
     pub fn with_layers(mut self, layers: u32) -> DeltaModel {
         self.settings.layers = Some(layers);
@@ -316,20 +316,15 @@ impl DeltaModel {
         if count == 1 {
             return work(0).map_err(|failure| (0, failure));
         }
-        let (first, failed) = (Mutex::new(None), AtomicBool::new(false));
-        self.executor.run(count, &|i| {
+        let failed = AtomicBool::new(false);
+        let results = self.executor.map(count, |i| {
             if failed.load(Ordering::Relaxed) {
-                return;
+                return Ok(());
             }
-            if let Err(failure) = work(i) {
-                failed.store(true, Ordering::Relaxed);
-                let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
-                if first.as_ref().is_none_or(|(at, _)| i < *at) {
-                    *first = Some((i, failure));
-                }
-            }
+            work(i).inspect_err(|_| failed.store(true, Ordering::Relaxed))
         });
-        first.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        let first = results.into_iter().enumerate().find_map(|(i, r)| Some((i, r.err()?)));
+        first.map_or(Ok(()), Err)
     }
 
     /// Fills the buffers of one job.
@@ -400,6 +395,9 @@ impl TensorSource for DeltaModel {
     }
 
     fn read_many(&self, reads: &mut [TensorRead<'_>]) -> Result<()> {
+        if self.settings.layers == Some(0) {
+            return Err(no_layers());
+        }
         let mut whole = Vec::with_capacity(reads.len());
         for read in &*reads {
             check_range(self.tensors(), read.tensor, read.offset, read.out.len())?;
@@ -462,6 +460,9 @@ impl TensorSource for DeltaModel {
     fn slice(&self, index: usize, offset: u64, len: usize) -> Option<&[u8]> {
         check_range(self.tensors(), index, offset, len).ok()?;
         let (_, entry) = self.entry(index).ok()?;
+        if self.settings.layers == Some(0) {
+            return None;
+        }
         if len == 0 {
             return Some(&[]);
         }

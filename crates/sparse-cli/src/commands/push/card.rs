@@ -64,7 +64,11 @@ impl Card<'_> {
                  units in the last place of a weight.\n"
             );
         }
-        let whole = if facts.is_dataset { "the dataset, decoded" } else { "the full model" };
+        let whole = match (facts.is_dataset, facts.is_adapter) {
+            (true, _) => "the dataset, decoded",
+            (false, true) => "the adapter",
+            (false, false) => "the full model",
+        };
         let size = |bytes: u64| format!("{} ({bytes} bytes)", human::bytes(bytes));
         let ratio = human::ratio_text(human::ratio(facts.target_bytes, facts.delta_bytes));
         let _ = write!(
@@ -75,9 +79,9 @@ impl Card<'_> {
         );
         let _ = write!(
             out,
-            "\n## Restore\n\n```sh\n{}\n```\n\nEvery checksum is compared on the way, and a wrong \
-             base is refused.\n",
+            "\n## Restore\n\n```sh\n{}\n```\n\nEvery checksum is compared on the way{}.\n",
             self.lines().join("\n"),
+            if facts.needs_base { ", and a wrong base is refused" } else { "" },
         );
         let _ = write!(
             out,
@@ -131,13 +135,14 @@ impl Card<'_> {
 
     fn introduction(&self) -> String {
         let facts = self.facts;
-        let what = match (facts.is_dataset, facts.is_adapter) {
-            (true, _) => "dataset",
-            (false, true) => "adapter",
-            (false, false) => "fine-tuned model",
-        };
         let file = code(self.file);
-        let Some(base) = &facts.base else {
+        if facts.is_adapter {
+            let base = self.base().map(|base| format!(" of {base}")).unwrap_or_default();
+            let how = self.how_well();
+            return format!("`{file}` holds an adapter{base}. `sparse` restores it{how}.");
+        }
+        let what = if facts.is_dataset { "dataset" } else { "fine-tuned model" };
+        let Some(base) = self.base() else {
             return match facts.needs_base {
                 true => format!(
                     "`{file}` is a delta: it holds a {what} as its difference from a base, which \
@@ -150,19 +155,23 @@ impl Card<'_> {
                 ),
             };
         };
+        format!(
+            "`{file}` is a delta: it holds a {what} as its difference from {base}. With that base, \
+             `sparse` restores it{}.",
+            self.how_well()
+        )
+    }
+
+    /// Writes the base as a link, with its commit.
+    fn base(&self) -> Option<String> {
+        let base = self.facts.base.as_ref()?;
         let page = match base.kind {
             RepoKind::Model => self.endpoint.with_path([&*base.id]),
             RepoKind::Dataset => self.endpoint.with_path(["datasets", &*base.id]),
         };
-        let commit =
-            base.revision.as_deref().map(|commit| format!(" at commit `{}`", code(commit)));
-        format!(
-            "`{file}` is a delta: it holds a {what} as its difference from [{}]({page}){}. With \
-             that base, `sparse` restores it{}.",
-            base.id,
-            commit.unwrap_or_default(),
-            self.how_well()
-        )
+        let commit = base.revision.as_deref();
+        let commit = commit.map(|commit| format!(" at commit `{}`", code(commit)));
+        Some(format!("[{}]({page}){}", base.id, commit.unwrap_or_default()))
     }
 
     fn how_well(&self) -> &'static str {
@@ -192,6 +201,10 @@ impl Card<'_> {
             (None, false) => None,
         };
         let mut lines = Vec::new();
+        if facts.is_adapter {
+            lines.push(format!("sparse reconstruct {delta} -o ./adapter"));
+            lines.push("# or merged into its base:".to_owned());
+        }
         match (facts.is_dataset, base) {
             (true, Some(base)) => {
                 lines.push(format!("sparse dataset-reconstruct {delta} --base {base} -o ./data"));
@@ -299,7 +312,16 @@ mod tests {
         assert!(text.contains("dataset-reconstruct me/mine --base squad -o ./data"), "{text}");
         assert!(text.contains("sparse dataset-reconstruct me/mine -o ./data"), "{text}");
         let text = card(&Facts { is_adapter: true, needs_base: false, ..facts() }, true);
-        assert!(text.contains("base_model_relation: adapter"), "{text}");
+        for part in [
+            "base_model_relation: adapter",
+            "`my.sparse` holds an adapter of [org/base](https://hub.example/org/base) at commit",
+            "| the adapter | 8.00 kB",
+            "\nsparse reconstruct me/mine -o ./adapter\n# or merged into its base:\nsparse \
+             reconstruct org/base me/mine -o ./model\n```\n\nEvery checksum is compared on the \
+             way.\n",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
         let text = card(&Facts { base: None, ..facts() }, true);
         assert!(!text.contains("base_model") && text.contains("reconstruct ./base me/mine"));
         let text = card(&Facts { base: None, needs_base: false, ..facts() }, true);

@@ -6,9 +6,9 @@ use super::opened::Opened;
 use super::report::Body;
 use crate::args::{OldCard, Push};
 use crate::failure::Failure;
-use crate::progress::Progress;
 use crate::session::Session;
 use sparse::{Error, ErrorKind, Observer, Overwrite};
+use sparse_open::OpenObserver;
 use sparse_remote::{FetchProgress, HubFile, HubName, HubRepo, PushFile, RepoKind};
 
 /// Path of the card.
@@ -31,7 +31,7 @@ pub(super) fn push(
     };
     let mut body = Body::new(opened, whole.to_string(), args);
     let licence = licence::find(session, args, &opened.facts, &mut body.notes)?;
-    let hub = session.hub()?;
+    let hub = session.opener().hub()?;
     let endpoint = &hub.settings().endpoint;
     body.license = licence.ids.clone();
     body.url = Some(match name.kind {
@@ -57,6 +57,10 @@ pub(super) fn push(
     }
     let before = if body.created { None } else { repo.commit().ok() };
     body.card = fate(&repo, &there, card.as_bytes(), args.card)?;
+    if !is_only && body.card == Fate::Kept {
+        let e = format!("the repository has other deltas: this one is {whole}");
+        body.notes.push(e);
+    }
     let card = card.into_bytes();
     let mut files = vec![PushFile::new(&*file, &*opened.source)];
     match body.card {
@@ -66,8 +70,8 @@ pub(super) fn push(
     }
     let message = args.message.clone().unwrap_or_else(|| format!("Add {file} with sparse"));
     let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
-    let pushed = repo.push(&files, &message, overwrite, &Sending(&session.progress));
-    Observer::end(&session.progress);
+    let pushed = repo.push(&files, &message, overwrite, &Sending(&*session.progress));
+    session.progress.end();
     let commit = pushed?;
     body.changed = before.as_ref() != Some(&commit);
     body.commit = Some(commit);
@@ -81,7 +85,7 @@ fn path_in(given: Option<String>, name: &str) -> Result<String, Failure> {
         Some(folder) => format!("{folder}/{name}"),
         None => name.to_owned(),
     };
-    sparse_core::check_path(&path)?;
+    sparse_core::check_output_path(&path)?;
     Ok(path)
 }
 
@@ -137,17 +141,17 @@ fn fate(repo: &HubRepo, there: &[HubFile], card: &[u8], old: OldCard) -> Result<
 }
 
 /// Progress of what is sent.
-struct Sending<'a>(&'a Progress);
+struct Sending<'a>(&'a dyn OpenObserver);
 
 impl FetchProgress for Sending<'_> {
     fn plan(&self, files: usize, bytes: u64) {
         if files > 0 {
-            Observer::begin(self.0, "uploading", bytes);
+            self.0.begin("uploading", bytes);
         }
     }
 
     fn advance(&self, _file: &str, bytes: u64) {
-        Observer::advance(self.0, bytes);
+        self.0.advance(bytes);
     }
 
     fn note(&self, text: &str) {
@@ -165,6 +169,8 @@ mod tests {
         assert_eq!(path(None), "my.sparse");
         assert_eq!(path(Some("a/b.sparse")), "a/b.sparse");
         assert_eq!(path(Some("a/b")), "a/b/my.sparse");
-        assert!(path_in(Some("..".to_owned()), "my.sparse").is_err());
+        for bad in ["..", "a\nb", "a\u{202e}b", "nul"] {
+            assert!(path_in(Some(bad.to_owned()), "my.sparse").is_err(), "{bad:?}");
+        }
     }
 }

@@ -6,10 +6,14 @@ use crate::failure::Failure;
 use crate::session::Session;
 use sparse::{Error, ErrorKind};
 use sparse_core::{ByteSource, FileSource, open_file};
-use sparse_remote::{HubName, Selection};
+use sparse_open::Downloads;
+use sparse_remote::{HubName, RepoKind, Selection, Url};
 
 /// Longest card that is read, in bytes.
 const MOST_CARD: u64 = 1 << 20;
+/// Most abbreviations, and longest name or address, in bytes, that are taken from a card.
+const MOST_IDS: usize = 8;
+const MOST_TEXT: usize = 300;
 
 /// Licence as the front matter of a card has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +28,7 @@ pub(super) struct Licence {
 /// Finds the licence, and says why there is none.
 ///
 /// # Errors
-/// `Cancelled`.
+/// `Unavailable` when the base's card cannot be read now; `Cancelled`.
 pub(super) fn find(
     session: &Session,
     args: &Push,
@@ -43,9 +47,19 @@ pub(super) fn find(
     };
     match card_of(session, base) {
         Ok(card) => match of_card(&card) {
-            Some(licence) => Ok(licence),
+            Some(mut licence) => {
+                let endpoint = &session.opener().hub()?.settings().endpoint;
+                licence.link = licence.link.and_then(|link| absolute(&link, base, endpoint));
+                Ok(licence)
+            }
             None => without(format!("the card of {} states none", base.id)),
         },
+        // The licence is not lost because a server fails for a while.
+        Err(Failure::Sparse(e)) if e.kind() == ErrorKind::Unavailable => {
+            let text = format!("{}; or give the licence with --license", e.message());
+            let place = e.file().unwrap_or(&base.id).to_owned();
+            Err(Error::new(e.kind(), text).in_file(place).into())
+        }
         Err(Failure::Sparse(e)) if e.kind() != ErrorKind::Cancelled => {
             without(format!("the card of {} cannot be read ({e})", base.id))
         }
@@ -53,13 +67,32 @@ pub(super) fn find(
     }
 }
 
+/// Makes the address of a licence one for other repositories than the base's; nothing of what is
+/// no address.
+fn absolute(link: &str, base: &HubName, endpoint: &Url) -> Option<String> {
+    if link.starts_with("https://") || link.starts_with("http://") {
+        return Some(link.to_owned());
+    }
+    let file = link.trim_start_matches("./");
+    if file.contains(':') || sparse_core::check_path(file).is_err() {
+        return None;
+    }
+    let revision = base.revision.as_deref().unwrap_or("main");
+    let parts = match base.kind {
+        RepoKind::Model => &[&*base.id, "blob", revision, file][..],
+        RepoKind::Dataset => &["datasets", &*base.id, "blob", revision, file],
+    };
+    Some(endpoint.with_path(parts.iter().copied()).to_string())
+}
+
 /// Reads the card of a repository.
 fn card_of(session: &Session, name: &HubName) -> Result<String, Failure> {
     let mut whole = name.clone();
     whole.file = None;
     let card = Selection::Files(vec!["README.md".to_owned()]);
-    let fetched = session.hub()?.named(&whole).fetch(&card, &session.progress);
-    sparse::Observer::end(&session.progress);
+    let fetched =
+        session.opener().hub()?.named(&whole).fetch(&card, &Downloads(&*session.progress));
+    sparse::Observer::end(&*session.progress);
     let file = FileSource::new(open_file(fetched?.folder().join("README.md"))?)?;
     Ok(text_of(&file)?)
 }
@@ -82,7 +115,12 @@ fn of_card(card: &str) -> Option<Licence> {
         let value = front.get(at)?.split_once(':')?.1;
         Some((scalar(value), at))
     };
-    let text = |name: &str| field(name).map(|(value, _)| value).filter(|value| !value.is_empty());
+    let is_good = |c: char| !c.is_control() && !sparse_core::is_deceptive(c);
+    let text = |name: &str| {
+        let value = field(name)?.0;
+        let is_text = !value.is_empty() && value.len() <= MOST_TEXT && value.chars().all(is_good);
+        is_text.then_some(value)
+    };
     let (value, at) = field("license")?;
     let ids: Vec<String> = match value.strip_prefix('[').and_then(|v| v.strip_suffix(']')) {
         Some(list) => list.split(',').map(scalar).collect(),
@@ -92,9 +130,14 @@ fn of_card(card: &str) -> Option<Licence> {
         }
         None => vec![value],
     };
-    let ids: Vec<String> = ids.into_iter().filter(|id| is_licence(id)).collect();
+    let mut known = Vec::new();
+    for id in ids.into_iter().take(MOST_IDS).map(|id| id.to_ascii_lowercase()) {
+        if is_licence(&id) && id != "null" && !known.contains(&id) {
+            known.push(id);
+        }
+    }
     let (name, link) = (text("license_name"), text("license_link"));
-    (!ids.is_empty()).then_some(Licence { ids, name, link })
+    (!known.is_empty()).then_some(Licence { ids: known, name, link })
 }
 
 /// Reads a value of one line, without quotation marks and comment.
@@ -111,6 +154,7 @@ fn scalar(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sparse_remote::Location;
 
     #[test]
     fn licences_of_cards() {
@@ -129,13 +173,40 @@ mod tests {
             "---\ntags: []\n---\nlicense: mit",
             "---\nlicense:\n---",
             "---\nlicense: a b\n---",
+            "---\nlicense: null\n---",
             "---\nx:\n  license: mit\n---",
         ] {
             assert_eq!(of_card(none), None, "{none}");
         }
+        let many = format!("---\nlicense:\n{}- gpl\n---", "- MIT\n".repeat(5000));
+        assert_eq!(ids(&many), some("mit"));
         let other = "---\nlicense: other\nlicense_name: llama2\nlicense_link: https://a/b#c\n---";
         let licence = of_card(other).unwrap();
         assert_eq!(licence.name.as_deref(), Some("llama2"));
         assert_eq!(licence.link.as_deref(), Some("https://a/b#c"));
+        for odd in ["n".repeat(301), "a\u{202e}b".to_owned()] {
+            let card = format!("---\nlicense: other\nlicense_name: {odd}\n---");
+            assert_eq!(of_card(&card).unwrap().name, None);
+        }
+    }
+
+    #[test]
+    fn addresses_hold_in_other_repositories() {
+        let endpoint = Url::parse("https://hub.example").unwrap();
+        let link = |link: &str, base: &str| {
+            let Ok(Location::Hub(base)) = Location::parse(base, RepoKind::Model) else { panic!() };
+            absolute(link, &base, &endpoint)
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(link("https://a/b", "org/base"), some("https://a/b"));
+        for file in ["LICENSE", "./LICENSE"] {
+            let whole = "https://hub.example/org/base/blob/0123/LICENSE";
+            assert_eq!(link(file, "org/base@0123"), some(whole));
+        }
+        let dataset = "https://hub.example/datasets/org/d/blob/main/a/LICENSE";
+        assert_eq!(link("a/LICENSE", "hf://datasets/org/d"), some(dataset));
+        for bad in ["javascript:alert(1)", "../x", "/etc", "//host/x"] {
+            assert_eq!(link(bad, "org/base"), None, "{bad}");
+        }
     }
 }

@@ -2,12 +2,12 @@
 
 use super::super::quality::sentence;
 use crate::failure::Failure;
-use crate::find::{Found, Wanted};
 use crate::session::Session;
-use crate::sources::shown;
 use sha2::{Digest, Sha256};
 use sparse::{CancelToken, Codecs, Delta, Error, Observer};
 use sparse_core::{ByteSource, FileSource, open_file};
+use sparse_open::shown;
+use sparse_open::{Found, Wanted};
 use sparse_remote::{HubName, Location, RepoKind};
 use std::path::Path;
 use std::sync::Arc;
@@ -49,10 +49,14 @@ impl Opened {
     /// # Errors
     /// What opening reports; `Corrupt` where a checksum differs; `Cancelled`.
     pub(super) fn open(session: &Session, name: &Path) -> Result<Opened, Failure> {
-        let location = session.locate("delta", name, RepoKind::Model)?;
+        let location = session.opener().locate("delta", name, RepoKind::Model)?;
         let place = |e: Error| e.in_file(shown(name));
-        let source: Arc<dyn ByteSource> = match session.find(&location, Wanted::Delta)? {
-            Found::Local(local) => Arc::new(open_file(&local.path).and_then(FileSource::new)?),
+        let (found, exactly) = session.opener().find_exactly(&location, Wanted::Delta)?;
+        let source: Arc<dyn ByteSource> = match found {
+            Found::Local(local) => {
+                let file = open_file(&local.path).and_then(FileSource::new);
+                Arc::new(file.map_err(place)?)
+            }
             Found::File(source) => Arc::from(source),
             Found::Folder(_) => {
                 let e = Error::invalid_argument("a folder: name the delta file in it");
@@ -61,8 +65,8 @@ impl Opened {
         };
         let mut facts = facts(session, &source).map_err(place)?;
         facts.sha256 =
-            sha256(&*source, &session.cancel_token(), &session.progress).map_err(place)?;
-        Ok(Opened { source, name: file_name(&location), facts })
+            sha256(&*source, &session.cancel_token(), &*session.progress).map_err(place)?;
+        Ok(Opened { source, name: file_name(&exactly), facts })
     }
 }
 

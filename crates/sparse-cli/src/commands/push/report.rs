@@ -42,7 +42,7 @@ impl Body {
     pub(super) fn new(opened: &Opened, destination: String, args: &Push) -> Body {
         let facts = &opened.facts;
         Body {
-            delta: crate::sources::shown(&args.delta),
+            delta: sparse_open::shown(&args.delta),
             destination,
             url: None,
             file: None,

@@ -24,7 +24,8 @@ pub(super) fn push(session: &Session, args: &Push, name: &ObjectName) -> Result<
         let made = std::fs::File::create_new(output.path());
         let mut file = made.map_err(|e| place(Error::io("cannot write", e)))?;
         let phase = ("copying", &session.cancel_token());
-        sparse_remote::copy(&*opened.source, &mut file, phase, &session.progress).map_err(place)?;
+        sparse_remote::copy(&*opened.source, &mut file, phase, &*session.progress)
+            .map_err(place)?;
         drop(file);
         output.finish(session)?;
         body.changed = true;

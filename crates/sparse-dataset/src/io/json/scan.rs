@@ -2,7 +2,7 @@
 
 use super::shape::Shape;
 use super::text::{Fault, Text};
-use crate::io::checked::of_reading;
+use crate::io::reading::of_reading;
 use sparse_core::{Error, ErrorKind, Result};
 use std::io::BufRead;
 

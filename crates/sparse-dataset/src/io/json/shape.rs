@@ -276,6 +276,16 @@ impl Shape {
         Schema::new(self.fields())
     }
 
+    /// Returns the number of objects here.
+    pub(crate) fn objects(&self) -> u64 {
+        self.object.as_ref().map_or(0, |o| o.objects)
+    }
+
+    /// Returns true if all keys of another shape's objects are among those of this one's.
+    pub(crate) fn has_keys_of(&self, other: &Shape) -> bool {
+        other.object.iter().flat_map(|o| &o.keys).all(|key| self.key(&key.name).is_some())
+    }
+
     /// Returns the keys of all lines: those of one file in its order, then those that it lacks.
     pub(crate) fn order_of(&self, file: &Shape) -> Vec<&str> {
         let own = file.object.iter().flat_map(|o| o.in_order());

@@ -3,6 +3,7 @@
 use super::scan::MARK;
 use super::shape::{AS_IS, NULLS, PLAIN};
 use super::text::{is_json, quote};
+use crate::text_form::Brackets;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float64Type;
 use arrow_array::{Array, Float64Array, ListArray, RecordBatch, StringArray, StructArray};
@@ -17,6 +18,10 @@ pub(crate) struct JsonWriter<W> {
     /// Flags of each field, see `shape`; empty if all are 0.
     keys: Vec<u8>,
     mark: bool,
+    /// Text around the rows, if they are the items of a list.
+    array: Option<Brackets>,
+    /// Whether a row was written.
+    any: bool,
     options: EncoderOptions,
 }
 
@@ -24,9 +29,10 @@ pub(crate) struct JsonWriter<W> {
 const EXACT: f64 = (1u64 << 53) as f64;
 
 impl<W: Write> JsonWriter<W> {
-    /// Begins a file; `keys` has the flags of its fields, `mark` adds a byte order mark.
-    pub(crate) fn new(out: W, keys: Vec<u8>, mark: bool) -> JsonWriter<W> {
-        JsonWriter { out, keys, mark, options: EncoderOptions::default() }
+    /// Begins a file; `keys` has the flags of its fields, `mark` adds a byte order mark, `array`
+    /// makes the rows items of a list.
+    pub(crate) fn new(out: W, keys: Vec<u8>, mark: bool, array: Option<Brackets>) -> JsonWriter<W> {
+        JsonWriter { out, keys, mark, array, any: false, options: EncoderOptions::default() }
     }
 
     /// Appends rows.
@@ -47,8 +53,14 @@ impl<W: Write> JsonWriter<W> {
             if std::mem::take(&mut self.mark) {
                 line.extend(MARK);
             }
+            let first = !std::mem::replace(&mut self.any, true);
+            if let Some(array) = &self.array {
+                line.extend(if first { &array.open } else { &array.between });
+            }
             object(&mut fields, i, &mut line);
-            line.push(b'\n');
+            if self.array.is_none() {
+                line.push(b'\n');
+            }
             if line.len() >= 1 << 16 {
                 self.out.write_all(&line).map_err(failed)?;
                 line.clear();
@@ -64,6 +76,11 @@ impl<W: Write> JsonWriter<W> {
     pub(crate) fn finish(mut self) -> Result<()> {
         if self.mark {
             self.out.write_all(MARK).map_err(failed)?;
+        }
+        if let Some(array) = &self.array {
+            let open = if self.any { &[][..] } else { &array.open };
+            self.out.write_all(open).map_err(failed)?;
+            self.out.write_all(&array.close).map_err(failed)?;
         }
         self.out.flush().map_err(failed)
     }
