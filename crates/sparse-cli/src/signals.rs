@@ -1,6 +1,8 @@
 //! Signals that ask the program to stop.
 //!
-//! The first ends it soon and cleanly; a second ends it at once. Each signal is watched on its own.
+//! The first ends it soon and cleanly; one that comes a moment later ends it at once. (Not earlier:
+//! some programs send a signal twice, to the process and to its group.) Each signal is watched on
+//! its own.
 //! One that was ignored when the program started stays ignored: `nohup` ignores SIGHUP, and shells
 //! ignore SIGINT for what runs in the background.
 
@@ -15,9 +17,12 @@ use std::time::Duration;
 
 /// Interval at which the thread that insists looks for a signal.
 const LOOK: Duration = Duration::from_millis(100);
-/// Time that the work has to notice a signal. Most work needs a few milliseconds; one call of a
-/// compressor on several megabytes can take seconds, and cannot be interrupted.
-const PATIENCE: Duration = Duration::from_millis(600);
+/// Time in which a further signal counts as the same.
+const MOMENT: Duration = Duration::from_millis(200);
+/// Time after that moment in which the work has to notice a signal. Most work needs a few
+/// milliseconds; one call of a compressor on several megabytes can take seconds, and cannot be
+/// interrupted.
+const PATIENCE: Duration = Duration::from_millis(400);
 /// Time that the work has to print its result and end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -36,30 +41,26 @@ pub(crate) struct Signals {
     stop: Arc<AtomicBool>,
     /// Number of the latest signal.
     which: Arc<AtomicUsize>,
+    watched: Vec<c_int>,
 }
 
 impl Signals {
     /// Begins to watch. A signal that cannot be watched keeps its usual effect.
     pub(crate) fn watch() -> Signals {
-        let signals = Signals { stop: Arc::default(), which: Arc::default() };
         let ignored = ignored();
-        for &signal in watched() {
-            if !ignored.contains(&signal) {
-                // Without all three the signal would neither stop the work nor end the program.
-                let _ = signals.watch_for(signal);
-            }
+        let watched: Vec<_> =
+            watched().iter().copied().filter(|signal| !ignored.contains(signal)).collect();
+        let signals = Signals { stop: Arc::default(), which: Arc::default(), watched };
+        for &signal in &signals.watched {
+            // Without both the signal would not stop the work.
+            let _ = signals.watch_for(signal);
         }
         signals
     }
 
     fn watch_for(&self, signal: c_int) -> std::io::Result<()> {
-        // In this order: the shutdown must not see the flag that the same signal is about to set.
-        flag::register_conditional_shutdown(signal, code(signal), self.stop.clone())?;
-        flag::register_usize(
-            signal,
-            self.which.clone(),
-            usize::try_from(signal).unwrap_or_default(),
-        )?;
+        let number = usize::try_from(signal).unwrap_or_default();
+        flag::register_usize(signal, self.which.clone(), number)?;
         flag::register(signal, self.stop.clone())?;
         Ok(())
     }
@@ -73,10 +74,17 @@ impl Signals {
     ///
     /// The thread removes what is being written and calls `told` with the exit code.
     pub(crate) fn insist(&self, told: impl FnOnce(u8) + Send + 'static) {
-        let watched = Signals { stop: self.stop.clone(), which: self.which.clone() };
+        let (stop, which) = (self.stop.clone(), self.which.clone());
+        let watched = Signals { stop, which, watched: self.watched.clone() };
         spawn(move || {
             while !watched.stop.load(Ordering::Relaxed) {
                 sleep(LOOK);
+            }
+            sleep(MOMENT);
+            for &signal in &watched.watched {
+                // Without it the signal has no effect: this thread ends the program all the same.
+                let stop = watched.stop.clone();
+                let _ = flag::register_conditional_shutdown(signal, code(signal), stop);
             }
             sleep(PATIENCE);
             // An output is complete, so the work is about to end by itself.
@@ -148,7 +156,7 @@ mod tests {
 
     #[test]
     fn exit_codes() {
-        let signals = Signals { stop: Arc::default(), which: Arc::default() };
+        let signals = Signals { stop: Arc::default(), which: Arc::default(), watched: Vec::new() };
         assert_eq!(signals.exit_code(), 130);
         signals.which.store(15, Ordering::Relaxed);
         assert_eq!(signals.exit_code(), 143);

@@ -38,7 +38,7 @@ fn a_list_in_json() {
     let text = run(["savings", list]).succeeded().stdout;
     assert!(
         text.contains(
-            "4 models, 3 of them fine-tunes; deltas: 2 measured, 0 by their family, 1 by the others"
+            "4 models, 3 of them fine-tunes; deltas: 2 known, 0 by their family, 1 by the others"
         ),
         "{text}"
     );

@@ -402,29 +402,31 @@ impl Analysed {
         let learned = Learned::new(&self.plan, &base.store)?;
         let coder =
             GroupCoder { plan: &self.plan, base: &base.store, learned: &learned, patches: true };
-        let encode = |coder: &GroupCoder<'_>, g: usize, prove: bool| -> Result<Coded> {
+        let gather = |g: usize| {
             settings.cancel.check()?;
             let block = store.block(g)?;
             let mut origins = self.origins.range(store.start(g), store.start(g + 1))?;
             let gathered = coder.check_copies(&block, &mut origins)?;
-            let mut coded =
-                coder.encode(&block, &ops_of(&origins), &gathered, level(settings), prove)?;
-            let (digest, len) = Digesting::of(&block);
-            if prove {
-                prove_group(coder, &mut coded, &block, (digest, len), &Limits::default())?;
-            }
-            Ok(Coded { bytes: coded.bytes, digest, len })
+            Ok::<_, Error>((block, ops_of(&origins), gathered))
         };
         // A patch takes long to find, so that of many row groups one shows whether to look.
         let patches = match groups.get(groups.len() / 2) {
-            Some(&middle) if groups.len() > FEW => is_patch(&encode(&coder, middle, false)?.bytes),
+            Some(&middle) if groups.len() > FEW => {
+                let (block, ops, gathered) = gather(middle)?;
+                coder.prefers_patch(&block, &ops, &gathered, level(settings))?
+            }
             _ => true,
         };
         let coder = GroupCoder { patches, ..coder };
         let encode = |g: usize| {
-            let coded = encode(&coder, g, prove)?;
+            let (block, ops, gathered) = gather(g)?;
+            let mut coded = coder.encode(&block, &ops, &gathered, level(settings), prove)?;
+            let (digest, len) = Digesting::of(&block);
+            if prove {
+                prove_group(&coder, &mut coded, &block, (digest, len), &Limits::default())?;
+            }
             observer.advance(store.block_bytes(g) as u64);
-            Ok::<_, Error>(coded)
+            Ok::<_, Error>(Coded { bytes: coded.bytes, digest, len })
         };
         let (executor, files) = (settings.executor(), Mutex::new(files));
         for part in groups.chunks(executor.width().max(ROUND)) {

@@ -159,7 +159,7 @@ impl DatasetDelta {
 
     /// Returns the entry of an exact file.
     pub(crate) fn exact_entry(&self, file: usize) -> Option<&Entry> {
-        self.reader.index().entries.get(self.groups().checked_add(file)?)
+        self.entry(self.groups().checked_add(file)?)
     }
 
     /// Returns entry `i` of the index: row groups first.

@@ -113,7 +113,11 @@ fn rows(
         found.cloned().ok_or_else(|| {
             let names = split.schema.fields().iter().map(|f| f.name().as_str());
             let names: Vec<&str> = names.take(20).collect();
-            let what = format!("there is no column {name:?}; there are {}", names.join(", "));
+            let there = match names.is_empty() {
+                true => "it has no columns".to_owned(),
+                false => format!("there are {}", names.join(", ")),
+            };
+            let what = format!("there is no column {name:?}; {there}");
             Error::new(ErrorKind::InvalidInput, what).in_file(file.clone())
         })
     };

@@ -71,7 +71,7 @@ pub(crate) fn ask(
     if let Some(stdout) = child.0.stdout.take() {
         thread::spawn(move || read_lines(stdout, &sender));
     }
-    let answer = listen(&lines, watch);
+    let answer = listen(&lines, (request, name), watch);
     drop(send);
     if answer.is_err() {
         child.kill();
@@ -127,8 +127,12 @@ impl Drop for Running {
     }
 }
 
-/// Waits for the answer; `None` where there is none.
-fn listen(lines: &Receiver<Vec<u8>>, watch: &Watch<'_>) -> Result<Option<Value>> {
+/// Waits for the answer of `name` to `request`; `None` where there is none.
+fn listen(
+    lines: &Receiver<Vec<u8>>,
+    (request, name): (&Value, &str),
+    watch: &Watch<'_>,
+) -> Result<Option<Value>> {
     loop {
         watch.cancel.check()?;
         let line = match lines.recv_timeout(TICK) {
@@ -141,6 +145,10 @@ fn listen(lines: &Receiver<Vec<u8>>, watch: &Watch<'_>) -> Result<Option<Value>>
             watch.pass_on(progress);
         } else if object.contains_key("result") || object.contains_key("error") {
             return Ok(Some(Value::Object(object)));
+        } else if request.as_object() == Some(&object) {
+            // It would wait for more, as we do.
+            let e = format!("{name} repeats what it is asked instead of answering");
+            return Err(Error::new(ErrorKind::InvalidInput, e));
         }
     }
 }
@@ -200,6 +208,8 @@ mod tests {
         assert_eq!((e.kind(), e.to_string()), (ErrorKind::Corrupt, "f: it is bad".to_owned()));
         let e = run("echo why >&2; exit 7", &token).unwrap_err().to_string();
         assert_eq!(e, "the program ended without an answer (exit status: 7): why");
+        let e = run("cat; sleep 60", &token).unwrap_err().to_string();
+        assert_eq!(e, "the program repeats what it is asked instead of answering");
         // More than a pipe holds, to both, and a request that nobody reads.
         let loud = r#"yes | head -c 300000 >&2; yes | head -c 300000; echo '{"result":1}'"#;
         assert_eq!(run(loud, &token).unwrap(), 1);

@@ -145,6 +145,9 @@ type Part = Vec<Vec<usize>>;
 /// Splits the subjects into parts with about equal numbers of labels.
 fn parts(labels: &Labels, options: &EvaluationOptions) -> Result<Vec<Part>> {
     let mut subjects: Vec<Vec<usize>> = labels.by_subject().into_values().collect();
+    if labels.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidInput, "there are no labels"));
+    }
     if subjects.len() < 2 {
         return Err(Error::new(
             ErrorKind::InvalidInput,
@@ -334,13 +337,22 @@ fn score(
         oracle_apgr: figures(&oracle)[0],
         at_threshold: at_threshold(labels, probabilities, options.threshold),
         calibration: Calibration::of(probabilities, &outcomes, RELIABILITY_BINS),
-        notes: notes(&splits),
+        notes: notes(&splits, &router.score()),
         splits,
     }
 }
 
-fn notes(splits: &[SplitScore]) -> Vec<String> {
+fn notes(splits: &[SplitScore], router: &RoutingScore) -> Vec<String> {
     let mut out = Vec::new();
+    let of_one = [router.apgr, router.pooled_apgr].into_iter().flatten();
+    if of_one.into_iter().any(|apgr| apgr.low < 0.0 || apgr.high > 1.0) {
+        out.push(
+            "an interval of APGR reaches beyond 0 to 1: in some samples the two models are nearly \
+             as good as each other, so that the share of their gap means little; more labels would \
+             tell more"
+                .to_owned(),
+        );
+    }
     let without = splits.iter().filter(|split| split.apgr.is_none()).count();
     if without > 0 {
         out.push(format!(

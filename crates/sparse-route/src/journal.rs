@@ -2,6 +2,7 @@
 
 use sparse_core::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
+use std::ops::Add;
 
 /// Standard errors that a share may be off by before it is told to be: 95 % of samples are within.
 const SIGNIFICANT: f64 = 1.96;
@@ -98,14 +99,14 @@ pub struct Regret {
     pub overconfident: bool,
     /// Number of outcomes with the price that was paid.
     pub priced: u64,
-    /// Price that was expected for them.
-    pub expected_cost: f64,
+    /// Price that was expected for them; `None` where there are none.
+    pub expected_cost: Option<f64>,
     /// Price that was paid for them.
-    pub realised_cost: f64,
+    pub realised_cost: Option<f64>,
     /// Number of outcomes that also know the price of the best choice.
     pub compared: u64,
-    /// Price paid for them above that of the best choice.
-    pub cost_regret: f64,
+    /// Price paid for them above that of the best choice; `None` where there are none.
+    pub cost_regret: Option<f64>,
 }
 
 /// Decisions and their outcomes.
@@ -122,7 +123,7 @@ pub struct Regret {
 /// journal.conclude(Outcome::new("2", true).with_cost(0.10).with_best_cost(0.01))?;
 /// let regret = journal.regret();
 /// assert_eq!(regret.outcomes, 2);
-/// assert!((regret.cost_regret - 0.09).abs() < 1e-12);
+/// assert!(regret.cost_regret.is_some_and(|paid| (paid - 0.09).abs() < 1e-12));
 /// # Ok::<(), sparse_core::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -209,8 +210,6 @@ impl Journal {
         let quality_regret = share(expected - realised);
         let priced = || pairs().filter_map(|(d, o)| Some((d.cost, o.cost?)));
         let compared = || pairs().filter_map(|(_, o)| Some(o.cost? - o.best_cost?));
-        // `sum` makes -0.0 of nothing.
-        let add = |sum: f64, x: f64| sum + x;
         Regret {
             decisions: self.decisions.len() as u64,
             outcomes: self.outcomes.len() as u64,
@@ -220,10 +219,10 @@ impl Journal {
             chance,
             overconfident: quality_regret.zip(chance).is_some_and(|(r, chance)| r > chance),
             priced: priced().count() as u64,
-            expected_cost: priced().map(|p| p.0).fold(0.0, add),
-            realised_cost: priced().map(|p| p.1).fold(0.0, add),
+            expected_cost: priced().map(|p| p.0).reduce(f64::add),
+            realised_cost: priced().map(|p| p.1).reduce(f64::add),
             compared: compared().count() as u64,
-            cost_regret: compared().fold(0.0, add),
+            cost_regret: compared().reduce(f64::add),
         }
     }
 }
@@ -259,8 +258,11 @@ mod tests {
         let kept = journal(&[0.8; 100], |i| i % 5 != 0).regret();
         assert!(kept.quality_regret.unwrap().abs() < 1e-9 && !kept.overconfident);
         assert!((kept.chance.unwrap() - 1.96 * 0.4 / 10.0).abs() < 1e-9);
-        assert_eq!((kept.priced, kept.expected_cost, kept.realised_cost), (100, 100.0, 150.0));
-        assert_eq!((kept.compared, kept.cost_regret), (0, 0.0));
+        assert_eq!(
+            (kept.priced, kept.expected_cost, kept.realised_cost),
+            (100, Some(100.0), Some(150.0))
+        );
+        assert_eq!((kept.compared, kept.cost_regret), (0, None));
         let broken = journal(&[0.8; 100], |i| i % 2 == 0).regret();
         assert!((broken.quality_regret.unwrap() - 0.3).abs() < 1e-9 && broken.overconfident);
         // The same share of few requests is chance.
@@ -276,9 +278,8 @@ mod tests {
         let regret = journal.regret();
         assert_eq!((regret.decisions, regret.outcomes), (2, 0));
         assert_eq!((regret.expected_good, regret.quality_regret), (None, None));
-        // Not -0.0.
         let sums = [regret.expected_cost, regret.realised_cost, regret.cost_regret];
-        assert_eq!(sums.map(f64::to_bits), [0; 3]);
+        assert_eq!(sums, [None; 3]);
         assert_eq!(journal.features(), [&[1.0][..]]);
     }
 

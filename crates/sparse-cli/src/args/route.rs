@@ -44,8 +44,8 @@ pub(crate) struct RouteRequest {
     #[arg(required = true)]
     pub(crate) prompt: Option<String>,
 
-    /// Models with their prices and latencies: a JSON file, see docs/routing.md
-    #[arg(long, value_name = "FILE", required = true)]
+    /// Models with their prices and latencies, a JSON file [default: what SPARSE_CATALOGUE names]
+    #[arg(long, value_name = "FILE")]
     pub(crate) catalogue: Option<PathBuf>,
 
     /// Router that `sparse route train` wrote [default: a guess by length]

@@ -104,7 +104,11 @@ struct TrainBody<'a> {
     weights: &'a [f64],
     #[serde(flatten)]
     training: &'a Training,
+    notes: Vec<String>,
 }
+
+/// Labels below which a router's probabilities are little more than the mean.
+const FEW_LABELS: u64 = 100;
 
 pub(super) fn train(session: &Session, args: &RouteTrain) -> Result<(), Failure> {
     let output = session.output(&args.output, args.force)?;
@@ -116,22 +120,28 @@ pub(super) fn train(session: &Session, args: &RouteTrain) -> Result<(), Failure>
     text_file::write(&output, &router.to_json()?)?;
     output.finish(session)?;
     let training = router.training();
+    let few = (training.rows < FEW_LABELS).then(|| {
+        let labels = human::count(training.rows, "label");
+        format!("{labels}: too few to learn from; what it says is little more than the mean")
+    });
     let body = TrainBody {
         labels: shown(&args.labels),
         output: shown(&args.output),
         features: router.features(),
         weights: router.model().weights(),
         training,
+        notes: few.into_iter().collect(),
     };
     session.report(&body, || {
-        format!(
+        let text = format!(
             "{}: a router by {}, from {} of {}\n{}\nwhat it is worth: `sparse route eval`\n",
             plain(&body.output),
             plain(&router.features().join(", ")),
             human::count(training.rows, "label"),
             human::count(training.subjects.len() as u64, "subject"),
             rates(training.weak_right, training.strong_right, training.weak_suffices),
-        )
+        );
+        text + &human::notes(&body.notes)
     })
 }
 

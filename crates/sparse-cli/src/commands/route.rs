@@ -12,7 +12,7 @@ use sparse_route::{
     Candidate, Catalogue, Decision, Drift, Features, Judgement, LEAST_REQUESTS, LengthFeatures,
     LoggedDecision, Regret, Requirements, Router, Shift, Tokens, decide,
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[cfg(feature = "dataset")]
 use super::labels;
@@ -42,9 +42,14 @@ struct RequestBody<'a> {
 }
 
 fn request(session: &Session, args: RouteRequest) -> Result<(), Failure> {
-    let missing = || Failure::Usage("give a model, a prompt and --catalogue".to_owned());
+    let missing = || Failure::Usage("give a model and a prompt".to_owned());
     let (model, prompt) = args.model.zip(args.prompt).ok_or_else(missing)?;
-    let path = args.catalogue.ok_or_else(missing)?;
+    let named = || std::env::var_os("SPARSE_CATALOGUE").filter(|path| !path.is_empty());
+    let path = args.catalogue.or_else(|| named().map(PathBuf::from)).ok_or_else(|| {
+        let what = "no catalogue: prices are yours, so give a file of models (--catalogue FILE, or \
+                    SPARSE_CATALOGUE); examples/catalogue.json shows one";
+        Failure::Usage(what.to_owned())
+    })?;
     if let Some(log) = &args.log {
         let inputs: Vec<&Path> =
             [Some(&*path), args.router.as_deref()].into_iter().flatten().collect();
@@ -226,19 +231,19 @@ fn regret_text(regret: &Regret) -> String {
             100.0 * chance
         ));
     }
-    if regret.priced > 0 {
+    if let (Some(expected), Some(realised)) = (regret.expected_cost, regret.realised_cost) {
         out.push_str(&format!(
             "price of {}: {} expected, {} paid\n",
             human::count(regret.priced, "outcome"),
-            human::amount(regret.expected_cost),
-            human::amount(regret.realised_cost)
+            human::amount(expected),
+            human::amount(realised)
         ));
     }
-    if regret.compared > 0 {
+    if let Some(above) = regret.cost_regret {
         out.push_str(&format!(
             "paid above the best choice, in {}: {}\n",
             human::count(regret.compared, "outcome"),
-            human::amount(regret.cost_regret)
+            human::amount(above)
         ));
     }
     out

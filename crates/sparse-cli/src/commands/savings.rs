@@ -254,7 +254,7 @@ fn model(session: &Session, args: &args::Savings, e: Entry) -> Result<Collection
 
 fn text(found: &Savings) -> String {
     let mut out = format!(
-        "{}, {} of them fine-tunes; deltas: {} measured, {} by their family, {} by the others\n\n",
+        "{}, {} of them fine-tunes; deltas: {} known, {} by their family, {} by the others\n\n",
         human::count(found.models, "model"),
         found.fine_tunes,
         found.known,
@@ -268,12 +268,16 @@ fn text(found: &Savings) -> String {
             name.to_owned(),
             size(s.without),
             size(s.with),
-            format!(
-                "{:.1} % ({:.1} to {:.1})",
-                100.0 * s.share,
-                100.0 * s.share_low,
-                100.0 * s.share_high
-            ),
+            match s.without > 0.0 {
+                true => format!(
+                    "{:.1} % ({:.1} to {:.1})",
+                    100.0 * s.share,
+                    100.0 * s.share_low,
+                    100.0 * s.share_high
+                ),
+                // Nobody downloads anything.
+                false => "-".to_owned(),
+            },
             price(s.price_without),
             price(s.price_with),
         ]

@@ -222,6 +222,45 @@ impl GroupCoder<'_> {
         level: i32,
         keep: bool,
     ) -> Result<Vec<Encoded>> {
+        let (streams, level) = self.streams(block, ops, gathered, level)?;
+        let patched = match self.patches {
+            true => self.patched(block, ops, level, streams.len())?,
+            false => None,
+        };
+        let far = patched.as_ref().is_some_and(|patched| patched.len() * FAR < streams.len());
+        let plain = |bytes| Encoded { bytes, predictions: None };
+        let mut all: Vec<_> = patched.map(plain).into_iter().collect();
+        all.push(plain(streams));
+        if !self.plan.is_plain() && !far {
+            all.push(self.modelled(block, ops, gathered, level, keep)?);
+        }
+        Ok(all)
+    }
+
+    /// Returns true if a patch of the base's rows is smaller than streams.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub(crate) fn prefers_patch(
+        &self,
+        block: &Block,
+        ops: &[Op],
+        gathered: &Gathered,
+        level: i32,
+    ) -> Result<bool> {
+        let (streams, level) = self.streams(block, ops, gathered, level)?;
+        let patched = self.patched(block, ops, level, streams.len())?;
+        Ok(patched.is_some_and(|patched| patched.len() < streams.len()))
+    }
+
+    /// Codes the row group in streams that Zstandard packs; returns its level, too.
+    fn streams(
+        &self,
+        block: &Block,
+        ops: &[Op],
+        gathered: &Gathered,
+        level: i32,
+    ) -> Result<(Vec<u8>, i32)> {
         let plain = self.plan.is_plain();
         let mut cells = CellCoder::plain(Streams::default(), 0);
         let tail = self.code(&mut cells, block, ops, gathered)?;
@@ -229,37 +268,48 @@ impl GroupCoder<'_> {
         // Models find what Zstandard does not; Zstandard finds long repetitions.
         let hard = !plain && streams.len() <= TRY_HARD;
         let level = if hard { level.max(HARD_LEVEL.min(2 * level)) } else { level };
-        let mut all = Vec::new();
         let mut out = vec![if plain { WITH_FRAME } else { IN_STREAMS }];
         self.pack(&streams, level, &mut out)?;
         out.extend(tail);
-        let in_streams = out.len();
-        let tried = in_streams > block.bytes() / SMALL_SHARE && self.patches;
-        let patched = match tried {
-            true => patch::encode(block, self.base, place(ops, self.base), level, in_streams)?,
-            false => None,
-        };
-        let far = patched.as_ref().is_some_and(|patched| patched.len() * FAR < in_streams);
-        if let Some(patched) = patched {
-            let mut bytes = vec![PATCHED];
-            bytes.extend(patched);
-            all.push(Encoded { bytes, predictions: None });
+        Ok((out, level))
+    }
+
+    /// Codes the row group as a patch of the base's rows, where that may be smaller than `best`
+    /// bytes and these are not few.
+    fn patched(
+        &self,
+        block: &Block,
+        ops: &[Op],
+        level: i32,
+        best: usize,
+    ) -> Result<Option<Vec<u8>>> {
+        if best <= block.bytes() / SMALL_SHARE {
+            return Ok(None);
         }
-        all.push(Encoded { bytes: out, predictions: None });
-        if !plain && !far {
-            let mut cells = CellCoder::new(self.plan.bits, Vec::new(), 0);
-            if keep {
-                cells.model.keep_predictions();
-            }
-            let tail = self.code(&mut cells, block, ops, gathered)?;
-            let mut out = vec![if cells.bulk.is_empty() { MODELLED } else { WITH_FRAME }];
-            if !cells.bulk.is_empty() {
-                self.pack(&cells.bulk, level, &mut out)?;
-            }
-            out.extend(tail);
-            all.push(Encoded { bytes: out, predictions: cells.model.take_predictions() });
+        let patch = patch::encode(block, self.base, place(ops, self.base), level, best)?;
+        Ok(patch.map(|patch| [&[PATCHED], &*patch].concat()))
+    }
+
+    /// Codes the row group by models; long values are packed by Zstandard.
+    fn modelled(
+        &self,
+        block: &Block,
+        ops: &[Op],
+        gathered: &Gathered,
+        level: i32,
+        keep: bool,
+    ) -> Result<Encoded> {
+        let mut cells = CellCoder::new(self.plan.bits, Vec::new(), 0);
+        if keep {
+            cells.model.keep_predictions();
         }
-        Ok(all)
+        let tail = self.code(&mut cells, block, ops, gathered)?;
+        let mut bytes = vec![if cells.bulk.is_empty() { MODELLED } else { WITH_FRAME }];
+        if !cells.bulk.is_empty() {
+            self.pack(&cells.bulk, level, &mut bytes)?;
+        }
+        bytes.extend(tail);
+        Ok(Encoded { bytes, predictions: cells.model.take_predictions() })
     }
 
     /// Codes everything with `cells`; returns the bytes of the arithmetic coder.

@@ -3,7 +3,6 @@
 //! It is the floor below which rows that follow no rule of ours do not fall: text of several rows
 //! put together, columns encoded anew.
 
-use crate::limits::MAX_GROUP_ROWS;
 use crate::pack::{self, Search};
 use crate::store::Store;
 use crate::table::{Block, Column, Kind};
@@ -130,7 +129,6 @@ fn flatten(column: &Column, out: &mut Vec<u8>) {
 }
 
 fn unflatten(input: &mut Input<'_>, kind: Kind, rows: usize) -> Result<Column> {
-    debug_assert!(rows <= MAX_GROUP_ROWS);
     let nulls = match input.byte()? {
         0 => Vec::new(),
         1 => input.bytes(rows)?.iter().map(|&null| null != 0).collect(),

@@ -37,11 +37,7 @@ impl Shape {
     /// Returns the items or fields of a value, or `None` where its bytes are not of this shape.
     pub(crate) fn children<'a>(&self, value: &'a [u8]) -> Option<Vec<Value<'a>>> {
         let mut input = Input(value);
-        let n = match self {
-            Shape::Leaf(_) => return None,
-            Shape::List(_) => input.count().ok()?,
-            Shape::Struct(fields) => fields.len(),
-        };
+        let n = self.take_len(&mut input)?;
         let mut out = Vec::with_capacity(n);
         for i in 0..n {
             out.push(take(&mut input, self.child(i)?)?);
@@ -60,18 +56,22 @@ impl Shape {
     /// Returns item or field `i` of a value; `None` where there is none.
     pub(crate) fn nth<'a>(&self, value: &'a [u8], i: usize) -> Option<Value<'a>> {
         let mut input = Input(value);
-        let n = match self {
-            Shape::Leaf(_) => return None,
-            Shape::List(_) => input.count().ok()?,
-            Shape::Struct(fields) => fields.len(),
-        };
-        if i >= n {
+        if i >= self.take_len(&mut input)? {
             return None;
         }
         for k in 0..i {
             take(&mut input, self.child(k)?)?;
         }
         take(&mut input, self.child(i)?)
+    }
+
+    /// Reads how many items or fields follow.
+    fn take_len(&self, input: &mut Input<'_>) -> Option<usize> {
+        match self {
+            Shape::Leaf(_) => None,
+            Shape::List(_) => input.count().ok(),
+            Shape::Struct(fields) => Some(fields.len()),
+        }
     }
 }
 
