@@ -1,7 +1,8 @@
 //! Making deltas.
 
 use crate::analysis::{Analysis, Table, Tuning, analyse};
-use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load, or_changed, row_group};
+use crate::dataset::{Dataset, or_changed};
+use crate::load::{BASE_BLOCK, Loaded, columns_digest, load, row_group};
 use crate::details::{StoredDetails, write_details};
 use crate::exact::{CONTENT, Kept, Style, content_of, keep, regenerate};
 use crate::executor::lock;

@@ -1,6 +1,9 @@
 //! Reading deltas, and restoring from them.
 
-use crate::dataset::{BASE_BLOCK, Dataset, Loaded, columns_digest, load, or_changed};
+use crate::base_rows::BaseRows;
+use crate::dataset::{Dataset, or_changed};
+use crate::load::{BASE_BLOCK, columns_digest, load};
+use crate::parts::Parts;
 use crate::details::{FileDetails, read_details};
 use crate::exact::CONTENT;
 use crate::group::{GroupCoder, Learned};
@@ -236,7 +239,7 @@ fn resolve(manifest: &Manifest, base: &Dataset) -> Result<Vec<Vec<FileDetails>>>
 /// ```
 pub struct DeltaDataset<'a> {
     pub(crate) delta: DatasetDelta,
-    base: Loaded,
+    base: Base,
     pub(crate) dataset: Dataset,
     pub(crate) settings: Settings,
     pub(crate) observer: &'a dyn Observer,
@@ -258,11 +261,43 @@ impl std::fmt::Debug for DeltaDataset<'_> {
 /// Splits whose training data are kept.
 const LEARNED_SPLITS: usize = 4;
 
+/// How much of the base is read when a delta is joined with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// All, at once: somebody wants the whole target.
+    All,
+    /// What rows that are asked for need, where the base's files say where that is.
+    Parts,
+}
+
+/// Names of the base's columns, and its rows.
+type Base = (Vec<String>, Box<dyn BaseRows + Send>);
+
+fn read_base(
+    dataset: &Dataset,
+    rows: u64,
+    reading: Reading,
+    settings: &Settings,
+    observer: &dyn Observer,
+) -> Result<Base> {
+    let found = dataset.found();
+    if reading == Reading::Parts
+        && let Some(mut parts) = Parts::of(found, settings)?
+        // Else files that cannot be read may be among them, which reading all shows.
+        && parts.rows() == rows
+    {
+        return Ok((std::mem::take(&mut parts.columns.names), Box::new(parts)));
+    }
+    let loaded = load(found, BASE_BLOCK, settings.spill(4), false, settings, observer)?;
+    Ok((loaded.names, Box::new(loaded.store)))
+}
+
 impl<'a> DeltaDataset<'a> {
     /// Implements [`Restorer::open`](crate::Restorer::open).
     pub(crate) fn new(
         delta: &DatasetDelta,
         base: &Dataset,
+        reading: Reading,
         settings: Settings,
         observer: &'a dyn Observer,
     ) -> Result<DeltaDataset<'a>> {
@@ -272,13 +307,13 @@ impl<'a> DeltaDataset<'a> {
             true => Cow::Owned(base.without_rows("not needed")?),
             false => base.by_rules(delta.manifest.rules(), delta.is_exact())?,
         };
-        let loaded = Dataset::without_unreadable(searched, &settings, |dataset| {
-            load(dataset.found(), BASE_BLOCK, settings.spill(4), false, &settings, observer)
+        let record = &delta.manifest.base;
+        let read = Dataset::without_unreadable(searched, &settings, |dataset| {
+            read_base(dataset, record.rows, reading, &settings, observer)
         });
-        let (dataset, loaded) = or_changed(loaded, &[base])?;
+        let (dataset, read) = or_changed(read, &[base])?;
         let dataset = dataset.into_owned();
         observer.end();
-        let record = &delta.manifest.base;
         let mismatch = |what: String| {
             let id = delta.base_id();
             Err(Error::new(
@@ -287,10 +322,11 @@ impl<'a> DeltaDataset<'a> {
             )
             .in_file(base.path().display().to_string()))
         };
-        let (rows, kinds) = (loaded.store.rows(), loaded.store.kinds());
+        let (names, store) = &read;
+        let (rows, kinds) = (store.rows(), store.kinds());
         let needed = !delta.manifest.splits.is_empty();
         if needed
-            && (kinds != record.kinds || columns_digest(&loaded.names, kinds) != record.columns)
+            && (kinds != record.kinds || columns_digest(names, kinds) != record.columns)
         {
             return mismatch("the base has other columns than expected".into());
         }
@@ -300,7 +336,7 @@ impl<'a> DeltaDataset<'a> {
         let details = resolve(&delta.manifest, &dataset)?;
         Ok(DeltaDataset {
             delta: delta.clone(),
-            base: loaded,
+            base: read,
             dataset,
             settings,
             observer,
@@ -323,7 +359,7 @@ impl<'a> DeltaDataset<'a> {
         if let Some((_, learned)) = recent.iter().find(|(s, _)| *s == split) {
             return Ok(learned.clone());
         }
-        let learned = Arc::new(Learned::new(&record.plan, &self.base.store)?);
+        let learned = Arc::new(Learned::new(&record.plan, &*self.base.1)?);
         while recent.len() >= LEARNED_SPLITS {
             recent.pop_front();
         }
@@ -415,7 +451,7 @@ impl<'a> DeltaDataset<'a> {
         }
         let bytes = self.delta.reader.read_blob(&blob, max)?;
         let coder =
-            GroupCoder { plan: &record.plan, base: &self.base.store, learned, patches: false };
+            GroupCoder { plan: &record.plan, base: &*self.base.1, learned, patches: false };
         coder.decode(&bytes, rows, usize::try_from(len).unwrap_or(usize::MAX))
     }
 

@@ -4,7 +4,8 @@
 use crate::arrow::{kinds_of, read_schema, to_batches};
 use crate::cells::{CellCoder, Setting};
 use crate::cm::{Decoder, Encoder, Streams};
-use crate::dataset::{BASE_BLOCK, Dataset, load};
+use crate::dataset::Dataset;
+use crate::load::{BASE_BLOCK, load};
 use crate::details::{FileDetails, read_details, write_details};
 use crate::form::WrittenForm;
 use crate::group::example::{Case, Cases, KINDS};

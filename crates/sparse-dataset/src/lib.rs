@@ -31,6 +31,7 @@
 
 mod analysis;
 mod arrow;
+mod base_rows;
 mod batches;
 mod cells;
 mod cm;
@@ -53,9 +54,11 @@ mod group;
 mod inputs;
 mod io;
 mod limits;
+mod load;
 mod manifest;
 mod numbers;
 mod pack;
+mod parts;
 mod plan;
 mod proof;
 mod restore;

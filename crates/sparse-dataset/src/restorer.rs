@@ -1,7 +1,7 @@
 //! The builders for restoring what a delta holds, and for checking that it can be.
 
 use crate::dataset::Dataset;
-use crate::delta::{DatasetDelta, DeltaDataset};
+use crate::delta::{DatasetDelta, DeltaDataset, Reading};
 use crate::io::Format;
 use crate::restore::RestoreReport;
 use crate::settings::{Settings, common_setters, debug_builder, restoring_setters};
@@ -66,15 +66,20 @@ impl<'a> Restorer<'a> {
 
     /// Reads the base and joins it with the delta: the target, readable from any row.
     ///
-    /// The base is read once, to memory or, beyond a quarter of [`memory`](Self::memory), to a
-    /// temporary file.
+    /// Of a base of Parquet files the row groups are read that the rows need that are asked for;
+    /// any other base is read now. What was read is kept in memory or, beyond a quarter of
+    /// [`memory`](Self::memory), in temporary files.
     ///
     /// # Errors
     /// `InvalidArgument` without a base; `BaseMismatch` when the base has other columns or another
     /// number of rows than the delta was made against; what reading it reports; `Cancelled`.
     pub fn open(self) -> Result<DeltaDataset<'a>> {
+        self.join(Reading::Parts)
+    }
+
+    fn join(self, reading: Reading) -> Result<DeltaDataset<'a>> {
         let base = self.base.ok_or_else(no_base)?;
-        DeltaDataset::new(self.delta, base, self.settings, self.observer)
+        DeltaDataset::new(self.delta, base, reading, self.settings, self.observer)
     }
 
     /// Writes the target to `out`; see [`DeltaDataset::write`].
@@ -83,7 +88,7 @@ impl<'a> Restorer<'a> {
     /// As [`open`](Self::open) and [`DeltaDataset::write`].
     pub fn write(self, out: impl AsRef<Path>) -> Result<RestoreReport> {
         let (format, overwrite) = (self.format, self.overwrite);
-        self.open()?.write(out, format, overwrite)
+        self.join(Reading::All)?.write(out, format, overwrite)
     }
 }
 
@@ -126,7 +131,8 @@ impl<'a> Verifier<'a> {
     /// As [`Restorer::open`] and [`DeltaDataset::verify`].
     pub fn verify(&self) -> Result<RestoreReport> {
         let base = self.base.ok_or_else(no_base)?;
-        DeltaDataset::new(self.delta, base, self.settings.clone(), self.observer)?.verify()
+        let settings = self.settings.clone();
+        DeltaDataset::new(self.delta, base, Reading::All, settings, self.observer)?.verify()
     }
 }
 

@@ -120,6 +120,16 @@ impl Store {
         &self.kinds
     }
 
+    /// Returns true if hashes of all cells are kept.
+    pub(crate) fn is_hashed(&self) -> bool {
+        self.hashed
+    }
+
+    /// Returns how much of the budget it takes, in bytes.
+    pub(crate) fn in_memory(&self) -> usize {
+        self.in_memory
+    }
+
     pub(crate) fn rows(&self) -> u64 {
         self.starts.last().copied().unwrap_or(0)
     }
@@ -309,7 +319,7 @@ impl Store {
     /// Appends rows `from..to` to `out`, whose columns are this store's.
     ///
     /// # Errors
-    /// `Corrupt` when there are no such rows, `Io`.
+    /// As [`copy_columns`](Self::copy_columns).
     pub(crate) fn copy(&self, from: u64, to: u64, out: &mut Block) -> Result<()> {
         self.copy_columns(from, to, |_| true, out)
     }
@@ -317,7 +327,7 @@ impl Store {
     /// Appends rows `from..to` to the wanted columns of `out`, whose columns are this store's.
     ///
     /// # Errors
-    /// As [`copy`](Self::copy).
+    /// `Corrupt` when there are no such rows, `Io`.
     pub(crate) fn copy_columns(
         &self,
         from: u64,

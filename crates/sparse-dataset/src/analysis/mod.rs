@@ -249,6 +249,10 @@ fn demote(
 /// Bytes that models may always code: half a second on two cores.
 const MIN_MODELLED: u64 = 512 << 10;
 
+/// Bytes of the base above which models learn from its first rows alone: whoever wants a few rows of
+/// the target should not have to read all of the base.
+const SPREAD: u64 = 64 << 20;
+
 /// Least number of bytes that row groups learn from.
 const MIN_PRIME: u64 = 16 << 10;
 
@@ -302,8 +306,10 @@ fn size(
         }
         let rows = (room / prime_row).clamp(1, base_rows);
         // Every `prime_stride`th row; all of them if they fit.
-        plan.prime_stride = base_rows.div_ceil(rows);
-        plan.prime_rows = base_rows.div_ceil(plan.prime_stride);
+        let stride = base_rows.div_ceil(rows);
+        let near = named.base.store.bytes() > SPREAD;
+        plan.prime_stride = if near { 1 } else { stride };
+        plan.prime_rows = if near { rows } else { base_rows.div_ceil(stride) };
     }
     if plan.prime_rows == 0 {
         plan.columns.iter_mut().for_each(|c| c.primed = false);

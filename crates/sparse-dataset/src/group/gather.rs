@@ -1,8 +1,8 @@
 //! The rows of the base that a row group refers to, read in the base's order.
 
+use crate::base_rows::BaseRows;
 use crate::plan::{Plan, Source};
 use crate::rows::Op;
-use crate::store::Store;
 use crate::table::Block;
 use sparse_core::{Error, Result};
 
@@ -21,7 +21,7 @@ impl Gathered {
     ///
     /// # Errors
     /// `Corrupt` when they reach past the base; `Io`.
-    pub(crate) fn new(base: &Store, plan: &Plan, ops: &[Op]) -> Result<Gathered> {
+    pub(crate) fn new(base: &dyn BaseRows, plan: &Plan, ops: &[Op]) -> Result<Gathered> {
         let mut used = vec![false; base.kinds().len() + plan.templates.derived.len()];
         for column in &plan.columns {
             if let Source::Base(b) = column.source
@@ -53,7 +53,7 @@ impl Gathered {
         }
         for (from, to) in merged {
             ranges.push((from, to - from, block.rows));
-            base.copy_columns(from, to, |c| used.get(c) == Some(&true), &mut block)?;
+            base.copy_columns(from, to, &|c| used.get(c) == Some(&true), &mut block)?;
         }
         plan.templates.extend(&mut block, columns, |i| used.get(columns + i) == Some(&true))?;
         Ok(Gathered { block, ranges })
@@ -76,7 +76,7 @@ impl Gathered {
 mod tests {
     use super::*;
     use crate::plan::ColumnPlan;
-    use crate::store::Spill;
+    use crate::store::{Spill, Store};
     use crate::table::Kind;
     use crate::template::Templates;
 

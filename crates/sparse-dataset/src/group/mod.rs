@@ -10,12 +10,12 @@ mod patch;
 
 pub(crate) use gather::Gathered;
 
+use crate::base_rows::BaseRows;
 use crate::cells::CellCoder;
 use crate::cm::{Decoder, Encoder, Predictions, Streams};
 use crate::limits::{MAX_GROUP_ROWS, check_count};
 use crate::plan::Plan;
 use crate::rows::{Op, Origin, code_ops, ops_of};
-use crate::store::Store;
 use crate::table::{Block, Kind};
 use crate::wire::{Input, put_bytes};
 use columns::Columns;
@@ -68,7 +68,7 @@ impl Learned {
     ///
     /// # Errors
     /// `Corrupt` when the base has no such rows; `Io`.
-    pub(crate) fn new(plan: &Plan, base: &Store) -> Result<Learned> {
+    pub(crate) fn new(plan: &Plan, base: &dyn BaseRows) -> Result<Learned> {
         let mut prime = Block::new(base.kinds().iter().copied());
         let at_once = if plan.prime_stride == 1 { PRIME_ROWS } else { 1 };
         let mut taken = 0;
@@ -111,7 +111,7 @@ pub(crate) struct Encoded {
 #[derive(Clone, Copy)]
 pub(crate) struct GroupCoder<'a> {
     pub(crate) plan: &'a Plan,
-    pub(crate) base: &'a Store,
+    pub(crate) base: &'a dyn BaseRows,
     pub(crate) learned: &'a Learned,
     /// Whether an encoder tries a patch of the base's rows.
     pub(crate) patches: bool,
@@ -161,7 +161,7 @@ pub(crate) fn group_ops(
 }
 
 /// Returns about where in the base the rows of a row group come from, from 0 to 1.
-fn place(ops: &[Op], base: &Store) -> f64 {
+fn place(ops: &[Op], base: &dyn BaseRows) -> f64 {
     let mut starts: Vec<u64> = ops.iter().filter_map(|op| op.start()).collect();
     starts.sort_unstable();
     let middle = starts.get(starts.len() / 2);

@@ -3,8 +3,8 @@
 //! It is the floor below which rows that follow no rule of ours do not fall: text of several rows
 //! put together, columns encoded anew.
 
+use crate::base_rows::BaseRows;
 use crate::pack::{self, Search};
-use crate::store::Store;
 use crate::table::{Block, Column, Kind};
 use crate::wire::{Input, put_bytes, put_uint};
 use sparse_core::{Error, ErrorKind, Result};
@@ -28,7 +28,7 @@ const HALVES: usize = 3;
 /// `Io` from the base; `InvalidArgument` when Zstandard refuses.
 pub(super) fn encode(
     block: &Block,
-    base: &Store,
+    base: &dyn BaseRows,
     place: f64,
     level: i32,
     best: usize,
@@ -65,7 +65,7 @@ pub(super) fn encode(
 /// `Corrupt`, `Truncated`, `LimitExceeded`; `Io` from the base.
 pub(super) fn decode(
     encoded: &[u8],
-    base: &Store,
+    base: &dyn BaseRows,
     kinds: &[Kind],
     rows: usize,
     room: usize,
@@ -92,7 +92,7 @@ pub(super) fn decode(
 }
 
 /// Returns rows of the base, column by column.
-fn prefix(base: &Store, first: u64, rows: u64) -> Result<Vec<u8>> {
+fn prefix(base: &dyn BaseRows, first: u64, rows: u64) -> Result<Vec<u8>> {
     let end = first.checked_add(rows).filter(|&end| end <= base.rows());
     let end = end.ok_or_else(|| Error::corrupt("a patch refers to rows past the base's end"))?;
     let mut block = Block::new(base.kinds().iter().copied());

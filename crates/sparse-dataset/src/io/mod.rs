@@ -25,6 +25,7 @@ mod parquet;
 mod plain;
 mod read;
 mod reading;
+mod row_groups;
 mod search;
 mod sniff;
 mod steady;
@@ -40,6 +41,7 @@ pub(crate) use hub::snapshot;
 pub(crate) use packing::{Packer, Packing, open_buffered, open_text};
 pub(crate) use read::read_file;
 pub(crate) use reading::of_reading;
+pub(crate) use row_groups::RowGroups;
 pub(crate) use search::{Rules, Search};
 pub(crate) use write::FileWriter;
 

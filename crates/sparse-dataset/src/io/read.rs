@@ -44,9 +44,9 @@ fn batch_rows(schema: &Schema) -> usize {
     (BATCH_CELLS / schema.flattened_fields().len().max(1)).clamp(1, BATCH_ROWS)
 }
 
-type Batches = Box<dyn RecordBatchReader>;
+pub(super) type Batches = Box<dyn RecordBatchReader>;
 
-fn malformed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn malformed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::InvalidInput, "malformed").with_source(e)
 }
 
@@ -62,7 +62,7 @@ fn unreadable(e: ArrowError) -> Error {
 }
 
 /// Runs a reader that may panic.
-fn isolate<T>(file: &DataFile, f: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn isolate<T>(file: &DataFile, f: impl FnOnce() -> Result<T>) -> Result<T> {
     guard(ErrorKind::InvalidInput, "malformed: the reader of this format failed", f)
         .map_err(|e| e.in_file(file.path.display().to_string()))
 }
@@ -92,7 +92,8 @@ fn reader(file: &DataFile) -> Result<Opened> {
     }
     let batches: Batches = match file.format {
         Format::Parquet => {
-            let (builder, rows) = open_parquet(f)?;
+            let (metadata, rows) = open_parquet(&f)?;
+            let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(f, metadata);
             said = parquet_details(&builder);
             own = Some(builder.schema().clone());
             Box::new(builder.with_batch_size(rows).build().map_err(malformed)?)
@@ -179,13 +180,13 @@ fn parquet_details(builder: &ParquetRecordBatchReaderBuilder<File>) -> FileDetai
     }
 }
 
-/// Opens a Parquet file and checks its footer and pages; also returns the number of rows to read at
+/// Reads the footer of a Parquet file, and checks it and the pages; also returns the number of rows to read at
 /// once.
 ///
 /// # Errors
 /// `InvalidInput` when the file is malformed, `LimitExceeded` when it would take too much memory,
 /// `Io`.
-fn open_parquet(file: File) -> Result<(ParquetRecordBatchReaderBuilder<File>, usize)> {
+pub(super) fn open_parquet(file: &File) -> Result<(ArrowReaderMetadata, usize)> {
     let unreadable = |e| Error::io("cannot read", e);
     let footer = read_footer(&FileSource::new(file.try_clone().map_err(unreadable)?)?)?;
     let metadata = ParquetMetaDataReader::decode_metadata(&footer).map_err(malformed)?;
@@ -197,9 +198,9 @@ fn open_parquet(file: File) -> Result<(ParquetRecordBatchReaderBuilder<File>, us
     let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
         .map_err(malformed)?;
     check_schema(metadata.schema())?;
-    let rows = check_pages(&file, metadata.metadata(), batch_rows(metadata.schema()))?;
+    let rows = check_pages(file, metadata.metadata(), batch_rows(metadata.schema()))?;
     let rows = rows.min(rows_with_nulls(metadata.schema())?);
-    Ok((ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata), rows))
+    Ok((metadata, rows))
 }
 
 fn file_len(file: &DataFile) -> Result<u64> {
@@ -246,9 +247,18 @@ pub(crate) fn read_schema(file: &DataFile) -> Result<(Schema, FileDetails, Optio
 pub(crate) fn read_file(
     file: &DataFile,
     schema: &Schema,
+    each: impl FnMut(Block) -> Result<()>,
+) -> Result<()> {
+    blocks_of(file, isolate(file, || reader(file))?.batches, schema, each)
+}
+
+/// Hands on what a reader of `file` yields, with its columns in the order of `schema`.
+pub(super) fn blocks_of(
+    file: &DataFile,
+    mut batches: Batches,
+    schema: &Schema,
     mut each: impl FnMut(Block) -> Result<()>,
 ) -> Result<()> {
-    let mut batches = isolate(file, || reader(file))?.batches;
     let order = isolate(file, || {
         let own = batches.schema();
         let place = |f: &Arc<Field>| {
