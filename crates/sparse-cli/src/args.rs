@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 pub(crate) use cache::{Cache, CacheAction, CachePath, CachePrune};
 #[cfg(feature = "dataset")]
-pub(crate) use dataset::{DatasetCompress, DatasetEstimate, DatasetReconstruct};
+pub(crate) use dataset::{DatasetCompress, DatasetDiff, DatasetEstimate, DatasetReconstruct};
 pub(crate) use evaluation::{Eval, OnText, Optimize, OptimizeLimits, Prompts};
 #[cfg(feature = "hub")]
 pub(crate) use push::{OldCard, Push, is_licence};
@@ -194,6 +194,10 @@ pub(crate) enum Command {
     /// Estimate how large the delta of a derived dataset would be, and why
     #[cfg(feature = "dataset")]
     DatasetEstimate(DatasetEstimate),
+
+    /// Show what sets a derived dataset, or that of a delta, apart from its base
+    #[cfg(feature = "dataset")]
+    DatasetDiff(DatasetDiff),
 }
 
 impl Command {
@@ -221,6 +225,8 @@ impl Command {
             Command::DatasetReconstruct(_) => "dataset-reconstruct",
             #[cfg(feature = "dataset")]
             Command::DatasetEstimate(_) => "dataset-estimate",
+            #[cfg(feature = "dataset")]
+            Command::DatasetDiff(_) => "dataset-diff",
         }
     }
 }

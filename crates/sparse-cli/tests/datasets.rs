@@ -79,6 +79,30 @@ fn estimates_say_why() {
 }
 
 #[test]
+fn differences_as_people_read_them() {
+    let (_dir, path) = folder();
+    let (base, new, delta) = (path("base.jsonl"), path("new.jsonl"), path("d.sparse"));
+    run(["dataset-compress", &base, &new, "-o", &delta]).succeeded();
+    for derivative in [&new, &delta] {
+        let args = ["dataset-diff", &base, derivative, "--examples", "1"];
+        let text = run(args).succeeded().stdout;
+        for part in [
+            "450 rows: 440 as in the base, 10 edited, 0 new; in the base's order\n",
+            "\nrow 0 (row 0 of the base)\n  text:\n  - a row number 0\n  + an edited row number 0\n",
+            "of the base's 500 rows, 50 are in none of the splits",
+        ] {
+            assert!(text.contains(part), "{part:?}: {text}");
+        }
+        assert!(!text.contains("row 45 "), "{text}");
+        let found = run(args.into_iter().chain(["--json"])).succeeded().json();
+        let split = &found["splits"][0];
+        assert_eq!((&found["removed"], &split["rows"]["edited"]), (&50.into(), &10.into()));
+        assert_eq!(split["columns"][2]["edited"], 10);
+        assert_eq!(split["edits"][0]["cells"][0]["after"], "an edited row number 0");
+    }
+}
+
+#[test]
 fn budgets() {
     let (_dir, path) = folder();
     let (base, new, delta, out) =

@@ -127,6 +127,7 @@ mod unix {
                 &["dataset-reconstruct", odd, "-o", &out][..],
                 &["dataset-compress", odd, odd, "-o", &out],
                 &["dataset-estimate", odd, odd],
+                &["dataset-diff", odd, odd],
             ] {
                 promptly(args, 4, "invalid_input");
             }
@@ -330,7 +331,12 @@ fn one_object_always() {
     let mut commands = vec!["verify", "quality", "info", "estimate"];
     commands.extend(outputs);
     if cfg!(feature = "dataset") {
-        commands.extend(["dataset-compress", "dataset-reconstruct", "dataset-estimate"]);
+        commands.extend([
+            "dataset-compress",
+            "dataset-reconstruct",
+            "dataset-estimate",
+            "dataset-diff",
+        ]);
     }
     for command in commands {
         for input in inputs {
@@ -340,7 +346,9 @@ fn one_object_always() {
             } else if command == "info" || command == "dataset-reconstruct" {
                 args.remove(1);
             }
-            if !["verify", "quality", "info", "estimate", "dataset-estimate"].contains(&command) {
+            let prints =
+                ["verify", "quality", "info", "estimate", "dataset-estimate", "dataset-diff"];
+            if !prints.contains(&command) {
                 args.extend(["-o", &out]);
             }
             runs.push(args);

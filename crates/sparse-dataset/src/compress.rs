@@ -2,13 +2,13 @@
 
 use crate::analysis::{Analysis, Table, Tuning, analyse};
 use crate::dataset::{Dataset, or_changed};
-use crate::load::{BASE_BLOCK, Loaded, columns_digest, load, row_group};
 use crate::details::{StoredDetails, write_details};
 use crate::exact::{CONTENT, Kept, Style, content_of, keep, regenerate};
 use crate::executor::lock;
 use crate::files::{Target, Writing};
 use crate::group::{GroupCoder, Learned, is_patch};
 use crate::io::FoundSplit;
+use crate::load::{BASE_BLOCK, Loaded, columns_digest, load, row_group};
 use crate::manifest::{ATTRIBUTE, BaseRecord, FileRows, Manifest, SplitRecord, TABLE_CODEC};
 use crate::plan::{Plan, Source};
 use crate::proof::{FilesProof, prove_delta, prove_group};

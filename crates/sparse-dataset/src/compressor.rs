@@ -2,9 +2,8 @@
 
 use crate::compress::{self, Compressing};
 use crate::dataset::Dataset;
-use crate::estimate;
 use crate::settings::{Settings, common_setters, debug_builder};
-use crate::{CompressReport, Estimate};
+use crate::{CompressReport, DatasetDifference, Estimate, difference, estimate};
 use sparse_core::{Effort, Error, Observer, Result, Unobserved};
 use sparse_output::Overwrite;
 use std::io::Write;
@@ -24,7 +23,7 @@ use std::path::Path;
 /// # }
 /// ```
 #[derive(Clone)]
-#[must_use = "nothing happens before `write`, `write_to` or `estimate`"]
+#[must_use = "nothing happens before `write`, `write_to`, `estimate` or `difference`"]
 pub struct Compressor<'a> {
     base: Option<&'a Dataset>,
     target: &'a Dataset,
@@ -146,6 +145,17 @@ impl<'a> Compressor<'a> {
     /// As [`write_to`](Self::write_to).
     pub fn estimate(&self, share: f64) -> Result<Estimate> {
         estimate::estimate(&self.job()?, share)
+    }
+
+    /// Compares the target with its base, without making a delta.
+    ///
+    /// All rows are read and matched as for a delta. Of each split up to `examples` rows with edits
+    /// and as many new ones are shown.
+    ///
+    /// # Errors
+    /// As [`write_to`](Self::write_to).
+    pub fn difference(&self, examples: usize) -> Result<DatasetDifference> {
+        difference::difference(&self.job()?, examples)
     }
 
     fn job(&self) -> Result<Compressing<'_>> {

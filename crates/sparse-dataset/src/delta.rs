@@ -2,13 +2,13 @@
 
 use crate::base_rows::BaseRows;
 use crate::dataset::{Dataset, or_changed};
-use crate::load::{BASE_BLOCK, columns_digest, load};
-use crate::parts::Parts;
 use crate::details::{FileDetails, read_details};
 use crate::exact::CONTENT;
 use crate::group::{GroupCoder, Learned};
 use crate::io::Format;
+use crate::load::{BASE_BLOCK, columns_digest, load};
 use crate::manifest::{ATTRIBUTE, Manifest, SplitRecord, TABLE_CODEC};
+use crate::parts::Parts;
 use crate::settings::Settings;
 use crate::table::{Block, Digesting};
 use arrow_schema::{ArrowError, SchemaRef};
@@ -325,9 +325,7 @@ impl<'a> DeltaDataset<'a> {
         let (names, store) = &read;
         let (rows, kinds) = (store.rows(), store.kinds());
         let needed = !delta.manifest.splits.is_empty();
-        if needed
-            && (kinds != record.kinds || columns_digest(names, kinds) != record.columns)
-        {
+        if needed && (kinds != record.kinds || columns_digest(names, kinds) != record.columns) {
             return mismatch("the base has other columns than expected".into());
         }
         if needed && rows != record.rows {
@@ -450,8 +448,7 @@ impl<'a> DeltaDataset<'a> {
             ));
         }
         let bytes = self.delta.reader.read_blob(&blob, max)?;
-        let coder =
-            GroupCoder { plan: &record.plan, base: &*self.base.1, learned, patches: false };
+        let coder = GroupCoder { plan: &record.plan, base: &*self.base.1, learned, patches: false };
         coder.decode(&bytes, rows, usize::try_from(len).unwrap_or(usize::MAX))
     }
 

@@ -41,6 +41,7 @@ mod dataset;
 mod deflate;
 mod delta;
 mod details;
+mod difference;
 mod estimate;
 mod exact;
 mod executor;
@@ -80,6 +81,10 @@ pub use compress::{CompressReport, RowCounts};
 pub use compressor::Compressor;
 pub use dataset::Dataset;
 pub use delta::{DatasetDelta, DeltaDataset, SplitInfo, from_arrow};
+pub use difference::{
+    ColumnChange, ColumnDifference, DatasetDifference, EditedCell, EditedRow, NewRow,
+    SplitDifference,
+};
 pub use estimate::Estimate;
 pub use foreign::in_foreign_code;
 pub use io::Format;

@@ -150,7 +150,6 @@ impl Columns {
         let columns = self.names.iter().zip(&self.kinds);
         columns.map(|(name, &kind)| fields.get(&(name, kind)).copied()).collect()
     }
-
 }
 
 /// Collects rows into blocks.

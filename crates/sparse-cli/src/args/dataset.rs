@@ -119,3 +119,23 @@ pub(crate) struct DatasetEstimate {
     #[command(flatten)]
     pub(crate) memory: Memory,
 }
+
+#[derive(Args, Debug)]
+pub(crate) struct DatasetDiff {
+    /// The base
+    pub(crate) base: PathBuf,
+
+    /// The derived dataset, or a delta over the base
+    pub(crate) derivative: PathBuf,
+
+    /// Rows with edits, and new ones, to show of each split
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) examples: usize,
+
+    /// Column that identifies a row, in base and derivative; repeat it for a key of several columns
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) key: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) memory: Memory,
+}

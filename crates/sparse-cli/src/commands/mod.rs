@@ -5,6 +5,8 @@ mod cache;
 mod compress;
 #[cfg(feature = "dataset")]
 mod dataset;
+#[cfg(feature = "dataset")]
+mod dataset_diff;
 mod estimate;
 mod evaluation;
 mod info;
@@ -53,5 +55,7 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
         Command::DatasetReconstruct(args) => dataset::reconstruct(session, args),
         #[cfg(feature = "dataset")]
         Command::DatasetEstimate(args) => dataset::estimate(session, args),
+        #[cfg(feature = "dataset")]
+        Command::DatasetDiff(args) => dataset_diff::diff(session, args),
     })
 }

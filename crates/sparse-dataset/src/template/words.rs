@@ -6,13 +6,31 @@ use std::fmt;
 /// Longest literal that is shown, in characters.
 const SHOWN: usize = 40;
 
-impl fmt::Display for Place {
+/// A part of a template, and the names of the base's columns, which have numbers without.
+#[derive(Clone, Copy)]
+struct With<'a, T>(&'a T, &'a [String]);
+
+impl Node {
+    /// Describes the template, with the names of the base's columns.
+    pub(crate) fn words(&self, names: &[String]) -> String {
+        With(self, names).to_string()
+    }
+}
+
+impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.column {
-            Some(column) => write!(f, "column {}", column + 1)?,
+        With(self, &[]).fmt(f)
+    }
+}
+
+impl fmt::Display for With<'_, Place> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.column.map(|column| (column, self.1.get(column))) {
+            Some((_, Some(name))) => write!(f, "column {name:?}")?,
+            Some((column, None)) => write!(f, "column {}", column + 1)?,
             None => f.write_str("item")?,
         }
-        self.steps.iter().try_for_each(|step| match step.checked_sub(FROM_END) {
+        self.0.steps.iter().try_for_each(|step| match step.checked_sub(FROM_END) {
             None => write!(f, "[{step}]"),
             Some(back) => write!(f, "[-{}]", back.saturating_add(1)),
         })
@@ -44,30 +62,32 @@ fn all<T>(
     Ok(())
 }
 
-impl fmt::Display for Node {
+impl fmt::Display for With<'_, Node> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        let With(this, names) = *self;
+        match this {
             Node::Constant(None) => f.write_str("null"),
             Node::Constant(Some(value)) => quoted(value, f),
-            Node::Same(place) => write!(f, "{place}"),
+            Node::Same(place) => With(place, names).fmt(f),
             Node::Lookup(place, table) => {
-                write!(f, "one of {} values by {place}", table.len())
+                write!(f, "one of {} values by {}", table.len(), With(place, names))
             }
             Node::Text(parts) => parts.iter().enumerate().try_for_each(|(i, part)| {
                 f.write_str(if i > 0 { " + " } else { "" })?;
-                write!(f, "{part}")
+                With(part, names).fmt(f)
             }),
             Node::Struct(fields) => {
                 f.write_str("{")?;
-                all(fields, f, |(_, node), f| write!(f, "{node}"))?;
+                all(fields, f, |(_, node), f| With(node, names).fmt(f))?;
                 f.write_str("}")
             }
             Node::List { head, each, .. } => {
                 f.write_str("[")?;
-                all(head, f, |node, f| write!(f, "{node}"))?;
+                all(head, f, |node, f| With(node, names).fmt(f))?;
                 if let Some(each) = each {
                     f.write_str(if head.is_empty() { "" } else { ", " })?;
-                    write!(f, "{} for each item of {}", each.node, each.list)?;
+                    let (node, list) = (With(&*each.node, names), With(&each.list, names));
+                    write!(f, "{node} for each item of {list}")?;
                     match each.skip {
                         (0, 0) => {}
                         (front, 0) => write!(f, " but the first {front}")?,
@@ -78,24 +98,28 @@ impl fmt::Display for Node {
                 f.write_str("]")
             }
             Node::Choice(place, empty, other) => {
-                write!(f, "({empty} if {place} is empty, else {other})")
+                let (empty, other) = (With(&**empty, names), With(&**other, names));
+                write!(f, "({empty} if {} is empty, else {other})", With(place, names))
             }
         }
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for With<'_, Part> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        let With(this, names) = *self;
+        match this {
             Part::Literal(text) => quoted(text, f),
             Part::Value(place, rule) => {
-                write!(f, "{place}")?;
+                With(place, names).fmt(f)?;
                 let words = rule.words();
                 if words.is_empty() { Ok(()) } else { write!(f, " ({words})") }
             }
-            Part::Lookup(place, table) => write!(f, "one of {} texts by {place}", table.len()),
+            Part::Lookup(place, table) => {
+                write!(f, "one of {} texts by {}", table.len(), With(place, names))
+            }
             Part::Cut(cut) => {
-                write!(f, "the part of {}", cut.place)?;
+                write!(f, "the part of {}", With(&cut.place, names))?;
                 if !cut.after.is_empty() {
                     f.write_str(" after ")?;
                     quoted(&cut.after, f)?;
@@ -106,7 +130,7 @@ impl fmt::Display for Part {
                 }
                 Ok(())
             }
-            Part::Join(join) => write!(f, "all items of {}, joined", join.list),
+            Part::Join(join) => write!(f, "all items of {}, joined", With(&join.list, names)),
         }
     }
 }
