@@ -7,7 +7,7 @@ use crate::group::{GroupCoder, Learned};
 use crate::io::FoundSplit;
 use crate::load::Loaded;
 use crate::plan::{Plan, Source};
-use crate::rows::{Origin, ops_of};
+use crate::rows::Origin;
 use crate::table::Block;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{Schema, SchemaRef};

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 const MOST_PARTS: u64 = 64;
 
 /// Least rows of a part.
-const LEAST_ROWS: u64 = 1 << 14;
+const LEAST_ROWS: u64 = if cfg!(test) { 1 << 6 } else { 1 << 14 };
 
 /// A base in parts, which are row groups of its files one after the other.
 pub(crate) struct Parts {
@@ -64,7 +64,7 @@ impl Parts {
                 settings.cancel.check()?;
                 let Some(groups) = RowGroups::open(file)? else { return Ok(None) };
                 let places = columns.places(&split.schema);
-                files.push(File { groups, schema: split.schema.clone().into(), places });
+                files.push(File { groups, schema: split.schema.clone(), places });
             }
         }
         let sizes = |f: &File| f.groups.sizes().collect::<Vec<_>>();
@@ -177,5 +177,119 @@ impl BaseRows for Parts {
             at = end;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::Dataset;
+    use crate::load::load;
+    use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::properties::WriterProperties;
+    use sparse_core::Unobserved;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    /// Writes rows that begin with `first`, in row groups of `group` rows.
+    fn write(path: &Path, first: i64, rows: i64, group: usize) {
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(first..first + rows));
+        let texts = (first..first + rows).map(|i| (i % 7 != 0).then(|| format!("text of row {i}")));
+        let texts: ArrayRef = Arc::new(StringArray::from_iter(texts));
+        let batch = RecordBatch::try_from_iter([("id", ids), ("text", texts)]).unwrap();
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(group));
+        let file = std::fs::File::create(path).unwrap();
+        let mut writer =
+            ArrowWriter::try_new(file, batch.schema(), Some(properties.build())).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    }
+
+    fn parts(dataset: &Dataset, memory: usize) -> (Parts, Store) {
+        let settings = Settings { memory, ..Settings::default() };
+        let found = dataset.found();
+        let parts = Parts::of(found, &settings).unwrap().unwrap();
+        let all = load(found, BASE_BLOCK, settings.spill(4), false, &settings, &Unobserved);
+        (parts, all.unwrap().store)
+    }
+
+    fn read(parts: &Parts) -> usize {
+        parts.parts.iter().filter(|part| part.rows.get().is_some()).count()
+    }
+
+    #[test]
+    fn rows_as_if_all_had_been_read() {
+        let dir = tempfile::tempdir().unwrap();
+        // Small and large row groups, and a file of less than a part.
+        for (name, first, rows, group) in
+            [("a", 0, 700, 50), ("b", 700, 13, 50), ("c", 713, 900, 300), ("d", 1613, 400, 20)]
+        {
+            write(&dir.path().join(format!("train-{name}.parquet")), first, rows, group);
+        }
+        let dataset = Dataset::open(dir.path()).unwrap();
+        for memory in [1 << 30, 0] {
+            let (parts, all) = parts(&dataset, memory);
+            assert_eq!((parts.rows(), parts.kinds()), (2013, all.kinds()));
+            assert!(parts.parts.len() > 10 && parts.parts.len() as u64 <= MOST_PARTS);
+            assert_eq!(read(&parts), 0);
+            for (from, to) in [(5, 6), (0, 64), (695, 720), (1000, 1001), (0, 2013), (2013, 2013)] {
+                let [mut a, mut b] = [(); 2].map(|()| Block::new(all.kinds().iter().copied()));
+                parts.copy(from, to, &mut a).unwrap();
+                all.copy(from, to, &mut b).unwrap();
+                assert_eq!(a.rows, (to - from) as usize);
+                for (x, y) in a.columns.iter().zip(&b.columns) {
+                    assert!((0..a.rows).all(|i| x.get(i) == y.get(i)));
+                }
+                if to == 64 {
+                    assert_eq!(read(&parts), 1, "what was read is kept, and nothing else read");
+                }
+            }
+            let mut out = Block::new(all.kinds().iter().copied());
+            assert!(parts.copy(2000, 2014, &mut out).is_err());
+        }
+    }
+
+    #[test]
+    fn several_at_once_read_each_part_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.parquet");
+        write(&path, 0, 4000, 100);
+        let (parts, _) = parts(&Dataset::open(&path).unwrap(), 1 << 20);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let parts = &parts;
+                scope.spawn(move || {
+                    for i in 0..40 {
+                        let row = (i * 7 + thread * 13) % 40 * 100;
+                        let mut out = Block::new(parts.kinds().iter().copied());
+                        parts.copy(row, row + 1, &mut out).unwrap();
+                        assert_eq!(out.columns[0].get(0), Some(&row.to_le_bytes()[..]));
+                    }
+                });
+            }
+        });
+        let kept: usize =
+            parts.parts.iter().filter_map(|p| p.rows.get()).map(Store::in_memory).sum();
+        assert!(kept <= 1 << 18 && *lock(&parts.left) + kept == 1 << 18, "{kept}");
+    }
+
+    #[test]
+    fn changed_files_are_noticed_and_others_are_no_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.parquet");
+        write(&path, 0, 1000, 100);
+        let (parts, _) = parts(&Dataset::open(&path).unwrap(), 1 << 20);
+        write(&path, 5, 1000, 50);
+        let mut out = Block::new(parts.kinds().iter().copied());
+        let e = parts.copy(0, 10, &mut out).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::InvalidInput);
+        assert_eq!(e.file(), Some(&*path.display().to_string()));
+
+        let path = dir.path().join("rows.jsonl");
+        std::fs::write(&path, "{\"a\": 1}\n").unwrap();
+        let dataset = Dataset::open(&path).unwrap();
+        assert!(Parts::of(dataset.found(), &Settings::default()).unwrap().is_none());
     }
 }

@@ -228,6 +228,17 @@ pub(crate) mod tests {
         labels
     }
 
+    #[cfg(feature = "serde")]
+    #[test]
+    fn numbers_come_back_to_the_last_digit() {
+        let mut random = Random::new(3);
+        for _ in 0..300 {
+            let router = Router::train(&labels(40, 2, random.below(1 << 40) as u64), 0.01).unwrap();
+            let text = router.to_json().unwrap();
+            assert_eq!(Router::from_json(&text).unwrap(), router);
+        }
+    }
+
     #[test]
     fn probabilities_fall_with_what_was_learnt() {
         let labels = labels(3000, 6, 1);
