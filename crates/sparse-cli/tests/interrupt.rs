@@ -243,6 +243,13 @@ fn interrupted() {
             assert_eq!(pair.names(), before, "nothing is left behind");
         }
     }
+    // As GNU timeout sends it: to the process, and to its group.
+    let twice = [Signal::TERM, Signal::TERM];
+    let command = args(["compress", &base, &tuned, "-o", &new, "--json"]);
+    let output = signalled_by(&mut sparse, &pair, &command, &twice);
+    assert_eq!((output.status.code(), pair.names()), (Some(143), before.map(str::to_owned).into()));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["error"]["kind"], "cancelled");
     let text =
         signalled_while_writing(&pair, &args(["compress", &base, &tuned, "-o", &new]), Signal::INT);
     assert_eq!(text.stderr, b"error: interrupted; nothing is left behind\n");
