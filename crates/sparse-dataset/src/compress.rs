@@ -1,14 +1,15 @@
 //! Making deltas.
 
-use crate::analysis::{Analysis, Table, Tuning, analyse};
+use crate::analysed::{Analysed, Read, analyse_split, level, load_both};
 use crate::dataset::{Dataset, or_changed};
 use crate::details::{StoredDetails, write_details};
 use crate::exact::{CONTENT, Kept, Style, content_of, keep, regenerate};
 use crate::executor::lock;
 use crate::files::{Target, Writing};
-use crate::group::{GroupCoder, Learned, is_patch};
+use crate::gain::settle;
+use crate::group::{GroupCoder, Learned, Tries, is_patch};
 use crate::io::FoundSplit;
-use crate::load::{BASE_BLOCK, Loaded, columns_digest, load, row_group};
+use crate::load::{Loaded, columns_digest};
 use crate::manifest::{ATTRIBUTE, BaseRecord, FileRows, Manifest, SplitRecord, TABLE_CODEC};
 use crate::plan::{Plan, Source};
 use crate::proof::{FilesProof, prove_delta, prove_group};
@@ -18,11 +19,9 @@ use crate::store::temporary_folder;
 use crate::table::Digesting;
 use sparse_container::{ContentHash, Entry, Index, Piece, PieceSource, Provenance, Writer};
 use sparse_core::{
-    Digest, Effort, Error, ErrorKind, Executor, Limits, Observer, Result, Workers,
-    check_target_path,
+    Digest, Error, ErrorKind, Executor, Limits, Observer, Result, check_target_path,
 };
 use sparse_output::{AtomicDir, AtomicFile, Overwrite, ScratchDir, refuse_inside};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -95,31 +94,6 @@ pub struct CompressReport {
     pub content: Option<ContentHash>,
     /// Notes for the user.
     pub notes: Vec<String>,
-}
-
-pub(crate) fn tuning(settings: &Settings) -> Tuning {
-    let (modelled_bytes, modelled_share, prime_bytes) = match settings.effort {
-        Effort::Fast => (1 << 20, 1024, 0),
-        Effort::Max => (64 << 20, 8, 4 << 20),
-        _ => (8 << 20, 256, 1 << 20),
-    };
-    Tuning {
-        modelled_bytes,
-        modelled_share,
-        prime_bytes,
-        lookup_bytes: settings.memory / 4,
-        key: settings.key.clone(),
-        spill: settings.spill(16),
-    }
-}
-
-/// Returns the level of the fast compressor for an effort.
-fn level(settings: &Settings) -> i32 {
-    match settings.effort {
-        Effort::Fast => 3,
-        Effort::Max => 19,
-        _ => 12,
-    }
 }
 
 /// Inputs, settings and observer of a compression.
@@ -225,7 +199,9 @@ fn make<W: Write>(job: &Compressing<'_>, out: W) -> Result<(W, CompressReport, M
     let mut exact = settings.exact.then(|| Exact::new(settings)).transpose()?;
     for split in derivative.found() {
         let to = (&mut writer, &mut index, &mut report);
-        let analysed = analyse_split(&loaded, split, first.take(), settings, observer)?;
+        let (mut analysed, light) =
+            analyse_split(&loaded, split, first.take(), settings, observer)?;
+        settle(&mut analysed, light, &loaded, settings)?;
         let (record, patched) =
             compress_split(&loaded, split, analysed, to, exact.as_mut(), settings, observer)?;
         manifest.templates |= patched || !record.plan.templates.is_empty();
@@ -270,101 +246,6 @@ fn check_names(derivative: &Dataset, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Base and derivative as they were read.
-pub(crate) struct Read<'a> {
-    pub(crate) base: Cow<'a, Dataset>,
-    pub(crate) derivative: Cow<'a, Dataset>,
-    /// The rows of the base.
-    pub(crate) loaded: Loaded,
-    /// The rows of the derivative's first split.
-    pub(crate) first: Option<Loaded>,
-}
-
-/// Loads the base, and at the same time the derivative's first split. For an exact delta, files
-/// that cannot be read as rows have none.
-pub(crate) fn load_both<'a>(
-    base: &'a Dataset,
-    derivative: &'a Dataset,
-    settings: &Settings,
-    observer: &dyn Observer,
-) -> Result<Read<'a>> {
-    observer.begin("read both", 0);
-    let either = |dataset: &'a Dataset| match settings.exact {
-        true => dataset.leniently(),
-        false => dataset.refuse_unread().map(|()| Cow::Borrowed(dataset)),
-    };
-    let (mut base, mut derivative) = (either(base)?, either(derivative)?);
-    if settings.exact && derivative.found().is_empty() {
-        base = Cow::Owned(base.without_rows("not needed")?);
-    }
-    if settings.exact {
-        // Later splits are read when the delta has begun.
-        if derivative.found().len() > 1
-            && let Some(fewer) = derivative.without_bad_files(settings)?
-        {
-            derivative = Cow::Owned(fewer);
-        }
-    }
-    let read = |base: Cow<'a, Dataset>, derivative: Cow<'a, Dataset>| {
-        settings.executor().both(
-            || {
-                Dataset::without_unreadable(base, settings, |base| {
-                    load(base.found(), BASE_BLOCK, settings.spill(4), true, settings, observer)
-                })
-            },
-            || {
-                Dataset::without_unreadable(derivative, settings, |derivative| {
-                    let first = derivative.found().first();
-                    first.map(|s| load_split(s, settings, observer)).transpose()
-                })
-            },
-        )
-    };
-    let (base, derivative) = read(base, derivative);
-    observer.end();
-    let ((base, loaded), (derivative, first)) = (base?, derivative?);
-    Ok(Read { base, derivative, loaded, first })
-}
-
-fn load_split(split: &FoundSplit, settings: &Settings, observer: &dyn Observer) -> Result<Loaded> {
-    let size = row_group(settings, &split.schema)?;
-    load(std::slice::from_ref(split), size, settings.spill(4), true, settings, observer)
-}
-
-/// A split that was read and analysed.
-pub(crate) struct Analysed {
-    pub(crate) loaded: Loaded,
-    pub(crate) plan: Plan,
-    pub(crate) origins: Origins,
-}
-
-/// Reads a split unless it was read already, and finds how it follows from the base.
-pub(crate) fn analyse_split(
-    base: &Loaded,
-    split: &FoundSplit,
-    loaded: Option<Loaded>,
-    settings: &Settings,
-    observer: &dyn Observer,
-) -> Result<Analysed> {
-    let loaded = match loaded {
-        Some(loaded) => loaded,
-        None => {
-            observer.begin("read the derivative", 0);
-            let loaded = load_split(split, settings, observer)?;
-            observer.end();
-            loaded
-        }
-    };
-    observer.begin("match rows", 0);
-    let tables =
-        [base, &loaded].map(|l| Table { names: &l.names, store: &l.store, shapes: &l.shapes });
-    let executor = settings.executor();
-    let workers = Workers { cancel: &settings.cancel, executor: &*executor };
-    let Analysis { plan, origins } = analyse(tables[0], tables[1], &tuning(settings), workers)?;
-    observer.end();
-    Ok(Analysed { loaded, plan, origins })
-}
-
 /// A coded row group.
 pub(crate) struct Coded {
     pub(crate) bytes: Vec<u8>,
@@ -401,8 +282,12 @@ impl Analysed {
         let Coding { settings, observer, prove, files } = coding;
         let store = &self.loaded.store;
         let learned = Learned::new(&self.plan, &base.store)?;
-        let coder =
-            GroupCoder { plan: &self.plan, base: &base.store, learned: &learned, patches: true };
+        let coder = GroupCoder {
+            plan: &self.plan,
+            base: &base.store,
+            learned: &learned,
+            tries: self.tries,
+        };
         let gather = |g: usize| {
             settings.cancel.check()?;
             let block = store.block(g)?;
@@ -418,7 +303,7 @@ impl Analysed {
             }
             _ => true,
         };
-        let coder = GroupCoder { patches, ..coder };
+        let coder = GroupCoder { tries: Tries { patches, ..self.tries }, ..coder };
         let encode = |g: usize| {
             let (block, ops, gathered) = gather(g)?;
             let mut coded = coder.encode(&block, &ops, &gathered, level(settings), prove)?;

@@ -4,7 +4,7 @@ use crate::base_rows::BaseRows;
 use crate::dataset::{Dataset, or_changed};
 use crate::details::{FileDetails, read_details};
 use crate::exact::CONTENT;
-use crate::group::{GroupCoder, Learned};
+use crate::group::{GroupCoder, Learned, Tries};
 use crate::io::Format;
 use crate::load::{BASE_BLOCK, columns_digest, load};
 use crate::manifest::{ATTRIBUTE, Manifest, SplitRecord, TABLE_CODEC};
@@ -448,7 +448,8 @@ impl<'a> DeltaDataset<'a> {
             ));
         }
         let bytes = self.delta.reader.read_blob(&blob, max)?;
-        let coder = GroupCoder { plan: &record.plan, base: &*self.base.1, learned, patches: false };
+        let coder =
+            GroupCoder { plan: &record.plan, base: &*self.base.1, learned, tries: Tries::ALL };
         coder.decode(&bytes, rows, usize::try_from(len).unwrap_or(usize::MAX))
     }
 

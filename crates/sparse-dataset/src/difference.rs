@@ -1,9 +1,10 @@
 //! What sets a derivative apart from its base, as people read it.
 
 use crate::RowCounts;
+use crate::analysed::{Analysed, Read, analyse_split, load_both};
 use crate::arrow::to_batches;
-use crate::compress::{Analysed, Compressing, Read, analyse_split, load_both};
-use crate::group::{GroupCoder, Learned};
+use crate::compress::Compressing;
+use crate::group::{GroupCoder, Learned, Tries};
 use crate::io::FoundSplit;
 use crate::load::Loaded;
 use crate::plan::{Plan, Source};
@@ -203,7 +204,7 @@ pub(crate) fn difference(job: &Compressing<'_>, examples: usize) -> Result<Datas
     let mut used = vec![false; loaded.names.len()];
     let mut splits = Vec::new();
     for split in derivative.found() {
-        let analysed = analyse_split(&loaded, split, first.take(), settings, observer)?;
+        let (analysed, _) = analyse_split(&loaded, split, first.take(), settings, observer)?;
         observer.begin("compare", analysed.loaded.bytes);
         let of = Split { base: &loaded, split, analysed: &analysed };
         splits.push(of.difference(&mut rows, &mut used, job, examples)?);
@@ -255,7 +256,7 @@ impl Split<'_> {
         job: &Compressing<'_>,
         examples: usize,
     ) -> Result<SplitDifference> {
-        let Analysed { loaded, plan, origins } = self.analysed;
+        let Analysed { loaded, plan, origins, .. } = self.analysed;
         let schema = &self.split.schema;
         let columns = (0..plan.columns.len()).map(|c| self.column(c, used)).collect();
         let mut out = SplitDifference {
@@ -271,7 +272,8 @@ impl Split<'_> {
         let fields = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let learned = Learned::default();
-        let coder = GroupCoder { plan, base: &self.base.store, learned: &learned, patches: false };
+        let coder =
+            GroupCoder { plan, base: &self.base.store, learned: &learned, tries: Tries::ALL };
         let mut above = 0;
         for g in 0..loaded.store.blocks() {
             job.settings.cancel.check()?;

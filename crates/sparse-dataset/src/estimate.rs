@@ -1,8 +1,10 @@
 //! How large a delta would be, without coding all of it.
 
+use crate::analysed::{Read, analyse_split, load_both};
 use crate::arrow::write_schema;
-use crate::compress::{Coding, Compressing, Read, analyse_split, count, load_both};
+use crate::compress::{Coding, Compressing, count};
 use crate::exact::alone_size;
+use crate::gain::settle;
 use crate::{CompressReport, RowCounts};
 use sparse_core::Result;
 
@@ -62,7 +64,9 @@ pub(crate) fn estimate(job: &Compressing<'_>, share: f64) -> Result<Estimate> {
     let (mut coded, mut all) = (0u64, 0u64);
     let mut certain = true;
     for split in derivative.found() {
-        let analysed = analyse_split(&loaded, split, first.take(), settings, observer)?;
+        let (mut analysed, light) =
+            analyse_split(&loaded, split, first.take(), settings, observer)?;
+        settle(&mut analysed, light, &loaded, settings)?;
         count(&analysed.origins, split, &analysed.plan, &mut report)?;
         let n = analysed.loaded.store.blocks();
         let wanted = ((n as f64 * share).ceil() as usize).max(AT_LEAST).min(n);

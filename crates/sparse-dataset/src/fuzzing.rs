@@ -8,7 +8,7 @@ use crate::dataset::Dataset;
 use crate::details::{FileDetails, read_details, write_details};
 use crate::form::WrittenForm;
 use crate::group::example::{Case, Cases, KINDS};
-use crate::group::{GroupCoder, Learned};
+use crate::group::{GroupCoder, Learned, Tries};
 use crate::io::{FileWriter, Format, How, Purpose, Said};
 use crate::limits::Tally;
 use crate::load::{BASE_BLOCK, load};
@@ -255,7 +255,7 @@ impl RowGroups {
         rows: u64,
         allowance: usize,
     ) -> Result<(u64, usize)> {
-        let block = GroupCoder { plan, base: &self.0.base, learned, patches: false }
+        let block = GroupCoder { plan, base: &self.0.base, learned, tries: Tries::ALL }
             .decode(coded, rows, allowance)?;
         Ok((block.rows as u64, block.bytes()))
     }

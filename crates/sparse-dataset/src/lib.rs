@@ -29,6 +29,7 @@
 
 #![forbid(unsafe_code)]
 
+mod analysed;
 mod analysis;
 mod arrow;
 mod base_rows;
@@ -51,6 +52,7 @@ mod form;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gain;
 mod group;
 mod inputs;
 mod io;

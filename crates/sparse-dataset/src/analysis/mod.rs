@@ -42,6 +42,8 @@ pub(crate) struct Tuning {
 /// Result of the analysis of a split.
 pub(crate) struct Analysis {
     pub(crate) plan: Plan,
+    /// The same plan, but models learn next to nothing from the base.
+    pub(crate) light: Plan,
     pub(crate) origins: Origins,
 }
 
@@ -61,8 +63,10 @@ pub(crate) fn analyse(
     let Some(made) = made else { return analyse_mapped(&named, &mapping, tuning) };
     let with_made = Named { base: made.table(), ..named };
     let mut found = analyse_mapped(&with_made, &mapping::map(&with_made)?, tuning)?;
-    found.plan.templates = made.templates;
-    found.plan.prune();
+    for plan in [&mut found.plan, &mut found.light] {
+        plan.templates = made.templates.clone();
+        plan.prune();
+    }
     // What was made for nothing must not change what is chosen.
     if found.plan.templates.is_empty() {
         analyse_mapped(&named, &mapping, tuning)
@@ -111,8 +115,11 @@ fn analyse_mapped(
     demote(named, &exact, &plan, tuning, &mut origins)?;
     let new = parents::choose(named, &origins, &mut plan)?;
     let edits = effort::edits(named, &origins, &plan)?;
+    let mut light = plan.clone();
     size(named, tuning, &new, edits, &mut plan)?;
-    Ok(Analysis { plan, origins })
+    let without = Tuning { prime_bytes: 0, ..tuning.clone() };
+    size(named, &without, &new, edits, &mut light)?;
+    Ok(Analysis { plan, light, origins })
 }
 
 /// Matches rows that are equal in all corresponding columns; if those are few, rows that are equal

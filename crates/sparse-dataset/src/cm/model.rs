@@ -113,6 +113,8 @@ pub(crate) struct Model {
     /// Streams for the decisions, if nothing is modelled.
     pub(crate) streams: Option<Streams>,
     pub(super) memory: Memory,
+    /// Decisions that were predicted anew: how much work that was.
+    pub(crate) decisions: u64,
 }
 
 /// Number of selectors.
@@ -133,6 +135,7 @@ impl Model {
             sets: vec![Weights { weight: [20_000; MAX_CONTEXTS], seen: 0 }; SELECTORS],
             streams: None,
             memory: Memory::Off,
+            decisions: 0,
         }
     }
 
@@ -175,6 +178,7 @@ impl Model {
             sets,
             streams: Some(streams),
             memory,
+            decisions: 0,
         }
     }
 
@@ -206,6 +210,7 @@ impl Model {
             self.memory.decision(bit);
             return bit;
         }
+        self.decisions += 1;
         let t = self.tables;
         let n = contexts.len().min(MAX_CONTEXTS);
         let mut at = [0usize; MAX_CONTEXTS];

@@ -1,6 +1,6 @@
 //! A small base and row groups coded against it, for tests and fuzz targets.
 
-use super::{Encoded, GroupCoder, Learned};
+use super::{Encoded, GroupCoder, Learned, Tries};
 use crate::analysis::{Table, Tuning, analyse};
 use crate::cm::Predictions;
 use crate::plan::{PLAIN, Plan};
@@ -93,7 +93,8 @@ impl Cases {
         for plan in [plan, bulk, plain] {
             let learned = Learned::new(&plan, &base)?;
             let block = derivative.block(0)?;
-            let coder = GroupCoder { plan: &plan, base: &base, learned: &learned, patches: true };
+            let coder =
+                GroupCoder { plan: &plan, base: &base, learned: &learned, tries: Tries::ALL };
             let mut origins = found.origins.range(0, ROWS)?;
             let gathered = coder.check_copies(&block, &mut origins)?;
             let ops = ops_of(&origins);
@@ -124,8 +125,12 @@ mod tests {
         let digest = Digesting::of(&block);
         assert!(cases.iter().any(|case| case.predictions.is_some()));
         for case in &mut cases {
-            let coder =
-                GroupCoder { plan: &case.plan, base: &base, learned: &case.learned, patches: true };
+            let coder = GroupCoder {
+                plan: &case.plan,
+                base: &base,
+                learned: &case.learned,
+                tries: Tries::ALL,
+            };
             let limits = Limits::default();
             let mut predictions = case.predictions.take();
             for _ in 0..2 {

@@ -2,7 +2,7 @@
 //! than was allowed.
 
 use super::example::{Case, Cases, KINDS};
-use super::{GroupCoder, Learned};
+use super::{GroupCoder, Learned, Tries};
 use crate::details::StoredDetails;
 use crate::manifest::{BaseRecord, FileRows, Manifest, SplitRecord};
 use crate::plan::Plan;
@@ -18,8 +18,12 @@ fn cases() -> &'static Cases {
 }
 
 fn decode(case: &Case, encoded: &[u8], rows: u64, allowance: usize) -> bool {
-    let coder =
-        GroupCoder { plan: &case.plan, base: &cases().base, learned: &case.learned, patches: true };
+    let coder = GroupCoder {
+        plan: &case.plan,
+        base: &cases().base,
+        learned: &case.learned,
+        tries: Tries::ALL,
+    };
     match coder.decode(encoded, rows, allowance) {
         Ok(block) => {
             assert_eq!(block.rows as u64, rows);

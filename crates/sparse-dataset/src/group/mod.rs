@@ -113,8 +113,21 @@ pub(crate) struct GroupCoder<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) base: &'a dyn BaseRows,
     pub(crate) learned: &'a Learned,
-    /// Whether an encoder tries a patch of the base's rows.
+    /// What an encoder tries besides streams.
+    pub(crate) tries: Tries,
+}
+
+/// Layouts that an encoder tries besides streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tries {
+    /// A patch of the base's rows.
     pub(crate) patches: bool,
+    /// Models.
+    pub(crate) models: bool,
+}
+
+impl Tries {
+    pub(crate) const ALL: Tries = Tries { patches: true, models: true };
 }
 
 /// Returns true for a row group that is a patch: readers before layout 4 do not know it.
@@ -223,7 +236,7 @@ impl GroupCoder<'_> {
         keep: bool,
     ) -> Result<Vec<Encoded>> {
         let (streams, level) = self.streams(block, ops, gathered, level)?;
-        let patched = match self.patches {
+        let patched = match self.tries.patches {
             true => self.patched(block, ops, level, streams.len())?,
             false => None,
         };
@@ -231,8 +244,8 @@ impl GroupCoder<'_> {
         let plain = |bytes| Encoded { bytes, predictions: None };
         let mut all: Vec<_> = patched.map(plain).into_iter().collect();
         all.push(plain(streams));
-        if !self.plan.is_plain() && !far {
-            all.push(self.modelled(block, ops, gathered, level, keep)?);
+        if !self.plan.is_plain() && self.tries.models && !far {
+            all.push(self.modelled(block, ops, gathered, level, keep)?.0);
         }
         Ok(all)
     }
@@ -254,7 +267,10 @@ impl GroupCoder<'_> {
     }
 
     /// Codes the row group in streams that Zstandard packs; returns its level, too.
-    fn streams(
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub(crate) fn streams(
         &self,
         block: &Block,
         ops: &[Op],
@@ -290,15 +306,19 @@ impl GroupCoder<'_> {
         Ok(patch.map(|patch| [&[PATCHED], &*patch].concat()))
     }
 
-    /// Codes the row group by models; long values are packed by Zstandard.
-    fn modelled(
+    /// Codes the row group by models; long values are packed by Zstandard. Returns also the number
+    /// of decisions that the models took.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub(crate) fn modelled(
         &self,
         block: &Block,
         ops: &[Op],
         gathered: &Gathered,
         level: i32,
         keep: bool,
-    ) -> Result<Encoded> {
+    ) -> Result<(Encoded, u64)> {
         let mut cells = CellCoder::new(self.plan.bits, Vec::new(), 0);
         if keep {
             cells.model.keep_predictions();
@@ -309,7 +329,8 @@ impl GroupCoder<'_> {
             self.pack(&cells.bulk, level, &mut bytes)?;
         }
         bytes.extend(tail);
-        Ok(Encoded { bytes, predictions: cells.model.take_predictions() })
+        let decisions = cells.model.decisions;
+        Ok((Encoded { bytes, predictions: cells.model.take_predictions() }, decisions))
     }
 
     /// Codes everything with `cells`; returns the bytes of the arithmetic coder.

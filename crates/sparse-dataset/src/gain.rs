@@ -1,0 +1,113 @@
+//! Whether models, and what they learn from the base, gain what their time is worth.
+//!
+//! Models take a thousand times as long as copying. Where streams are nearly as small, or models do
+//! as well without having learnt from the base, whoever restores should not wait for them. A row
+//! group is coded both ways to see.
+
+use crate::analysed::{Analysed, level};
+use crate::group::{Gathered, GroupCoder, Learned, Tries};
+use crate::load::Loaded;
+use crate::plan::Plan;
+use crate::rows::{Op, ops_of};
+use crate::settings::Settings;
+use crate::table::Block;
+use sparse_core::{Effort, Result};
+
+/// Decisions of models that count as a second. A number, and no clock: what a delta looks like does
+/// not depend on the machine.
+const SECOND: f64 = 5e6;
+
+/// Share of the size that a second of models must gain.
+const WORTH: f64 = 0.03;
+
+/// Share of what models learn from the base with which that is tried.
+const SAMPLE: u64 = 8;
+
+/// Chooses between models and streams, and how much models learn; `light` is the plan by which
+/// they learn next to nothing. With the highest effort both stay as they are.
+///
+/// # Errors
+/// `Cancelled`; `Io`.
+pub(crate) fn settle(
+    analysed: &mut Analysed,
+    light: Plan,
+    base: &Loaded,
+    settings: &Settings,
+) -> Result<()> {
+    let groups = analysed.loaded.store.blocks();
+    if settings.effort == Effort::Max || groups == 0 || analysed.plan.is_plain() {
+        return Ok(());
+    }
+    let trial = Trial::new(analysed, groups / 2, base, settings)?;
+    let streams = trial.streams(&light)?;
+    let (bare, effort) = trial.modelled(&light)?;
+    let learns = analysed.plan != light && {
+        let mut some = analysed.plan.clone();
+        some.prime_rows = some.prime_rows.div_ceil(SAMPLE);
+        some.prime_stride = base.store.rows().div_ceil(some.prime_rows.max(1)).max(1);
+        if analysed.plan.prime_stride == 1 {
+            some.prime_stride = 1;
+        }
+        let (learned, more) = trial.modelled(&some)?;
+        is_worth(bare, learned, more.saturating_sub(effort))
+    };
+    if !learns {
+        analysed.tries.models = is_worth(streams, bare, effort);
+        analysed.plan = light;
+    }
+    Ok(())
+}
+
+/// Returns true if going from `before` to `after` bytes is worth so many decisions.
+fn is_worth(before: usize, after: usize, decisions: u64) -> bool {
+    let gain = 1.0 - after as f64 / before.max(1) as f64;
+    gain > WORTH * decisions as f64 / SECOND
+}
+
+/// A row group that is coded by several plans.
+struct Trial<'a> {
+    base: &'a Loaded,
+    block: std::sync::Arc<Block>,
+    ops: Vec<Op>,
+    gathered: Gathered,
+    level: i32,
+}
+
+impl<'a> Trial<'a> {
+    fn new(
+        analysed: &Analysed,
+        group: usize,
+        base: &'a Loaded,
+        settings: &Settings,
+    ) -> Result<Trial<'a>> {
+        settings.cancel.check()?;
+        let store = &analysed.loaded.store;
+        let block = store.block(group)?;
+        let mut origins = analysed.origins.range(store.start(group), store.start(group + 1))?;
+        let (learned, tries) = (Learned::default(), Tries::ALL);
+        let coder =
+            GroupCoder { plan: &analysed.plan, base: &base.store, learned: &learned, tries };
+        let gathered = coder.check_copies(&block, &mut origins)?;
+        let level = level(settings);
+        Ok(Trial { base, block, ops: ops_of(&origins), gathered, level })
+    }
+
+    /// Returns the size in streams.
+    fn streams(&self, plan: &Plan) -> Result<usize> {
+        let learned = Learned::new(plan, &self.base.store)?;
+        let coder =
+            GroupCoder { plan, base: &self.base.store, learned: &learned, tries: Tries::ALL };
+        let (bytes, _) = coder.streams(&self.block, &self.ops, &self.gathered, self.level)?;
+        Ok(bytes.len())
+    }
+
+    /// Returns the size by models, and the number of their decisions.
+    fn modelled(&self, plan: &Plan) -> Result<(usize, u64)> {
+        let learned = Learned::new(plan, &self.base.store)?;
+        let coder =
+            GroupCoder { plan, base: &self.base.store, learned: &learned, tries: Tries::ALL };
+        let (coded, decisions) =
+            coder.modelled(&self.block, &self.ops, &self.gathered, self.level, false)?;
+        Ok((coded.bytes.len(), decisions))
+    }
+}
