@@ -2,7 +2,7 @@
 
 use crate::analysis::{Analysis, Table, Tuning, analyse};
 use crate::dataset::Dataset;
-use crate::group::Tries;
+use crate::group::{Tried, Tries};
 use crate::io::FoundSplit;
 use crate::load::{BASE_BLOCK, Loaded, load, row_group};
 use crate::plan::Plan;
@@ -10,6 +10,7 @@ use crate::rows::Origins;
 use crate::settings::Settings;
 use sparse_core::{Effort, Observer, Result, Workers};
 use std::borrow::Cow;
+use std::sync::Mutex;
 
 /// Base and derivative as they were read.
 pub(crate) struct Read<'a> {
@@ -79,6 +80,8 @@ pub(crate) struct Analysed {
     pub(crate) origins: Origins,
     /// What is tried for its row groups.
     pub(crate) tries: Tries,
+    /// What was coded of a row group to see what is worth its time.
+    pub(crate) tried: Mutex<Option<(usize, Tried)>>,
 }
 
 /// Reads a split unless it was read already, and finds how it follows from the base. Returns also
@@ -107,7 +110,7 @@ pub(crate) fn analyse_split(
     let found = analyse(tables[0], tables[1], &tuning(settings), workers)?;
     observer.end();
     let Analysis { plan, light, origins } = found;
-    Ok((Analysed { loaded, plan, origins, tries: Tries::ALL }, light))
+    Ok((Analysed { loaded, plan, origins, tries: Tries::ALL, tried: Mutex::default() }, light))
 }
 
 /// Returns the limits of the analysis for an effort.

@@ -306,7 +306,10 @@ impl Analysed {
         let coder = GroupCoder { tries: Tries { patches, ..self.tries }, ..coder };
         let encode = |g: usize| {
             let (block, ops, gathered) = gather(g)?;
-            let mut coded = coder.encode(&block, &ops, &gathered, level(settings), prove)?;
+            let tried = lock(&self.tried).take_if(|(group, _)| *group == g);
+            let tried = tried.map(|(_, tried)| tried).unwrap_or_default();
+            let level = level(settings);
+            let mut coded = coder.encode(&block, &ops, &gathered, level, prove, tried)?;
             let (digest, len) = Digesting::of(&block);
             if prove {
                 prove_group(&coder, &mut coded, &block, (digest, len), &Limits::default())?;

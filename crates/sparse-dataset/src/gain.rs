@@ -5,13 +5,14 @@
 //! group is coded both ways to see.
 
 use crate::analysed::{Analysed, level};
-use crate::group::{Gathered, GroupCoder, Learned, Tries};
+use crate::group::{Encoded, Gathered, GroupCoder, Learned, Tried, Tries};
 use crate::load::Loaded;
 use crate::plan::Plan;
 use crate::rows::{Op, ops_of};
 use crate::settings::Settings;
 use crate::table::Block;
 use sparse_core::{Effort, Result};
+use std::sync::{Arc, Mutex};
 
 /// Decisions of models that count as a second. A number, and no clock: what a delta looks like does
 /// not depend on the machine.
@@ -40,21 +41,29 @@ pub(crate) fn settle(
     }
     let trial = Trial::new(analysed, groups / 2, base, settings)?;
     let streams = trial.streams(&light)?;
-    let (bare, effort) = trial.modelled(&light)?;
-    let learns = analysed.plan != light && {
-        let mut some = analysed.plan.clone();
-        some.prime_rows = some.prime_rows.div_ceil(SAMPLE);
-        some.prime_stride = base.store.rows().div_ceil(some.prime_rows.max(1)).max(1);
-        if analysed.plan.prime_stride == 1 {
-            some.prime_stride = 1;
-        }
-        let (learned, more) = trial.modelled(&some)?;
-        is_worth(bare, learned, more.saturating_sub(effort))
-    };
-    if !learns {
-        analysed.tries.models = is_worth(streams, bare, effort);
-        analysed.plan = light;
+    let mut some = analysed.plan.clone();
+    some.prime_rows = some.prime_rows.div_ceil(SAMPLE);
+    if some.prime_stride > 1 {
+        let rows = base.store.rows();
+        some.prime_stride = rows.div_ceil(some.prime_rows.max(1)).max(1);
+        some.prime_rows = rows.div_ceil(some.prime_stride);
     }
+    let more = if analysed.plan == light { Vec::new() } else { vec![some, analysed.plan.clone()] };
+    let mut best = trial.modelled(light)?;
+    for plan in more {
+        let next = trial.modelled(plan)?;
+        let work = next.decisions.saturating_sub(best.decisions);
+        if !is_worth(best.len(), next.len(), work) {
+            break;
+        }
+        best = next;
+    }
+    analysed.tries.models = is_worth(streams.0.len(), best.len(), best.decisions);
+    // What is packed apart begins with what was learnt.
+    let same = !best.plan.columns.iter().any(|column| column.bulk);
+    let tried = Tried { streams: same.then_some(streams), modelled: Some(best.coded) };
+    analysed.plan = best.plan;
+    analysed.tried = Mutex::new(Some((groups / 2, tried)));
     Ok(())
 }
 
@@ -64,13 +73,29 @@ fn is_worth(before: usize, after: usize, decisions: u64) -> bool {
     gain > WORTH * decisions as f64 / SECOND
 }
 
+/// A row group as models code it by a plan.
+struct Modelled {
+    plan: Plan,
+    coded: Encoded,
+    /// Number of decisions that models took.
+    decisions: u64,
+}
+
+impl Modelled {
+    fn len(&self) -> usize {
+        self.coded.bytes.len()
+    }
+}
+
 /// A row group that is coded by several plans.
 struct Trial<'a> {
     base: &'a Loaded,
-    block: std::sync::Arc<Block>,
+    block: Arc<Block>,
     ops: Vec<Op>,
     gathered: Gathered,
     level: i32,
+    /// Whether predictions are kept for a proof.
+    keep: bool,
 }
 
 impl<'a> Trial<'a> {
@@ -89,25 +114,23 @@ impl<'a> Trial<'a> {
             GroupCoder { plan: &analysed.plan, base: &base.store, learned: &learned, tries };
         let gathered = coder.check_copies(&block, &mut origins)?;
         let level = level(settings);
-        Ok(Trial { base, block, ops: ops_of(&origins), gathered, level })
+        Ok(Trial { base, block, ops: ops_of(&origins), gathered, level, keep: settings.proof })
     }
 
-    /// Returns the size in streams.
-    fn streams(&self, plan: &Plan) -> Result<usize> {
+    /// Codes in streams; returns their level, too.
+    fn streams(&self, plan: &Plan) -> Result<(Vec<u8>, i32)> {
         let learned = Learned::new(plan, &self.base.store)?;
         let coder =
             GroupCoder { plan, base: &self.base.store, learned: &learned, tries: Tries::ALL };
-        let (bytes, _) = coder.streams(&self.block, &self.ops, &self.gathered, self.level)?;
-        Ok(bytes.len())
+        coder.streams(&self.block, &self.ops, &self.gathered, self.level)
     }
 
-    /// Returns the size by models, and the number of their decisions.
-    fn modelled(&self, plan: &Plan) -> Result<(usize, u64)> {
-        let learned = Learned::new(plan, &self.base.store)?;
-        let coder =
-            GroupCoder { plan, base: &self.base.store, learned: &learned, tries: Tries::ALL };
+    fn modelled(&self, plan: Plan) -> Result<Modelled> {
+        let learned = Learned::new(&plan, &self.base.store)?;
+        let (base, tries) = (&self.base.store, Tries::ALL);
+        let coder = GroupCoder { plan: &plan, base, learned: &learned, tries };
         let (coded, decisions) =
-            coder.modelled(&self.block, &self.ops, &self.gathered, self.level, false)?;
-        Ok((coded.bytes.len(), decisions))
+            coder.modelled(&self.block, &self.ops, &self.gathered, self.level, self.keep)?;
+        Ok(Modelled { plan, coded, decisions })
     }
 }

@@ -1,6 +1,6 @@
 //! A small base and row groups coded against it, for tests and fuzz targets.
 
-use super::{Encoded, GroupCoder, Learned, Tries};
+use super::{Encoded, GroupCoder, Learned, Tried, Tries};
 use crate::analysis::{Table, Tuning, analyse};
 use crate::cm::Predictions;
 use crate::plan::{PLAIN, Plan};
@@ -100,8 +100,9 @@ impl Cases {
             let ops = ops_of(&origins);
             let allowance = 2 * Digesting::of(&block).1 as usize + 2000;
             // The layout that is chosen, and all others.
-            let mut all = vec![coder.encode(&block, &ops, &gathered, 12, false)?];
-            all.extend(coder.layouts(&block, &ops, &gathered, 3, true)?);
+            let mut all =
+                vec![coder.encode(&block, &ops, &gathered, 12, false, Tried::default())?];
+            all.extend(coder.layouts(&block, &ops, &gathered, 3, true, Tried::default())?);
             for Encoded { bytes: encoded, predictions } in all {
                 let (learned, plan) = (Learned::new(&plan, &base)?, plan.clone());
                 cases.push(Case { plan, learned, encoded, predictions, rows: ROWS, allowance });

@@ -117,6 +117,15 @@ pub(crate) struct GroupCoder<'a> {
     pub(crate) tries: Tries,
 }
 
+/// Layouts of a row group that were coded before, by the same plan.
+#[derive(Debug, Default)]
+pub(crate) struct Tried {
+    /// In streams, and the level of that.
+    pub(crate) streams: Option<(Vec<u8>, i32)>,
+    /// By models.
+    pub(crate) modelled: Option<Encoded>,
+}
+
 /// Layouts that an encoder tries besides streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tries {
@@ -210,7 +219,7 @@ impl GroupCoder<'_> {
     }
 
     /// Codes the rows of `block` by their origins `ops`, given the rows of the base that these
-    /// refer to. With `keep`, predictions are kept for a proof.
+    /// refer to. With `keep`, predictions are kept for a proof. What was tried is not coded again.
     ///
     /// # Errors
     /// `InvalidArgument` when the two do not fit; `Io`.
@@ -221,8 +230,9 @@ impl GroupCoder<'_> {
         gathered: &Gathered,
         level: i32,
         keep: bool,
+        tried: Tried,
     ) -> Result<Encoded> {
-        let layouts = self.layouts(block, ops, gathered, level, keep)?;
+        let layouts = self.layouts(block, ops, gathered, level, keep, tried)?;
         Ok(layouts.into_iter().min_by_key(|e| e.bytes.len()).unwrap_or_default())
     }
 
@@ -234,8 +244,12 @@ impl GroupCoder<'_> {
         gathered: &Gathered,
         level: i32,
         keep: bool,
+        tried: Tried,
     ) -> Result<Vec<Encoded>> {
-        let (streams, level) = self.streams(block, ops, gathered, level)?;
+        let (streams, level) = match tried.streams {
+            Some(streams) => streams,
+            None => self.streams(block, ops, gathered, level)?,
+        };
         let patched = match self.tries.patches {
             true => self.patched(block, ops, level, streams.len())?,
             false => None,
@@ -245,7 +259,10 @@ impl GroupCoder<'_> {
         let mut all: Vec<_> = patched.map(plain).into_iter().collect();
         all.push(plain(streams));
         if !self.plan.is_plain() && self.tries.models && !far {
-            all.push(self.modelled(block, ops, gathered, level, keep)?.0);
+            all.push(match tried.modelled {
+                Some(modelled) => modelled,
+                None => self.modelled(block, ops, gathered, level, keep)?.0,
+            });
         }
         Ok(all)
     }
