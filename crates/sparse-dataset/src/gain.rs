@@ -24,6 +24,9 @@ const WORTH: f64 = 0.03;
 /// Share of what models learn from the base with which that is tried.
 const SAMPLE: u64 = 8;
 
+/// How many times the gain of that share learning the rest gains, at most.
+const RISE: f64 = 2.0;
+
 /// Chooses between models and streams, and how much models learn; `light` is the plan by which
 /// they learn next to nothing. With the highest effort both stay as they are.
 ///
@@ -48,15 +51,24 @@ pub(crate) fn settle(
         some.prime_stride = rows.div_ceil(some.prime_rows.max(1)).max(1);
         some.prime_rows = rows.div_ceil(some.prime_stride);
     }
-    let more = if analysed.plan == light { Vec::new() } else { vec![some, analysed.plan.clone()] };
-    let mut best = trial.modelled(light)?;
-    for plan in more {
-        let next = trial.modelled(plan)?;
-        let work = next.decisions.saturating_sub(best.decisions);
-        if !is_worth(best.len(), next.len(), work) {
-            break;
+    let learns = analysed.plan != light;
+    let (bare, some) = settings
+        .executor()
+        .both(|| trial.modelled(light), || learns.then(|| trial.modelled(some)).transpose());
+    let (mut best, some) = (bare?, some?);
+    if let Some(some) = some
+        && is_worth(best.len(), some.len(), some.decisions.saturating_sub(best.decisions))
+    {
+        // So much gains and costs learning all of it, at most and about.
+        let gain = 1.0 - some.len() as f64 / best.len() as f64;
+        let work = some.decisions.saturating_sub(best.decisions) * (SAMPLE - 1);
+        best = some;
+        if RISE * gain > worth(work) {
+            let all = trial.modelled(analysed.plan.clone())?;
+            if is_worth(best.len(), all.len(), all.decisions.saturating_sub(best.decisions)) {
+                best = all;
+            }
         }
-        best = next;
     }
     analysed.tries.models = is_worth(streams.0.len(), best.len(), best.decisions);
     // What is packed apart begins with what was learnt.
@@ -69,8 +81,12 @@ pub(crate) fn settle(
 
 /// Returns true if going from `before` to `after` bytes is worth so many decisions.
 fn is_worth(before: usize, after: usize, decisions: u64) -> bool {
-    let gain = 1.0 - after as f64 / before.max(1) as f64;
-    gain > WORTH * decisions as f64 / SECOND
+    1.0 - after as f64 / before.max(1) as f64 > worth(decisions)
+}
+
+/// Returns the share of the size that so many decisions must gain.
+fn worth(decisions: u64) -> f64 {
+    WORTH * decisions as f64 / SECOND
 }
 
 /// A row group as models code it by a plan.
