@@ -59,7 +59,7 @@ fn columns_by_what_became_of_them() {
     let derived: Vec<String> = (0..300)
         .map(|i| {
             format!(
-                r#"{{"id": {i}, "prompt": "Q: what is {i} times {}\\nA:", "stage": {}, "extra": {}}}"#,
+                r#"{{"id": {i}, "prompt": "Q: what is {i} times {}\nA:", "stage": {}, "extra": {}}}"#,
                 i * 7,
                 i % 3,
                 noise(i)
