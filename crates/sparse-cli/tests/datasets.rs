@@ -88,7 +88,8 @@ fn differences_as_people_read_them() {
         let text = run(args).succeeded().stdout;
         for part in [
             "450 rows: 440 as in the base, 10 edited, 0 new; in the base's order\n",
-            "\nrow 0 (row 0 of the base)\n  text:\n  - a row number 0\n  + an edited row number 0\n",
+            "\nrow 0 (row 0 of the base)\n  text:\n  - a row number 0\n",
+            "\n  + an edited row number 0\n",
             "of the base's 500 rows, 50 are in none of the splits",
         ] {
             assert!(text.contains(part), "{part:?}: {text}");

@@ -58,12 +58,9 @@ fn columns_by_what_became_of_them() {
     let noise = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
     let derived: Vec<String> = (0..300)
         .map(|i| {
-            format!(
-                r#"{{"id": {i}, "prompt": "Q: what is {i} times {}\nA:", "stage": {}, "extra": {}}}"#,
-                i * 7,
-                i % 3,
-                noise(i)
-            )
+            let prompt = format!(r"Q: what is {i} times {}\nA:", i * 7);
+            let (stage, extra) = (i % 3, noise(i));
+            format!(r#"{{"id": {i}, "prompt": "{prompt}", "stage": {stage}, "extra": {extra}}}"#)
         })
         .collect();
     let found = difference(&rows, &derived);

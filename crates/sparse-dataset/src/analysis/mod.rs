@@ -256,8 +256,8 @@ fn demote(
 /// Bytes that models may always code: half a second on two cores.
 const MIN_MODELLED: u64 = 512 << 10;
 
-/// Bytes of the base above which models learn from its first rows alone: whoever wants a few rows of
-/// the target should not have to read all of the base.
+/// Bytes of the base above which models learn from its first rows alone: whoever wants a few rows
+/// of the target should not have to read all of the base.
 const SPREAD: u64 = 64 << 20;
 
 /// Least number of bytes that row groups learn from.

@@ -180,8 +180,8 @@ fn parquet_details(builder: &ParquetRecordBatchReaderBuilder<File>) -> FileDetai
     }
 }
 
-/// Reads the footer of a Parquet file, and checks it and the pages; also returns the number of rows to read at
-/// once.
+/// Reads the footer of a Parquet file, and checks it and the pages; also returns the number of rows
+/// to read at once.
 ///
 /// # Errors
 /// `InvalidInput` when the file is malformed, `LimitExceeded` when it would take too much memory,
