@@ -133,7 +133,7 @@ impl<'a> Trial<'a> {
         Ok(Trial { base, block, ops: ops_of(&origins), gathered, level, keep: settings.proof })
     }
 
-    /// Codes in streams; returns their level, too.
+    /// Codes the row group in streams; returns their level, too.
     fn streams(&self, plan: &Plan) -> Result<(Vec<u8>, i32)> {
         let learned = Learned::new(plan, &self.base.store)?;
         let coder =
