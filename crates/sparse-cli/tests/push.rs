@@ -199,11 +199,24 @@ fn what_is_there_is_kept_unless_asked() {
     for part in ["my.sparse", "/me/old", "--force"] {
         assert!(refused.stderr.contains(part), "{refused:?}");
     }
+    // Its card is ours, and would be wrong now.
+    let new = room.push(&["me/old", "--force", "--json"]).succeeded().json();
+    assert_eq!((&new["changed"], &new["card"]), (&true.into(), &"replaced".into()), "{new}");
+    assert!(new["notes"][0].as_str().unwrap().contains("--license"), "{new}");
+    // One that somebody changed is theirs.
+    let update = |site: &mut Site| {
+        let repo = site.repo("me/old").unwrap();
+        *repo = repo.clone().with_file("README.md", "# mine\n");
+    };
+    room.server.update(update);
     let kept = room.push(&["me/old", "--force", "--json"]).succeeded().json();
-    assert_eq!((&kept["changed"], &kept["card"]), (&true.into(), &"kept".into()), "{kept}");
-    assert!(kept["notes"][0].as_str().unwrap().contains("--license"), "{kept}");
+    assert_eq!(kept["card"], "kept", "{kept}");
     let replaced = room.push(&["me/old", "--card", "replace", "--json"]).succeeded().json();
     assert_eq!(replaced["card"], "replaced");
+    let refused = room.push(&["me/fresh@dev"]);
+    assert!(refused.code == Some(1), "{refused:?}");
+    let told = room.run(&["info", "me/fresh"]);
+    assert!(told.stderr.contains("there is no model"), "nothing was created: {told:?}");
     room.push(&["hf://me/newer@main"]).succeeded();
     // Elsewhere in the repository, and on a branch.
     fs::write(&room.delta, first).unwrap();
@@ -273,7 +286,11 @@ fn a_dry_run_sends_nothing() {
     let told = room.push(&["me/new", "--dry-run", "--license", "mit", "--json"]);
     let told = told.succeeded().json();
     let card = told["card_text"].as_str().unwrap();
-    for part in ["license: mit\n", "sparse reconstruct org/base me/new -o ./model", "bit for bit"] {
+    for part in [
+        "license: mit\n",
+        "sparse reconstruct org/base hf://me/new/my.sparse -o ./model",
+        "bit for bit",
+    ] {
         assert!(card.contains(part), "{card}");
     }
     assert_eq!(room.server.log().connections(), 0);

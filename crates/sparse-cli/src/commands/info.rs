@@ -74,7 +74,10 @@ fn text(body: &Body<'_>, summary: &Summary, args: &args::Info) -> String {
     let base = match (summary.needs_base, summary.base_id.as_str()) {
         (true, id) => human::named(id),
         (false, "") => "none needed".to_owned(),
-        (false, id) => format!("none needed; the adapter is for {}", human::named(id)),
+        (false, id) if summary.adapter.is_some() => {
+            format!("none needed; the adapter is for {}", human::named(id))
+        }
+        (false, id) => format!("none needed; nothing of {} was used", human::named(id)),
     };
     let _ = writeln!(out, "base: {base}\nfine-tuned: {}\n", human::named(&summary.target_id));
     out.push_str(&tensor_table(&body.summary.tensors));

@@ -206,6 +206,14 @@ fn notes(pair: &Pair<'_>, plan: &Plan, settings: &Settings) -> Vec<String> {
             ),
         });
     }
+    let mut counterparts = pair.matches.iter().map(|m| &m.counterpart);
+    let nothing = counterparts.all(|counterpart| matches!(counterpart, Counterpart::None));
+    if pair.base.is_some() && !pair.matches.is_empty() && nothing {
+        notes.push(
+            "nothing of the base was used: no tensor has a counterpart in it; is it the right one?"
+                .to_owned(),
+        );
+    }
     for (entry, m) in pair.target.tensors().iter().zip(&pair.matches) {
         let base_name = |base: usize| pair.base.map_or("", |b| &*b.tensors()[base].name);
         match m.counterpart {

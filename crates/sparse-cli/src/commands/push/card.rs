@@ -4,6 +4,7 @@ use super::licence::Licence;
 use super::opened::Facts;
 use crate::human;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use sparse_remote::{HubName, RepoKind, Url};
 use std::fmt::Write;
 
@@ -43,8 +44,6 @@ pub(super) struct Card<'a> {
     /// Repository and file.
     pub(super) name: &'a HubName,
     pub(super) file: &'a str,
-    /// Whether the repository has no other delta, so that its name is enough.
-    pub(super) is_only: bool,
     /// Address of the Hub.
     pub(super) endpoint: &'a Url,
 }
@@ -92,7 +91,7 @@ impl Card<'_> {
         if let Some(content) = &facts.content {
             let _ = writeln!(out, "| what is restored (`--expect-sha256`) | `{content}` |");
         }
-        out
+        sealed(out, self.file)
     }
 
     fn front_matter(&self) -> String {
@@ -185,16 +184,11 @@ impl Card<'_> {
     /// Returns the lines that restore it.
     fn lines(&self) -> Vec<String> {
         let facts = self.facts;
-        let kind = if facts.is_dataset { RepoKind::Dataset } else { RepoKind::Model };
-        let delta = if self.is_only && self.name.kind == kind {
-            let branch = self.name.revision.as_deref().filter(|branch| *branch != "main");
-            branch.map_or(self.name.id.clone(), |branch| format!("{}@{branch}", self.name.id))
-        } else {
-            let mut name = self.name.clone();
-            name.revision = name.revision.filter(|branch| branch != "main");
-            name.file = Some(self.file.to_owned());
-            word(&name.to_string())
-        };
+        // With its file: the repository may get other deltas.
+        let mut name = self.name.clone();
+        name.revision = name.revision.filter(|branch| branch != "main");
+        name.file = Some(self.file.to_owned());
+        let delta = word(&name.to_string());
         let base = match (&facts.base, facts.needs_base || facts.is_adapter) {
             (Some(base), _) => Some(base.id.as_str()),
             (None, true) => Some("./base"),
@@ -227,6 +221,22 @@ impl Card<'_> {
         }
         lines
     }
+}
+
+/// What the last line of a card begins and ends with; pages do not show it.
+const SEAL: (&str, &str) = ("<!-- sparse push of ", " -->\n");
+
+/// Adds a line by which a later push of `file` sees that nobody changed the card.
+fn sealed(text: String, file: &str) -> String {
+    let digest: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+    let seal = format!("{}{}: {digest}{}", SEAL.0, code(file).replace("--", "__"), SEAL.1);
+    text + &seal
+}
+
+/// Returns true for a card that [`Card::text`] wrote for `file`, and that nobody changed.
+pub(super) fn is_untouched(card: &str, file: &str) -> bool {
+    let text = card.rfind(SEAL.0).and_then(|at| card.get(..at));
+    text.is_some_and(|text| sealed(text.to_owned(), file) == card)
 }
 
 /// Writes a value of front matter.
@@ -274,18 +284,18 @@ mod tests {
         }
     }
 
-    fn card(facts: &Facts, is_only: bool) -> String {
+    fn card(facts: &Facts) -> String {
         let licence = Licence { ids: vec!["mit".to_owned()], ..Licence::default() };
         let kind = if facts.is_dataset { RepoKind::Dataset } else { RepoKind::Model };
         let name = HubName::parse("me/mine", kind).unwrap();
         let endpoint = Url::parse("https://hub.example").unwrap();
         let file = "my.sparse";
-        Card { facts, licence: &licence, name: &name, file, is_only, endpoint: &endpoint }.text()
+        Card { facts, licence: &licence, name: &name, file, endpoint: &endpoint }.text()
     }
 
     #[test]
     fn a_model() {
-        let text = card(&facts(), true);
+        let text = card(&facts());
         for part in [
             "---\nbase_model: org/base\nbase_model_relation: finetune\nlibrary_name: sparse\n\
              license: mit\ntags:\n- sparse\n- delta\n---\n",
@@ -293,39 +303,53 @@ mod tests {
             "bit for bit",
             "| this delta | 1.00 kB (1000 bytes) |",
             "| ratio | 8.00x |",
-            "sparse reconstruct org/base me/mine -o ./model\n",
-            "\nsparse reconstruct me/mine -o ./model\n",
+            "sparse reconstruct org/base hf://me/mine/my.sparse -o ./model\n",
+            "\nsparse reconstruct hf://me/mine/my.sparse -o ./model\n",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
         let lossy = Facts { certificate: Some("error 1 %".to_owned()), ..facts() };
-        let text = card(&lossy, false);
+        let text = card(&lossy);
         assert!(text.contains("error 1 %") && !text.contains("bit for bit"), "{text}");
-        assert!(text.contains("sparse reconstruct org/base hf://me/mine/my.sparse -o"), "{text}");
+        assert!(is_untouched(&text, "my.sparse") && !is_untouched(&text, "other.sparse"));
+        assert!(!is_untouched(&text.replace("1 %", "0 %"), "my.sparse"));
+        assert!(!is_untouched("# mine\n", "my.sparse"));
     }
 
     #[test]
     fn datasets_adapters_and_bases_elsewhere() {
         let base = HubName::parse("squad", RepoKind::Dataset);
-        let text = card(&Facts { is_dataset: true, base, ..facts() }, true);
+        let text = card(&Facts { is_dataset: true, base, ..facts() });
         assert!(text.contains("source_datasets: squad\n") && !text.contains("library_name"));
-        assert!(text.contains("dataset-reconstruct me/mine --base squad -o ./data"), "{text}");
-        assert!(text.contains("sparse dataset-reconstruct me/mine -o ./data"), "{text}");
-        let text = card(&Facts { is_adapter: true, needs_base: false, ..facts() }, true);
+        assert!(
+            text.contains("dataset-reconstruct hf://datasets/me/mine/my.sparse --base squad"),
+            "{text}"
+        );
+        assert!(
+            text.contains("dataset-reconstruct hf://datasets/me/mine/my.sparse -o ./data"),
+            "{text}"
+        );
+        let text = card(&Facts { is_adapter: true, needs_base: false, ..facts() });
         for part in [
             "base_model_relation: adapter",
             "`my.sparse` holds an adapter of [org/base](https://hub.example/org/base) at commit",
             "| the adapter | 8.00 kB",
-            "\nsparse reconstruct me/mine -o ./adapter\n# or merged into its base:\nsparse \
-             reconstruct org/base me/mine -o ./model\n```\n\nEvery checksum is compared on the \
-             way.\n",
+            "\nsparse reconstruct hf://me/mine/my.sparse -o ./adapter\n# or merged into its base:\n\
+             sparse reconstruct org/base hf://me/mine/my.sparse -o ./model\n```\n\nEvery checksum is \
+             compared on the way.\n",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
-        let text = card(&Facts { base: None, ..facts() }, true);
-        assert!(!text.contains("base_model") && text.contains("reconstruct ./base me/mine"));
-        let text = card(&Facts { base: None, needs_base: false, ..facts() }, true);
-        assert!(text.contains("```sh\nsparse reconstruct me/mine -o ./model\n```"), "{text}");
+        let text = card(&Facts { base: None, ..facts() });
+        assert!(
+            !text.contains("base_model")
+                && text.contains("reconstruct ./base hf://me/mine/my.sparse")
+        );
+        let text = card(&Facts { base: None, needs_base: false, ..facts() });
+        assert!(
+            text.contains("```sh\nsparse reconstruct hf://me/mine/my.sparse -o ./model\n```"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! To a repository of the Hub.
 
-use super::card::{Card, Fate};
+use super::card::{Card, Fate, is_untouched};
 use super::licence;
 use super::opened::Opened;
 use super::report::Body;
@@ -50,13 +50,13 @@ pub(super) fn push(
     let is_other = |old: &HubFile| old.path().ends_with(".sparse") && old.path() != file;
     let is_only = !there.iter().any(is_other);
     let (facts, licence) = (&opened.facts, &licence);
-    let card = Card { facts, licence, name: &name, file: &file, is_only, endpoint }.text();
+    let card = Card { facts, licence, name: &name, file: &file, endpoint }.text();
     if args.dry_run {
         body.card_text = Some(card);
         return body.tell(session);
     }
     let before = if body.created { None } else { repo.commit().ok() };
-    body.card = fate(&repo, &there, card.as_bytes(), args.card)?;
+    body.card = fate(&repo, &there, (&card, &file), args.card)?;
     if !is_only && body.card == Fate::Kept {
         let e = format!("the repository has other deltas: this one is {whole}");
         body.notes.push(e);
@@ -108,7 +108,7 @@ fn files_of(
     private: bool,
     body: &mut Body,
 ) -> Result<Vec<HubFile>, Failure> {
-    let missing = match repo.files() {
+    match repo.files() {
         Ok(files) => {
             if private {
                 let e = "the repository was there before: --private changes nothing";
@@ -116,25 +116,30 @@ fn files_of(
             }
             return Ok(files);
         }
-        Err(e) if e.kind() == ErrorKind::NotFound => e,
+        // Only the main branch comes with a new repository.
+        Err(e) if e.kind() == ErrorKind::NotFound && is_main => (),
         Err(e) => return Err(e.into()),
-    };
-    body.created = repo.create(private)?;
-    match is_main {
-        // Without a commit yet, or with the first one of a new repository.
-        true => Ok(Vec::new()),
-        false => Err(missing.into()),
     }
+    body.created = repo.create(private)?;
+    // Without a commit yet, or with the first one of a new repository.
+    Ok(Vec::new())
 }
 
 /// Decides about the card.
-fn fate(repo: &HubRepo, there: &[HubFile], card: &[u8], old: OldCard) -> Result<Fate, Error> {
+fn fate(
+    repo: &HubRepo,
+    there: &[HubFile],
+    (card, file): (&str, &str),
+    old: OldCard,
+) -> Result<Fate, Error> {
     if !there.iter().any(|file| file.path() == CARD) {
         return Ok(Fate::Created);
     }
     let has = super::licence::text_of(&repo.open(CARD)?)?;
     Ok(match old {
-        _ if has.as_bytes() == card => Fate::Unchanged,
+        _ if has == card => Fate::Unchanged,
+        // Ours, of what this file was before.
+        _ if is_untouched(&has, file) => Fate::Replaced,
         OldCard::Keep => Fate::Kept,
         OldCard::Replace => Fate::Replaced,
     })

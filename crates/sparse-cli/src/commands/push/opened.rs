@@ -96,11 +96,14 @@ fn facts(session: &Session, source: &Arc<dyn ByteSource>) -> Result<Facts, Error
     let delta = Delta::from_source(Box::new(source.clone()), Codecs::default(), &session.limits())?;
     check_chunks(&delta, &session.cancel_token())?;
     let summary = sparse::inspect(&delta);
+    let (is_adapter, needs_base) = (delta.is_adapter(), summary.needs_base);
+    // A base of which nothing is used is none.
+    let base = if is_adapter || needs_base { on_hub(&summary.base_id) } else { None };
     Ok(Facts {
         is_dataset: false,
-        is_adapter: delta.is_adapter(),
-        needs_base: summary.needs_base,
-        base: on_hub(&summary.base_id),
+        is_adapter,
+        needs_base,
+        base,
         delta_bytes: summary.delta_bytes,
         target_bytes: summary.target_bytes,
         sha256: String::new(),
