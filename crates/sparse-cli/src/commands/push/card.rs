@@ -335,8 +335,8 @@ mod tests {
             "`my.sparse` holds an adapter of [org/base](https://hub.example/org/base) at commit",
             "| the adapter | 8.00 kB",
             "\nsparse reconstruct hf://me/mine/my.sparse -o ./adapter\n# or merged into its base:\n\
-             sparse reconstruct org/base hf://me/mine/my.sparse -o ./model\n```\n\nEvery checksum is \
-             compared on the way.\n",
+             sparse reconstruct org/base hf://me/mine/my.sparse -o ./model\n```\n\n\
+             Every checksum is compared on the way.\n",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
