@@ -84,6 +84,9 @@ class Check:
         assert "folder" in refused["error"]["message"], refused
         self.run("info", f"s3://{BOX}/deltas/none.sparse", code=1)
         self.run("info", "s3://bucket-that-is-not-there/x.sparse", code=1)
+        for force in [], ["--force"]:
+            refused = self.run("compress", base, tuned, "-o", "s3://bucket-that-is-not-there/x.sparse", *force, code=1)
+            assert "no such bucket" in refused["error"]["message"], refused
         self.killed(base, tuned)
         assert self.keys() == before, "nothing else is visible"
         assert not any((self.folder / "tmp").iterdir()), "nothing is left in the folder for temporary files"

@@ -10,10 +10,13 @@ use sparse::{Delta, Error, ErrorKind, Policy, Result};
 use sparse_open::{Wanted, shown};
 use sparse_optimize::{
     Candidate, Chooser, Constraints, EvaluatedModel, EvaluationRequest, Evaluator, Miss, Optimized,
-    Optimizer, Recipe, Verdict, read_candidates,
+    Optimizer, Provenance, Recipe, Verdict, read_candidates,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// How many times the median the 99th percentile of a latency is at most on a machine at rest.
+const UNSTEADY: f64 = 3.0;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -28,6 +31,7 @@ struct Body<'a> {
     found: &'a Optimized,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<String>,
+    notes: Vec<String>,
 }
 
 pub(super) fn optimize(session: &Session, args: &Optimize) -> Result<(), Failure> {
@@ -96,6 +100,7 @@ pub(super) fn optimize(session: &Session, args: &Optimize) -> Result<(), Failure
         winner: found.winner(),
         found: &found,
         output: written,
+        notes: unsteady(&found).into_iter().collect(),
     };
     let report = || {
         let mut out = table(&found);
@@ -109,13 +114,26 @@ pub(super) fn optimize(session: &Session, args: &Optimize) -> Result<(), Failure
         } else if args.output.is_some() && found.choice.winner.is_some() {
             out.push_str("nothing is written: the winner is there already, or made elsewhere\n");
         }
-        out
+        out + &human::notes(&body.notes)
     };
     if found.choice.winner.is_some() {
         return session.answer(&body, report);
     }
     let e = Error::new(ErrorKind::NotFound, "no candidate keeps to all limits");
     session.answer_and_fail(&body, report, e.into())
+}
+
+/// Says that speeds were measured beside other work, if that is how they look.
+fn unsteady(found: &Optimized) -> Option<String> {
+    let ratio = |c: &Candidate| Some(c.latency_p99_ms? / c.latency_ms?);
+    let measured = found.candidates.iter().filter(|c| c.provenance == Provenance::Measured);
+    let worst = measured.filter_map(ratio).fold(0.0, f64::max);
+    (worst > UNSTEADY).then(|| {
+        format!(
+            "one token of a hundred took {worst:.1} times as long as the median, or longer: the \
+             machine had other work, so that speeds, and what was chosen by them, mean little"
+        )
+    })
 }
 
 fn constraints(limits: &args::OptimizeLimits) -> Constraints {

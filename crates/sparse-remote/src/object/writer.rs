@@ -3,6 +3,7 @@
 use super::bucket::{Bucket, ObjectInfo};
 use super::driver::Pending;
 use super::error::{already_exists, explain};
+use futures_util::StreamExt;
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, GetOptions, MultipartUpload, ObjectStore, PutMode, PutMultipartOptions,
@@ -30,6 +31,8 @@ const WAIT: Duration = Duration::from_millis(300);
 /// Longest wait, when an upload is given up, for its parts that are on their way, and again for the
 /// store to forget it.
 const GIVE_UP: Duration = Duration::from_secs(5);
+/// What stores call it when there is no bucket.
+const NO_BUCKET: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
 /// Metadata of an object that names the upload that made it. (Azure allows no hyphen.)
 const UPLOAD: Attribute = Attribute::Metadata(Cow::Borrowed("sparseupload"));
 
@@ -144,7 +147,8 @@ impl Bucket {
     /// Begins to write an object, which appears when the writer is committed.
     ///
     /// # Errors
-    /// As [`head`](Self::head); `AlreadyExists` unless `options` allow to replace an object.
+    /// As [`head`](Self::head); `AlreadyExists` unless `options` allow to replace an object;
+    /// `NotFound` for a bucket that is not there.
     pub fn write(&self, key: &str, options: WriteOptions) -> Result<ObjectWriter> {
         let writer = ObjectWriter {
             path: self.path(key)?,
@@ -158,6 +162,7 @@ impl Bucket {
             bucket: self.clone(),
         };
         writer.check_absent()?;
+        writer.check_bucket()?;
         Ok(writer)
     }
 }
@@ -193,6 +198,27 @@ impl ObjectWriter {
             Ok(_) => Err(self.bucket.at(&self.key, already_exists())),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             Err(e) => Err(e),
+        }
+    }
+
+    /// Refuses a bucket that is not there, before the work for an object is done. Who may not ask
+    /// is told by the upload.
+    fn check_bucket(&self) -> Result<()> {
+        let (store, path) = (self.bucket.stores().plain.clone(), self.path.clone());
+        let asked = self.bucket.run("", async move {
+            // Of objects, stores say the same whether they or their bucket are missing.
+            match store.list(Some(&path)).next().await {
+                Some(Err(e)) => Err(explain(&e)),
+                _ => Ok(()),
+            }
+        });
+        match asked {
+            Err(e) if NO_BUCKET.iter().any(|code| e.message().contains(code)) => {
+                let e = Error::new(ErrorKind::NotFound, "there is no such bucket");
+                Err(self.bucket.at("", e))
+            }
+            Err(e) if e.kind() == ErrorKind::Cancelled => Err(e),
+            _ => Ok(()),
         }
     }
 
