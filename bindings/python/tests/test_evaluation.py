@@ -57,6 +57,15 @@ def test_optimize(model, tmp_path):
     assert found.report["reused"] == 7
 
 
+def test_one_text_is_no_list(model):
+    with pytest.raises(sparse_llm.SparseError, match="give a list of texts"):
+        evaluate(model, prompts="hello", program=STAND_IN)
+    with pytest.raises(sparse_llm.SparseError, match="give a list, as"):
+        optimize_model(model, weights="q8_0", program=STAND_IN)
+    with pytest.raises(sparse_llm.SparseError, match="OptimizationConstraints"):
+        optimize_model(model, {"max_ppl_delta": 2}, program=STAND_IN)
+
+
 def test_errors_say_what_is_wrong(model, monkeypatch):
     with pytest.raises(sparse_llm.SparseError, match="objective"):
         optimize_model(model, objective="speed", program=STAND_IN)

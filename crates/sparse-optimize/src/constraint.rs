@@ -151,8 +151,9 @@ impl Constraints {
             let signed = constraint == Constraint::MaxPplDelta;
             if !limit.is_finite() || (limit < 0.0 && !signed) {
                 return Err(Error::invalid_argument(format!(
-                    "a limit of {limit} for {}",
-                    constraint.figure()
+                    "a limit of {limit} for {}: give a finite number{}",
+                    constraint.figure(),
+                    if signed { "" } else { " of at least 0" }
                 )));
             }
         }

@@ -24,7 +24,8 @@ pub enum Objective {
     /// Bytes that are stored.
     #[default]
     Size,
-    /// Loss of quality: the difference of perplexity.
+    /// Loss of quality: the difference of perplexity, at the upper end of its interval if it has
+    /// one.
     Quality,
 }
 
@@ -39,7 +40,10 @@ impl Objective {
                 candidate.tokens_per_second.map(|t| cost_per_million(price, t))
             }
             Objective::Size => candidate.bytes.map(|b| b as f64),
-            Objective::Quality => candidate.ppl_delta.map(|d| d.value()),
+            // What may be chance is no gain.
+            Objective::Quality => {
+                candidate.ppl_delta.map(|d| if d.high().is_finite() { d.high() } else { d.value() })
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use sparse_core::{Error, ErrorKind, Result};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,12 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// Most bytes of a line of an answer; a million times what one needs.
 const MAX_LINE: u64 = 256 << 20;
+
+/// Lines that wait to be read.
+const LINES: usize = 64;
+
+/// Most bytes of lines that are no part of an answer.
+const MOST_NOISE: usize = 64 << 20;
 
 /// What of standard error is kept for a message.
 const KEPT: usize = 2000;
@@ -67,7 +73,7 @@ pub(crate) fn ask(
             }
         });
     }
-    let (sender, lines) = channel();
+    let (sender, lines) = sync_channel(LINES);
     if let Some(stdout) = child.0.stdout.take() {
         thread::spawn(move || read_lines(stdout, &sender));
     }
@@ -92,7 +98,7 @@ pub(crate) fn ask(
 }
 
 /// Sends the lines of `stdout`, until it ends or nobody listens.
-fn read_lines(stdout: impl Read, sender: &Sender<Vec<u8>>) {
+fn read_lines(stdout: impl Read, sender: &SyncSender<Vec<u8>>) {
     let mut stdout = BufReader::new(stdout);
     loop {
         let mut line = Vec::new();
@@ -133,6 +139,7 @@ fn listen(
     (request, name): (&Value, &str),
     watch: &Watch<'_>,
 ) -> Result<Option<Value>> {
+    let mut noise = 0;
     loop {
         watch.cancel.check()?;
         let line = match lines.recv_timeout(TICK) {
@@ -140,7 +147,14 @@ fn listen(
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
         };
-        let Ok(Value::Object(object)) = serde_json::from_slice(&line) else { continue };
+        let Ok(Value::Object(object)) = serde_json::from_slice(&line) else {
+            noise += line.len();
+            if noise > MOST_NOISE {
+                let e = format!("{name} prints without end, and no answer");
+                return Err(Error::new(ErrorKind::InvalidInput, e));
+            }
+            continue;
+        };
         if let Some(progress) = object.get("progress") {
             watch.pass_on(progress);
         } else if object.contains_key("result") || object.contains_key("error") {
@@ -210,6 +224,8 @@ mod tests {
         assert_eq!(e, "the program ended without an answer (exit status: 7): why");
         let e = run("cat; sleep 60", &token).unwrap_err().to_string();
         assert_eq!(e, "the program repeats what it is asked instead of answering");
+        let e = run("yes", &token).unwrap_err().to_string();
+        assert_eq!(e, "the program prints without end, and no answer");
         // More than a pipe holds, to both, and a request that nobody reads.
         let loud = r#"yes | head -c 300000 >&2; yes | head -c 300000; echo '{"result":1}'"#;
         assert_eq!(run(loud, &token).unwrap(), 1);

@@ -7,6 +7,7 @@ from typing import Any
 
 from . import _core
 from ._options import Name, Progress, common, name, optional, report
+from .errors import _make
 from .manifest import Manifest
 
 __all__ = ["evaluate"]
@@ -47,6 +48,8 @@ def evaluate(
         ``perplexity`` with ``perplexity_interval``, ``bits_per_byte``, ``weights_bytes``, ``against``
         (``kl_mean``, ``top1``, ``perplexity_difference``, …), ``prompts``, ``latency``.
     """
+    if isinstance(prompts, str):
+        raise _make("invalid_argument", "prompts is one text: give a list of texts")
     options = common(threads, progress, stream)
     other = None if against is None else (name(against), None)
     on = on_text(text, context, stride, samples, program)

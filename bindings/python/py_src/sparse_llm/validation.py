@@ -37,7 +37,8 @@ def validate_int8_delta_quality(
     Args:
         base_model_id, finetune_model_id: names of base and fine-tuned model.
         sample_layers: number of changed matrices to list in ``layer_metrics``: those with the largest errors.
-        prompts: texts whose logits are compared, if transformers is installed; None for three, empty for none.
+        prompts: texts whose logits are compared, in float32, by transformers; None for three if that is installed,
+            empty for none.
         options: as :func:`validate_delta_quality`.
 
     Returns:
@@ -73,7 +74,8 @@ def validate_delta_quality(
         base_model_id, finetune_model_id: names of base and fine-tuned model.
         policy: what may be lost, as for :func:`sparse_llm.compress_delta`.
         sample_layers: number of changed matrices to list in ``layer_metrics``: those with the largest errors.
-        prompts: texts whose logits are compared, if transformers is installed; None for three, empty for none.
+        prompts: texts whose logits are compared, in float32, by transformers; None for three if that is installed,
+            empty for none.
         max_relative_error: error of all weights, relative to the change, up to which the status is ``"ok"``.
         min_top1_agreement: share of places in the prompts where the same token must come first.
         cls: class of the models; ``AutoModelForCausalLM`` by default.
@@ -100,6 +102,8 @@ def validate_delta_quality(
         found = quality(base_model_id, finetune_model_id, delta, **common)
         logits = None
         texts = _PROMPTS if prompts is None else tuple(prompts)
+        if prompts and not _has_transformers():
+            raise ImportError("prompts take transformers and torch: pip install 'sparse-llm[transformers]'")
         if texts and _has_transformers():
             logits = _compare_logits(base_model_id, finetune_model_id, delta, texts, cls, stream)
     layers = [
@@ -141,8 +145,9 @@ def _compare_logits(
 
     cls = transformers.AutoModelForCausalLM if cls is None else cls
     tokenizer = transformers.AutoTokenizer.from_pretrained(name(finetuned))
-    true = cls.from_pretrained(name(finetuned))
-    near = from_pretrained_with_delta(delta, base, cls, stream=stream)
+    # In float32: in 16 bits, rounding on the way would hide what the delta loses.
+    true = cls.from_pretrained(name(finetuned)).float()
+    near = from_pretrained_with_delta(delta, base, cls, stream=stream).float()
     worst, compared = 0.0, []
     with torch.inference_mode():
         for prompt in prompts:

@@ -44,6 +44,7 @@ pub(crate) struct Prompts {
 }
 
 #[derive(Args, Debug)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct Eval {
     /// The model; with --delta, its base
     pub(crate) model: PathBuf,
@@ -75,23 +76,23 @@ pub(crate) struct Eval {
 #[derive(Args, Debug)]
 pub(crate) struct OptimizeLimits {
     /// Most that the perplexity may rise, at the upper end of its interval
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X")]
     pub(crate) max_ppl_delta: Option<f64>,
 
     /// Most milliseconds for one more token, in the median
-    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "MS")]
     pub(crate) max_latency_ms: Option<f64>,
 
     /// Most milliseconds for one more token, in 99 of 100
-    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "MS")]
     pub(crate) max_latency_p99_ms: Option<f64>,
 
     /// Least tokens a second
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N")]
     pub(crate) min_throughput: Option<f64>,
 
     /// How many times smaller than the model as it is, at least
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X")]
     pub(crate) min_compression: Option<f64>,
 
     /// Most bytes that are stored, such as 512M or 4GiB
@@ -104,6 +105,7 @@ pub(crate) struct OptimizeLimits {
 }
 
 #[derive(Args, Debug)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct Optimize {
     /// The model
     pub(crate) model: PathBuf,
@@ -123,7 +125,7 @@ pub(crate) struct Optimize {
     pub(crate) objective: Objective,
 
     /// What the machine costs per hour, in any currency; without, cost is time
-    #[arg(long, value_name = "PRICE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "PRICE")]
     pub(crate) price_per_hour: Option<f64>,
 
     /// Forms of the weights to try
@@ -142,7 +144,6 @@ pub(crate) struct Optimize {
         value_name = "ERRORS",
         value_delimiter = ',',
         default_value = "0,0.05,0.1,0.2,0.4",
-        allow_negative_numbers = true,
         requires = "base"
     )]
     pub(crate) errors: Vec<f64>,

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct Route {
     #[command(subcommand)]
     pub(crate) action: Option<RouteAction>,
@@ -113,6 +114,7 @@ pub(crate) struct LabelColumns {
 
 #[cfg(feature = "dataset")]
 #[derive(Args, Debug)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct RouteTrain {
     /// Labels: a Parquet, Arrow, JSON Lines or CSV file, or a folder of them
     pub(crate) labels: PathBuf,
@@ -136,6 +138,7 @@ pub(crate) struct RouteTrain {
 
 #[cfg(feature = "dataset")]
 #[derive(Args, Debug)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct RouteEval {
     /// Labels: a Parquet, Arrow, JSON Lines or CSV file, or a folder of them
     pub(crate) labels: PathBuf,

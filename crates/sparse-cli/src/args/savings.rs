@@ -5,6 +5,7 @@ use clap::Args;
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct Savings {
     /// A list of models (JSON, JSON Lines, CSV or Parquet), or with --base a folder of models
     pub(crate) list: PathBuf,

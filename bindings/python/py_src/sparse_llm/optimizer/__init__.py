@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import _core
 from .._options import Name, Progress, common, name, report
-from ..errors import SparseError
+from ..errors import SparseError, _make
 from ..evaluation import on_text
 from ..manifest import Manifest
 from ..models import compress_delta, quality
@@ -148,6 +148,10 @@ def optimize_model(
     """
     options = common(threads, progress, stream)
     on = on_text(text, context, stride, samples, program)
+    if isinstance(weights, str):
+        raise _make("invalid_argument", f"weights is one text: give a list, as [{weights!r}]")
+    if not isinstance(constraints, OptimizationConstraints | None):
+        raise _make("invalid_argument", "constraints: give OptimizationConstraints(...), or None")
     limits = asdict(constraints or OptimizationConstraints())
     with ExitStack() as stack:
         if work is None:
