@@ -39,7 +39,8 @@ fn derivative(session: &Session, base: &Dataset, args: &DatasetDiff) -> Result<D
     let is_delta = |path: &Path| path.is_file() && DatasetDelta::is_one(path, &session.limits());
     let path = &args.derivative;
     let is_named_so = path.extension().is_some_and(|e| e == "sparse");
-    if !is_delta(path) && !(is_named_so && !path.exists()) {
+    let is_elsewhere = is_named_so && !path.exists();
+    if !(is_delta(path) || is_elsewhere) {
         return Ok(session.opener().dataset("derivative", path)?);
     }
     let local = session.opener().local("delta", path, Wanted::Delta)?;
