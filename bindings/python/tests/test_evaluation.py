@@ -64,6 +64,19 @@ def test_one_text_is_no_list(model):
         optimize_model(model, weights="q8_0", program=STAND_IN)
     with pytest.raises(sparse_llm.SparseError, match="OptimizationConstraints"):
         optimize_model(model, {"max_ppl_delta": 2}, program=STAND_IN)
+    with pytest.raises(sparse_llm.SparseError, match="prompts is empty"):
+        evaluate(model, prompts=[], program=STAND_IN)
+
+
+def test_numbers_that_cannot_be(model):
+    for wrong in (-5, 0, 2.5, 1 << 70):
+        with pytest.raises(sparse_llm.SparseError, match=f"context is {wrong}: give a whole number above 0"):
+            evaluate(model, context=wrong, program=STAND_IN)
+    for limits in ({"max_bytes": -1}, {"max_bytes": 0.5}, {"max_ppl_delta": "2"}):
+        with pytest.raises(sparse_llm.SparseError, match=f"{next(iter(limits))} is "):
+            optimize_model(model, OptimizationConstraints(**limits), program=STAND_IN)
+    found = optimize_model(model, OptimizationConstraints(max_bytes=1e9), weights=["q8_0"], program=STAND_IN)
+    assert found.winner
 
 
 def test_errors_say_what_is_wrong(model, monkeypatch):

@@ -18,7 +18,7 @@ def evaluate(
     *,
     delta: Name | None = None,
     text: Name | None = None,
-    prompts: Sequence[str] = (),
+    prompts: Sequence[str] | None = None,
     against: Name | None = None,
     weights: str | None = None,
     latency: bool = False,
@@ -50,11 +50,13 @@ def evaluate(
     """
     if isinstance(prompts, str):
         raise _make("invalid_argument", "prompts is one text: give a list of texts")
+    if prompts is not None and not len(prompts):
+        raise _make("invalid_argument", "prompts is empty: leave it out to measure on text alone")
     options = common(threads, progress, stream)
     other = None if against is None else (name(against), None)
     on = on_text(text, context, stride, samples, program)
     found = _core.evaluate(
-        ((name(model), optional(delta)), other), list(prompts), (weights, bool(latency)), on, options
+        ((name(model), optional(delta)), other), list(prompts or ()), (weights, bool(latency)), on, options
     )
     return Manifest(report(found))
 
@@ -67,6 +69,9 @@ def on_text(
     program: Name | None,
 ) -> dict[str, Any]:
     """Return the options of what a model is measured on."""
+    for what, number in [("context", context), ("stride", stride), ("samples", samples)]:
+        if number is not None and not (isinstance(number, int) and 0 < number < 1 << 32):
+            raise _make("invalid_argument", f"{what} is {number!r}: give a whole number above 0")
     return {
         "text": optional(text),
         "context": context,

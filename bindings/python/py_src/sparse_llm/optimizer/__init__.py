@@ -152,7 +152,9 @@ def optimize_model(
         raise _make("invalid_argument", f"weights is one text: give a list, as [{weights!r}]")
     if not isinstance(constraints, OptimizationConstraints | None):
         raise _make("invalid_argument", "constraints: give OptimizationConstraints(...), or None")
-    limits = asdict(constraints or OptimizationConstraints())
+    limits = _limits(constraints or OptimizationConstraints())
+    if work is not None and not Path(name(work)).is_dir():
+        raise _make("not_found", f"work: there is no folder {name(work)}")
     with ExitStack() as stack:
         if work is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sparse-")))
@@ -187,6 +189,20 @@ def optimize_model(
         }
         found = report(_core.optimize(name(model_id), limits, choosing, on, options))
     return _result(found)
+
+
+def _limits(constraints: OptimizationConstraints) -> dict[str, Any]:
+    limits = asdict(constraints)
+    for what, limit in limits.items():
+        # A size may be a float, such as 1e9.
+        is_size = what in ("max_bytes", "max_memory")
+        if is_size and isinstance(limit, float) and limit.is_integer():
+            limits[what] = limit = int(limit)
+        if limit is not None and not isinstance(limit, int if is_size else (int, float)):
+            raise _make("invalid_argument", f"{what} is {limit!r}: give a {'whole ' * is_size}number")
+        if is_size and limit is not None and not 0 <= limit < 1 << 64:
+            raise _make("invalid_argument", f"{what} is {limit!r}: give a number of at least 0")
+    return limits
 
 
 def _is_made(base: Name, model: Name, delta: Path, threads: int | None, stream: bool) -> bool:
