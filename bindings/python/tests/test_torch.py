@@ -148,3 +148,27 @@ def test_conjugates_and_nested(tmp_path):
         sparse_llm.compress({"x": nested}, None, tmp_path / "e.sparse")
     with pytest.raises(sparse_llm.InvalidArgumentError):
         sparse_llm.open(None, tmp_path / "d.sparse", "pt", "wat")
+
+
+def test_weights_in_folders_of_the_model_are_not_the_models(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    import safetensors.torch
+
+    base, tuned, _ = tiny(tmp_path, "llama", False)
+    (tuned / "adapter").mkdir()
+    safetensors.torch.save_file({"lora_A.weight": torch.ones(2, 2)}, tuned / "adapter" / "adapter_model.safetensors")
+    delta = tmp_path / "with.sparse"
+    sparse_llm.compress_delta(base, tuned, delta)
+    taken = []
+
+    class Watching(transformers.LlamaForCausalLM):
+        @classmethod
+        def from_pretrained(cls, name, *args, **kwargs):
+            taken.append((name, kwargs.get("state_dict")))
+            return super().from_pretrained(name, *args, **kwargs)
+
+    model = sparse_llm.from_pretrained_with_delta(delta, base, Watching)
+    (name, state), = taken
+    assert state is None and (name / "adapter").is_dir(), "from a restored folder, as transformers reads one"
+    true = transformers.AutoModelForCausalLM.from_pretrained(tuned)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), true.parameters()))

@@ -38,8 +38,8 @@ def from_pretrained_with_delta(
     """Load the model that a delta restores over its base, as ``cls.from_pretrained`` would the model itself.
 
     Nothing is written: each tensor is decoded as the model takes it. Where the class reads files of its own
-    (code beside the weights, ``trust_remote_code=True``), and for adapters, which are merged, the model is
-    restored to the cache first (:class:`sparse_llm.DeltaCache`).
+    (code beside the weights, ``trust_remote_code=True``), where weights lie in folders of the model, and for
+    adapters, which are merged, the model is restored to the cache first (:class:`sparse_llm.DeltaCache`).
 
     Args:
         delta: name of the delta.
@@ -122,6 +122,9 @@ def _needs_files(file: DeltaFile, cls: Any, kwargs: Mapping[str, Any]) -> bool:
     if not isinstance(cls, type) or not (
         issubclass(cls, transformers.PreTrainedModel) or hasattr(cls, "_model_mapping")
     ):
+        return True
+    # Such as an adapter's, which are not the model's.
+    if any("/" in path and path.endswith(".safetensors") for path in files):
         return True
     config = json.loads(file.read_file("config.json"))
     return bool(
