@@ -1,5 +1,7 @@
 """Tensors of torch, models of transformers."""
 
+from pathlib import Path
+
 import pytest
 import sparse_llm
 
@@ -169,6 +171,6 @@ def test_weights_in_folders_of_the_model_are_not_the_models(tmp_path):
 
     model = sparse_llm.from_pretrained_with_delta(delta, base, Watching)
     (name, state), = taken
-    assert state is None and (name / "adapter").is_dir(), "from a restored folder, as transformers reads one"
+    assert state is None and (Path(name) / "adapter").is_dir(), "from a restored folder, as transformers reads one"
     true = transformers.AutoModelForCausalLM.from_pretrained(tuned)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), true.parameters()))
