@@ -215,7 +215,7 @@ impl ObjectWriter {
         match asked {
             Err(e) if NO_BUCKET.iter().any(|code| e.message().contains(code)) => {
                 let e = Error::new(ErrorKind::NotFound, "there is no such bucket");
-                Err(self.bucket.at("", e))
+                Err(self.bucket.at(&self.key, e))
             }
             Err(e) if e.kind() == ErrorKind::Cancelled => Err(e),
             _ => Ok(()),
