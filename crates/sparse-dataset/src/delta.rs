@@ -239,7 +239,7 @@ fn resolve(manifest: &Manifest, base: &Dataset) -> Result<Vec<Vec<FileDetails>>>
 /// ```
 pub struct DeltaDataset<'a> {
     pub(crate) delta: DatasetDelta,
-    base: Base,
+    base: Box<dyn BaseRows + Send>,
     pub(crate) dataset: Dataset,
     pub(crate) settings: Settings,
     pub(crate) observer: &'a dyn Observer,
@@ -322,10 +322,10 @@ impl<'a> DeltaDataset<'a> {
             )
             .in_file(base.path().display().to_string()))
         };
-        let (names, store) = &read;
-        let (rows, kinds) = (store.rows(), store.kinds());
+        let (names, rows_of_base) = read;
+        let (rows, kinds) = (rows_of_base.rows(), rows_of_base.kinds());
         let needed = !delta.manifest.splits.is_empty();
-        if needed && (kinds != record.kinds || columns_digest(names, kinds) != record.columns) {
+        if needed && (kinds != record.kinds || columns_digest(&names, kinds) != record.columns) {
             return mismatch("the base has other columns than expected".into());
         }
         if needed && rows != record.rows {
@@ -334,7 +334,7 @@ impl<'a> DeltaDataset<'a> {
         let details = resolve(&delta.manifest, &dataset)?;
         Ok(DeltaDataset {
             delta: delta.clone(),
-            base: read,
+            base: rows_of_base,
             dataset,
             settings,
             observer,
@@ -357,7 +357,7 @@ impl<'a> DeltaDataset<'a> {
         if let Some((_, learned)) = recent.iter().find(|(s, _)| *s == split) {
             return Ok(learned.clone());
         }
-        let learned = Arc::new(Learned::new(&record.plan, &*self.base.1)?);
+        let learned = Arc::new(Learned::new(&record.plan, &*self.base)?);
         while recent.len() >= LEARNED_SPLITS {
             recent.pop_front();
         }
@@ -449,7 +449,7 @@ impl<'a> DeltaDataset<'a> {
         }
         let bytes = self.delta.reader.read_blob(&blob, max)?;
         let coder =
-            GroupCoder { plan: &record.plan, base: &*self.base.1, learned, tries: Tries::ALL };
+            GroupCoder { plan: &record.plan, base: &*self.base, learned, tries: Tries::ALL };
         coder.decode(&bytes, rows, usize::try_from(len).unwrap_or(usize::MAX))
     }
 

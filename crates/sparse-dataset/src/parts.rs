@@ -1,6 +1,7 @@
 //! A base of which only the parts are read that somebody asks for.
 
 use crate::base_rows::BaseRows;
+use crate::executor::lock;
 use crate::io::{FoundSplit, RowGroups};
 use crate::load::{BASE_BLOCK, Columns, Filler};
 use crate::settings::Settings;
@@ -9,7 +10,7 @@ use crate::table::{Block, Kind};
 use arrow_schema::SchemaRef;
 use sparse_core::{Error, ErrorKind, Result};
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 /// Most parts of a base, each of which may have a temporary file.
 const MOST_PARTS: u64 = 64;
@@ -45,10 +46,6 @@ struct Part {
     rows: OnceLock<Store>,
     /// Held by whoever reads it.
     reading: Mutex<()>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Parts {
