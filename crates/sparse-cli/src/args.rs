@@ -37,7 +37,7 @@ Exit codes:
     5  the delta needs a newer version of sparse, or a codec that this build lacks
     6  the output exists (--force replaces it)
     7  a server lets nobody in without a token, cannot be reached, or fails
-  130  interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP; nothing is left behind
+  130  interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP; no output is left behind
 
 A model is a path, a repository of the Hugging Face Hub (org/name or org/name@revision), a URL, or
 an object in a store (s3://bucket/key). A path that exists always wins.";

@@ -87,7 +87,7 @@ impl Failure {
         match self {
             Failure::Usage(message) | Failure::Fault(message) => plain(message).into_owned(),
             Failure::Report(e) => format!("cannot write to standard output: {e}"),
-            Failure::Stopped(_) => "interrupted; nothing is left behind".to_owned(),
+            Failure::Stopped(_) => "interrupted; no output is left behind".to_owned(),
             Failure::Told(code) => format!("failed with exit code {code}"),
             Failure::Sparse(error) => {
                 let text = error.to_string();
@@ -122,6 +122,7 @@ fn advice(error: &Error) -> Option<&'static str> {
         // The delta may name its base, and then the message does.
         ErrorKind::BaseMismatch if error.message().contains("made against") => None,
         ErrorKind::BaseMismatch => Some("give the base that the delta was made from"),
+        ErrorKind::Corrupt if error.message().contains("is fetched again") => None,
         ErrorKind::Truncated | ErrorKind::Corrupt => Some("copy or download it again"),
         ErrorKind::NotThisFormat => Some("give a delta that `sparse compress` made"),
         ErrorKind::UnknownCodec => Some("use a newer version of sparse"),

@@ -64,8 +64,27 @@ impl Session {
             Failure::Sparse(e) if e.kind() == ErrorKind::Cancelled => {
                 Failure::Stopped(self.signals.exit_code())
             }
+            Failure::Sparse(e) if e.kind() == ErrorKind::BaseMismatch => self.mismatch(e).into(),
             other => other,
         })
+    }
+
+    /// Returns why a base is not the one that is wanted: it may be damaged in the cache.
+    #[cfg(feature = "hub")]
+    fn mismatch(&self, e: Error) -> Error {
+        match self.opener.damaged() {
+            Ok(Some(path)) => {
+                let why = "this file of the Hugging Face cache is damaged: its content is not the \
+                    one that its name states; remove it, and it is fetched again";
+                Error::corrupt(why).in_file(path.display().to_string()).with_source(e)
+            }
+            _ => e,
+        }
+    }
+
+    #[cfg(not(feature = "hub"))]
+    fn mismatch(&self, e: Error) -> Error {
+        e
     }
 
     /// Threads in use.

@@ -252,7 +252,7 @@ fn interrupted() {
     assert_eq!(json["error"]["kind"], "cancelled");
     let text =
         signalled_while_writing(&pair, &args(["compress", &base, &tuned, "-o", &new]), Signal::INT);
-    assert_eq!(text.stderr, b"error: interrupted; nothing is left behind\n");
+    assert_eq!(text.stderr, b"error: interrupted; no output is left behind\n");
 }
 
 /// What `nohup` has ignored stays ignored, and being told to terminate still ends the program
@@ -266,7 +266,7 @@ fn terminated_under_nohup() {
     let ignored = [Signal::INT, Signal::HUP, Signal::TERM];
     let output = signalled_by(&mut under_nohup, &pair, &compress, &ignored);
     assert_eq!(output.status.code(), Some(143), "only the last stops it: {output:?}");
-    assert_eq!(output.stderr, b"error: interrupted; nothing is left behind\n");
+    assert_eq!(output.stderr, b"error: interrupted; no output is left behind\n");
     assert_eq!(pair.names(), ["base", "finetuned"]);
 
     let mut child = under_nohup().args(&compress).stdout(Stdio::null()).spawn().unwrap();

@@ -10,6 +10,8 @@ use sparse_remote::{Fetched, HttpSource, HubName, Selection};
 use sparse_remote::{Location, RepoKind};
 use std::fmt;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "hub")]
+use std::sync::PoisonError;
 
 /// Kind of input that is looked for under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +137,7 @@ impl Opener {
         let fetched = repo.fetch(&selection, &Downloads(&*self.observer));
         self.observer.end();
         let fetched = fetched?;
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).push(fetched.clone());
         let mut exactly = name.at(fetched.commit());
         let recorded = Some(exactly.to_string());
         let path = match wanted {
@@ -238,7 +241,7 @@ fn several<'a>(name: &HubName, files: impl Iterator<Item = &'a str>) -> Error {
 #[cfg(feature = "hub")]
 fn also_no_path(name: &HubName, e: Error) -> Error {
     match e.kind() {
-        sparse::ErrorKind::NotFound | sparse::ErrorKind::AccessDenied => {
+        sparse::ErrorKind::NotFound => {
             let message = format!("{} (and there is no path {})", e.message(), name.id);
             let mut out = Error::new(e.kind(), message);
             if let Some(file) = e.file() {

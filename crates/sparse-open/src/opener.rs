@@ -36,6 +36,9 @@ pub struct Opener {
     client: OnceLock<sparse_remote::Client>,
     #[cfg(feature = "hub")]
     hub: OnceLock<sparse_remote::Hub>,
+    /// What came from the Hub, to be looked at when something goes wrong.
+    #[cfg(feature = "hub")]
+    pub(crate) fetched: Mutex<Vec<sparse_remote::Fetched>>,
     scratch: Mutex<Vec<ScratchDir>>,
 }
 
@@ -65,6 +68,8 @@ impl Opener {
             client: OnceLock::new(),
             #[cfg(feature = "hub")]
             hub: OnceLock::new(),
+            #[cfg(feature = "hub")]
+            fetched: Mutex::default(),
             scratch: Mutex::default(),
         }
     }
@@ -158,6 +163,23 @@ impl Opener {
     fn notice(&self) -> sparse_remote::Notice {
         let observer = self.observer.clone();
         sparse_remote::Notice::new(move |text| observer.note(text))
+    }
+
+    /// Finds a file in the cache of the Hub that is damaged, among those that this opener found.
+    ///
+    /// It is for the time after an input was refused: all of these files are read.
+    ///
+    /// # Errors
+    /// As [`sparse_remote::Fetched::damaged`].
+    #[cfg(feature = "hub")]
+    pub fn damaged(&self) -> Result<Option<PathBuf>> {
+        let fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for fetched in fetched {
+            if let Some(path) = fetched.damaged(&self.cancel)? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
     }
 
     /// Creates a private folder, which goes with the opener.

@@ -340,7 +340,8 @@ impl Location {
     /// Says what kind of name it is, and what was not there.
     pub fn explain(&self) -> &'static str {
         match self {
-            Location::Path(_) => "a path, which exists and so wins",
+            Location::Path(path) if path.exists() => "a path, which exists and so wins",
+            Location::Path(_) => "a path",
             Location::Hub(_) => "a repository of the Hub, for there is no such path",
             Location::Http(_) => "a file on a web server",
             Location::Object(_) => "an object in a store",

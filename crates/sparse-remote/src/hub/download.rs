@@ -131,7 +131,7 @@ impl Downloads<'_> {
                 return Err(again("the file on the server changed while it was read", &answer));
             }
             // Signed addresses of other hosts are good for a while only.
-            401 | 403 | 404 if answer.url().origin() != self.asked.address.endpoint.origin() => {
+            401 | 403 if answer.url().origin() != self.asked.address.endpoint.origin() => {
                 return Err(Attempt::Again(answer.into_error(), None));
             }
             _ => return Err(Attempt::Fail(self.asked.refused(answer).error)),

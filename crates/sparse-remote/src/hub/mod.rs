@@ -20,6 +20,7 @@
 
 mod address;
 mod choice;
+mod damaged;
 mod dataset;
 mod download;
 mod layout;

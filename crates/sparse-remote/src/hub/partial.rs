@@ -10,27 +10,27 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Digest of what came so far.
-enum Hasher {
+pub(super) enum Hasher {
     Sha256(Box<Sha256>),
     Git(Box<Sha1>),
 }
 
 impl Hasher {
-    fn new(file: &HubFile) -> Hasher {
+    pub(super) fn new(file: &HubFile) -> Hasher {
         match file.digest {
             Digest::Sha256(_) => Hasher::Sha256(Box::default()),
             Digest::Git(_) => Hasher::Git(Box::new(Sha1::of_git_blob(file.size))),
         }
     }
 
-    fn update(&mut self, bytes: &[u8]) {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
         match self {
             Hasher::Sha256(digest) => digest.update(bytes),
             Hasher::Git(digest) => digest.update(bytes),
         }
     }
 
-    fn hex(&self) -> String {
+    pub(super) fn hex(&self) -> String {
         match self {
             Hasher::Sha256(digest) => {
                 digest.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()

@@ -5,7 +5,7 @@ use super::opened::Facts;
 use crate::human;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use sparse_remote::{HubName, RepoKind, Url};
+use sparse_remote::{HubName, RepoKind};
 use std::fmt::Write;
 
 /// What became of the card.
@@ -44,8 +44,6 @@ pub(super) struct Card<'a> {
     /// Repository and file.
     pub(super) name: &'a HubName,
     pub(super) file: &'a str,
-    /// Address of the Hub.
-    pub(super) endpoint: &'a Url,
 }
 
 impl Card<'_> {
@@ -164,13 +162,14 @@ impl Card<'_> {
     /// Writes the base as a link, with its commit.
     fn base(&self) -> Option<String> {
         let base = self.facts.base.as_ref()?;
-        let page = match base.kind {
-            RepoKind::Model => self.endpoint.with_path([&*base.id]),
-            RepoKind::Dataset => self.endpoint.with_path(["datasets", &*base.id]),
+        // From the root, so that it holds on a mirror as it does on the Hub.
+        let folder = match base.kind {
+            RepoKind::Model => "",
+            RepoKind::Dataset => "/datasets",
         };
         let commit = base.revision.as_deref();
         let commit = commit.map(|commit| format!(" at commit `{}`", code(commit)));
-        Some(format!("[{}]({page}){}", base.id, commit.unwrap_or_default()))
+        Some(format!("[{0}]({folder}/{0}){1}", base.id, commit.unwrap_or_default()))
     }
 
     fn how_well(&self) -> &'static str {
@@ -288,9 +287,8 @@ mod tests {
         let licence = Licence { ids: vec!["mit".to_owned()], ..Licence::default() };
         let kind = if facts.is_dataset { RepoKind::Dataset } else { RepoKind::Model };
         let name = HubName::parse("me/mine", kind).unwrap();
-        let endpoint = Url::parse("https://hub.example").unwrap();
         let file = "my.sparse";
-        Card { facts, licence: &licence, name: &name, file, endpoint: &endpoint }.text()
+        Card { facts, licence: &licence, name: &name, file }.text()
     }
 
     #[test]
@@ -299,7 +297,7 @@ mod tests {
         for part in [
             "---\nbase_model: org/base\nbase_model_relation: finetune\nlibrary_name: sparse\n\
              license: mit\ntags:\n- sparse\n- delta\n---\n",
-            "[org/base](https://hub.example/org/base) at commit `0123`",
+            "[org/base](/org/base) at commit `0123`",
             "bit for bit",
             "| this delta | 1.00 kB (1000 bytes) |",
             "| ratio | 8.00x |",
@@ -332,7 +330,7 @@ mod tests {
         let text = card(&Facts { is_adapter: true, needs_base: false, ..facts() });
         for part in [
             "base_model_relation: adapter",
-            "`my.sparse` holds an adapter of [org/base](https://hub.example/org/base) at commit",
+            "`my.sparse` holds an adapter of [org/base](/org/base) at commit",
             "| the adapter | 8.00 kB",
             "\nsparse reconstruct hf://me/mine/my.sparse -o ./adapter\n# or merged into its base:\n\
              sparse reconstruct org/base hf://me/mine/my.sparse -o ./model\n```\n\n\

@@ -50,7 +50,7 @@ pub(super) fn push(
     let is_other = |old: &HubFile| old.path().ends_with(".sparse") && old.path() != file;
     let is_only = !there.iter().any(is_other);
     let (facts, licence) = (&opened.facts, &licence);
-    let card = Card { facts, licence, name: &name, file: &file, endpoint }.text();
+    let card = Card { facts, licence, name: &name, file: &file }.text();
     if args.dry_run {
         body.card_text = Some(card);
         return body.tell(session);

@@ -2,7 +2,7 @@
 
 use super::opened::Opened;
 use super::report::Body;
-use crate::args::Push;
+use crate::args::{OldCard, Push};
 use crate::failure::Failure;
 use crate::session::Session;
 use sparse::Error;
@@ -11,6 +11,17 @@ use std::path::Path;
 
 /// Publishes a delta as an object, which appears whole or not at all.
 pub(super) fn push(session: &Session, args: &Push, name: &ObjectName) -> Result<(), Failure> {
+    let of_hub = [
+        ("--private", args.private),
+        ("--license", args.license.is_some()),
+        ("--message", args.message.is_some()),
+        ("--revision", args.revision.is_some()),
+        ("--card", args.card != OldCard::Keep),
+    ];
+    if let Some((option, _)) = of_hub.iter().find(|(_, given)| *given) {
+        let e = format!("{option} is for the Hub alone: a store has no cards and no branches");
+        return Err(Failure::Usage(e));
+    }
     // First, so that a build without stores, or an object that is there, is told before the work.
     let output = match args.dry_run {
         true => None,
