@@ -2,15 +2,17 @@
 
 use crate::analysis::{Analysis, Table, Tuning, analyse};
 use crate::dataset::Dataset;
-use crate::group::{Tried, Tries};
+use crate::group::{Rows, Tried, Tries};
 use crate::io::FoundSplit;
 use crate::load::{BASE_BLOCK, Loaded, load, row_group};
 use crate::plan::Plan;
 use crate::rows::Origins;
 use crate::settings::Settings;
+use crate::table::Block;
 use sparse_core::{Effort, Observer, Result, Workers};
 use std::borrow::Cow;
-use std::sync::Mutex;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
 
 /// Base and derivative as they were read.
 pub(crate) struct Read<'a> {
@@ -82,6 +84,39 @@ pub(crate) struct Analysed {
     pub(crate) tries: Tries,
     /// What was coded of a row group to see what is worth its time.
     pub(crate) tried: Mutex<Option<(usize, Tried)>>,
+}
+
+impl Analysed {
+    /// Returns a row group with the rows of the base that it follows from.
+    ///
+    /// # Errors
+    /// `Cancelled`; `Io`.
+    pub(crate) fn group(&self, g: usize, base: &Loaded, settings: &Settings) -> Result<Rows> {
+        settings.cancel.check()?;
+        let store = &self.loaded.store;
+        let origins = self.origins.range(store.start(g), store.start(g + 1))?;
+        Rows::gather(store.block(g)?, origins, &self.plan, &base.store)
+    }
+
+    /// Returns some of the rows, as [`group`](Self::group) does all of a row group.
+    ///
+    /// # Errors
+    /// `Cancelled`; `Io`.
+    pub(crate) fn some(
+        &self,
+        ranges: &[Range<u64>],
+        base: &Loaded,
+        settings: &Settings,
+    ) -> Result<Rows> {
+        settings.cancel.check()?;
+        let mut block = Block::new(self.loaded.store.kinds().iter().copied());
+        let mut origins = Vec::new();
+        for range in ranges {
+            self.loaded.store.copy(range.start, range.end, &mut block)?;
+            origins.extend(self.origins.range(range.start, range.end)?);
+        }
+        Rows::gather(Arc::new(block), origins, &self.plan, &base.store)
+    }
 }
 
 /// Reads a split unless it was read already, and finds how it follows from the base. Returns also

@@ -13,7 +13,7 @@ use crate::load::{Loaded, columns_digest};
 use crate::manifest::{ATTRIBUTE, BaseRecord, FileRows, Manifest, SplitRecord, TABLE_CODEC};
 use crate::plan::{Plan, Source};
 use crate::proof::{FilesProof, prove_delta, prove_group};
-use crate::rows::{Origin, Origins, ops_of};
+use crate::rows::{Origin, Origins};
 use crate::settings::Settings;
 use crate::store::temporary_folder;
 use crate::table::Digesting;
@@ -176,26 +176,8 @@ fn make<W: Write>(job: &Compressing<'_>, out: W) -> Result<(W, CompressReport, M
         base.name(),
         derivative.name(),
     );
-    let kinds = loaded.store.kinds().to_vec();
     report.notes.extend(derivative.notes().iter().cloned());
-    let mut details = Vec::new();
-    write_details(derivative.found().iter().map(|s| &*s.details), &mut details)?;
-    let mut manifest = Manifest {
-        base: BaseRecord {
-            rows: loaded.store.rows(),
-            columns: columns_digest(&loaded.names, &kinds),
-            fingerprint: loaded.fingerprint.unwrap_or(Digest([0; 16])),
-            kinds,
-        },
-        splits: Vec::new(),
-        single: derivative.is_single_file()?,
-        exact: Vec::new(),
-        all_exact: settings.exact,
-        details: StoredDetails::of(details, &base.details()?)?,
-        old_json: false,
-        templates: false,
-        recent: base.is_recent(),
-    };
+    let mut manifest = manifest_of(base, derivative, &loaded, settings)?;
     let mut exact = settings.exact.then(|| Exact::new(settings)).transpose()?;
     for split in derivative.found() {
         let to = (&mut writer, &mut index, &mut report);
@@ -234,6 +216,34 @@ fn make<W: Write>(job: &Compressing<'_>, out: W) -> Result<(W, CompressReport, M
     let (out, bytes) = writer.finish_sized(&index)?;
     report.delta_bytes = bytes;
     Ok((out, report, manifest))
+}
+
+/// Returns the manifest of a delta without splits.
+pub(crate) fn manifest_of(
+    base: &Dataset,
+    derivative: &Dataset,
+    loaded: &Loaded,
+    settings: &Settings,
+) -> Result<Manifest> {
+    let kinds = loaded.store.kinds().to_vec();
+    let mut details = Vec::new();
+    write_details(derivative.found().iter().map(|s| &*s.details), &mut details)?;
+    Ok(Manifest {
+        base: BaseRecord {
+            rows: loaded.store.rows(),
+            columns: columns_digest(&loaded.names, &kinds),
+            fingerprint: loaded.fingerprint.unwrap_or(Digest([0; 16])),
+            kinds,
+        },
+        splits: Vec::new(),
+        single: derivative.is_single_file()?,
+        exact: Vec::new(),
+        all_exact: settings.exact,
+        details: StoredDetails::of(details, &base.details()?)?,
+        old_json: false,
+        templates: false,
+        recent: base.is_recent(),
+    })
 }
 
 /// Checks that all files to be kept can be restored under their names.
@@ -288,31 +298,27 @@ impl Analysed {
             learned: &learned,
             tries: self.tries,
         };
-        let gather = |g: usize| {
-            settings.cancel.check()?;
-            let block = store.block(g)?;
-            let mut origins = self.origins.range(store.start(g), store.start(g + 1))?;
-            let gathered = coder.check_copies(&block, &mut origins)?;
-            Ok::<_, Error>((block, ops_of(&origins), gathered))
-        };
         // A patch takes long to find, so that of many row groups one shows whether to look.
         let patches = match groups.get(groups.len() / 2) {
             Some(&middle) if groups.len() > FEW => {
-                let (block, ops, gathered) = gather(middle)?;
-                coder.prefers_patch(&block, &ops, &gathered, level(settings))?
+                let rows = self.group(middle, base, settings)?;
+                let streams = lock(&self.tried)
+                    .as_ref()
+                    .and_then(|(group, tried)| tried.streams.clone().filter(|_| *group == middle));
+                coder.prefers_patch(&rows, level(settings), streams)?
             }
             _ => true,
         };
         let coder = GroupCoder { tries: Tries { patches, ..self.tries }, ..coder };
         let encode = |g: usize| {
-            let (block, ops, gathered) = gather(g)?;
+            let rows = self.group(g, base, settings)?;
+            let block = &rows.block;
             let tried = lock(&self.tried).take_if(|(group, _)| *group == g);
             let tried = tried.map(|(_, tried)| tried).unwrap_or_default();
-            let level = level(settings);
-            let mut coded = coder.encode(&block, &ops, &gathered, level, prove, tried)?;
-            let (digest, len) = Digesting::of(&block);
+            let mut coded = coder.encode(&rows, level(settings), prove, tried)?;
+            let (digest, len) = Digesting::of(block);
             if prove {
-                prove_group(&coder, &mut coded, &block, (digest, len), &Limits::default())?;
+                prove_group(&coder, &mut coded, block, (digest, len), &Limits::default())?;
             }
             observer.advance(store.block_bytes(g) as u64);
             Ok::<_, Error>(Coded { bytes: coded.bytes, digest, len })
@@ -339,6 +345,24 @@ impl Analysed {
     }
 }
 
+/// Returns what the manifest says about a split.
+pub(crate) fn record_of(split: &FoundSplit, analysed: &Analysed) -> SplitRecord {
+    let Loaded { store, file_rows, .. } = &analysed.loaded;
+    let file_rows = file_rows.first().map_or(&[][..], |f| f);
+    let files = split.files.iter().zip(file_rows).map(|(f, &rows)| FileRows {
+        path: f.relative.clone(),
+        format: f.format,
+        rows,
+    });
+    SplitRecord {
+        name: split.name.clone(),
+        schema: split.schema.clone(),
+        plan: analysed.plan.clone(),
+        groups: (0..store.blocks()).map(|g| store.start(g + 1) - store.start(g)).collect(),
+        files: files.collect(),
+    }
+}
+
 fn compress_split<W: Write>(
     base: &Loaded,
     split: &FoundSplit,
@@ -349,21 +373,9 @@ fn compress_split<W: Write>(
     observer: &dyn Observer,
 ) -> Result<(SplitRecord, bool)> {
     count(&analysed.origins, split, &analysed.plan, report)?;
-    let groups: Vec<usize> = (0..analysed.loaded.store.blocks()).collect();
     let store = &analysed.loaded.store;
-    let file_rows = analysed.loaded.file_rows.first().map_or(&[][..], |f| f);
-    let files = split.files.iter().zip(file_rows).map(|(f, &rows)| FileRows {
-        path: f.relative.clone(),
-        format: f.format,
-        rows,
-    });
-    let record = SplitRecord {
-        name: split.name.clone(),
-        schema: split.schema.clone(),
-        plan: analysed.plan.clone(),
-        groups: groups.iter().map(|&g| store.start(g + 1) - store.start(g)).collect(),
-        files: files.collect(),
-    };
+    let groups: Vec<usize> = (0..store.blocks()).collect();
+    let record = record_of(split, &analysed);
     observer.begin("encode", analysed.loaded.bytes);
     let mut patched = false;
     let each = |coded: Coded| {
@@ -425,7 +437,7 @@ impl Exact {
     /// Returns all files of the derivative.
     fn files(&self, derivative: &Dataset) -> Result<Vec<Kept>> {
         let written = |relative: &str| {
-            let style = *self.styles.get(relative)?;
+            let style = self.styles.get(relative)?.clone();
             Some((self.written.temporary_path().join(relative), style))
         };
         let files = derivative.all_files()?.into_iter();

@@ -4,7 +4,7 @@ use crate::RowCounts;
 use crate::analysed::{Analysed, Read, analyse_split, load_both};
 use crate::arrow::to_batches;
 use crate::compress::Compressing;
-use crate::group::{GroupCoder, Learned, Tries};
+use crate::group;
 use crate::io::FoundSplit;
 use crate::load::Loaded;
 use crate::plan::{Plan, Source};
@@ -271,16 +271,13 @@ impl Split<'_> {
         // Texts of rows of the base, whose cells may be null where the target's are not.
         let fields = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let learned = Learned::default();
-        let coder =
-            GroupCoder { plan, base: &self.base.store, learned: &learned, tries: Tries::ALL };
         let mut above = 0;
         for g in 0..loaded.store.blocks() {
             job.settings.cancel.check()?;
             let (start, end) = (loaded.store.start(g), loaded.store.start(g + 1));
-            let block = loaded.store.block(g)?;
-            let mut origins = origins.range(start, end)?;
-            let gathered = coder.check_copies(&block, &mut origins)?;
+            let (block, origins) = (loaded.store.block(g)?, origins.range(start, end)?);
+            let group = group::Rows::gather(block, origins, plan, &self.base.store)?;
+            let group::Rows { block, origins, gathered, .. } = &group;
             out.rows.total += block.rows as u64;
             for (i, &origin) in origins.iter().enumerate() {
                 let row = start + i as u64;
@@ -289,7 +286,7 @@ impl Split<'_> {
                     Origin::New => {
                         out.rows.new += 1;
                         if out.new.len() < examples {
-                            let cells = texts(&schema, &row_of(&block, i)?)?;
+                            let cells = texts(&schema, &row_of(block, i)?)?;
                             out.new.push(NewRow { row, cells });
                         }
                         continue;
@@ -304,15 +301,15 @@ impl Split<'_> {
                 }
                 out.rows.edited += 1;
                 let at = gathered.place(from, 1)?;
-                let changed = changed(plan, (&block, i), (&gathered.block, at));
+                let changed = changed(plan, (block, i), (&gathered.block, at));
                 for &(c, _) in &changed {
                     if let Some(column) = out.columns.get_mut(c) {
                         column.edited += 1;
                     }
                 }
                 if out.edits.len() < examples && !changed.is_empty() {
-                    let after = texts(&schema, &row_of(&block, i)?)?;
-                    let mut was = row_of(&block, i)?;
+                    let after = texts(&schema, &row_of(block, i)?)?;
+                    let mut was = row_of(block, i)?;
                     for &(c, b) in &changed {
                         let from = gathered.block.columns.get(b);
                         if let (Some(to), Some(from)) = (was.columns.get_mut(c), from) {

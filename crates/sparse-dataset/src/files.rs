@@ -234,7 +234,7 @@ impl<'a> Files<'a> {
             self.next += 1;
             self.written.files += 1;
             let format = self.writing.format.unwrap_or(file.format);
-            let style = self.writing.styles.get(&file.path).copied().unwrap_or_default();
+            let style = self.writing.styles.get(&file.path).cloned().unwrap_or_default();
             let mut out = self.create(file, details.text.packing)?;
             let mut packer = None;
             if self.packs() && details.text.packing != Packing::None {
@@ -242,10 +242,11 @@ impl<'a> Files<'a> {
                 out = Box::new(compressed.clone());
                 packer = Some(compressed);
             }
+            let nulls = style.nulls;
             let out = Box::new(Restyle::new(out, style));
             let form = WrittenForm::new(&self.split.schema, &details, format)?;
             let said = if self.writing.old_json {
-                Said::Old { nulls: style.nulls }
+                Said::Old { nulls }
             } else {
                 Said::Details { details: &details, native: format == file.format }
             };

@@ -5,14 +5,12 @@
 //! group is coded both ways to see.
 
 use crate::analysed::{Analysed, level};
-use crate::group::{Encoded, Gathered, GroupCoder, Learned, Tried, Tries};
+use crate::group::{Encoded, GroupCoder, Learned, Rows, Tried, Tries};
 use crate::load::Loaded;
 use crate::plan::Plan;
-use crate::rows::{Op, ops_of};
 use crate::settings::Settings;
-use crate::table::Block;
 use sparse_core::{Effort, Result};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 /// Decisions of models that count as a second. A number, and no clock: what a delta looks like does
 /// not depend on the machine.
@@ -42,15 +40,26 @@ pub(crate) fn settle(
     if settings.effort == Effort::Max || groups == 0 || analysed.plan.is_plain() {
         return Ok(());
     }
-    let trial = Trial::new(analysed, groups / 2, base, settings)?;
+    let rows = analysed.group(groups / 2, base, settings)?;
+    let tried = settle_by(&rows, analysed, light, base, settings)?;
+    analysed.tried = Mutex::new(Some((groups / 2, tried)));
+    Ok(())
+}
+
+/// Chooses as [`settle`] does, by some rows. Returns how these were coded.
+///
+/// # Errors
+/// `Cancelled`; `Io`.
+pub(crate) fn settle_by(
+    rows: &Rows,
+    analysed: &mut Analysed,
+    light: Plan,
+    base: &Loaded,
+    settings: &Settings,
+) -> Result<Tried> {
+    let trial = Trial { base, rows, level: level(settings), keep: settings.proof };
     let streams = trial.streams(&light)?;
-    let mut some = analysed.plan.clone();
-    some.prime_rows = some.prime_rows.div_ceil(SAMPLE);
-    if some.prime_stride > 1 {
-        let rows = base.store.rows();
-        some.prime_stride = rows.div_ceil(some.prime_rows.max(1)).max(1);
-        some.prime_rows = rows.div_ceil(some.prime_stride);
-    }
+    let some = analysed.plan.learning(1.0 / SAMPLE as f64, base.store.rows());
     let learns = analysed.plan != light;
     let (bare, some) = settings
         .executor()
@@ -75,8 +84,7 @@ pub(crate) fn settle(
     let same = !best.plan.columns.iter().any(|column| column.bulk);
     let tried = Tried { streams: same.then_some(streams), modelled: Some(best.coded) };
     analysed.plan = best.plan;
-    analysed.tried = Mutex::new(Some((groups / 2, tried)));
-    Ok(())
+    Ok(tried)
 }
 
 /// Returns true if going from `before` to `after` bytes is worth so many decisions.
@@ -103,50 +111,29 @@ impl Modelled {
     }
 }
 
-/// A row group that is coded by several plans.
+/// Rows that are coded by several plans.
 struct Trial<'a> {
     base: &'a Loaded,
-    block: Arc<Block>,
-    ops: Vec<Op>,
-    gathered: Gathered,
+    rows: &'a Rows,
     level: i32,
     /// Whether predictions are kept for a proof.
     keep: bool,
 }
 
-impl<'a> Trial<'a> {
-    fn new(
-        analysed: &Analysed,
-        group: usize,
-        base: &'a Loaded,
-        settings: &Settings,
-    ) -> Result<Trial<'a>> {
-        settings.cancel.check()?;
-        let store = &analysed.loaded.store;
-        let block = store.block(group)?;
-        let mut origins = analysed.origins.range(store.start(group), store.start(group + 1))?;
-        let (learned, tries) = (Learned::default(), Tries::ALL);
-        let coder =
-            GroupCoder { plan: &analysed.plan, base: &base.store, learned: &learned, tries };
-        let gathered = coder.check_copies(&block, &mut origins)?;
-        let level = level(settings);
-        Ok(Trial { base, block, ops: ops_of(&origins), gathered, level, keep: settings.proof })
-    }
-
-    /// Codes the row group in streams; returns their level, too.
+impl Trial<'_> {
+    /// Codes the rows in streams; returns their level, too.
     fn streams(&self, plan: &Plan) -> Result<(Vec<u8>, i32)> {
         let learned = Learned::new(plan, &self.base.store)?;
         let coder =
             GroupCoder { plan, base: &self.base.store, learned: &learned, tries: Tries::ALL };
-        coder.streams(&self.block, &self.ops, &self.gathered, self.level)
+        coder.streams(self.rows, self.level)
     }
 
     fn modelled(&self, plan: Plan) -> Result<Modelled> {
         let learned = Learned::new(&plan, &self.base.store)?;
         let (base, tries) = (&self.base.store, Tries::ALL);
         let coder = GroupCoder { plan: &plan, base, learned: &learned, tries };
-        let (coded, decisions) =
-            coder.modelled(&self.block, &self.ops, &self.gathered, self.level, self.keep)?;
+        let (coded, decisions) = coder.modelled(self.rows, self.level, self.keep)?;
         Ok(Modelled { plan, coded, decisions })
     }
 }

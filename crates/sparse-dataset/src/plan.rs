@@ -68,6 +68,17 @@ pub(crate) struct Plan {
 pub(crate) const PLAIN: u8 = 0;
 
 impl Plan {
+    /// Returns the plan by which models learn from a share of the rows, above 0.
+    pub(crate) fn learning(&self, share: f64, base_rows: u64) -> Plan {
+        let mut plan = self.clone();
+        plan.prime_rows = (plan.prime_rows as f64 * share).ceil() as u64;
+        if plan.prime_stride > 1 {
+            plan.prime_stride = base_rows.div_ceil(plan.prime_rows.max(1)).max(1);
+            plan.prime_rows = base_rows.div_ceil(plan.prime_stride);
+        }
+        plan
+    }
+
     /// Returns true if everything goes to the fast compressor.
     pub(crate) fn is_plain(&self) -> bool {
         self.bits == PLAIN

@@ -7,6 +7,7 @@ mod mapping;
 mod parents;
 mod sources;
 mod tables;
+mod texts;
 
 pub(crate) use tables::Table;
 

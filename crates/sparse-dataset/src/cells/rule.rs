@@ -45,6 +45,22 @@ impl Rule {
         all
     }
 
+    /// Returns false if no text of these bytes is changed; `has` is indexed by the byte.
+    pub(crate) fn may_change(self, has: &[bool; 256]) -> bool {
+        let any = |mut bytes: std::ops::RangeInclusive<u8>| bytes.any(|b| has[usize::from(b)]);
+        match self {
+            Rule::Same => false,
+            Rule::Trim => [9, 10, 12, 13, 32].iter().any(|&b: &usize| has[b]),
+            Rule::Lower => any(b'A'..=b'Z'),
+            Rule::Upper => any(b'a'..=b'z'),
+            Rule::AfterLast(b) | Rule::BeforeFirst(b) | Rule::Replace(b, _) => has[usize::from(b)],
+            Rule::Round(_) => has[usize::from(b'.')],
+            // A month in letters, a day, and a year.
+            Rule::IsoDate => any(b'0'..=b'9') && (has[usize::from(b' ')] || has[usize::from(b',')]),
+            Rule::Json | Rule::JsonAscii => true,
+        }
+    }
+
     /// Says what it does; nothing for a text that stays as it is.
     pub(crate) fn words(self) -> String {
         let shown = |byte: u8| format!("{:?}", char::from(byte));
@@ -247,6 +263,9 @@ mod tests {
             for rule in Rule::candidates() {
                 prop_assert_eq!(Rule::from_code(rule.code()).unwrap(), rule);
                 rule.apply(&source, &mut out);
+                let mut has = [false; 256];
+                source.iter().for_each(|&b| has[usize::from(b)] = true);
+                prop_assert!(out == source || rule.may_change(&has));
             }
             if let Ok(rule) = Rule::from_code(code) {
                 rule.apply(&source, &mut out);

@@ -213,7 +213,7 @@ pub(crate) fn keep<W: Write>(
         if let Some((path, style)) = &file.written
             && (is_text || Packing::of_name(name).1 == Packing::None)
         {
-            references.push((Reference::Written(*style), Some(open(path)?)));
+            references.push((Reference::Written(style.clone()), Some(open(path)?)));
         }
         let by_itself = !settings.exact && source.byte_len() <= ALONE;
         if !by_itself {

@@ -27,8 +27,8 @@ impl<'a> ExactFiles<'a> {
     pub(crate) fn new(data: &'a DeltaDataset<'a>) -> Result<ExactFiles<'a>> {
         let mut styles = BTreeMap::new();
         for f in &data.delta.manifest.exact {
-            if let Reference::Written(style) = f.reference {
-                styles.insert(f.path.clone(), style);
+            if let Reference::Written(style) = &f.reference {
+                styles.insert(f.path.clone(), style.clone());
             }
         }
         let mut written = None;

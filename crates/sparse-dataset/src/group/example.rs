@@ -1,10 +1,9 @@
 //! A small base and row groups coded against it, for tests and fuzz targets.
 
-use super::{Encoded, GroupCoder, Learned, Tried, Tries};
+use super::{Encoded, GroupCoder, Learned, Rows, Tried, Tries};
 use crate::analysis::{Table, Tuning, analyse};
 use crate::cm::Predictions;
 use crate::plan::{PLAIN, Plan};
-use crate::rows::ops_of;
 use crate::store::{Spill, Store};
 use crate::table::{Block, Digesting, Kind};
 use crate::template::Shape;
@@ -95,14 +94,12 @@ impl Cases {
             let block = derivative.block(0)?;
             let coder =
                 GroupCoder { plan: &plan, base: &base, learned: &learned, tries: Tries::ALL };
-            let mut origins = found.origins.range(0, ROWS)?;
-            let gathered = coder.check_copies(&block, &mut origins)?;
-            let ops = ops_of(&origins);
+            let origins = found.origins.range(0, ROWS)?;
+            let rows = Rows::gather(block.clone(), origins, &plan, &base)?;
             let allowance = 2 * Digesting::of(&block).1 as usize + 2000;
             // The layout that is chosen, and all others.
-            let mut all =
-                vec![coder.encode(&block, &ops, &gathered, 12, false, Tried::default())?];
-            all.extend(coder.layouts(&block, &ops, &gathered, 3, true, Tried::default())?);
+            let mut all = vec![coder.encode(&rows, 12, false, Tried::default())?];
+            all.extend(coder.layouts(&rows, 3, true, Tried::default())?);
             for Encoded { bytes: encoded, predictions } in all {
                 let (learned, plan) = (Learned::new(&plan, &base)?, plan.clone());
                 cases.push(Case { plan, learned, encoded, predictions, rows: ROWS, allowance });

@@ -7,15 +7,17 @@ mod gather;
 #[cfg(test)]
 mod hostile;
 mod patch;
+mod rows;
 
 pub(crate) use gather::Gathered;
+pub(crate) use rows::Rows;
 
 use crate::base_rows::BaseRows;
 use crate::cells::CellCoder;
 use crate::cm::{Decoder, Encoder, Predictions, Streams};
 use crate::limits::{MAX_GROUP_ROWS, check_count};
 use crate::plan::Plan;
-use crate::rows::{Op, Origin, code_ops, ops_of};
+use crate::rows::{Op, code_ops};
 use crate::table::{Block, Kind};
 use crate::wire::{Input, put_bytes};
 use columns::Columns;
@@ -191,67 +193,29 @@ fn place(ops: &[Op], base: &dyn BaseRows) -> f64 {
 }
 
 impl GroupCoder<'_> {
-    /// Compares rows whose hashes are equal.
-    ///
-    /// Rows that differ become edits. Returns the rows of the base.
-    ///
-    /// # Errors
-    /// `Corrupt` when origins reach past the base; `Io`.
-    pub(crate) fn check_copies(&self, block: &Block, origins: &mut [Origin]) -> Result<Gathered> {
-        let gathered = Gathered::new(self.base, self.plan, &ops_of(origins))?;
-        let pairs: Vec<_> = (0..self.plan.columns.len())
-            .filter_map(|c| {
-                self.plan
-                    .exact(c)
-                    .and_then(|b| Some((block.columns.get(c)?, gathered.block.columns.get(b)?)))
-            })
-            .collect();
-        for (i, o) in origins.iter_mut().enumerate() {
-            if let Origin::Copy(row) = *o {
-                let at = gathered.place(row, 1)?;
-                if pairs.iter().any(|(x, y)| x.get(i) != y.get(at)) {
-                    *o = Origin::Edit(row);
-                }
-            }
-        }
-        drop(pairs);
-        Ok(gathered)
-    }
-
-    /// Codes the rows of `block` by their origins `ops`, given the rows of the base that these
-    /// refer to. With `keep`, predictions are kept for a proof. What was tried is not coded again.
+    /// Codes rows. With `keep`, predictions are kept for a proof. What was tried is not coded again.
     ///
     /// # Errors
     /// `InvalidArgument` when the two do not fit; `Io`.
     pub(crate) fn encode(
         &self,
-        block: &Block,
-        ops: &[Op],
-        gathered: &Gathered,
+        rows: &Rows,
         level: i32,
         keep: bool,
         tried: Tried,
     ) -> Result<Encoded> {
-        let layouts = self.layouts(block, ops, gathered, level, keep, tried)?;
+        let layouts = self.layouts(rows, level, keep, tried)?;
         Ok(layouts.into_iter().min_by_key(|e| e.bytes.len()).unwrap_or_default())
     }
 
     /// Codes the row group in each layout that the plan allows and that may be the smallest.
-    fn layouts(
-        &self,
-        block: &Block,
-        ops: &[Op],
-        gathered: &Gathered,
-        level: i32,
-        keep: bool,
-        tried: Tried,
-    ) -> Result<Vec<Encoded>> {
+    fn layouts(&self, rows: &Rows, level: i32, keep: bool, tried: Tried) -> Result<Vec<Encoded>> {
         let (streams, level) = match tried.streams {
             Some(streams) => streams,
-            None => self.streams(block, ops, gathered, level)?,
+            None => self.streams(rows, level)?,
         };
         let patched = match self.tries.patches {
-            true => self.patched(block, ops, level, streams.len())?,
+            true => self.patched(rows, level, streams.len())?,
             false => None,
         };
         let far = patched.as_ref().is_some_and(|patched| patched.len() * FAR < streams.len());
@@ -261,25 +225,25 @@ impl GroupCoder<'_> {
         if !self.plan.is_plain() && self.tries.models && !far {
             all.push(match tried.modelled {
                 Some(modelled) => modelled,
-                None => self.modelled(block, ops, gathered, level, keep)?.0,
+                None => self.modelled(rows, level, keep)?.0,
             });
         }
         Ok(all)
     }
 
-    /// Returns true if a patch of the base's rows is smaller than streams.
+    /// Returns true if a patch of the base's rows is smaller than streams, which may have been
+    /// tried.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
     pub(crate) fn prefers_patch(
         &self,
-        block: &Block,
-        ops: &[Op],
-        gathered: &Gathered,
+        rows: &Rows,
         level: i32,
+        streams: Option<(Vec<u8>, i32)>,
     ) -> Result<bool> {
-        let (streams, level) = self.streams(block, ops, gathered, level)?;
-        let patched = self.patched(block, ops, level, streams.len())?;
+        let (streams, level) = streams.map_or_else(|| self.streams(rows, level), Ok)?;
+        let patched = self.patched(rows, level, streams.len())?;
         Ok(patched.is_some_and(|patched| patched.len() < streams.len()))
     }
 
@@ -287,16 +251,10 @@ impl GroupCoder<'_> {
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
-    pub(crate) fn streams(
-        &self,
-        block: &Block,
-        ops: &[Op],
-        gathered: &Gathered,
-        level: i32,
-    ) -> Result<(Vec<u8>, i32)> {
+    pub(crate) fn streams(&self, rows: &Rows, level: i32) -> Result<(Vec<u8>, i32)> {
         let plain = self.plan.is_plain();
         let mut cells = CellCoder::plain(Streams::default(), 0);
-        let tail = self.code(&mut cells, block, ops, gathered)?;
+        let tail = self.code(&mut cells, rows)?;
         let streams = cells.model.streams.as_ref().map(Streams::write).unwrap_or_default();
         // Models find what Zstandard does not; Zstandard finds long repetitions.
         let hard = !plain && streams.len() <= TRY_HARD;
@@ -309,17 +267,12 @@ impl GroupCoder<'_> {
 
     /// Codes the row group as a patch of the base's rows, where that may be smaller than `best`
     /// bytes and these are not few.
-    fn patched(
-        &self,
-        block: &Block,
-        ops: &[Op],
-        level: i32,
-        best: usize,
-    ) -> Result<Option<Vec<u8>>> {
-        if best <= block.bytes() / SMALL_SHARE {
+    fn patched(&self, rows: &Rows, level: i32, best: usize) -> Result<Option<Vec<u8>>> {
+        if best <= rows.block.bytes() / SMALL_SHARE {
             return Ok(None);
         }
-        let patch = patch::encode(block, self.base, place(ops, self.base), level, best)?;
+        let place = place(&rows.ops, self.base);
+        let patch = patch::encode(&rows.block, self.base, place, level, best)?;
         Ok(patch.map(|patch| [&[PATCHED], &*patch].concat()))
     }
 
@@ -328,19 +281,12 @@ impl GroupCoder<'_> {
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
-    pub(crate) fn modelled(
-        &self,
-        block: &Block,
-        ops: &[Op],
-        gathered: &Gathered,
-        level: i32,
-        keep: bool,
-    ) -> Result<(Encoded, u64)> {
+    pub(crate) fn modelled(&self, rows: &Rows, level: i32, keep: bool) -> Result<(Encoded, u64)> {
         let mut cells = CellCoder::new(self.plan.bits, Vec::new(), 0);
         if keep {
             cells.model.keep_predictions();
         }
-        let tail = self.code(&mut cells, block, ops, gathered)?;
+        let tail = self.code(&mut cells, rows)?;
         let mut bytes = vec![if cells.bulk.is_empty() { MODELLED } else { WITH_FRAME }];
         if !cells.bulk.is_empty() {
             self.pack(&cells.bulk, level, &mut bytes)?;
@@ -351,13 +297,8 @@ impl GroupCoder<'_> {
     }
 
     /// Codes everything with `cells`; returns the bytes of the arithmetic coder.
-    fn code(
-        &self,
-        cells: &mut CellCoder,
-        block: &Block,
-        ops: &[Op],
-        gathered: &Gathered,
-    ) -> Result<Vec<u8>> {
+    fn code(&self, cells: &mut CellCoder, rows: &Rows) -> Result<Vec<u8>> {
+        let Rows { block, ops, gathered, .. } = rows;
         let mut coder = Encoder::new();
         code_ops(&mut cells.model, &mut coder, block.rows as u64, self.base.rows(), ops)?;
         let columns = Columns { plan: self.plan, ops, gathered, prime: &self.learned.prime };

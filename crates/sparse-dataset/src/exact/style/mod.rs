@@ -47,7 +47,7 @@ impl Style {
         let (csv, delimiter) = match quotes {
             Quotes::None if crlf => (true, b','),
             Quotes::None => (false, 0),
-            Quotes::All | Quotes::Text => (true, form.delimiter),
+            _ => (true, form.delimiter),
         };
         Style { crlf, csv, delimiter, quotes, ..Style::default() }
     }
@@ -70,7 +70,7 @@ enum Styler {
 impl<W: Write> Restyle<W> {
     pub(crate) fn new(inner: W, style: Style) -> Restyle<W> {
         // Whether nulls are written is decided by the writer.
-        let plain = Style { nulls: false, csv: false, delimiter: 0, ..style };
+        let plain = Style { nulls: false, csv: false, delimiter: 0, ..style.clone() };
         let styler = match style {
             _ if plain == Style::default() => Styler::None,
             Style { csv: true, .. } => Styler::Csv(CsvStyler::new(style)),

@@ -1,10 +1,11 @@
 //! A style, and its code in a manifest.
 
-use crate::wire::{Input, put_uint};
+use crate::wire::{Input, put_bytes, put_uint};
 use sparse_core::{Error, Result};
+use std::sync::Arc;
 
 /// Differences of a text file from the one that this program writes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Style {
     /// JSON: a space after each comma.
     pub(crate) comma_space: bool,
@@ -38,7 +39,7 @@ pub(crate) struct Style {
 }
 
 /// Fields of CSV that are in quotes without need.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Quotes {
     #[default]
     None,
@@ -46,19 +47,39 @@ pub(crate) enum Quotes {
     All,
     /// All but numbers.
     Text,
+    /// Those of some columns, as Arrow writes text.
+    Columns(Arc<QuotedColumns>),
 }
 
-const QUOTES: [Quotes; 3] = [Quotes::None, Quotes::All, Quotes::Text];
+/// Columns whose fields are in quotes without need.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct QuotedColumns {
+    /// Whether the first line is in quotes, of all columns.
+    pub(super) header: bool,
+    /// Whether empty fields of these columns are in quotes, too.
+    pub(super) empty: bool,
+    /// A bit for each column, the lowest one first; columns beyond have none.
+    pub(super) bits: Vec<u8>,
+}
+
+/// Bytes of bits for the most columns that CSV may have.
+const MAX_BITS: usize = 10_000_usize.div_ceil(8);
+
+impl QuotedColumns {
+    pub(super) fn has(&self, column: usize) -> bool {
+        self.bits.get(column / 8).is_some_and(|byte| byte >> (column % 8) & 1 == 1)
+    }
+}
 
 /// Most spaces of an indentation.
 pub(super) const MAX_INDENT: u8 = 16;
 
 impl Style {
     /// Returns the code of a style that the first builds of layout 3 knew; `None` for others.
-    pub(crate) fn old_code(self) -> Option<u8> {
+    pub(crate) fn old_code(&self) -> Option<u8> {
         let flags = [self.comma_space, self.colon_space, self.ascii, self.nulls, self.crlf];
         let code = flags.iter().enumerate().fold(0, |code, (i, &f)| code | u8::from(f) << i);
-        Style::from_old_code(code).is_ok_and(|old| old == self).then_some(code)
+        Style::from_old_code(code).is_ok_and(|old| old == *self).then_some(code)
     }
 
     /// Decodes a style of the first builds of layout 3: with CR LF it is one of CSV.
@@ -85,7 +106,7 @@ impl Style {
         })
     }
 
-    pub(crate) fn write(self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let flags = [
             self.comma_space,
             self.colon_space,
@@ -102,8 +123,17 @@ impl Style {
         ];
         let bits = flags.iter().enumerate().fold(0, |bits, (i, &f)| bits | u64::from(f) << i);
         put_uint(out, bits);
-        let quotes = QUOTES.iter().position(|q| *q == self.quotes).unwrap_or(0);
-        out.extend([self.indent, self.delimiter, quotes as u8]);
+        let quotes = match self.quotes {
+            Quotes::None => 0,
+            Quotes::All => 1,
+            Quotes::Text => 2,
+            Quotes::Columns(_) => 3,
+        };
+        out.extend([self.indent, self.delimiter, quotes]);
+        if let Quotes::Columns(columns) = &self.quotes {
+            out.push(u8::from(columns.header) | u8::from(columns.empty) << 1);
+            put_bytes(out, &columns.bits);
+        }
     }
 
     /// Inverts [`write`](Self::write).
@@ -114,7 +144,20 @@ impl Style {
         let unknown = || Error::corrupt("unknown style of a text file");
         let bits = input.uint()?;
         let [indent, delimiter, quotes] = input.array::<3>()?;
-        let quotes = QUOTES.get(usize::from(quotes)).copied().ok_or_else(unknown)?;
+        let quotes = match quotes {
+            0 => Quotes::None,
+            1 => Quotes::All,
+            2 => Quotes::Text,
+            3 => {
+                let (flags, bits) = (input.byte()?, input.blob()?);
+                if flags >> 2 != 0 || bits.len() > MAX_BITS {
+                    return Err(unknown());
+                }
+                let (header, empty) = (flags & 1 == 1, flags & 2 == 2);
+                Quotes::Columns(Arc::new(QuotedColumns { header, empty, bits: bits.to_vec() }))
+            }
+            _ => return Err(unknown()),
+        };
         if bits >> 12 != 0 || indent > MAX_INDENT {
             return Err(unknown());
         }

@@ -1,5 +1,7 @@
+use super::record::QuotedColumns;
 use super::*;
 use crate::wire::Input;
+use std::sync::Arc;
 
 fn restyle(text: &str, style: Style) -> String {
     let mut out = Vec::new();
@@ -74,6 +76,16 @@ fn csv_styles() {
         assert_eq!(restyle(plain, Style::of_csv(want.as_bytes(), &form)), want);
     }
     assert_eq!(Style::of_csv(plain.as_bytes(), &form), Style::default());
+    // Text as Arrow writes it: also what looks like a number, but no truth values, no dates.
+    let plain = "zip,open,day\n02134,true,2024-01-01\n,false,2024-01-02\n90210,,2024-01-03\n";
+    let want = "\"zip\",\"open\",\"day\"\n\"02134\",true,2024-01-01\n,false,2024-01-02\n\
+        \"90210\",,2024-01-03\n";
+    let style = Style::of_csv(want.as_bytes(), &form);
+    let columns = QuotedColumns { header: true, empty: false, bits: vec![1] };
+    assert_eq!(style.quotes, Quotes::Columns(Arc::new(columns)));
+    assert_eq!(restyle(plain, style), want);
+    let want = want.replace("\n,", "\n\"\",");
+    assert_eq!(restyle(plain, Style::of_csv(want.as_bytes(), &form)), want);
     let form = TextForm { delimiter: b';', ..form };
     let want = "\"a\";\"b,c\"\n\"1\";\"2\"\n";
     assert_eq!(restyle("a;b,c\n1;2\n", Style::of_csv(want.as_bytes(), &form)), want);
@@ -89,6 +101,15 @@ fn styles_are_stored() {
         Style { slashes: true, indent: 3, ..Style::default() },
         Style { crlf: true, upper: true, html: true, ..Style::default() },
         Style { csv: true, delimiter: b'\t', quotes: Quotes::Text, ..Style::default() },
+        Style {
+            csv: true,
+            quotes: Quotes::Columns(Arc::new(QuotedColumns {
+                header: false,
+                empty: true,
+                bits: vec![5, 0, 128],
+            })),
+            ..Style::default()
+        },
     ] {
         assert_eq!(style.old_code(), None);
         let mut out = Vec::new();
@@ -97,5 +118,8 @@ fn styles_are_stored() {
         assert!(Style::read(&mut Input(&out[..out.len() - 1])).is_err());
     }
     assert!(Style::read(&mut Input(&[0, 17, 0, 0])).is_err());
-    assert!(Style::read(&mut Input(&[0, 0, 0, 3])).is_err());
+    assert!(Style::read(&mut Input(&[0, 0, 0, 4])).is_err());
+    assert!(Style::read(&mut Input(&[0, 0, 0, 3, 4, 0])).is_err());
+    let long = [&[0, 0, 0, 3, 0, 0xe3, 0x09][..], &[1; 1251]].concat();
+    assert!(Style::read(&mut Input(&long)).is_err());
 }
