@@ -28,8 +28,8 @@ pub(crate) struct Kept {
     pub(crate) written: Option<(PathBuf, Style)>,
 }
 
-/// Bytes of a text file that are read to find its style.
-const HEAD: u64 = 64 << 10;
+/// Bytes of a text file that are read to find its style: several lines of ten thousand columns.
+const HEAD: u64 = 512 << 10;
 
 /// Largest file that is compressed at the highest level; larger ones are compressed by effort.
 const SMALL: u64 = 4 * CHUNK;
