@@ -137,13 +137,18 @@ pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), 
     };
     session.report(&body, || {
         let content = report.content.map(|c| format!("SHA-256 of what comes back: {c}\n"));
+        // A note says what else there is to say of an adapter that is not merged.
+        let modules = match body.modules {
+            0 => String::new(),
+            n => format!(", {} that fit the base", human::count(n as u64, "module")),
+        };
         format!(
-            "{}: {} from {} ({}), {} that fit the base\n{}{}",
+            "{}: {} from {} ({}){}\n{}{}",
             human::plain(&body.output),
             human::bytes(report.delta_bytes),
             human::bytes(report.target_bytes),
             human::ratio_text(body.ratio),
-            human::count(body.modules as u64, "module"),
+            modules,
             content.unwrap_or_default(),
             human::notes(&report.notes),
         )

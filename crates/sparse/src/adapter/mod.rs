@@ -1,5 +1,8 @@
 //! Adapters: extracted from a delta or a pair of models, and merged into a base.
 
+mod apply;
+mod changes;
+mod experts;
 #[cfg(feature = "low-rank-encode")]
 mod export;
 #[cfg(feature = "low-rank-encode")]
