@@ -384,9 +384,26 @@ pub(crate) struct ExportAdapter {
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["rank", "size"])]
     pub(crate) energy: Option<f64>,
 
-    /// Keep as many directions as fit into this size, in the modules where they help most
+    /// Keep as many directions as this share (0 to 1) of the energy of all modules needs
+    #[arg(
+        long,
+        value_name = "SHARE",
+        value_parser = share,
+        conflicts_with_all = ["rank", "size", "energy"]
+    )]
+    pub(crate) total_energy: Option<f64>,
+
+    /// Keep as many directions as fit into a file of this size, in the modules where they help most
     #[arg(long, value_name = "SIZE", conflicts_with = "rank")]
     pub(crate) size: Option<String>,
+
+    /// Take only weights with such names; `*` is any text; may be given several times
+    #[arg(long, value_name = "PATTERN", action = ArgAction::Append)]
+    pub(crate) include: Vec<String>,
+
+    /// Leave out weights with such names; may be given several times
+    #[arg(long, value_name = "PATTERN", action = ArgAction::Append)]
+    pub(crate) exclude: Vec<String>,
 
     /// Loaders to write for: portable (any loader; one rank, linear layers only) or peft (PEFT
     /// alone; a rank for each module)
@@ -397,7 +414,7 @@ pub(crate) struct ExportAdapter {
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<String>,
 
-    /// Read linear weights as [in, out], the layout of GPT-2
+    /// Read linear weights as [in, out], the layout of GPT-2, where config.json does not tell
     #[arg(long)]
     pub(crate) fan_in_fan_out: bool,
 

@@ -30,10 +30,11 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
             "give two inputs: the base, and the fine-tuned model or a delta that restores it";
         return Err(Failure::Usage(what.to_owned()));
     };
-    let rank = match (args.energy, &args.size) {
-        (Some(share), _) => AdapterRank::Energy(share),
-        (None, Some(text)) => AdapterRank::Bytes(size(text).map_err(Failure::Usage)?),
-        (None, None) => AdapterRank::Fixed(args.rank),
+    let rank = match (args.energy, args.total_energy, &args.size) {
+        (Some(share), ..) => AdapterRank::Energy(share),
+        (_, Some(share), _) => AdapterRank::TotalEnergy(share),
+        (.., Some(text)) => AdapterRank::Bytes(size(text).map_err(Failure::Usage)?),
+        _ => AdapterRank::Fixed(args.rank),
     };
     let dtype = match args.dtype.as_deref() {
         None => None,
@@ -56,6 +57,7 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
     let job = AdapterExporter::new(&*base, &*target).rank(rank).profile(args.profile).dtype(dtype);
     let job = job.fan_in_fan_out(args.fan_in_fan_out).effort(args.effort);
     let job = job.base_name(args.base_name.clone().unwrap_or_else(|| shown(base_path)));
+    let job = job.include(args.include.iter().cloned()).exclude(args.exclude.iter().cloned());
     let job = job.cancel(session.cancel_token()).observer(&*session.progress);
     let report = job.overwrite(output.overwrite()).write(output.path())?;
     output.finish(session)?;

@@ -9,7 +9,11 @@ mod export;
 mod kind;
 mod merge;
 #[cfg(feature = "low-rank-encode")]
+mod pairs;
+#[cfg(feature = "low-rank-encode")]
 mod peft;
+#[cfg(feature = "low-rank-encode")]
+mod ranks;
 
 #[cfg(feature = "low-rank-encode")]
 pub use export::{AdapterExporter, ExportReport, LeftOut};

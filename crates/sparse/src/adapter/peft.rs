@@ -1,5 +1,6 @@
 //! The two files of a PEFT adapter.
 
+use super::pairs::Linear;
 use sparse_codecs::certificate::count_not_finite;
 use sparse_core::{Dtype, Error, Result, TensorSpec};
 use std::collections::BTreeMap;
@@ -31,15 +32,55 @@ pub struct ExportedModule {
     pub energy_kept: f64,
 }
 
-/// A matrix by rows, and its shape.
-pub(super) type Matrix = (Vec<f32>, [usize; 2]);
+/// A tensor's values, and its shape.
+pub(super) type Values = (Vec<f32>, Vec<u64>);
 
 /// A module's factors, ready to be stored.
 pub(super) struct Stored {
     pub(super) path: String,
-    /// `A`, `[rank, in]`, and `B`, `[out, rank]`.
-    pub(super) a: Matrix,
-    pub(super) b: Matrix,
+    pub(super) a: Values,
+    pub(super) b: Values,
+}
+
+fn names(path: &str) -> [String; 2] {
+    ['A', 'B'].map(|factor| format!("base_model.model.{path}.lora_{factor}.weight"))
+}
+
+/// Returns what PEFT itself writes into the head.
+fn metadata() -> BTreeMap<String, String> {
+    BTreeMap::from([("format".to_owned(), "pt".to_owned())])
+}
+
+/// Computes the length of `adapter_model.safetensors` with modules of these ranks.
+///
+/// # Errors
+/// `LimitExceeded` for shapes that are too large.
+pub(super) fn weights_bytes<'a>(
+    modules: impl Iterator<Item = ((&'a str, usize), &'a &'a Linear)>,
+    dtype: Dtype,
+) -> Result<u64> {
+    let mut tensors: Vec<(String, TensorSpec)> = Vec::new();
+    for ((path, rank), linear) in modules {
+        for (name, shape) in names(path).into_iter().zip(linear.shapes(rank)) {
+            tensors.push((name, TensorSpec::new(dtype, shape)?));
+        }
+    }
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    let head = sparse_model::head_of(tensors.iter().map(|(n, s)| (&**n, s)), &metadata())?;
+    Ok(head.len() as u64 + tensors.iter().map(|(_, s)| s.byte_len()).sum::<u64>())
+}
+
+/// Computes an upper bound of what a module takes in the head of a file of up to `most` bytes.
+pub(super) fn entry_bytes(path: &str, linear: &Linear, most: u64) -> u64 {
+    let digits = most.max(999).to_string().len();
+    let entry = |(name, shape): (String, Vec<u64>)| {
+        let shape = shape.iter().map(|n| n.to_string().len() + 1).sum::<usize>();
+        name.len()
+            + shape
+            + 2 * digits
+            + r#","":{"dtype":"BF16","shape":[],"data_offsets":[,]}"#.len()
+    };
+    names(path).into_iter().zip(linear.shapes(256)).map(entry).sum::<usize>() as u64
 }
 
 /// Returns the bytes of `adapter_model.safetensors`.
@@ -47,17 +88,17 @@ pub(super) struct Stored {
 /// # Errors
 /// `InvalidArgument`, with the module, when a factor is no finite number in that type.
 pub(super) fn weights(modules: &[Stored], dtype: Dtype) -> Result<Vec<u8>> {
-    let mut tensors: Vec<(String, &Matrix)> = Vec::new();
+    let mut tensors: Vec<(String, &Values)> = Vec::new();
     for m in modules {
-        tensors.push((format!("base_model.model.{}.lora_A.weight", m.path), &m.a));
-        tensors.push((format!("base_model.model.{}.lora_B.weight", m.path), &m.b));
+        tensors.extend(names(&m.path).into_iter().zip([&m.a, &m.b]));
     }
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    let spec = |shape: &[usize; 2]| TensorSpec::new(dtype, shape.map(|n| n as u64));
-    let specs: Vec<TensorSpec> = tensors.iter().map(|(_, m)| spec(&m.1)).collect::<Result<_>>()?;
+    let specs: Vec<TensorSpec> = tensors
+        .iter()
+        .map(|(_, (_, shape))| TensorSpec::new(dtype, shape.clone()))
+        .collect::<Result<_>>()?;
     let names = tensors.iter().map(|(name, _)| &**name);
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    let mut out = sparse_model::head_of(names.zip(&specs), &metadata)?;
+    let mut out = sparse_model::head_of(names.zip(&specs), &metadata())?;
     for (name, (values, _)) in &tensors {
         let start = out.len();
         for &x in values {
@@ -77,6 +118,7 @@ pub(super) fn weights(modules: &[Stored], dtype: Dtype) -> Result<Vec<u8>> {
 /// What `adapter_config.json` says beside the modules.
 pub(super) struct Config<'a> {
     pub(super) base: &'a str,
+    pub(super) task: Option<&'a str>,
     pub(super) rank: usize,
     pub(super) targets: Vec<String>,
     /// Whether ranks differ, and each module's own is listed.
@@ -98,7 +140,7 @@ pub(super) fn config(config: &Config<'_>, modules: &[ExportedModule]) -> String 
     format!(
         r#"{{
   "peft_type": "LORA",
-  "task_type": null,
+  "task_type": {},
   "base_model_name_or_path": {},
   "revision": null,
   "r": {},
@@ -117,6 +159,7 @@ pub(super) fn config(config: &Config<'_>, modules: &[ExportedModule]) -> String 
   "alpha_pattern": {{{pattern}}}
 }}
 "#,
+        config.task.map_or_else(|| "null".to_owned(), quoted),
         quoted(config.base),
         config.rank,
         config.rank,
