@@ -414,11 +414,16 @@ pub(crate) struct ExportAdapter {
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<String>,
 
+    /// Store whole what changed and has no factors, by such names: embeddings, norms, biases (PEFT's
+    /// modules_to_save); may be given several times
+    #[arg(long, value_name = "PATTERN", action = ArgAction::Append)]
+    pub(crate) keep: Vec<String>,
+
     /// Read linear weights as [in, out], the layout of GPT-2, where config.json does not tell
     #[arg(long)]
     pub(crate) fan_in_fan_out: bool,
 
-    /// Name of the base in adapter_config.json [default: its path]
+    /// Name of the base in adapter_config.json [default: its id on the Hub, or its path]
     #[arg(long, value_name = "NAME")]
     pub(crate) base_name: Option<String>,
 

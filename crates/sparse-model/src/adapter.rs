@@ -278,7 +278,7 @@ impl Adapter {
         });
         let (config, contents, obstacle) = match read {
             Ok((config, contents)) => (config, contents, None),
-            Err(_) if of_others => {
+            Err(_) if of_others && !is_there(ADAPTER_CONFIG) => {
                 let fault = Error::from(Fault::OtherKeys).to_string();
                 (AdapterConfig::default(), Contents::default(), Some(fault))
             }

@@ -7,8 +7,8 @@ use crate::policy::size;
 use crate::session::Session;
 use serde::Serialize;
 use sparse::{
-    AdapterExporter, AdapterRank, CompressReport, Compressor, DeltaModel, Dtype, ExportReport,
-    TensorSource,
+    AdapterExporter, AdapterRank, Checkpoint, CompressReport, Compressor, DeltaModel, Dtype,
+    ExportReport, TensorSource,
 };
 use sparse_open::{Tuned, shown};
 use std::fmt::Write;
@@ -56,7 +56,11 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
     };
     let job = AdapterExporter::new(&*base, &*target).rank(rank).profile(args.profile).dtype(dtype);
     let job = job.fan_in_fan_out(args.fan_in_fan_out).effort(args.effort);
-    let job = job.base_name(args.base_name.clone().unwrap_or_else(|| shown(base_path)));
+    // An id of the Hub is what others have, too.
+    let id = Some(base.name()).filter(|name| name.contains('/'));
+    let name = args.base_name.clone().or(id).unwrap_or_else(|| shown(base_path));
+    let job = job.base_name(name);
+    let job = job.keep(args.keep.iter().cloned());
     let job = job.include(args.include.iter().cloned()).exclude(args.exclude.iter().cloned());
     let job = job.cancel(session.cancel_token()).observer(&*session.progress);
     let report = job.overwrite(output.overwrite()).write(output.path())?;
@@ -91,6 +95,9 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
             human::duration(start.elapsed()),
             100.0 * report.energy_kept,
         );
+        for name in &report.kept {
+            let _ = writeln!(out, "stored whole: {}", human::plain(name));
+        }
         for l in &report.left_out {
             let _ = writeln!(
                 out,

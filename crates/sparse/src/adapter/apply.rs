@@ -7,7 +7,7 @@ use super::changes::{Change, Sum, invalid, is_float};
 use crate::settings::Settings;
 use sparse_codecs::values::{put, value};
 use sparse_core::{Dtype, Result, TensorSource};
-use sparse_model::{Adapter, AdapterFactors, AdapterModule, Checkpoint};
+use sparse_model::{Adapter, AdapterFactors, AdapterKind, AdapterModule, Checkpoint};
 use std::borrow::Cow;
 
 /// Rows that are merged at a time.
@@ -93,7 +93,9 @@ fn product(
     settings: &Settings,
 ) -> Result<Vec<u8>> {
     let factors = adapter.factors(module)?;
-    let merge = Merge { factors: &factors, dtype, rounds_sum: false };
+    let is_embedding = module.kind == AdapterKind::Embedding;
+    let rounds_sum = is_embedding && module.magnitude.is_none();
+    let merge = Merge { factors: &factors, dtype, rounds_sum };
     let Some(magnitude) = module.magnitude else {
         return merge.rows(weights, settings, |_, _| 1.0);
     };
@@ -116,7 +118,7 @@ struct Merge<'a> {
     factors: &'a AdapterFactors,
     dtype: Dtype,
     /// Whether the product is rounded to the weight's type before it is added, as PEFT does with
-    /// parameters.
+    /// parameters and embeddings.
     rounds_sum: bool,
 }
 

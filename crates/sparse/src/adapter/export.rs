@@ -1,8 +1,8 @@
 //! From a change to an adapter.
 
 use super::kind::{AdapterRank, Profile};
-use super::pairs::{Linear, NOT_FINITE, Pair, Sorted, last};
-use super::peft::{Config, ExportedModule, Stored, config, weights};
+use super::pairs::{Kept, Linear, NOT_FINITE, Pair, Sorted, last};
+use super::peft::{Config, ExportedModule, Stored, Whole, config, weights};
 use super::ranks::{MAX_RANK, Spectra};
 use crate::context::Contexts;
 use crate::inputs::Inputs;
@@ -45,6 +45,7 @@ pub struct AdapterExporter<'a> {
     base_name: String,
     include: Vec<String>,
     exclude: Vec<String>,
+    keep: Vec<String>,
     overwrite: Overwrite,
     settings: Settings,
     observer: &'a dyn Observer,
@@ -65,6 +66,7 @@ impl<'a> AdapterExporter<'a> {
             base_name: String::new(),
             include: Vec::new(),
             exclude: Vec::new(),
+            keep: Vec::new(),
             overwrite: Overwrite::default(),
             settings: Settings::default(),
             observer: &Unobserved,
@@ -114,6 +116,15 @@ impl<'a> AdapterExporter<'a> {
     /// Leaves out weights of the base whose name matches one of the patterns.
     pub fn exclude(mut self, patterns: impl IntoIterator<Item = String>) -> Self {
         self.exclude = patterns.into_iter().collect();
+        self
+    }
+
+    /// Brings whole what changed, has no factors, and whose name matches one of the patterns:
+    /// embeddings and output layers, norms, biases.
+    ///
+    /// Patterns are as those of [`include`](Self::include). PEFT calls this `modules_to_save`.
+    pub fn keep(mut self, patterns: impl IntoIterator<Item = String>) -> Self {
+        self.keep = patterns.into_iter().collect();
         self
     }
 
@@ -186,6 +197,8 @@ pub struct LeftOut {
 pub struct ExportReport {
     /// The modules that have factors, sorted by path in the target.
     pub modules: Vec<ExportedModule>,
+    /// Tensors of the base that the adapter replaces whole.
+    pub kept: Vec<String>,
     /// What could not be expressed, the largest first.
     pub left_out: Vec<LeftOut>,
     /// The rank that the configuration gives.
@@ -220,8 +233,10 @@ fn export_adapter(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportRepo
         fan_in_fan_out: export.fan_in_fan_out,
         include: &export.include,
         exclude: &export.exclude,
+        keep: &export.keep,
     };
-    let Sorted { linears, mut left_out } = pair.sort(settings).map_err(|e| inputs.explain(e))?;
+    let Sorted { linears, kept, mut left_out } =
+        pair.sort(settings).map_err(|e| inputs.explain(e))?;
     left_out.sort_by(|a, b| b.energy.total_cmp(&a.energy).then_with(|| a.tensor.cmp(&b.tensor)));
     if !linears.iter().any(|l| l.changed) {
         return Err(nothing(&left_out));
@@ -230,7 +245,9 @@ fn export_adapter(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportRepo
         linears.first().map_or(Dtype::Bf16, |l| base.tensors()[l.base].spec.dtype())
     });
     let portable = export.profile == Profile::Portable;
-    let found = Factoring { export, pair: &pair, linears: &linears, dtype }
+    let whole = whole_tensors(&pair, &linears, &kept)?;
+    let taken = whole.iter().map(Whole::most_bytes).sum();
+    let found = Factoring { export, pair: &pair, linears: &linears, dtype, taken }
         .run()
         .map_err(|e| inputs.explain(e))?;
     let largest = found.iter().flatten().map(|f| f.rank).max().unwrap_or(0);
@@ -272,7 +289,9 @@ fn export_adapter(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportRepo
         Profile::Portable => linears.iter().map(|l| last(&l.path).to_owned()).collect(),
         Profile::Peft => modules.iter().map(|m| m.path.clone()).collect(),
     };
-    let weights = weights(&stored, dtype)?;
+    let saved: BTreeSet<String> =
+        kept.iter().filter_map(Kept::module).map(|path| last(path).to_owned()).collect();
+    let weights = weights(&stored, &whole, dtype)?;
     let text = config(
         &Config {
             base: &export.base_name,
@@ -281,6 +300,8 @@ fn export_adapter(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportRepo
             targets: targets.into_iter().collect(),
             patterns: !portable,
             fan_in_fan_out: linears.iter().any(|l| l.in_out),
+            saved: saved.into_iter().collect(),
+            biases: kept.iter().any(|k| k.module().is_none()),
         },
         &modules,
     );
@@ -293,12 +314,30 @@ fn export_adapter(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportRepo
         .create_file("adapter_model.safetensors", weights.len() as u64)?
         .write_all_at(0, &weights)?;
     folder.commit()?;
-    let all =
-        modules.iter().map(|m| m.energy).chain(left_out.iter().map(|l| l.energy)).sum::<f64>();
+    let brought: f64 = kept.iter().map(|k| k.energy).sum();
+    let of_modules: f64 = modules.iter().map(|m| m.energy).sum();
+    let all = brought + of_modules + left_out.iter().map(|l| l.energy).sum::<f64>();
     left_out.iter_mut().filter(|_| all > 0.0).for_each(|l| l.share = l.energy / all);
-    let kept: f64 = modules.iter().map(|m| m.energy * m.energy_kept).sum();
-    let energy_kept = if all > 0.0 { kept / all } else { 1.0 };
-    Ok(ExportReport { modules, left_out, rank, bytes: weights.len() as u64, energy_kept })
+    let restored = brought + modules.iter().map(|m| m.energy * m.energy_kept).sum::<f64>();
+    let energy_kept = if all > 0.0 { restored / all } else { 1.0 };
+    let kept = kept.into_iter().map(|k| k.name).collect();
+    Ok(ExportReport { modules, kept, left_out, rank, bytes: weights.len() as u64, energy_kept })
+}
+
+/// Reads what is stored whole.
+fn whole_tensors(pair: &Pair<'_>, linears: &[Linear], kept: &[Kept]) -> Result<Vec<Whole>> {
+    let whole = |k: &Kept| -> Result<Whole> {
+        // PEFT puts a layer with factors around the one of the base.
+        let name = match k.name.strip_suffix(".bias") {
+            Some(path) if linears.iter().any(|l| l.path == path) => {
+                format!("base_model.model.{path}.base_layer.bias")
+            }
+            _ => format!("base_model.model.{}", k.name),
+        };
+        let spec = pair.target.tensors()[k.target].spec.clone();
+        Ok(Whole { name, spec, bytes: pair.target.bytes(k.target)?.into_owned() })
+    };
+    kept.iter().map(whole).collect()
 }
 
 /// Says why there is nothing to export.
@@ -318,7 +357,7 @@ fn nothing(left_out: &[LeftOut]) -> Error {
     };
     let LeftOut { tensor, reason, .. } = largest;
     Error::invalid_argument(format!(
-        "nothing changed that the adapter could bring: {tensor} is left out ({reason}){others}"
+        "there is no change that the adapter could bring: {tensor} is left out ({reason}){others}"
     ))
 }
 
@@ -328,6 +367,8 @@ struct Factoring<'a> {
     pair: &'a Pair<'a>,
     linears: &'a [Linear],
     dtype: Dtype,
+    /// Bytes of the file that other tensors take.
+    taken: u64,
 }
 
 impl Factoring<'_> {
@@ -367,7 +408,9 @@ impl Factoring<'_> {
             AdapterRank::Fixed(_) => return Ok(found),
             AdapterRank::Energy(share) => spectra.for_each(share),
             AdapterRank::TotalEnergy(share) => spectra.for_all(share, equal),
-            AdapterRank::Bytes(bytes) => spectra.for_size(bytes, self.dtype, equal)?,
+            AdapterRank::Bytes(bytes) => {
+                spectra.for_size(bytes.saturating_sub(self.taken), self.dtype, equal)?
+            }
         };
         for ((found, l), rank) in found.iter_mut().zip(self.linears).zip(ranks) {
             *found = self.factor(l, rank, rounds, &contexts)?;

@@ -51,6 +51,21 @@ impl Linear {
     }
 }
 
+/// Changed tensor that the adapter brings whole.
+pub(super) struct Kept {
+    /// Its name in the base.
+    pub(super) name: String,
+    pub(super) target: usize,
+    pub(super) energy: f64,
+}
+
+impl Kept {
+    /// Returns the path of its module, if it is a weight.
+    pub(super) fn module(&self) -> Option<&str> {
+        self.name.strip_suffix(".weight")
+    }
+}
+
 /// Base and fine-tuned model, and what is asked of the adapter.
 pub(super) struct Pair<'a> {
     pub(super) base: &'a dyn Checkpoint,
@@ -61,12 +76,15 @@ pub(super) struct Pair<'a> {
     pub(super) fan_in_fan_out: bool,
     pub(super) include: &'a [String],
     pub(super) exclude: &'a [String],
+    /// Names of tensors without factors to bring whole.
+    pub(super) keep: &'a [String],
 }
 
 /// What changed.
 pub(super) struct Sorted {
     /// Weights that can have factors, those of the same name as one that changed included.
     pub(super) linears: Vec<Linear>,
+    pub(super) kept: Vec<Kept>,
     pub(super) left_out: Vec<LeftOut>,
 }
 
@@ -77,7 +95,7 @@ impl Pair<'_> {
     /// `InvalidInput` when it cannot be told which way round a weight is stored; what reading
     /// reports; `Cancelled`.
     pub(super) fn sort(&self, settings: &Settings) -> Result<Sorted> {
-        let (mut linears, mut left_out) = (Vec::new(), Vec::new());
+        let (mut linears, mut left_out, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         let matches = match_tensors(self.base, self.target, &settings.cancel)?;
         let mut taken = BTreeSet::new();
         for (number, (entry, found)) in self.target.tensors().iter().zip(&matches).enumerate() {
@@ -93,7 +111,15 @@ impl Pair<'_> {
                     _ => "the base's tensor belongs to another one",
                 };
                 let (tensor, share) = (entry.name.clone(), 0.0);
-                left_out.push(LeftOut { tensor, reason, energy: self.norm(number, None)?, share });
+                let energy = self.norm(number, None)?;
+                let of_base = found.counterpart.base();
+                let name = of_base.map_or(&entry.name, |b| &self.base.tensors()[b].name);
+                // A vocabulary that grew.
+                if self.is_kept(number, name) && of_base.is_none_or(|b| taken.insert(b)) {
+                    kept.push(Kept { name: name.clone(), target: number, energy });
+                } else {
+                    left_out.push(LeftOut { tensor, reason, energy, share });
+                }
                 continue;
             };
             let (changed, finite) = self.is_changed(number, of_base)?;
@@ -107,6 +133,11 @@ impl Pair<'_> {
             }
             match self.linear(number, of_base) {
                 Ok(linear) => linears.push(Linear { changed: changed && finite, ..linear }),
+                Err(_) if changed && finite && self.is_kept(number, self.name(of_base)) => {
+                    let energy = self.norm(number, Some(of_base))?;
+                    let name = self.name(of_base).to_owned();
+                    kept.push(Kept { name, target: number, energy });
+                }
                 Err(reason) if changed && finite => left_out.push(leave(reason)?),
                 Err(_) => {}
             }
@@ -120,7 +151,19 @@ impl Pair<'_> {
         for l in &mut linears {
             l.in_out = l.kernel.is_empty() && self.orientation(l)?;
         }
-        Ok(Sorted { linears, left_out })
+        Ok(Sorted { linears, kept, left_out })
+    }
+
+    fn name(&self, base: usize) -> &str {
+        &self.base.tensors()[base].name
+    }
+
+    /// Returns true if a tensor without factors is to be brought whole, and can be.
+    fn is_kept(&self, target: usize, name: &str) -> bool {
+        let is_part = name.ends_with(".weight") || name.ends_with(".bias");
+        is_part
+            && is_float(self.target.tensors()[target].spec.dtype())
+            && self.keep.iter().any(|p| is_match(p, name))
     }
 
     /// Describes a weight that can have factors, or says why it cannot.

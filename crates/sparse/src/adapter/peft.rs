@@ -83,24 +83,53 @@ pub(super) fn entry_bytes(path: &str, linear: &Linear, most: u64) -> u64 {
     names(path).into_iter().zip(linear.shapes(256)).map(entry).sum::<usize>() as u64
 }
 
+/// Tensor that is stored whole.
+pub(super) struct Whole {
+    /// Its name in the adapter.
+    pub(super) name: String,
+    pub(super) spec: TensorSpec,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Whole {
+    /// Bounds what the tensor takes in the file.
+    pub(super) fn most_bytes(&self) -> u64 {
+        // Numbers of up to twenty digits, and the words around them.
+        let entry = self.name.len() + 64 + 20 * (self.spec.shape().len() + 2);
+        self.spec.byte_len() + entry as u64
+    }
+}
+
 /// Returns the bytes of `adapter_model.safetensors`.
 ///
 /// # Errors
 /// `InvalidArgument`, with the module, when a factor is no finite number in that type.
-pub(super) fn weights(modules: &[Stored], dtype: Dtype) -> Result<Vec<u8>> {
-    let mut tensors: Vec<(String, &Values)> = Vec::new();
+pub(super) fn weights(modules: &[Stored], whole: &[Whole], dtype: Dtype) -> Result<Vec<u8>> {
+    enum Content<'a> {
+        Values(&'a [f32]),
+        Bytes(&'a [u8]),
+    }
+    let mut tensors: Vec<(String, TensorSpec, Content<'_>)> = Vec::new();
     for m in modules {
-        tensors.extend(names(&m.path).into_iter().zip([&m.a, &m.b]));
+        for (name, (values, shape)) in names(&m.path).into_iter().zip([&m.a, &m.b]) {
+            tensors.push((name, TensorSpec::new(dtype, shape.clone())?, Content::Values(values)));
+        }
+    }
+    for w in whole {
+        tensors.push((w.name.clone(), w.spec.clone(), Content::Bytes(&w.bytes)));
     }
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    let specs: Vec<TensorSpec> = tensors
-        .iter()
-        .map(|(_, (_, shape))| TensorSpec::new(dtype, shape.clone()))
-        .collect::<Result<_>>()?;
-    let names = tensors.iter().map(|(name, _)| &**name);
-    let mut out = sparse_model::head_of(names.zip(&specs), &metadata())?;
-    for (name, (values, _)) in &tensors {
+    let entries = tensors.iter().map(|(name, spec, _)| (&**name, spec));
+    let mut out = sparse_model::head_of(entries, &metadata())?;
+    for (name, _, content) in &tensors {
         let start = out.len();
+        let values = match content {
+            Content::Values(values) => *values,
+            Content::Bytes(bytes) => {
+                out.extend_from_slice(bytes);
+                continue;
+            }
+        };
         for &x in values {
             sparse_codecs::values::put(dtype, f64::from(x), &mut out);
         }
@@ -124,6 +153,10 @@ pub(super) struct Config<'a> {
     /// Whether ranks differ, and each module's own is listed.
     pub(super) patterns: bool,
     pub(super) fan_in_fan_out: bool,
+    /// Last parts of the paths of modules that are stored whole.
+    pub(super) saved: Vec<String>,
+    /// Whether biases are stored.
+    pub(super) biases: bool,
 }
 
 /// Writes `adapter_config.json`.
@@ -146,7 +179,7 @@ pub(super) fn config(config: &Config<'_>, modules: &[ExportedModule]) -> String 
   "r": {},
   "lora_alpha": {},
   "target_modules": [{targets}],
-  "bias": "none",
+  "bias": "{}",
   "lora_dropout": 0.0,
   "fan_in_fan_out": {},
   "inference_mode": true,
@@ -154,7 +187,7 @@ pub(super) fn config(config: &Config<'_>, modules: &[ExportedModule]) -> String 
   "use_dora": false,
   "lora_bias": false,
   "init_lora_weights": true,
-  "modules_to_save": null,
+  "modules_to_save": {},
   "rank_pattern": {{{pattern}}},
   "alpha_pattern": {{{pattern}}}
 }}
@@ -163,7 +196,12 @@ pub(super) fn config(config: &Config<'_>, modules: &[ExportedModule]) -> String 
         quoted(config.base),
         config.rank,
         config.rank,
+        if config.biases { "all" } else { "none" },
         config.fan_in_fan_out,
+        match &config.saved[..] {
+            [] => "null".to_owned(),
+            saved => format!("[{}]", list(&mut saved.iter().map(|m| quoted(m)))),
+        },
     )
 }
 
