@@ -322,7 +322,8 @@ pub(crate) struct Verify {
 
 #[derive(Args, Debug)]
 pub(crate) struct Quality {
-    /// The base, the fine-tuned model, then the delta; with --no-base, the model and the delta
+    /// The base, the fine-tuned model, then the delta or an adapter's folder; with --no-base, the
+    /// model and the delta
     #[arg(value_name = "INPUT", required = true, action = ArgAction::Append)]
     pub(crate) inputs: Vec<PathBuf>,
 

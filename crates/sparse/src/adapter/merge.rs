@@ -2,13 +2,14 @@
 
 use super::apply::apply;
 use super::changes::{Change, changes};
-use crate::RestoreReport;
+use super::quality::quality;
 use crate::compress::{entry_of, hash_tensor, not_finite_note};
 use crate::inputs::Inputs;
 use crate::restore::{Restoring, check_named_bases, reconstruct};
 use crate::settings::{Settings, common_setters, debug_builder};
 #[cfg(feature = "cache")]
 use crate::share::SharedFiles;
+use crate::{Quality, RestoreReport};
 use sparse_codecs::certificate::count_not_finite;
 use sparse_container::BaseEntry;
 use sparse_core::{Error, ErrorKind, Observer, Result, TensorSource, Unobserved};
@@ -111,6 +112,15 @@ impl<'a> Merger<'a> {
     /// merged here, or where it changes one of two tied tensors and not the other.
     pub fn check(&self) -> Result<()> {
         changes(self.base, self.adapter).map(drop)
+    }
+
+    /// Measures how near base and adapter come to `finetuned`, tensor by tensor, without writing
+    /// anything.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); what reading reports; `Cancelled`.
+    pub fn quality(&self, finetuned: &dyn Checkpoint) -> Result<Quality> {
+        quality(self.base, self.adapter, finetuned, &self.settings)
     }
 
     /// Writes the merged model to the folder `out`.

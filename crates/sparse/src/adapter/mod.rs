@@ -12,6 +12,7 @@ mod merge;
 mod pairs;
 #[cfg(feature = "low-rank-encode")]
 mod peft;
+mod quality;
 #[cfg(feature = "low-rank-encode")]
 mod ranks;
 
