@@ -166,8 +166,8 @@ impl<'a> Compressor<'a> {
     ///
     /// # Errors
     /// What reading the models or writing `out` reports, with file and tensor; `InvalidInput`,
-    /// naming the file, when one of the models changed meanwhile; `InvalidArgument` when the policy cannot be met; `Internal` when the proof fails;
-    /// `Cancelled`.
+    /// naming the file, when one of the models changed meanwhile; `InvalidArgument` when the policy
+    /// cannot be met; `Internal` when the proof fails; `Cancelled`.
     pub fn write_to<W: Write + Send>(self, out: W) -> Result<(W, CompressReport)> {
         compress::to_stream(&self.settled()?.job(), out)
     }

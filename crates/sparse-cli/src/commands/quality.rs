@@ -198,8 +198,8 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
             [PathBuf::new(), two.next().unwrap_or_default(), two.next().unwrap_or_default()]
         }
         _ => {
-            let what = "give three inputs: the base, the fine-tuned model and the delta or adapter (with \
-                --no-base, only the last two)";
+            let what = "give three inputs: the base, the fine-tuned model and the delta or \
+                adapter (with --no-base, only the last two)";
             return Err(Failure::Usage(what.to_owned()));
         }
     };

@@ -128,7 +128,7 @@ fn order_of(
         // all experts of these names, this one.
         let name = |t: usize| base.tensors()[t].name.rsplit('.').next().unwrap_or_default();
         fitting.retain(|order| {
-            matches!(order[..], [a, b] if name(a).starts_with("gate_up_proj") && name(b).starts_with("down_proj"))
+            matches!(order[..], [a, b] if name(a) == "gate_up_proj" && name(b) == "down_proj")
         });
         return Some(fitting.pop());
     }
