@@ -415,8 +415,8 @@ pub(crate) struct ExportAdapter {
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<String>,
 
-    /// Store whole what changed and has no factors, by such names: embeddings, norms, biases; may be
-    /// given several times
+    /// Store whole what changed and has no factors, by such names: embeddings, norms, biases; may
+    /// be given several times
     #[arg(long, value_name = "PATTERN", action = ArgAction::Append)]
     pub(crate) keep: Vec<String>,
 

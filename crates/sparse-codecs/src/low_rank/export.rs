@@ -76,8 +76,8 @@ const EXPLAINED: f64 = 3.0;
 /// `base` and `target` are matrices of one type (bf16, f16 or f32) by rows.
 ///
 /// With [`rounds`](FactorOptions::rounds) above zero, and where rounding may explain what the
-/// product misses, it is moved by alternating projections: what rounding hid of a merged adapter then shows
-/// again. `None` if nothing changed.
+/// product misses, it is moved by alternating projections: what rounding hid of a merged adapter
+/// then shows again. `None` if nothing changed.
 ///
 /// # Errors
 /// `InvalidArgument` for another type or wrong lengths; `Cancelled`.
