@@ -288,7 +288,8 @@ mod tests {
     fn what_no_merge_depends_on_is_taken_as_it_is() {
         let json = r#"{"r": 8, "lora_alpha": 1, "init_lora_weights": "gaussian",
             "use_qalora": false, "layer_replication": null, "alora_invocation_tokens": [],
-            "loftq_config": {}, "trainable_token_indices": {"embed_tokens": [3, 1]}, "target_parameters": ["e.w"]}"#;
+            "loftq_config": {}, "trainable_token_indices": {"embed_tokens": [3, 1]},
+            "target_parameters": ["e.w"]}"#;
         let config = AdapterConfig::parse(json.as_bytes()).unwrap();
         assert_eq!(config.token_indices, [("embed_tokens".to_owned(), vec![3, 1])]);
         assert_eq!(config.target_parameters, ["e.w"]);
