@@ -86,9 +86,9 @@ impl Architecture {
         Ok(Architecture { config, by_shape, has_head })
     }
 
-    /// Returns whether a linear weight of this name is stored as `[in, out]`, as GPT-2 has them.
+    /// Returns whether a linear weight is stored as `[in, out]`.
     ///
-    /// `None` where neither shapes nor configuration tell. Weights that are not called as those of
+    /// GPT-2 has them so. `None` where neither shapes nor configuration tell. Weights that are not called as those of
     /// GPT-2 are taken for `[out, in]` if nothing speaks against it.
     pub fn is_in_out(&self, weight: &str) -> Option<bool> {
         let name = last(weight.strip_suffix(".weight").unwrap_or(weight));
@@ -109,7 +109,9 @@ impl Architecture {
         siblings.all(|s| s == first).then_some(first)
     }
 
-    /// Returns true if the output layer is the input embedding, so that the two change together.
+    /// Returns true if the output layer is the input embedding.
+    ///
+    /// The two then change together.
     pub fn is_tied(&self) -> bool {
         let generates = self.config.classes.iter().any(|c| {
             ["ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForMaskedLM"]

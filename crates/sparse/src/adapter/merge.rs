@@ -114,8 +114,9 @@ impl<'a> Merger<'a> {
         changes(self.base, self.adapter).map(drop)
     }
 
-    /// Measures how near base and adapter come to `finetuned`, tensor by tensor, without writing
-    /// anything.
+    /// Measures how near base and adapter come to `finetuned`.
+    ///
+    /// Tensor by tensor, and without writing anything.
     ///
     /// # Errors
     /// As [`check`](Self::check); what reading reports; `Cancelled`.
