@@ -88,8 +88,8 @@ impl Architecture {
 
     /// Returns whether a linear weight is stored as `[in, out]`.
     ///
-    /// GPT-2 has them so. `None` where neither shapes nor configuration tell. Weights that are not called as those of
-    /// GPT-2 are taken for `[out, in]` if nothing speaks against it.
+    /// GPT-2 has them so. `None` where neither shapes nor configuration tell. Weights that are not
+    /// called as those of GPT-2 are taken for `[out, in]` if nothing speaks against it.
     pub fn is_in_out(&self, weight: &str) -> Option<bool> {
         let name = last(weight.strip_suffix(".weight").unwrap_or(weight));
         if let Some(&Some(found)) = self.by_shape.get(name) {

@@ -107,7 +107,8 @@ impl<'a> AdapterExporter<'a> {
 
     /// Restricts the adapter to weights with such names.
     ///
-    /// Those of the base are compared. In a pattern `*` is any text; one without it matches wherever it occurs in a name.
+    /// Those of the base are compared. In a pattern `*` is any text; one without it matches
+    /// wherever it occurs in a name.
     pub fn include(mut self, patterns: impl IntoIterator<Item = String>) -> Self {
         self.include = patterns.into_iter().collect();
         self
@@ -121,7 +122,8 @@ impl<'a> AdapterExporter<'a> {
 
     /// Brings whole what changed, has no factors, and has such a name.
     ///
-    /// That is for embeddings and output layers, norms and biases. Patterns are as those of [`include`](Self::include). PEFT calls this `modules_to_save`.
+    /// That is for embeddings and output layers, norms and biases. Patterns are as those of
+    /// [`include`](Self::include). PEFT calls this `modules_to_save`.
     pub fn keep(mut self, patterns: impl IntoIterator<Item = String>) -> Self {
         self.keep = patterns.into_iter().collect();
         self
