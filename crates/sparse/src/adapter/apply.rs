@@ -3,7 +3,8 @@
 //! As PEFT computes them with factors in binary32: each product and each sum in binary32, rounded
 //! to the weight's type at the end.
 
-use super::changes::{Change, Sum, invalid, is_float};
+use super::changes::{Change, Sum};
+use super::values::{cast, invalid, is_float};
 use crate::settings::Settings;
 use sparse_codecs::values::{put, value};
 use sparse_core::{Dtype, Result, TensorSource};
@@ -12,20 +13,6 @@ use std::borrow::Cow;
 
 /// Rows that are merged at a time.
 const BLOCK: usize = 64;
-
-/// Returns a tensor of the adapter in another type.
-pub(super) fn cast(adapter: &Adapter, tensor: usize, dtype: Dtype) -> Result<Vec<u8>> {
-    let model = adapter.model();
-    let spec = &model.tensors()[tensor].spec;
-    if spec.dtype() == dtype {
-        return Ok(model.bytes(tensor)?.into_owned());
-    }
-    let mut out = Vec::new();
-    for x in adapter.values(tensor)? {
-        put(dtype, f64::from(x), &mut out);
-    }
-    Ok(out)
-}
 
 /// Computes a tensor of the base after the merge.
 pub(super) fn apply(

@@ -1,7 +1,8 @@
 //! Which tensors of a base an adapter changes, and how.
 
 use super::experts::{Stack, find_stacks};
-use sparse_core::{Dtype, Error, ErrorKind, Result, TensorSource, TensorSpec};
+use super::values::{cast, invalid, is_float};
+use sparse_core::{Result, TensorSource, TensorSpec};
 use sparse_model::{Adapter, AdapterKind, AdapterModule, Architecture, Checkpoint};
 use std::collections::BTreeMap;
 
@@ -31,14 +32,6 @@ impl Change {
     pub(super) fn is_replacement(&self) -> bool {
         self.sum.is_none() && self.rows.is_none()
     }
-}
-
-pub(super) fn invalid(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidInput, message.into())
-}
-
-pub(super) fn is_float(dtype: Dtype) -> bool {
-    matches!(dtype, Dtype::Bf16 | Dtype::F16 | Dtype::F32)
 }
 
 /// Finds the place of every part of the adapter.
@@ -271,5 +264,5 @@ fn is_copy(
 ) -> Result<bool> {
     let Some(start) = change.start else { return Ok(false) };
     let dtype = base.tensors()[tensor].spec.dtype();
-    Ok(super::apply::cast(adapter, start, dtype)? == *base.bytes(tensor)?)
+    Ok(cast(adapter, start, dtype)? == *base.bytes(tensor)?)
 }

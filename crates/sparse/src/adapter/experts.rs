@@ -6,7 +6,7 @@
 //! `[experts, out, in]` PEFT took from the version of its own (before 0.19 always the former) and
 //! from the layer's class; the shapes tell, unless the matrices are square.
 
-use super::changes::invalid;
+use super::values::invalid;
 use sparse_core::{Result, TensorSpec};
 use sparse_model::{Adapter, AdapterFactors, AdapterModule, Checkpoint};
 use std::collections::BTreeMap;

@@ -2,8 +2,9 @@
 
 use super::kind::{AdapterRank, Profile};
 use super::pairs::{Kept, Linear, NOT_FINITE, Pair, Sorted, last};
-use super::peft::{Config, ExportedModule, Stored, Whole, config, weights};
+use super::peft::{Config, Stored, Whole, config, weights};
 use super::ranks::{MAX_RANK, Spectra};
+use super::report::{ExportReport, ExportedModule, LeftOut};
 use crate::context::Contexts;
 use crate::inputs::Inputs;
 use crate::settings::{Settings, common_setters, debug_builder};
@@ -153,61 +154,6 @@ impl<'a> AdapterExporter<'a> {
     pub fn write(self, out: impl AsRef<Path>) -> Result<ExportReport> {
         export_adapter(&self, out.as_ref())
     }
-}
-
-/// Tensor that an adapter cannot express.
-///
-/// # Examples
-/// ```
-/// use sparse::LeftOut;
-///
-/// /// Says what an adapter cannot bring back.
-/// fn sentence(left_out: &LeftOut) -> String {
-///     format!("{}, {:.1} %: {}", left_out.tensor, 100.0 * left_out.share, left_out.reason)
-/// }
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct LeftOut {
-    /// Its name.
-    pub tensor: String,
-    /// Why.
-    pub reason: &'static str,
-    /// Squared Frobenius norm of its change; of a tensor that the base lacks, of the tensor.
-    pub energy: f64,
-    /// Its share of the energy of all changes.
-    pub share: f64,
-}
-
-/// Result of [`AdapterExporter::write`].
-///
-/// # Examples
-/// ```
-/// use sparse::ExportReport;
-///
-/// /// Whether an adapter is good enough to be served instead of the model.
-/// fn suffices(report: &ExportReport) -> bool {
-///     report.energy_kept > 0.95 && report.left_out.iter().all(|l| l.share < 0.01)
-/// }
-/// assert!(!suffices(&ExportReport::default()), "nothing was exported");
-/// ```
-#[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct ExportReport {
-    /// The modules that have factors, sorted by path in the target.
-    pub modules: Vec<ExportedModule>,
-    /// Tensors of the base that the adapter replaces whole.
-    pub kept: Vec<String>,
-    /// What could not be expressed, the largest first.
-    pub left_out: Vec<LeftOut>,
-    /// The rank that the configuration gives.
-    pub rank: usize,
-    /// Bytes of the adapter's weights.
-    pub bytes: u64,
-    /// Share of the energy of all changes that the adapter brings, from 0 to 1.
-    pub energy_kept: f64,
 }
 
 /// The ranks that portable adapters have.

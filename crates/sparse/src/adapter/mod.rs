@@ -15,9 +15,12 @@ mod peft;
 mod quality;
 #[cfg(feature = "low-rank-encode")]
 mod ranks;
+#[cfg(feature = "low-rank-encode")]
+mod report;
+mod values;
 
 #[cfg(feature = "low-rank-encode")]
-pub use export::{AdapterExporter, ExportReport, LeftOut};
+pub use export::AdapterExporter;
 #[cfg(feature = "low-rank-encode")]
 pub use kind::{AdapterRank, Profile};
 #[cfg(feature = "cache")]
@@ -25,4 +28,4 @@ pub(crate) use merge::reconstruct_merged_sharing;
 pub use merge::{MergeReport, Merger};
 pub(crate) use merge::{reconstruct_merged, touched};
 #[cfg(feature = "low-rank-encode")]
-pub use peft::ExportedModule;
+pub use report::{ExportReport, ExportedModule, LeftOut};

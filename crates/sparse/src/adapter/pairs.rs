@@ -1,8 +1,8 @@
 //! Which weights an adapter can bring, and what it leaves out.
 
-use super::changes::is_float;
-use super::export::LeftOut;
 use super::kind::Profile;
+use super::report::LeftOut;
+use super::values::{invalid, is_float};
 use crate::settings::Settings;
 use sparse_codecs::certificate::{Tally, count_not_finite};
 use sparse_codecs::values::{put, value};
@@ -209,7 +209,7 @@ impl Pair<'_> {
         match self.architecture.is_in_out(weight) {
             _ if self.fan_in_fan_out => Ok(true),
             Some(in_out) => Ok(in_out),
-            None => Err(super::changes::invalid(
+            None => Err(invalid(
                 "whether this weight is stored as [in, out], as GPT-2 does, or as [out, in] cannot \
                  be told: the base has no config.json with a model_type; add it, or give \
                  --fan-in-fan-out if it is [in, out]",

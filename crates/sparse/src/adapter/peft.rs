@@ -1,36 +1,11 @@
 //! The two files of a PEFT adapter.
 
 use super::pairs::Linear;
+use super::report::ExportedModule;
 use sparse_codecs::certificate::count_not_finite;
 use sparse_core::{Dtype, Error, Result, TensorSpec};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-
-/// Module of an exported adapter.
-///
-/// # Examples
-/// ```
-/// use sparse::ExportedModule;
-///
-/// /// The module that an adapter serves worst.
-/// fn worst(modules: &[ExportedModule]) -> Option<&ExportedModule> {
-///     modules.iter().min_by(|a, b| a.energy_kept.total_cmp(&b.energy_kept))
-/// }
-/// assert!(worst(&[]).is_none());
-/// ```
-#[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct ExportedModule {
-    /// Its path in the base; its weight is called `<path>.weight`.
-    pub path: String,
-    /// Rank, without zeros to fill it up.
-    pub rank: usize,
-    /// Squared Frobenius norm of its change.
-    pub energy: f64,
-    /// Share of that energy that the adapter brings, from 0 to 1; 1 where nothing changed.
-    pub energy_kept: f64,
-}
 
 /// A tensor's values, and its shape.
 pub(super) type Values = (Vec<f32>, Vec<u64>);

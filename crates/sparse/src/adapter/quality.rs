@@ -1,7 +1,8 @@
 //! How near a base with an adapter comes to a fine-tuned model.
 
 use super::apply::apply;
-use super::changes::{changes, is_float};
+use super::changes::changes;
+use super::values::is_float;
 use crate::quality::{Quality, TensorQuality};
 use crate::reference::References;
 use crate::settings::Settings;
