@@ -7,6 +7,7 @@
 
 mod config;
 mod fault;
+mod kind;
 mod loose;
 mod names;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 mod widen;
 
 pub use config::AdapterConfig;
+pub use kind::AdapterKind;
 
 use crate::{Checkpoint, FileKind, Model};
 use fault::Fault;
@@ -27,32 +29,6 @@ pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
 /// Name of the file that holds the adapter's tensors.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
-
-/// Kind of an adapted module.
-///
-/// # Examples
-///
-/// ```
-/// use sparse_model::AdapterKind;
-///
-/// /// Returns the name of one factor's tensor.
-/// fn tensor(module: &str, kind: AdapterKind, factor: char) -> String {
-///     match kind {
-///         AdapterKind::Embedding => format!("{module}.lora_embedding_{factor}"),
-///         _ => format!("{module}.lora_{factor}.weight"),
-///     }
-/// }
-///
-/// assert_eq!(tensor("q", AdapterKind::Linear, 'A'), "q.lora_A.weight");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum AdapterKind {
-    /// A linear or convolutional layer.
-    Linear,
-    /// An embedding.
-    Embedding,
-}
 
 /// Adapted weight: its factors, scale and shape.
 ///

@@ -1,6 +1,6 @@
 //! The names of an adapter's tensors.
 
-use super::AdapterKind;
+use super::kind::AdapterKind;
 
 /// Prefix that PEFT puts in front of the paths of the model's modules.
 const PREFIX: &str = "base_model.model.";

@@ -7,7 +7,7 @@ use super::changes::{Change, Sum};
 use super::values::{cast, invalid, is_float};
 use crate::settings::Settings;
 use sparse_codecs::values::{put, value};
-use sparse_core::{Dtype, Result, TensorSource};
+use sparse_core::{Dtype, Result};
 use sparse_model::{Adapter, AdapterFactors, AdapterKind, AdapterModule, Checkpoint};
 use std::borrow::Cow;
 
