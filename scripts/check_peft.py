@@ -1,8 +1,10 @@
-"""Load an adapter that `sparse export-adapter` wrote with the real `peft`, merge it there and with `sparse`, and compare.
+"""Hold `sparse` against the real `peft`: adapters that either wrote are merged by both, and compared.
 
-    python3 scripts/check_peft.py SPARSE BASE FINETUNED
+    python3 scripts/check_peft.py SPARSE [BASE FINETUNED]
 
-SPARSE is the program. Prints why and exits with 0 where torch or peft is missing; exits with 1 when something differs.
+SPARSE is the program. With two models, an adapter is exported, loaded by PEFT, and merged. Without, PEFT makes an
+adapter of each kind for small models of its own: the folder has to come back byte for byte, and the merge has to be
+PEFT's, or refused where it is not done here (scripts/peft_kinds.py; needs transformers). Prints why and exits with 0 where torch or peft is missing; exits with 1 when something differs.
 """
 
 import json
@@ -90,6 +92,10 @@ def check(sparse, base, tuned, work, profile, *options):
 
 
 def main():
+    if len(sys.argv) == 2:
+        from peft_kinds import check_kinds
+
+        sys.exit(check_kinds(sys.argv[1]))
     sparse, base, tuned = sys.argv[1:4]
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)

@@ -322,7 +322,8 @@ pub(crate) struct Verify {
 
 #[derive(Args, Debug)]
 pub(crate) struct Quality {
-    /// The base, the fine-tuned model, then the delta; with --no-base, the model and the delta
+    /// The base, the fine-tuned model, then the delta or an adapter's folder; with --no-base, the
+    /// model and the delta
     #[arg(value_name = "INPUT", required = true, action = ArgAction::Append)]
     pub(crate) inputs: Vec<PathBuf>,
 
@@ -384,9 +385,26 @@ pub(crate) struct ExportAdapter {
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["rank", "size"])]
     pub(crate) energy: Option<f64>,
 
-    /// Keep as many directions as fit into this size, in the modules where they help most
+    /// Keep as many directions as this share (0 to 1) of the energy of all modules needs
+    #[arg(
+        long,
+        value_name = "SHARE",
+        value_parser = share,
+        conflicts_with_all = ["rank", "size", "energy"]
+    )]
+    pub(crate) total_energy: Option<f64>,
+
+    /// Keep as many directions as fit into a file of this size, in the modules where they help most
     #[arg(long, value_name = "SIZE", conflicts_with = "rank")]
     pub(crate) size: Option<String>,
+
+    /// Take only weights with such names; `*` is any text; may be given several times
+    #[arg(long, value_name = "PATTERN", action = ArgAction::Append)]
+    pub(crate) include: Vec<String>,
+
+    /// Leave out weights with such names; may be given several times
+    #[arg(long, value_name = "PATTERN", action = ArgAction::Append)]
+    pub(crate) exclude: Vec<String>,
 
     /// Loaders to write for: portable (any loader; one rank, linear layers only) or peft (PEFT
     /// alone; a rank for each module)
@@ -397,11 +415,16 @@ pub(crate) struct ExportAdapter {
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<String>,
 
-    /// Read linear weights as [in, out], the layout of GPT-2
+    /// Store whole what changed and has no factors, by such names: embeddings, norms, biases; may
+    /// be given several times
+    #[arg(long, value_name = "PATTERN", action = ArgAction::Append)]
+    pub(crate) keep: Vec<String>,
+
+    /// Read linear weights as [in, out], the layout of GPT-2, where config.json does not tell
     #[arg(long)]
     pub(crate) fan_in_fan_out: bool,
 
-    /// Name of the base in adapter_config.json [default: its path]
+    /// Name of the base in adapter_config.json [default: its id on the Hub, or its path]
     #[arg(long, value_name = "NAME")]
     pub(crate) base_name: Option<String>,
 

@@ -2,18 +2,24 @@
 //!
 //! A folder holds `adapter_config.json` and `adapter_model.safetensors`. What the merge of an
 //! adapter into its base adds to each weight follows from the two, as in `peft.tuners.lora`
-//! (version 0.21): see [`AdapterModule`].
+//! (version 0.21): see [`AdapterModule`]. Adapters of other kinds are opened, too:
+//! [`Adapter::check`] says why they are not merged here.
 
 mod config;
 mod fault;
+mod kind;
+mod loose;
+mod names;
 #[cfg(test)]
 mod tests;
 mod widen;
 
 pub use config::AdapterConfig;
+pub use kind::AdapterKind;
 
 use crate::{Checkpoint, FileKind, Model};
 use fault::Fault;
+use names::{Part, Place, place_of};
 use sparse_core::{Dtype, Error, ErrorKind, Result, TensorSource, TensorSpec};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,35 +29,6 @@ pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
 /// Name of the file that holds the adapter's tensors.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
-
-/// Prefix that PEFT puts in front of the paths of the model's modules.
-const PREFIX: &str = "base_model.model.";
-
-/// Kind of an adapted module.
-///
-/// # Examples
-///
-/// ```
-/// use sparse_model::AdapterKind;
-///
-/// /// Returns the name of one factor's tensor.
-/// fn tensor(module: &str, kind: AdapterKind, factor: char) -> String {
-///     match kind {
-///         AdapterKind::Embedding => format!("{module}.lora_embedding_{factor}"),
-///         _ => format!("{module}.lora_{factor}.weight"),
-///     }
-/// }
-///
-/// assert_eq!(tensor("q", AdapterKind::Linear, 'A'), "q.lora_A.weight");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum AdapterKind {
-    /// A linear or convolutional layer.
-    Linear,
-    /// An embedding.
-    Embedding,
-}
 
 /// Adapted weight: its factors, scale and shape.
 ///
@@ -98,7 +75,10 @@ pub struct AdapterModule {
     pub bias: Option<usize>,
     /// The magnitude vector of DoRA, with which the merged weight is not a sum of base and product.
     pub magnitude: Option<usize>,
-    /// Number of rows of `A` and columns of `B`.
+    /// Number of adapted parameters of the module that this one lies around: above zero only where
+    /// several [parameters](AdapterConfig::target_parameters) of one module are adapted.
+    pub wraps: u32,
+    /// Number of rows of `A` and columns of `B`; of fused experts, that of all of them.
     pub rank: u64,
     /// Factor of the product: `alpha / rank`, or `alpha / sqrt(rank)`.
     pub scale: f64,
@@ -108,6 +88,67 @@ pub struct AdapterModule {
     pub rows: u64,
     /// Columns of the weight.
     pub columns: u64,
+}
+
+impl AdapterModule {
+    /// Returns the module as it is to be merged into a weight of this shape.
+    ///
+    /// The shape decides whether the weight is stored as `[in, out]`; of square ones, `in_out`, and
+    /// if that is not known the configuration. PEFT, too, goes by the layer's class, whatever the
+    /// configuration says.
+    #[must_use]
+    pub fn placed_in(&self, spec: &TensorSpec, in_out: Option<bool>) -> AdapterModule {
+        let (out, inner) = self.out_and_in();
+        let transposed = match (self.kind, spec.shape()) {
+            (AdapterKind::Embedding, _) => true,
+            (_, &[rows, _]) if out != inner => rows == inner,
+            (_, [_, _]) => in_out.unwrap_or(self.transposed),
+            _ => false,
+        };
+        let (rows, columns) = if transposed { (inner, out) } else { (out, inner) };
+        AdapterModule { transposed, rows, columns, ..self.clone() }
+    }
+
+    fn out_and_in(&self) -> (u64, u64) {
+        if self.transposed { (self.columns, self.rows) } else { (self.rows, self.columns) }
+    }
+
+    /// Returns true if the product has the shape of this weight, one way round or the other.
+    fn fits(&self, spec: &TensorSpec) -> bool {
+        let (out, inner) = self.out_and_in();
+        let is = |rows: u64, columns: u64| {
+            spec.shape().first() == Some(&rows)
+                && rows.checked_mul(columns).is_some_and(|n| n == spec.storage_len())
+        };
+        match (self.kind, spec.shape().len()) {
+            (AdapterKind::Embedding, _) => is(inner, out),
+            (_, 2) => is(out, inner) || is(inner, out),
+            _ => is(out, inner),
+        }
+    }
+}
+
+/// Rows of a weight that an adapter replaces.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_model::adapter::AdapterRows;
+///
+/// /// Returns the name of the weight.
+/// fn weight(rows: &AdapterRows) -> String {
+///     format!("{}.weight", rows.path)
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AdapterRows {
+    /// Path of the module in the base model; its weight is called `<path>.weight`.
+    pub path: String,
+    /// The tensor with the new rows, an index into the tensors of [`Adapter::model`].
+    pub tensor: usize,
+    /// The row of the weight that each of its rows replaces.
+    pub rows: Vec<u64>,
 }
 
 /// Factors of a module's change, in binary32: `scale * left right` is added to the weight.
@@ -160,7 +201,16 @@ pub struct AdapterFactors {
 pub struct Adapter {
     model: Model,
     config: AdapterConfig,
+    contents: Contents,
+    /// Why it is not merged.
+    obstacle: Option<String>,
+}
+
+/// Tensors of an adapter by what they are for.
+#[derive(Debug, Default)]
+struct Contents {
     modules: Vec<AdapterModule>,
+    rows: Vec<AdapterRows>,
     rest: Vec<usize>,
 }
 
@@ -173,18 +223,15 @@ struct Parts {
 }
 
 impl Adapter {
-    /// Opens the folder of an adapter.
+    /// Opens the folder of an adapter, of any kind; or its weights, where they are all of it.
     ///
     /// # Errors
-    /// `NotFound` when the folder or one of its two files is missing; `InvalidInput` when they are
-    /// malformed, the adapter is no LoRA, or a module lacks one of its factors; what
-    /// [`Model::open`] reports.
+    /// `NotFound` when the folder does not exist or holds no adapter; what [`Model::open`] reports.
     pub fn open(folder: impl AsRef<Path>) -> Result<Adapter> {
         let folder = folder.as_ref();
         let place = || folder.display().to_string();
-        if !folder.is_dir() {
-            let found = if folder.exists() { "is not a folder" } else { "does not exist" };
-            let message = format!("{found}: an adapter is a folder with {ADAPTER_CONFIG}");
+        if !folder.exists() {
+            let message = format!("does not exist: an adapter is a folder with {ADAPTER_CONFIG}");
             return Err(Error::new(ErrorKind::NotFound, message).in_file(place()));
         }
         Adapter::from_model(Model::open(folder)?).map_err(|e| e.in_file(place()))
@@ -195,50 +242,36 @@ impl Adapter {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn from_model(model: Model) -> Result<Adapter> {
-        let file = |name: &str| model.files().iter().position(|f| f.path == name);
-        let missing = |name| Error::new(ErrorKind::NotFound, format!("the folder has no {name}"));
-        let config_file = file(ADAPTER_CONFIG).ok_or_else(|| missing(ADAPTER_CONFIG))?;
-        let config = AdapterConfig::read(model.file_source(config_file)?)
-            .map_err(|e| e.in_file(ADAPTER_CONFIG))?;
-        let weights = file(ADAPTER_WEIGHTS).ok_or_else(|| match file("adapter_model.bin") {
-            Some(_) => Fault::Pickle.into(),
-            None => missing(ADAPTER_WEIGHTS),
-        })?;
-        let FileKind::Safetensors { tensors, .. } = &model.files()[weights].kind else {
-            return Err(Fault::NotSafetensors.into());
-        };
-        let mut parts: BTreeMap<(&str, AdapterKind), Parts> = BTreeMap::new();
-        let mut magnitudes: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut rest = Vec::new();
-        for &tensor in tensors {
-            let name = model.location(tensor).map_or("", |l| l.name);
-            let Some((path, kind, part)) = split_name(name) else {
-                rest.push(tensor);
-                continue;
-            };
-            let other = match part {
-                // The embedding's has the same name.
-                Part::Magnitude => magnitudes.insert(path, tensor),
-                Part::A => parts.entry((path, kind)).or_default().a.replace(tensor),
-                Part::B => parts.entry((path, kind)).or_default().b.replace(tensor),
-                Part::Bias => parts.entry((path, kind)).or_default().bias.replace(tensor),
-            };
-            if let Some(other) = other {
-                let other = model.location(other).map_or("", |l| l.name);
-                let fault = Fault::SamePart(other.to_owned(), name.to_owned());
-                return Err(Error::from(fault).in_file(ADAPTER_WEIGHTS));
+        let is_there = |name: &str| model.files().iter().any(|f| f.path == name);
+        let of_others = model.tensors().iter().any(|t| names::is_of_others(&t.name));
+        if !is_there(ADAPTER_CONFIG) && !of_others {
+            let message = format!("no adapter: there is no {ADAPTER_CONFIG}");
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
+        let read = AdapterConfig::of(&model).and_then(|config| {
+            let contents = Contents::of(&model, &config)?;
+            Ok((config, contents))
+        });
+        let (config, contents, obstacle) = match read {
+            Ok((config, contents)) => (config, contents, None),
+            Err(_) if of_others && !is_there(ADAPTER_CONFIG) => {
+                let fault = Error::from(Fault::OtherKeys).to_string();
+                (AdapterConfig::default(), Contents::default(), Some(fault))
             }
+            Err(e) => (AdapterConfig::default(), Contents::default(), Some(e.to_string())),
+        };
+        Ok(Adapter { model, config, contents, obstacle })
+    }
+
+    /// Checks that the adapter is of a kind that is merged here, and complete.
+    ///
+    /// # Errors
+    /// `InvalidInput` with what is the matter.
+    pub fn check(&self) -> Result<()> {
+        match &self.obstacle {
+            None => Ok(()),
+            Some(obstacle) => Err(Error::new(ErrorKind::InvalidInput, obstacle.clone())),
         }
-        let mut modules = Vec::with_capacity(parts.len());
-        for ((path, kind), parts) in &parts {
-            let mut module =
-                module(&model, &config, path, *kind, parts).map_err(|e| e.in_tensor(*path))?;
-            module.magnitude = magnitudes.remove(path);
-            modules.push(module);
-        }
-        rest.extend(magnitudes.into_values());
-        rest.sort_unstable();
-        Ok(Adapter { model, config, modules, rest })
     }
 
     /// Returns the contents of `adapter_config.json`.
@@ -255,37 +288,58 @@ impl Adapter {
 
     /// Returns the adapted weights, sorted by path.
     pub fn modules(&self) -> &[AdapterModule] {
-        &self.modules
+        &self.contents.modules
     }
 
-    /// Returns the adapter's tensors that are no part of a module.
+    /// Returns the rows that were trained by themselves (`trainable_token_indices`).
+    pub fn rows(&self) -> &[AdapterRows] {
+        &self.contents.rows
+    }
+
+    /// Returns the adapter's tensors that are neither part of a module nor rows.
     ///
-    /// Modules that were trained whole beside it (`modules_to_save`) are among them.
+    /// They take the place of the base's tensor of their [name](Self::name_in_base): modules that
+    /// were trained whole (`modules_to_save`), biases, embeddings that were saved beside it.
     pub fn rest(&self) -> &[usize] {
-        &self.rest
+        &self.contents.rest
+    }
+
+    /// Returns the name in the base of one of [`rest`](Self::rest).
+    pub fn name_in_base(&self, tensor: usize) -> Option<String> {
+        match place_of(self.model.location(tensor)?.name) {
+            Place::Whole(name) => Some(name),
+            _ => None,
+        }
     }
 
     /// Returns the module that adapts the weight of this name, if the shape fits.
+    ///
+    /// [`AdapterModule::placed_in`] says which way round.
     ///
     /// Checkpoints and classes of models disagree about prefixes (`model.`, `bert.`), so where no
     /// module has the path exactly, one whose path ends the weight's, or is ended by it, is taken
     /// if there is only one.
     pub fn find(&self, weight: &str, spec: &TensorSpec) -> Option<&AdapterModule> {
         let path = weight.strip_suffix(".weight")?;
-        let rows = spec.shape().first().copied().unwrap_or(1);
-        let fits = |m: &&AdapterModule| {
-            m.rows == rows && rows.checked_mul(m.columns).is_some_and(|n| n == spec.storage_len())
-        };
-        let exact = self.modules.iter().find(|m| m.path == path);
+        let modules = || self.modules().iter().filter(|m| m.wraps == 0);
+        let exact = modules().find(|m| m.path == path);
         if exact.is_some() {
-            return exact.filter(fits);
+            return exact.filter(|m| m.fits(spec));
         }
-        let tail = |long: &str, short: &str| {
-            long.strip_suffix(short).is_some_and(|head| head.ends_with('.')) && !short.is_empty()
-        };
-        let mut similar =
-            self.modules.iter().filter(|m| tail(path, &m.path) || tail(&m.path, path)).filter(fits);
+        let mut similar = modules().filter(|m| is_similar(path, &m.path)).filter(|m| m.fits(spec));
         similar.next().filter(|_| similar.next().is_none())
+    }
+
+    /// Reads a tensor of the adapter, in binary32.
+    ///
+    /// # Errors
+    /// What reading reports, with the tensor; `InvalidInput` for what is no float.
+    pub fn values(&self, tensor: usize) -> Result<Vec<f32>> {
+        let entry = self.model.tensors().get(tensor);
+        let dtype = entry.map_or(Dtype::F32, |e| e.spec.dtype());
+        let bytes = self.model.bytes(tensor)?;
+        widen::to_f32(dtype, &bytes)
+            .map_err(|e| e.in_tensor(entry.map_or("", |e| &e.name)).in_file(ADAPTER_WEIGHTS))
     }
 
     /// Reads the factors of a module, in binary32.
@@ -293,14 +347,7 @@ impl Adapter {
     /// # Errors
     /// What reading reports, with the tensor; `LimitExceeded` for more than memory can address.
     pub fn factors(&self, module: &AdapterModule) -> Result<AdapterFactors> {
-        let read = |tensor: usize| -> Result<Vec<f32>> {
-            let entry = self.model.tensors().get(tensor);
-            let dtype = entry.map_or(Dtype::F32, |e| e.spec.dtype());
-            let bytes = self.model.bytes(tensor)?;
-            widen::to_f32(dtype, &bytes)
-                .map_err(|e| e.in_tensor(entry.map_or("", |e| &e.name)).in_file(ADAPTER_WEIGHTS))
-        };
-        let (a, b) = (read(module.a)?, read(module.b)?);
+        let (a, b) = (self.values(module.a)?, self.values(module.b)?);
         let rank = usize::try_from(module.rank).map_err(|_| {
             Error::new(ErrorKind::LimitExceeded, "the rank exceeds the address space")
         })?;
@@ -324,45 +371,107 @@ fn transpose_back(rows: &[f32], rank: usize) -> Vec<f32> {
     (0..rank).flat_map(|k| rows.iter().skip(k).step_by(rank).copied()).collect()
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    A,
-    B,
-    Bias,
-    Magnitude,
+/// Returns true if one path ends in the other, after a dot.
+fn is_similar(a: &str, b: &str) -> bool {
+    let tail = |long: &str, short: &str| {
+        long.strip_suffix(short).is_some_and(|head| head.ends_with('.')) && !short.is_empty()
+    };
+    tail(a, b) || tail(b, a)
 }
 
-/// Splits a tensor's name into module, kind and part.
-///
-/// Names are as PEFT saves them, or with the name of the adapter behind the part, as in its memory
-/// (`lora_A.default.weight`).
-fn split_name(name: &str) -> Option<(&str, AdapterKind, Part)> {
-    const PARTS: [(&str, AdapterKind, Part); 5] = [
-        (".lora_A", AdapterKind::Linear, Part::A),
-        (".lora_B", AdapterKind::Linear, Part::B),
-        (".lora_embedding_A", AdapterKind::Embedding, Part::A),
-        (".lora_embedding_B", AdapterKind::Embedding, Part::B),
-        (".lora_magnitude_vector", AdapterKind::Linear, Part::Magnitude),
-    ];
-    let path = name.strip_prefix(PREFIX).unwrap_or(name);
-    PARTS.iter().find_map(|&(word, kind, part)| {
-        let at = path.rfind(word)?;
-        let (path, tail) = (path.get(..at)?, path.get(at + word.len()..)?);
-        let ends = tail.split('.').skip(1);
-        if !tail.is_empty() && !tail.starts_with('.') {
-            return None;
+impl AdapterConfig {
+    /// Reads the configuration in the folder of an adapter.
+    fn of(model: &Model) -> Result<AdapterConfig> {
+        let file = model.files().iter().position(|f| f.path == ADAPTER_CONFIG);
+        let file = file.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("the folder has no {ADAPTER_CONFIG}"))
+        })?;
+        AdapterConfig::read(model.file_source(file)?).map_err(|e| e.in_file(ADAPTER_CONFIG))
+    }
+}
+
+impl Contents {
+    /// Sorts the tensors of an adapter.
+    fn of(model: &Model, config: &AdapterConfig) -> Result<Contents> {
+        let file = |name: &str| model.files().iter().position(|f| f.path == name);
+        let weights = file(ADAPTER_WEIGHTS).ok_or_else(|| match file("adapter_model.bin") {
+            Some(_) => Fault::Pickle.into(),
+            None => Error::new(ErrorKind::NotFound, format!("the folder has no {ADAPTER_WEIGHTS}")),
+        })?;
+        let FileKind::Safetensors { tensors, .. } = &model.files()[weights].kind else {
+            return Err(Fault::NotSafetensors.into());
+        };
+        let mut parts: BTreeMap<(String, AdapterKind, u32), Parts> = BTreeMap::new();
+        let mut magnitudes: BTreeMap<String, usize> = BTreeMap::new();
+        let (mut rows, mut rest) = (Vec::new(), Vec::new());
+        for &tensor in tensors {
+            let name = model.location(tensor).map_or("", |l| l.name);
+            let (path, kind, wraps, part) = match place_of(name) {
+                Place::Part { path, kind, wraps, part } => (path, kind, wraps, part),
+                Place::Rows(path) => {
+                    rows.push(token_rows(model, config, path, tensor)?);
+                    continue;
+                }
+                Place::Whole(_) => {
+                    rest.push(tensor);
+                    continue;
+                }
+                Place::Before => continue,
+            };
+            let other = if part == Part::Magnitude {
+                // The embedding's has the same name.
+                magnitudes.insert(path, tensor)
+            } else {
+                let parts = parts.entry((path, kind, wraps)).or_default();
+                let slot = match part {
+                    Part::A => &mut parts.a,
+                    Part::B => &mut parts.b,
+                    _ => &mut parts.bias,
+                };
+                slot.replace(tensor)
+            };
+            if let Some(other) = other {
+                let other = model.location(other).map_or("", |l| l.name);
+                let fault = Fault::SamePart(other.to_owned(), name.to_owned());
+                return Err(Error::from(fault).in_file(ADAPTER_WEIGHTS));
+            }
         }
-        // Perhaps the name of the adapter, then perhaps what it is.
-        let last = ends.clone().last();
-        if ends.count() > 2 {
-            return None;
+        let mut modules = Vec::with_capacity(parts.len());
+        for ((path, kind, wraps), parts) in &parts {
+            let mut module =
+                module(model, config, path, *kind, parts).map_err(|e| e.in_tensor(&**path))?;
+            module.magnitude = magnitudes.remove(path);
+            module.wraps = *wraps;
+            modules.push(module);
         }
-        match (last, part) {
-            (Some("bias"), Part::B) => Some((path, kind, Part::Bias)),
-            (Some("bias"), _) => None,
-            _ => Some((path, kind, part)),
+        if let Some((path, _)) = magnitudes.first_key_value() {
+            return Err(Error::from(Fault::NoFactor('A')).in_tensor(&**path));
         }
-    })
+        if modules.is_empty() && rows.is_empty() && rest.is_empty() {
+            return Err(Fault::Empty.into());
+        }
+        Ok(Contents { modules, rows, rest })
+    }
+}
+
+/// Finds which rows of the module at `path` a tensor replaces.
+fn token_rows(
+    model: &Model,
+    config: &AdapterConfig,
+    path: String,
+    tensor: usize,
+) -> Result<AdapterRows> {
+    let lists = &config.token_indices;
+    let named = lists.iter().find(|(end, _)| *end == path || is_similar(&path, end));
+    let rows = match (named, &lists[..]) {
+        (Some((_, rows)), _) | (None, [(_, rows)]) => rows.clone(),
+        _ => Vec::new(),
+    };
+    let count = model.tensors().get(tensor).and_then(|t| t.spec.shape().first().copied());
+    if count != Some(rows.len() as u64) {
+        return Err(Error::from(Fault::Rows).in_tensor(path));
+    }
+    Ok(AdapterRows { path, tensor, rows })
 }
 
 fn module(
@@ -400,6 +509,7 @@ fn module(
         b,
         bias: parts.bias,
         magnitude: None,
+        wraps: 0,
         rank,
         scale,
         transposed,

@@ -26,6 +26,8 @@
 
 #[cfg(feature = "adapter")]
 pub mod adapter;
+#[cfg(feature = "adapter")]
+mod architecture;
 #[cfg(feature = "safetensors")]
 mod borrowed;
 mod cache;
@@ -45,7 +47,11 @@ mod testing;
 
 #[cfg(feature = "adapter")]
 #[doc(no_inline)]
-pub use adapter::{Adapter, AdapterConfig, AdapterFactors, AdapterKind, AdapterModule};
+pub use adapter::{
+    Adapter, AdapterConfig, AdapterFactors, AdapterKind, AdapterModule, AdapterRows,
+};
+#[cfg(feature = "adapter")]
+pub use architecture::Architecture;
 #[cfg(feature = "safetensors")]
 pub use borrowed::{SafeTensorsSource, dtype_from_safetensors, dtype_to_safetensors};
 pub use cache::HubCache;

@@ -62,8 +62,8 @@ impl<'a> Compressor<'a> {
     /// for bit.
     ///
     /// The delta keeps the digests of the base's tensors that the adapter changes, so that
-    /// [`Restorer::merge`](crate::Restorer::merge) can refuse another base. A part of the adapter
-    /// that has no place in the base is an error of [`write`](Self::write).
+    /// [`Restorer::merge`](crate::Restorer::merge) can refuse another base. Adapters of all kinds
+    /// are packaged; a note of the report says why one cannot be merged into this base.
     pub fn of_adapter(adapter: &'a Adapter, base: &'a dyn Checkpoint) -> Self {
         Compressor { packaged: Some((adapter, base)), ..Compressor::new(adapter.model()) }
     }
@@ -166,9 +166,8 @@ impl<'a> Compressor<'a> {
     ///
     /// # Errors
     /// What reading the models or writing `out` reports, with file and tensor; `InvalidInput`,
-    /// naming the file, when one of the models changed meanwhile, or an adapter has no place in the
-    /// base; `InvalidArgument` when the policy cannot be met; `Internal` when the proof fails;
-    /// `Cancelled`.
+    /// naming the file, when one of the models changed meanwhile; `InvalidArgument` when the policy
+    /// cannot be met; `Internal` when the proof fails; `Cancelled`.
     pub fn write_to<W: Write + Send>(self, out: W) -> Result<(W, CompressReport)> {
         compress::to_stream(&self.settled()?.job(), out)
     }
@@ -195,7 +194,9 @@ impl<'a> Compressor<'a> {
     /// Adds to the settings what a packaged adapter says of its base.
     fn settled(mut self) -> Result<Self> {
         if let Some((adapter, base)) = self.packaged {
-            self.settings.touched = crate::adapter::touched(adapter, base, &self.settings)?;
+            let (touched, obstacle) = crate::adapter::touched(adapter, base, &self.settings)?;
+            self.settings.touched = touched;
+            self.settings.packaged = Some(obstacle);
             self.settings.adapted = base.name();
         }
         Ok(self)

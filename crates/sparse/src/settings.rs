@@ -33,6 +33,9 @@ pub(crate) struct Settings {
     pub(crate) proof: bool,
     #[cfg(feature = "encode")]
     pub(crate) any_base: bool,
+    /// Whether an adapter is packaged, and why it cannot be merged into its base, if so.
+    #[cfg(feature = "encode")]
+    pub(crate) packaged: Option<Option<String>>,
     /// The tensors that a packaged adapter changes in its base.
     #[cfg(feature = "encode")]
     pub(crate) touched: Vec<sparse_container::BaseEntry>,
@@ -66,6 +69,8 @@ impl Default for Settings {
             any_base: false,
             #[cfg(feature = "encode")]
             touched: Vec::new(),
+            #[cfg(feature = "encode")]
+            packaged: None,
             #[cfg(feature = "encode")]
             adapted: String::new(),
             cancel: CancelToken::new(),

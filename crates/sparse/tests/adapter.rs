@@ -150,8 +150,15 @@ fn mixed_ranks_and_refusals() {
     assert_eq!(report.modules.len(), 1);
     let rank = report.modules[0].rank;
     assert!((1..=RANK).contains(&rank), "{rank}");
-    let bytes = AdapterRank::Bytes((2 * 2 * (ROWS + COLUMNS)) as u64);
-    assert_eq!(run(bytes, &target, &out).unwrap().modules[0].rank, 2);
+    // The size is that of the file, with its head.
+    let bytes = AdapterRank::Bytes((2 * 2 * (ROWS + COLUMNS)) as u64 + 300);
+    let report = run(bytes, &target, &out).unwrap();
+    assert_eq!(report.modules[0].rank, 2);
+    assert!(report.bytes <= (2 * 2 * (ROWS + COLUMNS)) as u64 + 300, "{}", report.bytes);
+    assert!(run(AdapterRank::Bytes(500), &target, &out).is_err());
+    let report = run(AdapterRank::TotalEnergy(0.5), &target, &out).unwrap();
+    assert!(report.modules[0].energy_kept > 0.5);
+    run(bytes, &target, &out).unwrap();
     let adapter = Adapter::open(&out).unwrap();
     assert_eq!(adapter.modules()[0].scale, 1.0);
 

@@ -7,8 +7,8 @@ use crate::policy::size;
 use crate::session::Session;
 use serde::Serialize;
 use sparse::{
-    AdapterExporter, AdapterRank, CompressReport, Compressor, DeltaModel, Dtype, ExportReport,
-    TensorSource,
+    AdapterExporter, AdapterRank, Checkpoint, CompressReport, Compressor, DeltaModel, Dtype,
+    ExportReport, TensorSource,
 };
 use sparse_open::{Tuned, shown};
 use std::fmt::Write;
@@ -30,10 +30,11 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
             "give two inputs: the base, and the fine-tuned model or a delta that restores it";
         return Err(Failure::Usage(what.to_owned()));
     };
-    let rank = match (args.energy, &args.size) {
-        (Some(share), _) => AdapterRank::Energy(share),
-        (None, Some(text)) => AdapterRank::Bytes(size(text).map_err(Failure::Usage)?),
-        (None, None) => AdapterRank::Fixed(args.rank),
+    let rank = match (args.energy, args.total_energy, &args.size) {
+        (Some(share), ..) => AdapterRank::Energy(share),
+        (_, Some(share), _) => AdapterRank::TotalEnergy(share),
+        (.., Some(text)) => AdapterRank::Bytes(size(text).map_err(Failure::Usage)?),
+        _ => AdapterRank::Fixed(args.rank),
     };
     let dtype = match args.dtype.as_deref() {
         None => None,
@@ -55,7 +56,12 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
     };
     let job = AdapterExporter::new(&*base, &*target).rank(rank).profile(args.profile).dtype(dtype);
     let job = job.fan_in_fan_out(args.fan_in_fan_out).effort(args.effort);
-    let job = job.base_name(args.base_name.clone().unwrap_or_else(|| shown(base_path)));
+    // An id of the Hub is what others have, too.
+    let id = Some(base.name()).filter(|name| name.contains('/'));
+    let name = args.base_name.clone().or(id).unwrap_or_else(|| shown(base_path));
+    let job = job.base_name(name);
+    let job = job.keep(args.keep.iter().cloned());
+    let job = job.include(args.include.iter().cloned()).exclude(args.exclude.iter().cloned());
     let job = job.cancel(session.cancel_token()).observer(&*session.progress);
     let report = job.overwrite(output.overwrite()).write(output.path())?;
     output.finish(session)?;
@@ -89,6 +95,9 @@ pub(crate) fn export(session: &Session, args: &ExportAdapter) -> Result<(), Fail
             human::duration(start.elapsed()),
             100.0 * report.energy_kept,
         );
+        for name in &report.kept {
+            let _ = writeln!(out, "stored whole: {}", human::plain(name));
+        }
         for l in &report.left_out {
             let _ = writeln!(
                 out,
@@ -137,13 +146,18 @@ pub(crate) fn compress(session: &Session, args: &CompressAdapter) -> Result<(), 
     };
     session.report(&body, || {
         let content = report.content.map(|c| format!("SHA-256 of what comes back: {c}\n"));
+        // A note says what else there is to say of an adapter that is not merged.
+        let modules = match body.modules {
+            0 => String::new(),
+            n => format!(", {} that fit the base", human::count(n as u64, "module")),
+        };
         format!(
-            "{}: {} from {} ({}), {} that fit the base\n{}{}",
+            "{}: {} from {} ({}){}\n{}{}",
             human::plain(&body.output),
             human::bytes(report.delta_bytes),
             human::bytes(report.target_bytes),
             human::ratio_text(body.ratio),
-            human::count(body.modules as u64, "module"),
+            modules,
             content.unwrap_or_default(),
             human::notes(&report.notes),
         )

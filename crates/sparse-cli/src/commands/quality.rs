@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::human::{self, Align::Left, Align::Right};
 use crate::session::Session;
 use serde::Serialize;
-use sparse::{Certificate, Error, ErrorKind};
+use sparse::{Certificate, Error, ErrorKind, Merger};
 use sparse_open::shown;
 use sparse_optimize::{
     EvaluationRequest, Evaluator, JointComparison, PromptEvaluation, Thresholds,
@@ -132,6 +132,63 @@ fn other_change(found: &sparse::Quality) -> Vec<String> {
     certified().next().map(note).into_iter().collect()
 }
 
+/// Lists the tensors that do not come back bit for bit.
+fn table(found: &sparse::Quality) -> String {
+    let rows: Vec<_> = found
+        .tensors
+        .iter()
+        .filter(|t| t.found.exact < t.found.weights)
+        .map(|t| {
+            [
+                human::plain(&t.name).into_owned(),
+                format!("{:.3} %", 100.0 * t.found.relative_error()),
+                format!("{:.5}", t.found.cosine()),
+                format!("{:.4}", t.found.norm_ratio()),
+                format!("{:.2} %", 100.0 * t.found.exact_rate()),
+                t.found.p99_ulps.to_string(),
+                t.found.max_ulps.to_string(),
+                format!("{:.2e}", t.found.max_error),
+            ]
+        })
+        .collect();
+    let head = [
+        ("tensor", Left),
+        ("error", Right),
+        ("cosine", Right),
+        ("norm", Right),
+        ("exact", Right),
+        ("p99 ULP", Right),
+        ("max ULP", Right),
+        ("max", Right),
+    ];
+    if rows.is_empty() { String::new() } else { human::table(head, &rows) }
+}
+
+/// Measures a base with an adapter.
+fn of_adapter(
+    session: &Session,
+    args: &args::Quality,
+    [base, finetuned, adapter_path]: [&Path; 3],
+) -> Result<(), Failure> {
+    if !evaluation::prompts(&args.prompts)?.is_empty() {
+        let what = "prompts are compared for deltas: store the adapter with compress-adapter";
+        return Err(Failure::Usage(what.to_owned()));
+    }
+    let base = session.opener().model("base", base)?;
+    let finetuned = session.opener().model("fine-tuned", finetuned)?;
+    let adapter = session.opener().adapter(adapter_path)?;
+    let merger = Merger::new(&base, &adapter).cancel(session.cancel_token());
+    let found = merger.quality(&finetuned)?;
+    let body = Body {
+        delta: shown(adapter_path),
+        agrees: true,
+        found: &found,
+        answers: None,
+        notes: Vec::new(),
+    };
+    session.answer(&body, || format!("{}{}\n", table(&found), sentence(&found.total)))
+}
+
 pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Failure> {
     let inputs = args.inputs.clone();
     let paths: [PathBuf; 3] = match (<[PathBuf; 3]>::try_from(inputs), args.no_base) {
@@ -141,12 +198,15 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
             [PathBuf::new(), two.next().unwrap_or_default(), two.next().unwrap_or_default()]
         }
         _ => {
-            let what = "give three inputs: the base, the fine-tuned model and the delta (with \
-                --no-base, only the last two)";
+            let what = "give three inputs: the base, the fine-tuned model and the delta or \
+                adapter (with --no-base, only the last two)";
             return Err(Failure::Usage(what.to_owned()));
         }
     };
     let [base_path, finetuned_path, delta_path] = paths;
+    if delta_path.join("adapter_config.json").is_file() && !args.no_base {
+        return of_adapter(session, &args, [&base_path, &finetuned_path, &delta_path]);
+    }
     let delta = session.opener().delta(&delta_path)?;
     let base = if args.no_base { None } else { Some(session.opener().model("base", &base_path)?) };
     let finetuned = session.opener().model("fine-tuned", &finetuned_path)?;
@@ -160,34 +220,7 @@ pub(crate) fn quality(session: &Session, args: args::Quality) -> Result<(), Fail
         notes: other_change(&found),
     };
     let text = || {
-        let rows: Vec<_> = found
-            .tensors
-            .iter()
-            .filter(|t| t.found.exact < t.found.weights)
-            .map(|t| {
-                [
-                    human::plain(&t.name).into_owned(),
-                    format!("{:.3} %", 100.0 * t.found.relative_error()),
-                    format!("{:.5}", t.found.cosine()),
-                    format!("{:.4}", t.found.norm_ratio()),
-                    format!("{:.2} %", 100.0 * t.found.exact_rate()),
-                    t.found.p99_ulps.to_string(),
-                    t.found.max_ulps.to_string(),
-                    format!("{:.2e}", t.found.max_error),
-                ]
-            })
-            .collect();
-        let head = [
-            ("tensor", Left),
-            ("error", Right),
-            ("cosine", Right),
-            ("norm", Right),
-            ("exact", Right),
-            ("p99 ULP", Right),
-            ("max ULP", Right),
-            ("max", Right),
-        ];
-        let table = if rows.is_empty() { String::new() } else { human::table(head, &rows) };
+        let table = table(&found);
         let answers = answers.as_ref().map_or_else(String::new, Answers::sentence);
         format!("{table}{}\n{answers}{}", sentence(&found.total), human::notes(&body.notes))
     };

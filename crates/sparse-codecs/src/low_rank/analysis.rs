@@ -3,7 +3,7 @@
 use super::chunk::Predictor;
 use super::chunk::encode::{Encoder, NO_CODE, overhead_bytes, prices};
 use super::factors::{self, Factors, is_matrix};
-use super::fit::{Fit, Matrix, key_rule};
+use super::fit::{Fit, Matrix, PATIENCE, key_rule};
 use super::float::{self, CENTRE, Predicted};
 use super::model::{KEYS, KeyRule, Model, TOKENS};
 use super::{LowRank, check_unit};
@@ -262,7 +262,7 @@ fn fit_matrix<R: Predicted>(
     }
     let Some((mut fit, rank)) = best.1 else { return Ok(None) };
     fit.truncate(columns, rank);
-    matrix.project::<R>(&mut fit, rounds(effort), cx)?;
+    matrix.project::<R>(&mut fit, rounds(effort), PATIENCE, cx)?;
     let (_, product) = matrix.cheaper_merge::<R>(&fit);
     let quantised = cheapest_quantisation::<R>(matrix, &fit, product, cx)?;
     Ok(quantised.filter(|q| q.0 < plain).map(|q| q.1))

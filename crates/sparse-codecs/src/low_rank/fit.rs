@@ -31,8 +31,8 @@ const RELAXATION: f32 = 1.9;
 /// Rows that costs are measured on.
 const COST_ROWS: usize = 96;
 
-/// Rounds between looks at the progress, and the least progress to go on.
-const PATIENCE: usize = 5;
+/// Rounds between looks at the progress, usually, and the least progress to go on.
+pub(super) const PATIENCE: usize = 5;
 const PROGRESS: f64 = 0.96;
 
 /// One matrix, before and after the change.
@@ -234,10 +234,13 @@ impl<'a> Matrix<'a> {
     }
 
     /// Alternates between products of this rank and changes that round to the target.
+    ///
+    /// Stops when `patience` rounds brought little.
     pub(super) fn project<R: Predicted>(
         &self,
         fit: &mut Fit,
         rounds: usize,
+        patience: usize,
         cx: Workers<'_>,
     ) -> Result<()> {
         let (n, k) = (self.columns, fit.rank);
@@ -271,7 +274,7 @@ impl<'a> Matrix<'a> {
             let change = inner_products(&best, &fit.right, n);
             fit.left = pass.y;
             fit.rotate_left(view(&change, k));
-            if round % PATIENCE == PATIENCE - 1 {
+            if round % patience == patience - 1 {
                 if pass.outside as f64 > looked as f64 * PROGRESS {
                     break;
                 }

@@ -1,6 +1,7 @@
 //! `adapter_config.json`.
 
 use super::fault::Fault;
+use super::loose::{Loose, TokenIndices};
 use crate::fields::{Nullable, Object, Record, once, read, skip};
 use regex_lite::Regex;
 use serde_core::de::{self, MapAccess};
@@ -21,9 +22,11 @@ const MAX_CONFIG_BYTES: u64 = 4 << 20;
 /// assert_eq!(config.scale("model.layers.0.self_attn.q_proj", 8)?, 2.0);
 /// # Ok::<(), sparse_core::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct AdapterConfig {
+    /// Kind of the adapter in capitals, such as `LORA`.
+    pub kind: String,
     /// Name or path of the base model; empty if it is not given.
     pub base_model: String,
     /// The rank of modules without one of their own.
@@ -45,7 +48,30 @@ pub struct AdapterConfig {
     pub rank_pattern: Vec<(String, f64)>,
     /// Values of [`alpha`](Self::alpha) by pattern.
     pub alpha_pattern: Vec<(String, f64)>,
+    /// Parameters that are adapted by themselves, as fused experts are, by the end of their name.
+    pub target_parameters: Vec<String>,
+    /// Rows of embeddings that were trained, by the end of the module's path; the model's input
+    /// embedding has an empty one.
+    pub token_indices: Vec<(String, Vec<u64>)>,
+    /// Version of PEFT that wrote the file; empty if it does not say.
+    pub version: String,
 }
+
+/// Options under which the merge is another one, or there is none.
+const VARIANTS: [&str; 9] = [
+    "layer_replication",
+    "alora_invocation_tokens",
+    "use_qalora",
+    "use_bdlora",
+    "arrow_config",
+    "kasa_config",
+    "velora_config",
+    "monteclora_config",
+    "megatron_config",
+];
+
+/// Starts of the names of initialisations that change the base as well.
+const CHANGED_BASES: [&str; 6] = ["pissa", "corda", "olora", "loftq", "lora_ga", "mica"];
 
 /// Known fields of the file, where `null` counts as missing.
 #[derive(Default)]
@@ -61,6 +87,11 @@ struct Fields {
     modules_to_save: Option<Option<Vec<String>>>,
     rank_pattern: Option<Option<Vec<(String, f64)>>>,
     alpha_pattern: Option<Option<Vec<(String, f64)>>>,
+    target_parameters: Option<Option<Vec<String>>>,
+    token_indices: Option<Option<TokenIndices>>,
+    version: Option<Option<String>>,
+    init: Option<Loose>,
+    variant: Option<&'static str>,
 }
 
 impl<'de> Record<'de> for Fields {
@@ -83,7 +114,22 @@ impl<'de> Record<'de> for Fields {
             "modules_to_save" => once(&mut self.modules_to_save, &name, map.next_value()?),
             "rank_pattern" => once(&mut self.rank_pattern, &name, patterns(map)?),
             "alpha_pattern" => once(&mut self.alpha_pattern, &name, patterns(map)?),
-            _ => skip(map),
+            "target_parameters" => once(&mut self.target_parameters, &name, map.next_value()?),
+            // The second is what the kind TRAINABLE_TOKENS calls it.
+            "trainable_token_indices" | "token_indices" => {
+                once(&mut self.token_indices, &name, map.next_value()?)
+            }
+            "peft_version" => once(&mut self.version, &name, map.next_value()?),
+            "init_lora_weights" => once(&mut self.init, &name, map.next_value()?),
+            _ => match VARIANTS.into_iter().find(|known| *known == name) {
+                Some(variant) => {
+                    if map.next_value::<Loose>()?.is_set() {
+                        self.variant.get_or_insert(variant);
+                    }
+                    Ok(())
+                }
+                None => skip(map),
+            },
         }
     }
 
@@ -133,8 +179,8 @@ impl AdapterConfig {
     /// Parses the file's contents.
     ///
     /// # Errors
-    /// `InvalidInput` when it is not such a configuration, is of another kind of adapter than LoRA,
-    /// or lacks `r` or `lora_alpha`.
+    /// `InvalidInput` when it is not such a configuration, is of a kind of adapter that is not
+    /// merged here, lacks `r` or `lora_alpha`, or asks for another merge than that of LoRA or DoRA.
     pub fn parse(json: &[u8]) -> Result<AdapterConfig> {
         let fields = read(json, Object(Fields::default())).map_err(|fault| {
             Error::new(ErrorKind::InvalidInput, "not the configuration of an adapter")
@@ -142,13 +188,23 @@ impl AdapterConfig {
                 .with_source(fault)
         })?;
         let kind = fields.peft_type.flatten().unwrap_or_else(|| "LORA".to_owned());
-        if !kind.eq_ignore_ascii_case("lora") {
-            return Err(Fault::Kind(kind).into());
-        }
-        let (Some(rank), Some(alpha)) = (fields.rank.flatten(), fields.alpha.flatten()) else {
-            return Err(Fault::NoRank.into());
+        let kind = kind.to_ascii_uppercase();
+        let init = fields.init.and_then(Loose::into_text).unwrap_or_default().to_lowercase();
+        let (rank, alpha) = match (&*kind, fields.rank.flatten(), fields.alpha.flatten()) {
+            ("LORA", Some(rank), Some(alpha)) => (rank, alpha),
+            ("LORA", ..) => return Err(Fault::NoRank.into()),
+            // It has rows and no factors.
+            ("TRAINABLE_TOKENS", ..) => (0, 0.0),
+            _ => return Err(Fault::Kind(kind).into()),
         };
+        if let Some(variant) = fields.variant {
+            return Err(Fault::Variant(variant).into());
+        }
+        if CHANGED_BASES.iter().any(|name| init.starts_with(name)) {
+            return Err(Fault::Init(init).into());
+        }
         Ok(AdapterConfig {
+            kind,
             base_model: fields.base_model.flatten().unwrap_or_default(),
             rank,
             alpha,
@@ -159,7 +215,18 @@ impl AdapterConfig {
             modules_to_save: fields.modules_to_save.flatten().unwrap_or_default(),
             rank_pattern: fields.rank_pattern.flatten().unwrap_or_default(),
             alpha_pattern: fields.alpha_pattern.flatten().unwrap_or_default(),
+            target_parameters: fields.target_parameters.flatten().unwrap_or_default(),
+            token_indices: fields.token_indices.flatten().unwrap_or_default().0,
+            version: fields.version.flatten().unwrap_or_default(),
         })
+    }
+
+    /// Returns the rank that the configuration gives the module or parameter at `path`.
+    ///
+    /// # Errors
+    /// `InvalidInput` when a pattern is not a regular expression.
+    pub fn rank_of(&self, path: &str) -> Result<u64> {
+        Ok(find(&self.rank_pattern, path)?.map_or(self.rank, |rank| rank as u64))
     }
 
     /// Computes the factor of a module's product, of this rank.
@@ -218,6 +285,20 @@ mod tests {
     }
 
     #[test]
+    fn what_no_merge_depends_on_is_taken_as_it_is() {
+        let json = r#"{"r": 8, "lora_alpha": 1, "init_lora_weights": "gaussian",
+            "use_qalora": false, "layer_replication": null, "alora_invocation_tokens": [],
+            "loftq_config": {}, "trainable_token_indices": {"embed_tokens": [3, 1]},
+            "target_parameters": ["e.w"]}"#;
+        let config = AdapterConfig::parse(json.as_bytes()).unwrap();
+        assert_eq!(config.token_indices, [("embed_tokens".to_owned(), vec![3, 1])]);
+        assert_eq!(config.target_parameters, ["e.w"]);
+        let json = r#"{"peft_type": "TRAINABLE_TOKENS", "token_indices": [5]}"#;
+        let config = AdapterConfig::parse(json.as_bytes()).unwrap();
+        assert_eq!(config.token_indices, [(String::new(), vec![5])]);
+    }
+
+    #[test]
     fn patterns_are_those_of_peft() {
         let config = with_alphas(
             r#"{"q_proj": 2, "^model.layers.1.v_proj": 3, "layers\\.[23]\\.k_proj": 4,
@@ -246,6 +327,8 @@ mod tests {
             r#"{"r": 8}"#,
             r#"{"r": -8, "lora_alpha": 1}"#,
             r#"{"r": 8, "lora_alpha": 1, "peft_type": "IA3"}"#,
+            r#"{"r": 8, "lora_alpha": 1, "layer_replication": [[0, 4], [2, 5]]}"#,
+            r#"{"r": 8, "lora_alpha": 1, "init_lora_weights": "pissa_niter_4"}"#,
             r#"{"r": 8, "lora_alpha": 1, "alpha_pattern": {"q": "x"}}"#,
             r#"{"r": 8, "lora_alpha": 1, "r": 8}"#,
             r#"{"r": 18446744073709551616, "lora_alpha": 1}"#,

@@ -145,10 +145,11 @@ fn what_is_no_pair_of_factors() {
 }
 
 #[test]
-fn bad_folders_are_refused() {
-    let kind = |r: Result<Adapter>| r.map(|_| ()).unwrap_err().kind();
+fn what_cannot_be_merged_is_opened_and_says_why() {
+    let kind = |r: Result<Adapter>| r.unwrap().check().unwrap_err().kind();
     assert_eq!(kind(open("{}", &pair("q", LINEAR, 3, 4))), ErrorKind::InvalidInput);
     assert_eq!(kind(open(CONFIG, &pair("q", LINEAR, 3, 4)[..1])), ErrorKind::InvalidInput);
+    assert_eq!(kind(open(CONFIG, &[])), ErrorKind::InvalidInput);
     let mut twice = pair("q", LINEAR, 3, 4);
     twice.push(f32s("q.lora_A.weight", &[2, 3], &numbers(6, 0.0)));
     assert_eq!(kind(open(CONFIG, &twice)), ErrorKind::InvalidInput);
@@ -158,16 +159,43 @@ fn bad_folders_are_refused() {
     let mut integers = pair("q", LINEAR, 3, 4);
     integers[0].dtype = Dtype::I32;
     assert_eq!(kind(open(CONFIG, &integers)), ErrorKind::InvalidInput);
+    let mut lonely = pair("q", LINEAR, 3, 4);
+    lonely.push(f32s("base_model.model.k.lora_magnitude_vector", &[4], &numbers(4, 0.0)));
+    assert_eq!(kind(open(CONFIG, &lonely)), ErrorKind::InvalidInput);
+    let other = open(r#"{"peft_type": "LOHA", "r": 4, "alpha": 8}"#, &pair("q", LINEAR, 3, 4));
+    let e = other.unwrap().check().unwrap_err();
+    assert!(e.message().contains("LOHA"), "{e}");
+    // More rows than the configuration names.
+    let config = CONFIG.replace("\"r\"", "\"trainable_token_indices\": [7], \"r\"");
+    let rows =
+        |n| f32s("e.token_adapter.trainable_tokens_delta", &[n, 3], &numbers(3 * n as usize, 0.0));
+    assert_eq!(kind(open(&config, &[rows(2)])), ErrorKind::InvalidInput);
+    let adapter = open(&config, &[rows(1)]).unwrap();
+    assert_eq!((&*adapter.rows()[0].path, &adapter.rows()[0].rows[..]), ("e", &[7][..]));
 
     let folder = tempfile::tempdir().unwrap();
-    let open = || kind(Adapter::open(folder.path()));
-    assert_eq!(open(), ErrorKind::NotFound);
+    let open = || Adapter::open(folder.path());
+    assert_eq!(open().unwrap_err().kind(), ErrorKind::NotFound);
     put(folder.path(), ADAPTER_CONFIG, CONFIG);
-    assert_eq!(open(), ErrorKind::NotFound);
+    assert_eq!(kind(open()), ErrorKind::InvalidInput);
     put(folder.path(), "adapter_model.bin", "PK");
-    assert_eq!(open(), ErrorKind::InvalidInput);
+    let e = open().unwrap().check().unwrap_err();
+    assert!(e.message().contains("pickle"), "{e}");
     put(folder.path(), ADAPTER_WEIGHTS, "short");
-    assert_eq!(open(), ErrorKind::InvalidInput);
+    assert_eq!(kind(open()), ErrorKind::InvalidInput);
     let e = Adapter::open(folder.path().join("nowhere")).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn shapes_decide_which_way_round() {
+    let adapter = open(CONFIG, &pair("q", LINEAR, 3, 4)).unwrap();
+    let module = &adapter.modules()[0];
+    let turned = module.placed_in(&spec(&[3, 4]), Some(false));
+    assert!(turned.transposed && (turned.rows, turned.columns) == (3, 4));
+    assert!(!module.placed_in(&spec(&[4, 3]), Some(true)).transposed);
+    let square = open(CONFIG, &pair("q", LINEAR, 3, 3)).unwrap();
+    let module = &square.modules()[0];
+    assert!(module.placed_in(&spec(&[3, 3]), Some(true)).transposed);
+    assert!(!module.placed_in(&spec(&[3, 3]), None).transposed);
 }

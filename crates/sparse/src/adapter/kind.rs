@@ -27,8 +27,8 @@ pub enum Profile {
 
 /// Number of directions that an adapter keeps.
 ///
-/// As text a number below 1 is a share of the energy, a whole number is a rank, and a number with a
-/// unit is a size: `0.9`, `16`, `20MB`.
+/// As text a number below 1 is a share of the energy of each module, after `total:` of all, a whole
+/// number is a rank, and a number with a unit is a size: `0.9`, `total:0.9`, `16`, `20MB`.
 ///
 /// # Examples
 /// ```
@@ -51,7 +51,9 @@ pub enum AdapterRank {
     /// As many as keep this share of the energy (the squared Frobenius norm of the change) of each
     /// module, up to 256.
     Energy(f64),
-    /// As many as fit into this number of bytes of factors, where they save the most error per
+    /// As many as keep this share of the energy of all modules together.
+    TotalEnergy(f64),
+    /// As many as fit into a file of weights of this many bytes, where they save the most error per
     /// byte.
     Bytes(u64),
 }
@@ -84,6 +86,7 @@ impl fmt::Display for AdapterRank {
         match self {
             AdapterRank::Fixed(rank) => write!(f, "{rank}"),
             AdapterRank::Energy(share) => write!(f, "{share}"),
+            AdapterRank::TotalEnergy(share) => write!(f, "total:{share}"),
             AdapterRank::Bytes(bytes) => write!(f, "{bytes}B"),
         }
     }
@@ -100,8 +103,12 @@ impl FromStr for AdapterRank {
         if let Ok(rank) = text.parse() {
             return Ok(AdapterRank::Fixed(rank));
         }
-        if let Some(share) = text.parse().ok().filter(|share| 0.0 < *share && *share < 1.0) {
+        let share = |text: &str| text.parse().ok().filter(|share| 0.0 < *share && *share < 1.0);
+        if let Some(share) = share(text) {
             return Ok(AdapterRank::Energy(share));
+        }
+        if let Some(share) = text.strip_prefix("total:").and_then(share) {
+            return Ok(AdapterRank::TotalEnergy(share));
         }
         if text.ends_with(|c: char| c.is_ascii_alphabetic()) {
             return parse_size(text).map(AdapterRank::Bytes);
@@ -119,12 +126,16 @@ mod tests {
 
     #[test]
     fn texts_go_both_ways() {
-        for rank in [AdapterRank::Fixed(16), AdapterRank::Energy(0.9), AdapterRank::Bytes(1 << 20)]
-        {
+        for rank in [
+            AdapterRank::Fixed(16),
+            AdapterRank::Energy(0.9),
+            AdapterRank::TotalEnergy(0.5),
+            AdapterRank::Bytes(1 << 20),
+        ] {
             assert_eq!(rank.to_string().parse::<AdapterRank>().unwrap(), rank);
         }
         assert_eq!("1MiB".parse::<AdapterRank>().unwrap(), AdapterRank::Bytes(1 << 20));
-        for bad in ["", "1.5", "-3", "NaN", "inf", "MB", "all"] {
+        for bad in ["", "1.5", "total:2", "-3", "NaN", "inf", "MB", "all"] {
             assert!(bad.parse::<AdapterRank>().is_err(), "{bad}");
         }
         for profile in [Profile::Portable, Profile::Peft] {

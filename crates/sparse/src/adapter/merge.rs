@@ -1,19 +1,21 @@
 //! An adapter merged into its base.
 
-use crate::RestoreReport;
+use super::apply::apply;
+use super::changes::{Change, changes};
+use super::quality::quality;
 use crate::compress::{entry_of, hash_tensor, not_finite_note};
 use crate::inputs::Inputs;
 use crate::restore::{Restoring, check_named_bases, reconstruct};
 use crate::settings::{Settings, common_setters, debug_builder};
 #[cfg(feature = "cache")]
 use crate::share::SharedFiles;
+use crate::{Quality, RestoreReport};
 use sparse_codecs::certificate::count_not_finite;
-use sparse_codecs::values::{put, value};
 use sparse_container::BaseEntry;
-use sparse_core::{Dtype, Error, ErrorKind, Observer, Result, TensorSource, Unobserved};
+use sparse_core::{Error, ErrorKind, Observer, Result, TensorSource, Unobserved};
 #[cfg(feature = "cache")]
 use sparse_model::ModelFile;
-use sparse_model::{Adapter, AdapterFactors, Checkpoint, FileKind};
+use sparse_model::{Adapter, Checkpoint, FileKind};
 use sparse_output::{AtomicDir, Overwrite, refuse_inside};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,22 +49,14 @@ pub struct MergeReport {
     pub notes: Vec<String>,
 }
 
-/// What becomes of a tensor of the base.
-enum Change {
-    Product(AdapterFactors),
-    /// A bias, by so much.
-    Add(Vec<f32>),
-    /// The tensor of the adapter with this number.
-    Replace(usize),
-}
-
 /// Merges an adapter into its base, and writes the result as a folder; files that hold no weights
 /// are copied.
 ///
-/// Each weight becomes `round(base + scale * sum)`, the sum of products taken in binary32 in the
-/// order of the components, the rest in binary64, rounded once to the weight's type: the same bits
-/// on every machine. PEFT's own merge differs from that by a unit in the last place here and there,
-/// since it leaves the order of its sums to a library.
+/// Each weight becomes `round(base + scale * sum)`, everything in binary32 and the sum of products
+/// in the order of the components, as PEFT has it of factors in binary32: the same bits on every
+/// machine. PEFT's own merge differs from that by a unit in the last place here and there, since it
+/// leaves the order of its sums to a library. A DoRA's rows are scaled anew; biases, embeddings and
+/// modules that were trained whole take the place of the base's; so do single rows of embeddings.
 ///
 /// # Examples
 /// ```no_run
@@ -114,9 +108,20 @@ impl<'a> Merger<'a> {
     /// Checks that every part of the adapter has its place in the base.
     ///
     /// # Errors
-    /// `InvalidInput` when a part has none, or the adapter is a DoRA, which is no sum.
+    /// `InvalidInput` when a part has none or several, when the adapter is of a kind that is not
+    /// merged here, or where it changes one of two tied tensors and not the other.
     pub fn check(&self) -> Result<()> {
-        changes(self.base, self.adapter).map(|_| ())
+        changes(self.base, self.adapter).map(drop)
+    }
+
+    /// Measures how near base and adapter come to `finetuned`.
+    ///
+    /// Tensor by tensor, and without writing anything.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); what reading reports; `Cancelled`.
+    pub fn quality(&self, finetuned: &dyn Checkpoint) -> Result<Quality> {
+        quality(self.base, self.adapter, finetuned, &self.settings)
     }
 
     /// Writes the merged model to the folder `out`.
@@ -145,10 +150,10 @@ impl<'a> Merger<'a> {
         self.observer.end();
         self.settings.cancel.check()?;
         folder.commit()?;
-        let count = |of: fn(&Change) -> bool| changes.values().filter(|c| of(c)).count() as u64;
+        let replaced = changes.values().filter(|c| c.is_replacement()).count();
         Ok(MergeReport {
-            merged: count(|c| !matches!(c, Change::Replace(_))),
-            replaced: count(|c| matches!(c, Change::Replace(_))),
+            merged: (changes.len() - replaced) as u64,
+            replaced: replaced as u64,
             files: base.files().len() as u64,
             bytes,
             notes,
@@ -216,22 +221,30 @@ fn is_changed(file: &ModelFile, changes: &BTreeMap<usize, Change>) -> bool {
 
 /// Describes the tensors of `base` that `adapter` changes.
 ///
-/// As a delta of the adapter names them.
+/// As a delta of the adapter names them; and says why it cannot be merged into this base, if so,
+/// which does not keep it from being packaged.
 ///
 /// # Errors
-/// As [`Merger::check`]; what reading reports; `Cancelled`.
+/// What reading reports; `Cancelled`.
 pub(crate) fn touched(
     adapter: &Adapter,
     base: &dyn Checkpoint,
     settings: &Settings,
-) -> Result<Vec<BaseEntry>> {
-    let touched: Vec<usize> = changes(base, adapter)?.into_keys().collect();
-    settings.executor().try_map(touched.len(), |i| {
+) -> Result<(Vec<BaseEntry>, Option<String>)> {
+    let touched: Vec<usize> = match changes(base, adapter) {
+        Ok(changes) => changes.into_keys().collect(),
+        Err(e) if e.kind() == ErrorKind::InvalidInput => {
+            return Ok((Vec::new(), Some(e.to_string())));
+        }
+        Err(e) => return Err(e),
+    };
+    let described = settings.executor().try_map(touched.len(), |i| {
         let tensor = touched.get(i).copied().unwrap_or_default();
         let digest = hash_tensor(base, tensor, settings)?;
         entry_of(base, tensor, digest)
             .ok_or_else(|| Error::invalid_argument(format!("the base has no tensor {tensor}")))
-    })
+    })?;
+    Ok((described, None))
 }
 
 /// Does what [`Restorer::merge`](crate::Restorer::merge) says.
@@ -317,132 +330,6 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.0).or_else(|_| std::fs::remove_file(&self.0));
     }
-}
-
-/// Finds the place of every part of the adapter.
-fn changes(base: &dyn Checkpoint, adapter: &Adapter) -> Result<BTreeMap<usize, Change>> {
-    let invalid = |message: String| Error::new(ErrorKind::InvalidInput, message);
-    let mut changes = BTreeMap::new();
-    let mut used = Vec::new();
-    for (tensor, entry) in base.tensors().iter().enumerate() {
-        let name = base.location(tensor).map_or(&*entry.name, |l| l.name);
-        let Some(module) = adapter.find(name, &entry.spec) else { continue };
-        if module.magnitude.is_some() {
-            let message = "the adapter is a DoRA, which is not merged here: merge it with PEFT";
-            return Err(invalid(message.to_owned()).in_tensor(&*module.path));
-        }
-        changes.insert(tensor, Change::Product(adapter.factors(module)?));
-        used.push(module.path.clone());
-        if let Some(bias) = module.bias {
-            let path = name.strip_suffix(".weight").unwrap_or(name);
-            let place = base.find(&format!("{path}.bias"));
-            let place = place.ok_or_else(|| {
-                invalid(format!("the adapter has a bias for {path}, but the base has none"))
-                    .in_tensor(&*module.path)
-            })?;
-            let spec = &adapter.model().tensors()[bias].spec;
-            let bytes = adapter.model().bytes(bias)?;
-            let scaled = values(spec.dtype(), &bytes).map(|x| (x * module.scale) as f32).collect();
-            changes.insert(place, Change::Add(scaled));
-        }
-    }
-    if let Some(missing) = adapter.modules().iter().find(|m| !used.contains(&m.path)) {
-        let message = format!(
-            "the base has no weight {}.weight of {} x {}",
-            missing.path, missing.rows, missing.columns
-        );
-        return Err(invalid(message).in_tensor(&*missing.path));
-    }
-    for &rest in adapter.rest() {
-        let entry = &adapter.model().tensors()[rest];
-        let name = adapter.model().location(rest).map_or(&*entry.name, |l| l.name);
-        let plain = name.strip_prefix("base_model.model.").unwrap_or(name);
-        let plain =
-            plain.replace(".modules_to_save.default.", ".").replace(".modules_to_save.", ".");
-        let place = base.find(&plain).filter(|&t| {
-            let spec = &base.tensors()[t].spec;
-            spec.shape() == entry.spec.shape()
-                && is_float(spec.dtype())
-                && is_float(entry.spec.dtype())
-        });
-        let place = place.ok_or_else(|| {
-            invalid("the base has no tensor of this name and shape".to_owned()).in_tensor(plain)
-        })?;
-        changes.insert(place, Change::Replace(rest));
-    }
-    Ok(changes)
-}
-
-fn is_float(dtype: Dtype) -> bool {
-    matches!(dtype, Dtype::Bf16 | Dtype::F16 | Dtype::F32)
-}
-
-fn values(dtype: Dtype, bytes: &[u8]) -> impl Iterator<Item = f64> {
-    bytes.chunks_exact(dtype.storage_bytes()).map(move |b| value(dtype, b))
-}
-
-fn apply(
-    base: &dyn Checkpoint,
-    adapter: &Adapter,
-    tensor: usize,
-    change: &Change,
-    settings: &Settings,
-) -> Result<Vec<u8>> {
-    let dtype = base.tensors()[tensor].spec.dtype();
-    if !is_float(dtype) {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("cannot merge into weights of {dtype}"),
-        ));
-    }
-    let bytes = base.bytes(tensor)?;
-    let mut out = Vec::with_capacity(bytes.len());
-    match change {
-        Change::Replace(number) => {
-            let spec = &adapter.model().tensors()[*number].spec;
-            let replacement = adapter.model().bytes(*number)?;
-            if spec.dtype() == dtype {
-                return Ok(replacement.into_owned());
-            }
-            values(spec.dtype(), &replacement).for_each(|x| put(dtype, x, &mut out));
-        }
-        Change::Add(bias) => {
-            for (x, add) in values(dtype, &bytes).zip(bias) {
-                put(dtype, x + f64::from(*add), &mut out);
-            }
-        }
-        Change::Product(factors) => {
-            let (rank, width) = (factors.rank, dtype.storage_bytes());
-            let columns = factors.right.len() / rank.max(1);
-            let rows: Vec<&[u8]> = bytes.chunks_exact((columns * width).max(1)).collect();
-            let merged = settings.executor().try_map(rows.len().div_ceil(64), |block| {
-                settings.cancel.check()?;
-                let mut out = Vec::new();
-                let mut sums = vec![0f32; columns];
-                for (i, row) in rows.iter().enumerate().skip(block * 64).take(64) {
-                    sums.fill(0.0);
-                    let left = factors.left.get(i * rank..(i + 1) * rank).unwrap_or_default();
-                    for (&l, right) in left.iter().zip(factors.right.chunks_exact(columns.max(1))) {
-                        for (s, &r) in sums.iter_mut().zip(right) {
-                            *s += l * r;
-                        }
-                    }
-                    for (x, &sum) in values(dtype, row).zip(&sums) {
-                        put(dtype, x + factors.scale * f64::from(sum), &mut out);
-                    }
-                }
-                Ok(out)
-            })?;
-            out = merged.concat();
-        }
-    }
-    if out.len() != bytes.len() {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            "the adapter's factors do not fit the weight",
-        ));
-    }
-    Ok(out)
 }

@@ -1,15 +1,26 @@
 //! Adapters: extracted from a delta or a pair of models, and merged into a base.
 
+mod apply;
+mod changes;
+mod experts;
 #[cfg(feature = "low-rank-encode")]
 mod export;
 #[cfg(feature = "low-rank-encode")]
 mod kind;
 mod merge;
 #[cfg(feature = "low-rank-encode")]
+mod pairs;
+#[cfg(feature = "low-rank-encode")]
 mod peft;
+mod quality;
+#[cfg(feature = "low-rank-encode")]
+mod ranks;
+#[cfg(feature = "low-rank-encode")]
+mod report;
+mod values;
 
 #[cfg(feature = "low-rank-encode")]
-pub use export::{AdapterExporter, ExportReport, LeftOut};
+pub use export::AdapterExporter;
 #[cfg(feature = "low-rank-encode")]
 pub use kind::{AdapterRank, Profile};
 #[cfg(feature = "cache")]
@@ -17,4 +28,4 @@ pub(crate) use merge::reconstruct_merged_sharing;
 pub use merge::{MergeReport, Merger};
 pub(crate) use merge::{reconstruct_merged, touched};
 #[cfg(feature = "low-rank-encode")]
-pub use peft::ExportedModule;
+pub use report::{ExportReport, ExportedModule, LeftOut};

@@ -41,7 +41,8 @@ pub(super) fn write_delta<W: Write + Send>(
         index.attributes.insert(TARGET_KIND, SINGLE_FILE.to_vec());
     }
     let has = |name: &str| target.files().iter().any(|f| f.path == name);
-    if base.is_none() && has("adapter_config.json") && has("adapter_model.safetensors") {
+    let looks_so = has("adapter_config.json") && has("adapter_model.safetensors");
+    if base.is_none() && (looks_so || settings.packaged.is_some()) {
         index.attributes.insert(ADAPTER, LORA.to_vec());
     }
     if settings.content_hash {
@@ -190,6 +191,19 @@ fn notes(pair: &Pair<'_>, plan: &Plan, settings: &Settings) -> Vec<String> {
                 more bytes, loses more than the change, or does not support their type",
             all.count()
         ));
+    }
+    if let Some(Some(obstacle)) = &settings.packaged {
+        notes.push(format!(
+            "the adapter is stored, but cannot be merged into this base: {obstacle}"
+        ));
+    }
+    let has = |name: &str| pair.target.files().iter().any(|f| f.path == name);
+    if settings.packaged.is_none() && pair.base.is_some() && has("adapter_config.json") {
+        notes.push(
+            "what was given as the fine-tuned model is an adapter (it has adapter_config.json): \
+             `sparse compress-adapter BASE ADAPTER -o DELTA` stores one that can be merged"
+                .to_owned(),
+        );
     }
     if let Some(adapter) = &settings.adapter {
         let (modules, explained) = (adapter.modules().len(), plan.summary.explained);
