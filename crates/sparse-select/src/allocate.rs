@@ -70,11 +70,11 @@ fn rate(a: RatePoint, b: RatePoint) -> f64 {
     (a.error - b.error) / (b.bytes - a.bytes)
 }
 
-/// Returns the points on the lower convex hull.
+/// Returns the points on the lower convex hull, by their places in the list.
 ///
 /// From the smallest to the one with the least error. Points between two others of the hull are on
 /// it, so that a budget that ends among them is used.
-fn hull(points: &[RatePoint]) -> Vec<usize> {
+pub(crate) fn hull(points: &[RatePoint]) -> Vec<usize> {
     let is_number = |p: &RatePoint| p.bytes.is_finite() && !p.error.is_nan();
     let mut order: Vec<usize> =
         (0..points.len()).filter(|&i| points.get(i).is_some_and(is_number)).collect();

@@ -1,6 +1,7 @@
 //! Deltas that do not bring back every bit: written twice, because digests and certificates are of
 //! what comes back.
 
+use super::budget::Search;
 use super::examine::{Pair, examine, windows};
 use super::index::{files_size, register, write_delta};
 use super::job::{Compressing, Plan};
@@ -30,8 +31,8 @@ pub(super) enum Scratch<'a> {
     Beside(&'a Path, Overwrite),
 }
 
-/// Attempts to meet a size: each corrects the budget by what the one before was off.
-const ATTEMPTS: usize = 6;
+/// Rounds at most, in which tensors that broke their bounds are barred from what broke them.
+const ATTEMPTS: usize = 8;
 
 /// Rounds in which single tensors are barred from what broke their bound; then all are.
 const ROUNDS: usize = 4;
@@ -39,6 +40,23 @@ const ROUNDS: usize = 4;
 /// Bytes of a tensor's record in the index, its digest included, and of its certificate.
 const RECORD: u64 = 40;
 const CERTIFICATE_BYTES: u64 = 36;
+
+/// A delta with digests of the target, before what comes back is known.
+pub(super) struct Provisional {
+    delta: Delta,
+    index: Index,
+    report: CompressReport,
+    /// Tensors that lose something.
+    lossy: u64,
+}
+
+impl Provisional {
+    /// Returns the bytes that the delta will have with its certificates.
+    pub(super) fn size(&self) -> u64 {
+        let certificates = if self.lossy > 0 { self.lossy + 1 } else { 0 };
+        self.delta.reader().byte_len() + CERTIFICATE_BYTES * certificates
+    }
+}
 
 /// Writes the delta of a policy that lets something be lost.
 pub(super) fn compress<W: Write + Send>(
@@ -51,66 +69,48 @@ pub(super) fn compress<W: Write + Send>(
     observer.begin("reading", target_bytes);
     let pair = examine(base, target, settings, &|bytes| observer.advance(bytes))?;
     observer.end();
-    let wanted = match settings.policy {
-        Policy::TargetSize(bytes) => Some(bytes),
+    let references = References::new(base, target, &pair.matches);
+    let mut tried = Described::new(&pair, settings)?;
+    let mut search = match settings.policy {
+        Policy::TargetSize(bytes) => {
+            let records = (RECORD + CERTIFICATE_BYTES) * target.tensors().len() as u64;
+            Some(Search::new(bytes, files_size(&pair, settings)? + 200 + records))
+        }
         _ => None,
     };
-    let mut overhead = match wanted {
-        Some(_) => {
-            files_size(&pair, settings)?
-                + 200
-                + (RECORD + CERTIFICATE_BYTES) * target.tensors().len() as u64
-        }
-        None => 0,
-    };
-    let references = References::new(base, target, &pair.matches);
+    let make = |plan: &Plan| provisional(&pair, plan, scratch, settings, observer);
     let mut bars = vec![Bar::None; target.tensors().len()];
     let mut compared = false;
-    let tried = Described::new(&pair, settings)?;
-    if let Some(wanted) = wanted.filter(|&n| overhead + tried.least_bytes() > n) {
-        return Err(Error::invalid_argument(format!(
-            "a delta of {wanted} bytes is too small: the weights take about {} bytes at their \
-                coarsest, and all else about {overhead}",
-            tried.least_bytes()
-        )));
-    }
-    let (mut attempts, mut rounds) = (0, 0);
-    while attempts < ATTEMPTS {
+    for round in 0..ATTEMPTS {
         settings.cancel.check()?;
-        let budget = wanted.map(|n| n.saturating_sub(overhead));
-        let plan = tried.plan(budget, &bars)?;
-        let (delta, index, mut report) = provisional(&pair, &plan, scratch, settings, observer)?;
-        if let Some(wanted) = wanted {
-            let lossy = plan.choices.iter().filter(|c| !c.is_lossless).count() as u64;
-            let size = delta.reader().byte_len() + CERTIFICATE_BYTES * (lossy + 1);
-            if size > wanted {
-                overhead += size - wanted + (size - wanted) / 8 + 64;
-                attempts += 1;
-                continue;
-            }
-        }
+        let made = match &mut search {
+            Some(search) => search.best(&mut tried, &bars, &make)?,
+            None => make(&tried.plan(None, &bars)?)?,
+        };
         let original = Original { model: target, references: &references };
-        let restoring = restore::Restoring { base, delta: &delta, settings };
+        let restoring = restore::Restoring { base, delta: &made.delta, settings };
         let measured = measure(&restoring, original, false, observer)?;
-        check_lossless(&index, &measured, settings)
+        check_lossless(&made.index, &measured, settings)
             .map_err(|e| proof::explain(&pair, settings, e))?;
         if bar_broken(&pair, &measured, settings, &mut bars) {
-            rounds += 1;
-            if rounds >= ROUNDS {
+            if round + 1 >= ROUNDS {
                 // Units share tables, so barring one tensor may break another, if hardly ever.
                 bars.iter_mut().for_each(|b| *b = next(*b, settings));
             }
             continue;
         }
-        if !std::mem::replace(&mut compared, true) && saves_little(&delta, &report, settings) {
+        if !std::mem::replace(&mut compared, true)
+            && saves_little(&made.delta, &made.report, settings)
+        {
             let all = vec![Bar::Lossy; bars.len()];
-            let plan = tried.plan(budget, &all)?;
-            let (other, ..) = provisional(&pair, &plan, scratch, settings, &Unobserved)?;
-            if other.reader().byte_len() <= delta.reader().byte_len() {
+            let plan = tried.plan(None, &all)?;
+            let other = provisional(&pair, &plan, scratch, settings, &Unobserved)?;
+            if other.delta.reader().byte_len() <= made.delta.reader().byte_len() {
                 bars = all;
                 continue;
             }
         }
+        let Provisional { delta, index, mut report, .. } = made;
         // The choices of a tensor are in the order of its pieces.
         for choices in report.choices.chunk_by_mut(|a, b| a.tensor == b.tensor) {
             let pieces =
@@ -128,12 +128,9 @@ pub(super) fn compress<W: Write + Send>(
         report.content = measured.content;
         return Ok((out, index, report));
     }
-    Err(Error::invalid_argument(match wanted {
-        Some(wanted) => {
-            format!("no delta of {wanted} bytes was found: try a size a few per cent larger")
-        }
-        None => "no coding keeps the bound: choose a looser bound or lossless coding".to_owned(),
-    }))
+    Err(Error::invalid_argument(
+        "no coding keeps the bound: choose a looser bound or lossless coding",
+    ))
 }
 
 /// Returns the next attempt for a tensor whose error exceeds its bound.
@@ -226,7 +223,7 @@ fn provisional(
     scratch: Scratch<'_>,
     settings: &Settings,
     observer: &dyn Observer,
-) -> Result<(Delta, Index, CompressReport)> {
+) -> Result<Provisional> {
     let (source, index, report): (Box<dyn ByteSource>, _, _) = match scratch {
         Scratch::Spool => {
             let (spool, index, report) = write_delta(pair, plan, Spool::new(), settings, observer)?;
@@ -239,7 +236,9 @@ fn provisional(
             (Box::new(file), index, report)
         }
     };
-    Ok((Delta::from_source(source, settings.codecs.clone(), &settings.limits)?, index, report))
+    let delta = Delta::from_source(source, settings.codecs.clone(), &settings.limits)?;
+    let lossy = plan.choices.iter().filter(|c| !c.is_lossless).count() as u64;
+    Ok(Provisional { delta, index, report, lossy })
 }
 
 /// Returns the index with digests and certificates of what comes back.

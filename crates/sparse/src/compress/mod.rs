@@ -13,6 +13,7 @@
 //! job; `hint`, what an adapter says; `proof`, that what was written restores; `lossy`, the stages
 //! repeated until bounds and sizes are kept.
 
+mod budget;
 mod choose;
 mod describe;
 mod encode;
