@@ -11,6 +11,7 @@ use super::range::{Dense, Truncated};
 use crate::real::{Real, with_real};
 use crate::word::Word;
 use sparse_core::{Dtype, Result, Segment, UnitSpec, Workers};
+use std::borrow::Cow;
 
 /// Rounding of the factors adds at least this share to the squared error that truncation leaves,
 /// ...
@@ -26,6 +27,12 @@ const MARGIN: f64 = 1.0 - 1e-5;
 
 /// Steps by which the noise of integers is found: each halves the interval, in logarithms.
 const NOISE_STEPS: u32 = 4;
+
+/// Factor by which the noise is lowered while all rows break what some kept.
+const FINER: f64 = 0.9;
+
+/// Elements, in whole rows, that ranks are compared on.
+const SAMPLE: usize = 1 << 16;
 
 /// Elements of a matrix that are predicted at once.
 const BLOCK: u32 = 1 << 18;
@@ -61,17 +68,38 @@ pub(super) struct Matrix<'a> {
     dtype: Dtype,
     rows: usize,
     columns: usize,
-    target: &'a [u8],
-    base: &'a [u8],
     change: &'a [f32],
-    unit: UnitSpec,
+    whole: Part<'a>,
 }
 
-/// Factors and the words beside them, with the bits that they are expected to take.
+/// Rows of a matrix.
+struct Part<'a> {
+    unit: UnitSpec,
+    /// Their numbers; empty for all.
+    rows: Vec<usize>,
+    target: Cow<'a, [u8]>,
+    base: Cow<'a, [u8]>,
+}
+
+/// A number of vectors with what keeps the error, and the bits that this is expected to take.
+#[derive(Clone, Copy)]
 struct Candidate {
-    factors: Factors,
-    exact: Exact,
+    rank: usize,
+    /// Squared error that rounding the factors may add.
+    noise: f64,
     bits: f64,
+    /// Whether factors alone take more than the best before.
+    over: bool,
+}
+
+/// What a search needs to know.
+struct Search<'a> {
+    found: &'a Truncated,
+    part: &'a Part<'a>,
+    /// The squared change, and the squared error that is allowed: of the matrix, and of the part.
+    all: f64,
+    room_of_part: f64,
+    room: f64,
 }
 
 impl<'a> Matrix<'a> {
@@ -83,13 +111,16 @@ impl<'a> Matrix<'a> {
         change: &'a [f32],
     ) -> Result<Matrix<'a>> {
         let (rows, columns) = (segment.rows as usize, segment.row_len as usize);
-        let unit = UnitSpec::new(dtype, Some(dtype), BLOCK, [segment])?;
-        Ok(Matrix { dtype, rows, columns, target: words[0], base: words[1], change, unit })
+        let whole = Part {
+            unit: UnitSpec::new(dtype, Some(dtype), BLOCK, [segment])?,
+            rows: Vec::new(),
+            target: Cow::Borrowed(words[0]),
+            base: Cow::Borrowed(words[1]),
+        };
+        Ok(Matrix { dtype, rows, columns, change, whole })
     }
 
     /// Finds factors, and words to store beside them, that keep `share` of the squared change.
-    ///
-    /// Without factors if all that changed would be better stored.
     ///
     /// # Errors
     /// `Cancelled`.
@@ -100,44 +131,47 @@ impl<'a> Matrix<'a> {
             return Ok(none);
         }
         let room = all * (1.0 - share).max(0.0) * MARGIN;
-        let found = self.decomposed(all, room, cx)?;
-        let most = found.sigma.iter().take_while(|s| **s > 0.0).count();
-        let mut tried: Vec<(usize, Candidate)> = Vec::new();
-        let mut rank = 1;
-        // Twice as many each time, until factors alone take more than the best so far.
-        while rank <= most {
-            let candidate = self.candidate(&found, rank, all, room, cx)?;
-            let least = tried.iter().map(|t| t.1.bits).fold(f64::INFINITY, f64::min);
-            let over = factor_bits(&candidate.factors, self.rows, self.columns) > least;
-            tried.push((rank, candidate));
-            if over || rank == most {
-                break;
-            }
-            rank = (2 * rank).min(most);
-        }
-        // Then between the best and its neighbours.
-        let best = |tried: &[(usize, Candidate)]| {
-            (0..tried.len()).min_by(|&a, &b| tried[a].1.bits.total_cmp(&tried[b].1.bits))
+        let (part, change) = self.sampled()?;
+        let room_of_part = room * change / all;
+        let found = self.decomposed(&part, all, room_of_part, cx)?;
+        let search = Search { found: &found, part: &part, all, room_of_part, room };
+        let Some(best) = self.searched(&search, cx)? else { return Ok(none) };
+        self.settled(&search, best, cx)
+    }
+
+    /// Returns rows to try candidates on, and their squared change.
+    fn sampled(&self) -> Result<(Part<'a>, f64)> {
+        let stride = (self.rows * self.columns / SAMPLE).clamp(1, self.rows.max(1));
+        let rows: Vec<usize> = (stride / 2..self.rows).step_by(stride).collect();
+        let length = self.columns * self.dtype.storage_bytes();
+        let gather = |words: &[u8]| -> Vec<u8> {
+            let row = |&i: &usize| words.get(i * length..(i + 1) * length).unwrap_or_default();
+            rows.iter().flat_map(row).copied().collect()
         };
-        let Some(mut at) = best(&tried) else { return Ok(none) };
-        let mut step = tried[at].0 / 2;
-        while step > 0 {
-            let center = tried[at].0;
-            for rank in [center.saturating_sub(step).max(1), (center + step).min(most)] {
-                if tried.iter().all(|t| t.0 != rank) {
-                    tried.push((rank, self.candidate(&found, rank, all, room, cx)?));
-                }
-            }
-            at = best(&tried).unwrap_or(at);
-            step /= 2;
-        }
-        let Candidate { factors, exact, .. } = tried.swap_remove(at).1;
-        Ok((factors, exact))
+        let segment = Segment { rows: rows.len() as u64, row_len: self.columns as u64 };
+        let part = Part {
+            unit: UnitSpec::new(self.dtype, Some(self.dtype), BLOCK, [segment])?,
+            target: Cow::Owned(gather(&self.whole.target)),
+            base: Cow::Owned(gather(&self.whole.base)),
+            rows,
+        };
+        let row = |&i: &usize| {
+            self.change.get(i * self.columns..(i + 1) * self.columns).unwrap_or_default()
+        };
+        let change = part.rows.iter().map(|i| squares(row(i))).sum();
+        Ok((part, change))
     }
 
     /// Finds as many singular vectors as it takes to keep the error, or as may pay.
-    fn decomposed(&self, all: f64, room: f64, cx: Workers<'_>) -> Result<Truncated> {
+    fn decomposed(
+        &self,
+        part: &Part<'_>,
+        all: f64,
+        room: f64,
+        cx: Workers<'_>,
+    ) -> Result<Truncated> {
         let matrix = Dense { rows: self.rows, columns: self.columns, entries: self.change };
+        let share = part.unit.len() as f64 / (self.rows * self.columns).max(1) as f64;
         // Beyond, factors are as many numbers as the matrix.
         let useful = (self.rows * self.columns / (self.rows + self.columns))
             .clamp(1, self.rows.min(self.columns))
@@ -145,9 +179,9 @@ impl<'a> Matrix<'a> {
         let mut size = FIRST_RANK.min(useful);
         loop {
             let found = matrix.truncated(size, cx)?;
-            let last = found.sigma.last().map_or(0.0, |s| s * s);
+            let last = share * found.sigma.last().map_or(0.0, |s| s * s);
             let rounded = self.rounded(&found, size, noise_floor(&found, size, all));
-            let left: f64 = squares(&self.errors(&rounded, cx));
+            let left = squares(&self.errors(part, &rounded, cx));
             // No later direction has more energy than the last one.
             let missing = (left - room) / last;
             if left <= room || size >= useful || last == 0.0 || missing > (useful - size) as f64 {
@@ -157,39 +191,97 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// Returns what keeps the error with this many vectors.
+    /// Returns the number of vectors that is expected to take the fewest bits.
+    fn searched(&self, search: &Search<'_>, cx: Workers<'_>) -> Result<Option<Candidate>> {
+        let most = search.found.sigma.iter().take_while(|s| **s > 0.0).count();
+        let mut tried: Vec<Candidate> = Vec::new();
+        let best =
+            |tried: &[Candidate]| tried.iter().copied().min_by(|a, b| a.bits.total_cmp(&b.bits));
+        // Twice as many each time, until factors alone take more than the best so far.
+        let mut rank = 1;
+        while rank <= most {
+            let least = best(&tried).map_or(f64::INFINITY, |c| c.bits);
+            tried.push(self.candidate(search, rank, least, cx)?);
+            if tried.last().is_some_and(|c| c.over) || rank == most {
+                break;
+            }
+            rank = (2 * rank).min(most);
+        }
+        // Then between the best and its neighbours.
+        let Some(mut at) = best(&tried) else { return Ok(None) };
+        let mut step = at.rank.div_ceil(2);
+        while step > 0 {
+            for rank in [at.rank.saturating_sub(step).max(1), (at.rank + step).min(most)] {
+                if tried.iter().all(|t| t.rank != rank) {
+                    tried.push(self.candidate(search, rank, at.bits, cx)?);
+                }
+            }
+            at = best(&tried).unwrap_or(at);
+            step /= 2;
+        }
+        Ok(Some(at))
+    }
+
+    /// Tries a number of vectors on a part of the rows.
     fn candidate(
         &self,
-        found: &Truncated,
+        search: &Search<'_>,
         rank: usize,
-        all: f64,
-        room: f64,
+        least: f64,
         cx: Workers<'_>,
     ) -> Result<Candidate> {
-        let floor = noise_floor(found, rank, all);
-        let mut factors = self.rounded(found, rank, floor);
-        let errors = self.errors(&factors, cx);
+        let &Search { found, part, all, room_of_part, room } = search;
         cx.cancel.check()?;
+        let floor = noise_floor(found, rank, all);
         let bits = |f: &Factors| factor_bits(f, self.rows, self.columns);
-        if squares(&errors) > room {
-            let (exact, count) = stored(&errors, room);
-            let bits = bits(&factors) + stored_bits(self.dtype, count, errors.len());
-            return Ok(Candidate { factors, exact, bits });
+        let factors = self.rounded(found, rank, floor);
+        let errors = self.errors(part, &factors, cx);
+        let mut candidate = Candidate { rank, noise: floor, bits: bits(&factors), over: false };
+        if squares(&errors) > room_of_part {
+            candidate.over = candidate.bits > least;
+            let (_, count) = stored(&errors, room_of_part);
+            let scale = (self.rows * self.columns) as f64 / errors.len().max(1) as f64;
+            candidate.bits += scale * stored_bits(self.dtype, count, errors.len());
+            return Ok(candidate);
         }
         // As coarse integers as the error allows.
         let (mut low, mut high) = (floor.ln(), (4.0 * room).max(2.0 * floor).ln());
         for _ in 0..NOISE_STEPS {
             let middle = (low + high) / 2.0;
             let coarser = self.rounded(found, rank, middle.exp());
-            if squares(&self.errors(&coarser, cx)) <= room {
-                (factors, low) = (coarser, middle);
+            if squares(&self.errors(part, &coarser, cx)) <= room_of_part {
+                candidate = Candidate { noise: middle.exp(), bits: bits(&coarser), ..candidate };
+                low = middle;
             } else {
                 high = middle;
             }
-            cx.cancel.check()?;
         }
-        let bits = bits(&factors);
-        Ok(Candidate { factors, exact: Exact::NONE, bits })
+        candidate.over = candidate.bits > least;
+        Ok(candidate)
+    }
+
+    /// Returns factors, and the words that all rows need beside them.
+    fn settled(
+        &self,
+        search: &Search<'_>,
+        candidate: Candidate,
+        cx: Workers<'_>,
+    ) -> Result<(Factors, Exact)> {
+        let &Search { found, all, room, .. } = search;
+        let Candidate { rank, mut noise, .. } = candidate;
+        let floor = noise_floor(found, rank, all);
+        loop {
+            cx.cancel.check()?;
+            let factors = self.rounded(found, rank, noise);
+            let errors = self.errors(&self.whole, &factors, cx);
+            if squares(&errors) <= room {
+                return Ok((factors, Exact::NONE));
+            }
+            if noise <= floor {
+                return Ok((factors, stored(&errors, room).0));
+            }
+            noise = (FINER * noise).max(floor);
+        }
     }
 
     fn rounded(&self, found: &Truncated, rank: usize, noise: f64) -> Factors {
@@ -197,24 +289,30 @@ impl<'a> Matrix<'a> {
     }
 
     /// Returns how far each restored word is off, 0 where it is stored in any case.
-    fn errors(&self, factors: &Factors, cx: Workers<'_>) -> Vec<f32> {
-        let bound = [factors.bind(self.rows)];
-        let chunks = self.unit.chunk_count() as usize;
-        let errors = cx
-            .executor
-            .map(chunks, |chunk| with_real!(self.dtype, errors, self, &bound, chunk as u64));
+    fn errors(&self, part: &Part<'_>, factors: &Factors, cx: Workers<'_>) -> Vec<f32> {
+        let mut bound = factors.bind(self.rows);
+        if !part.rows.is_empty() {
+            let row = |&i: &usize| {
+                bound.left.get(i * bound.rank..(i + 1) * bound.rank).unwrap_or_default()
+            };
+            bound.left = part.rows.iter().flat_map(row).copied().collect();
+        }
+        let bound = [bound];
+        let errors = cx.executor.map(part.unit.chunk_count() as usize, |chunk| {
+            with_real!(self.dtype, errors, part, &bound, chunk as u64)
+        });
         errors.concat()
     }
 }
 
-fn errors<R: Real>(matrix: &Matrix<'_>, bound: &[Bound], chunk: u64) -> Vec<f32> {
+fn errors<R: Real>(part: &Part<'_>, bound: &[Bound], chunk: u64) -> Vec<f32> {
     let width = R::W::BYTES;
-    let range = matrix.unit.chunk_range(chunk);
+    let range = part.unit.chunk_range(chunk);
     let bytes = range.start as usize * width..range.end as usize * width;
-    let target = matrix.target.get(bytes.clone()).unwrap_or_default();
-    let base = matrix.base.get(bytes).unwrap_or_default();
+    let target = part.target.get(bytes.clone()).unwrap_or_default();
+    let base = part.base.get(bytes).unwrap_or_default();
     let (mut changes, mut restored) = (Vec::new(), Vec::new());
-    predict::<R>(&matrix.unit, bound, chunk, base, &mut changes, &mut restored);
+    predict::<R>(&part.unit, bound, chunk, base, &mut changes, &mut restored);
     let words = target.chunks_exact(width).zip(base.chunks_exact(width));
     words
         .zip(restored.chunks_exact(width))

@@ -12,7 +12,7 @@ const ATTEMPTS: usize = 8;
 /// Rounds in which settings between those tried so far are tried: in any case, and where a plan
 /// leaves bytes unspent.
 const ROUNDS: usize = 2;
-const MOST_ROUNDS: usize = 8;
+const MOST_ROUNDS: usize = 7;
 
 /// Parts of the size that may be left unspent: of an estimate, and of a delta.
 const SPARE_OF_ESTIMATE: u64 = 400;
