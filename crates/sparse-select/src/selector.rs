@@ -1,6 +1,6 @@
 //! The selector: what is tried for weights, and what is taken.
 
-use crate::allocate::{RatePoint, allocate_budget, hull};
+use crate::allocate::{RatePoint, allocate_budget};
 use crate::policy::{Bound, Policy, is_bound, no_bound};
 use crate::probe::Probe;
 use crate::scheme::{Goal, Look, Scheme, Subject, find};
@@ -368,6 +368,20 @@ impl<'a> Selector<'a> {
         Ok(())
     }
 
+    /// Returns the squared error that each further byte would save: from a chosen trial to the next
+    /// larger one. Zero where there is none.
+    pub fn gain(trials: &[Trial], chosen: usize) -> f64 {
+        let front = front(trials);
+        let next = front.iter().position(|&i| i == chosen).and_then(|at| front.get(at + 1));
+        match (trials.get(chosen), next.and_then(|&i| trials.get(i))) {
+            (Some(a), Some(b)) => {
+                let (a, b) = (rate_point(a), rate_point(b));
+                (a.error - b.error) / (b.bytes - a.bytes)
+            }
+            _ => 0.0,
+        }
+    }
+
     /// Chooses one trial of each list: the smallest that is allowed; with a budget in bytes, those
     /// that leave the least error within it. `bars` are by list.
     ///
@@ -442,17 +456,33 @@ fn beats(a: &Trial, b: &Trial) -> bool {
     a.bytes <= b.bytes && a.error <= b.error
 }
 
+/// Returns the trials that may be taken and that no other beats, from the smallest on.
+fn front(trials: &[Trial]) -> Vec<usize> {
+    let mut open: Vec<(RatePoint, usize)> = trials
+        .iter()
+        .zip(0..)
+        .filter(|(t, _)| Bar::None.allows(t))
+        .map(|(t, i)| (rate_point(t), i))
+        .collect();
+    open.sort_by(|(a, i), (b, j)| {
+        a.bytes.total_cmp(&b.bytes).then(a.error.total_cmp(&b.error)).then(i.cmp(j))
+    });
+    let mut least = f64::INFINITY;
+    open.retain(|(p, _)| {
+        let is_better = p.error < least;
+        least = least.min(p.error);
+        is_better
+    });
+    open.into_iter().map(|o| o.1).collect()
+}
+
 /// Returns the errors, schemes and weights of trials that would lie between the chosen one and its
-/// neighbours on the hull.
+/// neighbours in size.
 fn finer(trials: &[Trial], chosen: usize) -> Vec<(f64, usize, usize)> {
-    let open: Vec<usize> =
-        (0..trials.len()).filter(|&i| trials.get(i).is_some_and(|t| Bar::None.allows(t))).collect();
-    let points: Vec<RatePoint> =
-        open.iter().filter_map(|&i| trials.get(i)).map(rate_point).collect();
-    let hull: Vec<usize> = hull(&points).iter().filter_map(|&p| open.get(p)).copied().collect();
-    let Some(at) = hull.iter().position(|&i| i == chosen) else { return Vec::new() };
+    let front = front(trials);
+    let Some(at) = front.iter().position(|&i| i == chosen) else { return Vec::new() };
     let mut found: Vec<(f64, usize, usize)> = Vec::new();
-    for pair in hull.windows(2).skip(at.saturating_sub(1)).take(if at == 0 { 1 } else { 2 }) {
+    for pair in front.windows(2).skip(at.saturating_sub(1)).take(if at == 0 { 1 } else { 2 }) {
         let (Some(a), Some(b)) = (trials.get(pair[0]), trials.get(pair[1])) else { continue };
         let (most, least) = (a.measured.relative().min(1.0), b.measured.relative());
         let error = if b.lossless { most / 2.0 } else { (most * least).sqrt() };

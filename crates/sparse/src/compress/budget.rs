@@ -12,7 +12,9 @@ const ATTEMPTS: usize = 8;
 /// Rounds in which settings between those tried so far are tried: in any case, and where a plan
 /// leaves bytes unspent.
 const ROUNDS: usize = 2;
-const MOST_ROUNDS: usize = 7;
+const FILLING: usize = 6;
+/// Jobs whose settings are refined where a plan leaves bytes unspent.
+const REFINED: usize = 4;
 
 /// Parts of the size that may be left unspent: of an estimate, and of a delta.
 const SPARE_OF_ESTIMATE: u64 = 400;
@@ -48,13 +50,19 @@ impl Search {
             return Ok(made);
         }
         let mut best: Option<Provisional> = None;
+        let mut seen: Vec<Vec<String>> = Vec::new();
         // The largest budget whose delta fits, and the smallest whose delta does not.
         let (mut fits, mut exceeds) = (0u64, u64::MAX);
         let least = tried.least_bytes() + 1;
         let mut budget = self.wanted.saturating_sub(self.overhead).max(least);
         for _ in 0..ATTEMPTS {
             let plan = self.planned(tried, budget, bars)?;
+            let codecs: Vec<String> = plan.choices.iter().map(|c| c.codec.clone()).collect();
+            if seen.contains(&codecs) {
+                break;
+            }
             let made = make(&plan)?;
+            seen.push(codecs);
             let size = made.size();
             self.overhead = size.saturating_sub(estimated(&plan));
             if size <= self.wanted {
@@ -110,19 +118,17 @@ impl Search {
     fn planned(&mut self, tried: &mut Described<'_>, budget: u64, bars: &[Bar]) -> Result<Plan> {
         while self.rounds < ROUNDS {
             self.rounds += 1;
-            tried.refine(budget, bars)?;
+            tried.refine(budget, bars, usize::MAX)?;
         }
-        loop {
+        for _ in 0..FILLING {
             let plan = tried.plan(Some(budget), bars)?;
             let left = budget.saturating_sub(estimated(&plan));
-            if left <= self.wanted / SPARE_OF_ESTIMATE || self.rounds >= MOST_ROUNDS {
-                return Ok(plan);
-            }
-            self.rounds += 1;
-            if tried.refine(budget, bars)? == 0 {
+            if left <= self.wanted / SPARE_OF_ESTIMATE || tried.refine(budget, bars, REFINED)? == 0
+            {
                 return Ok(plan);
             }
         }
+        tried.plan(Some(budget), bars)
     }
 }
 

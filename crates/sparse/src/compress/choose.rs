@@ -54,13 +54,15 @@ impl Trials {
         self.list.iter().map(least).sum()
     }
 
-    /// Adds trials of settings near those that are chosen within a budget. Returns how many.
+    /// Adds trials of settings near those that are chosen within a budget, for up to `most` jobs:
+    /// those that would save most. Returns how many.
     pub(super) fn refine(
         &mut self,
         bench: Bench<'_>,
         parts: &[Vec<Part>],
         budget: u64,
         bars: &[Bar],
+        most: usize,
     ) -> Result<usize> {
         let Bench { pair, settings, .. } = bench;
         let bar = |t: &Tried| bars.get(t.tensor).copied().unwrap_or_default();
@@ -69,7 +71,12 @@ impl Trials {
         let by_list: Vec<Bar> = self.list.iter().map(bar).collect();
         let chosen = Selector::choose(&lists, &by_list, Some(budget))?;
         let sums = &self.sums;
-        let found = settings.executor().try_map(self.list.len(), |i| {
+        let gains = lists.iter().zip(&chosen).map(|(trials, &c)| Selector::gain(trials, c));
+        let mut order: Vec<(f64, usize)> = gains.zip(0..).collect();
+        order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        order.truncate(most);
+        let found = settings.executor().try_map(order.len(), |n| {
+            let i = order[n].1;
             let tried = &self.list[i];
             let job = match parts.get(tried.tensor).and_then(|p| p.get(tried.part)) {
                 Some(Part::Code(job)) if by_list[i] == Bar::None => job,
@@ -87,8 +94,10 @@ impl Trials {
             Ok(trials.split_off(tried.trials.len()))
         })?;
         let added = found.iter().map(Vec::len).sum();
-        for (tried, found) in self.list.iter_mut().zip(found) {
-            tried.trials.extend(found);
+        for ((_, i), found) in order.into_iter().zip(found) {
+            if let Some(tried) = self.list.get_mut(i) {
+                tried.trials.extend(found);
+            }
         }
         Ok(added)
     }

@@ -50,11 +50,11 @@ impl<'a> Described<'a> {
         self.trials.lossless_bytes()
     }
 
-    /// Tries more settings near those that a budget has chosen; returns how many.
-    pub(super) fn refine(&mut self, budget: u64, bars: &[Bar]) -> Result<usize> {
+    /// Tries more settings near those that a budget has chosen, see [`Trials::refine`].
+    pub(super) fn refine(&mut self, budget: u64, bars: &[Bar], most: usize) -> Result<usize> {
         let Described { pair, settings, references, contexts, parts, trials } = self;
         let bench = Bench { pair, references, settings, contexts };
-        trials.refine(bench, parts, budget, bars)
+        trials.refine(bench, parts, budget, bars, most)
     }
 
     /// Plans once; `budget` is what the weights may take, and `bars` are what was found out by
