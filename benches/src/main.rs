@@ -33,6 +33,9 @@ sparse-bench ladder BASE FINETUNED ... | --all FOLDER    codecs that lose someth
                                                          formats
     --runs N        times each of our coders runs, the median counts (3)
     --only A,B      coders whose name contains A or B, and no others' formats
+    --sweep         instead: bounds, codecs by themselves, and sizes; those of fixtures if no pair
+                    is named; fails if one is out of line
+    --svg FILE      draws the sweep
 sparse-bench adapter BASE FINETUNED ADAPTER              what exporting finds of a merged adapter,
                                                          and a layered delta
 sparse-bench roundtrip BASE FINETUNED                    compress, reconstruct, verify: times and
