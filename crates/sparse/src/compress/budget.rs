@@ -7,7 +7,9 @@ use sparse_core::{Error, ErrorKind, Result};
 use sparse_select::Bar;
 
 /// Deltas that are written to meet a size: each corrects the budget by what the one before was off.
-const ATTEMPTS: usize = 8;
+const ATTEMPTS: usize = 10;
+/// Budgets that are planned for.
+const STEPS: usize = 30;
 
 /// Rounds in which settings between those tried so far are tried: in any case, and where a plan
 /// leaves bytes unspent.
@@ -36,6 +38,11 @@ impl Search {
         Search { wanted, overhead, rounds: 0 }
     }
 
+    /// Leaves this many bytes of the size to what was not foreseen.
+    pub(super) fn reserve(&mut self, bytes: u64) {
+        self.wanted = self.wanted.saturating_sub(bytes);
+    }
+
     /// Returns the delta that loses least within the size, as far as plans tell.
     ///
     /// # Errors
@@ -50,38 +57,46 @@ impl Search {
             return Ok(made);
         }
         let mut best: Option<Provisional> = None;
-        let mut seen: Vec<Vec<String>> = Vec::new();
+        // Plans by their codecs, with the sizes of their deltas: none is written twice.
+        let mut seen: Vec<(Vec<String>, u64)> = Vec::new();
         // The largest budget whose delta fits, and the smallest whose delta does not.
         let (mut fits, mut exceeds) = (0u64, u64::MAX);
         let least = tried.least_bytes() + 1;
         let mut budget = self.wanted.saturating_sub(self.overhead).max(least);
-        for _ in 0..ATTEMPTS {
+        for _ in 0..STEPS {
             let plan = self.planned(tried, budget, bars)?;
             let codecs: Vec<String> = plan.choices.iter().map(|c| c.codec.clone()).collect();
-            if seen.contains(&codecs) {
-                break;
-            }
-            let made = make(&plan)?;
-            seen.push(codecs);
-            let size = made.size();
+            let size = match seen.iter().find(|s| s.0 == codecs) {
+                Some(s) => s.1,
+                None if seen.len() >= ATTEMPTS && best.is_some() => break,
+                None => {
+                    let made = make(&plan)?;
+                    let size = made.size();
+                    seen.push((codecs, size));
+                    // Sizes grow with budgets, if not always.
+                    if size <= self.wanted && best.as_ref().is_none_or(|b| b.size() < size) {
+                        best = Some(made);
+                    }
+                    size
+                }
+            };
             self.overhead = size.saturating_sub(estimated(&plan));
             if size <= self.wanted {
-                fits = budget;
-                best = Some(made);
                 if size >= self.wanted - self.wanted / SPARE {
                     break;
                 }
+                fits = fits.max(budget);
                 budget += self.wanted - size;
             } else {
-                exceeds = budget;
-                let over = size - self.wanted;
                 if budget <= least {
-                    return Err(too_small(self.wanted, size));
+                    return best.ok_or_else(|| too_small(self.wanted, size));
                 }
+                exceeds = exceeds.min(budget);
+                let over = size - self.wanted;
                 budget = budget.saturating_sub(over + over / 8 + 16).max(least);
             }
             if budget <= fits || budget >= exceeds {
-                budget = fits.max(least) + (exceeds - fits.max(least)) / 2;
+                budget = fits.max(least) + exceeds.saturating_sub(fits.max(least)) / 2;
             }
             if budget <= fits || budget >= exceeds {
                 break;

@@ -16,10 +16,11 @@ use crate::reference::References;
 use crate::restore::{self, Measured, Original, Recorded, certify, measure};
 use crate::settings::Settings;
 use sparse_container::{Index, PieceSource, Writer, digest};
-use sparse_core::{ByteSource, Error, ErrorKind, Fidelity, Observer, Result, Unobserved};
+use sparse_core::{ByteSource, Dtype, Error, ErrorKind, Fidelity, Observer, Result, Unobserved};
 use sparse_output::{AtomicFile, Overwrite};
 use sparse_select::{Bar, Bound, Policy};
-use std::io::{BufWriter, Write};
+use std::collections::BTreeSet;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 /// Where the delta lies before it is finished.
@@ -46,16 +47,41 @@ pub(super) struct Provisional {
     delta: Delta,
     index: Index,
     report: CompressReport,
-    /// Tensors that lose something.
-    lossy: u64,
+    /// What certificates take at most.
+    certificates: u64,
 }
 
 impl Provisional {
-    /// Returns the bytes that the delta will have with its certificates.
+    /// Returns the bytes that the delta will have with its certificates, at most.
     pub(super) fn size(&self) -> u64 {
-        let certificates = if self.lossy > 0 { self.lossy + 1 } else { 0 };
-        self.delta.reader().byte_len() + CERTIFICATE_BYTES * certificates
+        self.delta.reader().byte_len() + self.certificates
     }
+}
+
+/// Returns what the certificates of a plan take at most: one for each tensor that loses something,
+/// and for each that is equal to it, and one of all.
+fn certificate_bytes(pair: &Pair<'_>, plan: &Plan) -> u64 {
+    let lossy: BTreeSet<&str> =
+        plan.choices.iter().filter(|c| !c.is_lossless).map(|c| c.tensor.as_str()).collect();
+    if lossy.is_empty() {
+        return 0;
+    }
+    // Four numbers of 32 bits, a key and a length; then varints: weights, those that are exact, and
+    // two distances.
+    let one = |weights: u64, dtype: Dtype| {
+        let count = u64::from((64 - weights.leading_zeros()).div_ceil(7).max(1));
+        let distance = if dtype.storage_bytes() == 2 { 3 } else { 5 };
+        18 + 2 * (count + distance)
+    };
+    let tensors = pair.target.tensors();
+    let coded = |t: usize| pair.matches.get(t).and_then(|m| m.tied).unwrap_or(t);
+    let loses = |t: &usize| tensors.get(coded(*t)).is_some_and(|t| lossy.contains(t.name.as_str()));
+    let each = (0..tensors.len()).filter(loses).filter_map(|t| tensors.get(t));
+    let each: u64 = each.map(|t| one(t.spec.storage_len(), t.spec.dtype())).sum();
+    // What is coded on its own names the base's tensor that its change is relative to.
+    let apart = plan.choices.iter().filter(|c| !c.against_base && pair.base.is_some());
+    let named: u64 = apart.map(|c| c.tensor.len() as u64 + 64).sum();
+    named + each + one(tensors.iter().map(|t| t.spec.storage_len()).sum(), Dtype::F32)
 }
 
 /// Writes the delta of a policy that lets something be lost.
@@ -111,6 +137,14 @@ pub(super) fn compress<W: Write + Send>(
             }
         }
         let Provisional { delta, index, mut report, .. } = made;
+        let index = settled(index, &pair, &references, &measured)?;
+        if let (Some(search), Policy::TargetSize(wanted)) = (&mut search, &settings.policy) {
+            let (_, bytes) = copy(&delta, io::sink(), &index, settings)?;
+            if bytes > *wanted {
+                search.reserve(bytes - wanted);
+                continue;
+            }
+        }
         // The choices of a tensor are in the order of its pieces.
         for choices in report.choices.chunk_by_mut(|a, b| a.tensor == b.tensor) {
             let pieces =
@@ -121,7 +155,6 @@ pub(super) fn compress<W: Write + Send>(
                 .for_each(|(choice, bytes)| choice.achieved_bytes = bytes);
         }
         let total = measured.total.certificate();
-        let index = settled(index, &pair, &references, &measured)?;
         let (out, bytes) = copy(&delta, out, &index, settings)?;
         report.delta_bytes = bytes;
         report.certificate = Some(total);
@@ -237,8 +270,7 @@ fn provisional(
         }
     };
     let delta = Delta::from_source(source, settings.codecs.clone(), &settings.limits)?;
-    let lossy = plan.choices.iter().filter(|c| !c.is_lossless).count() as u64;
-    Ok(Provisional { delta, index, report, lossy })
+    Ok(Provisional { delta, index, report, certificates: certificate_bytes(pair, plan) })
 }
 
 /// Returns the index with digests and certificates of what comes back.
