@@ -255,8 +255,9 @@ impl<'a> Selector<'a> {
         Ok(())
     }
 
-    /// Tries settings between those of a trial and its neighbours in size, and adds their trials:
-    /// where a budget is to be spent to the last byte, the settings that schemes offer for one are
+    /// Adds trials of settings between a trial and its neighbours in size.
+    ///
+    /// Where a budget is to be spent to the last byte, the settings that schemes offer for one are
     /// too far apart. `variants` are those of [`trials`](Self::trials). Returns how many were
     /// added.
     ///
@@ -368,8 +369,9 @@ impl<'a> Selector<'a> {
         Ok(())
     }
 
-    /// Returns the squared error that each further byte would save: from a chosen trial to the next
-    /// larger one. Zero where there is none.
+    /// Returns the squared error that each further byte would save.
+    ///
+    /// From a chosen trial to the next larger one; zero where there is none.
     pub fn gain(trials: &[Trial], chosen: usize) -> f64 {
         let front = front(trials);
         let next = front.iter().position(|&i| i == chosen).and_then(|at| front.get(at + 1));

@@ -57,7 +57,7 @@ impl Exact {
     }
 }
 
-/// How far a restored word is off, as [`Exact`] counts.
+/// Returns how far a restored word is off, as [`Exact`] counts.
 #[inline(always)]
 pub(super) fn error_of<R: Real>(restored: u64, target: u64) -> f32 {
     (R::value(restored) - R::value(target)).abs() as f32
