@@ -1,8 +1,10 @@
 //! The search for the plan whose delta fills a size, and not more.
 
 use super::job::Plan;
-use super::lossy::Provisional;
 use super::plan::Described;
+use super::report::CompressReport;
+use crate::delta::Delta;
+use sparse_container::Index;
 use sparse_core::{Error, ErrorKind, Result};
 use sparse_select::Bar;
 
@@ -21,6 +23,22 @@ const REFINED: usize = 4;
 /// Parts of the size that may be left unspent: of an estimate, and of a delta.
 const SPARE_OF_ESTIMATE: u64 = 400;
 const SPARE: u64 = 250;
+
+/// A delta with digests of the target, before what comes back is known.
+pub(super) struct Provisional {
+    pub(super) delta: Delta,
+    pub(super) index: Index,
+    pub(super) report: CompressReport,
+    /// What certificates take at most.
+    pub(super) certificates: u64,
+}
+
+impl Provisional {
+    /// Returns the bytes that the delta will have with its certificates, at most.
+    pub(super) fn size(&self) -> u64 {
+        self.delta.reader().byte_len() + self.certificates
+    }
+}
 
 /// Search for a delta of a size.
 pub(super) struct Search {

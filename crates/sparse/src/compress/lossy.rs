@@ -1,7 +1,7 @@
 //! Deltas that do not bring back every bit: written twice, because digests and certificates are of
 //! what comes back.
 
-use super::budget::Search;
+use super::budget::{Provisional, Search};
 use super::examine::{Pair, examine, windows};
 use super::index::{files_size, register, write_delta};
 use super::job::{Compressing, Plan};
@@ -41,22 +41,6 @@ const ROUNDS: usize = 4;
 /// Bytes of a tensor's record in the index, its digest included, and of its certificate.
 const RECORD: u64 = 40;
 const CERTIFICATE_BYTES: u64 = 36;
-
-/// A delta with digests of the target, before what comes back is known.
-pub(super) struct Provisional {
-    delta: Delta,
-    index: Index,
-    report: CompressReport,
-    /// What certificates take at most.
-    certificates: u64,
-}
-
-impl Provisional {
-    /// Returns the bytes that the delta will have with its certificates, at most.
-    pub(super) fn size(&self) -> u64 {
-        self.delta.reader().byte_len() + self.certificates
-    }
-}
 
 /// Returns what the certificates of a plan take at most: one for each tensor that loses something,
 /// and for each that is equal to it, and one of all.
