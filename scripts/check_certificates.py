@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Checks what deltas certify against numbers that are worked out here, from the weights alone.
 
-    python3 scripts/check_certificates.py --sparse target/release/sparse BASE FINETUNED [OPTIONS...]
+    python3 scripts/check_certificates.py --sparse target/release/sparse BASE FINETUNED [--sweep] [OPTIONS...]
 
-For each of several policies (or for the options of `sparse compress` after `--`), a delta of the pair is made,
+For each of several policies (with `--sweep` those of `sparse-bench ladder --sweep`; or for the options of
+`sparse compress` after `--`), a delta of the pair is made,
 restored, and measured in numpy: by tensor the norm of the error and that of the change, which is the fine-tune
 minus the base's tensor of its name and shape (of another length: of the rows of both), cast to the fine-tune's
 type. What `compress`, `info` and
@@ -21,6 +22,12 @@ except ImportError:
 STORED = {'F16': '<f2', 'F32': '<f4', 'F64': '<f8', 'BF16': '<u2'}
 POLICIES = (['--max-error', '0.05'], ['--max-error', '0.5'], ['--codec', 'sign'], ['--codec', 'svd=8'],
             ['--codec', 'sparse-int8=0.3'], ['--max-ulps', '4'])
+# Those of benches/src/sweep.rs; a size for each codec by itself follows.
+BOUNDS = (.001, .002, .005, .01, .02, .05, .1, .2, .3, .4, .5, .6, .7, .8, .9, .99)
+ALONE = ('svd=1', 'svd=2', 'svd=3', 'svd=4', 'svd=6', 'svd=8', 'svd=12', 'svd=16', 'svd=32', 'svd=64', 'svd=0.5',
+         'svd=0.9', 'sparse-int8=0.001', 'sparse-int8=0.01', 'sparse-int8=0.02', 'sparse-int8=0.05',
+         'sparse-int8=0.1', 'sparse-int8=0.2', 'sparse-int8=0.3', 'sparse-int8=0.5', 'sparse-int8=0.8',
+         'sparse=0.05', 'sparse=0.2', 'sparse=0.5', 'sparse=0.8', 'int8', 'sign', 'ulp-bounded=1', 'ulp-bounded=8')
 
 
 def files(model):
@@ -77,6 +84,7 @@ class Checker:
     def __init__(self, sparse, base, tuned):
         self.sparse, self.base, self.tuned = sparse, base, tuned
         self.wrong = []
+        self.sizes = set()
 
     def run(self, *args):
         p = subprocess.run([self.sparse, *map(str, args), '--json'], capture_output=True)
@@ -93,12 +101,15 @@ class Checker:
         with tempfile.TemporaryDirectory() as folder:
             delta, out = os.path.join(folder, 'd.sparse'), os.path.join(folder, 'out')
             made = self.run('compress', self.base, self.tuned, '-o', delta, *policy)
+            self.sizes.add(made['delta_bytes'])
             found = self.run('quality', self.base, self.tuned, delta)
             info = self.run('info', delta)
             self.run('reconstruct', self.base, delta, '-o', out)
             error, change, elsewhere = self.measure(Tensors(out), found, policy)
         total = error / change if change else 0.0
         told = {'compress': made['quality'], 'quality': found['total'], 'info': info['certificate']}
+        if policy[0] == '--target-size' and made['delta_bytes'] > int(policy[1]):
+            self.wrong.append('%s: %d bytes' % (' '.join(policy), made['delta_bytes']))
         for command, numbers in told.items():
             self.same('%s: total of %s' % (' '.join(policy), command), numbers['relative_error'], total)
         what = '%d bytes, error %.4f of the change' % (made['delta_bytes'], total)
@@ -139,11 +150,20 @@ def main():
     p.add_argument('--sparse', required=True, help='the program')
     p.add_argument('base')
     p.add_argument('finetuned')
+    p.add_argument('--sweep', action='store_true', help='bounds, codecs by themselves, and a size for each of these')
     p.add_argument('policy', nargs='*', help='options of compress instead of several policies, after --')
     o = p.parse_args()
     checker = Checker(o.sparse, o.base, o.finetuned)
-    for policy in [o.policy] if o.policy else POLICIES:
-        print('%s: %s' % (' '.join(policy), checker.check(policy)), flush=True)
+    def check(policies):
+        for policy in policies:
+            print('%s: %s' % (' '.join(policy), checker.check(policy)), flush=True)
+    if o.sweep:
+        check(['--max-error', str(e)] for e in BOUNDS)
+        checker.sizes.clear()
+        check(['--codec', c] for c in ALONE)
+        check(['--target-size', str(size)] for size in sorted(checker.sizes))
+    else:
+        check([o.policy] if o.policy else POLICIES)
     for line in checker.wrong:
         print('WRONG', line)
     print('%d wrong' % len(checker.wrong))

@@ -34,6 +34,7 @@ pub mod remote;
 pub mod roundtrip;
 #[cfg(feature = "dataset")]
 pub mod rows;
+pub mod sweep;
 pub mod synth;
 pub mod tables;
 pub mod tensors;

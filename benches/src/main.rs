@@ -7,7 +7,7 @@ use sparse_bench::pair::Pair;
 use sparse_bench::roundtrip::{RoundTrip, round_trip};
 use sparse_bench::{
     ablate, adapters, alone, cut, decompose, disk, estimates, first_tensor, ladder, ours, peers,
-    proof, synth, tables, tensors,
+    proof, sweep, synth, tables, tensors,
 };
 use sparse_core::{Dtype, Error, Result};
 use std::path::{Path, PathBuf};
@@ -33,6 +33,9 @@ sparse-bench ladder BASE FINETUNED ... | --all FOLDER    codecs that lose someth
                                                          formats
     --runs N        times each of our coders runs, the median counts (3)
     --only A,B      coders whose name contains A or B, and no others' formats
+    --sweep         instead: bounds, codecs by themselves, and sizes; those of fixtures if no pair
+                    is named; fails if one is out of line
+    --svg FILE      draws the sweep
 sparse-bench adapter BASE FINETUNED ADAPTER              what exporting finds of a merged adapter,
                                                          and a layered delta
 sparse-bench roundtrip BASE FINETUNED                    compress, reconstruct, verify: times and
@@ -196,8 +199,33 @@ fn estimate(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     Ok(if near { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Pairs that are swept where none is named.
+const SWEPT: &str = "fixtures";
+
+fn make_sweep(args: &Args) -> Result<ExitCode> {
+    let all = args.get("all").or(args.positional.is_empty().then_some(SWEPT));
+    let machine = Machine::describe();
+    println!("{machine}; bytes of deltas, and errors that they certify\n");
+    let mut sweeps = Vec::new();
+    for path in chosen_pairs(&args.positional, all)? {
+        eprintln!("{}", path.name);
+        sweeps.push(sweep::sweep(&path.name, &path.base, &path.target)?);
+    }
+    println!("{}", sweep::markdown(&sweeps));
+    if let Some(file) = args.get("svg") {
+        std::fs::write(file, sweep::svg(&sweeps))
+            .map_err(|e| Error::io("cannot write", e).in_file(file))?;
+    }
+    let holds = sweeps.iter().all(|s| s.faults().is_empty());
+    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 fn make_ladder(args: impl Iterator<Item = String>) -> Result<ExitCode> {
-    let args = Args::parse(args, &["all", "runs", "only"])?;
+    let (flags, args): (Vec<String>, Vec<String>) = args.partition(|a| a == "--sweep");
+    let args = Args::parse(args, &["all", "runs", "only", "svg"])?;
+    if !flags.is_empty() {
+        return make_sweep(&args);
+    }
     let runs: usize = args.parsed("runs", 3)?;
     let only = list(args.get("only"));
     let machine = Machine::describe();

@@ -26,7 +26,8 @@ pub struct RatePoint {
 /// Returns, for each list of points, the index of the one to take, so that the sum of the sizes is
 /// at most `budget` and the sum of the errors is small: from the smallest of each list on, the step
 /// that saves the most error per byte is taken next (along the lower convex hull of each list), as
-/// long as bytes are left. This is within one step of the best there is.
+/// long as bytes are left; what is left at last goes to points beside the hulls. This is within one
+/// step of the best there is.
 ///
 /// Points whose size is not a finite number, or whose error is NaN, are never taken; one of
 /// infinite error is taken where nothing better fits.
@@ -62,7 +63,31 @@ pub fn allocate_budget(lists: &[Vec<RatePoint>], budget: f64) -> Option<Vec<usiz
             at[list] = place;
         }
     }
-    Some(hulls.iter().zip(at).map(|(hull, at)| hull[at]).collect())
+    let mut taken: Vec<usize> = hulls.iter().zip(at).map(|(hull, at)| hull[at]).collect();
+    spend(lists, &mut taken, budget - spent);
+    Some(taken)
+}
+
+/// Spends the bytes that are left on points beside the hulls, those that save the most error first.
+fn spend(lists: &[Vec<RatePoint>], taken: &mut [usize], mut left: f64) {
+    loop {
+        let mut best: Option<(f64, f64, usize, usize)> = None;
+        for (list, points) in lists.iter().enumerate() {
+            let Some(now) = taken.get(list).and_then(|&t| points.get(t)) else { continue };
+            for (place, point) in points.iter().enumerate() {
+                let (cost, saved) = (point.bytes - now.bytes, now.error - point.error);
+                let fits = cost <= left && saved > 0.0;
+                if fits && best.is_none_or(|b| saved > b.0 || (saved == b.0 && cost < b.1)) {
+                    best = Some((saved, cost, list, place));
+                }
+            }
+        }
+        let Some((_, cost, list, place)) = best else { return };
+        left -= cost;
+        if let Some(t) = taken.get_mut(list) {
+            *t = place;
+        }
+    }
 }
 
 /// Returns the error that is saved per byte by going from `a` to the larger `b`.
@@ -70,7 +95,7 @@ fn rate(a: RatePoint, b: RatePoint) -> f64 {
     (a.error - b.error) / (b.bytes - a.bytes)
 }
 
-/// Returns the points on the lower convex hull.
+/// Returns the points on the lower convex hull, by their places in the list.
 ///
 /// From the smallest to the one with the least error. Points between two others of the hull are on
 /// it, so that a budget that ends among them is used.
@@ -167,6 +192,15 @@ mod tests {
     fn a_budget_that_ends_between_equal_steps_is_used() {
         let points = (0..4).map(|i| RatePoint { bytes: f64::from(i), error: f64::from(3 - i) });
         assert_eq!(allocate_budget(&[points.collect()], 2.0), Some(vec![2]));
+    }
+
+    #[test]
+    fn what_is_left_goes_to_points_beside_the_hull() {
+        let point = |bytes, error| RatePoint { bytes, error };
+        // The second lies above the line between the others.
+        let points = vec![point(0.0, 100.0), point(6.0, 90.0), point(10.0, 0.0)];
+        assert_eq!(allocate_budget(&[points.clone()], 9.0), Some(vec![1]));
+        assert_eq!(allocate_budget(&[points], 10.0), Some(vec![2]));
     }
 
     #[test]

@@ -208,7 +208,8 @@ pub enum Policy {
     Within(Bound),
     /// The least error, summed over all tensors, in a delta of up to this number of bytes.
     TargetSize(u64),
-    /// This codec, for all tensors that it takes; lossless for the others.
+    /// This codec, for all tensors that it takes; lossless for the others, and wherever it is
+    /// smaller or the codec would lose more than the change.
     Fixed(Setting),
     /// The first rule whose pattern matches the tensor's name; lossless where none does.
     PerTensor(Vec<Rule>),

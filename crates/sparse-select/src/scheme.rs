@@ -252,8 +252,9 @@ pub trait Scheme: Send + Sync {
         false
     }
 
-    /// Returns true if it keeps an error relative to the change by construction.
-    fn keeps_bound(&self) -> bool {
+    /// Returns true if a setting keeps an error relative to the change by construction.
+    fn keeps_bound(&self, value: Option<f64>) -> bool {
+        let _ = value;
         false
     }
 

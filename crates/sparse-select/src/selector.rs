@@ -21,6 +21,13 @@ const ROWS_TRIAL: u64 = 1 << 22;
 /// An estimate that is a little off then does not choose a larger result.
 const WORTH: f64 = 0.97;
 
+/// Settings of a scheme, one after the other, that others beat before its larger ones are given up.
+const BEATEN: usize = 2;
+
+/// Ratio of errors above which a setting between two is worth a trial, and the least error that is.
+const APART: f64 = 1.01;
+const LEAST_ERROR: f64 = 1e-7;
+
 /// Result on whole tensors that rules out some of the ways to code them.
 ///
 /// # Examples
@@ -204,13 +211,7 @@ impl<'a> Selector<'a> {
         cx: &mut CodecContext,
     ) -> Result<Vec<Trial>> {
         let policy = self.policy.of(name);
-        let mut trials = Vec::new();
-        for (number, &weights) in variants.iter().enumerate() {
-            let from = trials.len();
-            self.try_lossy(weights, policy, lossless, &mut trials, cx)?;
-            trials.iter_mut().skip(from).for_each(|t: &mut Trial| t.weights = number);
-        }
-        let Some(&weights) = variants.first() else { return Ok(trials) };
+        let Some(&weights) = variants.first() else { return Ok(Vec::new()) };
         // A codec that was asked for and declines the weights leaves lossless coding.
         let asked_lossless = match policy {
             Policy::Fixed(fixed) => {
@@ -218,10 +219,29 @@ impl<'a> Selector<'a> {
             }
             _ => false,
         };
-        if asked_lossless && !trials.is_empty() {
-            return Ok(trials);
+        let mut trials = Vec::new();
+        if !asked_lossless {
+            self.try_lossless(weights, policy, lossless, &mut trials, cx)?;
         }
-        let mut first = Vec::new();
+        for (number, &weights) in variants.iter().enumerate() {
+            let from = trials.len();
+            self.try_lossy(weights, policy, lossless, &mut trials, cx)?;
+            trials.iter_mut().skip(from).for_each(|t: &mut Trial| t.weights = number);
+        }
+        if trials.is_empty() {
+            self.try_lossless(weights, policy, lossless, &mut trials, cx)?;
+        }
+        Ok(trials)
+    }
+
+    fn try_lossless(
+        &self,
+        weights: &dyn Weights,
+        policy: &Policy,
+        lossless: &LosslessSchemes,
+        trials: &mut Vec<Trial>,
+        cx: &mut CodecContext,
+    ) -> Result<()> {
         for &number in [lossless.default].iter().chain(&lossless.others) {
             let Some(scheme) = self.schemes.get(number) else { continue };
             let elements = sampled(weights, scheme.needs_rows());
@@ -229,11 +249,43 @@ impl<'a> Selector<'a> {
             for value in scheme.offers(Goal::Lossless, &subject(weights)) {
                 let what = Attempt { scheme: &**scheme, number, value, policy };
                 let trial = attempt(weights, &sample, &what, &self.layout, cx)?;
-                first.extend(trial.filter(|t| t.lossless));
+                trials.extend(trial.filter(|t| t.lossless));
             }
         }
-        first.append(&mut trials);
-        Ok(first)
+        Ok(())
+    }
+
+    /// Adds trials of settings between a trial and its neighbours in size.
+    ///
+    /// Where a budget is to be spent to the last byte, the settings that schemes offer for one are
+    /// too far apart. `variants` are those of [`trials`](Self::trials). Returns how many were
+    /// added.
+    ///
+    /// # Errors
+    /// What coding and reading report; `Cancelled`.
+    pub fn refine(
+        &self,
+        variants: &[&dyn Weights],
+        trials: &mut Vec<Trial>,
+        chosen: usize,
+        cx: &mut CodecContext,
+    ) -> Result<usize> {
+        let before = trials.len();
+        for (error, number, base) in finer(trials, chosen) {
+            let (Some(&weights), Some(scheme)) = (variants.get(base), self.schemes.get(number))
+            else {
+                continue;
+            };
+            let goal = Goal::Within(Bound::Relative(error));
+            let rows = scheme.needs_rows();
+            let sample = Sample::draw(weights, sampled(weights, rows), rows)?;
+            for value in scheme.offers(goal, &subject(weights)) {
+                let what = Attempt { scheme: &**scheme, number, value, policy: self.policy };
+                let trial = attempt(weights, &sample, &what, &self.layout, cx)?;
+                trials.extend(trial.map(|t| Trial { weights: base, ..t }));
+            }
+        }
+        Ok(trials.len() - before)
     }
 
     fn try_lossy(
@@ -298,13 +350,38 @@ impl<'a> Selector<'a> {
             true => Some(Sample::draw(weights, sampled(weights, true), true)?),
             false => None,
         };
+        // Schemes whose further settings are not worth a trial.
+        let mut done: Vec<usize> = Vec::new();
+        let mut beaten = 0;
         for (number, value) in attempts {
-            let Some(scheme) = scheme(number) else { continue };
+            let Some(scheme) = scheme(number).filter(|_| !done.contains(&number)) else { continue };
             let sample = whole.as_ref().filter(|_| rows(number)).unwrap_or(&sample);
             let what = Attempt { scheme, number, value, policy };
-            trials.extend(attempt(weights, sample, &what, &self.layout, cx)?);
+            let Some(trial) = attempt(weights, sample, &what, &self.layout, cx)? else { continue };
+            let is_beaten = goal == Goal::Budget && trials.iter().any(|t| beats(t, &trial));
+            beaten = if is_beaten { beaten + 1 } else { 0 };
+            if beaten >= BEATEN {
+                done.push(number);
+                beaten = 0;
+            }
+            trials.push(trial);
         }
         Ok(())
+    }
+
+    /// Returns the squared error that each further byte would save.
+    ///
+    /// From a chosen trial to the next larger one; zero where there is none.
+    pub fn gain(trials: &[Trial], chosen: usize) -> f64 {
+        let front = front(trials);
+        let next = front.iter().position(|&i| i == chosen).and_then(|at| front.get(at + 1));
+        match (trials.get(chosen), next.and_then(|&i| trials.get(i))) {
+            (Some(a), Some(b)) => {
+                let (a, b) = (rate_point(a), rate_point(b));
+                (a.error - b.error) / (b.bytes - a.bytes)
+            }
+            _ => 0.0,
+        }
     }
 
     /// Chooses one trial of each list: the smallest that is allowed; with a budget in bytes, those
@@ -329,14 +406,10 @@ impl<'a> Selector<'a> {
         let Some(budget) = budget else {
             return Ok(lists.iter().zip(&free).map(|(t, free)| smallest(t, free)).collect());
         };
-        let point = |t: &Trial| RatePoint {
-            bytes: t.bits / 8.0,
-            error: if t.lossless { 0.0 } else { t.measured.error },
-        };
         let points: Vec<Vec<RatePoint>> = lists
             .iter()
             .zip(&free)
-            .map(|(t, free)| free.iter().filter_map(|&i| t.get(i)).map(point).collect())
+            .map(|(t, free)| free.iter().filter_map(|&i| t.get(i)).map(rate_point).collect())
             .collect();
         let taken = allocate_budget(&points, budget as f64).ok_or_else(|| {
             Error::invalid_argument(format!(
@@ -372,6 +445,60 @@ impl<'a> Selector<'a> {
         }
         Ok(trials)
     }
+}
+
+fn rate_point(trial: &Trial) -> RatePoint {
+    let error = if trial.lossless { 0.0 } else { trial.measured.error };
+    RatePoint { bytes: trial.bits / 8.0, error }
+}
+
+/// Returns true if a trial takes no more than another, and loses no more.
+fn beats(a: &Trial, b: &Trial) -> bool {
+    let (a, b) = (rate_point(a), rate_point(b));
+    a.bytes <= b.bytes && a.error <= b.error
+}
+
+/// Returns the trials that may be taken and that no other beats, from the smallest on.
+fn front(trials: &[Trial]) -> Vec<usize> {
+    let mut open: Vec<(RatePoint, usize)> = trials
+        .iter()
+        .zip(0..)
+        .filter(|(t, _)| Bar::None.allows(t))
+        .map(|(t, i)| (rate_point(t), i))
+        .collect();
+    open.sort_by(|(a, i), (b, j)| {
+        a.bytes.total_cmp(&b.bytes).then(a.error.total_cmp(&b.error)).then(i.cmp(j))
+    });
+    let mut least = f64::INFINITY;
+    open.retain(|(p, _)| {
+        let is_better = p.error < least;
+        least = least.min(p.error);
+        is_better
+    });
+    open.into_iter().map(|o| o.1).collect()
+}
+
+/// Returns the errors, schemes and weights of trials that would lie between the chosen one and its
+/// neighbours in size.
+fn finer(trials: &[Trial], chosen: usize) -> Vec<(f64, usize, usize)> {
+    let front = front(trials);
+    let Some(at) = front.iter().position(|&i| i == chosen) else { return Vec::new() };
+    let mut found: Vec<(f64, usize, usize)> = Vec::new();
+    for pair in front.windows(2).skip(at.saturating_sub(1)).take(if at == 0 { 1 } else { 2 }) {
+        let (Some(a), Some(b)) = (trials.get(pair[0]), trials.get(pair[1])) else { continue };
+        let (most, least) = (a.measured.relative().min(1.0), b.measured.relative());
+        let error = if b.lossless { most / 2.0 } else { (most * least).sqrt() };
+        if !(error > LEAST_ERROR && (b.lossless || most > least * APART)) {
+            continue;
+        }
+        for trial in [a, b].into_iter().filter(|t| t.bounded && !t.lossless) {
+            let what = (error, trial.scheme, trial.weights);
+            if !found.contains(&what) {
+                found.push(what);
+            }
+        }
+    }
+    found
 }
 
 /// Returns the bytes that all weights are expected to take at their coarsest.

@@ -156,7 +156,7 @@ pub(crate) fn attempt(
         if scheme.needs_rows() { whole.len() as f64 / layout.own_unit.max(1) as f64 } else { 0.0 };
     let alone = scheme.wants_own_unit(weights.dtype(), payload);
     let share = if alone { 1.0 } else { layout.share.max(least.min(1.0)) };
-    let bounded = scheme.keeps_bound();
+    let bounded = scheme.keeps_bound(value);
     let lossless = encoder.info().fidelity == sparse_core::Fidelity::Lossless;
     let allowed = match policy {
         _ if bounded || lossless => true,

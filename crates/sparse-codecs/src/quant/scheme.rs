@@ -8,9 +8,12 @@ use sparse_core::{DeltaDecoder, DeltaEncoder, Dtype, Error, Result, Segment, Uni
 use sparse_select::{Bound, Goal, ParamsCost, Scheme, Subject};
 use std::sync::Arc;
 
-/// Relative errors that are offered where bytes are spread.
+/// Relative errors that are offered where bytes are spread, from the smallest delta on.
 #[cfg(feature = "sparse-int8")]
-const MENU: [f64; 10] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0];
+const MENU: [f64; 21] = [
+    1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01, 0.005,
+    0.002, 5e-4, 1e-4, 1e-5,
+];
 
 /// Size in bytes from which tensors of narrow types have tables of their own under `sparse-int8`:
 /// tensors with shared tables also share the points at which codes are restored, but the best
@@ -48,7 +51,7 @@ fn steps(sample: &UnitSpec, params: &[u8], whole: Segment) -> Result<ParamsCost>
 /// use sparse_select::Scheme;
 ///
 /// assert_eq!(SparseInt8Scheme.name(), "sparse-int8");
-/// assert!(SparseInt8Scheme.keeps_bound() && SparseInt8Scheme.encoder(Some(0.1)).is_ok());
+/// assert!(SparseInt8Scheme.keeps_bound(None) && SparseInt8Scheme.encoder(Some(0.1)).is_ok());
 /// // A relative error above 1 would be more than the change.
 /// assert!(SparseInt8Scheme.encoder(Some(1.5)).is_err());
 /// ```
@@ -82,7 +85,7 @@ impl Scheme for SparseInt8Scheme {
         adapt(asked, subject, 0.05)
     }
 
-    fn keeps_bound(&self) -> bool {
+    fn keeps_bound(&self, _value: Option<f64>) -> bool {
         true
     }
 
@@ -177,7 +180,7 @@ impl Scheme for SparseScheme {
         adapt(asked, subject, 0.2)
     }
 
-    fn keeps_bound(&self) -> bool {
+    fn keeps_bound(&self, _value: Option<f64>) -> bool {
         true
     }
 }

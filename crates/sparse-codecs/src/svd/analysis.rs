@@ -2,8 +2,9 @@
 //! are coded against the product.
 
 use super::factors::{self, Factors, is_matrix, quantise};
-use super::range::{Dense, Truncated};
+use super::range::Dense;
 use super::residual::Residual;
+use super::within::{Exact, Matrix, noise_floor};
 use super::{Rank, Scratch, Svd, check_unit, residual_unit};
 use crate::entropy::varint;
 use crate::lossless::{Lossless, Predictor};
@@ -12,18 +13,10 @@ use crate::simd::{self, Kernel, Simd};
 use crate::word::Word;
 use sparse_core::{
     ChunkEncoder, CodecContext, DeltaEncoder, Effort, Error, EstimatedBits, Fidelity, Result,
-    UnitAnalysis, UnitSpec, Workers, check_chunk,
+    Segment, UnitAnalysis, UnitSpec, Workers, check_chunk,
 };
 use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
-
-/// Rounding of the factors may add this share to the squared error that truncation leaves, ...
-const NOISE_OF_LOSS: f64 = 0.01;
-/// ... or this share of the squared change, where truncation leaves less.
-const NOISE_OF_CHANGE: f64 = 1e-6;
-
-/// The rank that is tried first to reach an energy.
-const FIRST_RANK: usize = 32;
 
 impl DeltaEncoder for Svd {
     fn analyze(&self, unit: &UnitSpec, effort: Effort) -> Result<Box<dyn UnitAnalysis>> {
@@ -49,7 +42,7 @@ impl DeltaEncoder for Svd {
             effort,
             unit: unit.clone(),
             predictor: Predictor::of(unit),
-            changes: Mutex::default(),
+            words: Mutex::default(),
             found: None,
         }))
     }
@@ -69,8 +62,8 @@ struct Analysis {
     effort: Effort,
     unit: UnitSpec,
     predictor: Predictor,
-    /// Changes of the whole unit, until the factors are found.
-    changes: Mutex<Vec<f32>>,
+    /// Words of the whole unit and their predictions, until the factors are found.
+    words: Mutex<[Vec<u8>; 2]>,
     found: Option<Found>,
 }
 
@@ -109,7 +102,7 @@ impl<R: Real> Kernel for Changes<'_, R> {
 /// Sums the squares of numbers on the threads of `cx`.
 ///
 /// The result does not depend on how many threads there are.
-fn square_norm(numbers: &[f32], cx: Workers<'_>) -> f64 {
+pub(super) fn square_norm(numbers: &[f32], cx: Workers<'_>) -> f64 {
     const BLOCK: usize = 1 << 18;
     let sums = cx.executor.map(numbers.len().div_ceil(BLOCK), |i| {
         let block = &numbers[i * BLOCK..((i + 1) * BLOCK).min(numbers.len())];
@@ -138,78 +131,66 @@ impl Kernel for Squares<'_> {
 }
 
 impl Analysis {
+    /// Finds the factors of a matrix, from its words and their predictions.
     fn fit(
         &self,
-        (rows, columns): (usize, usize),
-        change: &[f32],
+        segment: Segment,
+        words: [&[u8]; 2],
         cx: Workers<'_>,
-    ) -> Result<Factors> {
-        let all = square_norm(change, cx);
-        if all == 0.0 || !all.is_finite() {
-            return Ok(Factors::default());
-        }
-        let matrix = Dense { rows, columns, entries: change };
-        let most = rows.min(columns).min(factors::MAX_RANK as usize);
-        let loss = |found: &Truncated, rank: usize| {
-            (all - found.sigma.iter().take(rank).map(|s| s * s).sum::<f64>()).max(0.0)
-        };
-        let (found, rank) = match self.rank {
-            Rank::Fixed(rank) => {
-                let rank = (rank as usize).min(most);
-                (matrix.truncated(rank, cx)?, rank)
-            }
+    ) -> Result<(Factors, Exact)> {
+        let dtype = self.unit.dtype();
+        let mut change = Vec::new();
+        with_real!(dtype, changes_of, words[0], words[1], &mut change);
+        let rank = match self.rank {
+            Rank::Fixed(rank) => rank,
             Rank::Energy(share) => {
-                // A margin for rounding.
-                let room =
-                    all * (1.0 - share) / (1.0 + 2.0 * NOISE_OF_LOSS) - 2.0 * NOISE_OF_CHANGE * all;
-                // Beyond, factors are as many numbers as the matrix.
-                let useful = rows * columns / (rows + columns);
-                let mut size = FIRST_RANK.min(useful);
-                loop {
-                    let found = matrix.truncated(size, cx)?;
-                    if let Some(rank) = (1..=found.sigma.len()).find(|&r| loss(&found, r) <= room) {
-                        break (found, rank);
-                    }
-                    // No later direction has more energy than the last one.
-                    let last = found.sigma.last().map_or(0.0, |s| s * s);
-                    let missing = (loss(&found, size) - room) / last;
-                    if size >= useful || last == 0.0 || missing > (useful - size) as f64 {
-                        return Ok(Factors::default());
-                    }
-                    size = (size + (missing.ceil() as usize).max(size)).min(useful);
-                }
+                return Matrix::new(dtype, segment, words, &change)?.keeping(share, cx);
             }
         };
-        let noise = (NOISE_OF_LOSS * loss(&found, rank)).max(NOISE_OF_CHANGE * all);
-        Ok(quantise(&found, rank, rows, columns, noise))
+        let none = (Factors::default(), Exact::NONE);
+        let all = square_norm(&change, cx);
+        if all == 0.0 || !all.is_finite() {
+            return Ok(none);
+        }
+        let (rows, columns) = (segment.rows as usize, segment.row_len as usize);
+        let rank = (rank as usize).min(rows).min(columns).min(factors::MAX_RANK as usize);
+        let found = Dense { rows, columns, entries: &change }.truncated(rank, cx)?;
+        let noise = noise_floor(&found, rank, all);
+        Ok((quantise(&found, rank, rows, columns, noise), Exact::NONE))
     }
 
-    /// Keeps the changes of a chunk.
-    fn keep(&self, chunk: u64, changes: &[f32]) {
-        let mut all = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.is_empty() {
-            *all = vec![0.0; self.unit.len() as usize];
-        }
-        let start = self.unit.chunk_range(chunk).start as usize;
-        if let Some(place) = all.get_mut(start..start + changes.len()) {
-            place.copy_from_slice(changes);
+    /// Keeps the words of a chunk.
+    fn keep(&self, chunk: u64, words: [&[u8]; 2]) {
+        let mut all = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        let width = self.unit.dtype().storage_bytes();
+        let start = self.unit.chunk_range(chunk).start as usize * width;
+        for (all, words) in all.iter_mut().zip(words) {
+            if all.is_empty() {
+                *all = vec![0; self.unit.len() as usize * width];
+            }
+            if let Some(place) = all.get_mut(start..start + words.len()) {
+                place.copy_from_slice(words);
+            }
         }
     }
 
     fn find(&mut self, cx: Workers<'_>) -> Result<()> {
-        let all = std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = std::mem::take(&mut *self.words.lock().unwrap_or_else(PoisonError::into_inner));
+        let width = self.unit.dtype().storage_bytes() as u64;
         let segments = self.unit.segments().iter().zip(self.unit.segment_starts());
-        let factors: Vec<Factors> = segments
+        let (factors, exact): (Vec<Factors>, Vec<Exact>) = segments
             .map(|(segment, &start)| {
-                let change = all.get(start as usize..(start + segment.len()) as usize);
-                match change.filter(|_| is_matrix(segment)) {
-                    Some(change) => {
-                        self.fit((segment.rows as usize, segment.row_len as usize), change, cx)
+                let bytes = (start * width) as usize..((start + segment.len()) * width) as usize;
+                match (all[0].get(bytes.clone()), all[1].get(bytes)) {
+                    (Some(target), Some(base)) if is_matrix(segment) => {
+                        self.fit(*segment, [target, base], cx)
                     }
-                    None => Ok(Factors::default()),
+                    _ => Ok((Factors::default(), Exact::NONE)),
                 }
             })
-            .collect::<Result<_>>()?;
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .unzip();
         let bound = factors
             .iter()
             .zip(self.unit.segments())
@@ -218,7 +199,8 @@ impl Analysis {
         let mut factor_bytes = Vec::new();
         factors::write(&self.unit, &factors, self.effort, &mut factor_bytes)?;
         let inner = Lossless.analyze(&residual_unit(&self.unit)?, self.effort)?;
-        let residual = Residual { unit: self.unit.clone(), factors: bound, whole: self.whole };
+        let unit = self.unit.clone();
+        let residual = Residual { unit, factors: bound, exact, whole: self.whole };
         self.found = Some(Found { residual, inner, factor_bytes });
         Ok(())
     }
@@ -241,8 +223,7 @@ impl UnitAnalysis for Analysis {
         let base = self.predictor.predict(base, width, target.len() / width, cast);
         let result = match &self.found {
             None => {
-                with_real!(dtype, changes_of, target, base, changes);
-                self.keep(chunk, changes);
+                self.keep(chunk, [target, base]);
                 Ok(())
             }
             Some(found) => {

@@ -20,6 +20,8 @@ mod residual;
 mod scheme;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "svd-encode")]
+mod within;
 
 use crate::entropy::varint;
 use crate::lossless::{Lossless, Predictor};

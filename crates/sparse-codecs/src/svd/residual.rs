@@ -2,6 +2,7 @@
 
 use super::factors::Bound;
 use super::product::predict;
+use super::within::{Exact, error_of};
 use crate::real::{Real, with_real};
 use crate::simd::{self, Kernel, Simd};
 use crate::word::Word;
@@ -13,6 +14,8 @@ use std::marker::PhantomData;
 pub(super) struct Residual {
     pub(super) unit: UnitSpec,
     pub(super) factors: Vec<Bound>,
+    /// By segment: words that are stored though factors predict them.
+    pub(super) exact: Vec<Exact>,
     /// Whether the residual is coded, too.
     pub(super) whole: bool,
 }
@@ -38,7 +41,7 @@ impl Residual {
         // type, which depends on the words.)
         if !self.whole
             && dtype.storage_bytes() == 2
-            && with_real!(dtype, is_all_predicted, unit, factors, chunk, target, base)
+            && with_real!(dtype, is_all_predicted, self, chunk, target, base)
         {
             return Coded { target: base.into(), prediction: base };
         }
@@ -46,8 +49,7 @@ impl Residual {
         if self.whole {
             return Coded { target: target.into(), prediction: predictions };
         }
-        let surrogate =
-            with_real!(dtype, surrogate, unit, factors, chunk, target, base, predictions);
+        let surrogate = with_real!(dtype, surrogate, self, chunk, target, base, predictions);
         Coded { target: surrogate.into(), prediction: predictions }
     }
 }
@@ -55,16 +57,15 @@ impl Residual {
 /// Returns true if the factors predict all of a chunk.
 ///
 /// It then equals its prediction.
-fn is_all_predicted<R: Real>(
-    unit: &UnitSpec,
-    bound: &[Bound],
-    chunk: u64,
-    target: &[u8],
-    base: &[u8],
-) -> bool {
+fn is_all_predicted<R: Real>(residual: &Residual, chunk: u64, target: &[u8], base: &[u8]) -> bool {
+    let Residual { unit, factors, exact, .. } = residual;
     let mut runs = unit.row_runs(unit.chunk_range(chunk));
     let kernel = |words| HasSpecial::<R> { words, real: PhantomData };
-    runs.all(|run| bound.get(run.segment).is_some_and(|b| b.rank > 0))
+    let is_predicted = |segment: usize| {
+        factors.get(segment).is_some_and(|f| f.rank > 0)
+            && exact.get(segment).is_some_and(|e| *e == Exact::NONE)
+    };
+    runs.all(|run| is_predicted(run.segment))
         && !simd::run(Simd::from_env(), kernel(target))
         && !simd::run(Simd::from_env(), kernel(base))
 }
@@ -85,30 +86,37 @@ impl<R: Real> Kernel for HasSpecial<'_, R> {
     }
 }
 
-/// Copies the predictions, except for words that must be restored exactly: special ones, and all of
-/// segments without factors.
+/// Copies the predictions, except for words that must be restored exactly: special ones, those that
+/// are too far off, and all of segments without factors.
 fn surrogate<R: Real>(
-    unit: &UnitSpec,
-    bound: &[Bound],
+    residual: &Residual,
     chunk: u64,
     target: &[u8],
     base: &[u8],
     predictions: &[u8],
 ) -> Vec<u8> {
+    let Residual { unit, factors, exact, .. } = residual;
     let mut out = predictions.to_vec();
     let width = R::W::BYTES;
     let mut at = 0;
     for run in unit.row_runs(unit.chunk_range(chunk)) {
         let range = at..at + run.len * width;
         at = range.end;
-        if bound.get(run.segment).is_none_or(|b| b.rank == 0) {
+        if factors.get(run.segment).is_none_or(|f| f.rank == 0) {
             out[range.clone()].copy_from_slice(&target[range]);
             continue;
         }
+        let exact = exact.get(run.segment).unwrap_or(&Exact::NONE);
+        let row_len = unit.segments().get(run.segment).map_or(0, |s| s.row_len);
         let words =
             target[range.clone()].chunks_exact(width).zip(base[range.clone()].chunks_exact(width));
-        for ((t, p), o) in words.zip(out[range].chunks_exact_mut(width)) {
-            if R::is_special(R::W::load(t)) || R::is_special(R::W::load(p)) {
+        let places = run.row * row_len + run.column..;
+        for (((t, p), o), place) in words.zip(out[range].chunks_exact_mut(width)).zip(places) {
+            let (target, base) = (R::W::load(t), R::W::load(p));
+            if R::is_special(target)
+                || R::is_special(base)
+                || exact.stores(error_of::<R>(R::W::load(o), target), place)
+            {
                 o.copy_from_slice(t);
             }
         }

@@ -2,11 +2,15 @@
 
 use super::{Rank, Svd};
 use sparse_core::{CodecContext, DeltaDecoder, DeltaEncoder, Dtype, Result, Segment, UnitSpec};
-use sparse_select::{Bound, CLEAR, Goal, Look, ParamsCost, Probe, Scheme, Subject};
+use sparse_select::{Bound, Goal, Look, ParamsCost, Probe, Scheme, Subject};
 use std::sync::Arc;
 
-/// Ranks that are offered where bytes are spread.
-const MENU: [f64; 2] = [8.0, 32.0];
+/// Relative errors that are offered where bytes are spread, from the smallest delta on.
+const MENU: [f64; 17] =
+    [0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01];
+
+/// Relative error of a few vectors from which on a matrix is not worth decomposing for a bound.
+const POOR: f64 = 0.5;
 
 /// [`Scheme`] of [`Svd`].
 ///
@@ -63,11 +67,10 @@ impl Scheme for SvdScheme {
 
     fn offers(&self, goal: Goal, subject: &Subject) -> Vec<Option<f64>> {
         match goal {
-            // The remaining energy, with a margin for the rounding of restored weights.
             Goal::Within(Bound::Relative(e)) if e > 0.0 && e < 1.0 => {
-                vec![Some(subject.energy(1.0 - (CLEAR * e).powi(2)))]
+                vec![Some(subject.energy(1.0 - e * e))]
             }
-            Goal::Budget => MENU.map(Some).to_vec(),
+            Goal::Budget => MENU.map(|e| Some(subject.energy(1.0 - e * e))).to_vec(),
             _ => Vec::new(),
         }
     }
@@ -80,7 +83,8 @@ impl Scheme for SvdScheme {
     }
 
     /// Tries a quarter as many directions as there are rows in the sample. Where that leaves more
-    /// than the bound, the rows of the whole share even less, and it is not worth decomposing.
+    /// than the bound and much, the rows of the whole share even less, and it is not worth
+    /// decomposing.
     fn look(
         &self,
         goal: Goal,
@@ -93,11 +97,16 @@ impl Scheme for SvdScheme {
         let rows = rows.map_or(0, |s| s.rows.min(s.row_len));
         let quick = Svd::new(Rank::Fixed((rows / 4).clamp(8, 4096) as u32));
         let found = probe.relative_error(&quick, cx)?;
-        Ok(if found.is_some_and(|e| e <= most) { Look::Try } else { Look::Skip })
+        Ok(if found.is_some_and(|e| e <= most.max(POOR)) { Look::Try } else { Look::Skip })
     }
 
     fn needs_rows(&self) -> bool {
         true
+    }
+
+    /// Returns true for a share of the energy: errors are measured on restored weights.
+    fn keeps_bound(&self, value: Option<f64>) -> bool {
+        value.is_some_and(|share| share < 1.0)
     }
 
     fn max_unit_len(&self, _dtype: Dtype) -> Option<u64> {

@@ -159,3 +159,20 @@ fn wide() {
         found.sigma[0]
     );
 }
+
+#[test]
+fn a_share_of_the_energy_is_kept_by_restored_weights() {
+    for (dtype, noise) in [(Dtype::Bf16, 1e-6), (Dtype::F16, 3e-4), (Dtype::F32, 3e-4)] {
+        let (unit, target, base) = pair(dtype, 120, 200, noise);
+        let matrix = 120 * 200 * dtype.storage_bytes();
+        let mut least = u64::MAX / 2;
+        for most in [0.02f64, 0.1, 0.3, 0.5, 0.7, 0.9] {
+            let codec = Svd::new(Rank::Energy(1.0 - most * most));
+            let (encoded, restored) = round_trip(&codec, &unit, &target, &base);
+            let e = error(dtype, &target[..matrix], &restored[..matrix], &base[..matrix]);
+            assert!(e <= most, "{dtype}: {e} of {most}");
+            assert!(encoded.byte_len() <= least + 16, "{dtype} {most}: {}", encoded.byte_len());
+            least = least.min(encoded.byte_len());
+        }
+    }
+}

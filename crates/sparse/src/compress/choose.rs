@@ -32,14 +32,84 @@ struct Tried {
 
 /// What was tried for the jobs of a plan. Empty where there is no choice.
 #[derive(Default)]
-pub(super) struct Trials(Vec<Tried>);
+pub(super) struct Trials {
+    list: Vec<Tried>,
+    /// Elements of the small tensors that may share a unit.
+    sums: BTreeMap<Kind, u64>,
+}
 
 impl Trials {
     /// Returns the bytes that all weights are expected to take at their coarsest.
     pub(super) fn least_bytes(&self) -> u64 {
-        let lists: Vec<&[Trial]> = self.0.iter().map(|t| &t.trials[..]).collect();
+        let lists: Vec<&[Trial]> = self.list.iter().map(|t| &t.trials[..]).collect();
         least_bytes(&lists)
     }
+
+    /// Returns the bytes that all weights are expected to take where nothing is lost.
+    pub(super) fn lossless_bytes(&self) -> f64 {
+        let least = |t: &Tried| {
+            let bits = t.trials.iter().filter(|t| t.lossless).map(|t| t.bits / 8.0);
+            bits.fold(f64::INFINITY, f64::min)
+        };
+        self.list.iter().map(least).sum()
+    }
+
+    /// Adds trials of settings near those that are chosen within a budget, for up to `most` jobs:
+    /// those that would save most. Returns how many.
+    pub(super) fn refine(
+        &mut self,
+        bench: Bench<'_>,
+        parts: &[Vec<Part>],
+        budget: u64,
+        bars: &[Bar],
+        most: usize,
+    ) -> Result<usize> {
+        let Bench { pair, settings, .. } = bench;
+        let bar = |t: &Tried| bars.get(t.tensor).copied().unwrap_or_default();
+        let selector = Selector::new(settings.codecs.schemes(), &settings.policy)?;
+        let lists: Vec<&[Trial]> = self.list.iter().map(|t| &t.trials[..]).collect();
+        let by_list: Vec<Bar> = self.list.iter().map(bar).collect();
+        let chosen = Selector::choose(&lists, &by_list, Some(budget))?;
+        let sums = &self.sums;
+        let gains = lists.iter().zip(&chosen).map(|(trials, &c)| Selector::gain(trials, c));
+        let mut order: Vec<(f64, usize)> = gains.zip(0..).collect();
+        order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        order.truncate(most);
+        let found = settings.executor().try_map(order.len(), |n| {
+            let i = order[n].1;
+            let tried = &self.list[i];
+            let job = match parts.get(tried.tensor).and_then(|p| p.get(tried.part)) {
+                Some(Part::Code(job)) if by_list[i] == Bar::None => job,
+                _ => return Ok(Vec::new()),
+            };
+            let name = &pair.target.tensors()[tried.tensor].name;
+            let selector = selector.clone().with_layout(layout(bench, sums, job));
+            let runs = variants(bench, job, &settings.policy).map_err(|e| e.in_tensor(&**name))?;
+            let weights: Vec<&dyn Weights> = runs.iter().map(|run| run as &dyn Weights).collect();
+            let mut trials = tried.trials.clone();
+            bench
+                .contexts
+                .with(|cx| selector.refine(&weights, &mut trials, chosen[i], cx))
+                .map_err(|e| e.in_tensor(&**name))?;
+            Ok(trials.split_off(tried.trials.len()))
+        })?;
+        let added = found.iter().map(Vec::len).sum();
+        for ((_, i), found) in order.into_iter().zip(found) {
+            if let Some(tried) = self.list.get_mut(i) {
+                tried.trials.extend(found);
+            }
+        }
+        Ok(added)
+    }
+}
+
+/// Returns how a job will lie among others: small tensors share a unit, and with it tables.
+fn layout(bench: Bench<'_>, sums: &BTreeMap<Kind, u64>, job: &Job) -> Layout {
+    let Bench { pair, settings, .. } = bench;
+    let all = sums.get(&kind(pair, job)).copied().unwrap_or(0).max(job.segment.len()).max(1);
+    let share = if job.is_large() { 1.0 } else { job.segment.len() as f64 / all as f64 };
+    let (chunk_len, effort) = (settings.chunk_len, settings.effort);
+    Layout { chunk_len, own_unit: OWN_UNIT, share, effort }
 }
 
 /// Tries what the policy may have for each job.
@@ -63,15 +133,10 @@ pub(super) fn try_jobs(bench: Bench<'_>, parts: &[Vec<Part>]) -> Result<Trials> 
     let lossless = settings.policy.is_lossless();
     let jobs: Vec<_> =
         jobs().filter(|(.., job)| !lossless || !job.lossless.others.is_empty()).collect();
-    let tried = settings.executor().try_map(jobs.len(), |i| {
+    let list = settings.executor().try_map(jobs.len(), |i| {
         let (tensor, part, job) = jobs[i];
         let name = &pair.target.tensors()[tensor].name;
-        // Small tensors share a unit, and with it tables.
-        let all = sums.get(&kind(pair, job)).copied().unwrap_or(0).max(job.segment.len()).max(1);
-        let share = if job.is_large() { 1.0 } else { job.segment.len() as f64 / all as f64 };
-        let (chunk_len, effort) = (settings.chunk_len, settings.effort);
-        let layout = Layout { chunk_len, own_unit: OWN_UNIT, share, effort };
-        let selector = selector.clone().with_layout(layout);
+        let selector = selector.clone().with_layout(layout(bench, &sums, job));
         let policy = settings.policy.of(name);
         let runs = variants(bench, job, policy).map_err(|e| e.in_tensor(&**name))?;
         let weights: Vec<&dyn Weights> = runs.iter().map(|run| run as &dyn Weights).collect();
@@ -81,7 +146,7 @@ pub(super) fn try_jobs(bench: Bench<'_>, parts: &[Vec<Part>]) -> Result<Trials> 
             .map_err(|e| e.in_tensor(&**name))?;
         Ok(Tried { tensor, part, bases: runs.iter().map(|r| r.base).collect(), trials })
     })?;
-    Ok(Trials(tried))
+    Ok(Trials { list, sums })
 }
 
 /// Settles the encoder of each job. `budget` is what tensors may take, where the policy spreads
@@ -105,7 +170,7 @@ pub(super) fn choose(
     let bar = |t: &Tried| bars.get(t.tensor).copied().unwrap_or_default();
     // Where no trial may be taken, the job keeps the encoder that loses nothing.
     let open = |t: &&Tried| t.trials.iter().any(|trial| bar(t).allows(trial));
-    let trials: Vec<&Tried> = trials.0.iter().filter(open).collect();
+    let trials: Vec<&Tried> = trials.list.iter().filter(open).collect();
     let lists: Vec<&[Trial]> = trials.iter().map(|t| &t.trials[..]).collect();
     let bars: Vec<Bar> = trials.iter().map(|t| bar(t)).collect();
     let chosen = Selector::choose(&lists, &bars, budget)?;

@@ -1,6 +1,7 @@
 //! Deltas that do not bring back every bit: written twice, because digests and certificates are of
 //! what comes back.
 
+use super::budget::{Provisional, Search};
 use super::examine::{Pair, examine, windows};
 use super::index::{files_size, register, write_delta};
 use super::job::{Compressing, Plan};
@@ -15,10 +16,11 @@ use crate::reference::References;
 use crate::restore::{self, Measured, Original, Recorded, certify, measure};
 use crate::settings::Settings;
 use sparse_container::{Index, PieceSource, Writer, digest};
-use sparse_core::{ByteSource, Error, ErrorKind, Fidelity, Observer, Result, Unobserved};
+use sparse_core::{ByteSource, Dtype, Error, ErrorKind, Fidelity, Observer, Result, Unobserved};
 use sparse_output::{AtomicFile, Overwrite};
 use sparse_select::{Bar, Bound, Policy};
-use std::io::{BufWriter, Write};
+use std::collections::BTreeSet;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 /// Where the delta lies before it is finished.
@@ -30,8 +32,8 @@ pub(super) enum Scratch<'a> {
     Beside(&'a Path, Overwrite),
 }
 
-/// Attempts to meet a size: each corrects the budget by what the one before was off.
-const ATTEMPTS: usize = 6;
+/// Rounds at most, in which tensors that broke their bounds are barred from what broke them.
+const ATTEMPTS: usize = 8;
 
 /// Rounds in which single tensors are barred from what broke their bound; then all are.
 const ROUNDS: usize = 4;
@@ -39,6 +41,32 @@ const ROUNDS: usize = 4;
 /// Bytes of a tensor's record in the index, its digest included, and of its certificate.
 const RECORD: u64 = 40;
 const CERTIFICATE_BYTES: u64 = 36;
+
+/// Returns what the certificates of a plan take at most: one for each tensor that loses something,
+/// and for each that is equal to it, and one of all.
+fn certificate_bytes(pair: &Pair<'_>, plan: &Plan) -> u64 {
+    let lossy: BTreeSet<&str> =
+        plan.choices.iter().filter(|c| !c.is_lossless).map(|c| c.tensor.as_str()).collect();
+    if lossy.is_empty() {
+        return 0;
+    }
+    // Four numbers of 32 bits, a key and a length; then varints: weights, those that are exact, and
+    // two distances.
+    let one = |weights: u64, dtype: Dtype| {
+        let count = u64::from((64 - weights.leading_zeros()).div_ceil(7).max(1));
+        let distance = if dtype.storage_bytes() == 2 { 3 } else { 5 };
+        18 + 2 * (count + distance)
+    };
+    let tensors = pair.target.tensors();
+    let coded = |t: usize| pair.matches.get(t).and_then(|m| m.tied).unwrap_or(t);
+    let loses = |t: &usize| tensors.get(coded(*t)).is_some_and(|t| lossy.contains(t.name.as_str()));
+    let each = (0..tensors.len()).filter(loses).filter_map(|t| tensors.get(t));
+    let each: u64 = each.map(|t| one(t.spec.storage_len(), t.spec.dtype())).sum();
+    // What is coded on its own names the base's tensor that its change is relative to.
+    let apart = plan.choices.iter().filter(|c| !c.against_base && pair.base.is_some());
+    let named: u64 = apart.map(|c| c.tensor.len() as u64 + 64).sum();
+    named + each + one(tensors.iter().map(|t| t.spec.storage_len()).sum(), Dtype::F32)
+}
 
 /// Writes the delta of a policy that lets something be lost.
 pub(super) fn compress<W: Write + Send>(
@@ -51,63 +79,53 @@ pub(super) fn compress<W: Write + Send>(
     observer.begin("reading", target_bytes);
     let pair = examine(base, target, settings, &|bytes| observer.advance(bytes))?;
     observer.end();
-    let wanted = match settings.policy {
-        Policy::TargetSize(bytes) => Some(bytes),
+    let references = References::new(base, target, &pair.matches);
+    let mut tried = Described::new(&pair, settings)?;
+    let mut search = match settings.policy {
+        Policy::TargetSize(bytes) => {
+            let records = (RECORD + CERTIFICATE_BYTES) * target.tensors().len() as u64;
+            Some(Search::new(bytes, files_size(&pair, settings)? + 200 + records))
+        }
         _ => None,
     };
-    let mut overhead = match wanted {
-        Some(_) => {
-            files_size(&pair, settings)?
-                + 200
-                + (RECORD + CERTIFICATE_BYTES) * target.tensors().len() as u64
-        }
-        None => 0,
-    };
-    let references = References::new(base, target, &pair.matches);
+    let make = |plan: &Plan| provisional(&pair, plan, scratch, settings, observer);
     let mut bars = vec![Bar::None; target.tensors().len()];
     let mut compared = false;
-    let tried = Described::new(&pair, settings)?;
-    if let Some(wanted) = wanted.filter(|&n| overhead + tried.least_bytes() > n) {
-        return Err(Error::invalid_argument(format!(
-            "a delta of {wanted} bytes is too small: the weights take about {} bytes at their \
-                coarsest, and all else about {overhead}",
-            tried.least_bytes()
-        )));
-    }
-    let (mut attempts, mut rounds) = (0, 0);
-    while attempts < ATTEMPTS {
+    for round in 0..ATTEMPTS {
         settings.cancel.check()?;
-        let budget = wanted.map(|n| n.saturating_sub(overhead));
-        let plan = tried.plan(budget, &bars)?;
-        let (delta, index, mut report) = provisional(&pair, &plan, scratch, settings, observer)?;
-        if let Some(wanted) = wanted {
-            let lossy = plan.choices.iter().filter(|c| !c.is_lossless).count() as u64;
-            let size = delta.reader().byte_len() + CERTIFICATE_BYTES * (lossy + 1);
-            if size > wanted {
-                overhead += size - wanted + (size - wanted) / 8 + 64;
-                attempts += 1;
-                continue;
-            }
-        }
+        let made = match &mut search {
+            Some(search) => search.best(&mut tried, &bars, &make)?,
+            None => make(&tried.plan(None, &bars)?)?,
+        };
         let original = Original { model: target, references: &references };
-        let restoring = restore::Restoring { base, delta: &delta, settings };
+        let restoring = restore::Restoring { base, delta: &made.delta, settings };
         let measured = measure(&restoring, original, false, observer)?;
-        check_lossless(&index, &measured, settings)
+        check_lossless(&made.index, &measured, settings)
             .map_err(|e| proof::explain(&pair, settings, e))?;
         if bar_broken(&pair, &measured, settings, &mut bars) {
-            rounds += 1;
-            if rounds >= ROUNDS {
+            if round + 1 >= ROUNDS {
                 // Units share tables, so barring one tensor may break another, if hardly ever.
                 bars.iter_mut().for_each(|b| *b = next(*b, settings));
             }
             continue;
         }
-        if !std::mem::replace(&mut compared, true) && saves_little(&delta, &report, settings) {
+        if !std::mem::replace(&mut compared, true)
+            && saves_little(&made.delta, &made.report, settings)
+        {
             let all = vec![Bar::Lossy; bars.len()];
-            let plan = tried.plan(budget, &all)?;
-            let (other, ..) = provisional(&pair, &plan, scratch, settings, &Unobserved)?;
-            if other.reader().byte_len() <= delta.reader().byte_len() {
+            let plan = tried.plan(None, &all)?;
+            let other = provisional(&pair, &plan, scratch, settings, &Unobserved)?;
+            if other.delta.reader().byte_len() <= made.delta.reader().byte_len() {
                 bars = all;
+                continue;
+            }
+        }
+        let Provisional { delta, index, mut report, .. } = made;
+        let index = settled(index, &pair, &references, &measured)?;
+        if let (Some(search), Policy::TargetSize(wanted)) = (&mut search, &settings.policy) {
+            let (_, bytes) = copy(&delta, io::sink(), &index, settings)?;
+            if bytes > *wanted {
+                search.reserve(bytes - wanted);
                 continue;
             }
         }
@@ -121,19 +139,15 @@ pub(super) fn compress<W: Write + Send>(
                 .for_each(|(choice, bytes)| choice.achieved_bytes = bytes);
         }
         let total = measured.total.certificate();
-        let index = settled(index, &pair, &references, &measured)?;
         let (out, bytes) = copy(&delta, out, &index, settings)?;
         report.delta_bytes = bytes;
         report.certificate = Some(total);
         report.content = measured.content;
         return Ok((out, index, report));
     }
-    Err(Error::invalid_argument(match wanted {
-        Some(wanted) => {
-            format!("no delta of {wanted} bytes was found: try a size a few per cent larger")
-        }
-        None => "no coding keeps the bound: choose a looser bound or lossless coding".to_owned(),
-    }))
+    Err(Error::invalid_argument(
+        "no coding keeps the bound: choose a looser bound or lossless coding",
+    ))
 }
 
 /// Returns the next attempt for a tensor whose error exceeds its bound.
@@ -226,7 +240,7 @@ fn provisional(
     scratch: Scratch<'_>,
     settings: &Settings,
     observer: &dyn Observer,
-) -> Result<(Delta, Index, CompressReport)> {
+) -> Result<Provisional> {
     let (source, index, report): (Box<dyn ByteSource>, _, _) = match scratch {
         Scratch::Spool => {
             let (spool, index, report) = write_delta(pair, plan, Spool::new(), settings, observer)?;
@@ -239,7 +253,8 @@ fn provisional(
             (Box::new(file), index, report)
         }
     };
-    Ok((Delta::from_source(source, settings.codecs.clone(), &settings.limits)?, index, report))
+    let delta = Delta::from_source(source, settings.codecs.clone(), &settings.limits)?;
+    Ok(Provisional { delta, index, report, certificates: certificate_bytes(pair, plan) })
 }
 
 /// Returns the index with digests and certificates of what comes back.

@@ -11,8 +11,9 @@
 //!
 //! Beside them: `job`, the records that pass from stage to stage; `weights`, how a selector sees a
 //! job; `hint`, what an adapter says; `proof`, that what was written restores; `lossy`, the stages
-//! repeated until bounds and sizes are kept.
+//! repeated until bounds are kept; `budget`, until a size is.
 
+mod budget;
 mod choose;
 mod describe;
 mod encode;

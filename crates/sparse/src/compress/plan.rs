@@ -45,6 +45,18 @@ impl<'a> Described<'a> {
         self.trials.least_bytes()
     }
 
+    /// Returns [`Trials::lossless_bytes`].
+    pub(super) fn lossless_bytes(&self) -> f64 {
+        self.trials.lossless_bytes()
+    }
+
+    /// Tries more settings near those that a budget has chosen, see [`Trials::refine`].
+    pub(super) fn refine(&mut self, budget: u64, bars: &[Bar], most: usize) -> Result<usize> {
+        let Described { pair, settings, references, contexts, parts, trials } = self;
+        let bench = Bench { pair, references, settings, contexts };
+        trials.refine(bench, parts, budget, bars, most)
+    }
+
     /// Plans once; `budget` is what the weights may take, and `bars` are what was found out by
     /// tensor.
     pub(super) fn plan(&self, budget: Option<u64>, bars: &[Bar]) -> Result<Plan> {
