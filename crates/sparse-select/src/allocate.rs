@@ -199,7 +199,7 @@ mod tests {
         let point = |bytes, error| RatePoint { bytes, error };
         // The second lies above the line between the others.
         let points = vec![point(0.0, 100.0), point(6.0, 90.0), point(10.0, 0.0)];
-        assert_eq!(allocate_budget(&[points.clone()], 9.0), Some(vec![1]));
+        assert_eq!(allocate_budget(std::slice::from_ref(&points), 9.0), Some(vec![1]));
         assert_eq!(allocate_budget(&[points], 10.0), Some(vec![2]));
     }
 

@@ -11,6 +11,8 @@
 #[cfg(feature = "svd-encode")]
 mod analysis;
 mod factors;
+#[cfg(feature = "svd-encode")]
+mod norm;
 mod product;
 #[cfg(feature = "svd-encode")]
 mod range;

@@ -4,8 +4,8 @@
 //! words that are stored exactly, those that the product misses most. The combination that is
 //! expected to be smallest is taken, so that a looser bound never costs more.
 
-use super::analysis::square_norm;
 use super::factors::{self, Bound, Factors, quantise};
+use super::norm::square_norm;
 use super::product::predict;
 use super::range::{Dense, Truncated};
 use crate::real::{Real, with_real};

@@ -193,7 +193,7 @@ fn place(ops: &[Op], base: &dyn BaseRows) -> f64 {
 }
 
 impl GroupCoder<'_> {
-    /// Codes rows. With `keep`, predictions are kept for a proof. What was tried is not coded again.
+    /// Codes rows. With `keep`, predictions are kept for a proof. What was tried is taken.
     ///
     /// # Errors
     /// `InvalidArgument` when the two do not fit; `Io`.
