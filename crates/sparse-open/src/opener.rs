@@ -165,9 +165,10 @@ impl Opener {
         sparse_remote::Notice::new(move |text| observer.note(text))
     }
 
-    /// Finds a file in the cache of the Hub that is damaged, among those that this opener found.
+    /// Finds a damaged file in the cache of the Hub.
     ///
-    /// It is for the time after an input was refused: all of these files are read.
+    /// All files that this opener found there are read: it is for the time after an input was
+    /// refused.
     ///
     /// # Errors
     /// As [`sparse_remote::Fetched::damaged`].

@@ -9,10 +9,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 impl Fetched {
-    /// Finds the first file whose content is not the one that its name in the cache states.
+    /// Finds the first file that is damaged.
     ///
-    /// All files are read, which takes a while: it is for the time after something went wrong.
-    /// Files that are copies instead of links have no such name.
+    /// Its content is not the one that its name in the cache states. All files are read, which
+    /// takes a while: it is for the time after something went wrong. Files that are copies
+    /// instead of links have no such name.
     ///
     /// # Errors
     /// `Io` when a file cannot be read; `Cancelled`.
