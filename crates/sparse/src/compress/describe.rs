@@ -15,7 +15,12 @@ use sparse_select::{LosslessSchemes, Policy, Sample, Scheme, Selector, Weights, 
 const TRIAL: u64 = 1 << 15;
 
 /// Describes all tensors of the target, by number.
+///
+/// # Errors
+/// `InvalidInput` for an adapter that cannot be merged, and so explains nothing; what reading and
+/// trials report.
 pub(super) fn describe(bench: Bench<'_>) -> Result<Vec<Vec<Part>>> {
+    bench.settings.adapter.as_ref().map_or(Ok(()), |adapter| adapter.check())?;
     let count = bench.pair.target.tensors().len();
     bench.settings.executor().try_map(count, |tensor| parts(bench, tensor))
 }
