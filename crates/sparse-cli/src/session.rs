@@ -64,27 +64,28 @@ impl Session {
             Failure::Sparse(e) if e.kind() == ErrorKind::Cancelled => {
                 Failure::Stopped(self.signals.exit_code())
             }
-            Failure::Sparse(e) if e.kind() == ErrorKind::BaseMismatch => self.mismatch(e).into(),
+            Failure::Sparse(e) if may_be_damage(e.kind()) => self.damaged().unwrap_or(e).into(),
             other => other,
         })
     }
 
-    /// Returns why a base is not the one that is wanted: it may be damaged in the cache.
+    /// Returns the error of an input that is damaged in the cache of the Hub, if one is.
     #[cfg(feature = "hub")]
-    fn mismatch(&self, e: Error) -> Error {
-        match self.opener.damaged() {
-            Ok(Some(path)) => {
-                let why = "this file of the Hugging Face cache is damaged: its content is not the \
-                    one that its name states; remove it, and it is fetched again";
-                Error::corrupt(why).in_file(path.display().to_string()).with_source(e)
-            }
-            _ => e,
-        }
+    fn damaged(&self) -> Option<Error> {
+        let path = self.opener.damaged().ok().flatten()?;
+        let why = "this file of the Hugging Face cache is damaged: its content is not the one that \
+            its name states; remove it, and it is fetched again";
+        Some(Error::corrupt(why).in_file(path.display().to_string()))
     }
 
     #[cfg(not(feature = "hub"))]
-    fn mismatch(&self, e: Error) -> Error {
-        e
+    fn damaged(&self) -> Option<Error> {
+        None
+    }
+
+    /// Checks what came from the cache of the Hub, before a delta says that it was made from it.
+    pub(crate) fn check_cached(&self) -> Result<(), Failure> {
+        self.damaged().map_or(Ok(()), |e| Err(e.into()))
     }
 
     /// Threads in use.
@@ -182,6 +183,18 @@ impl Session {
         tell();
         if self.common.json { print(&json(Some(self.name), body)?) } else { print(&text()) }
     }
+}
+
+/// Returns whether an error of this kind may come of an input that was damaged.
+fn may_be_damage(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::BaseMismatch
+            | ErrorKind::Corrupt
+            | ErrorKind::Truncated
+            | ErrorKind::InvalidInput
+            | ErrorKind::NotThisFormat
+    )
 }
 
 fn json(command: Option<&str>, body: impl Serialize) -> Result<String, Failure> {

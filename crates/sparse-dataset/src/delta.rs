@@ -14,7 +14,7 @@ use crate::table::{Block, Digesting};
 use arrow_schema::{ArrowError, SchemaRef};
 use sparse_container::{BlobRef, ContentHash, Entry, PieceSource, Reader};
 use sparse_core::open_file;
-use sparse_core::{ByteSource, Error, ErrorKind, FileSource, Limits, Observer, Result};
+use sparse_core::{ByteSource, Digest, Error, ErrorKind, FileSource, Limits, Observer, Result};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
@@ -270,12 +270,14 @@ pub(crate) enum Reading {
     Parts,
 }
 
-/// Names of the base's columns, and its rows.
-type Base = (Vec<String>, Box<dyn BaseRows + Send>);
+/// Names of the base's columns, its rows, and the digest of these if it was made.
+type Base = (Vec<String>, Box<dyn BaseRows + Send>, Option<Digest>);
 
+/// Reads the base. All of it is hashed if models are to decode from it: they take long over a wrong
+/// one.
 fn read_base(
     dataset: &Dataset,
-    rows: u64,
+    (rows, hashed): (u64, bool),
     reading: Reading,
     settings: &Settings,
     observer: &dyn Observer,
@@ -286,10 +288,10 @@ fn read_base(
         // Else files that cannot be read may be among them, which reading all shows.
         && parts.rows() == rows
     {
-        return Ok((std::mem::take(&mut parts.columns.names), Box::new(parts)));
+        return Ok((std::mem::take(&mut parts.columns.names), Box::new(parts), None));
     }
-    let loaded = load(found, BASE_BLOCK, settings.spill(4), false, settings, observer)?;
-    Ok((loaded.names, Box::new(loaded.store)))
+    let loaded = load(found, BASE_BLOCK, settings.spill(4), hashed, settings, observer)?;
+    Ok((loaded.names, Box::new(loaded.store), loaded.fingerprint))
 }
 
 impl<'a> DeltaDataset<'a> {
@@ -309,7 +311,8 @@ impl<'a> DeltaDataset<'a> {
         };
         let record = &delta.manifest.base;
         let read = Dataset::without_unreadable(searched, &settings, |dataset| {
-            read_base(dataset, record.rows, reading, &settings, observer)
+            let models = delta.manifest.splits.iter().any(|split| !split.plan.is_plain());
+            read_base(dataset, (record.rows, models), reading, &settings, observer)
         });
         let (dataset, read) = or_changed(read, &[base])?;
         let dataset = dataset.into_owned();
@@ -322,7 +325,7 @@ impl<'a> DeltaDataset<'a> {
             )
             .in_file(base.path().display().to_string()))
         };
-        let (names, rows_of_base) = read;
+        let (names, rows_of_base, digest) = read;
         let (rows, kinds) = (rows_of_base.rows(), rows_of_base.kinds());
         let needed = !delta.manifest.splits.is_empty();
         if needed && (kinds != record.kinds || columns_digest(&names, kinds) != record.columns) {
@@ -330,6 +333,9 @@ impl<'a> DeltaDataset<'a> {
         }
         if needed && rows != record.rows {
             return mismatch(format!("the base has {rows} rows instead of {}", record.rows));
+        }
+        if needed && digest.is_some_and(|digest| digest != record.fingerprint) {
+            return mismatch("the content of the base differs".into());
         }
         let details = resolve(&delta.manifest, &dataset)?;
         Ok(DeltaDataset {

@@ -76,7 +76,8 @@ pub struct SplitSummary {
     pub name: String,
     /// Number of rows.
     pub rows: u64,
-    /// Rows by where they come from; `None` where that cannot be told without the base.
+    /// Rows by where they come from; `None` where that cannot be told without the base, or was not
+    /// asked for.
     pub counts: Option<RowCounts>,
     /// Number of row groups.
     pub groups: usize,
@@ -118,10 +119,25 @@ impl DatasetDelta {
     /// # Errors
     /// `Corrupt`, `Truncated`, `LimitExceeded` when the runs of rows cannot be read; `Io`.
     pub fn summary(&self) -> Result<DatasetSummary> {
+        self.summary_within(u64::MAX)
+    }
+
+    /// Describes the delta as [`summary`](Self::summary) does, without reading much of it.
+    ///
+    /// Where rows come from is told only if the row groups take at most `most` bytes: they are what
+    /// has to be read for it.
+    ///
+    /// # Errors
+    /// As [`summary`](Self::summary).
+    pub fn summary_within(&self, most: u64) -> Result<DatasetSummary> {
+        let groups = self.manifest.splits.iter().map(|record| record.groups.len()).sum();
+        let entries = (0..groups).filter_map(|i| self.entry(i));
+        let bytes = entries.fold(0u64, |sum, entry| sum.saturating_add(stored(&entry.pieces)));
+        let told = bytes <= most;
         let mut splits = Vec::new();
         let mut first = 0;
         for record in &self.manifest.splits {
-            splits.push(self.split_summary(record, first)?);
+            splits.push(self.split_summary(record, first, told)?);
             first += record.groups.len();
         }
         let exact = self.manifest.exact.iter().enumerate().filter_map(|(i, file)| {
@@ -141,14 +157,23 @@ impl DatasetDelta {
         })
     }
 
-    fn split_summary(&self, record: &SplitRecord, first: usize) -> Result<SplitSummary> {
-        let mut counts = Some(RowCounts::default());
+    fn split_summary(
+        &self,
+        record: &SplitRecord,
+        first: usize,
+        told: bool,
+    ) -> Result<SplitSummary> {
+        let mut counts = told.then(RowCounts::default);
         let (mut cell_bytes, mut stored_bytes) = (0u64, 0u64);
         for (i, &rows) in record.groups.iter().enumerate() {
             let Some(entry) = self.entry(first + i) else { continue };
             let len = entry.spec.byte_len();
             cell_bytes = cell_bytes.saturating_add(len);
             stored_bytes = stored_bytes.saturating_add(stored(&entry.pieces));
+            // One row group that does not tell is enough: the others need not be read.
+            if counts.is_none() {
+                continue;
+            }
             let ops = match entry.pieces.first().map(|piece| &piece.source) {
                 Some(PieceSource::Blob { blob, .. }) => {
                     let bytes = self.read_blob(blob, blob.len)?;

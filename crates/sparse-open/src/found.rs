@@ -241,7 +241,7 @@ fn several<'a>(name: &HubName, files: impl Iterator<Item = &'a str>) -> Error {
 #[cfg(feature = "hub")]
 fn also_no_path(name: &HubName, e: Error) -> Error {
     match e.kind() {
-        sparse::ErrorKind::NotFound => {
+        sparse::ErrorKind::NotFound if !Path::new(&name.id).exists() => {
             let message = format!("{} (and there is no path {})", e.message(), name.id);
             let mut out = Error::new(e.kind(), message);
             if let Some(file) = e.file() {

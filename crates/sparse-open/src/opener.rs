@@ -121,7 +121,11 @@ impl Opener {
         let is_path = location.path().is_some();
         // Of a path, only where the name could have been something else.
         if !is_path || sparse_remote::HubName::parse(text, kind).is_some() {
-            self.observer.explain(role, &format!("{location} is {}", location.explain()));
+            let why = match location {
+                Location::Hub(_) if text.contains("://") => "a repository of the Hub",
+                _ => location.explain(),
+            };
+            self.observer.explain(role, &format!("{location} is {why}"));
         }
         Ok(location)
     }

@@ -76,7 +76,7 @@ fn spend(lists: &[Vec<RatePoint>], taken: &mut [usize], mut left: f64) {
             let Some(now) = taken.get(list).and_then(|&t| points.get(t)) else { continue };
             for (place, point) in points.iter().enumerate() {
                 let (cost, saved) = (point.bytes - now.bytes, now.error - point.error);
-                let fits = cost <= left && saved > 0.0;
+                let fits = point.bytes.is_finite() && cost <= left && saved > 0.0;
                 if fits && best.is_none_or(|b| saved > b.0 || (saved == b.0 && cost < b.1)) {
                     best = Some((saved, cost, list, place));
                 }

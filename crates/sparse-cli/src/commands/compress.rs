@@ -38,6 +38,7 @@ pub(crate) fn compress(session: &Session, args: Compress) -> Result<(), Failure>
     let base = base_path.as_deref().map(|p| session.opener().model("base", p)).transpose()?;
     let target = session.opener().model("fine-tuned", &target_path)?;
     let adapter = args.adapter.as_deref().map(|p| session.opener().adapter(p)).transpose()?;
+    session.check_cached()?;
     let job = session.compressor(&target).base(base.as_ref()).adapter(adapter.map(Arc::new));
     let job = job.effort(args.effort).policy(policy);
     let job = job.content_hash(args.sha256).proof(!args.no_verify);

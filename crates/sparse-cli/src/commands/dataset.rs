@@ -55,6 +55,7 @@ pub(crate) fn compress(session: &Session, args: DatasetCompress) -> Result<(), F
     let output = session.output(&args.output, args.force)?;
     let open = |role: &str, path: &Path| open_for(session, role, path, args.exact);
     let (base, derivative) = (open("base", &args.base)?, open("derivative", &args.derivative)?);
+    session.check_cached()?;
     let job = Compressor::new(&derivative).base(&base).effort(args.effort);
     let job = job.exact(args.exact).content_hash(args.sha256).proof(!args.no_verify).key(args.key);
     let job = job.memory(args.memory.bytes()).temporary(args.memory.folder());
