@@ -122,10 +122,10 @@ impl DatasetDelta {
         self.summary_within(u64::MAX)
     }
 
-    /// Describes the delta as [`summary`](Self::summary) does, without reading much of it.
+    /// Describes the delta without reading much of it.
     ///
-    /// Where rows come from is told only if the row groups take at most `most` bytes: they are what
-    /// has to be read for it.
+    /// It does so as [`summary`](Self::summary) does, but where rows come from is told only
+    /// if the row groups take at most `most` bytes: they have to be read for it.
     ///
     /// # Errors
     /// As [`summary`](Self::summary).
