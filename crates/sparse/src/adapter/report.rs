@@ -51,7 +51,7 @@ pub struct LeftOut {
     pub share: f64,
 }
 
-/// Result of [`AdapterExporter::write`].
+/// Result of [`AdapterExporter::write`](crate::AdapterExporter::write).
 ///
 /// # Examples
 /// ```
