@@ -91,7 +91,7 @@ fn spend(lists: &[Vec<RatePoint>], taken: &mut [usize], mut left: f64) {
 }
 
 /// Returns the error that is saved per byte by going from `a` to the larger `b`.
-fn rate(a: RatePoint, b: RatePoint) -> f64 {
+pub(crate) fn rate(a: RatePoint, b: RatePoint) -> f64 {
     (a.error - b.error) / (b.bytes - a.bytes)
 }
 

@@ -1,6 +1,6 @@
 //! The selector: what is tried for weights, and what is taken.
 
-use crate::allocate::{RatePoint, allocate_budget};
+use crate::allocate::{RatePoint, allocate_budget, rate};
 use crate::policy::{Bound, Policy, is_bound, no_bound};
 use crate::probe::Probe;
 use crate::scheme::{Goal, Look, Scheme, Subject, find};
@@ -243,16 +243,30 @@ impl<'a> Selector<'a> {
         cx: &mut CodecContext,
     ) -> Result<()> {
         for &number in [lossless.default].iter().chain(&lossless.others) {
-            let Some(scheme) = self.schemes.get(number) else { continue };
-            let elements = sampled(weights, scheme.needs_rows());
-            let sample = Sample::draw(weights, elements, scheme.needs_rows())?;
-            for value in scheme.offers(Goal::Lossless, &subject(weights)) {
-                let what = Attempt { scheme: &**scheme, number, value, policy };
-                let trial = attempt(weights, &sample, &what, &self.layout, cx)?;
-                trials.extend(trial.filter(|t| t.lossless));
-            }
+            let offered = self.try_offers(weights, number, Goal::Lossless, policy, cx)?;
+            trials.extend(offered.into_iter().filter(|t| t.lossless));
         }
         Ok(())
+    }
+
+    /// Tries the settings that a scheme offers for a goal.
+    fn try_offers(
+        &self,
+        weights: &dyn Weights,
+        number: usize,
+        goal: Goal,
+        policy: &Policy,
+        cx: &mut CodecContext,
+    ) -> Result<Vec<Trial>> {
+        let Some(scheme) = self.schemes.get(number) else { return Ok(Vec::new()) };
+        let rows = scheme.needs_rows();
+        let sample = Sample::draw(weights, sampled(weights, rows), rows)?;
+        let mut trials = Vec::new();
+        for value in scheme.offers(goal, &subject(weights)) {
+            let what = Attempt { scheme: &**scheme, number, value, policy };
+            trials.extend(attempt(weights, &sample, &what, &self.layout, cx)?);
+        }
+        Ok(trials)
     }
 
     /// Adds trials of settings between a trial and its neighbours in size.
@@ -272,18 +286,10 @@ impl<'a> Selector<'a> {
     ) -> Result<usize> {
         let before = trials.len();
         for (error, number, base) in finer(trials, chosen) {
-            let (Some(&weights), Some(scheme)) = (variants.get(base), self.schemes.get(number))
-            else {
-                continue;
-            };
+            let Some(&weights) = variants.get(base) else { continue };
             let goal = Goal::Within(Bound::Relative(error));
-            let rows = scheme.needs_rows();
-            let sample = Sample::draw(weights, sampled(weights, rows), rows)?;
-            for value in scheme.offers(goal, &subject(weights)) {
-                let what = Attempt { scheme: &**scheme, number, value, policy: self.policy };
-                let trial = attempt(weights, &sample, &what, &self.layout, cx)?;
-                trials.extend(trial.map(|t| Trial { weights: base, ..t }));
-            }
+            let offered = self.try_offers(weights, number, goal, self.policy, cx)?;
+            trials.extend(offered.into_iter().map(|t| Trial { weights: base, ..t }));
         }
         Ok(trials.len() - before)
     }
@@ -376,10 +382,7 @@ impl<'a> Selector<'a> {
         let front = front(trials);
         let next = front.iter().position(|&i| i == chosen).and_then(|at| front.get(at + 1));
         match (trials.get(chosen), next.and_then(|&i| trials.get(i))) {
-            (Some(a), Some(b)) => {
-                let (a, b) = (rate_point(a), rate_point(b));
-                (a.error - b.error) / (b.bytes - a.bytes)
-            }
+            (Some(a), Some(b)) => rate(rate_point(a), rate_point(b)),
             _ => 0.0,
         }
     }
