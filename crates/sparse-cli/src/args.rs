@@ -143,7 +143,7 @@ pub(crate) enum Command {
 
     /// Write the change between two models as a PEFT (LoRA) adapter
     #[command(
-        override_usage = "sparse export-adapter [OPTIONS] <BASE> <FINETUNED | DELTA> -o <FOLDER>"
+        override_usage = "sparse export-adapter [OPTIONS] <BASE> <FINETUNED | DELTA> [-o <FOLDER>]"
     )]
     ExportAdapter(ExportAdapter),
 
@@ -362,24 +362,39 @@ pub(crate) struct Info {
     pub(crate) files: bool,
 }
 
+/// Rank of an adapter, as it is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RankArg {
+    Fixed(u32),
+    Auto,
+}
+
+impl std::str::FromStr for RankArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<RankArg, String> {
+        match (text, text.parse()) {
+            ("auto", _) => Ok(RankArg::Auto),
+            (_, Ok(rank @ 1..=256)) => Ok(RankArg::Fixed(rank)),
+            _ => Err("give a number from 1 to 256, or auto".to_owned()),
+        }
+    }
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct ExportAdapter {
     /// The base, then the fine-tuned model or a delta that restores it
     #[arg(value_name = "INPUT", required = true, action = ArgAction::Append)]
     pub(crate) inputs: Vec<PathBuf>,
 
-    /// The folder to write
+    /// The folder to write; without it, what each rank would bring and take is shown
     #[arg(short, long, value_name = "FOLDER")]
-    pub(crate) output: PathBuf,
+    pub(crate) output: Option<PathBuf>,
 
-    /// Rank of the adapter: directions to keep of each module
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 16,
-        value_parser = clap::value_parser!(u32).range(1..=256)
-    )]
-    pub(crate) rank: u32,
+    /// Rank of the adapter: directions to keep of each module; `auto` is the least that brings 95 %
+    /// of the change, if any does
+    #[arg(long, value_name = "N", default_value = "16")]
+    pub(crate) rank: RankArg,
 
     /// Keep as many directions as this share (0 to 1) of each module's energy needs
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["rank", "size"])]
@@ -406,8 +421,8 @@ pub(crate) struct ExportAdapter {
     #[arg(long, value_name = "PATTERN", action = ArgAction::Append)]
     pub(crate) exclude: Vec<String>,
 
-    /// Loaders to write for: portable (any loader; one rank, linear layers only) or peft (PEFT
-    /// alone; a rank for each module)
+    /// Loaders to write for: portable (any of PEFT's folders; one rank, linear layers only), peft
+    /// (PEFT alone; a rank for each module), vllm, sglang, mlx, llama-cpp or kohya
     #[arg(long, default_value_t, value_name = "PROFILE")]
     pub(crate) profile: Profile,
 
@@ -431,6 +446,10 @@ pub(crate) struct ExportAdapter {
     /// How much time to spend on recovering what rounding hid: fast, default or max
     #[arg(long, default_value_t)]
     pub(crate) effort: Effort,
+
+    /// Skip reading the adapter back and comparing it with the change; faster
+    #[arg(long)]
+    pub(crate) no_verify: bool,
 
     /// Replace the output if it exists
     #[arg(short, long)]

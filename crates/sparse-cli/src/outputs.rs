@@ -84,6 +84,20 @@ impl Session {
         Ok(Output { path, overwrite: Overwrite::Refuse, upload })
     }
 
+    /// Checks that this build and the environment lead to a store, and asks it nothing.
+    ///
+    /// # Errors
+    /// `InvalidArgument` without stores in this build, and for settings that contradict each other.
+    #[cfg(feature = "object-store")]
+    pub(crate) fn check_object(&self, name: &ObjectName) -> Result<(), Failure> {
+        Ok(sparse_remote::Bucket::open(name).map(drop)?)
+    }
+
+    #[cfg(not(feature = "object-store"))]
+    pub(crate) fn check_object(&self, name: &ObjectName) -> Result<(), Failure> {
+        self.object_output(name.clone(), false).map(drop)
+    }
+
     #[cfg(not(feature = "object-store"))]
     fn object_output(&self, name: ObjectName, _force: bool) -> Result<Output, Failure> {
         let e = "this build of sparse cannot write to object stores (feature object-store)";

@@ -267,8 +267,10 @@ fn who_may_not_write_is_told() {
         assert!(told.code == Some(code) && told.stderr.contains(&name), "{told:?}");
     }
     if cfg!(not(feature = "object-store")) {
-        let told = room.push(&["s3://bucket/my.sparse"]);
-        assert!(told.code == Some(2) && told.stderr.contains("object-store"), "{told:?}");
+        for run in [&["s3://bucket/my.sparse"][..], &["s3://bucket/my.sparse", "--dry-run"]] {
+            let told = room.push(run);
+            assert!(told.code == Some(2) && told.stderr.contains("object-store"), "{told:?}");
+        }
     }
     // What is damaged is not published.
     let mut bytes = fs::read(&room.delta).unwrap();
@@ -288,7 +290,8 @@ fn a_dry_run_sends_nothing() {
     let card = told["card_text"].as_str().unwrap();
     for part in [
         "license: mit\n",
-        "sparse reconstruct org/base hf://me/new/my.sparse -o ./model",
+        "sparse reconstruct org/base@",
+        " hf://me/new/my.sparse -o ./model",
         "bit for bit",
     ] {
         assert!(card.contains(part), "{card}");

@@ -9,7 +9,7 @@ use crate::settings::Settings;
 use crate::table::{Block, Column};
 use sparse_core::{Error, ErrorKind, Result};
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Data file, or folder of data files. Only schemas are read when it is opened.
 ///
@@ -73,7 +73,7 @@ impl Dataset {
         let path = snapshot(path)?;
         let found = find(&path, &search)?;
         let inputs = inputs_of(&path, &found, search.lenient)?;
-        let name = path.to_string_lossy().into_owned();
+        let name = recorded_name(&path);
         Ok(with_notes(Dataset { path, name, found, search, inputs }))
     }
 
@@ -99,7 +99,9 @@ impl Dataset {
 
     /// Returns the dataset with `name` as what deltas record as its name.
     ///
-    /// Without, it is the path; an id on the Hub says more, where that is where it came from.
+    /// Without, it is the path where that is relative and leads down, and else its last part: where
+    /// a folder lies on this machine is nobody else's business. An id on the Hub says more, where
+    /// that is where it came from.
     #[must_use]
     pub fn named(self, name: impl Into<String>) -> Dataset {
         Dataset { name: name.into(), ..self }
@@ -308,6 +310,19 @@ fn check_cells(block: &Block) -> Result<()> {
     }
 }
 
+/// Returns what a delta records of a path, which may be read anywhere.
+fn recorded_name(path: &Path) -> String {
+    let leads_down = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    if path.components().all(leads_down) {
+        return path.to_string_lossy().into_owned();
+    }
+    let parts: Vec<_> = path.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+    match parts.iter().rev().find_map(|part| part.strip_prefix("datasets--")) {
+        Some(id) => id.replacen("--", "/", 1),
+        None => parts.last().map(|part| part.to_string()).unwrap_or_default(),
+    }
+}
+
 /// Adds a note for each file that is not read as rows.
 fn with_notes(mut dataset: Dataset) -> Dataset {
     let note = |u: &Unread| {
@@ -333,6 +348,16 @@ pub(crate) fn or_changed<T>(result: Result<T>, datasets: &[&Dataset]) -> Result<
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn deltas_do_not_tell_where_a_dataset_lies() {
+        let name = |path: &str| recorded_name(Path::new(path));
+        assert_eq!(name("data/train"), "data/train");
+        assert_eq!(name("./train.jsonl"), "./train.jsonl");
+        assert_eq!(name("/data/mine/train.jsonl"), "train.jsonl");
+        assert_eq!(name("../train"), "train");
+        assert_eq!(name("/cache/hub/datasets--org--name/snapshots/0123"), "org/name");
+    }
 
     /// Restores a folder from a delta that says of a file that it was a folder.
     #[test]

@@ -49,6 +49,8 @@ struct Config {
     model_types: Vec<String>,
     classes: Vec<String>,
     tied: Option<bool>,
+    heads: Option<u64>,
+    key_value_heads: Option<u64>,
 }
 
 impl Architecture {
@@ -146,6 +148,12 @@ impl Architecture {
         ];
         let mut classes = self.config.classes.iter();
         classes.find_map(|c| TASKS.iter().find(|(end, _)| c.ends_with(end)).map(|(_, task)| *task))
+    }
+
+    /// Returns the numbers of attention heads, of queries and of keys, if `config.json` has them.
+    pub fn heads(&self) -> Option<(u64, u64)> {
+        let heads = self.config.heads?;
+        Some((heads, self.config.key_value_heads.unwrap_or(heads)))
     }
 
     /// Returns the model type that `config.json` gives, if it does.
@@ -247,6 +255,14 @@ impl<'de> Visitor<'de> for Members<'_> {
                         }
                     }
                 }
+                "num_attention_heads" | "num_key_value_heads" if depth == 0 => {
+                    if let Scalar::Number(heads) = map.next_value()? {
+                        match &*name {
+                            "num_attention_heads" => config.heads = Some(heads),
+                            _ => config.key_value_heads = Some(heads),
+                        }
+                    }
+                }
                 _ if depth + 1 < MAX_DEPTH => {
                     map.next_value_seed(Members { config: &mut *config, depth: depth + 1 })?;
                 }
@@ -259,11 +275,12 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 }
 
-/// Value that is text, texts, a flag, or something else.
+/// Value that is text, texts, a flag, a number, or something else.
 enum Scalar {
     Text(String),
     Texts(Vec<String>),
     Flag(bool),
+    Number(u64),
     Other,
 }
 
@@ -285,8 +302,8 @@ impl<'de> Deserialize<'de> for Scalar {
                 Ok(Scalar::Flag(flag))
             }
 
-            fn visit_u64<E: Error>(self, _: u64) -> Result<Scalar, E> {
-                Ok(Scalar::Other)
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Scalar, E> {
+                Ok(Scalar::Number(number))
             }
 
             fn visit_i64<E: Error>(self, _: i64) -> Result<Scalar, E> {
@@ -358,6 +375,15 @@ mod tests {
         assert_eq!(of(&json("gpt_bigcode"), &[]).is_in_out(square), Some(false));
         // Shapes count more than names.
         assert_eq!(of(&json("gpt2"), plain).is_in_out("h.0.c_attn.weight"), Some(false));
+    }
+
+    #[test]
+    fn heads() {
+        let heads = |config: &str| of(config, &[]).heads();
+        assert_eq!(heads(r#"{"num_attention_heads": 8}"#), Some((8, 8)));
+        let grouped = r#"{"num_key_value_heads": 2, "num_attention_heads": 8}"#;
+        assert_eq!(heads(grouped), Some((8, 2)));
+        assert_eq!(heads(r#"{"num_attention_heads": "8", "x": {"num_key_value_heads": 2}}"#), None);
     }
 
     #[test]

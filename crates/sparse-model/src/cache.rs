@@ -219,6 +219,9 @@ fn resolve_inner(given: &Path, cache: &HubCache) -> Result<Resolved> {
                 ));
             };
             let folder = cache.join(HubCache::repo_name("models", id.name));
+            if !folder.is_dir() && is_file_name(id.name) {
+                return Err(Error::new(ErrorKind::NotFound, "no such file"));
+            }
             if !folder.is_dir() {
                 return Err(Error::new(
                     ErrorKind::NotFound,
@@ -234,6 +237,12 @@ fn resolve_inner(given: &Path, cache: &HubCache) -> Result<Resolved> {
             found(&folder, id.revision)
         }
     }
+}
+
+/// Returns whether a name that could be an id is much likelier that of a file.
+fn is_file_name(name: &str) -> bool {
+    let endings = ["sparse", "safetensors", "bin", "pt", "pth", "gguf", "json", "delta"];
+    name.rsplit_once('.').is_some_and(|(_, ending)| endings.contains(&ending))
 }
 
 /// Returns the snapshot of `revision` in the folder of a model.

@@ -149,7 +149,7 @@ impl Header {
         })?;
         if want > file_len {
             return Err(Error::truncated(format!(
-                "the header describes {want} bytes, but the file has {file_len}: fetch it again"
+                "the header describes {want} bytes, but the file has {file_len}: it was cut short"
             )));
         }
         if want < file_len {
@@ -191,7 +191,7 @@ fn head_len(start: &[u8], file_len: u64) -> Result<u64> {
     let head_len = LEN_BYTES + len;
     if head_len > file_len {
         return Err(Error::truncated(format!(
-            "the header alone has {head_len} bytes, but the file has {file_len}: fetch it again"
+            "the header alone has {head_len} bytes, but the file has {file_len}: it was cut short"
         )));
     }
     Ok(head_len)

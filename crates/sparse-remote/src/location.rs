@@ -69,10 +69,12 @@ pub struct HubName {
 impl HubName {
     /// Parses `org/name`, `name`, or either with `@revision`.
     ///
+    /// A slash of the revision may be written as `%2F`, as in names in full.
+    ///
     /// Returns `None` where the Hub has no such names.
     pub fn parse(text: &str, kind: RepoKind) -> Option<HubName> {
         let (id, revision) = match text.split_once('@') {
-            Some((id, revision)) => (id, Some(revision.to_owned())),
+            Some((id, revision)) => (id, Some(decoded(revision)?)),
             None => (text, None),
         };
         HubName::new(id, revision, kind)
@@ -385,6 +387,7 @@ mod tests {
     fn names_on_the_hub() {
         assert_eq!(hub("gpt2"), "hf://gpt2");
         assert_eq!(hub("org/name@refs/pr/1"), "hf://org/name@refs%2Fpr%2F1");
+        assert_eq!(hub("org/name@refs%2Fpr%2F1"), "hf://org/name@refs%2Fpr%2F1");
         assert_eq!(hub("hf://org/name"), "hf://org/name");
         assert_eq!(hub("hf://datasets/squad_v2"), "hf://datasets/squad_v2");
         assert_eq!(hub("hf://gpt2@main/a/config.json"), "hf://gpt2@main/a/config.json");

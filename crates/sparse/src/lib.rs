@@ -40,7 +40,10 @@ mod share;
 mod source;
 
 #[cfg(feature = "low-rank-encode")]
-pub use adapter::{AdapterExporter, AdapterRank, ExportReport, ExportedModule, LeftOut, Profile};
+pub use adapter::{
+    AdapterExporter, AdapterRank, ExportPlan, ExportReport, ExportedModule, LeftOut, Profile,
+    RankChoice,
+};
 #[cfg(feature = "encode")]
 pub use adapter::{MergeReport, Merger};
 pub use base::Base;

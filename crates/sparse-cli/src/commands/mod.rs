@@ -9,6 +9,7 @@ mod dataset;
 mod dataset_diff;
 mod estimate;
 mod evaluation;
+mod export;
 mod info;
 #[cfg(feature = "dataset")]
 mod info_dataset;
@@ -39,7 +40,7 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<(), Failure> {
         Command::Verify(args) => restore::verify(session, args),
         Command::Quality(args) => quality::quality(session, args),
         Command::Info(args) => info::info(session, &args),
-        Command::ExportAdapter(args) => adapter::export(session, &args),
+        Command::ExportAdapter(args) => export::export(session, &args),
         Command::CompressAdapter(args) => adapter::compress(session, &args),
         Command::Estimate(args) => estimate::estimate(session, args),
         Command::Eval(args) => evaluation::eval(session, &args),

@@ -136,22 +136,64 @@ pub fn factorise(
         if let Some(stored) = ask.stored.filter(|&s| s != Dtype::F32 && is_real(s)) {
             found.left.iter_mut().chain(&mut found.right).for_each(|x| *x = rounded(stored, *x));
         }
-        let strips = cx.executor.map(rows.div_ceil(STRIP), |strip| {
-            let rows = strip * STRIP..((strip + 1) * STRIP).min(rows);
-            let left = view(&found.left[rows.start * k..rows.end * k], k);
-            let bytes = rows.start * columns * R::BYTES..rows.end * columns * R::BYTES;
-            missed::<R>(
-                &target[bytes.clone()],
-                &base[bytes],
-                &product(left, view(&found.right, columns)),
-            )
-        });
-        for (change, missed) in strips {
-            found.change += change;
-            found.missed += missed;
-        }
+        (found.change, found.missed) =
+            compare::<R>((rows, columns), target, base, (&found.left, &found.right), cx);
         Ok(Some(found))
     }
+    check(dtype, (rows, columns), target, base)?;
+    with_real!(dtype, find, (rows, columns), target, base, ask, cx.workers())
+}
+
+/// Computes the squared norms of a change, and of what a product misses of it.
+///
+/// `base` and `target` are as for [`factorise`], and so is what `left` and `right` hold.
+///
+/// # Errors
+/// `InvalidArgument` for another type or wrong lengths, also of the factors.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_codecs::low_rank::residual;
+/// use sparse_core::{CodecContext, Dtype};
+///
+/// let (target, base) = (1f32.to_le_bytes().repeat(6), vec![0; 4 * 6]);
+/// let (left, right) = ([1.0, 1.0], [1.0, 1.0, 0.5]);
+/// let cx = CodecContext::new();
+/// let found = residual(Dtype::F32, (2, 3), &target, &base, (&left, &right), &cx)?;
+/// assert_eq!(found, (6.0, 0.5));
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
+pub fn residual(
+    dtype: Dtype,
+    (rows, columns): (usize, usize),
+    target: &[u8],
+    base: &[u8],
+    (left, right): (&[f32], &[f32]),
+    cx: &CodecContext,
+) -> Result<(f64, f64)> {
+    fn find<R: Predicted>(
+        shape: (usize, usize),
+        target: &[u8],
+        base: &[u8],
+        factors: (&[f32], &[f32]),
+        cx: Workers<'_>,
+    ) -> Result<(f64, f64)> {
+        Ok(compare::<R>(shape, target, base, factors, cx))
+    }
+    check(dtype, (rows, columns), target, base)?;
+    if left.len() % rows != 0 || left.len() / rows * columns != right.len() {
+        return Err(Error::invalid_argument(format!(
+            "factors of {} and {} numbers are none of a {rows} x {columns} matrix",
+            left.len(),
+            right.len()
+        )));
+    }
+    with_real!(dtype, find, (rows, columns), target, base, (left, right), cx.workers())
+}
+
+/// Refuses what is no pair of matrices of a type that has factors.
+fn check(dtype: Dtype, (rows, columns): (usize, usize), target: &[u8], base: &[u8]) -> Result<()> {
     let len = rows * columns * dtype.storage_bytes();
     if target.len() != len || base.len() != len || len == 0 {
         return Err(Error::invalid_argument(format!(
@@ -163,7 +205,25 @@ pub fn factorise(
             "factors are of type bf16, f16 or f32, not {dtype}"
         )));
     }
-    with_real!(dtype, find, (rows, columns), target, base, ask, cx.workers())
+    Ok(())
+}
+
+/// Does what [`residual`] says.
+fn compare<R: Predicted>(
+    (rows, columns): (usize, usize),
+    target: &[u8],
+    base: &[u8],
+    (left, right): (&[f32], &[f32]),
+    cx: Workers<'_>,
+) -> (f64, f64) {
+    let rank = left.len() / rows;
+    let strips = cx.executor.map(rows.div_ceil(STRIP), |strip| {
+        let rows = strip * STRIP..((strip + 1) * STRIP).min(rows);
+        let left = view(&left[rows.start * rank..rows.end * rank], rank);
+        let bytes = rows.start * columns * R::BYTES..rows.end * columns * R::BYTES;
+        missed::<R>(&target[bytes.clone()], &base[bytes], &product(left, view(right, columns)))
+    });
+    strips.into_iter().fold((0.0, 0.0), |sum, strip| (sum.0 + strip.0, sum.1 + strip.1))
 }
 
 /// Rounds a number to a type.

@@ -33,7 +33,7 @@ use crate::simd::Simd;
 pub use ask::{HintedLowRank, explains, looks_low_rank};
 use chunk::{Decoder, Predictor};
 #[cfg(feature = "low-rank-encode")]
-pub use export::{FactorOptions, FloatFactors, factorise};
+pub use export::{FactorOptions, FloatFactors, factorise, residual};
 use factors::is_matrix;
 use float::Predicted;
 use model::Model;

@@ -235,7 +235,7 @@ fn hostile_headers() {
         ("gap", two((0, 2), (3, 5), 5), InvalidInput, "bytes 2..3"),
         ("overlap", two((0, 3), (2, 5), 5), InvalidInput, "overlaps"),
         ("the same place", two((0, 3), (0, 3), 3), InvalidInput, "overlaps"),
-        ("data missing", one(ok, 0), Truncated, "fetch it again"),
+        ("data missing", one(ok, 0), Truncated, "it was cut short"),
         ("data left over", one(ok, 2), InvalidInput, "1 bytes belong to no tensor"),
         (
             "same name",

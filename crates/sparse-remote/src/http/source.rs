@@ -162,7 +162,7 @@ fn first(client: &Client, url: &Url) -> Result<(RangeFetcher, Vec<u8>), Attempt>
             return Ok((RangeFetcher::new(client, url, &answer, len), whole));
         }
         // Signed addresses of other hosts are good for a while only: a fresh one may be.
-        401 | 403 if answer.url().origin() != url.origin() => {
+        403 if answer.url().origin() != url.origin() => {
             return Err(Attempt::Again(answer.into_error(), None));
         }
         _ => return Err(answer.into_error().into()),

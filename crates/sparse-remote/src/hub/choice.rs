@@ -78,7 +78,7 @@ impl HubRepo {
                 }
                 Ok(None) => {}
                 Err(e) if e.kind() == ErrorKind::NotFound => drop(first.get_or_insert(e)),
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(e.in_file(self.address().page().to_string()).into()),
             }
             if candidate.branch.is_none() {
                 known = Some((commit, files));

@@ -86,18 +86,19 @@ fn weights_of(
 
 /// Returns an index and the shards that it names.
 fn with_shards(index: &str, folder: &str, files: &[String], read: Read<'_>) -> Result<Vec<String>> {
-    let wrong = |e| Error::new(ErrorKind::InvalidInput, e).in_file(index.to_owned());
-    let json: Value = serde_json::from_slice(&read(index)?)
-        .map_err(|e| wrong("the index of the weights is not JSON").with_source(e))?;
+    let named = format!("the index of the weights, {index},");
+    let wrong = |e: &str| Error::new(ErrorKind::InvalidInput, format!("{named} {e}"));
+    let json: Value =
+        serde_json::from_slice(&read(index)?).map_err(|e| wrong("is not JSON").with_source(e))?;
     let map = json.get("weight_map").and_then(Value::as_object);
-    let map = map.ok_or_else(|| wrong("the index of the weights has no weight_map"))?;
+    let map = map.ok_or_else(|| wrong("has no weight_map"))?;
     let shards: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
     let mut chosen = vec![index.to_owned()];
     for shard in shards {
         let path = if folder.is_empty() { shard.to_owned() } else { format!("{folder}/{shard}") };
         if !files.contains(&path) {
-            let e = format!("the index of the weights names {path}, which is not there");
-            return Err(Error::new(ErrorKind::NotFound, e).in_file(index.to_owned()));
+            let e = format!("{named} names {path}, which is not there");
+            return Err(Error::new(ErrorKind::NotFound, e));
         }
         chosen.push(path);
     }

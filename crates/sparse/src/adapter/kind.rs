@@ -23,6 +23,55 @@ pub enum Profile {
     Portable,
     /// For PEFT itself: each module has the rank that it needs.
     Peft,
+    /// For vLLM: as portable, with a rank that `max_lora_rank` can be, and no whole tensors.
+    Vllm,
+    /// For SGLang: as portable, without whole tensors.
+    Sglang,
+    /// For mlx-lm: `adapters.safetensors`, with transposed factors and one rank.
+    Mlx,
+    /// For llama.cpp: `adapter.gguf`, with its names, and queries and keys in its order.
+    LlamaCpp,
+    /// For kohya's programs and what reads their files: `adapter.safetensors`, with a rank for each
+    /// module, convolutions included.
+    Kohya,
+}
+
+impl Profile {
+    /// All profiles.
+    pub const ALL: [Profile; 7] = [
+        Profile::Portable,
+        Profile::Peft,
+        Profile::Vllm,
+        Profile::Sglang,
+        Profile::Mlx,
+        Profile::LlamaCpp,
+        Profile::Kohya,
+    ];
+
+    /// Returns true if the adapter is a folder as PEFT has it.
+    pub(super) fn is_peft(self) -> bool {
+        !matches!(self, Profile::Mlx | Profile::LlamaCpp | Profile::Kohya)
+    }
+
+    /// Returns true if all weights of a name have factors, since loaders go by it.
+    pub(super) fn is_by_name(self) -> bool {
+        matches!(self, Profile::Portable | Profile::Vllm | Profile::Sglang)
+    }
+
+    /// Returns true if all modules have the same rank.
+    pub(super) fn has_one_rank(self) -> bool {
+        !matches!(self, Profile::Peft | Profile::Kohya)
+    }
+
+    /// Returns true if convolutions have factors.
+    pub(super) fn has_convolutions(self) -> bool {
+        matches!(self, Profile::Peft | Profile::Kohya)
+    }
+
+    /// Returns true if there is a place for tensors without factors.
+    pub(super) fn has_whole_tensors(self) -> bool {
+        matches!(self, Profile::Portable | Profile::Peft)
+    }
 }
 
 /// Number of directions that an adapter keeps.
@@ -63,6 +112,11 @@ impl fmt::Display for Profile {
         f.write_str(match self {
             Profile::Portable => "portable",
             Profile::Peft => "peft",
+            Profile::Vllm => "vllm",
+            Profile::Sglang => "sglang",
+            Profile::Mlx => "mlx",
+            Profile::LlamaCpp => "llama-cpp",
+            Profile::Kohya => "kohya",
         })
     }
 }
@@ -71,13 +125,10 @@ impl FromStr for Profile {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Profile> {
-        match text {
-            "portable" => Ok(Profile::Portable),
-            "peft" => Ok(Profile::Peft),
-            _ => Err(Error::invalid_argument(format!(
-                "{text:?} is no profile: give portable or peft"
-            ))),
-        }
+        Profile::ALL.into_iter().find(|p| p.to_string() == text).ok_or_else(|| {
+            let all = Profile::ALL.map(|p| p.to_string()).join(", ");
+            Error::invalid_argument(format!("{text:?} is no profile: give one of {all}"))
+        })
     }
 }
 
@@ -138,7 +189,7 @@ mod tests {
         for bad in ["", "1.5", "total:2", "-3", "NaN", "inf", "MB", "all"] {
             assert!(bad.parse::<AdapterRank>().is_err(), "{bad}");
         }
-        for profile in [Profile::Portable, Profile::Peft] {
+        for profile in Profile::ALL {
             assert_eq!(profile.to_string().parse::<Profile>().unwrap(), profile);
         }
         assert!("PEFT".parse::<Profile>().is_err());

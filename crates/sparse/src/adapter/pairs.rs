@@ -162,6 +162,7 @@ impl Pair<'_> {
     fn is_kept(&self, target: usize, name: &str) -> bool {
         let is_part = name.ends_with(".weight") || name.ends_with(".bias");
         is_part
+            && self.profile.has_whole_tensors()
             && is_float(self.target.tensors()[target].spec.dtype())
             && self.keep.iter().any(|p| is_match(p, name))
     }
@@ -190,11 +191,11 @@ impl Pair<'_> {
         if Architecture::is_embedding(path) || path.contains("embed") {
             return Err("an embedding");
         }
-        let kernel = match (self.profile, shape) {
+        let kernel = match (self.profile.has_convolutions(), shape) {
             (_, [_, _]) => Vec::new(),
-            (Profile::Peft, [_, kernel @ ..]) if shape.len() <= 5 => kernel.to_vec(),
-            (Profile::Portable, _) => {
-                return Err("a convolution, which the profile peft brings");
+            (true, [_, kernel @ ..]) if shape.len() <= 5 => kernel.to_vec(),
+            (false, _) => {
+                return Err("a convolution, which the profiles peft and kohya bring");
             }
             _ => return Err("not the weight of a linear layer or a convolution"),
         };

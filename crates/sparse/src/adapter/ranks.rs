@@ -1,7 +1,7 @@
 //! How many directions each module gets.
 
+use super::layout::peft::{entry_bytes, weights_bytes};
 use super::pairs::Linear;
-use super::peft::{entry_bytes, weights_bytes};
 use sparse_core::{Dtype, Error, Result};
 
 /// Most directions of a module; what loaders take.
@@ -112,12 +112,12 @@ impl Spectra<'_> {
     }
 
     /// Returns the same rank for all modules, as far as they have directions.
-    fn equal(&self, rank: usize) -> Vec<usize> {
+    pub(super) fn equal(&self, rank: usize) -> Vec<usize> {
         self.spectra.iter().map(|s| rank.min(s.len())).collect()
     }
 
     /// Computes what these ranks keep.
-    fn energy(&self, ranks: &[usize]) -> f64 {
+    pub(super) fn energy(&self, ranks: &[usize]) -> f64 {
         self.spectra.iter().zip(ranks).map(|(s, &r)| s.iter().take(r).sum::<f64>()).sum()
     }
 }

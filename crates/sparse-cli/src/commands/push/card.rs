@@ -189,8 +189,9 @@ impl Card<'_> {
         name.file = Some(self.file.to_owned());
         let delta = word(&name.to_string());
         let base = match (&facts.base, facts.needs_base || facts.is_adapter) {
-            (Some(base), _) => Some(base.id.as_str()),
-            (None, true) => Some("./base"),
+            // At its commit, so that the line holds for as long as that is there.
+            (Some(base), _) => Some(word(&short(base))),
+            (None, true) => Some("./base".to_owned()),
             (None, false) => None,
         };
         let mut lines = Vec::new();
@@ -198,7 +199,7 @@ impl Card<'_> {
             lines.push(format!("sparse reconstruct {delta} -o ./adapter"));
             lines.push("# or merged into its base:".to_owned());
         }
-        match (facts.is_dataset, base) {
+        match (facts.is_dataset, &base) {
             (true, Some(base)) => {
                 lines.push(format!("sparse dataset-reconstruct {delta} --base {base} -o ./data"));
             }
@@ -254,6 +255,13 @@ fn code(text: &str) -> String {
     human::plain(text).replace(['`', '|'], "?")
 }
 
+/// Writes a name as people type it.
+fn short(name: &HubName) -> String {
+    let full = name.to_string();
+    let full = full.strip_prefix("hf://").unwrap_or(&full);
+    full.strip_prefix("datasets/").unwrap_or(full).to_owned()
+}
+
 /// Makes a name one word of a shell.
 fn word(text: &str) -> String {
     let good = |b: u8| b.is_ascii_alphanumeric() || b"-._/:@%+=,".contains(&b);
@@ -301,7 +309,7 @@ mod tests {
             "bit for bit",
             "| this delta | 1.00 kB (1000 bytes) |",
             "| ratio | 8.00x |",
-            "sparse reconstruct org/base hf://me/mine/my.sparse -o ./model\n",
+            "sparse reconstruct org/base@0123 hf://me/mine/my.sparse -o ./model\n",
             "\nsparse reconstruct hf://me/mine/my.sparse -o ./model\n",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
@@ -333,7 +341,7 @@ mod tests {
             "`my.sparse` holds an adapter of [org/base](/org/base) at commit",
             "| the adapter | 8.00 kB",
             "\nsparse reconstruct hf://me/mine/my.sparse -o ./adapter\n# or merged into its base:\n\
-             sparse reconstruct org/base hf://me/mine/my.sparse -o ./model\n```\n\n\
+             sparse reconstruct org/base@0123 hf://me/mine/my.sparse -o ./model\n```\n\n\
              Every checksum is compared on the way.\n",
         ] {
             assert!(text.contains(part), "{part}\n{text}");

@@ -24,7 +24,10 @@ pub(super) fn push(session: &Session, args: &Push, name: &ObjectName) -> Result<
     }
     // First, so that a build without stores, or an object that is there, is told before the work.
     let output = match args.dry_run {
-        true => None,
+        true => {
+            session.check_object(name)?;
+            None
+        }
         false => Some(session.output(Path::new(&args.destination), args.force)?),
     };
     let opened = Opened::open(session, &args.delta)?;
