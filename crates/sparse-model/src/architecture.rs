@@ -150,7 +150,9 @@ impl Architecture {
         classes.find_map(|c| TASKS.iter().find(|(end, _)| c.ends_with(end)).map(|(_, task)| *task))
     }
 
-    /// Returns the numbers of attention heads, of queries and of keys, if `config.json` has them.
+    /// Returns the numbers of attention heads: of queries, and of keys.
+    ///
+    /// `None` where `config.json` does not give them.
     pub fn heads(&self) -> Option<(u64, u64)> {
         let heads = self.config.heads?;
         Some((heads, self.config.key_value_heads.unwrap_or(heads)))

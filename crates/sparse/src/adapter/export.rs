@@ -139,7 +139,7 @@ impl<'a> AdapterExporter<'a> {
         self
     }
 
-    /// Sets whether the adapter is read back and compared with the change before it appears.
+    /// Sets whether the adapter is read back before it appears.
     ///
     /// By default it is: what each module brings is measured on the factors in the file.
     pub fn proof(mut self, proof: bool) -> Self {

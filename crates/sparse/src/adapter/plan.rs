@@ -59,8 +59,9 @@ pub struct ExportPlan {
 }
 
 impl ExportPlan {
-    /// Returns the least of the ranks that brings this share of the energy of all changes.
+    /// Returns the least rank that brings this share of the energy.
     ///
+    /// That of all changes counts.
     /// `None` where none does: then the change is not of low rank, or of what no adapter brings.
     pub fn least_rank(&self, share: f64) -> Option<RankChoice> {
         self.ranks.iter().find(|choice| choice.energy_kept >= share).copied()
