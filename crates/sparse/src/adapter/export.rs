@@ -1,14 +1,10 @@
 //! From a change to an adapter.
 
-use super::extract::write;
 use super::kind::{AdapterRank, Profile};
-use super::plan::{ExportPlan, plan};
-use super::report::ExportReport;
 use crate::settings::{Settings, common_setters, debug_builder};
-use sparse_core::{Dtype, Effort, Observer, Result, TensorSource, Unobserved};
+use sparse_core::{Dtype, Effort, Observer, TensorSource, Unobserved};
 use sparse_model::Checkpoint;
 use sparse_output::Overwrite;
-use std::path::Path;
 
 /// Writes the best adapter for the change from a base to a target as a PEFT folder. Each may be a
 /// model; the target may be a base and a delta as one, and of another type than the base.
@@ -148,40 +144,4 @@ impl<'a> AdapterExporter<'a> {
     }
 
     common_setters!();
-
-    /// Computes what adapters of each rank would bring and take, and writes nothing.
-    ///
-    /// Of what was set, [`rank`](Self::rank) does not matter. What rounding of the factors costs
-    /// is not counted.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write), but for those of the rank, of factors, and of writing.
-    ///
-    /// # Examples
-    /// ```no_run
-    /// use sparse::{AdapterExporter, AdapterRank, Model};
-    ///
-    /// # fn main() -> sparse::Result<()> {
-    /// let (base, target) = (Model::open("org/base")?, Model::open("finetuned/")?);
-    /// let exporter = AdapterExporter::new(&base, &target);
-    /// if let Some(choice) = exporter.plan()?.least_rank(0.95) {
-    ///     exporter.rank(AdapterRank::Fixed(choice.rank as u32)).write("adapter/")?;
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn plan(&self) -> Result<ExportPlan> {
-        plan(self)
-    }
-
-    /// Writes the adapter to the folder `out`.
-    ///
-    /// # Errors
-    /// `InvalidArgument` when nothing changed that the adapter could bring, for a rank of zero, a
-    /// size that no adapter keeps to, or where factors exceed the range of the type asked for;
-    /// `InvalidInput` when nothing but NaN and infinities changed, or when it cannot be told which
-    /// way round a weight is stored; what reading and writing reports; `Cancelled`.
-    pub fn write(self, out: impl AsRef<Path>) -> Result<ExportReport> {
-        write(&self, out.as_ref())
-    }
 }

@@ -99,8 +99,21 @@ fn sort(left_out: &mut [LeftOut]) {
     left_out.sort_by(|a, b| b.energy.total_cmp(&a.energy).then_with(|| a.tensor.cmp(&b.tensor)));
 }
 
+impl AdapterExporter<'_> {
+    /// Writes the adapter to the folder `out`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when nothing changed that the adapter could bring, for a rank of zero, a
+    /// size that no adapter keeps to, or where factors exceed the range of the type asked for;
+    /// `InvalidInput` when nothing but NaN and infinities changed, or when it cannot be told which
+    /// way round a weight is stored; what reading and writing reports; `Cancelled`.
+    pub fn write(self, out: impl AsRef<Path>) -> Result<ExportReport> {
+        write(&self, out.as_ref())
+    }
+}
+
 /// Does what [`AdapterExporter::write`] says.
-pub(super) fn write(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportReport> {
+fn write(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportReport> {
     if matches!(export.rank, AdapterRank::Fixed(0)) {
         let e = "an adapter of rank 0 changes nothing: give a rank of at least 1";
         return Err(Error::invalid_argument(e));

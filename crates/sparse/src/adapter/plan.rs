@@ -68,8 +68,35 @@ impl ExportPlan {
     }
 }
 
-/// Does what [`AdapterExporter::plan`](crate::AdapterExporter::plan) says.
-pub(super) fn plan(export: &AdapterExporter<'_>) -> Result<ExportPlan> {
+impl AdapterExporter<'_> {
+    /// Computes what adapters of each rank would bring and take, and writes nothing.
+    ///
+    /// Of what was set, [`rank`](Self::rank) does not matter. What rounding of the factors costs
+    /// is not counted.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), but for those of the rank, of factors, and of writing.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use sparse::{AdapterExporter, AdapterRank, Model};
+    ///
+    /// # fn main() -> sparse::Result<()> {
+    /// let (base, target) = (Model::open("org/base")?, Model::open("finetuned/")?);
+    /// let exporter = AdapterExporter::new(&base, &target);
+    /// if let Some(choice) = exporter.plan()?.least_rank(0.95) {
+    ///     exporter.rank(AdapterRank::Fixed(choice.rank as u32)).write("adapter/")?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn plan(&self) -> Result<ExportPlan> {
+        plan(self)
+    }
+}
+
+/// Does what [`AdapterExporter::plan`] says.
+fn plan(export: &AdapterExporter<'_>) -> Result<ExportPlan> {
     let found = Extraction::new(export)?;
     let Extraction { pair, linears, kept, left_out, dtype, .. } = &found;
     let spectra = Factoring { export, pair, linears, dtype: *dtype, taken: 0 };

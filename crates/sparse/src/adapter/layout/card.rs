@@ -1,7 +1,7 @@
 //! The card of an adapter: README.md, for people and for the Hub.
 
-use super::Written;
 use super::tensors::quoted;
+use super::written::Written;
 use crate::adapter::kind::Profile;
 use std::fmt::Write;
 

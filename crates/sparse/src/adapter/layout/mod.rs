@@ -6,25 +6,11 @@ mod kohya;
 mod mlx;
 pub(super) mod peft;
 pub(super) mod tensors;
+mod written;
 
 use super::kind::Profile;
-use super::report::{ExportedModule, LeftOut};
-use peft::{Config, Whole};
-use sparse_core::{Dtype, Result};
-use sparse_model::Architecture;
-use tensors::Stored;
-
-/// What is written.
-pub(super) struct Written<'a> {
-    pub(super) profile: Profile,
-    pub(super) architecture: &'a Architecture,
-    pub(super) stored: &'a [Stored],
-    pub(super) whole: &'a [Whole],
-    pub(super) dtype: Dtype,
-    pub(super) config: &'a Config<'a>,
-    pub(super) modules: &'a [ExportedModule],
-    pub(super) left_out: &'a [LeftOut],
-}
+use sparse_core::Result;
+pub(super) use written::Written;
 
 /// File of an adapter.
 pub(super) struct File {
