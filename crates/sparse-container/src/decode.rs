@@ -3,12 +3,13 @@
 //! This settles the structure alone (lengths, types, counts). What the references mean is checked
 //! afterwards, by `validate.rs`, which writers use too.
 
+use crate::base::{BaseEntry, BaseKind};
 use crate::encode::{NO_DTYPE, known_entry_digest, known_file_digest};
 use crate::frame::HEADER_LEN;
 use crate::hash::{checksum, chunk_checksum};
 use crate::index::{
-    Attributes, BaseEntry, BaseKind, BaseRange, BaseStart, BlobRef, ChunkRecord, Entry, EntryKind,
-    FileRecord, Index, Piece, PieceSource, Provenance, SegmentRecord, UnitRecord,
+    Attributes, BaseRange, BaseStart, BlobRef, ChunkRecord, Entry, EntryKind, FileRecord, Index,
+    Piece, PieceSource, Provenance, SegmentRecord, UnitRecord,
 };
 use crate::wire::Cursor;
 use sparse_core::{CodecId, Digest, Limits, Result, varint};
@@ -72,10 +73,10 @@ fn bases(c: &mut Cursor<'_>, n: usize) -> Result<Vec<BaseEntry>> {
     let mut previous = String::new();
     for (&kind, file) in kinds.iter().zip(files) {
         let kind = match kind {
-            0 => {
+            0 | 3 => {
                 let name = c.next_string(&previous, "names of bases")?;
                 previous.clone_from(&name);
-                BaseKind::Tensor { name }
+                if kind == 0 { BaseKind::Tensor { name } } else { BaseKind::Turned { name } }
             }
             1 => BaseKind::File,
             2 => BaseKind::FileHead,

@@ -3,9 +3,10 @@
 //! Like goes with like, column by column, because that is what the compressor does best. What looks
 //! random (digests, checksums) comes last, and what follows from the rest is not written at all.
 
+use crate::base::BaseKind;
 use crate::frame::HEADER_LEN;
 use crate::hash::digest;
-use crate::index::{Attributes, BaseKind, BlobRef, EntryKind, Index, PieceSource};
+use crate::index::{Attributes, BlobRef, EntryKind, Index, PieceSource};
 use crate::wire::{FrontCoder, put_delta, put_spec, put_string, put_strings};
 use sparse_core::{Digest, Dtype, varint};
 
@@ -83,12 +84,13 @@ fn bases(out: &mut Vec<u8>, index: &Index) {
         BaseKind::Tensor { .. } => 0,
         BaseKind::File => 1,
         BaseKind::FileHead => 2,
+        BaseKind::Turned { .. } => 3,
     }));
     put_strings(out, bases.iter().map(|b| &*b.file));
     // Name and type side by side, here as for the entries: they repeat together, layer by layer.
     let mut names = FrontCoder::default();
     for base in bases {
-        if let BaseKind::Tensor { name } = &base.kind {
+        if let Some(name) = base.kind.tensor() {
             names.put(out, name);
         }
         put_spec(out, &base.spec);

@@ -1,5 +1,6 @@
 //! What a delta file holds, as plain data.
 
+use crate::base::BaseEntry;
 use sparse_core::{CodecId, Digest, Dtype, Error, Result, Segment, TensorSpec, UnitSpec};
 use std::collections::BTreeMap;
 
@@ -88,90 +89,6 @@ impl Provenance {
             base_id: base_id.into(),
             target_id: target_id.into(),
             parent: None,
-        }
-    }
-}
-
-/// Part of a base file that a [`BaseEntry`] means.
-///
-/// # Examples
-///
-/// ```
-/// use sparse_container::{BaseEntry, BaseKind};
-///
-/// /// Says what of the base is meant.
-/// fn name(base: &BaseEntry) -> String {
-///     match &base.kind {
-///         BaseKind::Tensor { name } => format!("tensor {name} of {}", base.file),
-///         BaseKind::FileHead => format!("head of {}", base.file),
-///         _ => base.file.clone(),
-///     }
-/// }
-/// # let digest = sparse_container::digest(b"");
-/// assert_eq!(name(&BaseEntry::file_head("a.safetensors", 80, digest)), "head of a.safetensors");
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum BaseKind {
-    /// A tensor.
-    Tensor {
-        /// Its name.
-        name: String,
-    },
-    /// The whole file, as bytes.
-    File,
-    /// The header of a safetensors file, its 8 length bytes included, as bytes.
-    FileHead,
-}
-
-/// Tensor or file of the base that the delta refers to.
-///
-/// # Examples
-///
-/// ```
-/// use sparse_container::{BaseEntry, BaseKind, digest};
-///
-/// let config = BaseEntry::file("config.json", 2, digest(b"{}"));
-/// assert_eq!((config.kind, config.spec.byte_len()), (BaseKind::File, 2));
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct BaseEntry {
-    /// Part of the file that is meant.
-    pub kind: BaseKind,
-    /// Path of the file in the base folder, see [`check_path`](crate::check_path).
-    pub file: String,
-    /// Type and shape; [`TensorSpec::bytes`] for what is not a tensor.
-    pub spec: TensorSpec,
-    /// Digest of its bytes.
-    pub digest: Digest,
-}
-
-impl BaseEntry {
-    /// Refers to a tensor of the base.
-    pub fn tensor(
-        name: impl Into<String>,
-        file: impl Into<String>,
-        spec: TensorSpec,
-        digest: Digest,
-    ) -> BaseEntry {
-        BaseEntry { kind: BaseKind::Tensor { name: name.into() }, file: file.into(), spec, digest }
-    }
-
-    /// Refers to a whole file of the base, `len` bytes long.
-    pub fn file(file: impl Into<String>, len: u64, digest: Digest) -> BaseEntry {
-        BaseEntry { kind: BaseKind::File, file: file.into(), spec: TensorSpec::bytes(len), digest }
-    }
-
-    /// Refers to the head of a safetensors file of the base.
-    ///
-    /// It is `len` bytes long, with its length field.
-    pub fn file_head(file: impl Into<String>, len: u64, digest: Digest) -> BaseEntry {
-        BaseEntry {
-            kind: BaseKind::FileHead,
-            file: file.into(),
-            spec: TensorSpec::bytes(len),
-            digest,
         }
     }
 }

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod base;
 mod content;
 mod decode;
 mod encode;
@@ -24,14 +25,15 @@ mod validate;
 mod wire;
 mod writer;
 
+pub use base::{BaseEntry, BaseKind};
 pub use content::ContentHash;
 #[cfg(feature = "sha256")]
 pub use content::FileHasher;
 pub use frame::{FORMAT_VERSION, Version};
 pub use hash::{Digester, checksum, chunk_checksum, digest};
 pub use index::{
-    Attributes, BaseEntry, BaseKind, BaseRange, BaseStart, BlobRef, ChunkRecord, Entry, EntryKind,
-    FileRecord, Index, Piece, PieceSource, Provenance, SegmentRecord, UnitRecord,
+    Attributes, BaseRange, BaseStart, BlobRef, ChunkRecord, Entry, EntryKind, FileRecord, Index,
+    Piece, PieceSource, Provenance, SegmentRecord, UnitRecord,
 };
 pub use path::check_distinct;
 pub use reader::Reader;

@@ -1,11 +1,10 @@
 //! What must hold for an index beyond its structure. Readers check it before they hand an index
 //! out, writers before they write one.
 
+use crate::base::{BaseEntry, BaseKind};
 use crate::encode::{known_entry_digest, known_file_digest};
 use crate::hash::{checksum, chunk_checksum};
-use crate::index::{
-    BaseEntry, BaseKind, BlobRef, Entry, EntryKind, Index, PieceSource, UnitRecord,
-};
+use crate::index::{BlobRef, Entry, EntryKind, Index, PieceSource, UnitRecord};
 use crate::path::check_distinct;
 use sparse_core::{Dtype, Error, Limits, Result, TensorSpec, UnitSpec};
 use sparse_core::{check_output_path, check_path};
@@ -31,8 +30,14 @@ pub(crate) fn validate(
     }
     for (i, base) in index.bases.iter().enumerate() {
         check_path(&base.file)?;
-        cx.require(matches!(base.kind, BaseKind::Tensor { .. }) || is_bytes(&base.spec), || {
+        cx.require(base.kind.tensor().is_some() || is_bytes(&base.spec), || {
             format!("base {i} is bytes, but its type is not that of bytes")
+        })?;
+        let turns = matches!(base.kind, BaseKind::Turned { .. });
+        let bits = base.spec.dtype().bits() as usize;
+        let whole = bits == 8 * base.spec.dtype().storage_bytes();
+        cx.require(!turns || (whole && base.spec.shape().len() >= 2), || {
+            format!("base {i} cannot be turned")
         })?;
     }
     let mut specs = Vec::with_capacity(index.units.len());

@@ -1,6 +1,6 @@
 //! How large a delta would be.
 
-use crate::compress::{Compressing, Pair, UnitPlan, files_size, matched, plan};
+use crate::compress::{Compressing, Pair, UnitPlan, Views, files_size, matched, plan};
 use crate::context::Contexts;
 use crate::inputs::Inputs;
 use crate::settings::Settings;
@@ -90,7 +90,8 @@ pub(crate) fn estimate(job: &Compressing<'_>, share: f64) -> Result<Estimate> {
 
 fn sampled(job: &Compressing<'_>, share: f64) -> Result<Estimate> {
     let Compressing { base, target, settings, observer } = *job;
-    let pair = matched(base, target, settings)?;
+    let views = base.map(Views::new);
+    let pair = matched(views.as_ref(), target, settings)?;
     let plan = plan(&pair, settings)?;
     let elements: u64 = plan.units.iter().map(|u| u.spec.len()).sum();
     let share = share.max(AT_LEAST / elements.max(1) as f64).min(1.0);
@@ -204,7 +205,7 @@ fn estimate_unit(
             if let (Some(model), Some((tensor, _)), Some(dtype)) =
                 (pair.base, place.base, spec.base_dtype())
             {
-                read(model, tensor, place.start, dtype.storage_bytes(), &mut base)?;
+                read(model, tensor, place.base_start, dtype.storage_bytes(), &mut base)?;
             }
         }
     }

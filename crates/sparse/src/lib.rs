@@ -38,6 +38,7 @@ mod settings;
 #[cfg(feature = "cache")]
 mod share;
 mod source;
+mod turned;
 
 #[cfg(feature = "low-rank-encode")]
 pub use adapter::{

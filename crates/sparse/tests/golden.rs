@@ -14,7 +14,7 @@ mod support;
 use golden_pairs::Pair;
 use sparse::{Delta, ErrorKind, Model, Restorer};
 use sparse_codecs::entropy::{bytes, tables, varint};
-use sparse_container::{FORMAT_VERSION, digest};
+use sparse_container::{BaseEntry, BaseKind, FORMAT_VERSION, digest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use support::tree;
@@ -73,6 +73,12 @@ const CASES: &[Case] = &[
         "lossless",
         &["codec 3", "product rounded"],
     ),
+    (
+        "rearranged",
+        Made(golden_pairs::rearranged),
+        "lossless",
+        &["codec 1", "turned", "several segments"],
+    ),
     ("sparse", Made(golden_pairs::lossy), "sparse=0.3", &["codec 4", "BF16", "F16", "F32"]),
     ("int8", Made(golden_pairs::lossy), "int8", &["codec 5", "BF16", "F16", "F32"]),
     (
@@ -122,6 +128,13 @@ fn open(path: &Path) -> Model {
 /// What a delta has in it.
 fn kinds(delta: &Delta) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
+    let turns = |base: &BaseEntry| matches!(base.kind, BaseKind::Turned { .. });
+    if delta.index().bases.iter().any(turns) {
+        found.insert("turned".to_owned());
+    }
+    if delta.index().entries.iter().any(|entry| entry.pieces.len() > 100) {
+        found.insert("several segments".to_owned());
+    }
     for (u, unit) in delta.index().units.iter().enumerate() {
         found.extend([format!("codec {}", unit.codec.0), unit.dtype.name().to_owned()]);
         match unit.base_dtype {

@@ -268,7 +268,7 @@ fn variants<'a>(bench: Bench<'a>, job: &Job, policy: &Policy) -> Result<Vec<Run<
     let ratio = if ratio.is_finite() { ratio } else { 0.0 };
     let mut runs = vec![Run { ratio, ..run }];
     if job.start + job.segment.len() <= reference.len {
-        runs.push(Run { base: Some(reference.base), ..run });
+        runs.push(Run { base: Some(reference.base), base_start: job.start, ..run });
     }
     Ok(runs)
 }

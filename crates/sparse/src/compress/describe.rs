@@ -4,15 +4,23 @@ use super::choose::Bench;
 use super::examine::equal_prefix;
 use super::hint::explanation;
 use super::job::{Job, Part, TEST_UNIT_BYTES};
+use super::layout::{Layout, equal_rows};
 use super::weights::Run;
 use sparse_core::{
     CodecContext, Dtype, DtypeClass, Effort, Fidelity, Result, Segment, TensorSpec, UnitSpec,
 };
 use sparse_model::Counterpart;
 use sparse_select::{LosslessSchemes, Policy, Sample, Scheme, Selector, Weights, estimate};
+use std::sync::Arc;
 
 /// Elements that are looked at to decide whether a base helps.
 const TRIAL: u64 = 1 << 15;
+
+/// Bytes of rows that are looked at whether they are the base's: of fewer, coding takes as little.
+const COPIED: u64 = 1 << 12;
+
+/// Runs of rows, at most, of which each is worth a trial of its own.
+const FEW_RUNS: usize = 64;
 
 /// Describes all tensors of the target, by number.
 ///
@@ -43,8 +51,12 @@ fn parts(bench: Bench<'_>, tensor: usize) -> Result<Vec<Part>> {
         segment,
         dtype: spec.dtype(),
         base: None,
+        base_start: 0,
         ratio: 1.0,
     };
+    if let Some(layout) = pair.layouts.get(&tensor) {
+        return by_layout(bench, whole, layout);
+    }
     let Some((base_model, base)) = pair.base.zip(m.counterpart.base()) else {
         return code(bench, whole, None);
     };
@@ -68,7 +80,7 @@ fn parts(bench: Bench<'_>, tensor: usize) -> Result<Vec<Part>> {
         && may_be_equal
         && equal_prefix((pair.target, tensor), (base_model, base), common_bytes, settings)?
     {
-        parts.push(Part::Copy { base, len: common });
+        parts.push(Part::Copy { base, start: 0, len: common });
     } else if common % segment.row_len == 0 {
         let rows = Segment { rows: common / segment.row_len, row_len: segment.row_len };
         let run = Run { segment: rows, base: Some(base), ..whole };
@@ -87,24 +99,98 @@ fn parts(bench: Bench<'_>, tensor: usize) -> Result<Vec<Part>> {
     Ok(parts)
 }
 
-/// Describes rows that are to be coded: in several parts, if they are more than the encoder takes.
-/// `explained` says that a product explains the change: the scheme that makes use of it, and the
-/// module of the adapter.
+/// Describes rows that lie elsewhere in the base: run by run.
+fn by_layout(bench: Bench<'_>, whole: Run<'_>, layout: &Layout) -> Result<Vec<Part>> {
+    let Bench { pair, settings, .. } = bench;
+    let Some(base_model) = pair.base else { return code(bench, whole, None) };
+    let row_len = layout.row_len;
+    let mut runs = Vec::with_capacity(layout.runs.len());
+    let mut start = 0;
+    for run in &layout.runs {
+        let segment = Segment { rows: run.rows, row_len };
+        let (base, base_start) = match run.base {
+            Some((base, row)) => (Some(base), row * row_len),
+            None => (None, 0),
+        };
+        runs.push(Run { start, segment, base, base_start, ..whole });
+        start += segment.len();
+    }
+    let largest = |with_base: bool| {
+        let all = runs.iter().filter(|run| run.base.is_some() == with_base);
+        all.max_by_key(|run| run.segment.rows).copied()
+    };
+    // What holds of the largest run holds of the others: they were found in the same way.
+    let Some(based) = largest(true) else { return code(bench, whole, None) };
+    if !base_helps(bench, based)? {
+        return code(bench, whole, None);
+    }
+    let few = runs.len() <= FEW_RUNS;
+    let based = schemes(bench, &based, few)?;
+    let alone = largest(false).map(|run| schemes(bench, &run, few)).transpose()?;
+    let mut parts = Vec::with_capacity(runs.len());
+    for run in runs {
+        settings.cancel.check()?;
+        let width = run.dtype.storage_bytes() as u64;
+        let bytes = run.segment.len() * width;
+        match (run.base, &alone) {
+            (Some(base), _) => {
+                let same_type = run.base_dtype() == Some(run.dtype);
+                let ours = (pair.target, run.tensor, run.start * width);
+                let theirs = (base_model, base, run.base_start * width);
+                let copies = same_type && bytes >= COPIED;
+                if copies && equal_rows(ours, theirs, bytes, settings)? {
+                    let (start, len) = (run.base_start, run.segment.len());
+                    parts.push(Part::Copy { base, start, len });
+                } else {
+                    parts.extend(jobs(bench, run, &based, None));
+                }
+            }
+            (None, Some(alone)) => parts.extend(jobs(bench, run, alone, None)),
+            (None, None) => {}
+        }
+    }
+    Ok(parts)
+}
+
+/// Describes rows that are to be coded. `explained` says that a product explains the change: the
+/// scheme that makes use of it, and the module of the adapter.
 fn code(bench: Bench<'_>, run: Run<'_>, explained: Option<(usize, usize)>) -> Result<Vec<Part>> {
-    let Bench { settings, contexts, .. } = bench;
-    let schemes = settings.codecs.schemes();
     let lossless = match explained {
         Some((default, _)) => LosslessSchemes { default, others: Vec::new() },
-        None => contexts
-            .with(|cx| {
-                let selector = Selector::new(schemes, &Policy::Lossless)?;
-                selector.with_effort(settings.effort).lossless(&run, cx)
-            })
-            .map_err(|e| match bench.pair.target.tensors().get(run.tensor) {
-                Some(tensor) => e.in_tensor(&*tensor.name),
-                None => e,
-            })?,
+        None => schemes(bench, &run, true)?,
     };
+    Ok(jobs(bench, run, &lossless, explained.map(|e| e.1)))
+}
+
+/// Chooses what codes rows if nothing is lost; `any` allows schemes that want many rows.
+fn schemes(bench: Bench<'_>, run: &Run<'_>, any: bool) -> Result<LosslessSchemes> {
+    let Bench { settings, contexts, .. } = bench;
+    let schemes = settings.codecs.schemes();
+    let found = contexts
+        .with(|cx| {
+            let selector = Selector::new(schemes, &Policy::Lossless)?;
+            selector.with_effort(settings.effort).lossless(run, cx)
+        })
+        .map_err(|e| match bench.pair.target.tensors().get(run.tensor) {
+            Some(tensor) => e.in_tensor(&*tensor.name),
+            None => e,
+        })?;
+    if any || !schemes.get(found.default).is_some_and(|s| s.needs_rows()) {
+        return Ok(found);
+    }
+    let plain = |s: &Arc<dyn Scheme>| s.info().fidelity == Fidelity::Lossless && !s.needs_rows();
+    let default = schemes.iter().position(plain).unwrap_or(found.default);
+    Ok(LosslessSchemes { default, others: Vec::new() })
+}
+
+/// Makes the jobs of rows: several, if they are more than the encoder takes.
+fn jobs(
+    bench: Bench<'_>,
+    run: Run<'_>,
+    lossless: &LosslessSchemes,
+    module: Option<usize>,
+) -> Vec<Part> {
+    let schemes = bench.settings.codecs.schemes();
     let Run { tensor, dtype, base, segment: Segment { rows, row_len }, .. } = run;
     let limit = schemes.get(lossless.default).and_then(|s| max_unit_len(&**s, dtype));
     let most = limit.map_or(rows, |elements| elements / row_len);
@@ -117,13 +203,14 @@ fn code(bench: Bench<'_>, run: Run<'_>, explained: Option<(usize, usize)>) -> Re
             segment: Segment { rows: end - first, row_len },
             dtype,
             base,
+            base_start: run.base_start + first * row_len,
             encoder: lossless.default as u32,
             lossless: lossless.clone(),
             alone: false,
-            module: explained.map(|e| e.1),
+            module,
         })
     };
-    Ok((0..count).map(part).collect())
+    (0..count).map(part).collect()
 }
 
 /// Returns the most elements that a scheme takes at once.

@@ -128,7 +128,7 @@ impl UnitPlan {
         };
         let place = |s: usize| {
             let s = self.segments[s];
-            s.base.map(|(tensor, _)| (model, tensor, s.start))
+            s.base.map(|(tensor, _)| (model, tensor, s.base_start))
         };
         gather(&self.spec, self.spec.chunk_range(chunk), dtype.storage_bytes(), place, scratch)
             .map(Some)

@@ -1,5 +1,7 @@
 //! The two models side by side: what each tensor of the target has to do with the base.
 
+use super::layout::{Layout, layouts};
+use super::views::Views;
 use crate::restore::{borrow_or_read, filled};
 use crate::settings::Settings;
 use sparse_codecs::certificate::count_not_finite;
@@ -14,9 +16,13 @@ const WINDOW: u64 = 1 << 20;
 /// What is known of the target before anything is coded.
 pub(crate) struct Pair<'a> {
     pub(crate) base: Option<&'a dyn Checkpoint>,
+    /// The same, with its matrices once more.
+    views: Option<&'a Views<'a>>,
     pub(crate) target: &'a dyn Checkpoint,
     /// Per tensor of the target.
     pub(crate) matches: Vec<TensorMatch>,
+    /// Of tensors of the target whose rows lie elsewhere in the base.
+    pub(crate) layouts: BTreeMap<usize, Layout>,
     /// Per tensor of the target; empty if nothing was hashed.
     pub(crate) digests: Vec<Digest>,
     /// Per tensor of the target: weights that are NaN or infinite; empty if nothing was hashed.
@@ -33,7 +39,13 @@ impl Pair<'_> {
         let unknown = || Error::invalid_argument(format!("the base has no tensor {tensor}"));
         let model = self.base.ok_or_else(unknown)?;
         let digest = self.base_digests.get(&tensor).copied().unwrap_or(Digest([0; 16]));
-        entry_of(model, tensor, digest).ok_or_else(unknown)
+        let Some(of) = self.views.and_then(|views| views.of(tensor)) else {
+            return entry_of(model, tensor, digest).ok_or_else(unknown);
+        };
+        let place = entry_of(model, of, digest).ok_or_else(unknown)?;
+        let spec = model.tensors().get(tensor).ok_or_else(unknown)?.spec.clone();
+        let name = place.kind.tensor().unwrap_or_default();
+        Ok(BaseEntry::turned(name, place.file.as_str(), spec, digest))
     }
 }
 
@@ -49,7 +61,7 @@ pub(crate) fn entry_of(base: &dyn Checkpoint, tensor: usize, digest: Digest) -> 
 /// # Errors
 /// `InvalidInput` for a file whose name no delta can hold; what reading reports; `Cancelled`.
 pub(crate) fn examine<'a>(
-    base: Option<&'a dyn Checkpoint>,
+    base: Option<&'a Views<'a>>,
     target: &'a dyn Checkpoint,
     settings: &Settings,
     advance: &(dyn Fn(u64) + Sync),
@@ -70,7 +82,9 @@ pub(crate) fn examine<'a>(
             not_finite[found.tensor] = found.not_finite;
         }
     }
-    let mut used: Vec<usize> = pair.matches.iter().filter_map(|m| m.counterpart.base()).collect();
+    let rows = pair.layouts.values().flat_map(|layout| &layout.runs);
+    let mut used: Vec<usize> = rows.filter_map(|run| Some(run.base?.0)).collect();
+    used.extend(pair.matches.iter().filter_map(|m| m.counterpart.base()));
     used.sort_unstable();
     used.dedup();
     if let Some(base) = base {
@@ -86,19 +100,29 @@ pub(crate) fn examine<'a>(
 
 /// Matches the models, and hashes nothing: enough to estimate.
 pub(crate) fn matched<'a>(
-    base: Option<&'a dyn Checkpoint>,
+    views: Option<&'a Views<'a>>,
     target: &'a dyn Checkpoint,
     settings: &Settings,
 ) -> Result<Pair<'a>> {
-    let matches = match base {
-        Some(base) => match_tensors(base, target, &settings.cancel)?,
+    let matches = match views {
+        Some(base) => match_tensors(base.plain(), target, &settings.cancel)?,
         // Tied tensors are found without a base, too.
         None => match_tensors(&Nothing, target, &settings.cancel)?,
     };
+    let layouts = match views {
+        // Certificates compare with counterparts, which rows from anywhere are not.
+        Some(base) if settings.policy.is_lossless() && !base.is_virtual() => {
+            layouts(base, target, &matches, settings)?
+        }
+        _ => BTreeMap::new(),
+    };
+    let base = views.map(|base| base as &dyn Checkpoint);
     Ok(Pair {
         base,
+        views,
         target,
         matches,
+        layouts,
         digests: Vec::new(),
         not_finite: Vec::new(),
         file_digests: Vec::new(),

@@ -54,8 +54,8 @@ pub(super) fn group(
         for part in parts[tensor].take().unwrap_or_default() {
             let position = pieces[tensor].len();
             let (len, place) = match part {
-                Part::Copy { base, len } => {
-                    let source = PieceSource::Base { base: builder.base(base)?, offset: 0 };
+                Part::Copy { base, start, len } => {
+                    let source = PieceSource::Base { base: builder.base(base)?, offset: start };
                     pieces[tensor].push(Piece { len, source });
                     continue;
                 }
@@ -158,10 +158,8 @@ impl Builder<'_> {
         };
         let segments = self.groups.entry(group).or_default();
         let place = Place { group, segment: segments.len() as u32 };
-        segments.push((
-            job.segment,
-            SegmentPlan { tensor: job.tensor, start: job.start, base, module: job.module },
-        ));
+        let Job { tensor, start, base_start, module, .. } = job;
+        segments.push((job.segment, SegmentPlan { tensor, start, base, base_start, module }));
         Ok(place)
     }
 

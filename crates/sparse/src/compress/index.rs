@@ -12,7 +12,11 @@ use sparse_container::{BaseEntry, Entry, FileRecord, Index, Provenance, Writer};
 use sparse_core::{Observer, Result};
 use sparse_model::{Checkpoint, Counterpart, FileKind};
 use sparse_select::Policy;
+use std::collections::BTreeSet;
 use std::io::Write;
+
+/// Share of the weights, in percent, from which on it is told that they are coded without the base.
+const MUCH: f64 = 5.0;
 
 /// Writes the delta that `plan` says.
 ///
@@ -172,6 +176,33 @@ pub(crate) fn not_finite_note(
     Some(format!("{count} of {all} weights of {name} are NaN or infinite{others}"))
 }
 
+/// Says how much of the weights is coded without the base, if that is much.
+fn alone(pair: &Pair<'_>, plan: &Plan) -> Option<String> {
+    pair.base?;
+    let (mut tensors, mut bytes) = (BTreeSet::new(), 0);
+    for unit in &plan.units {
+        let width = unit.spec.dtype().storage_bytes() as u64;
+        for (segment, place) in unit.spec.segments().iter().zip(&unit.segments) {
+            if place.base.is_none() {
+                tensors.insert(place.tensor);
+                bytes += segment.len() * width;
+            }
+        }
+    }
+    let all: u64 = pair.target.tensors().iter().map(|t| t.spec.byte_len()).sum();
+    let share = 100.0 * bytes as f64 / all.max(1) as f64;
+    let (count, are) = match tensors.len() {
+        1 => ("1 tensor".to_owned(), "is"),
+        n => (format!("{n} tensors"), "are"),
+    };
+    (share >= MUCH).then(|| {
+        format!(
+            "{count}, {share:.1} % of the weights, {are} coded without the base: nothing in it is \
+             like them"
+        )
+    })
+}
+
 /// Returns what the user should know.
 fn notes(pair: &Pair<'_>, plan: &Plan, settings: &Settings) -> Vec<String> {
     let mut notes: Vec<String> =
@@ -222,11 +253,18 @@ fn notes(pair: &Pair<'_>, plan: &Plan, settings: &Settings) -> Vec<String> {
     }
     let mut counterparts = pair.matches.iter().map(|m| &m.counterpart);
     let nothing = counterparts.all(|counterpart| matches!(counterpart, Counterpart::None));
-    if pair.base.is_some() && !pair.matches.is_empty() && nothing {
+    if pair.base.is_some() && !pair.matches.is_empty() && nothing && pair.layouts.is_empty() {
         notes.push(
             "nothing of the base was used: no tensor has a counterpart in it; is it the right one?"
                 .to_owned(),
         );
+    } else {
+        notes.extend(alone(pair, plan));
+    }
+    match pair.layouts.len() {
+        0 => {}
+        1 => notes.push("1 tensor is made of rows that lie elsewhere in the base".to_owned()),
+        n => notes.push(format!("{n} tensors are made of rows that lie elsewhere in the base")),
     }
     for (entry, m) in pair.target.tensors().iter().zip(&pair.matches) {
         let base_name = |base: usize| pair.base.map_or("", |b| &*b.tensors()[base].name);

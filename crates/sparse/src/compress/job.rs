@@ -32,8 +32,10 @@ pub(super) struct Job {
     pub(super) start: u64,
     pub(super) segment: Segment,
     pub(super) dtype: Dtype,
-    /// Tensor of the base that it is coded against, from the same element on.
+    /// Tensor of the base that it is coded against.
     pub(super) base: Option<usize>,
+    /// First storage element in that.
+    pub(super) base_start: u64,
     /// What codes it if nothing is lost.
     pub(super) lossless: LosslessSchemes,
     /// The encoder, by its number in [`Encoders`]: after selection.
@@ -54,8 +56,8 @@ impl Job {
 /// How one part of a tensor is made up.
 #[derive(Clone)]
 pub(super) enum Part {
-    /// `len` elements from the start of a base tensor.
-    Copy { base: usize, len: u64 },
+    /// `len` elements of a base tensor, from `start` on.
+    Copy { base: usize, start: u64, len: u64 },
     /// Coded.
     Code(Job),
 }
@@ -109,15 +111,18 @@ pub(crate) struct SegmentPlan {
     /// Tensor of the target, and the first storage element in it.
     pub(crate) tensor: usize,
     pub(crate) start: u64,
-    /// Tensor of the base (from the same element on), and its place in the list of base entries.
+    /// Tensor of the base, and its place in the list of base entries.
     pub(crate) base: Option<(usize, u32)>,
+    /// First storage element in that.
+    pub(crate) base_start: u64,
     /// The module of the adapter that explains the change.
     pub(crate) module: Option<usize>,
 }
 
 impl UnitPlan {
     pub(crate) fn base_starts(&self) -> Vec<BaseStart> {
-        let start = |s: &SegmentPlan| s.base.map(|(_, base)| BaseStart { base, offset: s.start });
+        let start =
+            |s: &SegmentPlan| s.base.map(|(_, base)| BaseStart { base, offset: s.base_start });
         self.segments.iter().filter_map(start).collect()
     }
 }

@@ -9,6 +9,7 @@ use super::plan::Described;
 use super::proof;
 use super::report::CompressReport;
 use super::spool::Spool;
+use super::views::Views;
 use crate::attributes::CONTENT;
 use crate::delta::Delta;
 use crate::inspect::coded_pieces;
@@ -77,7 +78,8 @@ pub(super) fn compress<W: Write + Send>(
     let Compressing { base, target, settings, observer } = *job;
     let target_bytes: u64 = target.files().iter().map(|f| f.len).sum();
     observer.begin("reading", target_bytes);
-    let pair = examine(base, target, settings, &|bytes| observer.advance(bytes))?;
+    let views = base.map(Views::new);
+    let pair = examine(views.as_ref(), target, settings, &|bytes| observer.advance(bytes))?;
     observer.end();
     let references = References::new(base, target, &pair.matches);
     let mut tried = Described::new(&pair, settings)?;

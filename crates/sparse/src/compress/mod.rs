@@ -23,11 +23,13 @@ mod group;
 mod hint;
 mod index;
 mod job;
+mod layout;
 mod lossy;
 mod plan;
 mod proof;
 mod report;
 mod spool;
+mod views;
 mod weights;
 
 pub(crate) use examine::{Pair, entry_of, hash_tensor, matched};
@@ -47,6 +49,7 @@ use spool::Spool;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
+pub(crate) use views::Views;
 
 /// Does what [`Compressor::write_to`](crate::Compressor::write_to) says.
 pub(crate) fn to_stream<W: Write + Send>(
@@ -58,10 +61,12 @@ pub(crate) fn to_stream<W: Write + Send>(
         let done = lossy::compress(job, out, lossy::Scratch::Spool);
         return inputs.settle(done).map(|(out, _, report)| (out, report));
     }
+    let views = job.base.map(Views::new);
     if !settings.proof {
-        return inputs.settle(lossless(job, out)).map(|made| (made.out, made.report));
+        let done = lossless(job, views.as_ref(), out);
+        return inputs.settle(done).map(|made| (made.out, made.report));
     }
-    let done = lossless(job, Spool::new()).and_then(|made| {
+    let done = lossless(job, views.as_ref(), Spool::new()).and_then(|made| {
         let spool = Arc::new(made.out);
         proof::prove(&made.pair, spool.clone(), &made.index, settings, job.observer)?;
         Ok((spool, made.report))
@@ -90,11 +95,15 @@ struct Made<'a, W> {
 }
 
 /// Writes the delta of a policy that loses nothing.
-fn lossless<'a, W: Write + Send>(job: &Compressing<'a>, out: W) -> Result<Made<'a, W>> {
+fn lossless<'a, W: Write + Send>(
+    job: &Compressing<'a>,
+    base: Option<&'a Views<'a>>,
+    out: W,
+) -> Result<Made<'a, W>> {
     let (settings, observer) = (job.settings, job.observer);
     let target_bytes: u64 = job.target.files().iter().map(|f| f.len).sum();
     observer.begin("reading", target_bytes);
-    let pair = examine(job.base, job.target, settings, &|bytes| observer.advance(bytes))?;
+    let pair = examine(base, job.target, settings, &|bytes| observer.advance(bytes))?;
     #[allow(unused_mut)]
     let mut plan = plan(&pair, settings)?;
     #[cfg(test)]
@@ -122,8 +131,9 @@ pub(crate) fn to_path(
         Ok(file) => Ok(Arc::new(file)),
         Err(e) => Err(Error::io("cannot write", e.into_error())),
     };
+    let views = job.base.map(Views::new);
     let done = if settings.policy.is_lossless() {
-        lossless(job, writer).and_then(|made| {
+        lossless(job, views.as_ref(), writer).and_then(|made| {
             let file = written(made.out)?;
             if settings.proof {
                 proof::prove(&made.pair, file.clone(), &made.index, settings, job.observer)?;

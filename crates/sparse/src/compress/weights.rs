@@ -18,14 +18,15 @@ pub(super) struct Run<'a> {
     pub(super) segment: Segment,
     pub(super) dtype: Dtype,
     pub(super) base: Option<usize>,
+    pub(super) base_start: u64,
     /// See [`Weights::ratio`].
     pub(super) ratio: f64,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn of(pair: &'a Pair<'a>, references: &'a References<'a>, job: &Job) -> Run<'a> {
-        let &Job { tensor, start, segment, dtype, base, .. } = job;
-        Run { pair, references, tensor, start, segment, dtype, base, ratio: 1.0 }
+        let &Job { tensor, start, segment, dtype, base, base_start, .. } = job;
+        Run { pair, references, tensor, start, segment, dtype, base, base_start, ratio: 1.0 }
     }
 }
 
@@ -59,7 +60,7 @@ impl Weights for Run<'_> {
         };
         let (tensor, model) = self.base.zip(self.pair.base).ok_or_else(none)?;
         let width = self.base_dtype().ok_or_else(none)?.storage_bytes() as u64;
-        model.read_range_into(tensor, (self.start + elements.start) * width, out)
+        model.read_range_into(tensor, (self.base_start + elements.start) * width, out)
     }
 
     /// Compares what came back with the change of the same weights.

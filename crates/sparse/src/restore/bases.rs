@@ -1,10 +1,11 @@
 //! The base that a delta refers to, found in the model at hand.
 
 use super::plan::BASE_WINDOW;
+use crate::turned::{Turner, turned};
 #[cfg(feature = "cache")]
 use sparse_container::FileRecord;
 use sparse_container::{BaseEntry, BaseKind, Digester, Index, PieceSource};
-use sparse_core::{ByteSource, CancelToken, Digest, Error, ErrorKind, Result};
+use sparse_core::{ByteSource, CancelToken, Digest, Error, ErrorKind, Result, TensorSpec};
 use sparse_model::{Checkpoint, FileKind, ModelFile};
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -118,9 +119,9 @@ pub(crate) fn mismatch(index: &Index, base: &BaseEntry, why: &str) -> Error {
     let made_against =
         if id.is_empty() { String::new() } else { format!(" (the delta was made against {id:?})") };
     let e = Error::new(ErrorKind::BaseMismatch, format!("wrong base: {why}{made_against}"));
-    match &base.kind {
-        BaseKind::Tensor { name } => e.in_tensor(&**name),
-        _ => e,
+    match base.kind.tensor() {
+        Some(name) => e.in_tensor(name),
+        None => e,
     }
     .in_file(&*base.file)
 }
@@ -164,6 +165,8 @@ pub(crate) fn needed(index: &Index, entries: impl Iterator<Item = u32>) -> Vec<b
 enum Place {
     /// The tensor with this index.
     Tensor(usize),
+    /// The same, with its last dimensions exchanged.
+    Turned(usize),
     /// The file with this index, from its first byte on.
     File(usize),
 }
@@ -172,6 +175,7 @@ enum Place {
 pub(super) struct ModelBases<'a> {
     model: Option<&'a dyn Checkpoint>,
     places: Vec<Option<Place>>,
+    turner: Turner,
     byte_len: u64,
 }
 
@@ -201,7 +205,8 @@ impl<'a> ModelBases<'a> {
         }
         let found =
             index.bases.iter().zip(&needed).filter(|(_, n)| **n).map(|(b, _)| b.spec.byte_len());
-        Ok(ModelBases { model, places, byte_len: found.fold(0, u64::saturating_add) })
+        let byte_len = found.fold(0, u64::saturating_add);
+        Ok(ModelBases { model, places, turner: Turner::of_files(), byte_len })
     }
 
     /// Returns the model that they lie in.
@@ -218,7 +223,7 @@ impl<'a> ModelBases<'a> {
     ) -> Result<Self> {
         let mut finder = Finder { model, index, cancel, by_name: None };
         let places = index.bases.iter().map(|b| finder.find(b).map(Some)).collect::<Result<_>>()?;
-        Ok(ModelBases { model: Some(model), places, byte_len: 0 })
+        Ok(ModelBases { model: Some(model), places, turner: Turner::of_files(), byte_len: 0 })
     }
 
     /// Looks up one base more; returns whether it was not there before and is now.
@@ -283,6 +288,7 @@ impl<'a> ModelBases<'a> {
         match self.places.get(base as usize).copied().flatten()? {
             Place::File(file) => Some((file, 0)),
             Place::Tensor(tensor) => self.model?.location(tensor).map(|l| (l.file, l.offset)),
+            Place::Turned(_) => None,
         }
     }
 
@@ -300,6 +306,7 @@ impl Bases for ModelBases<'_> {
         let (model, place) = self.place(base)?;
         Ok(match place {
             Place::Tensor(tensor) => model.slice(tensor, offset, len),
+            Place::Turned(_) => None,
             Place::File(file) => model.file_source(file)?.slice(offset, len),
         })
     }
@@ -308,6 +315,7 @@ impl Bases for ModelBases<'_> {
         let (model, place) = self.place(base)?;
         match place {
             Place::Tensor(tensor) => model.read_range_into(tensor, offset, out),
+            Place::Turned(tensor) => self.turner.read(model, tensor, offset, out),
             Place::File(file) => model.file_source(file)?.read_exact_at(offset, out),
         }
     }
@@ -324,7 +332,15 @@ struct Finder<'a> {
 impl<'a> Finder<'a> {
     fn find(&mut self, base: &'a BaseEntry) -> Result<Place> {
         match &base.kind {
-            BaseKind::Tensor { name } => self.tensor(base, name).map(Place::Tensor),
+            BaseKind::Tensor { name } => self.tensor(base, name, &base.spec).map(Place::Tensor),
+            BaseKind::Turned { name } => {
+                let spec = turned(&base.spec).ok_or_else(|| {
+                    let e =
+                        format!("{name} of the base is to be turned, and is too large for that");
+                    Error::new(ErrorKind::LimitExceeded, e)
+                })?;
+                self.tensor(base, name, &spec).map(Place::Turned)
+            }
             BaseKind::File => self.file(base, "file", |f| Some(f.len)),
             BaseKind::FileHead => self.file(base, "safetensors header", |f| match f.kind {
                 FileKind::Safetensors { head_len, .. } => Some(head_len),
@@ -340,10 +356,11 @@ impl<'a> Finder<'a> {
         }
     }
 
-    fn tensor(&mut self, base: &BaseEntry, name: &str) -> Result<usize> {
+    /// Finds the tensor of this name, type and shape.
+    fn tensor(&mut self, base: &BaseEntry, name: &str, wanted: &TensorSpec) -> Result<usize> {
         let files = self.model.files();
         let tensors = self.model.tensors();
-        let fits = |&i: &usize| tensors.get(i).is_some_and(|t| t.spec == base.spec);
+        let fits = |&i: &usize| tensors.get(i).is_some_and(|t| t.spec == *wanted);
         let file = files.binary_search_by(|f| f.path.as_str().cmp(&base.file)).ok();
         let here = file.and_then(|f| self.model.find_in_file(f, name));
         if let Some(tensor) = here.filter(fits) {
@@ -366,7 +383,7 @@ impl<'a> Finder<'a> {
             return Ok(tensor);
         }
         let spec = |s: &sparse_core::TensorSpec| format!("{} {:?}", s.dtype(), s.shape());
-        let wanted = spec(&base.spec);
+        let wanted = spec(wanted);
         let found = here.or(named.first().copied()).and_then(|i| tensors.get(i));
         Err(mismatch(
             self.index,

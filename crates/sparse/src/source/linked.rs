@@ -2,6 +2,7 @@
 
 use super::base::SharedBase;
 use crate::restore::{Bases, mismatch, needed, no_base};
+use crate::turned::{Turner, turned};
 use sparse_container::{BaseEntry, BaseKind, Index};
 use sparse_core::{Digest, Error, Result, TensorSource};
 use std::sync::OnceLock;
@@ -9,8 +10,9 @@ use std::sync::OnceLock;
 /// The bases of a delta in any source of tensors.
 pub(super) struct SourceBases {
     base: Option<SharedBase>,
-    /// For each base the index of its tensor, if it is needed.
-    places: Vec<Option<usize>>,
+    /// For each base the index of its tensor, if it is needed, and whether that is turned.
+    places: Vec<Option<(usize, bool)>>,
+    turner: Turner,
 }
 
 impl SourceBases {
@@ -32,13 +34,18 @@ impl SourceBases {
                 *place = Some(find(source, index, base)?);
             }
         }
-        Ok(SourceBases { base, places })
+        Ok(SourceBases { base, places, turner: Turner::of_any() })
     }
 
-    /// Returns the source of base `base`, and which of its tensors that is.
+    /// Returns the source of base `base`, and which of its tensors that is, unless it is turned.
     fn place(&self, base: u32) -> Option<(&dyn TensorSource, usize)> {
-        let place = self.places.get(base as usize).copied().flatten()?;
-        Some((&**self.base.as_ref()?.source(), place))
+        let (source, tensor, turns) = self.any_place(base)?;
+        (!turns).then_some((source, tensor))
+    }
+
+    fn any_place(&self, base: u32) -> Option<(&dyn TensorSource, usize, bool)> {
+        let (tensor, turns) = self.places.get(base as usize).copied().flatten()?;
+        Some((&**self.base.as_ref()?.source(), tensor, turns))
     }
 
     /// Returns the bases that are needed.
@@ -73,24 +80,32 @@ impl Bases for SourceBases {
 
     fn read(&self, base: u32, offset: u64, out: &mut [u8]) -> Result<()> {
         let missing = || Error::invalid_argument(format!("base {base} was not looked up"));
-        let (source, tensor) = self.place(base).ok_or_else(missing)?;
-        source.read_range_into(tensor, offset, out)
+        match self.any_place(base).ok_or_else(missing)? {
+            (source, tensor, false) => source.read_range_into(tensor, offset, out),
+            (source, tensor, true) => self.turner.read(source, tensor, offset, out),
+        }
     }
 
     fn remembered(&self, base: u32) -> Option<&OnceLock<Digest>> {
-        let tensor = self.places.get(base as usize).copied().flatten()?;
+        // What is remembered is of the tensor as it is.
+        let (_, tensor) = self.place(base)?;
         self.base.as_ref()?.remembered(tensor)
     }
 }
 
-/// Finds the tensor of `source` that `base` is.
-fn find(source: &dyn TensorSource, index: &Index, base: &BaseEntry) -> Result<usize> {
-    let BaseKind::Tensor { name } = &base.kind else {
-        return Err(mismatch(
-            index,
-            base,
-            "a tensor depends on a file of the base, but this base has only tensors",
-        ));
+/// Finds the tensor of `source` that `base` is, and whether it is turned.
+fn find(source: &dyn TensorSource, index: &Index, base: &BaseEntry) -> Result<(usize, bool)> {
+    let other = |why| mismatch(index, base, why);
+    let (name, spec, turns) = match &base.kind {
+        BaseKind::Tensor { name } => (name, base.spec.clone(), false),
+        BaseKind::Turned { name } => {
+            let too_large = "a tensor depends on one that is turned and too large for that";
+            (name, turned(&base.spec).ok_or_else(|| other(too_large))?, true)
+        }
+        _ => {
+            let why = "a tensor depends on a file of the base, but this base has only tensors";
+            return Err(other(why));
+        }
     };
     let tensors = source.tensors();
     // Unqualified if it is the only one of its name, else in the same file, else in another one
@@ -98,19 +113,16 @@ fn find(source: &dyn TensorSource, index: &Index, base: &BaseEntry) -> Result<us
     let suffix = format!(":{name}");
     let candidates = [source.find(&format!("{}:{name}", base.file)), source.find(name)];
     let spec_of = |i: usize| tensors.get(i).map(|t| &t.spec);
-    if let Some(found) = candidates.into_iter().flatten().find(|&i| spec_of(i) == Some(&base.spec))
-    {
-        return Ok(found);
+    if let Some(found) = candidates.into_iter().flatten().find(|&i| spec_of(i) == Some(&spec)) {
+        return Ok((found, turns));
     }
-    let elsewhere = tensors
-        .iter()
-        .enumerate()
-        .filter(|(_, t)| t.name.ends_with(&suffix) && t.spec == base.spec);
+    let elsewhere =
+        tensors.iter().enumerate().filter(|(_, t)| t.name.ends_with(&suffix) && t.spec == spec);
     let elsewhere: Vec<usize> = elsewhere.map(|(i, _)| i).collect();
     if let [found] = *elsewhere {
-        return Ok(found);
+        return Ok((found, turns));
     }
-    let wanted = format!("{} {:?}", base.spec.dtype(), base.spec.shape());
+    let wanted = format!("{} {:?}", spec.dtype(), spec.shape());
     let found = candidates.into_iter().flatten().next().and_then(spec_of);
     let why = match found {
         Some(found) => format!("expected {wanted}, found {} {:?}", found.dtype(), found.shape()),

@@ -279,3 +279,25 @@ pub(crate) fn noise_at_the_end() -> Pair {
     });
     Pair { base: None, target: vec![raw("w", Dtype::U8, &[calm + noise], bytes.collect())] }
 }
+
+/// Two experts, stacked and with rows and columns exchanged; and rows in another order.
+pub(crate) fn rearranged() -> Pair {
+    let experts: Vec<Vec<f32>> = (0..2).map(|i| numbers(900 + i, 64 * 96, 0.05)).collect();
+    let rows = numbers(910, 120 * 64, 0.05);
+    let expert = |i: usize| tensor(&format!("experts.{i}"), Dtype::Bf16, &[64, 96], &experts[i]);
+    let base = vec![expert(0), expert(1), tensor("rows", Dtype::Bf16, &[120, 64], &rows)];
+    let changed = |values: &[f32]| -> Vec<f32> {
+        values.iter().enumerate().map(|(i, x)| if i % 5 == 0 { x * 1.01 } else { *x }).collect()
+    };
+    let turned = |values: &[f32]| -> Vec<f32> {
+        (0..96).flat_map(|c| (0..64).map(move |r| values[r * 96 + c])).collect()
+    };
+    let stack: Vec<f32> = experts.iter().flat_map(|e| turned(&changed(e))).collect();
+    let rows = changed(&rows);
+    let order = (0..120).flat_map(|row| rows[row * 77 % 120 * 64..][..64].to_vec());
+    let target = vec![
+        tensor("order", Dtype::Bf16, &[120, 64], &order.collect::<Vec<_>>()),
+        tensor("stack", Dtype::Bf16, &[2, 96, 64], &stack),
+    ];
+    Pair { base: Some(base), target }
+}
