@@ -21,6 +21,9 @@ pub(crate) fn expand(args: Vec<OsString>) -> (Vec<OsString>, Option<String>) {
         .skip(1)
         .find(|(_, a)| !a.to_string_lossy().starts_with('-'))
         .map(|a| a.0);
+    if let Some((args, note)) = place.and_then(|at| grouped(&args, at)) {
+        return (args, Some(note));
+    }
     let known =
         place.and_then(|at| Some((at, ALIASES.iter().find(|(name, _)| args[at] == **name)?)));
     let Some((at, (name, meaning))) = known else { return (args, None) };
@@ -45,6 +48,22 @@ pub(crate) fn expand(args: Vec<OsString>) -> (Vec<OsString>, Option<String>) {
     out.extend(meaning.into_iter().map(OsString::from));
     out.extend(rest);
     (out, Some(note))
+}
+
+/// Replaces `delta compress` by `compress`, and `delta-dataset compress` by `dataset-compress`.
+fn grouped(args: &[OsString], at: usize) -> Option<(Vec<OsString>, String)> {
+    let (group, name) = (args.get(at)?.to_str()?, args.get(at + 1)?.to_str()?);
+    let now = match (group, name) {
+        ("delta", "compress" | "reconstruct" | "verify" | "info" | "estimate")
+        | ("delta", "compress-adapter" | "export-adapter") => name.to_owned(),
+        ("delta-dataset", "compress" | "reconstruct" | "estimate") => format!("dataset-{name}"),
+        _ => return None,
+    };
+    let note = format!("note: `sparse {group} {name}` is now `sparse {now}`\n");
+    let mut out = args.get(..at)?.to_vec();
+    out.push(now.into());
+    out.extend_from_slice(args.get(at + 2..)?);
+    Some((out, note))
 }
 
 /// Removes `--name value` or `--name=value` from the arguments and returns the value.
@@ -82,6 +101,9 @@ mod tests {
                 "sparse compress a b --max-error 0.1 -o c",
             ),
             ("sparse reconstruct-lossy a b -o c", "sparse reconstruct a b -o c"),
+            ("sparse delta compress a b --output c", "sparse compress a b --output c"),
+            ("sparse -q delta estimate a b", "sparse -q estimate a b"),
+            ("sparse delta-dataset compress a b -o c", "sparse dataset-compress a b -o c"),
         ] {
             assert_eq!(expanded(typed), (meant.to_owned(), true));
         }
@@ -89,5 +111,6 @@ mod tests {
             expanded("sparse compress svd-compress b -o c"),
             ("sparse compress svd-compress b -o c".to_owned(), false)
         );
+        assert!(!expanded("sparse delta b").1 && !expanded("sparse compress delta compress").1);
     }
 }

@@ -52,6 +52,11 @@ impl Session {
             let e = Error::new(ErrorKind::InvalidArgument, what.to_owned());
             Err(e.in_file(sparse_open::shown(name)).into())
         };
+        if name == Path::new("-") {
+            return refuse(
+                "nothing is written to standard output: give a path (./- for this name)",
+            );
+        }
         let location = match name.to_str() {
             // A bare name is a path here, whatever it could be elsewhere.
             Some(text) if text.contains("://") => Location::parse(text, RepoKind::Model)?,

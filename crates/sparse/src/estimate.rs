@@ -129,6 +129,11 @@ fn sampled(job: &Compressing<'_>, share: f64) -> Result<Estimate> {
             tensors[segment.tensor].stored_bytes += (bits / 8.0) as u64;
         }
     }
+    for part in &plan.stored {
+        let bytes = part.compressed(target, settings.effort)?.len() as u64;
+        result.delta_bytes += bytes;
+        tensors[part.tensor].stored_bytes += bytes;
+    }
     let records = tensors.len() + target.files().len();
     // What seems unchanged is a reference to the base, whose digest stands for both.
     let based = tensors.iter().zip(&pair.matches);

@@ -122,7 +122,7 @@ pub(super) fn try_jobs(bench: Bench<'_>, parts: &[Vec<Part>]) -> Result<Trials> 
         parts.flat_map(|(tensor, parts)| {
             parts.iter().enumerate().filter_map(move |(part, p)| match p {
                 Part::Code(job) => Some((tensor, part, job)),
-                Part::Copy { .. } => None,
+                Part::Copy { .. } | Part::Store { .. } => None,
             })
         })
     };

@@ -5,6 +5,7 @@ use super::examine::equal_prefix;
 use super::hint::explanation;
 use super::job::{Job, Part, TEST_UNIT_BYTES};
 use super::layout::{Layout, equal_rows};
+use super::repeats::{repeats, stored};
 use super::weights::Run;
 use sparse_core::{
     CodecContext, Dtype, DtypeClass, Effort, Fidelity, Result, Segment, TensorSpec, UnitSpec,
@@ -58,7 +59,7 @@ fn parts(bench: Bench<'_>, tensor: usize) -> Result<Vec<Part>> {
         return by_layout(bench, whole, layout);
     }
     let Some((base_model, base)) = pair.base.zip(m.counterpart.base()) else {
-        return code(bench, whole, None);
+        return alone(bench, whole);
     };
     let base_spec = &base_model.tensors()[base].spec;
     let same_type = base_spec.dtype() == spec.dtype();
@@ -85,16 +86,16 @@ fn parts(bench: Bench<'_>, tensor: usize) -> Result<Vec<Part>> {
         let rows = Segment { rows: common / segment.row_len, row_len: segment.row_len };
         let run = Run { segment: rows, base: Some(base), ..whole };
         if !base_helps(bench, run)? {
-            return code(bench, whole, None);
+            return alone(bench, whole);
         }
         let explained = explanation(pair, tensor, base, rows, settings)?;
         parts.extend(code(bench, run, explained)?);
     } else {
-        return code(bench, whole, None);
+        return alone(bench, whole);
     }
     if common < spec.storage_len() {
         let segment = Segment::of(&TensorSpec::new(spec.dtype(), rest_of(spec, common))?);
-        parts.extend(code(bench, Run { start: common, segment, ..whole }, None)?);
+        parts.extend(alone(bench, Run { start: common, segment, ..whole })?);
     }
     Ok(parts)
 }
@@ -102,7 +103,7 @@ fn parts(bench: Bench<'_>, tensor: usize) -> Result<Vec<Part>> {
 /// Describes rows that lie elsewhere in the base: run by run.
 fn by_layout(bench: Bench<'_>, whole: Run<'_>, layout: &Layout) -> Result<Vec<Part>> {
     let Bench { pair, settings, .. } = bench;
-    let Some(base_model) = pair.base else { return code(bench, whole, None) };
+    let Some(base_model) = pair.base else { return alone(bench, whole) };
     let row_len = layout.row_len;
     let mut runs = Vec::with_capacity(layout.runs.len());
     let mut start = 0;
@@ -120,9 +121,9 @@ fn by_layout(bench: Bench<'_>, whole: Run<'_>, layout: &Layout) -> Result<Vec<Pa
         all.max_by_key(|run| run.segment.rows).copied()
     };
     // What holds of the largest run holds of the others: they were found in the same way.
-    let Some(based) = largest(true) else { return code(bench, whole, None) };
+    let Some(based) = largest(true) else { return alone(bench, whole) };
     if !base_helps(bench, based)? {
-        return code(bench, whole, None);
+        return alone(bench, whole);
     }
     let few = runs.len() <= FEW_RUNS;
     let based = schemes(bench, &based, few)?;
@@ -149,6 +150,29 @@ fn by_layout(bench: Bench<'_>, whole: Run<'_>, layout: &Layout) -> Result<Vec<Pa
             (None, None) => {}
         }
     }
+    Ok(parts)
+}
+
+/// Describes rows that the base is of no use for: stored where they repeat themselves, else coded.
+fn alone(bench: Bench<'_>, run: Run<'_>) -> Result<Vec<Part>> {
+    let repeats = repeats(bench, &run)?;
+    let mut parts = Vec::new();
+    let rest = |rows: std::ops::Range<u64>| -> Result<Vec<Part>> {
+        let Segment { row_len, .. } = run.segment;
+        let segment = Segment { rows: rows.end - rows.start, row_len };
+        let start = run.start + rows.start * row_len;
+        if segment.is_empty() {
+            return Ok(Vec::new());
+        }
+        code(bench, Run { start, segment, ..run }, None)
+    };
+    let mut at = 0;
+    for rows in repeats {
+        parts.extend(rest(at..rows.start)?);
+        at = rows.end;
+        parts.extend(stored(&run, rows));
+    }
+    parts.extend(rest(at..run.segment.rows)?);
     Ok(parts)
 }
 

@@ -10,13 +10,37 @@ use sparse_model::{Checkpoint, FileKind};
 use std::io::Write;
 
 /// Returns the zstd level: these files are small beside the weights, and few.
-fn level(effort: Effort, len: u64) -> i32 {
-    match effort {
+pub(super) fn level(effort: Effort, len: u64) -> i32 {
+    let slow = match len {
+        0..=0x4_0000 => 19,
+        // From here on, the highest levels take a second for each megabyte.
+        0..=0x40_0000 => 9,
+        0..=0x400_0000 => 5,
         // Long files need a level that keeps up with the disk.
-        _ if len > 64 << 20 => 3,
-        Effort::Fast => 6,
-        _ => 19,
+        _ => 3,
+    };
+    match effort {
+        Effort::Fast => slow.min(6),
+        Effort::Max if len <= 64 << 20 => 19,
+        _ => slow,
     }
+}
+
+/// Bytes at the start and in the middle of what is compressed that tell whether that is worth it.
+const PROBE: usize = 32 << 10;
+
+/// Returns whether bytes seem to be compressed already, or random.
+fn is_dense(bytes: &[u8]) -> Result<bool> {
+    if bytes.len() < 4 * PROBE {
+        return Ok(false);
+    }
+    for probe in [bytes.get(..PROBE), bytes.get(bytes.len() / 2..).and_then(|b| b.get(..PROBE))] {
+        let probe = probe.unwrap_or_default();
+        if zstd::compress(probe, &[], 1)?.len() * 50 < probe.len() * 49 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Bytes are not tried without the base where less than one in this many is left with it.
@@ -44,27 +68,68 @@ pub(super) struct Stored {
     pub(super) digest: Digest,
 }
 
-/// Finds the base's file of the same path.
+/// Finds the base's file of the same path, or one with the same digest.
 ///
-/// Or its head, if the target's bytes are a head.
+/// Or its head, if the target's bytes are a head. `of_target` tells whether they are, the length of
+/// the target's file, and its digest if that is to be looked for elsewhere.
 pub(super) fn base_run<'a>(
     base: Option<&'a dyn Checkpoint>,
     path: &str,
-    head: bool,
+    of_target: (bool, u64, Option<Digest>),
     settings: &Settings,
 ) -> Result<Option<BaseRun<'a>>> {
+    let (head, target_len, wanted) = of_target;
     let Some(base) = base.filter(|b| !b.is_virtual()) else { return Ok(None) };
     // A single file has no path that means anything: its counterpart is the only other.
     let same = |f: &sparse_model::ModelFile| {
         f.path == path || (base.is_file() && path.ends_with(".safetensors"))
     };
-    let Some(file) = base.files().iter().position(same) else { return Ok(None) };
+    let here = base.files().iter().position(same);
+    let found = here.map(|file| run_of(base, file, head, settings)).transpose()?.flatten();
+    let is_it = |run: &BaseRun<'_>| wanted.is_none_or(|digest| run.entry.digest == digest);
+    if found.as_ref().is_some_and(is_it) {
+        return Ok(found);
+    }
+    if wanted.is_some() {
+        let others = (0..base.files().len()).filter(|&file| Some(file) != here);
+        for file in others.filter(|&file| base.files()[file].len == target_len) {
+            let whole = whole_run(base, file, target_len, settings)?;
+            if is_it(&whole) {
+                return Ok(Some(whole));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Returns a plain file of the base, or the head of one of tensors.
+fn run_of<'a>(
+    base: &'a dyn Checkpoint,
+    file: usize,
+    head: bool,
+    settings: &Settings,
+) -> Result<Option<BaseRun<'a>>> {
     let record = &base.files()[file];
     let len = match record.kind {
         FileKind::Safetensors { head_len, .. } if head => head_len,
         FileKind::Plain if !head => record.len,
         _ => return Ok(None),
     };
+    let mut run = whole_run(base, file, len, settings)?;
+    if head {
+        run.entry = BaseEntry::file_head(&*record.path, len, run.entry.digest);
+    }
+    Ok(Some(run))
+}
+
+/// Returns the first `len` bytes of a file of the base.
+fn whole_run<'a>(
+    base: &'a dyn Checkpoint,
+    file: usize,
+    len: u64,
+    settings: &Settings,
+) -> Result<BaseRun<'a>> {
+    let record = &base.files()[file];
     let bytes = base.file_source(file)?;
     let mut hash = sparse_container::Digester::new();
     let mut scratch = Vec::new();
@@ -74,12 +139,8 @@ pub(super) fn base_run<'a>(
         Ok(())
     })
     .map_err(|e| e.in_file(&*record.path))?;
-    let entry = if head {
-        BaseEntry::file_head(&*record.path, len, hash.finish())
-    } else {
-        BaseEntry::file(&*record.path, len, hash.finish())
-    };
-    Ok(Some(BaseRun { bytes, len, entry }))
+    let entry = BaseEntry::file(&*record.path, len, hash.finish());
+    Ok(BaseRun { bytes, len, entry })
 }
 
 /// Stores a run, by reference to the base if it is the base's.
@@ -119,6 +180,8 @@ pub(super) fn store<W: Write>(
         settings.cancel.check()?;
         let len = (zstd::MAX_LEN as u64).min(run.len - at);
         let bytes = run.bytes.bytes_at(run.start + at, len as usize)?;
+        // The base's bytes may be as dense, and almost the same.
+        let level = if run.base.is_none() && is_dense(&bytes)? { 1 } else { level };
         let mut with_base = None;
         if let Some(base) = &run.base {
             // Around the same place, as far as a prefix may be long.

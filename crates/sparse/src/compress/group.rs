@@ -2,7 +2,9 @@
 
 use super::choose::Bench;
 use super::examine::Pair;
-use super::job::{Chosen, Counts, Encoders, Job, OWN_UNIT, Part, Plan, SegmentPlan, UnitPlan};
+use super::job::{
+    Chosen, Counts, Encoders, Job, OWN_UNIT, Part, Plan, SegmentPlan, StoredPlan, UnitPlan,
+};
 use super::report::ChoiceReport;
 use crate::settings::Settings;
 use sparse_container::{BaseEntry, Piece, PieceSource};
@@ -34,7 +36,11 @@ pub(super) fn group(
     let mut counts = Counts::default();
     for (tensor, parts) in parts.iter().enumerate() {
         let coded = |with_base: bool| {
-            parts.iter().any(|p| matches!(p, Part::Code(job) if job.base.is_some() == with_base))
+            parts.iter().any(|p| match p {
+                Part::Code(job) => job.base.is_some() == with_base,
+                Part::Store { .. } => !with_base,
+                Part::Copy { .. } => false,
+            })
         };
         counts.explained +=
             u64::from(parts.iter().any(|p| matches!(p, Part::Code(job) if job.module.is_some())));
@@ -50,12 +56,20 @@ pub(super) fn group(
     let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); parts.len()];
     let mut parts: Vec<Option<Vec<Part>>> = parts.into_iter().map(Some).collect();
     let mut places: Vec<(usize, usize, Place)> = Vec::new();
+    let mut stored = Vec::new();
     for tensor in file_order(pair.target) {
         for part in parts[tensor].take().unwrap_or_default() {
             let position = pieces[tensor].len();
             let (len, place) = match part {
                 Part::Copy { base, start, len } => {
                     let source = PieceSource::Base { base: builder.base(base)?, offset: start };
+                    pieces[tensor].push(Piece { len, source });
+                    continue;
+                }
+                Part::Store { start, len } => {
+                    stored.push(StoredPlan { tensor, piece: position, start, len });
+                    // The blob is written at the end only.
+                    let source = PieceSource::Unit { unit: 0, segment: 0, offset: 0 };
                     pieces[tensor].push(Piece { len, source });
                     continue;
                 }
@@ -78,7 +92,7 @@ pub(super) fn group(
             pieces[tensor] = pieces[first].clone();
         }
     }
-    Ok(Plan { bases: builder.bases, units, pieces, summary: counts, choices })
+    Ok(Plan { bases: builder.bases, units, pieces, stored, summary: counts, choices })
 }
 
 /// Returns the target's tensors in the order in which they lie in its files.

@@ -4,19 +4,19 @@ use super::encode::write_units;
 use super::examine::Pair;
 use super::files::{Run, base_run, store};
 use super::job::Plan;
-use super::report::{ChoiceReport, CompressReport, TensorCounts};
+use super::notes::notes;
+use super::report::{CompressReport, TensorCounts};
 use crate::ContentHash;
 use crate::attributes::{ADAPTER, CONTENT, LORA, SINGLE_FILE, TARGET_KIND};
 use crate::settings::Settings;
-use sparse_container::{BaseEntry, Entry, FileRecord, Index, Provenance, Writer};
+use sparse_codecs::zstd;
+use sparse_container::{
+    BaseEntry, Entry, FileRecord, Index, Piece, PieceSource, Provenance, Writer,
+};
 use sparse_core::{Observer, Result};
-use sparse_model::{Checkpoint, Counterpart, FileKind};
-use sparse_select::Policy;
-use std::collections::BTreeSet;
+use sparse_model::{Checkpoint, FileKind};
+use std::collections::BTreeMap;
 use std::io::Write;
-
-/// Share of the weights, in percent, from which on it is told that they are coded without the base.
-const MUCH: f64 = 5.0;
 
 /// Writes the delta that `plan` says.
 ///
@@ -33,6 +33,7 @@ pub(super) fn write_delta<W: Write + Send>(
     observer.begin("compressing", coded_bytes);
     let mut writer = Writer::new(out)?;
     let (units, entropy) = write_units(pair, plan, &mut writer, settings, observer)?;
+    let pieces = write_stored(pair, plan, &mut writer, settings)?;
     observer.end();
 
     let mut index = Index::default();
@@ -59,7 +60,7 @@ pub(super) fn write_delta<W: Write + Send>(
     }
     index.units = units;
     index.folders = target.empty_folders().to_vec();
-    write_files(pair, plan, settings, &mut writer, &mut index)?;
+    write_files(pair, &pieces, settings, &mut writer, &mut index)?;
     let (out, delta_bytes) = writer.finish_sized(&index)?;
 
     let content = index.attributes.get(&CONTENT).map(|b| ContentHash::from_bytes(b)).transpose()?;
@@ -103,23 +104,79 @@ pub(crate) fn files_size(pair: &Pair<'_>, settings: &Settings) -> Result<u64> {
         } else {
             file.len
         };
-        let base = base_run(pair.base, &file.path, is_tensors, settings)?;
+        if !is_tensors && is_copy(pair, number) {
+            continue;
+        }
+        let base = base_run(pair.base, &file.path, (is_tensors, file.len, None), settings)?;
         let run = Run { bytes: pair.target.file_source(number)?, start: 0, len, base };
         store(&run, settings, &mut writer, |_| 0).map_err(|e| e.in_file(&*file.path))?;
     }
     Ok(writer.position() - start)
 }
 
+/// Returns whether a plain file seems to be one that is stored anyway, or one of the base.
+fn is_copy(pair: &Pair<'_>, file: usize) -> bool {
+    let (target, this) = (pair.target, (pair.target, file));
+    let is_tensors = |f: usize| matches!(target.files()[f].kind, FileKind::Safetensors { .. });
+    let mut others = (0..target.files().len()).filter(|&f| f < file || is_tensors(f));
+    let mut of_base = pair.base.into_iter().flat_map(|b| (0..b.files().len()).map(move |f| (b, f)));
+    others.any(|f| alike(this, (target, f))) || of_base.any(|other| alike(this, other))
+}
+
+/// Returns whether two files seem to be the same, by their lengths and some of their bytes.
+fn alike(a: (&dyn Checkpoint, usize), b: (&dyn Checkpoint, usize)) -> bool {
+    let len = |(model, file): (&dyn Checkpoint, usize)| model.files().get(file).map(|f| f.len);
+    let Some(all) = len(a).filter(|_| len(a) == len(b)) else { return false };
+    let window = all.min(1 << 12);
+    let bytes = |(model, file): (&dyn Checkpoint, usize), at: u64| -> Option<Vec<u8>> {
+        let source = model.file_source(file).ok()?;
+        source.bytes_at(at, window as usize).ok().map(|bytes| bytes.into_owned())
+    };
+    let places = [0, (all - window) / 2, all - window];
+    places.iter().all(|&at| bytes(a, at).is_some_and(|of_a| bytes(b, at) == Some(of_a)))
+}
+
+/// Writes what is stored of tensors, and returns the pieces of all.
+fn write_stored<W: Write>(
+    pair: &Pair<'_>,
+    plan: &Plan,
+    writer: &mut Writer<W>,
+    settings: &Settings,
+) -> Result<Vec<Vec<Piece>>> {
+    let mut pieces = plan.pieces.clone();
+    for part in &plan.stored {
+        settings.cancel.check()?;
+        let encoded = part.compressed(pair.target, settings.effort)?;
+        let (codec, base) = (zstd::ID, None);
+        let source = PieceSource::Blob { codec, blob: writer.append(&encoded)?, base };
+        let of_tensor = pieces.get_mut(part.tensor);
+        if let Some(piece) = of_tensor.and_then(|pieces| pieces.get_mut(part.piece)) {
+            piece.source = source;
+        }
+    }
+    for (tensor, m) in pair.matches.iter().enumerate() {
+        if let Some(first) = m.tied {
+            pieces[tensor] = pieces[first].clone();
+        }
+    }
+    Ok(pieces)
+}
+
 /// Writes what is not tensors, and records how all files are made up.
 fn write_files<W: Write>(
     pair: &Pair<'_>,
-    plan: &Plan,
+    pieces: &[Vec<Piece>],
     settings: &Settings,
     writer: &mut Writer<W>,
     index: &mut Index,
 ) -> Result<()> {
     let target = pair.target;
+    let first = originals(pair);
+    let mut records: Vec<Option<FileRecord>> = vec![None; target.files().len()];
     for (number, file) in target.files().iter().enumerate() {
+        if first.get(number) != Some(&number) {
+            continue;
+        }
         let source = target.file_source(number)?;
         let mut parts = Vec::new();
         let (head_len, tensors) = match &file.kind {
@@ -127,8 +184,11 @@ fn write_files<W: Write>(
             // Bytes, whatever it may be.
             _ => (file.len, None),
         };
+        let digest = pair.file_digests[number];
         if file.len > 0 {
-            let base = base_run(pair.base, &file.path, tensors.is_some(), settings)?;
+            let is_head = tensors.is_some();
+            let whole = (!is_head).then_some(digest);
+            let base = base_run(pair.base, &file.path, (is_head, file.len, whole), settings)?;
             let run = Run { bytes: source, start: 0, len: head_len, base };
             let stored = store(&run, settings, writer, |entry| register(&mut index.bases, entry))
                 .map_err(|e| e.in_file(&*file.path))?;
@@ -143,12 +203,39 @@ fn write_files<W: Write>(
                 name,
                 entry.spec.clone(),
                 pair.digests[tensor],
-                plan.pieces[tensor].clone(),
+                pieces[tensor].clone(),
             ));
         }
-        index.files.push(FileRecord::new(&*file.path, pair.file_digests[number], parts));
+        records[number] = Some(FileRecord::new(&*file.path, digest, parts));
+    }
+    for (number, file) in target.files().iter().enumerate() {
+        let original = first.get(number).and_then(|&first| records.get(first)?.clone());
+        let Some(original) = original else { continue };
+        index.files.push(FileRecord::new(&*file.path, original.digest, original.parts));
     }
     Ok(())
+}
+
+/// Returns for each file of the target the first that is the same: itself, if there is no other.
+///
+/// A plain file may be the same as one of tensors, which then counts as the first.
+fn originals(pair: &Pair<'_>) -> Vec<usize> {
+    let files = pair.target.files();
+    let is_plain = |file: &usize| !matches!(files[*file].kind, FileKind::Safetensors { .. });
+    let mut order: Vec<usize> = (0..files.len()).collect();
+    order.sort_by_key(is_plain);
+    let mut first: BTreeMap<(u64, [u8; 16]), usize> = BTreeMap::new();
+    let mut found: Vec<usize> = (0..files.len()).collect();
+    for number in order {
+        // Tensors of two files are two, though they be the same: each has its name.
+        if let Some(digest) = pair.file_digests.get(number) {
+            let original = *first.entry((files[number].len, digest.0)).or_insert(number);
+            if is_plain(&number) {
+                found[number] = original;
+            }
+        }
+    }
+    found
 }
 
 /// Returns the number of a base entry, added if it is new.
@@ -158,128 +245,4 @@ pub(super) fn register(bases: &mut Vec<BaseEntry>, entry: &BaseEntry) -> u32 {
         bases.len() - 1
     });
     number as u32
-}
-
-/// Says which tensors of a model hold NaN or infinities, by their counts; `None` if none do.
-pub(crate) fn not_finite_note(
-    model: &dyn Checkpoint,
-    counts: impl Iterator<Item = (usize, u64)>,
-) -> Option<String> {
-    let mut some = counts.filter(|c| c.1 > 0);
-    let (tensor, count) = some.next()?;
-    let entry = model.tensors().get(tensor)?;
-    let others = match some.count() {
-        0 => String::new(),
-        n => format!(", and so are weights of {n} other tensors"),
-    };
-    let (all, name) = (entry.spec.storage_len(), &entry.name);
-    Some(format!("{count} of {all} weights of {name} are NaN or infinite{others}"))
-}
-
-/// Says how much of the weights is coded without the base, if that is much.
-fn alone(pair: &Pair<'_>, plan: &Plan) -> Option<String> {
-    pair.base?;
-    let (mut tensors, mut bytes) = (BTreeSet::new(), 0);
-    for unit in &plan.units {
-        let width = unit.spec.dtype().storage_bytes() as u64;
-        for (segment, place) in unit.spec.segments().iter().zip(&unit.segments) {
-            if place.base.is_none() {
-                tensors.insert(place.tensor);
-                bytes += segment.len() * width;
-            }
-        }
-    }
-    let all: u64 = pair.target.tensors().iter().map(|t| t.spec.byte_len()).sum();
-    let share = 100.0 * bytes as f64 / all.max(1) as f64;
-    let (count, are) = match tensors.len() {
-        1 => ("1 tensor".to_owned(), "is"),
-        n => (format!("{n} tensors"), "are"),
-    };
-    (share >= MUCH).then(|| {
-        format!(
-            "{count}, {share:.1} % of the weights, {are} coded without the base: nothing in it is \
-             like them"
-        )
-    })
-}
-
-/// Returns what the user should know.
-fn notes(pair: &Pair<'_>, plan: &Plan, settings: &Settings) -> Vec<String> {
-    let mut notes: Vec<String> =
-        pair.target.warnings().iter().map(|w| format!("{}: {}", w.file, w.message)).collect();
-    let counts = pair.not_finite.iter().copied().enumerate();
-    notes.extend(not_finite_note(pair.target, counts));
-    let asked = |c: &ChoiceReport| match settings.policy.of(&c.tensor) {
-        Policy::Fixed(setting) if setting.codec != "lossless" => Some(setting.codec.clone()),
-        _ => None,
-    };
-    let name = |codec: &str| codec.split('=').next().unwrap_or_default().to_owned();
-    let all = plan.choices.iter().filter(|c| asked(c).is_some());
-    let instead = all.clone().filter(|c| asked(c) != Some(name(&c.codec))).count();
-    if instead > 0 {
-        notes.push(format!(
-            "{instead} of {} tensors are coded losslessly: the codec that was asked for takes \
-                more bytes, loses more than the change, or does not support their type",
-            all.count()
-        ));
-    }
-    if let Some(Some(obstacle)) = &settings.packaged {
-        notes.push(format!(
-            "the adapter is stored, but cannot be merged into this base: {obstacle}"
-        ));
-    }
-    let has = |name: &str| pair.target.files().iter().any(|f| f.path == name);
-    if settings.packaged.is_none() && pair.base.is_some() && has("adapter_config.json") {
-        notes.push(
-            "what was given as the fine-tuned model is an adapter (it has adapter_config.json): \
-             `sparse compress-adapter BASE ADAPTER -o DELTA` stores one that can be merged"
-                .to_owned(),
-        );
-    }
-    if let Some(adapter) = &settings.adapter {
-        let (modules, explained) = (adapter.modules().len(), plan.summary.explained);
-        notes.push(match (explained, adapter.config().dora) {
-            (0, true) => {
-                "the adapter was of no use: it is a DoRA, whose merge is not a sum".to_owned()
-            }
-            (0, false) => "the adapter was of no use: it explains no difference between the \
-                models (was it merged into another base?)"
-                .to_owned(),
-            _ => format!(
-                "the adapter ({modules} modules) explains how {explained} tensors differ from the \
-                 base"
-            ),
-        });
-    }
-    let mut counterparts = pair.matches.iter().map(|m| &m.counterpart);
-    let nothing = counterparts.all(|counterpart| matches!(counterpart, Counterpart::None));
-    if pair.base.is_some() && !pair.matches.is_empty() && nothing && pair.layouts.is_empty() {
-        notes.push(
-            "nothing of the base was used: no tensor has a counterpart in it; is it the right one?"
-                .to_owned(),
-        );
-    } else {
-        notes.extend(alone(pair, plan));
-    }
-    match pair.layouts.len() {
-        0 => {}
-        1 => notes.push("1 tensor is made of rows that lie elsewhere in the base".to_owned()),
-        n => notes.push(format!("{n} tensors are made of rows that lie elsewhere in the base")),
-    }
-    for (entry, m) in pair.target.tensors().iter().zip(&pair.matches) {
-        let base_name = |base: usize| pair.base.map_or("", |b| &*b.tensors()[base].name);
-        match m.counterpart {
-            Counterpart::Renamed { base, .. } => {
-                notes.push(format!("{} is coded against {}", entry.name, base_name(base)));
-            }
-            Counterpart::Rows { rows, .. } => {
-                notes.push(format!(
-                    "{} shares {rows} rows with its counterpart in the base",
-                    entry.name
-                ));
-            }
-            _ => {}
-        }
-    }
-    notes
 }

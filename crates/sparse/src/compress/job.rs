@@ -58,6 +58,8 @@ impl Job {
 pub(super) enum Part {
     /// `len` elements of a base tensor, from `start` on.
     Copy { base: usize, start: u64, len: u64 },
+    /// `len` elements from `start` on, stored by a general compressor.
+    Store { start: u64, len: u64 },
     /// Coded.
     Code(Job),
 }
@@ -81,11 +83,22 @@ pub(super) struct Encoders {
 pub(crate) struct Plan {
     pub(crate) bases: Vec<BaseEntry>,
     pub(crate) units: Vec<UnitPlan>,
-    /// Per tensor of the target.
+    /// Per tensor of the target; those that are stored are to be filled in.
     pub(crate) pieces: Vec<Vec<Piece>>,
+    pub(crate) stored: Vec<StoredPlan>,
     pub(crate) summary: Counts,
     /// How tensors came to their codecs, where the policy gives a choice.
     pub(crate) choices: Vec<ChoiceReport>,
+}
+
+/// Part of a tensor of the target that is stored by a general compressor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoredPlan {
+    pub(crate) tensor: usize,
+    /// Its place among the tensor's pieces.
+    pub(crate) piece: usize,
+    pub(crate) start: u64,
+    pub(crate) len: u64,
 }
 
 /// How many tensors are made up in which way.

@@ -1,9 +1,9 @@
 //! Layouts: rows of a target's tensor that lie elsewhere in the base.
 //!
-//! Experts are stacked or taken apart, queries, keys and values fused or split, rows of a vocabulary
-//! removed or put in another order. Rows are found by the signs of their first weights, which
-//! training hardly changes, whatever tensors are called. A wrong guess costs bytes and nothing else:
-//! what is coded is the difference, whatever it is.
+//! Experts are stacked or taken apart, queries, keys and values fused or split, rows of a
+//! vocabulary removed or put in another order. Rows are found by the signs of their first weights,
+//! which training hardly changes, whatever tensors are called. A wrong guess costs bytes and
+//! nothing else: what is coded is the difference, whatever it is.
 
 use super::examine::windows;
 use super::views::Views;

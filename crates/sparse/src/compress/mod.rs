@@ -25,16 +25,19 @@ mod index;
 mod job;
 mod layout;
 mod lossy;
+mod notes;
 mod plan;
 mod proof;
+mod repeats;
 mod report;
 mod spool;
 mod views;
 mod weights;
 
 pub(crate) use examine::{Pair, entry_of, hash_tensor, matched};
-pub(crate) use index::{files_size, not_finite_note};
+pub(crate) use index::files_size;
 pub(crate) use job::{Compressing, UnitPlan};
+pub(crate) use notes::not_finite_note;
 pub(crate) use plan::plan;
 pub use report::{CandidateReport, ChoiceReport, CompressReport, TensorCounts};
 

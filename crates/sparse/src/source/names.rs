@@ -1,6 +1,6 @@
 //! What the target's tensors are called.
 
-use sparse_container::{EntryKind, Index};
+use sparse_container::{EntryKind, FileRecord, Index};
 use sparse_core::{Error, Result};
 use std::collections::HashMap;
 
@@ -8,18 +8,19 @@ use std::collections::HashMap;
 ///
 /// With the indices of their entries.
 pub(super) fn names(index: &Index) -> Result<Vec<(String, u32)>> {
-    // Plain name, file, entry; each entry once per file.
+    // Plain name, file, entry. What several files share is the tensor of one of them: the others
+    // are copies of that file, under names that no file of tensors has.
     let mut tensors = Vec::new();
     let mut in_files = vec![false; index.entries.len()];
-    for file in &index.files {
-        let mut parts = file.parts.clone();
-        parts.sort_unstable();
-        parts.dedup();
-        for id in parts {
+    let of_tensors = |file: &&FileRecord| file.path.ends_with(".safetensors");
+    let others = index.files.iter().filter(|file| !of_tensors(file));
+    for file in index.files.iter().filter(of_tensors).chain(others) {
+        for &id in &file.parts {
             let entry = index.entries.get(id as usize).filter(|e| e.kind == EntryKind::Tensor);
-            if let (Some(entry), Some(seen)) = (entry, in_files.get_mut(id as usize)) {
+            if let (Some(entry), Some(seen)) = (entry, in_files.get_mut(id as usize))
+                && !std::mem::replace(seen, true)
+            {
                 tensors.push((entry.name.clone(), Some(&*file.path), id));
-                *seen = true;
             }
         }
     }
