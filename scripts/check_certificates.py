@@ -156,7 +156,11 @@ def main():
     checker = Checker(o.sparse, o.base, o.finetuned)
     def check(policies):
         for policy in policies:
+            known = len(checker.wrong)
             print('%s: %s' % (' '.join(policy), checker.check(policy)), flush=True)
+            # At once: who stops a long sweep still has the verdict on what was made until then.
+            for line in checker.wrong[known:]:
+                print('WRONG', line, flush=True)
     if o.sweep:
         check(['--max-error', str(e)] for e in BOUNDS)
         checker.sizes.clear()
@@ -164,8 +168,6 @@ def main():
         check(['--target-size', str(size)] for size in sorted(checker.sizes))
     else:
         check([o.policy] if o.policy else POLICIES)
-    for line in checker.wrong:
-        print('WRONG', line)
     print('%d wrong' % len(checker.wrong))
     sys.exit(1 if checker.wrong else 0)
 
