@@ -80,7 +80,7 @@ fn constants_take_next_to_nothing() {
         T { name: name.into(), spec, bytes }
     };
     let weights = T::random("weights", &[128, 64], 1);
-    let base = files(&[("model.safetensors", safetensors(&[weights.clone()]))]);
+    let base = files(&[("model.safetensors", safetensors(std::slice::from_ref(&weights)))]);
     let with = |t: &T| files(&[("model.safetensors", safetensors(&[weights.clone(), t.clone()]))]);
     let (plain, _) = delta(&base, &with(&words("w", &[0], &|_| 0)));
     for t in [

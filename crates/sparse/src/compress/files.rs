@@ -11,14 +11,10 @@ use std::io::Write;
 
 /// Returns the zstd level: these files are small beside the weights, and few.
 pub(super) fn level(effort: Effort, len: u64) -> i32 {
-    let slow = match len {
-        0..=0x4_0000 => 19,
-        // From here on, the highest levels take a second for each megabyte.
-        0..=0x40_0000 => 9,
-        0..=0x400_0000 => 5,
-        // Long files need a level that keeps up with the disk.
-        _ => 3,
-    };
+    // The highest levels take a second for each megabyte, and long files need a level that keeps up
+    // with the disk.
+    let levels = [(256 << 10, 19), (4 << 20, 9), (64 << 20, 5)];
+    let slow = levels.into_iter().find(|&(most, _)| len <= most).map_or(3, |(_, level)| level);
     match effort {
         Effort::Fast => slow.min(6),
         Effort::Max if len <= 64 << 20 => 19,
