@@ -221,6 +221,7 @@ fn rows_that_say_nothing() {
     let (len, _) = delta(&[zeros.clone(), ones.clone()], &[zeros.named("new"), ones.named("also")]);
     assert!(len < 2000, "{len}");
     let repeated = rows("r", &T::random("r", &[4, 64], 9), &[0, 1, 2, 3].repeat(80));
-    let (len, _) = delta(&[repeated.clone()], &[rows("s", &repeated, &[3, 2, 1, 0].repeat(80))]);
+    let (len, _) =
+        delta(std::slice::from_ref(&repeated), &[rows("s", &repeated, &[3, 2, 1, 0].repeat(80))]);
     assert!(len < 4000, "{len}");
 }

@@ -1,10 +1,10 @@
 //! Description: how each tensor of the target is made up.
 
 use super::choose::Bench;
-use super::examine::equal_prefix;
+use super::examine::{equal_prefix, equal_rows};
 use super::hint::explanation;
 use super::job::{Job, Part, TEST_UNIT_BYTES};
-use super::layout::{Layout, equal_rows};
+use super::layout::Layout;
 use super::repeats::{repeats, stored};
 use super::weights::Run;
 use sparse_core::{

@@ -265,3 +265,19 @@ pub(super) fn equal_prefix(
     })?;
     Ok(equal)
 }
+
+/// Returns true if rows of a tensor are those of the base, bit for bit.
+pub(super) fn equal_rows(
+    a: (&dyn Checkpoint, usize, u64),
+    b: (&dyn Checkpoint, usize, u64),
+    len: u64,
+    settings: &Settings,
+) -> Result<bool> {
+    let mut equal = true;
+    windows(len, |at, step| {
+        settings.cancel.check()?;
+        equal = equal && a.0.range(a.1, a.2 + at, step)? == b.0.range(b.1, b.2 + at, step)?;
+        Ok(())
+    })?;
+    Ok(equal)
+}

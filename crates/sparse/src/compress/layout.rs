@@ -5,7 +5,6 @@
 //! which training hardly changes, whatever tensors are called. A wrong guess costs bytes and
 //! nothing else: what is coded is the difference, whatever it is.
 
-use super::examine::windows;
 use super::views::Views;
 use crate::settings::Settings;
 use sparse_core::{Dtype, Result, Segment, TensorSource};
@@ -366,20 +365,4 @@ impl RowIndex {
         }
         Some(runs)
     }
-}
-
-/// Returns true if rows of a tensor are those of the base, bit for bit.
-pub(super) fn equal_rows(
-    a: (&dyn Checkpoint, usize, u64),
-    b: (&dyn Checkpoint, usize, u64),
-    len: u64,
-    settings: &Settings,
-) -> Result<bool> {
-    let mut equal = true;
-    windows(len, |at, step| {
-        settings.cancel.check()?;
-        equal = equal && a.0.range(a.1, a.2 + at, step)? == b.0.range(b.1, b.2 + at, step)?;
-        Ok(())
-    })?;
-    Ok(equal)
 }
