@@ -17,6 +17,8 @@ const LOW_RANK_AT_LEAST: f64 = (4 << 20) as f64;
 /// Bytes of a record in the index: type, shape, name, references; with its digests.
 const RECORD: u64 = 8;
 const DIGEST: u64 = 16;
+/// Bytes of the record of a tensor that is another's: the index is compressed, and it repeats.
+const TIED: u64 = 4;
 /// Bytes of the index by itself, header and trailer included.
 const FRAME: u64 = 100;
 /// Bytes of a chunk's record.
@@ -134,12 +136,13 @@ fn sampled(job: &Compressing<'_>, share: f64) -> Result<Estimate> {
         result.delta_bytes += bytes;
         tensors[part.tensor].stored_bytes += bytes;
     }
-    let records = tensors.len() + target.files().len();
+    let tied = pair.matches.iter().filter(|m| m.tied.is_some()).count();
+    let records = tensors.len() - tied + target.files().len();
     // What seems unchanged is a reference to the base, whose digest stands for both.
     let based = tensors.iter().zip(&pair.matches);
     let based = based.filter(|(t, m)| m.counterpart.base().is_some() && t.stored_bytes > 0).count();
-    result.delta_bytes +=
-        records as u64 * (RECORD + DIGEST) + based as u64 * DIGEST + (delta_bits / 8.0) as u64;
+    result.delta_bytes += records as u64 * (RECORD + DIGEST) + tied as u64 * TIED;
+    result.delta_bytes += based as u64 * DIGEST + (delta_bits / 8.0) as u64;
     for t in tensors.iter_mut().filter(|t| t.stored_bytes > 0) {
         t.ratio = Some(t.bytes as f64 / t.stored_bytes as f64);
     }

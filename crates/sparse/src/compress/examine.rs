@@ -110,8 +110,9 @@ pub(crate) fn matched<'a>(
         None => match_tensors(&Nothing, target, &settings.cancel)?,
     };
     let layouts = match views {
-        // Certificates compare with counterparts, which rows from anywhere are not.
-        Some(base) if settings.policy.is_lossless() && !base.is_virtual() => {
+        // Certificates compare with counterparts, which rows from anywhere are not. Elsewhere than
+        // on a disk, the starts of all rows would be as many requests.
+        Some(base) if settings.policy.is_lossless() && is_on_disk(base) => {
             layouts(base, target, &matches, settings)?
         }
         _ => BTreeMap::new(),
@@ -128,6 +129,11 @@ pub(crate) fn matched<'a>(
         file_digests: Vec::new(),
         base_digests: BTreeMap::new(),
     })
+}
+
+/// Returns whether all of a model is in files of this machine.
+fn is_on_disk(model: &dyn Checkpoint) -> bool {
+    !model.is_virtual() && (0..model.files().len()).all(|file| model.file_path(file).is_some())
 }
 
 /// A base without tensors.

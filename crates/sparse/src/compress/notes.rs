@@ -97,10 +97,14 @@ fn placeholders(pair: &Pair<'_>) -> Option<String> {
     };
     let mut found = pair.target.tensors().iter().filter(is_one);
     let first = found.next()?;
-    let (name, count) = (&first.name, 1 + found.count());
+    let others = match found.count() {
+        0 => String::new(),
+        n => format!(", and so are {n} others"),
+    };
+    let name = &first.name;
     Some(format!(
-        "{count} tensors are empty that have weights in the base, such as {name}: placeholders, \
-         as ZeRO-3 leaves them where a model is saved without gathering it?"
+        "{name} is empty, and has weights in the base{others}: placeholders, as ZeRO-3 leaves \
+         them where a model is saved without gathering it?"
     ))
 }
 
