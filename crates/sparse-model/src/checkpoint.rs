@@ -1,5 +1,6 @@
 //! A model as files: tensors, and the bytes around them.
 
+use crate::container::ContainerFormat;
 use sparse_core::{ByteSource, Error, Result, TensorSource};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -52,13 +53,82 @@ pub struct ModelFile {
 pub enum FileKind {
     /// Bytes.
     Plain,
-    /// A head and tensors, which tile the file.
+    /// A head and tensors, which tile the file; in an odd file there may be bytes between and after
+    /// them.
     Safetensors {
+        /// Bytes of the length field and the JSON.
+        head_len: u64,
+        /// Indices into [`TensorSource::tensors`], in the order in which the tensors lie in the
+        /// file.
+        tensors: Vec<usize>,
+    },
+    /// Tensors in another form than safetensors, and bytes around them.
+    Container {
+        /// The form.
+        format: ContainerFormat,
         /// Bytes before the first tensor.
         head_len: u64,
         /// Indices into [`TensorSource::tensors`], in the order in which the tensors lie in the
         /// file.
         tensors: Vec<usize>,
+    },
+}
+
+impl FileKind {
+    /// Lists the tensors by their index, in the order in which they lie in the file.
+    pub fn tensors(&self) -> &[usize] {
+        match self {
+            FileKind::Plain => &[],
+            FileKind::Safetensors { tensors, .. } | FileKind::Container { tensors, .. } => tensors,
+        }
+    }
+
+    /// Returns the length of the head: the bytes before the first tensor that say what is where.
+    ///
+    /// `None` for a plain file.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(sparse_model::FileKind::Plain.head_len(), None);
+    /// ```
+    pub fn head_len(&self) -> Option<u64> {
+        match self {
+            FileKind::Plain => None,
+            FileKind::Safetensors { head_len, .. } | FileKind::Container { head_len, .. } => {
+                Some(*head_len)
+            }
+        }
+    }
+}
+
+/// Part of a file: a tensor, or bytes that belong to none.
+///
+/// # Examples
+///
+/// ```
+/// use sparse_model::{Checkpoint, Extent, Model};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// std::fs::write(folder.path().join("config.json"), "{}").unwrap();
+/// let model = Model::open(folder.path())?;
+/// assert_eq!(model.extents(0), [Extent::Bytes { offset: 0, len: 2 }]);
+/// # Ok::<(), sparse_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Bytes: a head, a gap, a whole plain file.
+    Bytes {
+        /// The first one, from the start of the file.
+        offset: u64,
+        /// How many.
+        len: u64,
+    },
+    /// The tensor with this index, from byte `offset` of the file on.
+    Tensor {
+        /// Index into [`TensorSource::tensors`].
+        tensor: usize,
+        /// Its first byte, from the start of the file.
+        offset: u64,
     },
 }
 
@@ -202,7 +272,37 @@ pub trait Checkpoint: TensorSource {
         Ok(Vec::new())
     }
 
-    /// Reads the head of safetensors file `file`: its bytes before the first tensor.
+    /// Lists what file `file` consists of, from its first byte to its last.
+    ///
+    /// The head of a file with tensors is an extent of its own. Nothing for a file that is not
+    /// there, or empty.
+    fn extents(&self, file: usize) -> Vec<Extent> {
+        let Some(record) = self.files().get(file) else { return Vec::new() };
+        let mut extents = Vec::new();
+        let mut end = 0;
+        let mut upto = |extents: &mut Vec<Extent>, to: u64, next: u64| {
+            if to > end {
+                extents.push(Extent::Bytes { offset: end, len: to - end });
+            }
+            end = next;
+        };
+        if let Some(head) = record.kind.head_len() {
+            upto(&mut extents, head, head);
+        }
+        for &tensor in record.kind.tensors() {
+            let (Some(entry), Some(place)) = (self.tensors().get(tensor), self.location(tensor))
+            else {
+                continue;
+            };
+            let offset = place.offset;
+            upto(&mut extents, offset, offset.saturating_add(entry.spec.byte_len()));
+            extents.push(Extent::Tensor { tensor, offset });
+        }
+        upto(&mut extents, record.len, record.len);
+        extents
+    }
+
+    /// Reads the head of file `file`: its bytes before the first tensor that say what is where.
     ///
     /// Verbatim; empty for a plain file.
     ///
@@ -210,8 +310,8 @@ pub trait Checkpoint: TensorSource {
     /// `InvalidArgument` when there is no such file; what reading reports.
     fn file_head(&self, file: usize) -> Result<Cow<'_, [u8]>> {
         let source = self.file_source(file)?;
-        match self.files().get(file).map(|f| &f.kind) {
-            Some(&FileKind::Safetensors { head_len, .. }) => {
+        match self.files().get(file).and_then(|f| f.kind.head_len()) {
+            Some(head_len) => {
                 let len = usize::try_from(head_len).map_err(|_| {
                     Error::invalid_argument(
                         "the head is larger than the address \

@@ -16,6 +16,13 @@ use std::collections::HashSet;
 /// Largest header read, in bytes: the limit of the `safetensors` crate.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 
+/// Whether a header may break rules that do not matter for reading its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rules {
+    Strict,
+    Lenient,
+}
+
 /// Content of the head of a safetensors file.
 ///
 /// # Examples
@@ -71,6 +78,10 @@ impl Header {
     /// ends before the header or the tensors do; `LimitExceeded` for a header of more than
     /// [`MAX_HEADER_BYTES`]; what reading reports.
     pub fn read(file: &dyn ByteSource) -> Result<Header> {
+        Header::read_with(file, Rules::Strict)
+    }
+
+    fn read_with(file: &dyn ByteSource, rules: Rules) -> Result<Header> {
         let file_len = file.byte_len();
         let mut start = [0; 256];
         let have = start.len().min(usize::try_from(file_len).unwrap_or(usize::MAX));
@@ -82,7 +93,7 @@ impl Header {
         let json_len = usize::try_from(head_len - LEN_BYTES).map_err(|_| {
             Error::new(ErrorKind::LimitExceeded, "the header exceeds the address space")
         })?;
-        Header::parse_json(&file.bytes_at(LEN_BYTES, json_len)?, file_len)
+        Header::parse_json(&file.bytes_at(LEN_BYTES, json_len)?, file_len, rules)
     }
 
     /// Parses a head that stands at the start of a file of `file_len` bytes.
@@ -92,6 +103,45 @@ impl Header {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn parse(head: &[u8], file_len: u64) -> Result<Header> {
+        Header::parse_with(head, file_len, Rules::Strict)
+    }
+
+    /// Reads the header of `file`, also where it breaks rules that do not matter here.
+    ///
+    /// Bytes may belong to no tensor, the metadata may be anything, and tensors may overlap: of
+    /// those, the first is taken, or the first of equal ones, as the header lists them. Returns
+    /// the fault beside the header, if there is one.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), for every other fault.
+    ///
+    /// # Examples
+    /// ```
+    /// use sparse_model::Header;
+    ///
+    /// let json = br#"{"w":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}"#;
+    /// let file = [&(json.len() as u64).to_le_bytes()[..], json, &[0; 4]].concat();
+    /// assert!(Header::read(&file).is_err());
+    /// let (header, fault) = Header::read_lenient(&file)?;
+    /// assert_eq!(header.tensors()[0].offset, header.head_len() + 1);
+    /// assert!(fault.is_some());
+    /// # Ok::<(), sparse_core::Error>(())
+    /// ```
+    pub fn read_lenient(file: &dyn ByteSource) -> Result<(Header, Option<Error>)> {
+        let fault = match Header::read(file) {
+            Ok(header) => return Ok((header, None)),
+            Err(fault) if fault.kind() == ErrorKind::InvalidInput => fault,
+            Err(e) => return Err(e),
+        };
+        match Header::read_with(file, Rules::Lenient) {
+            Ok(header) if !header.tensors.is_empty() => Ok((header, Some(fault))),
+            Ok(_) => Err(fault),
+            Err(e) if e.kind() == ErrorKind::InvalidInput => Err(fault),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn parse_with(head: &[u8], file_len: u64, rules: Rules) -> Result<Header> {
         let head_len = head_len(head, file_len)?;
         let json = usize::try_from(head_len).ok().and_then(|end| head.get(LEN_BYTES as usize..end));
         let json = json.ok_or_else(|| {
@@ -100,7 +150,7 @@ impl Header {
                 head.len()
             ))
         })?;
-        Header::parse_json(json, file_len)
+        Header::parse_json(json, file_len, rules)
     }
 
     /// Returns the bytes before the first tensor: the length field and the JSON.
@@ -113,9 +163,9 @@ impl Header {
         &self.tensors
     }
 
-    fn parse_json(json: &[u8], file_len: u64) -> Result<Header> {
+    fn parse_json(json: &[u8], file_len: u64, rules: Rules) -> Result<Header> {
         let head_len = LEN_BYTES + json.len() as u64;
-        let mut raw = record::read_tensors(json)?;
+        let mut raw = record::read_tensors(json, rules)?;
 
         let mut names = HashSet::with_capacity(raw.len());
         if let Some((name, _)) = raw.iter().find(|(name, _)| !names.insert(&**name)) {
@@ -129,9 +179,12 @@ impl Header {
         let mut end = 0u64;
         for (name, tensor) in raw {
             let (from, to) = tensor.data_offsets;
-            match tensor.check(end) {
-                // In range: `from` is the end of the one before it, and the last end is checked
-                // below.
+            if rules == Rules::Lenient && from < end {
+                continue;
+            }
+            match tensor.check(end, rules) {
+                // In range: `from` is not before the end of the one before it, and the last end is
+                // checked below.
                 Ok(spec) => tensors.push(HeaderTensor {
                     name: name.into_owned(),
                     spec,
@@ -152,7 +205,7 @@ impl Header {
                 "the header describes {want} bytes, but the file has {file_len}: it was cut short"
             )));
         }
-        if want < file_len {
+        if want < file_len && rules == Rules::Strict {
             return Err(invalid(format!(
                 "the header describes {want} bytes, but the file has {file_len}: {} bytes \
                     belong to no tensor",
@@ -214,10 +267,10 @@ fn other_format(start: &[u8]) -> Option<&'static str> {
 }
 
 impl RawTensor<'_> {
-    /// Checks that a tensor begins at `end` and is as long as its shape says.
+    /// Checks that a tensor begins at `end`, or after it, and is as long as its shape says.
     ///
     /// Returns its spec.
-    fn check(self, end: u64) -> Result<TensorSpec> {
+    fn check(self, end: u64, rules: Rules) -> Result<TensorSpec> {
         let dtype = Dtype::from_name(&self.dtype)
             .ok_or_else(|| invalid(format!("unknown element type {:?}", clip(&self.dtype))))?;
         let spec = TensorSpec::new(dtype, self.shape)
@@ -234,7 +287,7 @@ impl RawTensor<'_> {
                 "its data overlaps that of the tensor before it ({from} < {end})"
             )));
         }
-        if from > end {
+        if from > end && rules == Rules::Strict {
             return Err(invalid(format!("bytes {end}..{from} of the data belong to no tensor")));
         }
         Ok(spec)

@@ -1,6 +1,6 @@
 //! Model input and output.
 //!
-//! * [`Model`] opens what people have on disk, a safetensors file, a Hugging Face folder with or
+//! * [`Model`] opens what people have on disk, a file of tensors, a Hugging Face folder with or
 //!   without shards, or an id in the local Hugging Face cache, as one
 //!   [`TensorSource`](sparse_core::TensorSource) plus the list of its files. It never writes, and
 //!   never downloads.
@@ -32,6 +32,7 @@ mod architecture;
 mod borrowed;
 mod cache;
 mod checkpoint;
+mod container;
 mod fields;
 mod file;
 mod header;
@@ -55,7 +56,8 @@ pub use architecture::Architecture;
 #[cfg(feature = "safetensors")]
 pub use borrowed::{SafeTensorsSource, dtype_from_safetensors, dtype_to_safetensors};
 pub use cache::HubCache;
-pub use checkpoint::{Checkpoint, FileKind, ModelFile, TensorLocation, Warning};
+pub use checkpoint::{Checkpoint, Extent, FileKind, ModelFile, TensorLocation, Warning};
+pub use container::ContainerFormat;
 pub use header::{Header, HeaderTensor, MAX_HEADER_BYTES};
 #[doc(no_inline)]
 pub use matching::{Counterpart, RenameEvidence, TensorMatch, match_tensors};

@@ -2,6 +2,7 @@
 
 use crate::cache::{HubCache, Resolved, resolve};
 use crate::checkpoint::{Checkpoint, ModelFile, TensorLocation, Warning};
+use crate::container::ContainerFormat;
 use crate::file::{FileBytes, LazyFile};
 use crate::header::Header;
 use crate::scan::{Found, scan};
@@ -16,7 +17,7 @@ mod builder;
 #[cfg(test)]
 mod tests;
 
-use builder::{Builder, Parts};
+use builder::{Builder, Content, Parts};
 
 /// Options for opening a model.
 ///
@@ -142,9 +143,9 @@ impl Model {
             .map_err(|e| Error::io("cannot read the file's length", e).in_file(&*place))?;
         let stamp = FileStamp::of(&metadata);
         let source = LazyFile::new(path.clone(), place.clone(), stamp, options.mmap, true);
-        let header = Header::read(&source).map_err(|e| e.in_file(&*place))?;
         let mut builder = Builder::default();
-        builder.add(relative, FileBytes::Disk(source), Some(header));
+        let content = only(&relative, &source, &mut builder).map_err(|e| e.in_file(&*place))?;
+        builder.add(relative, FileBytes::Disk(source), content);
         Ok(Model { root: path, name: None, is_file: true, parts: builder.finish()? })
     }
 
@@ -154,29 +155,44 @@ impl Model {
         builder.empty_folders = found.empty_folders;
         for Found { relative, path, stamp } in found.files {
             let is_safetensors = relative.ends_with(".safetensors");
-            let source =
-                LazyFile::new(path, relative.clone(), stamp.clone(), options.mmap, is_safetensors);
-            let mut header = None;
-            if is_safetensors {
-                match Header::read(&source) {
-                    Ok(h) => header = Some(h),
-                    Err(e) if tolerable(&e, &source, options) => builder.warnings.push(Warning {
-                        file: relative.clone(),
-                        message: format!("treated as a plain file: {e}"),
-                    }),
+            let is_other = ContainerFormat::of_name(&relative).is_some();
+            let kept = is_safetensors || is_other;
+            let source = LazyFile::new(path, relative.clone(), stamp.clone(), options.mmap, kept);
+            let content = if is_safetensors {
+                match safetensors(&relative, &source, &mut builder) {
+                    Ok(content) => content,
+                    Err(e) if tolerable(&e, &source, options) => {
+                        builder.warnings.push(Warning {
+                            file: relative.clone(),
+                            message: format!("treated as a plain file: {e}"),
+                        });
+                        Content::Plain
+                    }
                     Err(e) => return Err(e.in_file(relative)),
                 }
+            } else {
+                other_form(&relative, &source)
+            };
+            if let (Content::Plain, false) = (&content, is_safetensors)
+                && is_pointer(&source)
+            {
+                builder.warnings.push(Warning {
+                    file: relative.clone(),
+                    message: "a Git LFS pointer, not the file itself: fetch that with `git lfs \
+                        pull`, or only the pointer is kept"
+                        .to_owned(),
+                });
             }
             // Tensors of a file that is plain after all are never asked for: no reason to keep it
             // open.
-            let source = match (&header, is_safetensors) {
-                (None, true) => {
+            let source = match (&content, kept) {
+                (Content::Plain, true) => {
                     let path = source.path().to_owned();
                     LazyFile::new(path, relative.clone(), stamp, options.mmap, false)
                 }
                 _ => source,
             };
-            builder.add(relative, FileBytes::Disk(source), header);
+            builder.add(relative, FileBytes::Disk(source), content);
         }
         builder.check_indices()?;
         Ok(Model { root, name: None, is_file: false, parts: builder.finish()? })
@@ -202,9 +218,9 @@ impl Model {
     /// ```
     pub fn from_source(name: impl Into<String>, source: Box<dyn ByteSource>) -> Result<Model> {
         let name = name.into();
-        let header = Header::read(&source)?;
         let mut builder = Builder::default();
-        builder.add(name.clone(), FileBytes::Elsewhere(source), Some(header));
+        let content = only(&name, &source, &mut builder)?;
+        builder.add(name.clone(), FileBytes::Elsewhere(source), content);
         let root = PathBuf::from(&name);
         Ok(Model { root, name: Some(name), is_file: true, parts: builder.finish()? })
     }
@@ -230,9 +246,12 @@ impl Model {
                 let e = Error::new(ErrorKind::InvalidInput, "there are two files of that path");
                 return Err(e.in_file(path));
             }
-            let header = path.ends_with(".safetensors").then(|| Header::read(&source));
-            let header = header.transpose().map_err(|e| e.in_file(&*path))?;
-            builder.add(path, FileBytes::Elsewhere(source), header);
+            let content = if path.ends_with(".safetensors") {
+                safetensors(&path, &source, &mut builder).map_err(|e| e.in_file(&*path))?
+            } else {
+                other_form(&path, &source)
+            };
+            builder.add(path, FileBytes::Elsewhere(source), content);
         }
         builder.check_indices()?;
         let name = name.into();
@@ -382,6 +401,43 @@ impl Checkpoint for Model {
     }
 }
 
+/// Reads a safetensors file; says what is odd about it.
+fn safetensors(path: &str, source: &dyn ByteSource, builder: &mut Builder) -> Result<Content> {
+    let (header, fault) = Header::read_lenient(source)?;
+    builder.warnings.extend(fault.map(|fault| Warning {
+        file: path.to_owned(),
+        message: format!("breaks a rule of safetensors, and is kept as it is: {fault}"),
+    }));
+    Ok(Content::Safetensors(header))
+}
+
+/// Looks for tensors in a file that is not safetensors, by its name.
+fn other_form(path: &str, source: &dyn ByteSource) -> Content {
+    let Some(format) = ContainerFormat::of_name(path) else { return Content::Plain };
+    let tensors = format.tensors(source);
+    if tensors.is_empty() { Content::Plain } else { Content::Container(format, tensors) }
+}
+
+/// Reads a file that is a model by itself.
+fn only(path: &str, source: &dyn ByteSource, builder: &mut Builder) -> Result<Content> {
+    match other_form(path, source) {
+        Content::Plain => safetensors(path, source, builder),
+        content => Ok(content),
+    }
+}
+
+/// How a pointer of Git LFS begins.
+const POINTER: &[u8] = b"version https://git-lfs";
+
+/// Longest pointer of Git LFS, in bytes.
+const MAX_POINTER_BYTES: u64 = 1024;
+
+/// Returns true for a file that Git LFS left in the place of another.
+fn is_pointer(source: &dyn ByteSource) -> bool {
+    source.byte_len() <= MAX_POINTER_BYTES
+        && source.bytes_at(0, POINTER.len()).is_ok_and(|start| *start == *POINTER)
+}
+
 /// Returns true if a `.safetensors` file of a folder may be taken as plain bytes.
 ///
 /// Odd files are kept as they are. A download that was cut short is not: whoever compresses it
@@ -390,11 +446,8 @@ fn tolerable(e: &Error, source: &dyn ByteSource, options: &OpenOptions) -> bool 
     match e.kind() {
         ErrorKind::Truncated => options.allow_incomplete,
         ErrorKind::InvalidInput => {
-            let lfs = b"version https://git-lfs";
-            options.allow_incomplete
-                || !source
-                    .bytes_at(0, lfs.len())
-                    .is_ok_and(|start| start.as_ref() == lfs.as_slice())
+            let is_pointer = source.bytes_at(0, POINTER.len()).is_ok_and(|b| *b == *POINTER);
+            options.allow_incomplete || !is_pointer
         }
         ErrorKind::LimitExceeded => true,
         _ => false,

@@ -119,7 +119,7 @@ fn sampled(job: &Compressing<'_>, share: f64) -> Result<Estimate> {
     let mut result = Estimate {
         target_bytes: target.files().iter().map(|f| f.len).sum(),
         tensor_bytes: tensors.iter().map(|t| t.bytes).sum(),
-        delta_bytes: FRAME + files_size(&pair, settings)?,
+        delta_bytes: FRAME + files_size(&pair, settings, observer)?,
         ..Estimate::default()
     };
     let mut delta_bits = 0.0;

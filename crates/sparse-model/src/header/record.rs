@@ -1,5 +1,6 @@
 //! What the JSON of a header says, before its rules are checked.
 
+use super::Rules;
 use super::faults::{LEN_BYTES, clip, invalid};
 use crate::fields::{Array, Fault, Nullable, Object, Record, Text, Whole};
 use crate::fields::{once, read, required, skip};
@@ -23,9 +24,12 @@ pub(super) struct RawTensor<'a> {
 /// Reads the tensors of the header `json`, in its order.
 ///
 /// Names that occur twice are included.
-pub(super) fn read_tensors(json: &[u8]) -> Result<Vec<(Cow<'_, str>, RawTensor<'_>)>> {
+pub(super) fn read_tensors(
+    json: &[u8],
+    rules: Rules,
+) -> Result<Vec<(Cow<'_, str>, RawTensor<'_>)>> {
     let mut wrong = None;
-    let head = Head { tensors: Vec::new(), metadata: None, wrong: &mut wrong };
+    let head = Head { tensors: Vec::new(), metadata: None, wrong: &mut wrong, rules };
     read(json, Object(head)).map_err(|fault| {
         let e = error(fault);
         wrong.into_iter().fold(e, |e, name| e.in_tensor(name))
@@ -47,6 +51,7 @@ struct Head<'a, 'w> {
     metadata: Option<()>,
     /// The name of the tensor that cannot be read.
     wrong: &'w mut Option<String>,
+    rules: Rules,
 }
 
 impl<'de> Record<'de> for Head<'de, '_> {
@@ -59,6 +64,9 @@ impl<'de> Record<'de> for Head<'de, '_> {
     ) -> std::result::Result<(), A::Error> {
         if name == METADATA {
             once(&mut self.metadata, METADATA, ())?;
+            if self.rules == Rules::Lenient {
+                return skip(map);
+            }
             return map.next_value_seed(Nullable(Object(Metadata))).map(drop);
         }
         let tensor = map

@@ -1,11 +1,12 @@
 //! Putting a model together from its files.
 
 use crate::checkpoint::{FileKind, ModelFile, Warning};
+use crate::container::ContainerFormat;
 use crate::file::FileBytes;
-use crate::header::{Header, MAX_HEADER_BYTES};
+use crate::header::{Header, HeaderTensor, MAX_HEADER_BYTES};
 use crate::shards::shard_names;
 use sparse_core::{ByteSource, Error, ErrorKind, Limits, Result, TensorEntry, check_path};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Files and tensors of a model, put in order.
 #[derive(Debug)]
@@ -32,6 +33,13 @@ pub(super) struct Place {
     pub(super) name_start: usize,
 }
 
+/// What was found in a file.
+pub(super) enum Content {
+    Plain,
+    Safetensors(Header),
+    Container(ContainerFormat, Vec<HeaderTensor>),
+}
+
 /// Model in the making: files are added in the order of their paths.
 #[derive(Default)]
 pub(super) struct Builder {
@@ -44,19 +52,27 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// Adds a file, with its header where it holds tensors.
-    pub(super) fn add(&mut self, path: String, source: FileBytes, header: Option<Header>) {
-        let kind = match header {
-            None => FileKind::Plain,
-            Some(header) => {
-                let file = self.files.len();
-                for t in header.tensors() {
-                    self.tensors.push((
-                        TensorEntry { name: t.name.clone(), spec: t.spec.clone() },
-                        Place { file, offset: t.offset, name_start: 0 },
-                    ));
-                }
+    /// Adds a file.
+    pub(super) fn add(&mut self, path: String, source: FileBytes, content: Content) {
+        let file = self.files.len();
+        let mut add = |tensors: &[HeaderTensor]| {
+            self.tensors.extend(tensors.iter().map(|t| {
+                (
+                    TensorEntry { name: t.name.clone(), spec: t.spec.clone() },
+                    Place { file, offset: t.offset, name_start: 0 },
+                )
+            }));
+        };
+        let kind = match content {
+            Content::Plain => FileKind::Plain,
+            Content::Safetensors(header) => {
+                add(header.tensors());
                 FileKind::Safetensors { head_len: header.head_len(), tensors: Vec::new() }
+            }
+            Content::Container(format, tensors) => {
+                add(&tensors);
+                let head_len = tensors.first().map_or(0, |t| t.offset);
+                FileKind::Container { format, head_len, tensors: Vec::new() }
             }
         };
         self.files.push(ModelFile { path, len: source.byte_len(), kind });
@@ -83,6 +99,15 @@ impl Builder {
                     continue;
                 }
             };
+            // Weights that were written anew in one file leave the index of the old shards behind.
+            let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let beside = |f: &&ModelFile| {
+                f.path.rsplit_once('/').map_or("", |(folder, _)| folder) == folder
+                    && matches!(f.kind, FileKind::Safetensors { .. })
+            };
+            let name = |f: &ModelFile| f.path.rsplit('/').next().unwrap_or_default().to_owned();
+            let others: Vec<String> = self.files.iter().filter(beside).map(name).collect();
+            let stale = !others.is_empty() && !others.iter().any(|name| shards.contains(name));
             for shard in &shards {
                 let shard = &**shard;
                 if check_path(shard).is_err() {
@@ -94,6 +119,10 @@ impl Builder {
                     None => shard.to_owned(),
                 };
                 if self.files.binary_search_by(|f| f.path.as_str().cmp(&path)).is_err() {
+                    if stale {
+                        warn("it is stale: none of the shards that it names is here".to_owned());
+                        break;
+                    }
                     return Err(Error::new(
                         ErrorKind::NotFound,
                         format!(
@@ -125,8 +154,9 @@ impl Builder {
             }
         }
         for ((_, place), &index) in self.tensors.iter().zip(&index_of) {
-            if let Some(FileKind::Safetensors { tensors, .. }) =
-                self.files.get_mut(place.file).map(|f| &mut f.kind)
+            if let Some(
+                FileKind::Safetensors { tensors, .. } | FileKind::Container { tensors, .. },
+            ) = self.files.get_mut(place.file).map(|f| &mut f.kind)
             {
                 tensors.push(index);
             }
@@ -145,7 +175,28 @@ impl Builder {
     }
 
     /// Makes names unique: those that occur more than once get their file in front.
+    ///
+    /// Where one is in a safetensors file, those in other files give way: beside one's weights
+    /// there often lies a copy in another form.
     fn qualify(&mut self) -> Result<()> {
+        let mut first = HashSet::new();
+        if self.files.iter().any(|f| matches!(f.kind, FileKind::Container { .. })) {
+            let in_safetensors = |place: &Place| {
+                let kind = self.files.get(place.file).map(|f| &f.kind);
+                matches!(kind, Some(FileKind::Safetensors { .. }))
+            };
+            let named = self.tensors.iter().filter(|(_, place)| in_safetensors(place));
+            first.extend(named.map(|(entry, _)| entry.name.clone()));
+        }
+        for (entry, place) in &mut self.tensors {
+            if let Some(file) = self.files.get(place.file)
+                && matches!(file.kind, FileKind::Container { .. })
+                && first.contains(&entry.name)
+            {
+                entry.name = format!("{}:{}", file.path, entry.name);
+                place.name_start = file.path.len() + 1;
+            }
+        }
         // A qualified name may, in theory, be the plain name of another tensor, which is then
         // qualified too.
         loop {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::checkpoint::Extent;
 use crate::checkpoint::FileKind;
 use crate::testing::{T, file_bytes, put, t, u8s, with_header};
 use sparse_core::Dtype;
@@ -36,19 +37,27 @@ fn check_whole(model: &Model) {
         assert_eq!(source.byte_len(), file.len);
         let whole = source.bytes_at(0, file.len as usize).unwrap();
         let head = model.file_head(i).unwrap();
-        let FileKind::Safetensors { head_len, tensors } = &file.kind else {
-            assert!(head.is_empty());
-            continue;
-        };
-        assert_eq!(head.len() as u64, *head_len);
-        let mut made = head.into_owned();
-        for &index in tensors {
+        assert_eq!(head.len() as u64, file.kind.head_len().unwrap_or(0));
+        let mut made = Vec::new();
+        for extent in model.extents(i) {
+            let index = match extent {
+                Extent::Tensor { tensor, offset } => {
+                    assert_eq!(offset, made.len() as u64);
+                    tensor
+                }
+                Extent::Bytes { offset, len } => {
+                    assert_eq!(offset, made.len() as u64);
+                    made.extend(&*source.bytes_at(offset, len as usize).unwrap());
+                    continue;
+                }
+            };
             let location = model.location(index).unwrap();
             assert_eq!((location.file, location.offset), (i, made.len() as u64));
             assert_eq!(model.find_in_file(i, location.name), Some(index));
             assert_eq!(model.find(&model.tensors()[index].name), Some(index));
             made.extend(&*model.bytes(index).unwrap());
         }
+        assert!(made.starts_with(&head));
         assert_eq!(made, *whole);
     }
 }
@@ -161,13 +170,81 @@ fn equal_names_are_qualified() {
 }
 
 #[test]
+fn odd_safetensors_are_read_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let tensor = |from: u64, to: u64| {
+        let len = to - from;
+        format!(r#"{{"dtype":"U8","shape":[{len}],"data_offsets":[{from},{to}]}}"#)
+    };
+    let (a, b, inside) = (tensor(2, 5), tensor(7, 9), tensor(3, 6));
+    let head =
+        format!(r#"{{"__metadata__":{{"epoch":3}},"a":{a},"b":{b},"alias":{a},"c":{inside}}}"#);
+    let odd = with_header(head.as_bytes(), b"..aaa..bb.");
+    put(dir.path(), "x.safetensors", &odd);
+    for place in [dir.path().to_owned(), dir.path().join("x.safetensors")] {
+        let model = open(&place).unwrap();
+        check_whole(&model);
+        assert_eq!(names(&model), ["a", "b"]);
+        assert_eq!(&*model.bytes(0).unwrap(), b"aaa");
+        assert_eq!(model.extents(0).len(), 6, "head, gap, a, gap, b, tail");
+        assert!(model.warnings()[0].message.contains("breaks a rule"), "{:?}", model.warnings());
+    }
+}
+
+#[test]
+fn weights_in_other_forms() {
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (300,), }\n";
+    let len = (header.len() as u16).to_le_bytes();
+    let array = [&b"\x93NUMPY\x01\0"[..], &len, header.as_bytes(), &[7; 300], b"tail"].concat();
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "a.npy", &array);
+    put(dir.path(), "b.bin", b"no tensors");
+    let model = open(dir.path()).unwrap();
+    check_whole(&model);
+    assert_eq!(names(&model), ["array"]);
+    assert!(matches!(model.files()[0].kind, FileKind::Container { .. }));
+    assert_eq!(model.files()[1].kind, FileKind::Plain);
+    assert_eq!(model.extents(0).len(), 3, "head, array, tail");
+    assert_eq!(names(&open(&dir.path().join("a.npy")).unwrap()), ["array"]);
+    // Names of safetensors stay as they are.
+    put(dir.path(), "z.safetensors", file_bytes(&[u8s("array", &[1; 300])]));
+    let model = open(dir.path()).unwrap();
+    assert_eq!(names(&model), ["a.npy:array", "array"]);
+    assert_eq!(model.location(1).unwrap().file, 2);
+}
+
+#[test]
+fn a_stale_index_is_no_error_but_an_incomplete_one_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = r#"{"weight_map":{"a":"model-1.safetensors","b":"model-2.safetensors"}}"#;
+    put(dir.path(), "model.safetensors.index.json", index);
+    assert_eq!(open(dir.path()).unwrap_err().kind(), ErrorKind::NotFound);
+    put(dir.path(), "model.safetensors", file_bytes(&tensors(&["a"])));
+    let model = open(dir.path()).unwrap();
+    assert!(model.warnings()[0].message.contains("stale"), "{:?}", model.warnings());
+    put(dir.path(), "model-2.safetensors", file_bytes(&tensors(&["b"])));
+    assert_eq!(open(dir.path()).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn pointers_of_git_lfs_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let lfs = "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 7\n";
+    put(dir.path(), "sub/tokenizer.json", lfs);
+    put(dir.path(), "README.md", "version https://git is no pointer");
+    let model = open(dir.path()).unwrap();
+    assert_eq!(model.warnings().len(), 1);
+    assert_eq!(model.warnings()[0].file, "sub/tokenizer.json");
+}
+
+#[test]
 fn broken_files() {
     let dir = tempfile::tempdir().unwrap();
     let good = file_bytes(&tensors(&["abc"]));
-    let gap = with_header(br#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}"#, b"xx");
+    let short = with_header(br#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,1]}}"#, b"x");
     let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 7\n".to_vec();
     let cases = [
-        ("odd", gap, true),
+        ("odd", short, true),
         ("nothing", vec![], true),
         ("text", b"hello, this is not a tensor".to_vec(), true),
         ("cut", good[..good.len() - 1].to_vec(), false),

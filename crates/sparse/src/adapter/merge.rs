@@ -15,7 +15,7 @@ use sparse_container::BaseEntry;
 use sparse_core::{Error, ErrorKind, Observer, Result, TensorSource, Unobserved};
 #[cfg(feature = "cache")]
 use sparse_model::ModelFile;
-use sparse_model::{Adapter, Checkpoint, FileKind};
+use sparse_model::{Adapter, Checkpoint, Extent, FileKind};
 use sparse_output::{AtomicDir, Overwrite, refuse_inside};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -185,17 +185,24 @@ impl<'a> Merger<'a> {
                 }
                 Ok(())
             };
-            let FileKind::Safetensors { head_len, tensors } = &file.kind else {
-                copy(0, file.len)?;
-                continue;
-            };
-            copy(0, *head_len)?;
-            let mut at = *head_len;
-            for &tensor in tensors {
+            for extent in base.extents(number) {
+                let (tensor, at) = match extent {
+                    Extent::Bytes { offset, len } => {
+                        copy(offset, offset + len)?;
+                        continue;
+                    }
+                    Extent::Tensor { tensor, offset } => (tensor, offset),
+                };
                 let entry = &base.tensors()[tensor];
                 let len = entry.spec.byte_len();
                 match changes.get(&tensor) {
                     None => copy(at, at + len)?,
+                    Some(_) if matches!(file.kind, FileKind::Container { .. }) => {
+                        let what = "an adapter is merged into safetensors files only: convert the \
+                            base's weights first";
+                        let e = Error::new(ErrorKind::InvalidInput, what);
+                        return Err(e.in_file(&*file.path));
+                    }
                     Some(change) => {
                         let merged = apply(base, adapter, tensor, change, settings)
                             .map_err(|e| e.in_tensor(&*entry.name))?;
@@ -203,7 +210,6 @@ impl<'a> Merger<'a> {
                         observer.advance(len);
                     }
                 }
-                at += len;
             }
         }
         Ok(())
@@ -213,10 +219,7 @@ impl<'a> Merger<'a> {
 /// Tells whether anything in `file` is changed.
 #[cfg(feature = "cache")]
 fn is_changed(file: &ModelFile, changes: &BTreeMap<usize, Change>) -> bool {
-    match &file.kind {
-        FileKind::Safetensors { tensors, .. } => tensors.iter().any(|t| changes.contains_key(t)),
-        _ => false,
-    }
+    file.kind.tensors().iter().any(|t| changes.contains_key(t))
 }
 
 /// Describes the tensors of `base` that `adapter` changes.

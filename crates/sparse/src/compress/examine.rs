@@ -7,7 +7,7 @@ use crate::settings::Settings;
 use sparse_codecs::certificate::count_not_finite;
 use sparse_container::{BaseEntry, Digester};
 use sparse_core::{Digest, Dtype, Error, Result, TensorSource, check_target_path};
-use sparse_model::{Checkpoint, FileKind, TensorMatch, match_tensors};
+use sparse_model::{Checkpoint, Extent, TensorMatch, match_tensors};
 use std::collections::BTreeMap;
 
 /// Bytes read at a time where whole tensors are hashed or compared.
@@ -203,20 +203,14 @@ pub(super) fn hash_file(
         })?;
         Ok((part.finish(), not_finite))
     };
-    match &record.kind {
-        FileKind::Safetensors { head_len, tensors: indices } => {
-            hash(0, *head_len, None)?;
-            let mut from = *head_len;
-            for &tensor in indices {
+    for extent in model.extents(file) {
+        match extent {
+            Extent::Bytes { offset, len } => drop(hash(offset, len, None)?),
+            Extent::Tensor { tensor, offset } => {
                 let spec = &model.tensors()[tensor].spec;
-                let len = spec.byte_len();
-                let (digest, not_finite) = hash(from, len, Some(spec.dtype()))?;
+                let (digest, not_finite) = hash(offset, spec.byte_len(), Some(spec.dtype()))?;
                 tensors.push(HashedTensor { tensor, digest, not_finite });
-                from += len;
             }
-        }
-        _ => {
-            hash(0, record.len, None)?;
         }
     }
     Ok(HashedFile { digest: whole.finish(), tensors })

@@ -2,7 +2,7 @@
 
 use super::encode::write_units;
 use super::examine::Pair;
-use super::files::{Run, base_run, store};
+use super::files::{BaseFiles, Run, originals, store};
 use super::job::Plan;
 use super::notes::notes;
 use super::report::{CompressReport, TensorCounts};
@@ -14,8 +14,7 @@ use sparse_container::{
     BaseEntry, Entry, FileRecord, Index, Piece, PieceSource, Provenance, Writer,
 };
 use sparse_core::{Observer, Result};
-use sparse_model::{Checkpoint, FileKind};
-use std::collections::BTreeMap;
+use sparse_model::{Checkpoint, Extent, FileKind};
 use std::io::Write;
 
 /// Writes the delta that `plan` says.
@@ -60,7 +59,7 @@ pub(super) fn write_delta<W: Write + Send>(
     }
     index.units = units;
     index.folders = target.empty_folders().to_vec();
-    write_files(pair, &pieces, settings, &mut writer, &mut index)?;
+    write_files(pair, &pieces, settings, observer, &mut writer, &mut index)?;
     let (out, delta_bytes) = writer.finish_sized(&index)?;
 
     let content = index.attributes.get(&CONTENT).map(|b| ContentHash::from_bytes(b)).transpose()?;
@@ -94,46 +93,84 @@ fn content_of(target: &dyn Checkpoint, settings: &Settings) -> Result<ContentHas
 }
 
 /// Estimates the bytes that everything but tensors takes.
-pub(crate) fn files_size(pair: &Pair<'_>, settings: &Settings) -> Result<u64> {
+pub(crate) fn files_size(
+    pair: &Pair<'_>,
+    settings: &Settings,
+    observer: &dyn Observer,
+) -> Result<u64> {
+    let mut index = Index::default();
     let mut writer = Writer::new(std::io::sink())?;
     let start = writer.position();
-    for (number, file) in pair.target.files().iter().enumerate() {
-        let is_tensors = matches!(file.kind, FileKind::Safetensors { .. });
-        let len = if let FileKind::Safetensors { head_len, .. } = file.kind {
-            head_len
-        } else {
-            file.len
-        };
-        if !is_tensors && is_copy(pair, number) {
-            continue;
+    let mut files = Files::new(pair, settings, observer)?;
+    let mut gaps = 0;
+    for number in 0..pair.target.files().len() {
+        if files.originals[number].is_none() {
+            for extent in pair.target.extents(number) {
+                if let Extent::Bytes { offset, len } = extent {
+                    gaps += u64::from(offset > 0);
+                    files.bytes(number, offset, len, &mut writer, &mut index)?;
+                }
+            }
         }
-        let base = base_run(pair.base, &file.path, (is_tensors, file.len, None), settings)?;
-        let run = Run { bytes: pair.target.file_source(number)?, start: 0, len, base };
-        store(&run, settings, &mut writer, |_| 0).map_err(|e| e.in_file(&*file.path))?;
     }
-    Ok(writer.position() - start)
+    observer.end();
+    Ok(writer.position() - start + gaps * GAP_RECORD)
 }
 
-/// Returns whether a plain file seems to be one that is stored anyway, or one of the base.
-fn is_copy(pair: &Pair<'_>, file: usize) -> bool {
-    let (target, this) = (pair.target, (pair.target, file));
-    let is_tensors = |f: usize| matches!(target.files()[f].kind, FileKind::Safetensors { .. });
-    let mut others = (0..target.files().len()).filter(|&f| f < file || is_tensors(f));
-    let mut of_base = pair.base.into_iter().flat_map(|b| (0..b.files().len()).map(move |f| (b, f)));
-    others.any(|f| alike(this, (target, f))) || of_base.any(|other| alike(this, other))
+/// What the index takes for bytes between tensors: digest, checksum, lengths.
+const GAP_RECORD: u64 = 30;
+
+/// The files of a target on the way into a delta.
+struct Files<'a> {
+    pair: &'a Pair<'a>,
+    settings: &'a Settings,
+    observer: &'a dyn Observer,
+    base: BaseFiles<'a>,
+    /// Of each file: the one that it is a copy of.
+    originals: Vec<Option<usize>>,
 }
 
-/// Returns whether two files seem to be the same, by their lengths and some of their bytes.
-fn alike(a: (&dyn Checkpoint, usize), b: (&dyn Checkpoint, usize)) -> bool {
-    let len = |(model, file): (&dyn Checkpoint, usize)| model.files().get(file).map(|f| f.len);
-    let Some(all) = len(a).filter(|_| len(a) == len(b)) else { return false };
-    let window = all.min(1 << 12);
-    let bytes = |(model, file): (&dyn Checkpoint, usize), at: u64| -> Option<Vec<u8>> {
-        let source = model.file_source(file).ok()?;
-        source.bytes_at(at, window as usize).ok().map(|bytes| bytes.into_owned())
-    };
-    let places = [0, (all - window) / 2, all - window];
-    places.iter().all(|&at| bytes(a, at).is_some_and(|of_a| bytes(b, at) == Some(of_a)))
+impl<'a> Files<'a> {
+    /// Begins the phase of storing them.
+    fn new(
+        pair: &'a Pair<'a>,
+        settings: &'a Settings,
+        observer: &'a dyn Observer,
+    ) -> Result<Files<'a>> {
+        let (base, originals) = (BaseFiles::new(pair.base, settings), originals(pair, settings)?);
+        let of_bytes = |extent| match extent {
+            Extent::Bytes { len, .. } => len,
+            Extent::Tensor { .. } => 0,
+        };
+        let numbers = (0..originals.len()).filter(|&n| originals[n].is_none());
+        let total = numbers.flat_map(|n| pair.target.extents(n)).map(of_bytes).sum();
+        observer.begin("storing files", total);
+        Ok(Files { pair, settings, observer, base, originals })
+    }
+
+    /// Writes bytes of a file, as an entry of its own; returns the entry's number.
+    fn bytes<W: Write>(
+        &mut self,
+        number: usize,
+        start: u64,
+        len: u64,
+        writer: &mut Writer<W>,
+        index: &mut Index,
+    ) -> Result<u32> {
+        let file = &self.pair.target.files()[number];
+        let base = match (&file.kind, start) {
+            (FileKind::Plain, _) => self.base.of_file(self.pair, number)?,
+            (_, 0) => self.base.of_head(file)?,
+            _ => None,
+        };
+        let run = Run { bytes: self.pair.target.file_source(number)?, start, len, base };
+        let bases = &mut index.bases;
+        let advance = |bytes| self.observer.advance(bytes);
+        let stored = store(&run, self.settings, writer, |entry| register(bases, entry), &advance)
+            .map_err(|e| e.in_file(&*file.path))?;
+        index.entries.push(Entry::bytes(&*file.path, len, stored.digest, stored.pieces));
+        Ok(index.entries.len() as u32 - 1)
+    }
 }
 
 /// Writes what is stored of tensors, and returns the pieces of all.
@@ -167,75 +204,44 @@ fn write_files<W: Write>(
     pair: &Pair<'_>,
     pieces: &[Vec<Piece>],
     settings: &Settings,
+    observer: &dyn Observer,
     writer: &mut Writer<W>,
     index: &mut Index,
 ) -> Result<()> {
     let target = pair.target;
-    let first = originals(pair);
-    let mut records: Vec<Option<FileRecord>> = vec![None; target.files().len()];
-    for (number, file) in target.files().iter().enumerate() {
-        if first.get(number) != Some(&number) {
-            continue;
-        }
-        let source = target.file_source(number)?;
+    let mut files = Files::new(pair, settings, observer)?;
+    let mut made: Vec<Vec<u32>> = Vec::with_capacity(target.files().len());
+    for number in 0..target.files().len() {
         let mut parts = Vec::new();
-        let (head_len, tensors) = match &file.kind {
-            FileKind::Safetensors { head_len, tensors } => (*head_len, Some(tensors)),
-            // Bytes, whatever it may be.
-            _ => (file.len, None),
+        let extents = match files.originals[number] {
+            Some(_) => Vec::new(),
+            None => target.extents(number),
         };
-        let digest = pair.file_digests[number];
-        if file.len > 0 {
-            let is_head = tensors.is_some();
-            let whole = (!is_head).then_some(digest);
-            let base = base_run(pair.base, &file.path, (is_head, file.len, whole), settings)?;
-            let run = Run { bytes: source, start: 0, len: head_len, base };
-            let stored = store(&run, settings, writer, |entry| register(&mut index.bases, entry))
-                .map_err(|e| e.in_file(&*file.path))?;
-            parts.push(index.entries.len() as u32);
-            index.entries.push(Entry::bytes(&*file.path, head_len, stored.digest, stored.pieces));
+        for extent in extents {
+            parts.push(match extent {
+                Extent::Bytes { offset, len } => files.bytes(number, offset, len, writer, index)?,
+                Extent::Tensor { tensor, .. } => {
+                    let entry = &target.tensors()[tensor];
+                    let name = target.location(tensor).map_or(&*entry.name, |l| l.name);
+                    index.entries.push(Entry::tensor(
+                        name,
+                        entry.spec.clone(),
+                        pair.digests[tensor],
+                        pieces[tensor].clone(),
+                    ));
+                    index.entries.len() as u32 - 1
+                }
+            });
         }
-        for &tensor in tensors.into_iter().flatten() {
-            let entry = &target.tensors()[tensor];
-            let name = target.location(tensor).map_or(&*entry.name, |l| l.name);
-            parts.push(index.entries.len() as u32);
-            index.entries.push(Entry::tensor(
-                name,
-                entry.spec.clone(),
-                pair.digests[tensor],
-                pieces[tensor].clone(),
-            ));
-        }
-        records[number] = Some(FileRecord::new(&*file.path, digest, parts));
+        made.push(parts);
     }
+    observer.end();
     for (number, file) in target.files().iter().enumerate() {
-        let original = first.get(number).and_then(|&first| records.get(first)?.clone());
-        let Some(original) = original else { continue };
-        index.files.push(FileRecord::new(&*file.path, original.digest, original.parts));
+        // A copy may come before its original, and is made of the same entries.
+        let parts = made[files.originals[number].unwrap_or(number)].clone();
+        index.files.push(FileRecord::new(&*file.path, pair.file_digests[number], parts));
     }
     Ok(())
-}
-
-/// Returns for each file of the target the first that is the same: itself, if there is no other.
-///
-/// A plain file may be the same as one of tensors, which then counts as the first.
-fn originals(pair: &Pair<'_>) -> Vec<usize> {
-    let files = pair.target.files();
-    let is_plain = |file: &usize| !matches!(files[*file].kind, FileKind::Safetensors { .. });
-    let mut order: Vec<usize> = (0..files.len()).collect();
-    order.sort_by_key(is_plain);
-    let mut first: BTreeMap<(u64, [u8; 16]), usize> = BTreeMap::new();
-    let mut found: Vec<usize> = (0..files.len()).collect();
-    for number in order {
-        // Tensors of two files are two, though they be the same: each has its name.
-        if let Some(digest) = pair.file_digests.get(number) {
-            let original = *first.entry((files[number].len, digest.0)).or_insert(number);
-            if is_plain(&number) {
-                found[number] = original;
-            }
-        }
-    }
-    found
 }
 
 /// Returns the number of a base entry, added if it is new.

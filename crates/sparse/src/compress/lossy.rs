@@ -18,6 +18,7 @@ use crate::restore::{self, Measured, Original, Recorded, certify, measure};
 use crate::settings::Settings;
 use sparse_container::{Index, PieceSource, Writer, digest};
 use sparse_core::{ByteSource, Dtype, Error, ErrorKind, Fidelity, Observer, Result, Unobserved};
+use sparse_model::{Checkpoint, ContainerFormat, FileKind};
 use sparse_output::{AtomicFile, Overwrite};
 use sparse_select::{Bar, Bound, Policy};
 use std::collections::BTreeSet;
@@ -86,12 +87,12 @@ pub(super) fn compress<W: Write + Send>(
     let mut search = match settings.policy {
         Policy::TargetSize(bytes) => {
             let records = (RECORD + CERTIFICATE_BYTES) * target.tensors().len() as u64;
-            Some(Search::new(bytes, files_size(&pair, settings)? + 200 + records))
+            Some(Search::new(bytes, files_size(&pair, settings, &Unobserved)? + 200 + records))
         }
         _ => None,
     };
     let make = |plan: &Plan| provisional(&pair, plan, scratch, settings, observer);
-    let mut bars = vec![Bar::None; target.tensors().len()];
+    let mut bars = first_bars(target);
     let mut compared = false;
     for round in 0..ATTEMPTS {
         settings.cancel.check()?;
@@ -183,6 +184,19 @@ fn bar_broken(pair: &Pair<'_>, measured: &Measured, settings: &Settings, bars: &
         }
     }
     broken
+}
+
+/// Bars what must not change: archives have a checksum of each tensor, which readers compare.
+fn first_bars(target: &dyn Checkpoint) -> Vec<Bar> {
+    let mut bars = vec![Bar::None; target.tensors().len()];
+    for file in target.files() {
+        if let FileKind::Container { format, tensors, .. } = &file.kind
+            && matches!(format, ContainerFormat::Torch | ContainerFormat::Npz)
+        {
+            tensors.iter().for_each(|&tensor| bars[tensor] = Bar::Lossy);
+        }
+    }
+    bars
 }
 
 /// Checks that codecs which say that they lose nothing brought back every bit.

@@ -1,4 +1,4 @@
-//! What a person should know of a delta that was made.
+//! What the user should know of a delta that was made.
 
 use super::examine::Pair;
 use super::job::Plan;
@@ -10,11 +10,6 @@ use std::collections::BTreeSet;
 
 /// Share of the weights, in percent, from which on it is told that they are coded without the base.
 const MUCH: f64 = 5.0;
-
-/// Start of a file that git-lfs puts in the place of another.
-const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
-/// Longest of those.
-const LONGEST_POINTER: u64 = 1024;
 
 /// Says which tensors of a model hold NaN or infinities, by their counts; `None` if none do.
 pub(crate) fn not_finite_note(
@@ -32,105 +27,13 @@ pub(crate) fn not_finite_note(
     Some(format!("{count} of {all} weights of {name} are NaN or infinite{others}"))
 }
 
-/// Says how much of the weights is coded without the base, if that is much.
-fn alone(pair: &Pair<'_>, plan: &Plan) -> Option<String> {
-    pair.base?;
-    let (mut tensors, mut bytes) = (BTreeSet::new(), 0);
-    for unit in &plan.units {
-        let width = unit.spec.dtype().storage_bytes() as u64;
-        for (segment, place) in unit.spec.segments().iter().zip(&unit.segments) {
-            if place.base.is_none() {
-                tensors.insert(place.tensor);
-                bytes += segment.len() * width;
-            }
-        }
-    }
-    for part in &plan.stored {
-        let width = pair.target.tensors()[part.tensor].spec.dtype().storage_bytes() as u64;
-        tensors.insert(part.tensor);
-        bytes += part.len * width;
-    }
-    let all: u64 = pair.target.tensors().iter().map(|t| t.spec.byte_len()).sum();
-    let share = 100.0 * bytes as f64 / all.max(1) as f64;
-    let (count, are) = match tensors.len() {
-        1 => ("1 tensor".to_owned(), "is"),
-        n => (format!("{n} tensors"), "are"),
-    };
-    (share >= MUCH).then(|| {
-        format!(
-            "{count}, {share:.1} % of the weights, {are} coded without the base: nothing in it is \
-             like them"
-        )
-    })
-}
-
-/// Names files that are pointers of git-lfs, and not what they are called.
-fn pointers(model: &dyn Checkpoint, what: &str) -> Option<String> {
-    let is_pointer = |&file: &usize| {
-        let record = &model.files()[file];
-        let source = model.file_source(file).ok();
-        let start = source.filter(|s| {
-            (POINTER.len() as u64..=LONGEST_POINTER).contains(&record.len)
-                && s.byte_len() == record.len
-        });
-        start.is_some_and(|s| s.bytes_at(0, POINTER.len()).is_ok_and(|start| *start == *POINTER))
-    };
-    let mut found = (0..model.files().len()).filter(is_pointer);
-    let first = found.next()?;
-    let others = match found.count() {
-        0 => String::new(),
-        n => format!(", and so are {n} others"),
-    };
-    let path = &model.files()[first].path;
-    Some(format!(
-        "{path} of {what} is a pointer of git-lfs, and not the file{others}: run `git lfs pull` \
-         there"
-    ))
-}
-
-/// Counts tensors that are empty where the base's are not.
-fn placeholders(pair: &Pair<'_>) -> Option<String> {
-    let base = pair.base?;
-    let is_one = |entry: &&sparse_core::TensorEntry| {
-        let of_base = base.find(&entry.name).and_then(|b| base.tensors().get(b));
-        entry.spec.byte_len() == 0 && of_base.is_some_and(|b| b.spec.byte_len() > 0)
-    };
-    let mut found = pair.target.tensors().iter().filter(is_one);
-    let first = found.next()?;
-    let others = match found.count() {
-        0 => String::new(),
-        n => format!(", and so are {n} others"),
-    };
-    let name = &first.name;
-    Some(format!(
-        "{name} is empty, and has weights in the base{others}: placeholders, as ZeRO-3 leaves \
-         them where a model is saved without gathering it?"
-    ))
-}
-
-/// Says why the base has no weights.
-fn weightless(base: &dyn Checkpoint) -> Option<String> {
-    if !base.tensors().is_empty() {
-        return None;
-    }
-    let others = [".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".npz"];
-    let files = base.files();
-    let other = files.iter().find(|f| others.iter().any(|ending| f.path.ends_with(ending)));
-    Some(match (other, files.is_empty()) {
-        (Some(file), _) => format!(
-            "the base has no weights in safetensors, only {}, which is not read as tensors: \
-             convert it first",
-            file.path
-        ),
-        (None, true) => "the base is empty".to_owned(),
-        (None, false) => "the base has no weights: no file ends in .safetensors".to_owned(),
-    })
-}
-
 /// Returns what the user should know.
 pub(super) fn notes(pair: &Pair<'_>, plan: &Plan, settings: &Settings) -> Vec<String> {
     let mut notes: Vec<String> =
         pair.target.warnings().iter().map(|w| format!("{}: {}", w.file, w.message)).collect();
+    for warning in pair.base.map_or(&[][..], |b| b.warnings()) {
+        notes.push(format!("the base's {}: {}", warning.file, warning.message));
+    }
     let counts = pair.not_finite.iter().copied().enumerate();
     notes.extend(not_finite_note(pair.target, counts));
     let asked = |c: &ChoiceReport| match settings.policy.of(&c.tensor) {
@@ -175,20 +78,7 @@ pub(super) fn notes(pair: &Pair<'_>, plan: &Plan, settings: &Settings) -> Vec<St
             ),
         });
     }
-    notes.extend(pointers(pair.target, "the fine-tuned model"));
-    notes.extend(pair.base.and_then(|base| pointers(base, "the base")));
-    notes.extend(placeholders(pair));
-    notes.extend(pair.base.and_then(weightless));
-    let mut counterparts = pair.matches.iter().map(|m| &m.counterpart);
-    let nothing = counterparts.all(|counterpart| matches!(counterpart, Counterpart::None));
-    if pair.base.is_some() && !pair.matches.is_empty() && nothing && pair.layouts.is_empty() {
-        notes.push(
-            "nothing of the base was used: no tensor has a counterpart in it; is it the right one?"
-                .to_owned(),
-        );
-    } else {
-        notes.extend(alone(pair, plan));
-    }
+    notes.extend(of_the_base(pair, plan));
     match pair.layouts.len() {
         0 => {}
         1 => notes.push("1 tensor is made of rows that lie elsewhere in the base".to_owned()),
@@ -210,4 +100,94 @@ pub(super) fn notes(pair: &Pair<'_>, plan: &Plan, settings: &Settings) -> Vec<St
         }
     }
     notes
+}
+
+/// Says how much of the weights is coded without the base, if that is much.
+fn alone(pair: &Pair<'_>, plan: &Plan) -> Option<String> {
+    pair.base?;
+    let (mut tensors, mut bytes) = (BTreeSet::new(), 0);
+    for unit in &plan.units {
+        let width = unit.spec.dtype().storage_bytes() as u64;
+        for (segment, place) in unit.spec.segments().iter().zip(&unit.segments) {
+            if place.base.is_none() {
+                tensors.insert(place.tensor);
+                bytes += segment.len() * width;
+            }
+        }
+    }
+    for part in &plan.stored {
+        let width = pair.target.tensors()[part.tensor].spec.dtype().storage_bytes() as u64;
+        tensors.insert(part.tensor);
+        bytes += part.len * width;
+    }
+    let all: u64 = pair.target.tensors().iter().map(|t| t.spec.byte_len()).sum();
+    let share = 100.0 * bytes as f64 / all.max(1) as f64;
+    let (count, are) = match tensors.len() {
+        1 => ("1 tensor".to_owned(), "is"),
+        n => (format!("{n} tensors"), "are"),
+    };
+    (share >= MUCH).then(|| {
+        format!(
+            "{count}, {share:.1} % of the weights, {are} coded without the base: nothing in it is \
+             like them"
+        )
+    })
+}
+
+/// Says what makes the base look like another than was meant.
+fn of_the_base(pair: &Pair<'_>, plan: &Plan) -> Vec<String> {
+    let Some(base) = pair.base else { return Vec::new() };
+    let mut notes = Vec::new();
+    let tensors = pair.target.tensors();
+    if base.tensors().is_empty() {
+        if !tensors.is_empty() {
+            let what = match base.files().len() {
+                0 => "the base is empty",
+                _ => "the base has no weights (no tensors were found in its files)",
+            };
+            notes.push(format!("{what}, so the delta holds everything; is it the right folder?"));
+        }
+        return notes;
+    }
+    let has = |model: &dyn Checkpoint, name: &str| model.files().iter().any(|f| f.path == name);
+    if has(base, "adapter_config.json") && !has(pair.target, "adapter_config.json") {
+        notes.push(
+            "what was given as the base is an adapter (it has adapter_config.json): is the order \
+             BASE FINETUNED?"
+                .to_owned(),
+        );
+    } else if has(base, "trainer_state.json") && !has(pair.target, "trainer_state.json") {
+        notes.push(
+            "the base has a trainer_state.json and the fine-tuned model has none: is the order \
+             BASE FINETUNED?"
+                .to_owned(),
+        );
+    }
+    notes.extend(placeholders(pair, base));
+    let unmatched = |m: &sparse_model::TensorMatch| m.counterpart == Counterpart::None;
+    if !tensors.is_empty() && pair.matches.iter().all(unmatched) && pair.layouts.is_empty() {
+        notes.push(
+            "nothing of the base was used: no tensor has a counterpart in it; is it the right one?"
+                .to_owned(),
+        );
+    } else {
+        notes.extend(alone(pair, plan));
+    }
+    notes
+}
+
+/// Says which tensors are empty where the base has weights.
+fn placeholders(pair: &Pair<'_>, base: &dyn Checkpoint) -> Option<String> {
+    let is_empty = |t: &&sparse_core::TensorEntry| {
+        let weights = |b: usize| base.tensors().get(b).map_or(0, |t| t.spec.byte_len());
+        t.spec.byte_len() == 0 && base.find(&t.name).is_some_and(|b| weights(b) > 0)
+    };
+    let mut empty = pair.target.tensors().iter().filter(is_empty);
+    let (first, others) = (empty.next()?, empty.count());
+    Some(format!(
+        "{} tensors of the fine-tuned model are empty where the base has weights, {} among them: \
+         were these placeholders saved in the place of partitioned weights (DeepSpeed ZeRO-3)?",
+        others + 1,
+        first.name
+    ))
 }

@@ -145,6 +145,6 @@ impl StoredPlan {
         let &StoredPlan { tensor, start, len, .. } = self;
         let width = target.tensors()[tensor].spec.dtype().storage_bytes() as u64;
         let bytes = target.range(tensor, start * width, (len * width) as usize)?;
-        zstd::compress(&bytes, &[], level(effort, len * width))
+        zstd::compress(&bytes, &[], level(effort, len * width, false))
     }
 }

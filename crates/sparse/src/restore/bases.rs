@@ -6,7 +6,7 @@ use crate::turned::{Turner, turned};
 use sparse_container::FileRecord;
 use sparse_container::{BaseEntry, BaseKind, Digester, Index, PieceSource};
 use sparse_core::{ByteSource, CancelToken, Digest, Error, ErrorKind, Result, TensorSpec};
-use sparse_model::{Checkpoint, FileKind, ModelFile};
+use sparse_model::{Checkpoint, ModelFile};
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -342,10 +342,7 @@ impl<'a> Finder<'a> {
                 self.tensor(base, name, &spec).map(Place::Turned)
             }
             BaseKind::File => self.file(base, "file", |f| Some(f.len)),
-            BaseKind::FileHead => self.file(base, "safetensors header", |f| match f.kind {
-                FileKind::Safetensors { head_len, .. } => Some(head_len),
-                _ => None,
-            }),
+            BaseKind::FileHead => self.file(base, "head", |f| f.kind.head_len()),
             _ => Err(Error::new(
                 ErrorKind::UnsupportedVersion,
                 format!(

@@ -8,7 +8,7 @@ use sparse_codecs::certificate::{Certificate, Tally};
 use sparse_codecs::entropy::varint;
 use sparse_container::{Attributes, Entry, EntryKind, Index, PieceSource};
 use sparse_core::{Digest, Error, Result};
-use sparse_model::Checkpoint;
+use sparse_model::{Checkpoint, FileKind};
 
 /// Reads the certificate in some attributes.
 pub(crate) fn certificate_in(attributes: &Attributes) -> Result<Option<Certificate>> {
@@ -198,6 +198,9 @@ impl<'a> Measure<'a> {
         let first = offset / entry.spec.dtype().storage_bytes() as u64;
         match self.original {
             Some(original) => {
+                if is_copy(original.model, index, file) {
+                    return Ok(());
+                }
                 let tensor = find(original.model, index, file, entry)?;
                 if let Some(slot) = self.measured.originals.get_mut(number as usize) {
                     *slot = Some(tensor);
@@ -276,6 +279,14 @@ impl<'a> Measure<'a> {
             stored.restored, found.restored
         )))
     }
+}
+
+/// Returns true if a file with tensors is plain bytes in the original: a copy of another file, whose
+/// tensors are measured there.
+fn is_copy(model: &dyn Checkpoint, index: &Index, file: usize) -> bool {
+    let path = index.files.get(file).map(|f| &*f.path);
+    let original = model.files().iter().find(|f| Some(&*f.path) == path);
+    original.is_some_and(|f| f.kind == FileKind::Plain)
 }
 
 /// Finds the tensor of the original that an entry was made from.
