@@ -10,10 +10,10 @@
 //! ```
 //!
 //! Beside them: `job`, the records that pass from stage to stage; `weights`, how a selector sees a
-//! job; `hint`, what an adapter says; `proof`, that what was written restores; `lossy`, the stages
-//! repeated until bounds are kept; `budget`, until a size is; `notes`, what the
-//! user should know; `layout`, rows that lie elsewhere in the base; `views`, a base with its matrices
-//! turned; `repeats`, constants.
+//! job; `layout`, rows that lie elsewhere in the base; `views`, a base with its matrices turned;
+//! `repeats`, constants; `hint`, what an adapter says; `proof`, that what was written restores;
+//! `lossy`, the stages repeated until bounds are kept; `budget`, until a size is; `notes`, what the
+//! user should know.
 
 mod budget;
 mod choose;

@@ -281,8 +281,9 @@ impl<'a> Measure<'a> {
     }
 }
 
-/// Returns true if a file with tensors is plain bytes in the original: a copy of another file, whose
-/// tensors are measured there.
+/// Returns true if a file with tensors is plain bytes in the original.
+///
+/// It is a copy of another file then, whose tensors are measured there.
 fn is_copy(model: &dyn Checkpoint, index: &Index, file: usize) -> bool {
     let path = index.files.get(file).map(|f| &*f.path);
     let original = model.files().iter().find(|f| Some(&*f.path) == path);
