@@ -25,7 +25,7 @@ impl Writer {
         numbers.iter().fold(self.raw(b"("), |w, &n| w.int(n)).raw(b"t")
     }
 
-    /// A tensor: storage class and key, elements of the storage, offset, shape, strides.
+    /// Writes a tensor: storage class and key, elements of the storage, offset, shape, strides.
     fn tensor(self, class: &str, key: &str, len: u64, view: (u64, &[u64], &[u64])) -> Writer {
         let w = self.raw(b"ctorch._utils\n_rebuild_tensor_v2\n((").text("storage");
         let w = w.raw(format!("ctorch\n{class}\n").as_bytes()).text(key).text("cpu").int(len);
