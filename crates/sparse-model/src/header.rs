@@ -9,19 +9,12 @@ mod faults;
 mod record;
 
 use faults::{LEN_BYTES, clip, invalid};
-use record::RawTensor;
+use record::{RawTensor, Rules};
 use sparse_core::{ByteSource, Dtype, Error, ErrorKind, Result, TensorSpec};
 use std::collections::HashSet;
 
 /// Largest header read, in bytes: the limit of the `safetensors` crate.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
-
-/// Whether a header may break rules that do not matter for reading its tensors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rules {
-    Strict,
-    Lenient,
-}
 
 /// Content of the head of a safetensors file.
 ///

@@ -1,6 +1,5 @@
 //! What the JSON of a header says, before its rules are checked.
 
-use super::Rules;
 use super::faults::{LEN_BYTES, clip, invalid};
 use crate::fields::{Array, Fault, Nullable, Object, Record, Text, Whole};
 use crate::fields::{once, read, required, skip};
@@ -13,6 +12,13 @@ const METADATA: &str = "__metadata__";
 
 /// Most dimensions that a tensor is read with. PyTorch has at most 64.
 const MAX_DIMENSIONS: usize = 1024;
+
+/// Whether a header may break rules that do not matter for reading its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rules {
+    Strict,
+    Lenient,
+}
 
 /// Description of a tensor in a header.
 pub(super) struct RawTensor<'a> {
