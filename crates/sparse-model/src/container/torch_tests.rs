@@ -69,6 +69,7 @@ fn file(pickle: Writer, storages: &[(&str, usize)]) -> Vec<u8> {
 }
 
 /// Returns name, type and shape of each tensor, and checks that it lies where its storage does.
+#[allow(clippy::ptr_arg, reason = "a slice is no source of bytes")]
 fn found(file: &Vec<u8>) -> Vec<(String, Dtype, Vec<u64>)> {
     let tensors = ContainerFormat::Torch.tensors(file);
     for t in &tensors {
