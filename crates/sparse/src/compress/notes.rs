@@ -4,7 +4,7 @@ use super::examine::Pair;
 use super::job::Plan;
 use super::report::ChoiceReport;
 use crate::settings::Settings;
-use sparse_model::{Checkpoint, Counterpart};
+use sparse_model::{Checkpoint, Counterpart, FileKind};
 use sparse_select::Policy;
 use std::collections::BTreeSet;
 
@@ -149,6 +149,7 @@ fn of_the_base(pair: &Pair<'_>, plan: &Plan) -> Vec<String> {
         }
         return notes;
     }
+    notes.extend(other_form(base));
     let has = |model: &dyn Checkpoint, name: &str| model.files().iter().any(|f| f.path == name);
     if has(base, "adapter_config.json") && !has(pair.target, "adapter_config.json") {
         notes.push(
@@ -174,6 +175,21 @@ fn of_the_base(pair: &Pair<'_>, plan: &Plan) -> Vec<String> {
         notes.extend(alone(pair, plan));
     }
     notes
+}
+
+/// Says where the base's weights are, if none are in safetensors.
+fn other_form(base: &dyn Checkpoint) -> Option<String> {
+    let files = base.files();
+    if files.iter().any(|f| matches!(f.kind, FileKind::Safetensors { .. })) {
+        return None;
+    }
+    files.iter().find_map(|file| match &file.kind {
+        FileKind::Container { format, .. } => Some(format!(
+            "the base has no safetensors: its weights are read from {} ({format})",
+            file.path
+        )),
+        _ => None,
+    })
 }
 
 /// Says which tensors are empty where the base has weights.
