@@ -93,12 +93,12 @@ impl Session {
     ///
     /// # Errors
     /// `InvalidArgument` without stores in this build, and for settings that contradict each other.
-    #[cfg(feature = "object-store")]
+    #[cfg(all(feature = "hub", feature = "object-store"))]
     pub(crate) fn check_object(&self, name: &ObjectName) -> Result<(), Failure> {
         Ok(sparse_remote::Bucket::open(name).map(drop)?)
     }
 
-    #[cfg(not(feature = "object-store"))]
+    #[cfg(all(feature = "hub", not(feature = "object-store")))]
     pub(crate) fn check_object(&self, name: &ObjectName) -> Result<(), Failure> {
         self.object_output(name.clone(), false).map(drop)
     }
