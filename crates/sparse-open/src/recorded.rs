@@ -52,7 +52,7 @@ pub fn recorded_model(delta: &Delta) -> Option<PathBuf> {
 /// It is on the Hub, or in the folder of `delta` or below. `how` says how to name the base instead.
 ///
 /// # Errors
-/// `InvalidArgument` when it was not recorded or lies elsewhere; `NotFound`; `Io`.
+/// `InvalidArgument` when it was not recorded, lies elsewhere, or is not there; `Io`.
 #[cfg(feature = "dataset")]
 pub fn recorded_dataset(recorded: &str, delta: &Path, how: &str) -> Result<PathBuf> {
     // A repository of the Hub gives away nothing of this machine, and what comes is compared.
@@ -87,7 +87,7 @@ pub fn recorded_dataset(recorded: &str, delta: &Path, how: &str) -> Result<PathB
         // A link leads out.
         Some(_) => elsewhere(),
         None => refuse(
-            ErrorKind::NotFound,
+            ErrorKind::InvalidArgument,
             format!("it was made against {recorded:?}, which is not in the delta's folder"),
         ),
     }
@@ -145,7 +145,7 @@ mod tests {
             assert!(e.to_string().contains(bad) && e.to_string().ends_with("--base"), "{e}");
         }
         let e = find("missing").unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::NotFound, "{e}");
+        assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
         assert!(find("").is_err());
         #[cfg(unix)]
         {
