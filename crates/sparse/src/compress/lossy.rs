@@ -18,7 +18,7 @@ use crate::restore::{self, Measured, Original, Recorded, certify, measure};
 use crate::settings::Settings;
 use sparse_container::{Index, PieceSource, Writer, digest};
 use sparse_core::{ByteSource, Dtype, Error, ErrorKind, Fidelity, Observer, Result, Unobserved};
-use sparse_model::{Checkpoint, ContainerFormat, FileKind};
+use sparse_model::{ContainerFormat, FileKind};
 use sparse_output::{AtomicFile, Overwrite};
 use sparse_select::{Bar, Bound, Policy};
 use std::collections::BTreeSet;
@@ -92,7 +92,7 @@ pub(super) fn compress<W: Write + Send>(
         _ => None,
     };
     let make = |plan: &Plan| provisional(&pair, plan, scratch, settings, observer);
-    let mut bars = first_bars(target);
+    let mut bars = first_bars(&pair);
     let mut compared = false;
     for round in 0..ATTEMPTS {
         settings.cancel.check()?;
@@ -187,13 +187,16 @@ fn bar_broken(pair: &Pair<'_>, measured: &Measured, settings: &Settings, bars: &
 }
 
 /// Bars what must not change: archives have a checksum of each tensor, which readers compare.
-fn first_bars(target: &dyn Checkpoint) -> Vec<Bar> {
-    let mut bars = vec![Bar::None; target.tensors().len()];
-    for file in target.files() {
+fn first_bars(pair: &Pair<'_>) -> Vec<Bar> {
+    let mut bars = vec![Bar::None; pair.matches.len()];
+    for file in pair.target.files() {
         if let FileKind::Container { format, tensors, .. } = &file.kind
             && matches!(format, ContainerFormat::Torch | ContainerFormat::Npz)
         {
-            tensors.iter().for_each(|&tensor| bars[tensor] = Bar::Lossy);
+            for &tensor in tensors {
+                // What is equal to an earlier tensor is coded as that one.
+                bars[pair.matches[tensor].tied.unwrap_or(tensor)] = Bar::Lossy;
+            }
         }
     }
     bars
