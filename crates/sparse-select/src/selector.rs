@@ -414,11 +414,15 @@ impl<'a> Selector<'a> {
             .zip(&free)
             .map(|(t, free)| free.iter().filter_map(|&i| t.get(i)).map(rate_point).collect())
             .collect();
+        let least = |points: &Vec<RatePoint>| {
+            points.iter().map(|point| point.bytes).fold(f64::INFINITY, f64::min)
+        };
+        let least: f64 = points.iter().map(least).sum();
         let taken = allocate_budget(&points, budget as f64).ok_or_else(|| {
             Error::invalid_argument(format!(
                 "the weights take about {} bytes even at their coarsest, but only {budget} are \
                     left for them",
-                least_bytes(lists)
+                least as u64
             ))
         })?;
         Ok(free.iter().zip(taken).map(|(f, taken)| f.get(taken).copied().unwrap_or(0)).collect())

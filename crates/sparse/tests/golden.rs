@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod container_support;
 mod golden_pairs;
 #[path = "restore_support/mod.rs"]
 mod support;
@@ -17,7 +18,7 @@ use sparse_codecs::entropy::{bytes, tables, varint};
 use sparse_container::{BaseEntry, BaseKind, FORMAT_VERSION, digest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use support::tree;
+use support::{Files, put, tree};
 
 /// Versions that are no longer read. Their tables were of another resolution.
 const REFUSED: [&str; 2] = ["v0_1", "v0_2"];
@@ -31,9 +32,11 @@ enum Source {
     Fixture(&'static str),
     /// Made anew each time.
     Made(fn() -> Pair),
+    /// Folders that are made anew each time.
+    Folders(fn() -> [Files; 2]),
 }
 
-use Source::{Fixture, Made, Small};
+use Source::{Fixture, Folders, Made, Small};
 
 /// Name of the delta, what it stands for, the codec that it was made with, and what is in it (see
 /// [`kinds`]).
@@ -79,6 +82,12 @@ const CASES: &[Case] = &[
         "lossless",
         &["codec 1", "turned", "several segments"],
     ),
+    (
+        "containers",
+        Folders(container_support::pair),
+        "lossless",
+        &["codec 1", "head", "tensor of .bin", "tensor of .gguf", "tensor of .npz", "shared entry"],
+    ),
     ("sparse", Made(golden_pairs::lossy), "sparse=0.3", &["codec 4", "BF16", "F16", "F32"]),
     ("int8", Made(golden_pairs::lossy), "int8", &["codec 5", "BF16", "F16", "F32"]),
     (
@@ -118,6 +127,13 @@ fn folders(source: Source, room: &Path) -> (Option<PathBuf>, PathBuf) {
             (Some(path.join("base")), path.join("finetuned"))
         }
         Made(pair) => pair().put(room),
+        Folders(pair) => {
+            let [base, target] = ["base", "target"].map(|name| room.join(name));
+            for (folder, files) in [&base, &target].into_iter().zip(pair()) {
+                put(folder, &files);
+            }
+            (Some(base), target)
+        }
     }
 }
 
@@ -134,6 +150,23 @@ fn kinds(delta: &Delta) -> BTreeSet<String> {
     }
     if delta.index().entries.iter().any(|entry| entry.pieces.len() > 100) {
         found.insert("several segments".to_owned());
+    }
+    for base in &delta.index().bases {
+        match &base.kind {
+            BaseKind::FileHead if !base.file.ends_with(".safetensors") => {
+                found.insert("head".to_owned());
+            }
+            BaseKind::Tensor { .. } => {
+                let ending = base.file.rsplit('.').next().unwrap_or_default();
+                found.insert(format!("tensor of .{ending}"));
+            }
+            _ => {}
+        }
+    }
+    let parts = delta.index().files.iter().flat_map(|file| &file.parts);
+    let mut seen = BTreeSet::new();
+    if !parts.into_iter().all(|part| seen.insert(part)) {
+        found.insert("shared entry".to_owned());
     }
     for (u, unit) in delta.index().units.iter().enumerate() {
         found.extend([format!("codec {}", unit.codec.0), unit.dtype.name().to_owned()]);

@@ -5,6 +5,7 @@ use super::budget::{Provisional, Search};
 use super::examine::{Pair, examine, windows};
 use super::index::{files_size, register, write_delta};
 use super::job::{Compressing, Plan};
+use super::notes::in_archives;
 use super::plan::Described;
 use super::proof;
 use super::report::CompressReport;
@@ -18,7 +19,6 @@ use crate::restore::{self, Measured, Original, Recorded, certify, measure};
 use crate::settings::Settings;
 use sparse_container::{Index, PieceSource, Writer, digest};
 use sparse_core::{ByteSource, Dtype, Error, ErrorKind, Fidelity, Observer, Result, Unobserved};
-use sparse_model::{ContainerFormat, FileKind};
 use sparse_output::{AtomicFile, Overwrite};
 use sparse_select::{Bar, Bound, Policy};
 use std::collections::BTreeSet;
@@ -189,15 +189,9 @@ fn bar_broken(pair: &Pair<'_>, measured: &Measured, settings: &Settings, bars: &
 /// Bars what must not change: archives have a checksum of each tensor, which readers compare.
 fn first_bars(pair: &Pair<'_>) -> Vec<Bar> {
     let mut bars = vec![Bar::None; pair.matches.len()];
-    for file in pair.target.files() {
-        if let FileKind::Container { format, tensors, .. } = &file.kind
-            && matches!(format, ContainerFormat::Torch | ContainerFormat::Npz)
-        {
-            for &tensor in tensors {
-                // What is equal to an earlier tensor is coded as that one.
-                bars[pair.matches[tensor].tied.unwrap_or(tensor)] = Bar::Lossy;
-            }
-        }
+    for tensor in in_archives(pair.target) {
+        // What is equal to an earlier tensor is coded as that one.
+        bars[pair.matches[tensor].tied.unwrap_or(tensor)] = Bar::Lossy;
     }
     bars
 }

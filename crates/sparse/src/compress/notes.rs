@@ -4,7 +4,7 @@ use super::examine::Pair;
 use super::job::Plan;
 use super::report::ChoiceReport;
 use crate::settings::Settings;
-use sparse_model::{Checkpoint, Counterpart, FileKind};
+use sparse_model::{Checkpoint, ContainerFormat, Counterpart, FileKind};
 use sparse_select::Policy;
 use std::collections::BTreeSet;
 
@@ -48,6 +48,15 @@ pub(super) fn notes(pair: &Pair<'_>, plan: &Plan, settings: &Settings) -> Vec<St
             "{instead} of {} tensors are coded losslessly: the codec that was asked for takes \
                 more bytes, loses more than the change, or does not support their type",
             all.count()
+        ));
+    }
+    let exact = in_archives(pair.target).count();
+    if !settings.policy.is_lossless() && exact > 0 {
+        let (them, are) = if exact == 1 { ("it", "is") } else { ("each of them", "are") };
+        notes.push(format!(
+            "{exact} of {} tensors {are} kept exactly: the archives of PyTorch or NumPy that hold \
+             them have a checksum of {them} (in safetensors they may lose something)",
+            pair.target.tensors().len()
         ));
     }
     if let Some(Some(obstacle)) = &settings.packaged {
@@ -100,6 +109,18 @@ pub(super) fn notes(pair: &Pair<'_>, plan: &Plan, settings: &Settings) -> Vec<St
         }
     }
     notes
+}
+
+/// Lists the tensors of a model that lie in archives, which have a checksum of each.
+pub(super) fn in_archives(model: &dyn Checkpoint) -> impl Iterator<Item = usize> {
+    let archive = |kind: &FileKind| match kind {
+        FileKind::Container { format, .. } => {
+            matches!(format, ContainerFormat::Torch | ContainerFormat::Npz)
+        }
+        _ => false,
+    };
+    let files = model.files().iter().filter(move |file| archive(&file.kind));
+    files.flat_map(|file| file.kind.tensors()).copied()
 }
 
 /// Says how much of the weights is coded without the base, if that is much.
