@@ -45,6 +45,7 @@ pub mod routing_files;
 pub mod safetensors_header;
 pub mod shard_index;
 pub mod svd_chunk;
+pub mod tensor_containers;
 mod units;
 
 /// An input, under the name of its file.
@@ -105,6 +106,7 @@ pub const TARGETS: &[Target] = &[
     target("safetensors_header", safetensors_header::run, safetensors_header::seeds),
     target("shard_index", shard_index::run, shard_index::seeds),
     target("svd_chunk", svd_chunk::run, svd_chunk::seeds),
+    target("tensor_containers", tensor_containers::run, tensor_containers::seeds),
 ];
 
 /// The folder of a target's committed inputs.

@@ -172,3 +172,8 @@ fn every_target_is_replayed_and_listed() {
         assert!(tests.contains(&format!("replay(\"{}\")", target.name)), "{}", target.name);
     }
 }
+
+#[test]
+fn tensor_containers() {
+    replay("tensor_containers");
+}
