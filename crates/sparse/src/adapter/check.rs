@@ -60,8 +60,7 @@ pub(super) fn check(
     }
     let model = adapter.model();
     for (kept, whole) in kept.iter().zip(whole) {
-        let number = model.tensors().iter().position(|t| t.name == whole.name);
-        let number = number.ok_or_else(|| wrong("lacks a tensor", &kept.name))?;
+        let number = model.find(&whole.name).ok_or_else(|| wrong("lacks a tensor", &kept.name))?;
         if *model.bytes(number)? != *pair.target.bytes(kept.target)? {
             return Err(wrong("has other values", &kept.name));
         }

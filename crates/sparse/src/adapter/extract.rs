@@ -112,6 +112,11 @@ impl AdapterExporter<'_> {
     }
 }
 
+/// Tells each of what is left out its share of all energy.
+pub(super) fn share_out(left_out: &mut [LeftOut], all: f64) {
+    left_out.iter_mut().filter(|_| all > 0.0).for_each(|l| l.share = l.energy / all);
+}
+
 /// Does what [`AdapterExporter::write`] says.
 fn write(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportReport> {
     if matches!(export.rank, AdapterRank::Fixed(0)) {
@@ -141,7 +146,7 @@ fn write(export: &AdapterExporter<'_>, out: &Path) -> Result<ExportReport> {
     let brought = found.energy_of_kept();
     let of_modules: f64 = modules.iter().map(|m| m.energy).sum();
     let all = brought + of_modules + found.energy_left_out();
-    found.left_out.iter_mut().filter(|_| all > 0.0).for_each(|l| l.share = l.energy / all);
+    share_out(&mut found.left_out, all);
     let restored = brought + modules.iter().map(|m| m.energy * m.energy_kept).sum::<f64>();
     let energy_kept = if all > 0.0 { restored / all } else { 1.0 };
     let written = Written {

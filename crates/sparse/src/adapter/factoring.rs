@@ -2,7 +2,7 @@
 
 use super::export::AdapterExporter;
 use super::kind::AdapterRank;
-use super::layout::tensors::Stored;
+use super::layout::tensors::{Stored, transposed};
 use super::pairs::{Linear, Pair};
 use super::ranks::{MAX_RANK, Spectra};
 use crate::context::Contexts;
@@ -134,12 +134,9 @@ pub(super) fn stored_module(l: &Linear, found: &FloatFactors, rank: usize) -> St
     }
     let mut right = found.right.clone();
     right.resize(rank * l.columns, 0.0);
-    let transposed = |m: &[f32], rows: usize, columns: usize| -> Vec<f32> {
-        (0..columns).flat_map(|j| (0..rows).map(move |i| m[i * columns + j])).collect()
-    };
     let (a, b) = if l.in_out {
         // The weight is `[in, out]`, and its change the transpose of `B A`.
-        (transposed(&left, l.rows, rank), transposed(&right, rank, l.columns))
+        (transposed(&left, rank), transposed(&right, l.columns))
     } else {
         (right, left)
     };

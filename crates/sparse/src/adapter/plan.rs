@@ -1,7 +1,7 @@
 //! What adapters of each rank would bring, before any is written.
 
 use super::export::AdapterExporter;
-use super::extract::{Extraction, PORTABLE_RANKS};
+use super::extract::{Extraction, PORTABLE_RANKS, share_out};
 use super::factoring::Factoring;
 use super::layout::peft::weights_bytes;
 use super::pairs::Linear;
@@ -121,7 +121,7 @@ fn plan(export: &AdapterExporter<'_>) -> Result<ExportPlan> {
         }
     }
     let mut left_out = left_out.clone();
-    left_out.iter_mut().filter(|_| all > 0.0).for_each(|l| l.share = l.energy / all);
+    share_out(&mut left_out, all);
     let kept = kept.iter().map(|k| k.name.clone()).collect();
     Ok(ExportPlan { ranks, modules: changed().count(), kept, left_out })
 }

@@ -8,9 +8,10 @@ use crate::context::Contexts;
 use crate::reference::References;
 use crate::settings::Settings;
 use sparse_codecs::certificate::Tally;
-use sparse_core::{Dtype, Result};
-use sparse_select::{Bar, Layout, Policy, Selector, Trial, Weights, least_bytes};
+use sparse_core::{DeltaEncoder, Dtype, Fidelity, Result};
+use sparse_select::{Bar, Layout, Policy, Scheme, Selector, Trial, Weights, least_bytes};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What every trial of a compression needs.
 #[derive(Clone, Copy)]
@@ -19,6 +20,20 @@ pub(super) struct Bench<'a> {
     pub(super) references: &'a References<'a>,
     pub(super) settings: &'a Settings,
     pub(super) contexts: &'a Contexts,
+}
+
+impl Bench<'_> {
+    /// Returns the number of the scheme for everything: it loses nothing, and wants no rows.
+    pub(super) fn plain(&self) -> Option<usize> {
+        let is_it =
+            |s: &Arc<dyn Scheme>| s.info().fidelity == Fidelity::Lossless && !s.needs_rows();
+        self.settings.codecs.schemes().iter().position(is_it)
+    }
+
+    /// Returns the encoder of that scheme.
+    pub(super) fn plain_encoder(&self) -> Option<Arc<dyn DeltaEncoder>> {
+        self.settings.codecs.schemes().get(self.plain()?)?.encoder(None).ok()
+    }
 }
 
 /// What was tried for one job.

@@ -1,18 +1,15 @@
 //! Description: how each tensor of the target is made up.
 
 use super::choose::Bench;
-use super::examine::{equal_prefix, equal_rows};
+use super::examine::equal_bytes;
 use super::hint::explanation;
 use super::job::{Job, Part, TEST_UNIT_BYTES};
 use super::layout::Layout;
 use super::repeats::{repeats, stored};
 use super::weights::Run;
-use sparse_core::{
-    CodecContext, Dtype, DtypeClass, Effort, Fidelity, Result, Segment, TensorSpec, UnitSpec,
-};
+use sparse_core::{CodecContext, Dtype, DtypeClass, Effort, Result, Segment, TensorSpec, UnitSpec};
 use sparse_model::Counterpart;
 use sparse_select::{LosslessSchemes, Policy, Sample, Scheme, Selector, Weights, estimate};
-use std::sync::Arc;
 
 /// Elements that are looked at to decide whether a base helps.
 const TRIAL: u64 = 1 << 15;
@@ -79,7 +76,7 @@ fn parts(bench: Bench<'_>, tensor: usize) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     if same_type
         && may_be_equal
-        && equal_prefix((pair.target, tensor), (base_model, base), common_bytes, settings)?
+        && equal_bytes((pair.target, tensor, 0), (base_model, base, 0), common_bytes, settings)?
     {
         parts.push(Part::Copy { base, start: 0, len: common });
     } else if common % segment.row_len == 0 {
@@ -139,7 +136,7 @@ fn by_layout(bench: Bench<'_>, whole: Run<'_>, layout: &Layout) -> Result<Vec<Pa
                 let ours = (pair.target, run.tensor, run.start * width);
                 let theirs = (base_model, base, run.base_start * width);
                 let copies = same_type && bytes >= COPIED;
-                if copies && equal_rows(ours, theirs, bytes, settings)? {
+                if copies && equal_bytes(ours, theirs, bytes, settings)? {
                     let (start, len) = (run.base_start, run.segment.len());
                     parts.push(Part::Copy { base, start, len });
                 } else {
@@ -202,8 +199,7 @@ fn schemes(bench: Bench<'_>, run: &Run<'_>, any: bool) -> Result<LosslessSchemes
     if any || !schemes.get(found.default).is_some_and(|s| s.needs_rows()) {
         return Ok(found);
     }
-    let plain = |s: &Arc<dyn Scheme>| s.info().fidelity == Fidelity::Lossless && !s.needs_rows();
-    let default = schemes.iter().position(plain).unwrap_or(found.default);
+    let default = bench.plain().unwrap_or(found.default);
     Ok(LosslessSchemes { default, others: Vec::new() })
 }
 
@@ -267,13 +263,7 @@ fn base_helps(bench: Bench<'_>, run: Run<'_>) -> Result<bool> {
         }
     }
     // A codec for everything, with and without.
-    let plain = bench
-        .settings
-        .codecs
-        .schemes()
-        .iter()
-        .find(|s| s.info().fidelity == Fidelity::Lossless && !s.needs_rows());
-    let Some(encoder) = plain.and_then(|s| s.encoder(None).ok()) else { return Ok(true) };
+    let Some(encoder) = bench.plain_encoder() else { return Ok(true) };
     let bits = |base: Option<(Dtype, &[u8])>, cx: &mut CodecContext| -> Result<f64> {
         let (chunk_len, segments) = (bench.settings.chunk_len, sample.unit.segments());
         let unit = UnitSpec::new(run.dtype, base.map(|b| b.0), chunk_len, segments)?;

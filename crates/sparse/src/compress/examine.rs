@@ -248,10 +248,10 @@ fn range<'a>(
     Ok(out)
 }
 
-/// Returns true if the first `len` bytes of two tensors are equal.
-pub(super) fn equal_prefix(
-    a: (&dyn Checkpoint, usize),
-    b: (&dyn Checkpoint, usize),
+/// Returns true if `len` bytes of two tensors are equal, each from a byte on.
+pub(super) fn equal_bytes(
+    a: (&dyn Checkpoint, usize, u64),
+    b: (&dyn Checkpoint, usize, u64),
     len: u64,
     settings: &Settings,
 ) -> Result<bool> {
@@ -259,24 +259,9 @@ pub(super) fn equal_prefix(
     let mut equal = true;
     windows(len, |at, step| {
         settings.cancel.check()?;
-        equal =
-            equal && range(a.0, a.1, at, step, &mut of_a)? == range(b.0, b.1, at, step, &mut of_b)?;
-        Ok(())
-    })?;
-    Ok(equal)
-}
-
-/// Returns true if rows of a tensor are those of the base, bit for bit.
-pub(super) fn equal_rows(
-    a: (&dyn Checkpoint, usize, u64),
-    b: (&dyn Checkpoint, usize, u64),
-    len: u64,
-    settings: &Settings,
-) -> Result<bool> {
-    let mut equal = true;
-    windows(len, |at, step| {
-        settings.cancel.check()?;
-        equal = equal && a.0.range(a.1, a.2 + at, step)? == b.0.range(b.1, b.2 + at, step)?;
+        equal = equal
+            && range(a.0, a.1, a.2 + at, step, &mut of_a)?
+                == range(b.0, b.1, b.2 + at, step, &mut of_b)?;
         Ok(())
     })?;
     Ok(equal)

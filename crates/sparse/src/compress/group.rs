@@ -87,11 +87,6 @@ pub(super) fn group(
         pieces[tensor][position].source =
             PieceSource::Unit { unit, segment: place.segment, offset: 0 };
     }
-    for (tensor, m) in pair.matches.iter().enumerate() {
-        if let Some(first) = m.tied {
-            pieces[tensor] = pieces[first].clone();
-        }
-    }
     Ok(Plan { bases: builder.bases, units, pieces, stored, summary: counts, choices })
 }
 

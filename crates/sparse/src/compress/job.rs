@@ -83,7 +83,8 @@ pub(super) struct Encoders {
 pub(crate) struct Plan {
     pub(crate) bases: Vec<BaseEntry>,
     pub(crate) units: Vec<UnitPlan>,
-    /// Per tensor of the target; those that are stored are to be filled in.
+    /// Per tensor of the target; those that are stored are to be filled in, and none of a tensor
+    /// that is the same as another.
     pub(crate) pieces: Vec<Vec<Piece>>,
     pub(crate) stored: Vec<StoredPlan>,
     pub(crate) summary: Counts,

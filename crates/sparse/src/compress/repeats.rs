@@ -8,7 +8,7 @@ use super::files::level;
 use super::job::{Part, StoredPlan};
 use super::weights::Run;
 use sparse_codecs::zstd;
-use sparse_core::{Effort, Fidelity, Result, Segment, TensorSource, UnitSpec};
+use sparse_core::{Effort, Result, Segment, TensorSource, UnitSpec};
 use sparse_select::estimate;
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -104,10 +104,7 @@ fn pays(bench: Bench<'_>, run: &Run<'_>, rows: Range<u64>, at_once: u64) -> Resu
     if !bench.settings.policy.is_lossless() && stored > NOTHING * sampled as f64 + 8.0 * RECORD {
         return Ok(false);
     }
-    let schemes = bench.settings.codecs.schemes();
-    let mut plain = schemes.iter().filter(|s| s.info().fidelity == Fidelity::Lossless);
-    let plain = plain.find(|s| !s.needs_rows()).and_then(|s| s.encoder(None).ok());
-    let Some(encoder) = plain else { return Ok(true) };
+    let Some(encoder) = bench.plain_encoder() else { return Ok(true) };
     let shape = match sampled / row_len {
         0 => Segment { rows: 1, row_len: sampled },
         rows => Segment { rows, row_len },

@@ -86,7 +86,7 @@ pub(super) fn safetensors(
 }
 
 /// Returns a matrix of `columns` columns with rows and columns exchanged.
-pub(super) fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
+pub(in crate::adapter) fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|j| values.iter().skip(j).step_by(columns).copied()).collect()
 }
 
